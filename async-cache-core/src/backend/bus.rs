@@ -1,0 +1,56 @@
+//! What a backend tells a node without being asked.
+
+use bytes::Bytes;
+
+/// Receives the events of one region, in the order in which the backend executed them.
+///
+/// Called from the task that reads the subscriber's socket: an implementation must not block
+/// and must not await.
+pub trait Listener: Send + Sync + 'static {
+    /// Takes one event.
+    fn notify(&self, event: BusEvent);
+}
+
+/// One event on the invalidation bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BusEvent {
+    /// The subscription to every channel of the region has been acknowledged: each change
+    /// executed from now on will be delivered, or [`BusEvent::Lost`] will.
+    Subscribed,
+    /// The subscription is gone. Changes may be missed until the next [`BusEvent::Subscribed`].
+    Lost,
+    /// A key was invalidated or overwritten.
+    Invalidated {
+        /// Partition of the key.
+        partition: u16,
+        /// The partition's sequence number after the change.
+        seq: u64,
+        /// The encoded key.
+        key: Bytes,
+    },
+    /// A whole partition was cleared.
+    Cleared {
+        /// The partition.
+        partition: u16,
+        /// The partition's sequence number after the change, and its new floor.
+        seq: u64,
+    },
+    /// Answer to this node's [`Region::heartbeat`](super::Region::heartbeat), delivered behind
+    /// every change executed before it.
+    Echo {
+        /// The partition.
+        partition: u16,
+        /// The partition's sequence number when the heartbeat was executed.
+        seq: u64,
+        /// The number given to the heartbeat.
+        beat: u64,
+    },
+    /// A load this node waits for has ended.
+    Woken {
+        /// The encoded key.
+        key: Bytes,
+        /// The stored value (seal and frame), if it was stored and is small.
+        value: Option<Bytes>,
+    },
+}

@@ -1,0 +1,132 @@
+//! The lease: the right to load one key, held by one node of the fleet at a time.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Identity of one node: one open cache handle in one process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// Draws a random identity.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Identity of one acquisition, and of the value stored under it.
+///
+/// Unique per *acquisition*, not per node: a node that forgot a load and started another must
+/// not be able to fill with the first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The node that asked.
+    pub node: NodeId,
+    /// The node's own count of acquisitions.
+    pub counter: u64,
+}
+
+impl Token {
+    /// Size of [`Token::to_bytes`].
+    pub const LEN: usize = 16;
+
+    /// Big-endian node, then counter: the form stored in a frame.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        out[..8].copy_from_slice(&self.node.0.to_be_bytes());
+        out[8..].copy_from_slice(&self.counter.to_be_bytes());
+        out
+    }
+
+    /// Reads the form written by [`Token::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let wide = u128::from_be_bytes(bytes);
+        Self { node: NodeId((wide >> 64) as u64), counter: wide as u64 }
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:x}", self.node, self.counter)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A granted right to load a key and to store the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The acquisition it was granted to.
+    pub token: Token,
+    /// The partition's sequence number at the grant. A value loaded under this lease reflects
+    /// every change up to it.
+    pub seq: u64,
+}
+
+/// What a caller of [`Region::acquire`](super::Region::acquire) brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acquire {
+    /// A token never used before.
+    pub token: Token,
+    /// Life of the lease unless renewed.
+    pub ttl: Duration,
+    /// The token of the value the caller already holds: if the stored value carries the same,
+    /// the answer is [`Acquired::Unchanged`], without the payload.
+    pub known: Option<Token>,
+    /// The caller found the stored value unreadable (corrupt, foreign, another codec's): treat
+    /// it as absent.
+    pub distrust: bool,
+}
+
+/// Answer to [`Region::acquire`](super::Region::acquire).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquired {
+    /// A valid value is stored: seal and frame.
+    Value(Bytes),
+    /// The valid stored value is the one the caller knows.
+    Unchanged,
+    /// The caller holds the lease and should load.
+    Granted(Lease),
+    /// Another acquisition holds the lease. This node has been noted as waiting and will get
+    /// [`BusEvent::Woken`](super::BusEvent::Woken); the lease lapses after the given time.
+    Busy(Duration),
+}
+
+/// Answer to [`Region::fill`](super::Region::fill).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// The value is stored, the lease is gone, the waiters are woken.
+    Stored,
+    /// The lease was lost, broken by an invalidation, or overtaken by a clear: nothing is stored.
+    Refused,
+}
+
+/// Answer to [`Region::renew`](super::Region::renew).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// The lease lives on.
+    Held,
+    /// The lease is no longer the caller's.
+    Lost,
+}

@@ -1,0 +1,76 @@
+//! The tier inside the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Token;
+use crate::key::Key;
+
+/// A point on a cache's monotonic clock, in nanoseconds since the cache was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// Later than any other.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The point `span` later, or [`Tick::MAX`].
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The time from `earlier` to here; zero if `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// What L1 holds for a key. Cloning it costs one reference count.
+#[derive(Debug)]
+pub struct Entry<V> {
+    /// The value; `None` is a cached absence.
+    pub value: Option<Arc<V>>,
+    /// End of its life. The cache checks it; an engine need not.
+    pub expires: Tick,
+    /// The node's generation when it was read: another generation means "ask again".
+    pub generation: u64,
+    /// The sequence number it was granted at: it reflects every change up to this one.
+    pub seq: u64,
+    /// The token it is stored under in L2.
+    pub token: Token,
+}
+
+impl<V> Clone for Entry<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), ..*self }
+    }
+}
+
+/// An L1 engine: a bounded concurrent map from encoded keys to [`Entry`].
+///
+/// Knows nothing of expiry, generations or invalidation. It may drop any entry at any time; it
+/// must never bring back an entry that was removed or replaced. Once `remove` or `insert` has
+/// returned, every `get` that starts later, on any thread, sees its effect.
+pub trait LocalBackend<V>: Send + Sync + 'static {
+    /// The entry under a key, counted as a use of it.
+    fn get(&self, key: &[u8]) -> Option<Entry<V>>;
+
+    /// Stores or replaces an entry.
+    fn insert(&self, key: &Key, entry: Entry<V>);
+
+    /// Removes an entry.
+    fn remove(&self, key: &[u8]);
+
+    /// Frees what is held. Best effort: nothing relies on it.
+    fn clear(&self);
+
+    /// Number of entries held, near enough for a gauge.
+    fn len(&self) -> u64;
+
+    /// Whether no entry is held, near enough for a gauge.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

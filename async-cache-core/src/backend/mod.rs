@@ -1,0 +1,38 @@
+//! The door for backend authors.
+//!
+//! A [`Backend`] is the shared tier (L2): it stores opaque frames, hands out load leases and
+//! carries invalidations between nodes. A [`LocalBackend`] is the tier inside one process (L1):
+//! synchronous and typed, so that a hit neither boxes a future nor decodes a value.
+//!
+//! [`testing::conformance`](crate::testing) holds an implementation of [`Backend`] against the
+//! contract written here.
+
+mod bus;
+mod lease;
+mod local;
+mod region;
+
+pub use bus::{BusEvent, Listener};
+pub use lease::{Acquire, Acquired, Filled, Lease, NodeId, Renewed, Token};
+pub use local::{Entry, LocalBackend, Tick};
+pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};
+
+use std::fmt::Debug;
+use std::sync::{Arc, Weak};
+
+use crate::error::Result;
+
+/// A shared tier. Cheap to clone behind an `Arc`; one value may serve many namespaces.
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// Opens one namespace for one node.
+    ///
+    /// Does no I/O and never blocks: connecting, subscribing and checking the namespace record
+    /// happen behind the returned [`Region`]. Events are delivered to `listener` for as long as
+    /// the region lives; a listener that has been dropped is skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if this backend cannot serve the namespace,
+    /// for instance because it is already open on the same connection set.
+    fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>>;
+}

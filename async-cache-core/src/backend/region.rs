@@ -1,0 +1,158 @@
+//! One namespace on a shared backend.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Acquire, Acquired, Filled, Lease, NodeId, Renewed};
+use crate::error::Result;
+use crate::key::Key;
+
+/// Least time between a broken lease and the next grant for the same key.
+pub const GRANT_PACE: Duration = Duration::from_millis(10);
+
+/// Largest stored value sent along with a wake-up, in bytes.
+pub const WAKE_INLINE: usize = 4096;
+
+/// What a node says of itself when it opens a namespace.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RegionSpec {
+    /// The namespace: 1 to 128 bytes, no control characters, no braces.
+    pub namespace: String,
+    /// The node.
+    pub node: NodeId,
+    /// What must be equal on all nodes of a namespace: format version and codec. Kept by the
+    /// backend beside the sequence; a node that brings another is refused with
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config).
+    pub record: String,
+}
+
+impl RegionSpec {
+    /// A spec with the given parts.
+    pub fn new(namespace: impl Into<String>, node: NodeId, record: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), node, record: record.into() }
+    }
+}
+
+/// Identity of the server process behind an answer. Two answers with the same run come from the
+/// same memory; a restart, a promotion or a swapped server changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunId(pub u64);
+
+/// The coherence state of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The server process that answered.
+    pub run: RunId,
+    /// Sequence number of the last change.
+    pub seq: u64,
+    /// Values granted below this sequence number are void.
+    pub floor: u64,
+    /// The server's clock, in milliseconds of its own epoch: the same clock that expires values.
+    pub time_ms: u64,
+}
+
+/// Answer to [`Region::heartbeat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// The server process that answered.
+    pub run: RunId,
+    /// The server's clock, as in [`State::time_ms`].
+    pub time_ms: u64,
+}
+
+/// Answer to [`Region::get`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The server process that answered.
+    pub run: RunId,
+    /// Seal and frame as stored, unchecked.
+    pub value: Option<Bytes>,
+}
+
+/// Answer to [`Region::get_many`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadMany {
+    /// The server process that answered.
+    pub run: RunId,
+    /// One per key asked for, in that order.
+    pub values: Vec<Option<Bytes>>,
+}
+
+/// One namespace on a shared backend, as seen by one node.
+///
+/// # The contract
+///
+/// * Each partition has a *sequence*, raised by one by every change (`put`, `invalidate`,
+///   `clear`), and a *floor*. Each operation is atomic, and a change is published to every
+///   subscribed node in the order of its sequence number, never before it can be read.
+/// * A stored value is [`seal(seq)`](crate::frame::seal) followed by the frame it was given,
+///   where `seq` is the lease's sequence number (`fill`) or the change's own (`put`). A value
+///   whose seal is below the floor is void: `acquire` never returns it.
+/// * If the backend's memory may have been replaced (restart, promotion, flush), the first
+///   operation raises sequence and floor beyond any number seen before: everything stored
+///   earlier is void and every outstanding lease is broken.
+/// * Breaking a held lease (`put`, `invalidate`) leaves its key *cooling* for [`GRANT_PACE`]:
+///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
+///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
+///   A lease granted below the floor does not count as held.
+/// * Waking sends each waiting node a [`Woken`](super::BusEvent::Woken), with the stored value
+///   if the value was filled or put and has at most [`WAKE_INLINE`] bytes.
+/// * Every operation ends within the backend's command deadline, and at once while the backend
+///   is known to be unreachable, with [`ErrorKind::Backend`](crate::ErrorKind::Backend). The
+///   outcome of a change that failed so is unknown: it may have happened, or yet happen.
+/// * A wrong type or foreign bytes under a key are an absent value, and are overwritten.
+///
+/// Dropping the region ends its subscription.
+#[async_trait]
+pub trait Region: Debug + Send + Sync + 'static {
+    /// Number of partitions: a constant of the backend, at least 1. A key belongs to
+    /// [`Key::partition`]`(partitions)`.
+    fn partitions(&self) -> u16;
+
+    /// False while the backend is known to be unreachable, so that a caller can do without it
+    /// instead of asking.
+    fn available(&self) -> bool;
+
+    /// Reads one stored value, without regard to floor or lease. The cheapest operation.
+    async fn get(&self, key: &Key) -> Result<Read>;
+
+    /// Reads many stored values in one round trip (one for each partition concerned).
+    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany>;
+
+    /// Reads the state of a partition, creating or fencing it first if need be. Checks the
+    /// namespace record.
+    async fn state(&self, partition: u16) -> Result<State>;
+
+    /// Returns the valid value, or grants the lease, or says who is ahead.
+    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired>;
+
+    /// Stores a loaded value for `life` if `lease` still holds and is not below the floor; in any case ends
+    /// the lease (if it is still this one) and wakes the waiters.
+    async fn fill(&self, key: &Key, lease: Lease, frame: Bytes, life: Duration) -> Result<Filled>;
+
+    /// Extends the lease to `ttl` from now, if it still holds.
+    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed>;
+
+    /// Ends the lease, if it still holds, and wakes the waiters so that one of them loads.
+    async fn release(&self, key: &Key, lease: Lease) -> Result<()>;
+
+    /// Stores values for `life`, each as a change: breaks the key's lease, wakes its waiters,
+    /// publishes. Not executed at all later than `not_after_ms` on the server's clock: a write that its caller
+    /// has given up must not overwrite a later one. Returns the sequence number of each.
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>>;
+
+    /// Removes values, each as a change: breaks the key's lease, wakes its waiters, publishes.
+    /// Returns the sequence number of each.
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>>;
+
+    /// Raises the partition's floor to a new sequence number, which is returned: every value and
+    /// lease of the partition is void. Takes the same time whatever the partition holds.
+    async fn clear(&self, partition: u16) -> Result<u64>;
+
+    /// Sends an [`Echo`](super::BusEvent::Echo) with this number to this node, over the bus.
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse>;
+}

@@ -1,0 +1,105 @@
+//! Codecs: how a value becomes bytes for the shared tier.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::BoxError;
+
+/// Turns values into bytes and back.
+///
+/// # The contract
+///
+/// * `decode(encode(v))` equals `v`.
+/// * `decode` gets arbitrary bytes: it must return an error for those it did not write as far as it can
+///   tell, must bound what it allocates, and must not panic. (Frames carry a checksum, so what
+///   reaches it was almost certainly written by a codec of the same name.)
+/// * The name changes when the format does. Nodes of one namespace must agree on it.
+pub trait Codec<V>: Send + Sync + 'static {
+    /// A name for the format, such as `bincode-2`.
+    fn name(&self) -> &'static str;
+
+    /// Appends the encoded value to `out`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the value from being encoded.
+    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError>;
+
+    /// Reads a value that fills `bytes` exactly.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the bytes from being a value.
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
+}
+
+/// What a decoder may claim to allocate, in bytes: corrupt lengths must not exhaust memory.
+const DECODE_LIMIT: usize = 256 << 20;
+
+/// The default codec: [bincode] 2 with fixed-width integers.
+///
+/// Compact and fast, but not self-describing: serde's `flatten`, `untagged` and
+/// `skip_serializing_if` do not survive it, and a changed type needs a new
+/// [`schema_version`](crate::TieredCacheBuilder::schema_version).
+///
+/// [bincode]: https://docs.rs/bincode/2.0.1
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bincode;
+
+impl Bincode {
+    // Fixed-width integers: with varints the limit counts decoded widths, not bytes read.
+    const CONFIG: bincode::config::Configuration<
+        bincode::config::LittleEndian,
+        bincode::config::Fixint,
+        bincode::config::Limit<DECODE_LIMIT>,
+    > = bincode::config::legacy().with_limit::<DECODE_LIMIT>();
+}
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
+    fn name(&self) -> &'static str {
+        "bincode-2"
+    }
+
+    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        bincode::serde::encode_into_std_write(value, out, Self::CONFIG)?;
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
+        let (value, read) = bincode::serde::decode_from_slice(bytes, Self::CONFIG)?;
+        if read == bytes.len() {
+            Ok(value)
+        } else {
+            Err(format!("{} bytes left over after the value", bytes.len() - read).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_survives() {
+        let value = (7u64, String::from("seven"), Some(vec![1u8, 2, 3]));
+        let mut bytes = Vec::new();
+        Bincode.encode(&value, &mut bytes).unwrap();
+        let back: (u64, String, Option<Vec<u8>>) = Bincode.decode(&bytes).unwrap();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn a_huge_length_is_an_error_not_an_allocation() {
+        let bytes = (1u64 << 40).to_le_bytes();
+        assert!(Codec::<String>::decode(&Bincode, &bytes).is_err());
+        assert!(Codec::<Vec<u64>>::decode(&Bincode, &bytes).is_err());
+    }
+
+    #[test]
+    fn trailing_bytes_are_an_error() {
+        let mut bytes = Vec::new();
+        Bincode.encode(&7u32, &mut bytes).unwrap();
+        bytes.push(0);
+        assert!(Codec::<u32>::decode(&Bincode, &bytes).is_err());
+    }
+}

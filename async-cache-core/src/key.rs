@@ -1,0 +1,334 @@
+//! Keys: typed outside, bytes inside.
+//!
+//! The encoding is injective for every key type: two different keys never share an entry. Text
+//! and numbers stay readable in `redis-cli`.
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use smallvec::SmallVec;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Longest encoded key, in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// A type whose values name cache entries.
+///
+/// | type | encoding | in a tuple |
+/// |---|---|---|
+/// | `str`, `char`, byte strings | their bytes | `\` and `:` escaped by `\` |
+/// | integers | decimal | decimal |
+/// | `bool` | `true`, `false` | the same |
+/// | `Option` | `-`, or `+` and the value | the same |
+/// | tuples | components joined by `:` | the same |
+///
+/// Within one type the encoding is injective: a component ends at the next unescaped `:`, and
+/// the type fixes how many there are. Two *types* may share encodings; a cache has one key type.
+pub trait CacheKey: Send + Sync {
+    /// Writes the key.
+    fn encode(&self, out: &mut KeyWriter<'_>);
+
+    /// The whole encoding, where it is a slice of the value itself: saves the copy on a hit.
+    fn as_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// An encoded key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(SmallVec<[u8; 32]>);
+
+impl Key {
+    /// Encodes a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Key`] over [`MAX_KEY_BYTES`].
+    pub fn encode<Q: CacheKey + ?Sized>(key: &Q) -> Result<Self> {
+        with_encoded(key, |bytes| Self(SmallVec::from_slice(bytes)))
+    }
+
+    /// Takes encoded bytes as they are.
+    #[must_use]
+    pub fn from_encoded(bytes: &[u8]) -> Self {
+        Self(SmallVec::from_slice(bytes))
+    }
+
+    /// The encoding.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The partition this key belongs to, out of `partitions`: [xxh3] modulo. Part of the
+    /// storage format.
+    ///
+    /// [xxh3]: https://github.com/Cyan4973/xxHash
+    #[must_use]
+    pub fn partition(&self, partitions: u16) -> u16 {
+        partition_of(&self.0, partitions)
+    }
+}
+
+pub(crate) fn partition_of(key: &[u8], partitions: u16) -> u16 {
+    if partitions <= 1 { 0 } else { (xxhash_rust::xxh3::xxh3_64(key) % u64::from(partitions)) as u16 }
+}
+
+impl std::hash::Hash for Key {
+    // Same as `[u8]`, as `Borrow<[u8]>` demands.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.as_bytes().escape_ascii())
+    }
+}
+
+/// Encodes on the stack and lends the bytes: no allocation, and no copy for text.
+pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    if let Some(bytes) = key.as_bytes() {
+        return if bytes.len() <= MAX_KEY_BYTES { Ok(then(bytes)) } else { Err(too_long()) };
+    }
+    let mut buffer = ArrayVec::new();
+    let mut writer = KeyWriter { buffer: &mut buffer, nested: false, overflow: false };
+    key.encode(&mut writer);
+    if writer.overflow { Err(too_long()) } else { Ok(then(&buffer)) }
+}
+
+#[cold]
+fn too_long() -> Error {
+    Error::new(
+        ErrorKind::Key,
+        format!(
+            "the encoded key is longer than {MAX_KEY_BYTES} bytes: shorten it, or use a digest of it as the key"
+        ),
+    )
+}
+
+/// Where a [`CacheKey`] writes itself.
+#[derive(Debug)]
+pub struct KeyWriter<'a> {
+    buffer: &'a mut ArrayVec<u8, MAX_KEY_BYTES>,
+    nested: bool,
+    overflow: bool,
+}
+
+impl KeyWriter<'_> {
+    /// Writes bytes that are the whole key, or one component of it, escaping as needed.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        if !self.nested {
+            return self.raw(bytes);
+        }
+        for part in bytes.split_inclusive(|b| matches!(b, b':' | b'\\')) {
+            match part.split_last() {
+                Some((special @ (b':' | b'\\'), plain)) => {
+                    self.raw(plain);
+                    self.raw(&[b'\\', *special]);
+                }
+                _ => self.raw(part),
+            }
+        }
+    }
+
+    /// Writes text; see [`KeyWriter::bytes`].
+    pub fn str(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    /// Writes an integer in decimal.
+    pub fn integer(&mut self, value: impl itoa::Integer) {
+        self.raw(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Writes the first component of a compound key.
+    pub fn first<Q: CacheKey + ?Sized>(&mut self, component: &Q) {
+        let outer = std::mem::replace(&mut self.nested, true);
+        component.encode(self);
+        self.nested = outer;
+    }
+
+    /// Writes one further component of a compound key.
+    pub fn next<Q: CacheKey + ?Sized>(&mut self, component: &Q) {
+        self.raw(b":");
+        self.first(component);
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.overflow |= self.buffer.try_extend_from_slice(bytes).is_err();
+    }
+}
+
+macro_rules! integers {
+    ($($t:ty)*) => {$(
+        impl CacheKey for $t {
+            fn encode(&self, out: &mut KeyWriter<'_>) {
+                out.integer(*self);
+            }
+        }
+    )*};
+}
+integers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+macro_rules! byte_strings {
+    ($($t:ty: $as:ident;)*) => {$(
+        impl CacheKey for $t {
+            fn encode(&self, out: &mut KeyWriter<'_>) {
+                out.bytes(self.$as());
+            }
+
+            fn as_bytes(&self) -> Option<&[u8]> {
+                Some(self.$as())
+            }
+        }
+    )*};
+}
+byte_strings! {
+    str: as_bytes;
+    String: as_bytes;
+    [u8]: as_ref;
+    Vec<u8>: as_slice;
+    bytes::Bytes: as_ref;
+    Key: as_bytes;
+}
+
+impl<const N: usize> CacheKey for [u8; N] {
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        out.bytes(self);
+    }
+
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+
+impl CacheKey for bool {
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        out.str(if *self { "true" } else { "false" });
+    }
+}
+
+impl CacheKey for char {
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        out.str(self.encode_utf8(&mut [0; 4]));
+    }
+}
+
+impl<T: CacheKey> CacheKey for Option<T> {
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        match self {
+            None => out.str("-"),
+            Some(value) => {
+                out.str("+");
+                value.encode(out);
+            }
+        }
+    }
+}
+
+macro_rules! pointers {
+    ($([$($g:tt)*] $t:ty;)*) => {$(
+        impl<$($g)*> CacheKey for $t {
+            fn encode(&self, out: &mut KeyWriter<'_>) {
+                (**self).encode(out);
+            }
+
+            fn as_bytes(&self) -> Option<&[u8]> {
+                (**self).as_bytes()
+            }
+        }
+    )*};
+}
+pointers! {
+    [T: CacheKey + ?Sized] &T;
+    [T: CacheKey + ?Sized] Box<T>;
+    [T: CacheKey + ?Sized] Arc<T>;
+    [T: CacheKey + ToOwned<Owned: Send + Sync> + ?Sized] Cow<'_, T>;
+}
+
+macro_rules! tuples {
+    ($($first:ident $($rest:ident)*;)*) => {$(
+        impl<$first: CacheKey, $($rest: CacheKey),*> CacheKey for ($first, $($rest,)*) {
+            #[allow(non_snake_case, reason = "type names double as field names")]
+            fn encode(&self, out: &mut KeyWriter<'_>) {
+                let ($first, $($rest,)*) = self;
+                out.first($first);
+                $(out.next($rest);)*
+            }
+        }
+    )*};
+}
+tuples! {
+    A;
+    A B;
+    A B C;
+    A B C D;
+    A B C D E;
+    A B C D E F;
+    A B C D E F G;
+    A B C D E F G H;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text<Q: CacheKey>(key: Q) -> String {
+        String::from_utf8(Key::encode(&key).unwrap().as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn simple_keys_are_readable() {
+        assert_eq!(text("user:42"), "user:42");
+        assert_eq!(text(42u64), "42");
+        assert_eq!(text(-1i8), "-1");
+        assert_eq!(text(true), "true");
+        assert_eq!(text('ü'), "ü");
+        assert_eq!(text(Some(3)), "+3");
+        assert_eq!(text(None::<u8>), "-");
+        assert_eq!(text((9u32, "a:b", None::<u8>)), "9:a\\:b:-");
+    }
+
+    #[test]
+    fn separators_inside_components_do_not_collide() {
+        assert_ne!(text(("a:b", "c")), text(("a", "b:c")));
+        assert_ne!(text(("a\\", "b")), text(("a", "\\b")));
+        assert_ne!(text(("a\\:b", "c")), text(("a\\", "b:c")));
+        assert_ne!(text((Some("-"), "")), text((None::<&str>, "")));
+        assert_ne!(text((("a", "b:c"), "d")), text((("a:b", "c"), "d")));
+    }
+
+    #[test]
+    fn borrowed_and_owned_forms_agree() {
+        assert_eq!(Key::encode("abc").unwrap(), Key::encode(&String::from("abc")).unwrap());
+        assert_eq!(text(("a:b", 1)), text((String::from("a:b"), 1)));
+        assert_eq!(text(Box::<str>::from("x")), "x");
+    }
+
+    #[test]
+    fn the_limit_is_exact_on_both_routes() {
+        assert!(Key::encode("x".repeat(MAX_KEY_BYTES).as_str()).is_ok());
+        let over = Key::encode("x".repeat(MAX_KEY_BYTES + 1).as_str()).unwrap_err();
+        assert_eq!(over.kind(), ErrorKind::Key);
+        assert!(Key::encode(&("x".repeat(MAX_KEY_BYTES - 2), 1u8)).is_ok());
+        assert!(Key::encode(&("x".repeat(MAX_KEY_BYTES - 1), 1u8)).is_err());
+        assert!(Key::encode(&(":".repeat(MAX_KEY_BYTES / 2), 1u8)).is_err());
+    }
+}
