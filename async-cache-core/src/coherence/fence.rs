@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::serving::Partition;
 use crate::backend::{Entry, LocalBackend, Tick};
 use crate::key::Key;
-use crate::path::Flight;
+use crate::path::{Flight, Reuse};
 
 const STRIPES: usize = 1024;
 
@@ -118,14 +118,18 @@ impl<V: 'static> Fence<V> {
         &self,
         key: &Key,
         partition: &Partition,
-        (now, need): (Tick, u64),
+        (reuse, now, need): (Reuse, Tick, u64),
         joinable: impl FnOnce(&Flight<V>) -> bool,
     ) -> Enter<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(now, ticket.generation, ticket.seq.max(need)));
+        let fresh = || Arc::new(Flight::new(reuse, now, ticket.generation, ticket.seq.max(need)));
         let flight = match stripe.flights.entry(key.clone()) {
-            Slot::Occupied(slot) if slot.get().generation == ticket.generation && joinable(slot.get()) => {
+            Slot::Occupied(slot)
+                if reuse == Reuse::Cached
+                    && slot.get().generation == ticket.generation
+                    && joinable(slot.get()) =>
+            {
                 return Enter::Join(Arc::clone(slot.get()));
             }
             Slot::Occupied(mut slot) => {
@@ -167,6 +171,10 @@ impl<V: 'static> Fence<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let admitted =
             offer.map(|(l1, partition, ticket, entry)| stripe.admit(l1, key, partition, ticket, entry));
+        if flight.reuse == Reuse::Nothing {
+            // Loads begun before this refresh must not put their older value over it.
+            stripe.local += 1;
+        }
         let ours = stripe.flights.get(key.as_bytes()).is_some_and(|current| Arc::ptr_eq(current, flight));
         self.remove_flight(&mut stripe, key.as_bytes(), ours);
         admitted

@@ -109,7 +109,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let tickets: Vec<Ticket> = values.iter().map(|(key, _)| self.ticket(key)).collect();
         let Some(l2) = &self.l2 else {
             for ((key, value), ticket) in values.into_iter().zip(tickets) {
-                self.admit(&key, ticket, self.entry(Some(value), life, &options, ticket.seq));
+                self.admit(&key, ticket, self.entry(Some(value), life, ticket.seq), options.l1_ttl);
             }
             return Ok(self.stamp(&[], &[]));
         };
@@ -118,7 +118,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut entries = Vec::with_capacity(values.len());
         let mut frames = Vec::with_capacity(values.len());
         for (key, value) in values {
-            let entry = self.entry(Some(value), life, &options, 0);
+            let entry = self.entry(Some(value), life, 0);
             let frame = self.frame_of(l2, &entry, life, Duration::ZERO)?;
             frames.push((key.clone(), frame));
             entries.push(entry);
@@ -130,7 +130,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let seqs = l2.region.put(&frames, life, not_after).await.map_err(|error| self.l2_failed(error))?;
         for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
             self.fence.changed(self.l1(), key.as_bytes(), *seq);
-            self.admit(key, ticket, Entry { seq: *seq, ..entry });
+            self.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);
         }
         Ok(self.stamp(&keys, &seqs))
     }

@@ -158,8 +158,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Err(_) => return self.unreadable(),
             },
         };
-        let in_l1 = self.defaults.l1_ttl.map_or(left, |cap| cap.min(left));
-        let entry = Entry { value, expires: now.after(in_l1), generation: 0, seq, token: header.token };
+        let entry = Entry { value, expires: now.after(left), generation: 0, seq, token: header.token };
         Fetched::Found(entry, ticket)
     }
 

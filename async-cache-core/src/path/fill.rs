@@ -27,7 +27,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         options: &EntryOptions,
     ) -> Option<Entry<V>> {
         let life = options.draw_life(produced.value.is_none(), produced.ttl);
-        let entry = self.entry(produced.value.clone(), life, options, lease.seq);
+        let entry = self.entry(produced.value.clone(), life, lease.seq);
         let frame = match self.frame_of(l2, &entry, life, cost) {
             Ok(frame) => frame,
             Err(error) => {
@@ -74,22 +74,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// An entry as L1 keeps it, with a token of its own.
-    pub(crate) fn entry(
-        &self,
-        value: Answer<V>,
-        life: Duration,
-        options: &EntryOptions,
-        seq: u64,
-    ) -> Entry<V> {
-        let in_l1 = options.l1_ttl.map_or(life, |cap| cap.min(life));
-        Entry {
-            value,
-            expires: self.node.clock.now().after(in_l1),
-            generation: 0,
-            seq,
-            token: self.node.next_token(),
-        }
+    /// A new entry, with a token of its own.
+    pub(crate) fn entry(&self, value: Answer<V>, life: Duration, seq: u64) -> Entry<V> {
+        let expires = self.node.clock.now().after(life);
+        Entry { value, expires, generation: 0, seq, token: self.node.next_token() }
     }
 
     /// The frame that L2 keeps of an entry.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -17,6 +18,7 @@ use crate::shared::Shared;
 
 /// One lookup under way, and everyone who waits for it.
 pub(crate) struct Flight<V> {
+    pub(crate) reuse: Reuse,
     pub(crate) started: Tick,
     pub(crate) generation: u64,
     /// Every change up to this one is reflected in the result.
@@ -43,8 +45,15 @@ impl<V> Clone for Landed<V> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(started: Tick, generation: u64, seq: u64) -> Self {
-        Self { started, generation, seq: AtomicU64::new(seq), landed: OnceLock::new(), done: Notify::new() }
+    pub(crate) fn new(reuse: Reuse, started: Tick, generation: u64, seq: u64) -> Self {
+        Self {
+            reuse,
+            started,
+            generation,
+            seq: AtomicU64::new(seq),
+            landed: OnceLock::new(),
+            done: Notify::new(),
+        }
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -95,6 +104,7 @@ pub(super) enum Entered<V: 'static> {
 pub(crate) struct Lead<V: 'static> {
     pub(crate) key: Key,
     pub(crate) ticket: Ticket,
+    l1_ttl: Option<Duration>,
     shared: Arc<Shared<V>>,
     flight: Arc<Flight<V>>,
 }
@@ -108,7 +118,9 @@ impl<V: 'static> Lead<V> {
     pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
         let shared = &*self.shared;
         let (_, partition) = shared.node.partition_of(self.key.as_bytes());
-        let offer = entry.and_then(|entry| shared.l1().map(|l1| (l1, partition, self.ticket, entry)));
+        let offer = entry.and_then(|entry| {
+            shared.l1().map(|l1| (l1, partition, self.ticket, shared.capped(entry, self.l1_ttl)))
+        });
         if shared.fence.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
             shared.counters.fills_rejected.add(1);
         }
@@ -127,19 +139,23 @@ impl<V: 'static> Drop for Lead<V> {
 
 impl<V: 'static> Shared<V> {
     /// Leads a new flight for the key, or joins the one under way.
-    pub(super) fn enter(self: &Arc<Self>, key: &Key, need: Option<&Stamp>, reuse: Reuse) -> Entered<V> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        key: &Key,
+        need: Option<&Stamp>,
+        reuse: Reuse,
+        l1_ttl: Option<Duration>,
+    ) -> Entered<V> {
         let (index, partition) = self.node.partition_of(key.as_bytes());
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
-        let entered = self.fence.enter(key, partition, (now, need), |flight| {
-            reuse == Reuse::Cached
-                && flight.seq() >= need
-                && (partition.serving_at(now) || self.may_join_unheard(flight, now))
+        let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
+            flight.seq() >= need && (partition.serving_at(now) || self.may_join_unheard(flight, now))
         });
         match entered {
             Enter::Join(flight) => Entered::Join(flight),
             Enter::Lead(flight, ticket) => {
-                Entered::Lead(Lead { key: key.clone(), ticket, shared: Arc::clone(self), flight })
+                Entered::Lead(Lead { key: key.clone(), ticket, l1_ttl, shared: Arc::clone(self), flight })
             }
         }
     }

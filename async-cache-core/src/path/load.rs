@@ -157,7 +157,7 @@ async fn alone<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, lead: &Lead<V>
     match produce(shared, plan.loader, &plan.options).await {
         Ok(produced) => {
             let life = plan.options.draw_life(produced.value.is_none(), produced.ttl);
-            let entry = shared.entry(produced.value.clone(), life, &plan.options, lead.ticket.seq);
+            let entry = shared.entry(produced.value.clone(), life, lead.ticket.seq);
             (Ok(produced.value), (produced.keep == Keep::Cached).then_some(entry))
         }
         Err(error) => (Err(error), None),
@@ -170,6 +170,7 @@ async fn produce<V: Send + Sync + 'static>(
     loader: BoxLoader<V>,
     options: &EntryOptions,
 ) -> Result<Produced<V>> {
+    shared.counters.misses.add(1);
     shared.counters.loads.add(1);
     let guarded = AssertUnwindSafe(async move { loader().await }).catch_unwind();
     let limited = timeout(options.load_timeout, guarded);

@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             };
             if let Fetched::Found(entry, ticket) = fetched {
                 self.counters.l2_hits.add(1);
-                self.admit(key, ticket, entry.clone());
+                self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);
                 answers[*at] = entry.value;
             } else {
                 self.counters.misses.add(1);

@@ -78,7 +78,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let unreachable = match self.fetch_unless_pending(key, need, self.ticket(key)).await {
             Fetched::Found(entry, ticket) => {
                 self.counters.l2_hits.add(1);
-                self.admit(key, ticket, entry.clone());
+                self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);
                 return Ok(entry.value);
             }
             Fetched::Absent(_) => {
@@ -107,7 +107,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         plan.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
         reentry::check(self, key)?;
         loop {
-            let flight = match self.enter(key, need, plan.reuse) {
+            let flight = match self.enter(key, need, plan.reuse, plan.options.l1_ttl) {
                 Entered::Lead(lead) => return self.lead(lead, need, plan).await,
                 Entered::Join(flight) => flight,
             };
@@ -136,7 +136,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Err(error);
             }
         };
-        self.counters.misses.add(1);
         let flight = lead.flight();
         load::spawn(self, lead, plan, route);
         match flight.landed().await {

@@ -1,6 +1,8 @@
 //! L1: the freshness verdict on what it holds.
 
-use crate::backend::Entry;
+use std::time::Duration;
+
+use crate::backend::{Entry, Tick};
 use crate::coherence::{Admitted, Stamp, Ticket};
 use crate::key::Key;
 use crate::shared::Shared;
@@ -64,9 +66,16 @@ impl<V: 'static> Shared<V> {
         self.fence.ticket(key.as_bytes(), partition)
     }
 
+    /// An entry as L1 may keep it: no longer than `l1_ttl`.
+    pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
+        let cap = l1_ttl.map_or(Tick::MAX, |cap| self.node.clock.now().after(cap));
+        Entry { expires: entry.expires.min(cap), ..entry }
+    }
+
     /// Offers to L1 what was read or written outside a flight.
-    pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>) {
+    pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>, l1_ttl: Option<Duration>) {
         let Some(l1) = self.l1() else { return };
+        let entry = self.capped(entry, l1_ttl);
         let (_, partition) = self.node.partition_of(key.as_bytes());
         if self.fence.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
             self.counters.fills_rejected.add(1);
