@@ -22,6 +22,8 @@ mod path;
 pub mod request;
 mod resilience;
 mod shared;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use backend::{Backend, LocalBackend};
 pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
