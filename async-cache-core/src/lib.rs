@@ -1,11 +1,34 @@
-//! Core of async-cache.
+//! The core of async-cache: the tiered read and write path, and the traits that tiers implement.
+//!
+//! Most users want the facade crate, `async-cache-rs`. Authors of backends want [`backend`] and
+//! [`codec`].
+//!
+//! The sources are laid out as the journey of one lookup: `request` (what a verb returns), `path`
+//! (probe, flight, fetch, lease, load, fill), `coherence` (what keeps nodes from serving what
+//! another has invalidated), `resilience` (what happens while the shared tier is away).
 
 pub mod backend;
+mod builder;
+mod cache;
+mod clock;
 pub mod codec;
+mod coherence;
 mod error;
 pub mod frame;
 pub mod key;
+mod observe;
+mod options;
+mod path;
+pub mod request;
+mod resilience;
+mod shared;
 
+pub use backend::{Backend, LocalBackend};
+pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
+pub use cache::TieredCache;
 pub use codec::{Bincode, Codec};
+pub use coherence::Stamp;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
+pub use observe::Stats;
+pub use options::{EntryOptions, Loaded, Outage};

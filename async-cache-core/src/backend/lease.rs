@@ -117,9 +117,21 @@ pub enum Acquired {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
     /// The value is stored, the lease is gone, the waiters are woken.
-    Stored,
+    Stored {
+        /// The sequence number it is sealed with: the lease's, or that of the announced change.
+        seq: u64,
+    },
     /// The lease was lost, broken by an invalidation, or overtaken by a clear: nothing is stored.
     Refused,
+}
+
+/// Whether other nodes are to drop the value they hold when a fill replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    /// The load began because there was none.
+    No,
+    /// The load was a refresh: the fill is a change, published as [`BusEvent::Invalidated`](super::BusEvent::Invalidated).
+    Yes,
 }
 
 /// Answer to [`Region::renew`](super::Region::renew).

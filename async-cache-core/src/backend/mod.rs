@@ -13,7 +13,7 @@ mod local;
 mod region;
 
 pub use bus::{BusEvent, Listener};
-pub use lease::{Acquire, Acquired, Filled, Lease, NodeId, Renewed, Token};
+pub use lease::{Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed, Token};
 pub use local::{Entry, LocalBackend, Tick};
 pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Acquire, Acquired, Filled, Lease, NodeId, Renewed};
+use super::{Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed};
 use crate::error::Result;
 use crate::key::Key;
 
@@ -117,6 +117,10 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// instead of asking.
     fn available(&self) -> bool;
 
+    /// How long an operation may take before it fails. A `put` that takes longer is never
+    /// executed, if its caller sets `not_after_ms` by this.
+    fn command_timeout(&self) -> Duration;
+
     /// Reads one stored value, without regard to floor or lease. The cheapest operation.
     async fn get(&self, key: &Key) -> Result<Read>;
 
@@ -130,9 +134,18 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// Returns the valid value, or grants the lease, or says who is ahead.
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired>;
 
-    /// Stores a loaded value for `life` if `lease` still holds and is not below the floor; in any case ends
-    /// the lease (if it is still this one) and wakes the waiters.
-    async fn fill(&self, key: &Key, lease: Lease, frame: Bytes, life: Duration) -> Result<Filled>;
+    /// Stores a loaded value for `life` if `lease` still holds and is not below the floor; in any
+    /// case ends the lease (if it is still this one) and wakes the waiters. With
+    /// [`Announce::Yes`], storing is a change: it raises the sequence, seals the value with the
+    /// new number, and is published.
+    async fn fill(
+        &self,
+        key: &Key,
+        lease: Lease,
+        frame: Bytes,
+        life: Duration,
+        announce: Announce,
+    ) -> Result<Filled>;
 
     /// Extends the lease to `ttl` from now, if it still holds.
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed>;

@@ -1,0 +1,215 @@
+//! Composition: tiers, namespace and options, validated once.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::{Backend, Listener, LocalBackend, NodeId, RegionSpec};
+use crate::cache::TieredCache;
+use crate::codec::{Bincode, Codec};
+use crate::coherence::{Fence, Node, run_background};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{FORMAT_VERSION, Format};
+use crate::observe::Counters;
+use crate::options::{EntryOptions, Outage, option_setters};
+use crate::resilience::Pending;
+use crate::shared::{L2, Shared};
+
+/// Longest namespace, in bytes.
+pub const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// Puts a [`TieredCache`] together.
+#[must_use = "nothing is built until `build` is called"]
+pub struct TieredCacheBuilder<K, V> {
+    namespace: String,
+    l1: Option<Arc<dyn LocalBackend<V>>>,
+    l2: Option<SharedTier<V>>,
+    schema_version: u32,
+    options: EntryOptions,
+    outage: Outage,
+    max_staleness: Duration,
+    heartbeat: Option<Duration>,
+    _key: PhantomData<fn(&K)>,
+}
+
+struct SharedTier<V> {
+    backend: Arc<dyn Backend>,
+    codec: Arc<dyn Codec<V>>,
+}
+
+impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            namespace: "default".to_owned(),
+            l1: None,
+            l2: None,
+            schema_version: 0,
+            options: EntryOptions::default(),
+            outage: Outage::default(),
+            max_staleness: Duration::from_secs(1),
+            heartbeat: None,
+            _key: PhantomData,
+        }
+    }
+
+    /// Names the cache: prefix of every key in L2, label of every figure. 1 to 128 bytes without
+    /// control characters, `{` or `}`. Default `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Sets the tier in this process.
+    pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
+        self.l1 = Some(Arc::new(l1));
+        self
+    }
+
+    /// Sets the tier shared with other nodes, with the default codec, [`Bincode`].
+    pub fn l2(self, l2: impl Backend) -> Self
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        self.l2_with(l2, Bincode)
+    }
+
+    /// Sets the tier shared with other nodes, and how values are written there.
+    pub fn l2_with(mut self, l2: impl Backend, codec: impl Codec<V>) -> Self {
+        self.l2 = Some(SharedTier { backend: Arc::new(l2), codec: Arc::new(codec) });
+        self
+    }
+
+    /// Sets the version of the value's type: a stored value of another version is a miss, and is
+    /// overwritten. To be raised when the type changes in a way its codec does not notice. Default 0.
+    pub fn schema_version(mut self, version: u32) -> Self {
+        self.schema_version = version;
+        self
+    }
+
+    /// Replaces all default options of entries.
+    pub fn defaults(mut self, options: EntryOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    option_setters!(|this| this.options);
+
+    /// Sets what to do while L2 cannot be reached. Default [`Outage::ServeL1`].
+    pub fn outage(mut self, policy: Outage) -> Self {
+        self.outage = policy;
+        self
+    }
+
+    /// Sets how long after an invalidation has returned another node's L1 may still answer with
+    /// what was before, at worst: when messages are lost or a process hangs. Default 1 s; at least
+    /// 20 ms.
+    pub fn max_staleness(mut self, limit: Duration) -> Self {
+        self.max_staleness = limit;
+        self
+    }
+
+    /// Sets the time between two heartbeats. Default: a quarter of `max_staleness`.
+    pub fn heartbeat(mut self, period: Duration) -> Self {
+        self.heartbeat = Some(period);
+        self
+    }
+
+    /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
+    /// reached, or that other nodes use with another codec, shows at first use.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`], saying which: no tier, no Tokio runtime, a bad namespace or option,
+    /// a namespace already open on the same backend handle.
+    pub fn build(self) -> Result<TieredCache<K, V>> {
+        self.validate().map_err(|error| match self.namespace.len() {
+            1..=MAX_NAMESPACE_BYTES => error.in_namespace(&self.namespace),
+            _ => error,
+        })?;
+        let heartbeat = self.heartbeat.unwrap_or(self.max_staleness / 4);
+        let mut refused = None;
+        let shared = Arc::new_cyclic(|weak: &Weak<Shared<V>>| self.assemble(weak.clone(), &mut refused));
+        if let Some(error) = refused {
+            return Err(error.in_namespace(&shared.namespace));
+        }
+        run_background(&shared, heartbeat);
+        Ok(TieredCache::new(shared))
+    }
+
+    fn assemble(self, listener: Weak<dyn Listener>, refused: &mut Option<Error>) -> Shared<V> {
+        let id = NodeId::random();
+        let namespace: Arc<str> = self.namespace.into();
+        let l2 = self.l2.and_then(|tier| {
+            let record = format!("async-cache/{FORMAT_VERSION} {}", tier.codec.name());
+            match tier.backend.open(RegionSpec::new(&*namespace, id, record), listener) {
+                Ok(region) => {
+                    let format = Format::new(tier.codec.name(), self.schema_version);
+                    Some(L2 { region, format, codec: tier.codec })
+                }
+                Err(error) => {
+                    *refused = Some(error);
+                    None
+                }
+            }
+        });
+        let node = match &l2 {
+            Some(l2) => Node::new(id, l2.region.partitions(), self.max_staleness),
+            None => Node::alone(id),
+        };
+        Shared {
+            namespace,
+            l1: self.l1,
+            l2,
+            node,
+            fence: Fence::new(),
+            pending: Pending::default(),
+            counters: Counters::default(),
+            defaults: self.options,
+            outage: self.outage,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let wrong = |message: &str| Err(Error::new(ErrorKind::Config, message));
+        if tokio::runtime::Handle::try_current().is_err() {
+            return wrong("a cache must be built inside a Tokio runtime: call `build` from an async context");
+        }
+        if self.l1.is_none() && self.l2.is_none() {
+            return wrong("a cache needs a tier: call `l1`, `l2` or both");
+        }
+        match self.namespace.len() {
+            0 => return wrong("the namespace is empty: give it 1 to 128 bytes"),
+            1..=MAX_NAMESPACE_BYTES => {}
+            _ => return wrong("the namespace is longer than 128 bytes"),
+        }
+        if self.namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
+            return wrong(
+                "the namespace holds a control character, `{` or `}`, which stand for something in Redis keys",
+            );
+        }
+        let least = Duration::from_millis(20);
+        if self.max_staleness < least || self.max_staleness > Duration::from_secs(3600) {
+            return wrong("option `max_staleness` must be from 20 ms to 1 hour");
+        }
+        if self.heartbeat.is_some_and(|period| period.is_zero() || period > self.max_staleness / 2) {
+            return wrong("option `heartbeat` must be above zero and at most half of `max_staleness`");
+        }
+        self.options.validate()
+    }
+}
+
+impl<K, V> std::fmt::Debug for TieredCacheBuilder<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TieredCacheBuilder")
+            .field("namespace", &self.namespace)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! Time: one monotonic clock per cache, and the server's clock as seen from it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::Tick;
+
+/// A cache's monotonic clock. It is Tokio's, so that paused time in a test governs expiry too.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// Never `Tick(0)`, which stands for "long ago".
+    pub(crate) fn now(&self) -> Tick {
+        let elapsed = Instant::now().saturating_duration_since(self.origin);
+        Tick(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + 1)
+    }
+}
+
+/// The shared tier's clock, as an offset to ours. Wall clocks of the nodes play no part: a frame's
+/// expiry is written and read in the time of the server that expires it.
+#[derive(Debug)]
+pub(crate) struct ServerClock {
+    offset_ms: AtomicI64,
+}
+
+impl ServerClock {
+    const UNKNOWN: i64 = i64::MIN;
+
+    pub(crate) fn unknown() -> Self {
+        Self { offset_ms: AtomicI64::new(Self::UNKNOWN) }
+    }
+
+    /// Takes a reading that was asked for at `sent` and arrived at `received`.
+    pub(crate) fn observe(&self, server_ms: u64, sent: Tick, received: Tick) {
+        let middle = sent.after(received.since(sent) / 2);
+        self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.offset_ms.load(Ordering::Relaxed) != Self::UNKNOWN
+    }
+
+    /// The server's time at `now`. Zero before the first reading.
+    pub(crate) fn at(&self, now: Tick) -> u64 {
+        match self.offset_ms.load(Ordering::Relaxed) {
+            Self::UNKNOWN => 0,
+            offset => u64::try_from(to_ms(now) + offset).unwrap_or(0),
+        }
+    }
+
+    /// The time left at `now` until the server's clock shows `expires_ms`; `None` if it is over.
+    pub(crate) fn left_until(&self, expires_ms: u64, now: Tick) -> Option<Duration> {
+        let left = expires_ms.checked_sub(self.at(now))?;
+        (left > 0).then(|| Duration::from_millis(left))
+    }
+}
+
+fn to_ms(tick: Tick) -> i64 {
+    (tick.0 / 1_000_000) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_belongs_to_the_middle_of_its_round_trip() {
+        let clock = ServerClock::unknown();
+        assert!(!clock.is_known());
+        clock.observe(1_000_000, Tick(0), Tick(20_000_000));
+        assert_eq!(clock.at(Tick(10_000_000)), 1_000_000);
+        assert_eq!(clock.at(Tick(60_000_000)), 1_000_050);
+        assert_eq!(clock.left_until(1_000_090, Tick(60_000_000)), Some(Duration::from_millis(40)));
+        assert_eq!(clock.left_until(1_000_050, Tick(60_000_000)), None);
+        assert_eq!(clock.left_until(3, Tick(60_000_000)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_time_governs_the_clock() {
+        let clock = Clock::start();
+        let before = clock.now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.now().since(before), Duration::from_secs(5));
+    }
+}

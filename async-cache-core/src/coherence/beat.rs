@@ -1,0 +1,103 @@
+//! The background work of a node: heartbeats, and new baselines after a gap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::serving::Baseline;
+use crate::backend::{Region, State};
+use crate::error::Result;
+use crate::resilience;
+use crate::shared::Shared;
+
+/// Pause before a failed baseline is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+
+/// Starts the background work; it ends when the cache closes.
+pub(crate) fn run<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, heartbeat: Duration) {
+    let Some(l2) = &shared.l2 else { return };
+    let region = Arc::clone(&l2.region);
+    until_closed(shared, beat(Arc::clone(shared), Arc::clone(&region), heartbeat));
+    until_closed(shared, resync(Arc::clone(shared), region));
+    until_closed(shared, resilience::run_recovery(Arc::clone(shared)));
+}
+
+fn until_closed<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let closing = shared.closing.clone();
+    shared.tasks.spawn(async move {
+        closing.run_until_cancelled(work).await;
+    });
+}
+
+/// Sends a heartbeat for each partition, one period after the other.
+async fn beat<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn Region>, period: Duration) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let beats = shared.node.partitions().map(|(index, partition)| {
+            let (shared, region) = (&shared, &region);
+            async move {
+                let sent = shared.node.clock.now();
+                let beat = shared.node.begin_beat(partition);
+                match region.heartbeat(index, beat).await {
+                    Ok(pulse) => {
+                        let received = shared.node.clock.now();
+                        shared.node.server_clock.observe(pulse.time_ms, sent, received);
+                    }
+                    Err(error) => drop(shared.l2_failed(error)),
+                }
+            }
+        });
+        futures_util::future::join_all(beats).await;
+    }
+}
+
+/// Takes a new baseline for each partition that asks for one.
+async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn Region>) {
+    loop {
+        shared.node.resync.notified().await;
+        while let Err(TryAgain) = resync_all(&shared, &*region).await {
+            sleep(RETRY_EVERY).await;
+        }
+    }
+}
+
+struct TryAgain;
+
+async fn resync_all<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    region: &dyn Region,
+) -> Result<(), TryAgain> {
+    let mut outcome = Ok(());
+    for (index, partition) in shared.node.partitions() {
+        if !partition.is_syncing() {
+            continue;
+        }
+        let sent = shared.node.clock.now();
+        let Ok(state) = shared.read_state(region, index).await else {
+            outcome = Err(TryAgain);
+            continue;
+        };
+        match partition.baseline(state, sent, shared.node.max_staleness) {
+            Baseline::Flushed => shared.counters.flushes.add(1),
+            Baseline::Again => outcome = Err(TryAgain),
+            Baseline::Continued | Baseline::NotNow => {}
+        }
+    }
+    outcome
+}
+
+impl<V: 'static> Shared<V> {
+    /// Reads a partition's state, and the server's time with it.
+    pub(crate) async fn read_state(&self, region: &dyn Region, partition: u16) -> Result<State> {
+        let sent = self.node.clock.now();
+        let state = region.state(partition).await.map_err(|error| self.l2_failed(error))?;
+        self.node.server_clock.observe(state.time_ms, sent, self.node.clock.now());
+        Ok(state)
+    }
+}

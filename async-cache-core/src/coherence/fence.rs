@@ -1,0 +1,302 @@
+//! The L1 fence: 1,024 stripes, each a mutex over what decides whether a value may still be
+//! stored: the loads under way and the changes seen.
+//!
+//! The race it prevents, on one key:
+//!
+//! 1. a load reads the database: version 1;
+//! 2. version 2 is committed and the key invalidated: L1 is emptied;
+//! 3. the load ends and stores version 1.
+//!
+//! The load takes a [`Ticket`] before it sends its first command. In step 2 the invalidation locks
+//! the stripe, moves its counts, removes the entry and forgets the load, so that gets which start
+//! later do not join it. In step 3 the ticket no longer matches, and the value goes to those who
+//! waited for it, but not into L1. A hit takes no stripe at all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::serving::Partition;
+use crate::backend::{Entry, LocalBackend, Tick};
+use crate::key::Key;
+use crate::path::Flight;
+
+const STRIPES: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Fence<V> {
+    stripes: Box<[Mutex<Stripe<V>>]>,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Stripe<V> {
+    /// Changes begun here, whose sequence number is not known yet.
+    local: u64,
+    /// Changes known by their number: heard on the bus, or replied to a command of ours.
+    remote: u64,
+    /// The highest of those numbers.
+    last_seq: u64,
+    flights: HashMap<Key, Arc<Flight<V>>>,
+    waiting: HashMap<Key, Vec<Arc<WakeSlot>>>,
+}
+
+/// What was known when a read or load began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    local: u64,
+    remote: u64,
+    generation: u64,
+    /// Every change up to this one is reflected in what is read from now on.
+    pub(crate) seq: u64,
+}
+
+/// How a lookup that missed goes on.
+#[derive(Debug)]
+pub(crate) enum Enter<V> {
+    /// This caller leads: nobody is at it, or only someone whose result may be too old.
+    Lead(Arc<Flight<V>>, Ticket),
+    /// Another caller is at it.
+    Join(Arc<Flight<V>>),
+}
+
+/// What became of a value offered to L1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// Stored.
+    Stored,
+    /// A change came between, or may have: not stored.
+    Rejected,
+}
+
+/// A value for L1, and what decides whether it may be stored.
+pub(crate) type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
+
+impl<V: 'static> Fence<V> {
+    pub(crate) fn new() -> Self {
+        let stripe = || {
+            Mutex::new(Stripe {
+                local: 0,
+                remote: 0,
+                last_seq: 0,
+                flights: HashMap::new(),
+                waiting: HashMap::new(),
+            })
+        };
+        Self { stripes: (0..STRIPES).map(|_| stripe()).collect(), in_flight: AtomicUsize::new(0) }
+    }
+
+    fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
+        &self.stripes[xxh3_64(key) as usize % STRIPES]
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A ticket for a read that nobody joins. To be taken before the command is sent.
+    pub(crate) fn ticket(&self, key: &[u8], partition: &Partition) -> Ticket {
+        self.stripe(key).lock().ticket(partition)
+    }
+
+    /// A ticket for the next question to the fleet; forgets a wake-up that came before it.
+    pub(crate) fn ticket_for(&self, key: &Key, partition: &Partition, slot: &WakeSlot) -> Ticket {
+        let stripe = self.stripe(key.as_bytes()).lock();
+        *slot.wake.lock() = None;
+        stripe.ticket(partition)
+    }
+
+    /// Joins the flight of this key if `joinable` says so, or else starts one in its place.
+    /// A flight from before the last flush or clear is never joined.
+    pub(crate) fn enter(
+        &self,
+        key: &Key,
+        partition: &Partition,
+        (now, need): (Tick, u64),
+        joinable: impl FnOnce(&Flight<V>) -> bool,
+    ) -> Enter<V> {
+        let mut stripe = self.stripe(key.as_bytes()).lock();
+        let ticket = stripe.ticket(partition);
+        let fresh = || Arc::new(Flight::new(now, ticket.generation, ticket.seq.max(need)));
+        let flight = match stripe.flights.entry(key.clone()) {
+            Slot::Occupied(slot) if slot.get().generation == ticket.generation && joinable(slot.get()) => {
+                return Enter::Join(Arc::clone(slot.get()));
+            }
+            Slot::Occupied(mut slot) => {
+                slot.insert(fresh());
+                Arc::clone(slot.get())
+            }
+            Slot::Vacant(slot) => {
+                self.in_flight.fetch_add(1, Ordering::Relaxed);
+                Arc::clone(slot.insert(fresh()))
+            }
+        };
+        Enter::Lead(flight, ticket)
+    }
+
+    /// Offers a value to L1.
+    ///
+    /// It may be stored if nothing has changed in the stripe since the ticket was taken, or if
+    /// every change heard since is one that the value reflects by its own number.
+    pub(crate) fn admit(
+        &self,
+        l1: &dyn LocalBackend<V>,
+        key: &Key,
+        partition: &Partition,
+        ticket: Ticket,
+        entry: Entry<V>,
+    ) -> Admitted {
+        let stripe = self.stripe(key.as_bytes()).lock();
+        stripe.admit(l1, key, partition, ticket, entry)
+    }
+
+    /// Offers a flight's value to L1 and takes the flight out, in one step: whoever comes later
+    /// finds the one or the other.
+    pub(crate) fn land(
+        &self,
+        key: &Key,
+        flight: &Arc<Flight<V>>,
+        offer: Option<Offer<'_, V>>,
+    ) -> Option<Admitted> {
+        let mut stripe = self.stripe(key.as_bytes()).lock();
+        let admitted =
+            offer.map(|(l1, partition, ticket, entry)| stripe.admit(l1, key, partition, ticket, entry));
+        let ours = stripe.flights.get(key.as_bytes()).is_some_and(|current| Arc::ptr_eq(current, flight));
+        self.remove_flight(&mut stripe, key.as_bytes(), ours);
+        admitted
+    }
+
+    /// A change of this key begins here: forget everything about it, whatever its number will be.
+    pub(crate) fn change_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8]) {
+        let mut stripe = self.stripe(key).lock();
+        stripe.local += 1;
+        if let Some(l1) = l1 {
+            l1.remove(key);
+        }
+        self.remove_flight(&mut stripe, key, true);
+    }
+
+    /// A change of this key has been executed as number `seq`: forget what does not reflect it.
+    ///
+    /// Needed for our own changes too, after the reply and from the bus:
+    ///
+    /// 1. `change_begins` empties L1; 2. a get reads the old value from L2 with a new ticket;
+    /// 3. the change is executed; 4. the get stores the old value. Only a second removal, after 3, undoes it.
+    pub(crate) fn changed(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], seq: u64) {
+        let mut stripe = self.stripe(key).lock();
+        stripe.remote += 1;
+        stripe.last_seq = stripe.last_seq.max(seq);
+        if let Some(l1) = l1
+            && l1.get(key).is_some_and(|entry| entry.seq < seq)
+        {
+            l1.remove(key);
+        }
+        let outdated = stripe.flights.get(key).is_some_and(|flight| flight.seq() < seq);
+        self.remove_flight(&mut stripe, key, outdated);
+    }
+
+    fn remove_flight(&self, stripe: &mut Stripe<V>, key: &[u8], condition: bool) {
+        if condition && stripe.flights.remove(key).is_some() {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Registers for wake-ups of this key. To be done before the command that notes us as waiting.
+    pub(crate) fn listen(&self, key: &Key) -> Arc<WakeSlot> {
+        let slot = Arc::new(WakeSlot::default());
+        self.stripe(key.as_bytes()).lock().waiting.entry(key.clone()).or_default().push(Arc::clone(&slot));
+        slot
+    }
+
+    pub(crate) fn unlisten(&self, key: &Key, slot: &Arc<WakeSlot>) {
+        let mut stripe = self.stripe(key.as_bytes()).lock();
+        if let Slot::Occupied(mut slots) = stripe.waiting.entry(key.clone()) {
+            slots.get_mut().retain(|other| !Arc::ptr_eq(other, slot));
+            if slots.get().is_empty() {
+                slots.remove();
+            }
+        }
+    }
+
+    /// Tells everyone here who waits for this key.
+    pub(crate) fn wake(&self, key: &[u8], value: Option<&Bytes>) {
+        let stripe = self.stripe(key).lock();
+        for slot in stripe.waiting.get(key).into_iter().flatten() {
+            *slot.wake.lock() = Some(value.map_or(Wake::Ended, |value| Wake::Value(value.clone())));
+            slot.notify.notify_one();
+        }
+    }
+
+    /// Whether nothing is left behind by loads and waits.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stripes.iter().all(|stripe| {
+            let stripe = stripe.lock();
+            stripe.flights.is_empty() && stripe.waiting.is_empty()
+        })
+    }
+}
+
+impl<V: 'static> Stripe<V> {
+    fn ticket(&self, partition: &Partition) -> Ticket {
+        Ticket {
+            local: self.local,
+            remote: self.remote,
+            generation: partition.generation(),
+            seq: partition.applied(),
+        }
+    }
+
+    fn admit(
+        &self,
+        l1: &dyn LocalBackend<V>,
+        key: &Key,
+        partition: &Partition,
+        ticket: Ticket,
+        mut entry: Entry<V>,
+    ) -> Admitted {
+        let unchanged = ticket.local == self.local
+            && (ticket.remote == self.remote || self.last_seq <= entry.seq)
+            && ticket.generation == partition.generation();
+        if !unchanged {
+            return Admitted::Rejected;
+        }
+        entry.generation = ticket.generation;
+        l1.insert(key, entry);
+        Admitted::Stored
+    }
+}
+
+/// Where one waiter is told that the load it waits for has ended.
+#[derive(Debug, Default)]
+pub(crate) struct WakeSlot {
+    wake: Mutex<Option<Wake>>,
+    notify: Notify,
+}
+
+/// The end of a load elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) enum Wake {
+    /// It was stored, and here is what was stored.
+    Value(Bytes),
+    /// It was not stored, or is too large to come along.
+    Ended,
+}
+
+impl WakeSlot {
+    /// The next wake-up. Cancel-safe.
+    pub(crate) async fn woken(&self) -> Wake {
+        loop {
+            if let Some(wake) = self.wake.lock().take() {
+                return wake;
+            }
+            self.notify.notified().await;
+        }
+    }
+}

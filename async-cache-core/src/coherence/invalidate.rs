@@ -1,0 +1,180 @@
+//! Changes made here: invalidations, clears and inserts.
+//!
+//! Each runs in a task of its own, so that a caller who goes away leaves no change half made. Each
+//! empties L1 before its command and again after the reply; see [`Fence::changed`](super::Fence).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Stamp, Ticket};
+use crate::backend::{Entry, Region};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::options::EntryOptions;
+use crate::shared::Shared;
+
+/// Most keys in one call that changes many.
+pub(crate) const MAX_CHANGES: usize = 100_000;
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(crate) async fn invalidate(self: &Arc<Self>, keys: Vec<Key>) -> Result<Stamp> {
+        self.check_change(keys.len())?;
+        for key in &keys {
+            self.fence.change_begins(self.l1(), key.as_bytes());
+        }
+        self.counters.invalidations_sent.add(keys.len());
+        let shared = Arc::clone(self);
+        self.in_own_task(async move {
+            match shared.send_invalidate(&keys).await {
+                Err(error) if error.is_temporary() => {
+                    shared.pending.add(&keys);
+                    Err(shared.undecided("invalidation", error))
+                }
+                decided => decided,
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn invalidate_all(self: &Arc<Self>) -> Result<Stamp> {
+        self.check_change(1)?;
+        self.node.partitions().for_each(|(_, partition)| partition.move_generation());
+        self.counters.invalidations_sent.add(1);
+        let shared = Arc::clone(self);
+        self.in_own_task(async move {
+            match shared.send_clear().await {
+                Err(error) if error.is_temporary() => {
+                    shared.pending.add_clear();
+                    Err(shared.undecided("clear", error))
+                }
+                decided => decided,
+            }
+        })
+        .await
+    }
+
+    /// Stores values as changes: other nodes drop theirs, loads under way are broken.
+    pub(crate) async fn insert(
+        self: &Arc<Self>,
+        values: Vec<(Key, Arc<V>)>,
+        options: EntryOptions,
+    ) -> Result<Stamp> {
+        self.check_change(values.len())?;
+        options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
+        for (key, _) in &values {
+            self.fence.change_begins(self.l1(), key.as_bytes());
+        }
+        self.counters.invalidations_sent.add(values.len());
+        let shared = Arc::clone(self);
+        self.in_own_task(async move {
+            let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
+            match shared.send_insert(values, options).await {
+                Err(error) if error.is_temporary() => {
+                    shared.pending.add(&keys);
+                    Err(shared.undecided("insert", error))
+                }
+                decided => decided,
+            }
+        })
+        .await
+    }
+
+    /// Sends invalidations and removes locally what they void. Also what retries call.
+    pub(crate) async fn send_invalidate(&self, keys: &[Key]) -> Result<Stamp> {
+        let Some(l2) = &self.l2 else { return Ok(self.stamp(&[], &[])) };
+        let seqs = l2.region.invalidate(keys).await.map_err(|error| self.l2_failed(error))?;
+        for (key, seq) in keys.iter().zip(&seqs) {
+            self.fence.changed(self.l1(), key.as_bytes(), *seq);
+        }
+        Ok(self.stamp(keys, &seqs))
+    }
+
+    pub(crate) async fn send_clear(&self) -> Result<Stamp> {
+        let mut seqs = Vec::new();
+        if let Some(l2) = &self.l2 {
+            for (index, partition) in self.node.partitions() {
+                let seq = l2.region.clear(index).await.map_err(|error| self.l2_failed(error))?;
+                partition.cleared(seq);
+                seqs.push((index, seq));
+            }
+        }
+        if let Some(l1) = self.l1() {
+            l1.clear();
+        }
+        Ok(Stamp::new(&self.namespace, seqs))
+    }
+
+    async fn send_insert(&self, values: Vec<(Key, Arc<V>)>, options: EntryOptions) -> Result<Stamp> {
+        let life = options.draw_life(false, None);
+        let tickets: Vec<Ticket> = values.iter().map(|(key, _)| self.ticket(key)).collect();
+        let Some(l2) = &self.l2 else {
+            for ((key, value), ticket) in values.into_iter().zip(tickets) {
+                self.admit(&key, ticket, self.entry(Some(value), life, &options, ticket.seq));
+            }
+            return Ok(self.stamp(&[], &[]));
+        };
+        self.learn_server_time(&*l2.region).await?;
+        let mut keys = Vec::with_capacity(values.len());
+        let mut entries = Vec::with_capacity(values.len());
+        let mut frames = Vec::with_capacity(values.len());
+        for (key, value) in values {
+            let entry = self.entry(Some(value), life, &options, 0);
+            let frame = self.frame_of(l2, &entry, life, Duration::ZERO)?;
+            frames.push((key.clone(), frame));
+            entries.push(entry);
+            keys.push(key);
+        }
+        // Once we have given up on it, it must not be executed: our caller may write something newer.
+        let given_up = self.node.clock.now().after(l2.region.command_timeout());
+        let not_after = self.node.server_clock.at(given_up);
+        let seqs = l2.region.put(&frames, life, not_after).await.map_err(|error| self.l2_failed(error))?;
+        for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
+            self.fence.changed(self.l1(), key.as_bytes(), *seq);
+            self.admit(key, ticket, Entry { seq: *seq, ..entry });
+        }
+        Ok(self.stamp(&keys, &seqs))
+    }
+
+    /// Frames carry times of the server's clock: read it if no answer has told it yet.
+    pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
+        if !self.node.server_clock.is_known() {
+            self.read_state(region, 0).await?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, keys: &[Key], seqs: &[u64]) -> Stamp {
+        let partition = |key: &Key| key.partition(self.node.partition_count());
+        Stamp::new(&self.namespace, keys.iter().map(partition).zip(seqs.iter().copied()))
+    }
+
+    fn check_change(&self, keys: usize) -> Result<()> {
+        self.check_open()?;
+        if keys > MAX_CHANGES {
+            let message =
+                format!("{keys} keys in one call is over the limit of {MAX_CHANGES}: send them in parts");
+            return Err(self.error(ErrorKind::Key, message));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn undecided(&self, what: &str, cause: Error) -> Error {
+        let message = format!(
+            "the outcome of this {what} is unknown: dropped from this node, and retried as an invalidation until it lands"
+        );
+        self.error(ErrorKind::Backend, message).because(cause)
+    }
+
+    async fn in_own_task<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match self.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(cause) => {
+                Err(self.error(ErrorKind::Backend, "the task making a change ended early").because(cause))
+            }
+        }
+    }
+}

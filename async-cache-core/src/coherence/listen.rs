@@ -1,0 +1,47 @@
+//! What the bus says, applied to L1 in the order in which it happened.
+
+use crate::backend::{BusEvent, Listener};
+use crate::coherence::serving::News;
+use crate::shared::Shared;
+
+impl<V: Send + Sync + 'static> Listener for Shared<V> {
+    fn notify(&self, event: BusEvent) {
+        let news = match event {
+            BusEvent::Subscribed => {
+                self.node.partitions().for_each(|(_, partition)| partition.subscribed());
+                News::Gap
+            }
+            BusEvent::Lost => {
+                self.node.partitions().for_each(|(_, partition)| partition.lost());
+                News::Expected
+            }
+            BusEvent::Invalidated { partition, seq, key } => {
+                self.counters.invalidations_received.add(1);
+                // Remove, then count: see `Partition::heard`. Own changes are not skipped: a
+                // command that we gave up on may execute late, and only the bus tells.
+                self.fence.changed(self.l1(), &key, seq);
+                self.node.partition(partition).map_or(News::Expected, |partition| partition.heard(seq))
+            }
+            BusEvent::Cleared { partition, seq } => {
+                self.counters.invalidations_received.add(1);
+                self.node.partition(partition).map_or(News::Expected, |partition| {
+                    partition.cleared(seq);
+                    partition.heard(seq)
+                })
+            }
+            BusEvent::Echo { partition, seq, beat } => {
+                let max_staleness = self.node.max_staleness;
+                self.node
+                    .partition(partition)
+                    .map_or(News::Expected, |partition| partition.echoed(seq, beat, max_staleness))
+            }
+            BusEvent::Woken { key, value } => {
+                self.fence.wake(&key, value.as_ref());
+                News::Expected
+            }
+        };
+        if news == News::Gap {
+            self.node.resync.notify_one();
+        }
+    }
+}

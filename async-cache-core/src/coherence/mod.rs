@@ -1,0 +1,14 @@
+//! What keeps the nodes of a fleet from serving what another has invalidated.
+
+mod beat;
+mod fence;
+mod invalidate;
+mod listen;
+mod serving;
+mod stamp;
+
+pub(crate) use beat::run as run_background;
+pub(crate) use fence::{Admitted, Enter, Fence, Ticket, Wake, WakeSlot};
+pub(crate) use serving::{News, Node, Partition};
+pub use stamp::Stamp;
+pub(crate) use stamp::foreign as foreign_stamp;

@@ -1,0 +1,323 @@
+//! The serving lease: whether this node's L1 may answer.
+//!
+//! L1 may answer while this node provably knows every change up to a moment at most
+//! `max_staleness` ago. The proof is an echo: the node notes the time, sends a heartbeat on the
+//! command route, and gets it back on the subscriber's socket, behind every change executed
+//! before it. If the echoed sequence is the one the node has applied, it knew everything as of
+//! the time it noted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::backend::{NodeId, RunId, State, Tick, Token};
+use crate::clock::{Clock, ServerClock};
+use crate::key::partition_of;
+
+/// This cache as one node of the fleet.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) server_clock: ServerClock,
+    pub(crate) max_staleness: Duration,
+    /// Wakes the task that takes new baselines.
+    pub(crate) resync: Notify,
+    partitions: Box<[Partition]>,
+    counter: AtomicU64,
+    beats: AtomicU64,
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration) -> Self {
+        Self {
+            id,
+            clock: Clock::start(),
+            server_clock: ServerClock::unknown(),
+            max_staleness,
+            resync: Notify::new(),
+            partitions: (0..partitions.max(1)).map(|_| Partition::suspended()).collect(),
+            counter: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+        }
+    }
+
+    /// A node without a fleet: nothing can change behind its back.
+    pub(crate) fn alone(id: NodeId) -> Self {
+        let node = Self::new(id, 1, Duration::MAX);
+        node.partitions[0].serving_until.store(Tick::MAX.0, Ordering::Release);
+        node
+    }
+
+    pub(crate) fn next_token(&self) -> Token {
+        Token { node: self.id, counter: self.counter.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    pub(crate) fn partition_count(&self) -> u16 {
+        self.partitions.len() as u16
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (u16, &Partition)> {
+        (0..).zip(&self.partitions[..])
+    }
+
+    pub(crate) fn partition_of(&self, key: &[u8]) -> (u16, &Partition) {
+        let index = partition_of(key, self.partition_count());
+        (index, &self.partitions[usize::from(index)])
+    }
+
+    /// A partition named by the bus, which may name anything.
+    pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
+        self.partitions.get(usize::from(index))
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        let now = self.clock.now();
+        self.partitions.iter().all(|partition| partition.serving_at(now))
+    }
+
+    /// Stops L1 for good.
+    pub(crate) fn retire(&self) {
+        self.partitions.iter().for_each(Partition::lost);
+    }
+
+    /// Notes the time and returns the number of a heartbeat about to be sent.
+    pub(crate) fn begin_beat(&self, partition: &Partition) -> u64 {
+        let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let sent = self.clock.now();
+        let mut sync = partition.sync.lock();
+        if sync.beats.len() == MAX_BEATS {
+            sync.beats.pop_front();
+        }
+        sync.beats.push_back((beat, sent));
+        beat
+    }
+}
+
+/// Heartbeats waiting for their echo; older ones are forgotten, and their echoes ignored.
+const MAX_BEATS: usize = 16;
+
+/// What this node knows of one partition. The atomics are read by every hit; they change only
+/// under `sync`.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    serving_until: AtomicU64,
+    generation: AtomicU64,
+    floor: AtomicU64,
+    applied: AtomicU64,
+    sync: Mutex<Sync>,
+}
+
+#[derive(Debug)]
+struct Sync {
+    phase: Phase,
+    run: Option<RunId>,
+    beats: VecDeque<(u64, Tick)>,
+}
+
+/// Where the node stands with the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not subscribed: changes go unheard.
+    Deaf,
+    /// Subscribed, but what was missed before is unknown. Holds the dense run of changes heard
+    /// since, first and last.
+    Syncing(Option<(u64, u64)>),
+    /// Every change up to `applied` has been applied.
+    Live,
+}
+
+/// What a piece of news means for the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum News {
+    /// Nothing further.
+    Expected,
+    /// Changes were missed: take a new baseline.
+    Gap,
+}
+
+/// Outcome of [`Partition::baseline`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Baseline {
+    /// Serving; nothing had been missed.
+    Continued,
+    /// Serving; everything held before is to be verified on its next use.
+    Flushed,
+    /// Not subscribed, or already serving: nothing to do now.
+    NotNow,
+    /// The changes heard do not join the baseline: read the state again.
+    Again,
+}
+
+impl Partition {
+    fn suspended() -> Self {
+        Self {
+            serving_until: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
+        }
+    }
+
+    /// Whether L1 may answer a get that reads the clock as `now`.
+    pub(crate) fn serving_at(&self, now: Tick) -> bool {
+        self.serving_until.load(Ordering::Acquire) >= now.0
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// Every change up to this one has been applied here (while the node was serving).
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// The server process this node's knowledge is about.
+    pub(crate) fn run(&self) -> Option<RunId> {
+        self.sync.lock().run
+    }
+
+    pub(crate) fn subscribed(&self) {
+        self.suspend(&mut self.sync.lock(), Phase::Syncing(None));
+    }
+
+    pub(crate) fn lost(&self) {
+        self.suspend(&mut self.sync.lock(), Phase::Deaf);
+    }
+
+    fn suspend(&self, sync: &mut Sync, phase: Phase) {
+        sync.phase = phase;
+        self.serving_until.store(0, Ordering::Release);
+    }
+
+    /// An answer came from another server process than the one this node knows: everything it
+    /// knows is in doubt.
+    pub(crate) fn doubt(&self, run: RunId) -> News {
+        let mut sync = self.sync.lock();
+        if sync.phase != Phase::Live || sync.run == Some(run) {
+            return News::Expected;
+        }
+        self.suspend(&mut sync, Phase::Syncing(None));
+        News::Gap
+    }
+
+    /// A change was heard, and has been applied to L1 by the caller: first the removal, then the
+    /// number, so that nobody who sees the number finds what it removed.
+    pub(crate) fn heard(&self, seq: u64) -> News {
+        let mut sync = self.sync.lock();
+        match sync.phase {
+            Phase::Deaf => News::Expected,
+            Phase::Syncing(run) => {
+                sync.phase = Phase::Syncing(Some(match run {
+                    Some((first, last)) if seq == last + 1 => (first, seq),
+                    Some((first, last)) if seq <= last => (first, last),
+                    _ => (seq, seq),
+                }));
+                News::Expected
+            }
+            Phase::Live => {
+                let applied = self.applied();
+                if seq <= applied {
+                    News::Expected
+                } else if seq == applied + 1 {
+                    self.applied.store(seq, Ordering::Release);
+                    News::Expected
+                } else {
+                    self.suspend(&mut sync, Phase::Syncing(Some((seq, seq))));
+                    News::Gap
+                }
+            }
+        }
+    }
+
+    /// The echo of a heartbeat was heard, behind every change executed before it.
+    pub(crate) fn echoed(&self, seq: u64, beat: u64, max_staleness: Duration) -> News {
+        let mut sync = self.sync.lock();
+        let Some(at) = sync.beats.iter().position(|(number, _)| *number == beat) else {
+            return News::Expected;
+        };
+        let sent = sync.beats[at].1;
+        sync.beats.drain(..=at);
+        match sync.phase {
+            Phase::Live if seq == self.applied() => {
+                self.extend(sent.after(max_staleness));
+                News::Expected
+            }
+            Phase::Live => {
+                // Ahead: changes were lost on the way. Behind: the server lost its memory.
+                self.suspend(&mut sync, Phase::Syncing(None));
+                News::Gap
+            }
+            Phase::Deaf | Phase::Syncing(_) => News::Expected,
+        }
+    }
+
+    fn extend(&self, until: Tick) {
+        self.serving_until.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Takes the state read by a command sent at `sent`, while subscribed, as what this node
+    /// knows; decides whether anything may have been missed before.
+    ///
+    /// 1. the subscription is acknowledged; 2. the state is read; 3. the generation moves; 4. L1
+    ///    serves.
+    ///
+    /// With 2 before 1, a change between them would be in neither. With 4 before 3, a get would
+    /// find an entry whose invalidation was missed.
+    pub(crate) fn baseline(&self, state: State, sent: Tick, max_staleness: Duration) -> Baseline {
+        let mut sync = self.sync.lock();
+        let Phase::Syncing(heard) = sync.phase else { return Baseline::NotNow };
+        let applied = self.applied();
+        let same_run = sync.run == Some(state.run);
+        let (missed_none, reached) = match heard {
+            None => (state.seq == applied, state.seq),
+            Some((first, last)) if first == applied + 1 => (true, last),
+            Some((first, last)) if first <= state.seq + 1 => (false, last.max(state.seq)),
+            Some(_) => {
+                sync.phase = Phase::Syncing(None);
+                return Baseline::Again;
+            }
+        };
+        let outcome = if missed_none && same_run { Baseline::Continued } else { Baseline::Flushed };
+        if outcome == Baseline::Flushed {
+            self.floor.fetch_max(state.floor, Ordering::AcqRel);
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        let reached = if outcome == Baseline::Flushed { reached.max(state.seq) } else { reached };
+        self.applied.store(reached, Ordering::Release);
+        sync.run = Some(state.run);
+        sync.phase = Phase::Live;
+        self.serving_until.store(sent.after(max_staleness).0, Ordering::Release);
+        outcome
+    }
+
+    /// Whether a baseline is wanted.
+    pub(crate) fn is_syncing(&self) -> bool {
+        matches!(self.sync.lock().phase, Phase::Syncing(_))
+    }
+
+    /// Makes everything held "verify on next use": the node is about to clear the partition.
+    pub(crate) fn move_generation(&self) {
+        let _order = self.sync.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Applies a clear, once: the bus and the reply to our own clear both bring it.
+    pub(crate) fn cleared(&self, seq: u64) {
+        let _order = self.sync.lock();
+        if self.floor.fetch_max(seq, Ordering::AcqRel) < seq {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}

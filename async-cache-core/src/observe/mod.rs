@@ -1,0 +1,6 @@
+//! What a cache tells about itself.
+
+mod stats;
+
+pub(crate) use stats::Counters;
+pub use stats::Stats;

@@ -1,0 +1,172 @@
+//! Counters and gauges.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Counts since the cache was built, and gauges of now. Lookups of `get_many` count per key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Lookups answered by L1 at once.
+    pub l1_hits: u64,
+    /// Lookups answered by L2: read from it, or found valid there by their token.
+    pub l2_hits: u64,
+    /// Lookups that no tier could answer.
+    pub misses: u64,
+    /// Loader runs begun here.
+    pub loads: u64,
+    /// Loader runs that gave an error, panicked or timed out.
+    pub load_failures: u64,
+    /// Lookups answered by a load or read that another task of this cache had under way.
+    pub coalesced_waits: u64,
+    /// Times a load waited for another node's load of the same key.
+    pub lease_waits: u64,
+    /// Lookups answered from L1 unverified because L2 could not be reached.
+    pub stale_served: u64,
+    /// Keys invalidated or overwritten from here, and clears.
+    pub invalidations_sent: u64,
+    /// Invalidations, overwrites and clears heard on the bus, this node's own included.
+    pub invalidations_received: u64,
+    /// Loaded or read values that were not stored because an invalidation had met them.
+    pub fills_rejected: u64,
+    /// Stored values that were corrupt, foreign, or of another codec or schema version: each a
+    /// miss, and overwritten.
+    pub unreadable: u64,
+    /// Operations on L2 that failed or timed out.
+    pub l2_errors: u64,
+    /// Times a node's view of the bus was found incomplete, and its L1 verified afresh.
+    pub flushes: u64,
+    /// Gauge: whether L1 is not answering because the bus is not known to be complete.
+    pub l1_suspended: bool,
+    /// Gauge: entries in L1, near enough.
+    pub entries: u64,
+    /// Gauge: loads and reads under way.
+    pub in_flight: u64,
+    /// Gauge: invalidations whose outcome is unknown and which are being retried.
+    pub pending_invalidations: u64,
+}
+
+impl Stats {
+    /// Share of lookups that needed no load, from 0 to 1; 0 before the first lookup.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        let hits = self.l1_hits + self.l2_hits + self.coalesced_waits + self.stale_served;
+        match hits + self.misses {
+            0 => 0.0,
+            all => hits as f64 / all as f64,
+        }
+    }
+}
+
+/// One count.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: usize) {
+        self.0.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A count that many threads raise at once: each thread has a cell of its own, as far as they go.
+#[derive(Debug, Default)]
+pub(crate) struct StripedCounter([Cell64; STRIPES]);
+
+const STRIPES: usize = 16;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell64(AtomicU64);
+
+thread_local! {
+    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    STRIPE.with(|cell| {
+        if cell.get() == usize::MAX {
+            cell.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+        }
+        cell.get()
+    })
+}
+
+impl StripedCounter {
+    pub(crate) fn increment(&self) {
+        self.0[stripe() % STRIPES].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The counts behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) l1_hits: StripedCounter,
+    pub(crate) l2_hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) coalesced_waits: Counter,
+    pub(crate) lease_waits: Counter,
+    pub(crate) stale_served: Counter,
+    pub(crate) invalidations_sent: Counter,
+    pub(crate) invalidations_received: Counter,
+    pub(crate) fills_rejected: Counter,
+    pub(crate) unreadable: Counter,
+    pub(crate) l2_errors: Counter,
+    pub(crate) flushes: Counter,
+}
+
+impl Counters {
+    /// The counts; gauges are left at rest.
+    pub(crate) fn snapshot(&self) -> Stats {
+        Stats {
+            l1_hits: self.l1_hits.get(),
+            l2_hits: self.l2_hits.get(),
+            misses: self.misses.get(),
+            loads: self.loads.get(),
+            load_failures: self.load_failures.get(),
+            coalesced_waits: self.coalesced_waits.get(),
+            lease_waits: self.lease_waits.get(),
+            stale_served: self.stale_served.get(),
+            invalidations_sent: self.invalidations_sent.get(),
+            invalidations_received: self.invalidations_received.get(),
+            fills_rejected: self.fills_rejected.get(),
+            unreadable: self.unreadable.get(),
+            l2_errors: self.l2_errors.get(),
+            flushes: self.flushes.get(),
+            ..Stats::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_increment_is_lost_across_threads() {
+        let counter = StripedCounter::default();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..10_000).for_each(|_| counter.increment()));
+            }
+        });
+        assert_eq!(counter.get(), 80_000);
+    }
+
+    #[test]
+    fn hit_rate_counts_every_answer_without_a_load() {
+        assert!((Stats::default().hit_rate() - 0.0).abs() < f64::EPSILON);
+        let stats = Stats { l1_hits: 6, l2_hits: 2, coalesced_waits: 1, misses: 1, ..Stats::default() };
+        assert!((stats.hit_rate() - 0.9).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,154 @@
+//! Single-flight: lead or wait in this process.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use super::{Answer, Reuse};
+use crate::backend::{Entry, Tick};
+use crate::coherence::{Admitted, Enter, Stamp, Ticket};
+use crate::error::Result;
+use crate::key::Key;
+use crate::options::Outage;
+use crate::shared::Shared;
+
+/// One lookup under way, and everyone who waits for it.
+pub(crate) struct Flight<V> {
+    pub(crate) started: Tick,
+    pub(crate) generation: u64,
+    /// Every change up to this one is reflected in the result.
+    seq: AtomicU64,
+    landed: OnceLock<Landed<V>>,
+    done: Notify,
+}
+
+/// How a flight ended.
+#[derive(Debug)]
+pub(crate) enum Landed<V> {
+    Answer(Result<Answer<V>>),
+    /// Its leader went away before anything was loaded.
+    Abandoned,
+}
+
+impl<V> Clone for Landed<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Answer(outcome) => Self::Answer(outcome.clone()),
+            Self::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+impl<V> Flight<V> {
+    pub(crate) fn new(started: Tick, generation: u64, seq: u64) -> Self {
+        Self { started, generation, seq: AtomicU64::new(seq), landed: OnceLock::new(), done: Notify::new() }
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Acquire)
+    }
+
+    /// The lease was granted at this number: what is loaded from now on reflects it.
+    pub(crate) fn granted(&self, seq: u64) {
+        self.seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn landed(&self) -> Landed<V> {
+        loop {
+            // Registered before the look, so that an end between the look and the wait is not missed.
+            let mut done = pin!(self.done.notified());
+            done.as_mut().enable();
+            if let Some(landed) = self.landed.get() {
+                return landed.clone();
+            }
+            done.await;
+        }
+    }
+
+    fn end(&self, landed: Landed<V>) {
+        if self.landed.set(landed).is_ok() {
+            self.done.notify_waiters();
+        }
+    }
+}
+
+impl<V> fmt::Debug for Flight<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight")
+            .field("started", &self.started)
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) enum Entered<V: 'static> {
+    Lead(Lead<V>),
+    Join(Arc<Flight<V>>),
+}
+
+/// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
+/// leads: a leader that is cancelled strands nobody.
+pub(crate) struct Lead<V: 'static> {
+    pub(crate) key: Key,
+    pub(crate) ticket: Ticket,
+    shared: Arc<Shared<V>>,
+    flight: Arc<Flight<V>>,
+}
+
+impl<V: 'static> Lead<V> {
+    pub(crate) fn flight(&self) -> Arc<Flight<V>> {
+        Arc::clone(&self.flight)
+    }
+
+    /// Ends the flight: L1 first, then those who wait.
+    pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
+        let shared = &*self.shared;
+        let (_, partition) = shared.node.partition_of(self.key.as_bytes());
+        let offer = entry.and_then(|entry| shared.l1().map(|l1| (l1, partition, self.ticket, entry)));
+        if shared.fence.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
+            shared.counters.fills_rejected.add(1);
+        }
+        self.flight.end(Landed::Answer(outcome));
+    }
+}
+
+impl<V: 'static> Drop for Lead<V> {
+    fn drop(&mut self) {
+        if self.flight.landed.get().is_none() {
+            self.shared.fence.land(&self.key, &self.flight, None);
+            self.flight.end(Landed::Abandoned);
+        }
+    }
+}
+
+impl<V: 'static> Shared<V> {
+    /// Leads a new flight for the key, or joins the one under way.
+    pub(super) fn enter(self: &Arc<Self>, key: &Key, need: Option<&Stamp>, reuse: Reuse) -> Entered<V> {
+        let (index, partition) = self.node.partition_of(key.as_bytes());
+        let need = need.map_or(0, |stamp| stamp.seq(index));
+        let now = self.node.clock.now();
+        let entered = self.fence.enter(key, partition, (now, need), |flight| {
+            reuse == Reuse::Cached
+                && flight.seq() >= need
+                && (partition.serving_at(now) || self.may_join_unheard(flight, now))
+        });
+        match entered {
+            Enter::Join(flight) => Entered::Join(flight),
+            Enter::Lead(flight, ticket) => {
+                Entered::Lead(Lead { key: key.clone(), ticket, shared: Arc::clone(self), flight })
+            }
+        }
+    }
+
+    /// Whether to join although the bus may be silent, so that nobody would have told this node
+    /// to forget the flight. A flight younger than `max_staleness` reflects every change that was
+    /// complete that long ago, which is what is promised. In an outage the policy decides.
+    fn may_join_unheard(&self, flight: &Flight<V>, now: Tick) -> bool {
+        let outage = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
+        now <= flight.started.after(self.node.max_staleness) || (outage && self.outage != Outage::Fail)
+    }
+}

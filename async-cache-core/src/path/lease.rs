@@ -1,0 +1,158 @@
+//! The lease: lead or wait across processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Want;
+use super::fetch::{Fetched, Trust};
+use super::flight::Lead;
+use crate::backend::{Acquire, Acquired, Entry, Lease};
+use crate::coherence::{Wake, WakeSlot};
+use crate::error::Error;
+use crate::key::Key;
+use crate::options::EntryOptions;
+use crate::shared::{L2, Shared};
+
+/// Outcome of asking the fleet for a key.
+#[derive(Debug)]
+pub(super) enum Grant<V> {
+    /// A value, loaded by someone else or confirmed.
+    Found(Entry<V>),
+    /// This node loads.
+    Lease(Lease),
+    /// Others are loading and have let us down: load here, and store nothing.
+    Impatient,
+    /// The fleet cannot be asked.
+    Unreachable(Error),
+}
+
+/// Wake-ups without a value after which a node stops queueing for a lease that is taken again.
+/// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
+/// the fleet's callers wait for one another in turn.
+const PATIENCE: u32 = 2;
+
+/// How often a waiter asks again by itself, in case a wake-up was lost: at first, while the bus is
+/// not known to be complete; at first, while it is; and at last. Each pause is twice the one before.
+const POLL_BLIND: Duration = Duration::from_millis(10);
+const POLL_LISTENING: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_millis(250);
+
+/// Asks for the lease until there is a value, a lease, or no point. Leaves in `lead` the ticket
+/// that belongs to the outcome.
+pub(super) async fn acquire<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    l2: &L2<V>,
+    lead: &mut Lead<V>,
+    (want, mut trust): (Want, Trust),
+    held: Option<&Entry<V>>,
+    options: &EntryOptions,
+) -> Grant<V> {
+    if let Err(error) = shared.learn_server_time(&*l2.region).await {
+        return Grant::Unreachable(error);
+    }
+    let reload = trust == Trust::Nothing;
+    let give_up = Instant::now() + options.wait_timeout;
+    let mut queue = Queue::join(shared, &lead.key);
+    loop {
+        lead.ticket = queue.ticket();
+        let ask = Acquire {
+            token: shared.node.next_token(),
+            ttl: options.lease_ttl,
+            known: held.map(|entry| entry.token),
+            distrust: trust == Trust::Nothing,
+        };
+        let lapses_in = match l2.region.acquire(&lead.key, ask).await {
+            Ok(Acquired::Granted(lease)) => {
+                lead.flight().granted(lease.seq);
+                return Grant::Lease(lease);
+            }
+            Ok(Acquired::Value(stored)) => match shared.verdict(l2, &lead.key, &stored, 0, lead.ticket) {
+                Fetched::Found(entry, _) if want.accepts(&entry.value) => return Grant::Found(entry),
+                // Valid to the backend, which checks less: insist.
+                _ => {
+                    trust = Trust::Nothing;
+                    continue;
+                }
+            },
+            Ok(Acquired::Unchanged) => match held {
+                Some(entry) => return Grant::Found(entry.clone()),
+                None => {
+                    trust = Trust::Nothing;
+                    continue;
+                }
+            },
+            Ok(Acquired::Busy(lapses_in)) => lapses_in,
+            Err(error) => return Grant::Unreachable(shared.l2_failed(error)),
+        };
+        if queue.disappointments >= PATIENCE || Instant::now() >= give_up {
+            return Grant::Impatient;
+        }
+        if let Some(stored) = queue.wait(lapses_in, give_up).await
+            && !reload
+            && let Fetched::Found(entry, _) = shared.verdict(l2, &lead.key, &stored, 0, lead.ticket)
+            && want.accepts(&entry.value)
+        {
+            return Grant::Found(entry);
+        }
+    }
+}
+
+/// A place among those who wait for a load of the key.
+struct Queue<'a, V: 'static> {
+    shared: &'a Shared<V>,
+    key: Key,
+    slot: Arc<WakeSlot>,
+    poll: Option<Duration>,
+    disappointments: u32,
+}
+
+impl<'a, V: 'static> Queue<'a, V> {
+    /// Registers before the first question is sent: the wake-up may come before its answer.
+    fn join(shared: &'a Shared<V>, key: &Key) -> Self {
+        Self { shared, key: key.clone(), slot: shared.fence.listen(key), poll: None, disappointments: 0 }
+    }
+
+    /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
+    /// is thrown away with the old ticket:
+    ///
+    /// 1. version 1 is filled, and the wake-up with it arrives; 2. an invalidation arrives;
+    /// 3. a ticket is taken; 4. the wake-up is read, and version 1 stored under a ticket of after 2.
+    fn ticket(&self) -> crate::coherence::Ticket {
+        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        self.shared.fence.ticket_for(&self.key, partition, &self.slot)
+    }
+
+    /// Waits for a wake-up, for the lease to lapse, or for the next poll; gives the value, if one came along.
+    async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<bytes::Bytes> {
+        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        let poll = match self.poll {
+            Some(last) => (last * 2).min(POLL_MAX),
+            None => {
+                self.shared.counters.lease_waits.add(1);
+                if partition.serving_at(self.shared.node.clock.now()) { POLL_LISTENING } else { POLL_BLIND }
+            }
+        };
+        self.poll = Some(poll);
+        // Spread, so that waiting nodes do not ask all at once.
+        let jittered = poll.mul_f64(0.75 + 0.5 * fastrand::f64());
+        let pause = jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now());
+        tokio::select! {
+            wake = self.slot.woken() => match wake {
+                Wake::Value(stored) => Some(stored),
+                Wake::Ended => {
+                    self.disappointments += 1;
+                    None
+                }
+            },
+            () = sleep(pause) => None,
+        }
+    }
+}
+
+impl<V: 'static> Drop for Queue<'_, V> {
+    fn drop(&mut self) {
+        self.shared.fence.unlisten(&self.key, &self.slot);
+    }
+}

@@ -1,0 +1,265 @@
+//! Awaitable requests: what the verbs return. `.await` runs them, with the options set before.
+//!
+//! The first poll looks into L1, on the stack of the caller. Only a miss allocates.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+
+use crate::coherence::Stamp;
+use crate::error::{Error, Result};
+use crate::key::{CacheKey, Key, with_encoded};
+use crate::options::{EntryOptions, option_setters};
+use crate::path::{Answer, BoxLoader, Plan, Probe, Reuse, Want};
+use crate::shared::Shared;
+
+/// Turns a typed loader into the one form the path knows.
+type Boxing<V, F> = fn(F) -> BoxLoader<V>;
+
+/// What L1 said to a request, or what went wrong with its key.
+enum First<V> {
+    Hit(Answer<V>),
+    Miss(Key),
+    Failed(Error),
+}
+
+fn first<V: 'static, Q: CacheKey + ?Sized>(
+    shared: &Shared<V>,
+    key: &Q,
+    need: Option<&Stamp>,
+    want: Want,
+) -> First<V> {
+    let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
+        Probe::Hit(entry) if want.accepts(&entry.value) => {
+            shared.counters.l1_hits.increment();
+            First::Hit(entry.value)
+        }
+        _ => First::Miss(Key::from_encoded(bytes)),
+    });
+    probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&shared.namespace)))
+}
+
+/// A lookup: [`TieredCache::get`](crate::TieredCache::get).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Get<'a, V, Q: ?Sized> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a Q,
+    need: Option<&'a Stamp>,
+    slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
+}
+
+impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q) -> Self {
+        Self { shared, key, need: None, slow: None }
+    }
+
+    /// Never answers from before this point in the namespace's history, on any node.
+    pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+        self.need = Some(stamp);
+        self
+    }
+}
+
+impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
+    type Output = Result<Answer<V>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(slow) = &mut this.slow {
+            return slow.as_mut().poll(cx);
+        }
+        match first(this.shared, this.key, this.need, Want::ValueOrAbsence) {
+            First::Hit(answer) => Poll::Ready(Ok(answer)),
+            First::Failed(error) => Poll::Ready(Err(error)),
+            First::Miss(key) => {
+                let (shared, need) = (this.shared, this.need);
+                let slow = this.slow.insert(Box::pin(async move { shared.get(&key, need).await }));
+                slow.as_mut().poll(cx)
+            }
+        }
+    }
+}
+
+/// A lookup with a loader: what the three verbs below share.
+struct Lookup<'a, V, Q: ?Sized, F> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a Q,
+    need: Option<&'a Stamp>,
+    options: Option<EntryOptions>,
+    loader: Option<(F, Boxing<V, F>)>,
+    slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
+}
+
+// The loader is moved out, never pinned in place.
+impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
+
+impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> Lookup<'a, V, Q, F> {
+    fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+        Self { shared, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
+    }
+
+    fn options(&mut self) -> &mut EntryOptions {
+        self.options.get_or_insert(self.shared.defaults)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
+        if let Some(slow) = &mut self.slow {
+            return slow.as_mut().poll(cx);
+        }
+        let looked = match reuse {
+            Reuse::Cached => first(self.shared, self.key, self.need, want),
+            Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
+        };
+        match looked {
+            First::Hit(answer) => Poll::Ready(Ok(answer)),
+            First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.shared.namespace))),
+            First::Miss(key) => self.go_on(key, want, reuse).as_mut().poll(cx),
+        }
+    }
+
+    #[cold]
+    fn go_on(&mut self, key: Key, want: Want, reuse: Reuse) -> &mut BoxFuture<'a, Result<Answer<V>>> {
+        let (shared, need) = (self.shared, self.need);
+        let options = self.options.unwrap_or(shared.defaults);
+        let loader = self.loader.take().map(|(loader, boxing)| boxing(loader));
+        self.slow.insert(Box::pin(async move {
+            let Some(loader) = loader else { unreachable!("a request is started once") };
+            shared.get_or_load(&key, need, Plan { want, reuse, options, loader }).await
+        }))
+    }
+}
+
+macro_rules! lookups {
+    ($($(#[$doc:meta])* $name:ident, $want:expr, $reuse:expr, $output:ty, $finish:expr;)*) => {$(
+        $(#[$doc])*
+        #[must_use = "a request does nothing until it is awaited"]
+        pub struct $name<'a, V, Q: ?Sized, F>(Lookup<'a, V, Q, F>);
+
+        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> $name<'a, V, Q, F> {
+            pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+                Self(Lookup::new(shared, key, loader, boxing))
+            }
+
+            /// Never answers from before this point in the namespace's history, on any node.
+            pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+                self.0.need = Some(stamp);
+                self
+            }
+
+            option_setters!(|this| this.0.options());
+        }
+
+        impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> Future for $name<'_, V, Q, F> {
+            type Output = Result<$output>;
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.get_mut().0.poll(cx, $want, $reuse).map(|outcome| outcome.map($finish))
+            }
+        }
+
+        impl<V, Q: ?Sized, F> fmt::Debug for $name<'_, V, Q, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("namespace", &self.0.shared.namespace).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+fn value<V>(answer: Answer<V>) -> Arc<V> {
+    match answer {
+        Some(value) => value,
+        None => unreachable!("a lookup that wants a value ends with one, or with an error"),
+    }
+}
+
+lookups! {
+    /// A lookup with a loader: [`TieredCache::get_or_load`](crate::TieredCache::get_or_load).
+    GetOrLoad, Want::Value, Reuse::Cached, Arc<V>, value;
+    /// A lookup with a loader that may find nothing:
+    /// [`TieredCache::get_or_load_optional`](crate::TieredCache::get_or_load_optional).
+    GetOrLoadOptional, Want::ValueOrAbsence, Reuse::Cached, Answer<V>, |answer| answer;
+    /// A load whatever is cached: [`TieredCache::refresh`](crate::TieredCache::refresh).
+    Refresh, Want::Value, Reuse::Nothing, Arc<V>, value;
+}
+
+impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+/// A lookup of many keys: [`TieredCache::get_many`](crate::TieredCache::get_many).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct GetMany<'a, V> {
+    shared: &'a Arc<Shared<V>>,
+    keys: Result<Vec<Key>>,
+    need: Option<&'a Stamp>,
+}
+
+impl<'a, V> GetMany<'a, V> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, keys: Result<Vec<Key>>) -> Self {
+        Self { shared, keys, need: None }
+    }
+
+    /// Never answers from before this point in the namespace's history, on any node.
+    pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+        self.need = Some(stamp);
+        self
+    }
+}
+
+impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
+    type Output = Result<Vec<Answer<V>>>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let keys = self.keys.map_err(|error| error.in_namespace(&self.shared.namespace))?;
+            self.shared.get_many(keys, self.need).await
+        })
+    }
+}
+
+/// A change that stores values: [`TieredCache::insert`](crate::TieredCache::insert) and
+/// [`TieredCache::insert_many`](crate::TieredCache::insert_many).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Insert<'a, V> {
+    shared: &'a Arc<Shared<V>>,
+    values: Result<Vec<(Key, Arc<V>)>>,
+    options: EntryOptions,
+}
+
+impl<'a, V> Insert<'a, V> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
+        Self { shared, values, options: shared.defaults }
+    }
+
+    option_setters!(|this| this.options);
+}
+
+impl<'a, V: Send + Sync + 'static> IntoFuture for Insert<'a, V> {
+    type Output = Result<Stamp>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let values = self.values.map_err(|error| error.in_namespace(&self.shared.namespace))?;
+            self.shared.insert(values, self.options).await
+        })
+    }
+}
+
+impl<V> fmt::Debug for GetMany<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetMany").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+impl<V> fmt::Debug for Insert<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Insert").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}

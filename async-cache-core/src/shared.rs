@@ -1,0 +1,88 @@
+//! Everything that the handles of one cache share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::{LocalBackend, Region};
+use crate::codec::Codec;
+use crate::coherence::{Fence, Node};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Format;
+use crate::observe::{Counters, Stats};
+use crate::options::{EntryOptions, Outage};
+use crate::resilience::Pending;
+
+pub(crate) struct Shared<V> {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) l1: Option<Arc<dyn LocalBackend<V>>>,
+    pub(crate) l2: Option<L2<V>>,
+    pub(crate) node: Node,
+    pub(crate) fence: Fence<V>,
+    pub(crate) pending: Pending,
+    pub(crate) counters: Counters,
+    pub(crate) defaults: EntryOptions,
+    pub(crate) outage: Outage,
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The shared tier, and how values are written there.
+pub(crate) struct L2<V> {
+    pub(crate) region: Arc<dyn Region>,
+    pub(crate) codec: Arc<dyn Codec<V>>,
+    pub(crate) format: Format,
+}
+
+impl<V: 'static> Shared<V> {
+    pub(crate) fn l1(&self) -> Option<&dyn LocalBackend<V>> {
+        self.l1.as_deref()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closing.is_cancelled() {
+            return Err(self.error(ErrorKind::Shutdown, "the cache has been shut down"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error::new(kind, message).in_namespace(&self.namespace)
+    }
+
+    /// Counts a failed operation on L2 and says where it happened.
+    pub(crate) fn l2_failed(&self, error: Error) -> Error {
+        self.counters.l2_errors.add(1);
+        error.in_namespace(&self.namespace)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            l1_suspended: self.l1.is_some() && !self.node.is_serving(),
+            entries: self.l1().map_or(0, LocalBackend::len),
+            in_flight: self.fence.in_flight() as u64,
+            pending_invalidations: self.pending.len() as u64,
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Begins the end: L1 stops answering, loads and background work stop.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+        self.node.retire();
+        self.tasks.close();
+    }
+}
+
+impl<V> fmt::Debug for Shared<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredCache")
+            .field("namespace", &self.namespace)
+            .field("node", &self.node.id)
+            .field("l1", &self.l1.is_some())
+            .field("l2", &self.l2.as_ref().map(|l2| &l2.region))
+            .finish_non_exhaustive()
+    }
+}
