@@ -1,0 +1,172 @@
+//! Putting a backend together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_cache_core::{Error, ErrorKind, Result};
+use deadpool_redis::Pool;
+use redis::{Client, ConnectionInfo};
+
+use crate::RedisBackend;
+use crate::bus::Bus;
+use crate::connect::{self, Connector};
+use crate::fault::Secrets;
+use crate::shared::Shared;
+use crate::slot::{Slots, tend};
+use crate::subscriber::Subscriber;
+
+/// Most connections for commands.
+const MAX_CONNECTIONS: usize = 64;
+/// Most partitions.
+const MAX_PARTITIONS: u16 = 1024;
+
+/// Settings of a [`RedisBackend`]; made by [`RedisBackend::builder`].
+#[must_use = "nothing happens before `connect`"]
+pub struct RedisBackendBuilder {
+    target: Target,
+    connections: usize,
+    partitions: u16,
+    command_timeout: Duration,
+    connect_timeout: Duration,
+}
+
+enum Target {
+    Missing,
+    Url(String),
+    Info(Box<ConnectionInfo>),
+    Pool(Pool, Box<Client>),
+}
+
+impl RedisBackendBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            target: Target::Missing,
+            connections: 2,
+            partitions: 1,
+            command_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    /// The server: `redis://[user[:password]@]host[:port][/database]`, or `unix:///path`.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.target = Target::Url(url.into());
+        self
+    }
+
+    /// **Escape hatch:** the server, in the words of the `redis` crate, for what a URL cannot say.
+    ///
+    /// TCP_NODELAY is always set; keepalive and user timeout are set unless given.
+    pub fn connection_info(mut self, info: ConnectionInfo) -> Self {
+        self.target = Target::Info(Box::new(info));
+        self
+    }
+
+    /// **Escape hatch:** see [`RedisBackend::from_pool`].
+    pub fn pool(mut self, pool: Pool, client: Client) -> Self {
+        self.target = Target::Pool(pool, Box::new(client));
+        self
+    }
+
+    /// Connections for commands, used in turn, each shared by any number of tasks: 1 to 64, 2
+    /// unless set. One more is opened for the bus when the first namespace is opened.
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count;
+        self
+    }
+
+    /// Partitions of each namespace: 1 to 1024, 1 unless set.
+    ///
+    /// Part of the storage format: every node of a namespace must use the same number, and a
+    /// node that uses another is refused. More than one is of use on a Redis Cluster only (64
+    /// then), which is not supported yet.
+    pub fn partitions(mut self, count: u16) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// Deadline of every command, 500 ms unless set. Operations on many keys send pipelines of at
+    /// most 512 keys or 4 MiB, each of which has the deadline for itself.
+    pub fn command_timeout(mut self, limit: Duration) -> Self {
+        self.command_timeout = limit;
+        self
+    }
+
+    /// Deadline for making a connection, handshake included: 1 s unless set.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Connects and proves the connection. Must be called inside a Tokio runtime, which is where
+    /// the background tasks will run.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for what only a change of settings can mend: a wrong URL, a wrong
+    /// password, a server that is a replica, too old or a cluster. [`ErrorKind::Backend`] if the
+    /// server cannot be reached or does not speak Redis.
+    pub async fn connect(self) -> Result<RedisBackend> {
+        self.validate()?;
+        let Self { target, connections, partitions, command_timeout, connect_timeout } = self;
+        let (pool, client) = match target {
+            Target::Missing => return Err(wrong("no server given: call `url`")),
+            Target::Url(url) => ours(connect::parse(&url)?, connections, connect_timeout)?,
+            Target::Info(info) => ours(*info, connections, connect_timeout)?,
+            Target::Pool(pool, client) => (pool, connect::subscriber(client.get_connection_info())?),
+        };
+        let info = client.get_connection_info();
+        let secrets = Secrets::new(info.redis_settings().password());
+        let server = info.addr().to_string();
+        let connector =
+            Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, command_timeout));
+        let first = match connector.link().await {
+            Ok(link) => link,
+            Err(refusal) => return Err(connector.explain(refusal, &secrets).await),
+        };
+        let slots = Arc::new(Slots::new(first, connections, command_timeout, secrets));
+        let bus = Arc::new(Bus::new());
+        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout };
+        let shared = Shared::new(server, partitions, Arc::clone(&slots), subscriber);
+        for index in 0..connections {
+            shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
+        }
+        Ok(RedisBackend::of(Arc::new(shared)))
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            return Err(wrong(format!("connections must be 1 to {MAX_CONNECTIONS}, not {}", self.connections)));
+        }
+        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
+            return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));
+        }
+        if self.command_timeout.is_zero() || self.connect_timeout.is_zero() {
+            return Err(wrong("a timeout of zero lets nothing through"));
+        }
+        Ok(())
+    }
+}
+
+fn ours(info: ConnectionInfo, connections: usize, connect_timeout: Duration) -> Result<(Pool, Client)> {
+    let info = connect::with_tcp_defaults(info);
+    let client = connect::subscriber(&info)?;
+    Ok((connect::pool(info, connections, connect_timeout)?, client))
+}
+
+fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
+}
+
+impl fmt::Debug for RedisBackendBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the target: it holds credentials.
+        f.debug_struct("RedisBackendBuilder")
+            .field("connections", &self.connections)
+            .field("partitions", &self.partitions)
+            .field("command_timeout", &self.command_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

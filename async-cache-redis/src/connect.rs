@@ -1,0 +1,204 @@
+//! Making connections, and saying why one cannot be made.
+
+use std::time::Duration;
+
+use async_cache_core::{Error, ErrorKind, Result};
+use deadpool_redis::{Connection, Pool, PoolError, Runtime, TimeoutType};
+use redis::io::tcp::{TcpSettings, socket2};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind as Redis, RedisError};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::fault::{Cause, Secrets};
+use crate::link::{Link, Unfit};
+
+/// How long a connection may take to tell a silent server from an unreachable one.
+const DIAGNOSIS: Duration = Duration::from_millis(300);
+
+/// Where commands get their connections.
+pub(crate) struct Connector {
+    pool: Pool,
+    addr: ConnectionAddr,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+}
+
+/// Why there is no connection.
+pub(crate) enum Refusal {
+    /// The attempt failed.
+    Error(RedisError),
+    /// Time ran out.
+    Timeout,
+    /// The caller's pool has none to give.
+    Pool(String),
+    /// It leads to a server that cannot be used.
+    Server(String),
+}
+
+impl Connector {
+    pub(crate) fn new(
+        pool: Pool,
+        addr: ConnectionAddr,
+        connect_timeout: Duration,
+        command_timeout: Duration,
+    ) -> Self {
+        Self { pool, addr, connect_timeout, command_timeout }
+    }
+
+    /// A new connection, through the handshake.
+    ///
+    /// It is taken out of the pool for good: a multiplexed connection that went bad stays bad,
+    /// and must not be handed to the pool's other users.
+    pub(crate) async fn link(&self) -> Result<Link, Refusal> {
+        let made = timeout(self.connect_timeout, async {
+            let mut connection = Connection::take(self.pool.get().await?);
+            // The deadline is kept by the caller of each command; a shorter one set on the
+            // caller's pool would undercut it.
+            connection.set_response_timeout(self.command_timeout.max(self.connect_timeout));
+            Link::handshake(connection).await.map_err(|unfit| match unfit {
+                Unfit::Error(error) => Refusal::Error(error),
+                Unfit::Server(why) => Refusal::Server(why),
+            })
+        });
+        match made.await {
+            Ok(Err(Refusal::Error(error))) if error.is_timeout() => Err(Refusal::Timeout),
+            Ok(made) => made,
+            Err(_) => Err(Refusal::Timeout),
+        }
+    }
+
+    /// Says why the first connection could not be made, and what to do.
+    pub(crate) async fn explain(&self, refusal: Refusal, secrets: &Secrets) -> Error {
+        let addr = &self.addr;
+        let cause = refusal.cause(secrets);
+        let config = |what: String| Error::new(ErrorKind::Config, what);
+        let backend = |what: String| Error::new(ErrorKind::Backend, what);
+        let not_redis = || format!("connecting to {addr}: what answers there does not speak Redis");
+        let error = match &refusal {
+            Refusal::Server(why) => return config(format!("connecting to Redis at {addr}: {why}")),
+            Refusal::Pool(_) => backend(format!("connecting to Redis at {addr}: the pool gave no connection")),
+            Refusal::Timeout => match self.diagnose().await {
+                Listening::Yes => backend(format!(
+                    "{}: it accepts connections, but did not answer within {:?}",
+                    not_redis(),
+                    self.connect_timeout
+                )),
+                Listening::Unknown => backend(format!(
+                    "connecting to Redis at {addr}: no connection within {:?}; check host, port and firewall",
+                    self.connect_timeout
+                )),
+            },
+            Refusal::Error(error) => match (error.kind(), error.code()) {
+                (Redis::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => config(format!(
+                    "connecting to Redis at {addr}: wrong user name or password, or none given where one is needed"
+                )),
+                (Redis::InvalidClientConfig, _) => config(format!("connecting to Redis at {addr}")),
+                (Redis::Parse | Redis::UnexpectedReturnType, _) => backend(not_redis()),
+                _ if error.is_connection_refusal() => backend(format!(
+                    "connecting to Redis at {addr}: connection refused; is the server running?"
+                )),
+                _ if error.is_connection_dropped() => backend(format!(
+                    "{}, or turns clients away: it closed the connection during the handshake",
+                    not_redis()
+                )),
+                _ => backend(format!("connecting to Redis at {addr}")),
+            },
+        };
+        error.because(cause)
+    }
+
+    async fn diagnose(&self) -> Listening {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = &self.addr else {
+            return Listening::Unknown;
+        };
+        match timeout(DIAGNOSIS, TcpStream::connect((host.as_str(), *port))).await {
+            Ok(Ok(_)) => Listening::Yes,
+            _ => Listening::Unknown,
+        }
+    }
+}
+
+enum Listening {
+    Yes,
+    Unknown,
+}
+
+impl Refusal {
+    /// The cause, as it is shown.
+    pub(crate) fn cause(&self, secrets: &Secrets) -> Cause {
+        match self {
+            Self::Error(error) => secrets.cause(error),
+            Self::Timeout => secrets.cause("no connection in time"),
+            Self::Pool(why) | Self::Server(why) => secrets.cause(why),
+        }
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Error(error),
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Self::Timeout,
+            other => Self::Pool(other.to_string()),
+        }
+    }
+}
+
+/// Reads a URL.
+pub(crate) fn parse(url: &str) -> Result<ConnectionInfo> {
+    url.parse::<ConnectionInfo>().map_err(|error| {
+        // The client's errors about URLs quote nothing of them.
+        let cause = Secrets::default().cause(error);
+        let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database]";
+        Error::new(ErrorKind::Config, format!("{message} ({cause})"))
+    })
+}
+
+/// Adds what the client leaves out: without these, small commands wait for Nagle's timer, and a
+/// peer that vanished is noticed after a quarter of an hour.
+pub(crate) fn with_tcp_defaults(info: ConnectionInfo) -> ConnectionInfo {
+    const IDLE: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_secs(2);
+    let given = info.tcp_settings();
+    let mut settings: TcpSettings = given.clone().set_nodelay(true);
+    if given.keepalive().is_none() {
+        let keepalive = socket2::TcpKeepalive::new().with_time(IDLE);
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "windows"))]
+        let keepalive = keepalive.with_interval(INTERVAL);
+        settings = settings.set_keepalive(keepalive);
+    }
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    if given.user_timeout().is_none() {
+        settings = settings.set_user_timeout(IDLE + 2 * INTERVAL);
+    }
+    info.set_tcp_settings(settings)
+}
+
+/// The pool for a backend that was given an address.
+pub(crate) fn pool(info: ConnectionInfo, size: usize, connect_timeout: Duration) -> Result<Pool> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(connect_timeout))
+        // Deadlines are kept per operation, see `Line::answer`.
+        .set_response_timeout(None)
+        // Commands wait for room while this many are being written.
+        .set_pipeline_buffer_size(1024);
+    let failed = |why: String| {
+        Error::new(ErrorKind::Config, "building the connection pool").because(Secrets::default().cause(why))
+    };
+    let manager = deadpool_redis::Manager::new_with_config(info, config).map_err(|e| failed(e.to_string()))?;
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(connect_timeout))
+        .create_timeout(Some(connect_timeout))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// The client that opens the subscriber: pushes need RESP3, whatever the caller's URL says.
+pub(crate) fn subscriber(info: &ConnectionInfo) -> Result<Client> {
+    let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+    Client::open(info.clone().set_redis_settings(settings)).map_err(|error| {
+        Error::new(ErrorKind::Config, "preparing the subscriber").because(Secrets::default().cause(error))
+    })
+}

@@ -1,0 +1,138 @@
+//! What can go wrong on the wire, sorted by what follows from it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
+
+/// The text of a cause: keeps the client's own error types, and every secret, out of the error
+/// chain.
+#[derive(Clone)]
+pub(crate) struct Cause(Arc<str>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// What must never be shown.
+#[derive(Clone, Default)]
+pub(crate) struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub(crate) fn new(password: Option<&str>) -> Self {
+        Self(password.into_iter().filter(|secret| !secret.is_empty()).map(ToOwned::to_owned).collect())
+    }
+
+    /// A cause without secrets, keys or values.
+    pub(crate) fn cause(&self, error: impl fmt::Display) -> Cause {
+        const MAX_LEN: usize = 300;
+        let mut text = error.to_string();
+        // An unknown command is reported with its arguments, and those are keys and values.
+        if let Some(at) = text.find(", with args beginning with") {
+            text.truncate(at);
+        }
+        for secret in &self.0 {
+            text = text.replace(secret.as_str(), "***");
+        }
+        if let Some((at, _)) = text.char_indices().nth(MAX_LEN) {
+            text.truncate(at);
+            text.push('…');
+        }
+        Cause(text.into())
+    }
+}
+
+/// Why a command gave no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// No connection is up: nothing was sent.
+    Down(Outage),
+    /// No answer in time. The command may have been executed, or yet be.
+    Timeout(Duration),
+    /// The connection is of no more use.
+    Broken(Cause),
+    /// The server answered with an error.
+    Refused {
+        /// First word of the answer.
+        code: String,
+        /// The rest of it.
+        detail: String,
+        /// The whole.
+        cause: Cause,
+    },
+}
+
+/// Since when, and why, a connection is down.
+#[derive(Debug, Clone)]
+pub(crate) struct Outage {
+    pub(crate) since: Instant,
+    pub(crate) cause: Cause,
+}
+
+impl Fault {
+    /// Sorts an error of the client.
+    pub(crate) fn of(error: &RedisError, secrets: &Secrets, limit: Duration) -> Self {
+        let cause = secrets.cause(error);
+        if error.is_timeout() {
+            return Self::Timeout(limit);
+        }
+        if is_fatal(error) {
+            return Self::Broken(cause);
+        }
+        let code = error.code().unwrap_or("").to_owned();
+        let detail = secrets.cause(error.detail().unwrap_or("")).to_string();
+        Self::Refused { code, detail, cause }
+    }
+}
+
+/// Whether the connection an error came from must be replaced.
+fn is_fatal(error: &RedisError) -> bool {
+    match error.kind() {
+        // A demoted or loading server answers, but not as the server we need.
+        Redis::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
+        ),
+        Redis::Extension => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+        Redis::Io => true,
+        _ => error.is_unrecoverable_error(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_show_neither_secrets_nor_arguments() {
+        let secrets = Secrets::new(Some("hunter2"));
+        assert_eq!(secrets.cause("AUTH hunter2 failed").to_string(), "AUTH *** failed");
+        assert_eq!(
+            secrets.cause("unknown command 'X', with args beginning with: 'key' 'value'").to_string(),
+            "unknown command 'X'"
+        );
+        assert_eq!(secrets.cause("ü".repeat(1000)).to_string().chars().count(), 301);
+    }
+
+    #[test]
+    fn what_breaks_a_connection() {
+        let of = |error: RedisError| Fault::of(&error, &Secrets::default(), Duration::ZERO);
+        let io = |kind: std::io::ErrorKind| RedisError::from(std::io::Error::from(kind));
+        assert!(matches!(of(io(std::io::ErrorKind::BrokenPipe)), Fault::Broken(_)));
+        assert!(matches!(of(io(std::io::ErrorKind::TimedOut)), Fault::Timeout(_)));
+        let server = |code: &str| redis::make_extension_error(code.to_owned(), Some("x".to_owned()));
+        assert!(matches!(of(server("NOAUTH")), Fault::Broken(_)));
+        assert!(matches!(of(server("LATE")), Fault::Refused { code, .. } if code == "LATE"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Names of keys and channels.
+//!
+//! Every key of a partition carries the hash tag `{ns:p}`, so that a script touches one slot of
+//! a Redis Cluster.
+//!
+//! | name | what |
+//! |---|---|
+//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id, `v` record; later `tf`, the tag floor |
+//! | `{users:0}V:<key>` | a stored value: seal and frame |
+//! | `{users:0}L:<key>` | the lock: `<token>:<sequence>`, or `~` while cooling |
+//! | `{users:0}W:<key>` | set of the nodes that wait for the load |
+//! | `{users:0}bus` | channel: changes, for every node |
+//! | `{users:0}node:<node>` | channel: echoes and wake-ups, for one node |
+//!
+//! `{users:0}T` will hold the tags.
+
+use async_cache_core::backend::NodeId;
+use async_cache_core::key::Key;
+
+/// The names of one partition of a namespace.
+#[derive(Debug)]
+pub(crate) struct Home {
+    prefix: String,
+    meta: String,
+}
+
+impl Home {
+    pub(crate) fn new(namespace: &str, partition: u16) -> Self {
+        let prefix = format!("{{{namespace}:{partition}}}");
+        let meta = format!("{prefix}M");
+        Self { prefix, meta }
+    }
+
+    /// `M`.
+    pub(crate) fn meta(&self) -> &[u8] {
+        self.meta.as_bytes()
+    }
+
+    /// `V:<key>`.
+    pub(crate) fn value(&self, key: &Key) -> Vec<u8> {
+        self.of(b"V:", key)
+    }
+
+    /// `M`, `V`, `L` and `W`: what every script about one key is given.
+    pub(crate) fn of_key(&self, key: &Key) -> [Vec<u8>; 4] {
+        [self.meta.clone().into_bytes(), self.value(key), self.of(b"L:", key), self.of(b"W:", key)]
+    }
+
+    /// The channel of changes.
+    pub(crate) fn bus(&self) -> String {
+        format!("{}bus", self.prefix)
+    }
+
+    /// The channel of one node.
+    pub(crate) fn node(&self, node: NodeId) -> String {
+        format!("{}node:{node}", self.prefix)
+    }
+
+    fn of(&self, letter: &[u8], key: &Key) -> Vec<u8> {
+        [self.prefix.as_bytes(), letter, key.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_documented() {
+        let home = Home::new("users", 3);
+        let key = Key::from_encoded(b"42");
+        assert_eq!(home.meta(), b"{users:3}M");
+        assert_eq!(
+            home.of_key(&key).map(|name| String::from_utf8(name).unwrap()),
+            ["{users:3}M", "{users:3}V:42", "{users:3}L:42", "{users:3}W:42"]
+        );
+        assert_eq!(home.bus(), "{users:3}bus");
+        assert_eq!(home.node(NodeId(0xAB)), "{users:3}node:00000000000000ab");
+    }
+}

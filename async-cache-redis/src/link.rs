@@ -1,0 +1,173 @@
+//! One physical connection, and the server process behind it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_cache_core::backend::RunId;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
+
+use crate::scripts::SCRIPTS;
+
+/// A connection that has been through the handshake.
+///
+/// It never reconnects by itself, so the run id found in the handshake holds for as long as it
+/// answers.
+pub(crate) struct Link {
+    connection: MultiplexedConnection,
+    /// The server's run id, as the scripts are given it.
+    run_text: String,
+    pub(crate) run: RunId,
+    /// Timeouts in a row.
+    strikes: AtomicU32,
+}
+
+impl Link {
+    pub(crate) fn new(connection: MultiplexedConnection, run_text: String) -> Self {
+        let mut hasher = DefaultHasher::new();
+        run_text.hash(&mut hasher);
+        let run = RunId(hasher.finish());
+        Self { connection, run_text, run, strikes: AtomicU32::new(0) }
+    }
+
+    /// Notes an answer in time.
+    pub(crate) fn answered(&self) {
+        self.strikes.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes a timeout; gives how many there have been in a row.
+    pub(crate) fn timed_out(&self) -> u32 {
+        self.strikes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The call of a script: keys, then run id and record, then `args`.
+    pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], record: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.get_hash()).arg(keys.len());
+        for key in keys {
+            cmd.arg(key.as_ref());
+        }
+        cmd.arg(&self.run_text).arg(record);
+        cmd
+    }
+
+    /// Runs a command.
+    pub(crate) async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<T> {
+        cmd.query_async(&mut self.connection.clone()).await
+    }
+
+    /// Runs a script; loads it and tries again if the server has forgotten it.
+    pub(crate) async fn script<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> RedisResult<T> {
+        match self.query(call).await {
+            Err(error) if forgotten(&error) => {
+                script.load_async(&mut self.connection.clone()).await?;
+                self.query(call).await
+            }
+            other => other,
+        }
+    }
+
+    /// Runs a pipeline.
+    pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+        pipeline.query_async(&mut self.connection.clone()).await
+    }
+
+    /// Runs the calls of one script as one pipeline, in order.
+    ///
+    /// If the server has forgotten the script, everything from the first call it did not know is
+    /// run again, not only the calls that failed:
+    ///   1. a batch puts `k = a`, then `k = b`
+    ///   2. another client's SCRIPT FLUSH and SCRIPT LOAD leave the first unknown, the second not
+    ///   3. running only the first again would leave `k = a`
+    pub(crate) async fn scripts<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        calls: &[Cmd],
+    ) -> RedisResult<Vec<T>> {
+        let mut answers = self.script_pipeline(calls).await?;
+        if let Some(first) =
+            answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten))
+        {
+            script.load_async(&mut self.connection.clone()).await?;
+            answers.truncate(first);
+            answers.extend(self.script_pipeline(&calls[first..]).await?);
+        }
+        answers.into_iter().collect()
+    }
+
+    async fn script_pipeline<T: FromRedisValue>(&self, calls: &[Cmd]) -> RedisResult<Vec<RedisResult<T>>> {
+        let mut pipeline = Pipeline::with_capacity(calls.len());
+        for call in calls {
+            pipeline.add_command(call.clone());
+        }
+        pipeline.ignore_errors();
+        self.pipeline(&pipeline).await
+    }
+
+    /// Takes a fresh connection through the handshake.
+    pub(crate) async fn handshake(mut connection: MultiplexedConnection) -> Result<Self, Unfit> {
+        let mut pipeline = Pipeline::with_capacity(12);
+        // A loading server answers INFO, but not PING.
+        pipeline.cmd("PING").ignore();
+        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        let (server, replication): (String, String) =
+            pipeline.query_async(&mut connection).await.map_err(Unfit::Error)?;
+        let run = fit(&server, &replication).map_err(Unfit::Server)?;
+        for script in SCRIPTS.all() {
+            script.load_async(&mut connection).await.map_err(Unfit::Error)?;
+        }
+        Ok(Self::new(connection, run))
+    }
+}
+
+/// Why a connection was not adopted.
+pub(crate) enum Unfit {
+    /// It failed.
+    Error(RedisError),
+    /// It leads to a server that cannot be used.
+    Server(String),
+}
+
+/// The run id of a server that can be used.
+fn fit(server: &str, replication: &str) -> Result<String, String> {
+    let field = |info: &str, name: &str| {
+        info.lines().find_map(|line| Some(line.trim_end().strip_prefix(name)?.strip_prefix(':')?.to_owned()))
+    };
+    let version = field(server, "redis_version").unwrap_or_default();
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    if major < 6 {
+        return Err(format!("Redis {version} is too old: use 6.0 or later"));
+    }
+    if field(server, "redis_mode").as_deref() == Some("cluster") {
+        return Err("Redis Cluster is not supported yet: use a standalone server".to_owned());
+    }
+    if field(replication, "role").as_deref() == Some("slave") {
+        return Err("the server is a replica: connect to its master".to_owned());
+    }
+    field(server, "run_id")
+        .filter(|run| !run.is_empty())
+        .ok_or_else(|| "the server does not tell its run id in INFO: a proxy in between?".to_owned())
+}
+
+fn forgotten(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n";
+
+    #[test]
+    fn unusable_servers_are_named() {
+        assert_eq!(fit(SERVER, "role:master\r\n").as_deref(), Ok("abc"));
+        assert!(fit(SERVER, "role:slave\r\n").unwrap_err().contains("replica"));
+        let old = SERVER.replace("7.0.15", "5.0.1");
+        assert!(fit(&old, "role:master").unwrap_err().contains("too old"));
+        let cluster = SERVER.replace("standalone", "cluster");
+        assert!(fit(&cluster, "role:master").unwrap_err().contains("Cluster"));
+        let mute = SERVER.replace("run_id:abc", "");
+        assert!(fit(&mute, "role:master").unwrap_err().contains("run id"));
+    }
+}

@@ -1,0 +1,28 @@
+-- Stores what was loaded, if no change came between.
+--
+-- KEYS M V L W; ARGV[3] lease text, ARGV[4] lease sequence, ARGV[5] life (ms), ARGV[6] '1' if the
+-- fill replaces a value other nodes may hold, ARGV[7] frame.
+-- Answers the sequence number of the value, or 0 if it was refused.
+
+if text(redis.pcall('GET', KEYS[3])) ~= ARGV[3] then
+  return 0
+end
+
+local seq, value = tonumber(ARGV[4]), nil
+if seq >= f then
+  local announced = ARGV[6] == '1'
+  -- Unless it is a change, the seal carries the sequence of the *grant*: the value reflects
+  -- changes up to it, not those made during the load. An announced fill is sealed with its own
+  -- number: no change of this key came between, the lease would be broken.
+  if announced then
+    seq = raise()
+  end
+  value = seal(seq) .. ARGV[7]
+  redis.call('SET', KEYS[2], value, 'PX', ARGV[5])
+  if announced then
+    announce('I:' .. whole(seq) .. ':' .. key)
+  end
+end
+wake(value)
+redis.call('UNLINK', KEYS[3], KEYS[4])
+return value and seq or 0

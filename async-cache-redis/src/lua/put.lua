@@ -1,0 +1,22 @@
+-- Stores a value as a change.
+--
+-- KEYS M V L W; ARGV[3] latest time of execution (ms), ARGV[4] life (ms), ARGV[5] frame.
+-- Answers the sequence number.
+
+-- A write its caller has given up may sit in a socket buffer:
+--   1. node A puts "old"; its command is stuck, A times out and reports an error
+--   2. node B puts "new"
+--   3. A's command arrives and would bury "new"
+if millis() > tonumber(ARGV[3]) then
+  return redis.error_reply('LATE the write was given up before it was executed')
+end
+
+-- First write of the script, so that a server without memory refuses before anything changed.
+local seq = raise()
+local value = seal(seq) .. ARGV[5]
+redis.call('SET', KEYS[2], value, 'PX', ARGV[4])
+break_lease()
+wake(value)
+redis.call('UNLINK', KEYS[4])
+announce('I:' .. whole(seq) .. ':' .. key)
+return seq

@@ -1,0 +1,14 @@
+-- Gives a lease back, so that one of the waiting nodes loads.
+--
+-- By token, without the sequence: a caller whose acquire timed out never learnt the sequence,
+-- and the token is unique to the acquisition.
+--
+-- KEYS M V L W; ARGV[3] token. Answers 1 released | 0 not held.
+
+local lease = text(redis.pcall('GET', KEYS[3]))
+if not lease or string.sub(lease, 1, #ARGV[3] + 1) ~= ARGV[3] .. ':' then
+  return 0
+end
+wake(nil)
+redis.call('UNLINK', KEYS[3], KEYS[4])
+return 1

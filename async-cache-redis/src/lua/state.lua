@@ -1,0 +1,5 @@
+-- The partition's state.
+--
+-- KEYS M. Answers {sequence, floor, time in ms}.
+
+return {s, f, millis()}

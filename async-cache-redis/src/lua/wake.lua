@@ -1,0 +1,22 @@
+-- Tells the nodes noted in W that the load they wait for has ended.
+--
+-- Each has a channel of its own, so that a wake-up costs the nodes concerned and not the fleet.
+-- Bounded: whoever is beyond the limit polls.
+--
+-- KEYS[2] V, KEYS[4] W.
+
+local key = string.sub(KEYS[2], #home + 3)
+
+local function wake(value)
+  local nodes = redis.pcall('SRANDMEMBER', KEYS[4], 4096)
+  if nodes.err or #nodes == 0 then
+    return
+  end
+  local message = 'W:' .. key
+  if value and #value <= INLINE then
+    message = 'V:' .. #key .. ':' .. key .. value
+  end
+  for _, node in ipairs(nodes) do
+    redis.call('PUBLISH', home .. 'node:' .. node, message)
+  end
+end

@@ -1,0 +1,322 @@
+//! One namespace: each operation one command, one script or one pipeline.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_cache_core::backend::{
+    Acquire, Acquired, Announce, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed, State,
+};
+use async_cache_core::key::Key;
+use async_cache_core::{Error, ErrorKind, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, RedisError, RedisResult, Value};
+
+use crate::bus::Member;
+use crate::fault::Fault;
+use crate::keys::Home;
+use crate::orphan::Orphan;
+use crate::scripts::SCRIPTS;
+use crate::shared::Shared;
+use crate::slot::Line;
+
+/// Longest life of a value: Redis refuses expiries whose sum with its clock overflows.
+const MAX_LIFE: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+pub(crate) struct RedisRegion {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spec: RegionSpec,
+    /// What is kept in `M`: the caller's record and the number of partitions.
+    record: String,
+    node: String,
+    pub(crate) homes: Vec<Home>,
+    member: Arc<Member>,
+    /// The record has been compared in partition 0.
+    checked: AtomicBool,
+}
+
+impl RedisRegion {
+    pub(crate) fn new(shared: Arc<Shared>, spec: RegionSpec, homes: Vec<Home>, member: Arc<Member>) -> Self {
+        let record = format!("{};partitions={}", spec.record, homes.len());
+        let node = spec.node.to_string();
+        Self { shared, spec, record, node, homes, member, checked: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn home(&self, key: &Key) -> &Home {
+        &self.homes[usize::from(key.partition(self.partitions()))]
+    }
+
+    fn home_of(&self, partition: u16) -> Result<&Home> {
+        self.homes.get(usize::from(partition)).ok_or_else(|| {
+            let count = self.homes.len();
+            let message = format!("partition {partition} does not exist: there are {count}");
+            Error::new(ErrorKind::Config, message).in_namespace(&self.spec.namespace)
+        })
+    }
+
+    /// A connection for one operation.
+    ///
+    /// Nodes with different numbers of partitions share partition 0 only, so that is where they
+    /// find out: it is visited before anything is done to another.
+    pub(crate) async fn line(&self, doing: &str) -> Result<Line<'_>> {
+        let line = self.pick(doing)?;
+        if self.homes.len() > 1 && !self.checked.load(Ordering::Relaxed) {
+            self.read_state(&line, 0).await.map_err(|fault| self.error(doing, fault))?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
+        Ok(line)
+    }
+
+    pub(crate) fn pick(&self, doing: &str) -> Result<Line<'_>> {
+        self.shared.slots.pick().map_err(|fault| self.error(doing, fault))
+    }
+
+    /// The call of a script about one key, ready for its own arguments.
+    pub(crate) fn key_call(&self, line: &Line<'_>, script: &redis::Script, key: &Key) -> Cmd {
+        line.link.call(script, &self.home(key).of_key(key), &self.record)
+    }
+
+    async fn script<T: redis::FromRedisValue>(
+        &self,
+        doing: &str,
+        line: &Line<'_>,
+        script: &redis::Script,
+        call: &Cmd,
+    ) -> Result<T> {
+        line.answer(line.link.script(script, call)).await.map_err(|fault| self.error(doing, fault))
+    }
+
+    async fn read_state(&self, line: &Line<'_>, partition: u16) -> Result<(u64, u64, u64), Fault> {
+        let meta = [self.homes[usize::from(partition)].meta()];
+        let call = line.link.call(&SCRIPTS.state, &meta, &self.record);
+        line.answer(line.link.script(&SCRIPTS.state, &call)).await
+    }
+
+    /// Says what was being done, and what can be done about it.
+    pub(crate) fn error(&self, doing: &str, fault: Fault) -> Error {
+        let server = &self.shared.server;
+        let backend = |what: String| Error::new(ErrorKind::Backend, what);
+        let error = match fault {
+            Fault::Down(outage) => backend(format!(
+                "{doing}: not tried, Redis at {server} has been unreachable for {:.1?}",
+                outage.since.elapsed()
+            ))
+            .because(outage.cause),
+            Fault::Timeout(limit) => backend(format!(
+                "{doing}: Redis at {server} did not answer within {limit:?}; the command may yet be executed"
+            )),
+            Fault::Broken(cause) => {
+                backend(format!("{doing}: the connection to Redis at {server} was lost")).because(cause)
+            }
+            Fault::Refused { code, detail, cause } => match code.as_str() {
+                "BADRECORD" => Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "{doing}: this node is built as `{}`, the namespace in Redis as `{detail}`; use another \
+                         namespace, or delete the key `{}` in Redis once no node uses the old one",
+                        self.record,
+                        String::from_utf8_lossy(self.homes[0].meta()),
+                    ),
+                ),
+                "BADSTATE" => Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "{doing}: the key `{detail}` in Redis is not a hash, so another program uses it; delete \
+                         it or use another namespace"
+                    ),
+                ),
+                "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed")),
+                "OOM" => backend(format!("{doing}: Redis at {server} has no memory left")).because(cause),
+                "NOPERM" => backend(format!("{doing}: Redis at {server} does not permit it to this user"))
+                    .because(cause),
+                _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
+            },
+        };
+        error.in_namespace(&self.spec.namespace)
+    }
+
+    /// An answer that no version of our scripts gives.
+    pub(crate) fn nonsense(&self, doing: &str) -> Error {
+        let message = format!("{doing}: Redis at {} gave an answer of another shape", self.shared.server);
+        Error::new(ErrorKind::Backend, message).in_namespace(&self.spec.namespace)
+    }
+}
+
+/// Redis' unit for spans; at least one.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.min(MAX_LIFE).as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn lease_text(lease: &Lease) -> String {
+    format!("{}:{}", lease.token, lease.seq)
+}
+
+/// A stored value; a wrong type is an absent one.
+pub(crate) fn stored(answer: RedisResult<Value>) -> RedisResult<Option<Bytes>> {
+    match answer {
+        Ok(Value::BulkString(bytes)) => Ok(Some(bytes.into())),
+        Ok(_) => Ok(None),
+        Err(error) if wrong_type(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
+#[async_trait]
+impl Region for RedisRegion {
+    fn partitions(&self) -> u16 {
+        // At most 1024, see the builder.
+        self.homes.len() as u16
+    }
+
+    fn available(&self) -> bool {
+        self.shared.slots.available()
+    }
+
+    fn command_timeout(&self) -> Duration {
+        self.shared.slots.command_timeout()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Read> {
+        const DOING: &str = "reading a value";
+        let line = self.pick(DOING)?;
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(self.home(key).value(key));
+        let read = async { stored(line.link.query(&cmd).await) };
+        let value = line.answer(read).await.map_err(|fault| self.error(DOING, fault))?;
+        Ok(Read { run: line.link.run, value })
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.read_many(keys).await
+    }
+
+    async fn state(&self, partition: u16) -> Result<State> {
+        const DOING: &str = "reading the state of the namespace";
+        self.home_of(partition)?;
+        let line = self.line(DOING).await?;
+        let (seq, floor, time_ms) =
+            self.read_state(&line, partition).await.map_err(|fault| self.error(DOING, fault))?;
+        Ok(State { run: line.link.run, seq, floor, time_ms })
+    }
+
+    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        const DOING: &str = "asking for a value or the lease to load it";
+        let line = self.line(DOING).await?;
+        let mut call = self.key_call(&line, &SCRIPTS.acquire, key);
+        call.arg(ask.token.to_string()).arg(&self.node).arg(millis(ask.ttl));
+        call.arg(ask.known.map_or_else(Vec::new, |token| token.to_bytes().to_vec()));
+        call.arg(u8::from(ask.distrust));
+
+        let mut release = self.key_call(&line, &SCRIPTS.release, key);
+        release.arg(ask.token.to_string());
+        let orphan = Orphan::new(&self.shared, &line.link, release);
+        let answer: Result<Vec<Value>> = self.script(DOING, &line, &SCRIPTS.acquire, &call).await;
+        let temporary = answer.as_ref().is_err_and(Error::is_temporary);
+        if !temporary {
+            orphan.settled();
+        }
+        let mut parts = answer?.into_iter();
+        match (parts.next(), parts.next()) {
+            (Some(Value::Int(1)), Some(Value::BulkString(value))) => Ok(Acquired::Value(value.into())),
+            (Some(Value::Int(2)), None) => Ok(Acquired::Unchanged),
+            (Some(Value::Int(3)), Some(Value::Int(seq))) => {
+                Ok(Acquired::Granted(Lease { token: ask.token, seq: seq as u64 }))
+            }
+            (Some(Value::Int(4)), Some(Value::Int(left))) => {
+                Ok(Acquired::Busy(Duration::from_millis(left.max(1) as u64)))
+            }
+            _ => Err(self.nonsense(DOING)),
+        }
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        lease: Lease,
+        frame: Bytes,
+        life: Duration,
+        announce: Announce,
+    ) -> Result<Filled> {
+        const DOING: &str = "storing a loaded value";
+        let line = self.line(DOING).await?;
+        let mut call = self.key_call(&line, &SCRIPTS.fill, key);
+        call.arg(lease_text(&lease)).arg(lease.seq).arg(millis(life));
+        call.arg(u8::from(announce == Announce::Yes)).arg(&frame[..]);
+        match self.script(DOING, &line, &SCRIPTS.fill, &call).await? {
+            0 => Ok(Filled::Refused),
+            seq => Ok(Filled::Stored { seq }),
+        }
+    }
+
+    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        const DOING: &str = "renewing a lease";
+        let line = self.line(DOING).await?;
+        let mut call = self.key_call(&line, &SCRIPTS.renew, key);
+        call.arg(lease_text(&lease)).arg(lease.seq).arg(millis(ttl));
+        let held: bool = self.script(DOING, &line, &SCRIPTS.renew, &call).await?;
+        Ok(if held { Renewed::Held } else { Renewed::Lost })
+    }
+
+    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
+        const DOING: &str = "releasing a lease";
+        let line = self.line(DOING).await?;
+        let mut call = self.key_call(&line, &SCRIPTS.release, key);
+        call.arg(lease.token.to_string());
+        self.script(DOING, &line, &SCRIPTS.release, &call).await
+    }
+
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
+        self.put_many(entries, life, not_after_ms).await
+    }
+
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.invalidate_many(keys).await
+    }
+
+    async fn clear(&self, partition: u16) -> Result<u64> {
+        const DOING: &str = "clearing the namespace";
+        let home = self.home_of(partition)?;
+        let line = self.line(DOING).await?;
+        let call = line.link.call(&SCRIPTS.clear, &[home.meta()], &self.record);
+        self.script(DOING, &line, &SCRIPTS.clear, &call).await
+    }
+
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        const DOING: &str = "sending a heartbeat";
+        let home = self.home_of(partition)?;
+        let line = self.line(DOING).await?;
+        let mut call = line.link.call(&SCRIPTS.heartbeat, &[home.meta()], &self.record);
+        call.arg(&self.node).arg(beat);
+        let vitals = &self.shared.bus.vitals;
+        // Only what is subscribed already is sure to hear its echo.
+        let sent = self.member.live().then(|| vitals.now());
+        let time_ms = self.script(DOING, &line, &SCRIPTS.heartbeat, &call).await?;
+        if let Some(sent) = sent {
+            vitals.pulse(sent);
+        }
+        Ok(Pulse { run: line.link.run, time_ms })
+    }
+}
+
+impl Drop for RedisRegion {
+    fn drop(&mut self) {
+        self.shared.bus.leave(&self.member);
+        self.shared.names.lock().remove(&self.spec.namespace);
+    }
+}
+
+impl fmt::Debug for RedisRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisRegion")
+            .field("namespace", &self.spec.namespace)
+            .field("node", &self.spec.node)
+            .field("server", &self.shared.server)
+            .finish_non_exhaustive()
+    }
+}

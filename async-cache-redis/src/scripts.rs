@@ -1,0 +1,60 @@
+//! The Lua scripts, each built once: parts joined in front of its own file.
+
+use std::sync::LazyLock;
+
+use async_cache_core::backend::{GRANT_PACE, WAKE_INLINE};
+use async_cache_core::frame::TOKEN_OFFSET;
+use redis::Script;
+
+/// Every script the backend runs.
+pub(crate) struct Scripts {
+    pub(crate) acquire: Script,
+    pub(crate) fill: Script,
+    pub(crate) renew: Script,
+    pub(crate) release: Script,
+    pub(crate) put: Script,
+    pub(crate) invalidate: Script,
+    pub(crate) clear: Script,
+    pub(crate) heartbeat: Script,
+    pub(crate) state: Script,
+}
+
+impl Scripts {
+    /// All of them, for loading.
+    pub(crate) fn all(&self) -> [&Script; 9] {
+        let Self { acquire, fill, renew, release, put, invalidate, clear, heartbeat, state } = self;
+        [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state]
+    }
+}
+
+pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
+    const SEAL: &str = include_str!("lua/seal.lua");
+    const LEASE: &str = include_str!("lua/lease.lua");
+    const WAKE: &str = include_str!("lua/wake.lua");
+    const CHANGE: &str = include_str!("lua/change.lua");
+    Scripts {
+        acquire: join(&[SEAL, LEASE, include_str!("lua/acquire.lua")]),
+        fill: join(&[SEAL, WAKE, CHANGE, include_str!("lua/fill.lua")]),
+        renew: join(&[include_str!("lua/renew.lua")]),
+        release: join(&[WAKE, include_str!("lua/release.lua")]),
+        put: join(&[SEAL, LEASE, WAKE, CHANGE, include_str!("lua/put.lua")]),
+        invalidate: join(&[LEASE, WAKE, CHANGE, include_str!("lua/invalidate.lua")]),
+        clear: join(&[CHANGE, include_str!("lua/clear.lua")]),
+        heartbeat: join(&[include_str!("lua/heartbeat.lua")]),
+        state: join(&[include_str!("lua/state.lua")]),
+    }
+});
+
+/// The core's constants, the fence, then the parts: the fence comes first in every script.
+fn join(parts: &[&str]) -> Script {
+    let mut code = format!(
+        "local PACE, INLINE, TOKEN_AT = {}, {WAKE_INLINE}, {}\n",
+        GRANT_PACE.as_millis(),
+        TOKEN_OFFSET + 1,
+    );
+    code.push_str(include_str!("lua/fence.lua"));
+    for part in parts {
+        code.push_str(part);
+    }
+    Script::new(&code)
+}

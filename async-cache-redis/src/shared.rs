@@ -1,0 +1,70 @@
+//! What the handles and regions of one backend have in common. It ends with the last of them.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Once};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::bus::Bus;
+use crate::slot::Slots;
+use crate::subscriber::Subscriber;
+
+/// Releases under way for acquires of unknown outcome.
+const ORPHANS: usize = 256;
+
+/// Background tasks hold parts of this, never the whole: dropping it ends them.
+pub(crate) struct Shared {
+    /// Where it is connected to, as it is shown.
+    pub(crate) server: String,
+    pub(crate) partitions: u16,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) bus: Arc<Bus>,
+    /// Namespaces that are open.
+    pub(crate) names: Mutex<HashSet<String>>,
+    pub(crate) orphans: Arc<Semaphore>,
+    subscriber: Mutex<Option<Subscriber>>,
+    subscribing: Once,
+    runtime: Handle,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl Shared {
+    /// Must be called inside a Tokio runtime, which is where the background tasks will run.
+    pub(crate) fn new(server: String, partitions: u16, slots: Arc<Slots>, subscriber: Subscriber) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            server,
+            partitions,
+            slots,
+            bus: Arc::clone(&subscriber.bus),
+            names: Mutex::default(),
+            orphans: Arc::new(Semaphore::new(ORPHANS)),
+            subscriber: Mutex::new(Some(subscriber)),
+            subscribing: Once::new(),
+            runtime: Handle::current(),
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+        }
+    }
+
+    /// Runs a task until it ends or everything is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.runtime.spawn(async move {
+            stop.run_until_cancelled_owned(task).await;
+        });
+    }
+
+    /// Starts the subscriber, if it has not been.
+    pub(crate) fn subscribe(&self) {
+        self.subscribing.call_once(|| {
+            if let Some(subscriber) = self.subscriber.lock().take() {
+                self.spawn(subscriber.run());
+            }
+        });
+    }
+}

@@ -1,0 +1,218 @@
+//! A place for one connection: up with a [`Link`], or down and being restored.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use redis::{RedisError, RedisResult};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::connect::Connector;
+use crate::fault::{Cause, Fault, Outage, Secrets};
+use crate::link::Link;
+
+/// Timeouts in a row that take a slot down.
+const STRIKES: u32 = 3;
+/// How often an idle connection is asked whether it lives.
+const CHECK: Duration = Duration::from_secs(1);
+/// Longest first pause before reconnecting, and longest of all.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The slots of one backend, used in turn.
+pub(crate) struct Slots {
+    slots: Vec<Arc<Slot>>,
+    next: AtomicUsize,
+    limit: Duration,
+    secrets: Secrets,
+}
+
+struct Slot {
+    state: RwLock<State>,
+    went_down: Notify,
+}
+
+enum State {
+    Up(Arc<Link>),
+    Down(Outage),
+}
+
+impl Slots {
+    /// Slots of which the first is up.
+    pub(crate) fn new(first: Link, count: usize, limit: Duration, secrets: Secrets) -> Self {
+        let waiting = Outage { since: Instant::now(), cause: secrets.cause("not connected yet") };
+        let mut slots = vec![Slot::new(State::Up(Arc::new(first)))];
+        slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
+        let slots = slots.into_iter().map(Arc::new).collect();
+        Self { slots, next: AtomicUsize::new(0), limit, secrets }
+    }
+
+    /// Whether any slot is up.
+    pub(crate) fn available(&self) -> bool {
+        self.slots.iter().any(|slot| slot.link().is_ok())
+    }
+
+    /// Deadline of every command.
+    pub(crate) fn command_timeout(&self) -> Duration {
+        self.limit
+    }
+
+    /// A connection to run commands on, or at once the reason why there is none.
+    pub(crate) fn pick(&self) -> Result<Line<'_>, Fault> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut outage: Option<Outage> = None;
+        for turn in 0..self.slots.len() {
+            let slot = &self.slots[start.wrapping_add(turn) % self.slots.len()];
+            match slot.link() {
+                Ok(link) => return Ok(Line { slots: self, slot, link }),
+                // The whole is down since its last slot went down.
+                Err(other) if outage.as_ref().is_none_or(|known| known.since < other.since) => {
+                    outage = Some(other);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(outage.map_or_else(|| Fault::Timeout(Duration::ZERO), Fault::Down))
+    }
+
+    /// Puts a new connection in its place.
+    ///
+    /// A connection to another run is taken down: the server was replaced, and half of the
+    /// commands going to the old one would have its memory and the new one's fenced in turns.
+    fn install(&self, slot: &Slot, link: Link) {
+        let run = link.run;
+        *slot.state.write() = State::Up(Arc::new(link));
+        for other in &self.slots {
+            if let Ok(old) = other.link()
+                && old.run != run
+            {
+                other.take_down(&old, || self.secrets.cause("another server has taken its place"));
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn new(state: State) -> Self {
+        Self { state: RwLock::new(state), went_down: Notify::new() }
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Outage> {
+        match &*self.state.read() {
+            State::Up(link) => Ok(Arc::clone(link)),
+            State::Down(outage) => Err(outage.clone()),
+        }
+    }
+
+    /// Takes the slot down, unless `link` has been replaced already.
+    fn take_down(&self, link: &Arc<Link>, cause: impl FnOnce() -> Cause) {
+        let mut state = self.state.write();
+        if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, link)) {
+            *state = State::Down(Outage { since: Instant::now(), cause: cause() });
+            self.went_down.notify_one();
+        }
+    }
+
+    fn still_down(&self, cause: Cause) {
+        if let State::Down(outage) = &mut *self.state.write() {
+            outage.cause = cause;
+        }
+    }
+}
+
+/// A connection picked for one operation: all its commands meet the same run.
+pub(crate) struct Line<'a> {
+    slots: &'a Slots,
+    slot: &'a Slot,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Line<'_> {
+    /// Waits for an answer within the deadline, and draws the conclusions for the slot.
+    pub(crate) async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
+        let Slots { limit, secrets, .. } = self.slots;
+        let fault = match timeout(*limit, answer).await {
+            Ok(Ok(value)) => {
+                self.link.answered();
+                return Ok(value);
+            }
+            Ok(Err(error)) => Fault::of(&error, secrets, *limit),
+            Err(_) => Fault::Timeout(*limit),
+        };
+        match &fault {
+            Fault::Timeout(_) if self.link.timed_out() >= STRIKES => {
+                let cause = || secrets.cause(format!("{STRIKES} commands in a row got no answer in {limit:?}"));
+                self.slot.take_down(&self.link, cause);
+            }
+            Fault::Broken(cause) => self.slot.take_down(&self.link, || cause.clone()),
+            Fault::Refused { .. } => self.link.answered(),
+            Fault::Timeout(_) | Fault::Down(_) => {}
+        }
+        Err(fault)
+    }
+}
+
+/// Keeps one slot up: asks whether the connection lives, and restores it when it does not.
+pub(crate) async fn tend(slots: Arc<Slots>, index: usize, connector: Arc<Connector>) {
+    let slot = &slots.slots[index];
+    loop {
+        if let Ok(link) = slot.link() {
+            watch(&slots, slot, link).await;
+        } else {
+            restore(&slots, slot, &connector).await;
+        }
+    }
+}
+
+/// Returns when the link has gone down. A dead connection says nothing by itself.
+async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
+    let line = Line { slots, slot, link };
+    while slot.link().is_ok_and(|current| Arc::ptr_eq(&current, &line.link)) {
+        tokio::select! {
+            () = slot.went_down.notified() => {}
+            () = sleep(CHECK) => {
+                // What follows from a failure is noted by `answer`.
+                let _ = line.answer(line.link.query::<()>(&redis::cmd("PING"))).await;
+            }
+        }
+    }
+}
+
+/// Returns when a connection has been put in place.
+async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
+    for attempt in 0.. {
+        sleep(backoff(attempt, BACKOFF)).await;
+        match connector.link().await {
+            Ok(link) => return slots.install(slot, link),
+            Err(refusal) => slot.still_down(refusal.cause(&slots.secrets)),
+        }
+    }
+}
+
+/// A random pause up to a limit that doubles with every attempt: nodes that lost the same server
+/// must not come back in step.
+pub(crate) fn backoff(attempt: u32, (first, longest): (Duration, Duration)) -> Duration {
+    let limit = longest.min(first.saturating_mul(1 << attempt.min(16)));
+    limit.mul_f64(0.2 + 0.8 * fastrand::f64())
+}
+
+/// An error that says no more than that time ran out.
+pub(crate) fn out_of_time() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_limit_and_never_vanish() {
+        for attempt in 0..100 {
+            let pause = backoff(attempt, BACKOFF);
+            assert!(pause >= Duration::from_millis(10) && pause <= BACKOFF.1, "{attempt}: {pause:?}");
+        }
+        assert!(backoff(0, BACKOFF) <= BACKOFF.0);
+        assert!((0..50).any(|_| backoff(20, BACKOFF) > Duration::from_millis(500)));
+    }
+}

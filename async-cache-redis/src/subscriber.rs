@@ -1,0 +1,157 @@
+//! The subscriber: one connection of its own, for all regions of a backend.
+//!
+//! RESP3 pushes are handed to [`Bus::take`] by the task that reads the socket, in the order of
+//! the socket, acknowledgements of subscriptions included.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+use tokio::time::{sleep, timeout};
+
+use crate::bus::{Bus, Member};
+use crate::slot::{backoff, out_of_time};
+
+/// Longest first pause before reconnecting, and longest of all.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How often the connection's signs of life are looked at.
+const CHECK: Duration = Duration::from_millis(200);
+/// A connection on which nothing is heard for so long is asked, and one that owes an echo for so
+/// long is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Channels in one SUBSCRIBE.
+const CHANNELS: usize = 512;
+
+pub(crate) struct Subscriber {
+    pub(crate) client: Client,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) command_timeout: Duration,
+}
+
+/// One physical connection and what is subscribed on it.
+struct Session<'a> {
+    subscriber: &'a Subscriber,
+    connection: MultiplexedConnection,
+    epoch: u64,
+    members: HashMap<u64, Arc<Member>>,
+    channels: HashSet<Bytes>,
+}
+
+impl Subscriber {
+    /// Connects, subscribes, and starts again whenever the connection is lost.
+    pub(crate) async fn run(self) {
+        let mut failures = 0;
+        for epoch in 1.. {
+            if let Ok(connection) = self.connect(epoch).await {
+                let mut session = Session {
+                    subscriber: &self,
+                    connection,
+                    epoch,
+                    members: HashMap::new(),
+                    channels: HashSet::new(),
+                };
+                if session.reconcile().await.is_ok() {
+                    failures = 0;
+                    session.serve().await;
+                }
+                // Before the connection is dropped or not makes no difference: from here on the
+                // regions take nothing of this epoch.
+                self.bus.lost();
+            }
+            sleep(backoff(failures, BACKOFF)).await;
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
+        let bus = Arc::clone(&self.bus);
+        let push = move |push: PushInfo| -> Result<(), ()> {
+            if push.kind == PushKind::Disconnection {
+                bus.ended(epoch);
+            } else {
+                bus.take(epoch, push);
+            }
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None)
+            .set_push_sender(push);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connection = timeout(self.connect_timeout, connecting).await.map_err(|_| out_of_time())??;
+        self.bus.vitals.heard();
+        Ok(connection)
+    }
+}
+
+impl Session<'_> {
+    /// Returns when the connection is lost.
+    async fn serve(&mut self) {
+        let bus = Arc::clone(&self.subscriber.bus);
+        while !bus.has_ended(self.epoch) {
+            let alive = tokio::select! {
+                () = bus.changed.notified() => self.reconcile().await,
+                () = sleep(CHECK) => self.check().await,
+            };
+            if alive.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Subscribes for regions that came and unsubscribes for those that went.
+    async fn reconcile(&mut self) -> RedisResult<()> {
+        let bus = Arc::clone(&self.subscriber.bus);
+        let members = bus.members();
+        let gone: Vec<Bytes> = self
+            .members
+            .iter()
+            .filter(|(id, _)| !members.contains_key(id))
+            .flat_map(|(_, member)| member.names())
+            // A region of the same name may have come since.
+            .filter(|name| !bus.wanted(name) && self.channels.contains(*name))
+            .cloned()
+            .collect();
+        for names in gone.chunks(CHANNELS) {
+            let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
+            self.within(self.connection.clone().unsubscribe(names)).await?;
+        }
+        for name in &gone {
+            self.channels.remove(name);
+        }
+        let come = members.values().filter(|member| !self.members.contains_key(&member.id));
+        for member in come {
+            member.subscribing(self.epoch);
+            let names: Vec<&[u8]> = member.names().map(AsRef::as_ref).collect();
+            for names in names.chunks(CHANNELS) {
+                self.within(self.connection.clone().subscribe(names)).await?;
+            }
+            self.channels.extend(member.names().cloned());
+        }
+        self.members = members;
+        Ok(())
+    }
+
+    /// Fails if the connection is half open.
+    async fn check(&mut self) -> RedisResult<()> {
+        let vitals = &self.subscriber.bus.vitals;
+        if vitals.overdue() >= PATIENCE {
+            return Err(out_of_time());
+        }
+        if vitals.silence() >= PATIENCE {
+            let ping = redis::cmd("PING");
+            let mut connection = self.connection.clone();
+            self.within(ping.exec_async(&mut connection)).await?;
+            vitals.answered();
+        }
+        Ok(())
+    }
+
+    async fn within<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        timeout(self.subscriber.command_timeout, answer).await.map_err(|_| out_of_time())?
+    }
+}
