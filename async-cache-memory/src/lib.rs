@@ -1,1 +1,66 @@
-//! Under construction.
+//! The in-process tier of async-cache.
+//!
+//! [`MemoryBackend`] is two things. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it
+//! holds typed values in a bounded [moka] cache. As a shared tier
+//! ([`Backend`](async_cache_core::Backend)) it stands in for Redis inside one process: several
+//! caches on clones of one value share what is loaded, wait for each other's loads and hear each
+//! other's invalidations, with nothing installed.
+//!
+//! [moka]: https://docs.rs/moka
+
+mod builder;
+mod deliver;
+mod local;
+mod region;
+mod store;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_cache_core::backend::Entry;
+use async_cache_core::key::Key;
+pub use builder::MemoryBackendBuilder;
+use bytes::Bytes;
+use store::Stores;
+
+/// Hashes are seeded at random for each cache, so that keys chosen from outside cannot be made to
+/// collide; four times as fast as the standard library's on short keys.
+type Hasher = foldhash::quality::RandomState;
+type Engine<V> = moka::sync::Cache<Key, Entry<V>, Hasher>;
+
+/// A tier in this process. Clones share everything.
+///
+/// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
+/// is a `MemoryBackend<Bytes>`, which is what `MemoryBackend` alone means.
+///
+/// What it holds is bounded by its capacity. An expired entry is dropped when it is next looked
+/// up and replaced, or when its room is needed.
+pub struct MemoryBackend<V = Bytes> {
+    engine: Engine<V>,
+    stores: Arc<Stores>,
+}
+
+impl<V: Send + Sync + 'static> MemoryBackend<V> {
+    /// A tier for at most `max_entries` entries.
+    #[must_use]
+    pub fn new(max_entries: u64) -> Self {
+        Self::builder().max_capacity(max_entries).build()
+    }
+
+    /// Starts to describe a tier.
+    pub fn builder() -> MemoryBackendBuilder<V> {
+        MemoryBackendBuilder::new()
+    }
+}
+
+impl<V> Clone for MemoryBackend<V> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), stores: Arc::clone(&self.stores) }
+    }
+}
+
+impl<V> fmt::Debug for MemoryBackend<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("capacity", &self.stores.capacity).finish_non_exhaustive()
+    }
+}

@@ -36,3 +36,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// for instance because it is already open on the same connection set.
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>>;
 }
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        (**self).open(spec, listener)
+    }
+}

@@ -1,0 +1,70 @@
+//! What a tier in this process is made of.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_cache_core::backend::Entry;
+use async_cache_core::key::Key;
+
+use crate::store::Stores;
+use crate::{Hasher, MemoryBackend};
+
+type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
+
+/// Describes a [`MemoryBackend`].
+#[must_use = "nothing is built until `build` is called"]
+pub struct MemoryBackendBuilder<V> {
+    max_capacity: u64,
+    partitions: u16,
+    weigher: Option<Weigher<V>>,
+}
+
+impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
+    pub(crate) fn new() -> Self {
+        Self { max_capacity: 10_000, partitions: 1, weigher: None }
+    }
+
+    /// Sets the capacity: a number of entries, or with a weigher the sum of their weights.
+    /// Default 10,000.
+    pub fn max_capacity(mut self, capacity: u64) -> Self {
+        self.max_capacity = capacity;
+        self
+    }
+
+    /// Sets how much of the capacity an entry takes, from its encoded key and its value. A cached
+    /// absence weighs 1. Called once per insert.
+    pub fn weigher(mut self, weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Sets the number of partitions this tier has as a shared tier, 1 to 1,024. Default 1.
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions.clamp(1, 1024);
+        self
+    }
+
+    /// Builds it.
+    #[must_use]
+    pub fn build(self) -> MemoryBackend<V> {
+        let mut engine = moka::sync::Cache::builder().max_capacity(self.max_capacity);
+        if let Some(weigher) = self.weigher {
+            engine = engine.weigher(move |key: &Key, entry: &Entry<V>| match &entry.value {
+                Some(value) => weigher(key.as_bytes(), value),
+                None => 1,
+            });
+        }
+        MemoryBackend {
+            engine: engine.build_with_hasher(Hasher::default()),
+            stores: Arc::new(Stores::new(self.max_capacity, self.partitions)),
+        }
+    }
+}
+
+impl<V> fmt::Debug for MemoryBackendBuilder<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackendBuilder")
+            .field("max_capacity", &self.max_capacity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! Delivery of events: in order, and outside the lock under which they arose.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Weak;
+
+use async_cache_core::backend::{BusEvent, Listener, NodeId};
+use parking_lot::Mutex;
+
+/// Who gets an event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To {
+    Everyone,
+    Node(NodeId),
+}
+
+/// The nodes that listen, and what they have not been told yet. Part of a store's state.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    listeners: HashMap<NodeId, Member>,
+    events: VecDeque<(Weak<dyn Listener>, BusEvent)>,
+}
+
+struct Member {
+    listener: Weak<dyn Listener>,
+    subscribed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn join(&mut self, node: NodeId, listener: Weak<dyn Listener>) {
+        self.listeners.insert(node, Member { listener, subscribed: false });
+    }
+
+    pub(crate) fn leave(&mut self, node: NodeId) {
+        self.listeners.remove(&node);
+    }
+
+    /// Makes a node a subscriber, on its first operation: when the namespace is opened, the
+    /// listener is not yet able to listen.
+    pub(crate) fn subscribe(&mut self, node: NodeId) {
+        if let Some(member) = self.listeners.get_mut(&node)
+            && !member.subscribed
+        {
+            member.subscribed = true;
+            self.events.push_back((Weak::clone(&member.listener), BusEvent::Subscribed));
+        }
+    }
+
+    pub(crate) fn push(&mut self, to: To, event: &BusEvent) {
+        for (node, member) in &self.listeners {
+            let meant = match to {
+                To::Everyone => true,
+                To::Node(one) => *node == one,
+            };
+            if meant && member.subscribed {
+                self.events.push_back((Weak::clone(&member.listener), event.clone()));
+            }
+        }
+    }
+}
+
+/// Delivers what is in an outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Courier(Mutex<()>);
+
+impl Courier {
+    /// Delivers until the outbox is empty, unless somebody is at it already.
+    ///
+    /// One courier at a time keeps the order. Who finds the courier busy leaves its events to it,
+    /// which also lets a listener call operations. The last look is outside the courier's lock:
+    ///
+    /// 1. A finds the outbox empty; 2. B adds an event and finds A busy; 3. A lets go.
+    pub(crate) fn run<S>(&self, state: &Mutex<S>, outbox: impl Fn(&mut S) -> &mut Outbox) {
+        loop {
+            let Some(busy) = self.0.try_lock() else { return };
+            loop {
+                let next = outbox(&mut state.lock()).events.pop_front();
+                let Some((listener, event)) = next else { break };
+                if let Some(listener) = listener.upgrade() {
+                    listener.notify(event);
+                }
+            }
+            drop(busy);
+            if outbox(&mut state.lock()).events.is_empty() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! As an L1.
+
+use async_cache_core::LocalBackend;
+use async_cache_core::backend::Entry;
+use async_cache_core::key::Key;
+
+use crate::MemoryBackend;
+
+impl<V: Send + Sync + 'static> LocalBackend<V> for MemoryBackend<V> {
+    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+        self.engine.get(key)
+    }
+
+    fn insert(&self, key: &Key, entry: Entry<V>) {
+        self.engine.insert(key.clone(), entry);
+    }
+
+    fn remove(&self, key: &[u8]) {
+        self.engine.invalidate(key);
+    }
+
+    fn clear(&self) {
+        self.engine.invalidate_all();
+    }
+
+    fn len(&self) -> u64 {
+        self.engine.run_pending_tasks();
+        self.engine.entry_count()
+    }
+}

@@ -1,0 +1,147 @@
+//! As a shared tier: one namespace, as seen by one node.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_cache_core::backend::{
+    Acquire, Acquired, Announce, Backend, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany, Region,
+    RegionSpec, Renewed, RunId, State,
+};
+use async_cache_core::key::Key;
+use async_cache_core::{Error, ErrorKind, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::MemoryBackend;
+use crate::store::{Change, Store};
+
+impl Backend for MemoryBackend<Bytes> {
+    fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        let (capacity, partitions) = (self.stores.capacity, self.stores.partitions);
+        let mut namespaces = self.stores.namespaces.lock();
+        let store = namespaces
+            .entry(spec.namespace.clone())
+            .or_insert_with(|| Arc::new(Store::new(spec.record.clone(), capacity, partitions)));
+        if store.record != spec.record {
+            let message = format!(
+                "other nodes use this namespace as `{}`, this one as `{}`: use one codec, or another namespace",
+                store.record, spec.record
+            );
+            return Err(Error::new(ErrorKind::Config, message).in_namespace(&spec.namespace));
+        }
+        store.state.lock().outbox.join(spec.node, listener);
+        Ok(Arc::new(MemoryRegion {
+            store: Arc::clone(store),
+            namespace: spec.namespace,
+            node: spec.node,
+            run: self.stores.run,
+            partitions,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct MemoryRegion {
+    store: Arc<Store>,
+    namespace: String,
+    node: NodeId,
+    run: RunId,
+    partitions: u16,
+}
+
+impl MemoryRegion {
+    fn operate<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
+        self.store.operate(self.node, operation)
+    }
+
+    fn no_partition(&self, partition: u16) -> Error {
+        let message = format!("there is no partition {partition}: there are {}", self.partitions);
+        Error::new(ErrorKind::Unsupported, message).in_namespace(&self.namespace)
+    }
+}
+
+impl Drop for MemoryRegion {
+    fn drop(&mut self) {
+        self.store.state.lock().leave(self.node);
+    }
+}
+
+#[async_trait]
+impl Region for MemoryRegion {
+    fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    fn available(&self) -> bool {
+        true
+    }
+
+    fn command_timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    async fn get(&self, key: &Key) -> Result<Read> {
+        Ok(Read { run: self.run, value: self.operate(|state| state.get(key)) })
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        let values = self.operate(|state| keys.iter().map(|key| state.get(key)).collect());
+        Ok(ReadMany { run: self.run, values })
+    }
+
+    async fn state(&self, partition: u16) -> Result<State> {
+        if partition >= self.partitions {
+            return Err(self.no_partition(partition));
+        }
+        let (seq, floor) = self.operate(|state| state.seq_and_floor(partition));
+        Ok(State { run: self.run, seq, floor, time_ms: self.store.time_ms() })
+    }
+
+    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        Ok(self.operate(|state| state.acquire(self.node, key, ask)))
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        lease: Lease,
+        frame: Bytes,
+        life: Duration,
+        announce: Announce,
+    ) -> Result<Filled> {
+        Ok(self.operate(|state| state.fill(key, lease, &frame, life, announce)))
+    }
+
+    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        Ok(self.operate(|state| state.renew(key, lease, ttl)))
+    }
+
+    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
+        self.operate(|state| state.release(key, lease));
+        Ok(())
+    }
+
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
+        if self.store.time_ms() > not_after_ms {
+            let message = "an insert was given up before it was executed";
+            return Err(Error::new(ErrorKind::Backend, message).in_namespace(&self.namespace));
+        }
+        let put = |state: &mut crate::store::State, (key, frame): &(Key, Bytes)| {
+            state.change(key, Change::Put(frame.clone(), life))
+        };
+        Ok(self.operate(|state| entries.iter().map(|entry| put(state, entry)).collect()))
+    }
+
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        Ok(self.operate(|state| keys.iter().map(|key| state.change(key, Change::Remove)).collect()))
+    }
+
+    async fn clear(&self, partition: u16) -> Result<u64> {
+        self.operate(|state| state.clear(partition)).ok_or_else(|| self.no_partition(partition))
+    }
+
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.operate(|state| state.echo(self.node, partition, beat));
+        Ok(Pulse { run: self.run, time_ms: self.store.time_ms() })
+    }
+}

@@ -1,0 +1,335 @@
+//! What nodes share: values, leases, sequences; each operation is one critical section.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_cache_core::backend::{
+    Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
+};
+use async_cache_core::frame::{seal, token_of, unseal};
+use async_cache_core::key::Key;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::Hasher;
+use crate::deliver::{Courier, Outbox, To};
+
+/// The namespaces of one tier.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) capacity: u64,
+    pub(crate) partitions: u16,
+    pub(crate) run: RunId,
+    pub(crate) namespaces: Mutex<HashMap<String, std::sync::Arc<Store>>>,
+}
+
+impl Stores {
+    pub(crate) fn new(capacity: u64, partitions: u16) -> Self {
+        // A process' memory is replaced only with the process.
+        Self { capacity, partitions, run: RunId(1), namespaces: Mutex::default() }
+    }
+}
+
+/// One namespace.
+pub(crate) struct Store {
+    pub(crate) record: String,
+    pub(crate) state: Mutex<State>,
+    pub(crate) courier: Courier,
+    born: Instant,
+}
+
+pub(crate) struct State {
+    partitions: Vec<Partition>,
+    values: moka::sync::Cache<Key, Stored, Hasher>,
+    pub(crate) outbox: Outbox,
+}
+
+#[derive(Default)]
+struct Partition {
+    seq: u64,
+    floor: u64,
+    locks: HashMap<Key, Lock>,
+    /// Number of locks at which the lapsed ones are thrown out.
+    sweep_at: usize,
+}
+
+#[derive(Clone)]
+struct Stored {
+    bytes: Bytes,
+    expires: Instant,
+}
+
+/// The lock of a key, and who waits for it.
+struct Lock {
+    holder: Holder,
+    until: Instant,
+    waiting: HashSet<NodeId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Lease(Lease),
+    /// Broken a moment ago: nobody is granted it before the lock lapses.
+    Cooling,
+}
+
+/// A change of one key: stored under its new sequence number, or removed.
+pub(crate) enum Change {
+    Put(Bytes, Duration),
+    Remove,
+}
+
+impl Store {
+    pub(crate) fn new(record: String, capacity: u64, partitions: u16) -> Self {
+        let values = moka::sync::Cache::builder().max_capacity(capacity).build_with_hasher(Hasher::default());
+        let partitions = (0..partitions).map(|_| Partition { seq: 1, ..Partition::default() }).collect();
+        let state = State { partitions, values, outbox: Outbox::default() };
+        Self { record, state: Mutex::new(state), courier: Courier::default(), born: Instant::now() }
+    }
+
+    /// Milliseconds since this namespace was opened first, plus one.
+    pub(crate) fn time_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Runs an operation of `node`, then delivers what it has to tell.
+    pub(crate) fn operate<T>(&self, node: NodeId, operation: impl FnOnce(&mut State) -> T) -> T {
+        let result = {
+            let mut state = self.state.lock();
+            state.outbox.subscribe(node);
+            operation(&mut state)
+        };
+        self.courier.run(&self.state, |state| &mut state.outbox);
+        result
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn partition(&mut self, key: &Key) -> (u16, &mut Partition) {
+        let index = key.partition(self.partitions.len() as u16);
+        (index, &mut self.partitions[usize::from(index)])
+    }
+
+    pub(crate) fn seq_and_floor(&self, partition: u16) -> (u64, u64) {
+        self.partitions
+            .get(usize::from(partition))
+            .map_or((0, 0), |partition| (partition.seq, partition.floor))
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
+        let stored = self.values.get(key.as_bytes())?;
+        (stored.expires > Instant::now()).then_some(stored.bytes)
+    }
+
+    pub(crate) fn acquire(&mut self, node: NodeId, key: &Key, ask: Acquire) -> Acquired {
+        let stored = if ask.distrust { None } else { self.get(key) };
+        let (_, partition) = self.partition(key);
+        if let Some(bytes) = stored
+            && unseal(&bytes).is_some_and(|seq| seq >= partition.floor)
+        {
+            return if ask.known.is_some() && token_of(&bytes) == ask.known {
+                Acquired::Unchanged
+            } else {
+                Acquired::Value(bytes)
+            };
+        }
+        let (now, floor) = (Instant::now(), partition.floor);
+        if let Some(lock) = partition.locks.get_mut(key.as_bytes())
+            && lock.stands(now, floor)
+        {
+            lock.waiting.insert(node);
+            return Acquired::Busy(lock.until - now);
+        }
+        let lease = Lease { token: ask.token, seq: partition.seq };
+        let lock = Lock { holder: Holder::Lease(lease), until: now + ask.ttl, waiting: HashSet::new() };
+        partition.lock(key, lock, now);
+        Acquired::Granted(lease)
+    }
+
+    pub(crate) fn fill(
+        &mut self,
+        key: &Key,
+        lease: Lease,
+        frame: &[u8],
+        life: Duration,
+        announce: Announce,
+    ) -> Filled {
+        let (index, partition) = self.partition(key);
+        let Some(lock) = partition.take_lock(key, lease) else { return Filled::Refused };
+        if lease.seq < partition.floor {
+            self.wake(key, lock.waiting, None);
+            return Filled::Refused;
+        }
+        let seq = match announce {
+            Announce::No => lease.seq,
+            Announce::Yes => partition.next_seq(),
+        };
+        let bytes = self.store(key, seq, frame, life);
+        if announce == Announce::Yes {
+            self.publish_invalidated(index, seq, key);
+        }
+        self.wake(key, lock.waiting, Some(bytes));
+        Filled::Stored { seq }
+    }
+
+    pub(crate) fn renew(&mut self, key: &Key, lease: Lease, ttl: Duration) -> Renewed {
+        let now = Instant::now();
+        let (_, partition) = self.partition(key);
+        match partition.locks.get_mut(key.as_bytes()) {
+            Some(lock) if lock.holder == Holder::Lease(lease) && lock.until > now => {
+                lock.until = now + ttl;
+                Renewed::Held
+            }
+            _ => Renewed::Lost,
+        }
+    }
+
+    pub(crate) fn release(&mut self, key: &Key, lease: Lease) {
+        let (_, partition) = self.partition(key);
+        if let Some(lock) = partition.take_lock(key, lease) {
+            self.wake(key, lock.waiting, None);
+        }
+    }
+
+    pub(crate) fn change(&mut self, key: &Key, change: Change) -> u64 {
+        let (index, partition) = self.partition(key);
+        let seq = partition.next_seq();
+        let waiting = partition.break_lock(key);
+        let stored = match change {
+            Change::Put(frame, life) => Some(self.store(key, seq, &frame, life)),
+            Change::Remove => {
+                self.values.invalidate(key.as_bytes());
+                None
+            }
+        };
+        self.publish_invalidated(index, seq, key);
+        self.wake(key, waiting, stored);
+        seq
+    }
+
+    pub(crate) fn clear(&mut self, partition: u16) -> Option<u64> {
+        let found = self.partitions.get_mut(usize::from(partition))?;
+        let seq = found.next_seq();
+        found.floor = seq;
+        self.outbox.push(To::Everyone, &BusEvent::Cleared { partition, seq });
+        Some(seq)
+    }
+
+    pub(crate) fn echo(&mut self, node: NodeId, partition: u16, beat: u64) {
+        let (seq, _) = self.seq_and_floor(partition);
+        self.outbox.push(To::Node(node), &BusEvent::Echo { partition, seq, beat });
+    }
+
+    pub(crate) fn leave(&mut self, node: NodeId) {
+        self.outbox.leave(node);
+    }
+
+    fn store(&mut self, key: &Key, seq: u64, frame: &[u8], life: Duration) -> Bytes {
+        let bytes = Bytes::from([&seal(seq)[..], frame].concat());
+        self.values.insert(key.clone(), Stored { bytes: bytes.clone(), expires: Instant::now() + life });
+        bytes
+    }
+
+    fn publish_invalidated(&mut self, partition: u16, seq: u64, key: &Key) {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        self.outbox.push(To::Everyone, &BusEvent::Invalidated { partition, seq, key });
+    }
+
+    fn wake(&mut self, key: &Key, waiting: HashSet<NodeId>, stored: Option<Bytes>) {
+        let value = stored.filter(|bytes| bytes.len() <= WAKE_INLINE);
+        for node in waiting {
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            self.outbox.push(To::Node(node), &BusEvent::Woken { key, value: value.clone() });
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn locks(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.locks.len()).sum()
+    }
+}
+
+impl Partition {
+    fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Locks a key, and throws lapsed locks out once in a while: nobody else would, after a
+    /// holder that died.
+    fn lock(&mut self, key: &Key, lock: Lock, now: Instant) {
+        if self.locks.len() >= self.sweep_at {
+            self.locks.retain(|_, lock| lock.until > now);
+            self.sweep_at = (2 * self.locks.len()).max(64);
+        }
+        self.locks.insert(key.clone(), lock);
+    }
+
+    /// Takes a lock away from its holder, if it is this lease and still stands.
+    fn take_lock(&mut self, key: &Key, lease: Lease) -> Option<Lock> {
+        let held = self.locks.get(key.as_bytes())?;
+        if held.holder != Holder::Lease(lease) || held.until <= Instant::now() {
+            return None;
+        }
+        self.locks.remove(key.as_bytes())
+    }
+
+    /// Breaks a lock, and returns who waited. A lease that stood leaves the key cooling; a key
+    /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
+    fn break_lock(&mut self, key: &Key) -> HashSet<NodeId> {
+        let (now, floor) = (Instant::now(), self.floor);
+        let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return HashSet::new() };
+        let waiting = std::mem::take(&mut lock.waiting);
+        match lock.holder {
+            Holder::Lease(_) if lock.stands(now, floor) => {
+                lock.holder = Holder::Cooling;
+                lock.until = now + GRANT_PACE;
+            }
+            Holder::Cooling if lock.until > now => {}
+            Holder::Lease(_) | Holder::Cooling => {
+                self.locks.remove(key.as_bytes());
+            }
+        }
+        waiting
+    }
+}
+
+impl Lock {
+    fn stands(&self, now: Instant, floor: u64) -> bool {
+        let void = matches!(self.holder, Holder::Lease(lease) if lease.seq < floor);
+        self.until > now && !void
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_cache_core::backend::Token;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_of_nodes_that_died_are_thrown_out() {
+        let store = Store::new(String::new(), 10, 1);
+        let node = NodeId(1);
+        for n in 0..10_000u64 {
+            let ask = Acquire {
+                token: Token { node, counter: n },
+                ttl: Duration::from_millis(100),
+                known: None,
+                distrust: false,
+            };
+            let acquired = store.operate(node, |state| state.acquire(node, &Key::encode(&n).unwrap(), ask));
+            assert!(matches!(acquired, Acquired::Granted(_)));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let locks = store.state.lock().locks();
+        assert!(locks <= 300, "{locks} locks are held, at most 100 of which stand");
+    }
+}

@@ -1,0 +1,100 @@
+//! Several nodes of one namespace on one shared tier.
+
+use std::sync::Arc;
+
+use async_cache::backend::Backend;
+use async_cache::testing::until;
+use async_cache::{MemoryBackend, RedisBackend, TieredCache, TieredCacheBuilder};
+
+use crate::server::RedisServer;
+
+/// The caches of these tests: the value is the version of a row.
+pub type Cache = TieredCache<String, u64>;
+
+/// A shared tier, and the nodes on it.
+#[derive(Debug)]
+pub enum Fleet {
+    /// The in-process tier.
+    Memory(MemoryBackend),
+    /// A server of the test's own.
+    Redis(RedisServer),
+}
+
+impl Fleet {
+    /// Nodes of this process on the in-process tier.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::Memory(MemoryBackend::new(100_000))
+    }
+
+    /// Nodes on a new `redis-server`.
+    #[must_use]
+    pub fn redis() -> Self {
+        Self::Redis(RedisServer::start())
+    }
+
+    /// The server.
+    ///
+    /// # Panics
+    ///
+    /// If the tier is in this process.
+    #[must_use]
+    pub fn server(&self) -> &RedisServer {
+        match self {
+            Self::Redis(server) => server,
+            Self::Memory(_) => panic!("this fleet has no server"),
+        }
+    }
+
+    /// A backend with connections of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    pub async fn backend(&self) -> Arc<dyn Backend> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Redis(server) => Arc::new(RedisBackend::connect(server.url()).await.expect("the server answers")),
+        }
+    }
+
+    /// A node whose L1 serves.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to serve.
+    pub async fn node(&self) -> Cache {
+        self.node_with(|builder| builder).await
+    }
+
+    /// The same, with options.
+    ///
+    /// # Panics
+    ///
+    /// If they are wrong.
+    pub async fn node_with(
+        &self,
+        options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
+    ) -> Cache {
+        let builder = TieredCache::builder()
+            .namespace("rows")
+            .l1(MemoryBackend::new(200_000))
+            .l2(self.backend().await);
+        let cache = options(builder).build().expect("a valid cache");
+        until("the node serves", || cache.is_serving()).await;
+        cache
+    }
+}
+
+/// Makes two tests of each scenario: one on the in-process tier, one on Redis.
+#[macro_export]
+macro_rules! on_both_tiers {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { super::$name($crate::fleet::Fleet::memory()).await; })*
+        }
+        mod redis {
+            $(#[tokio::test] async fn $name() { super::$name($crate::fleet::Fleet::redis()).await; })*
+        }
+    };
+}

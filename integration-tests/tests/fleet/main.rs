@@ -1,0 +1,6 @@
+//! Several nodes on one shared tier: what each must see of the others' changes.
+
+mod in_flight;
+mod leases;
+mod reading;
+mod unreadable;
