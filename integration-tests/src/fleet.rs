@@ -54,7 +54,9 @@ impl Fleet {
     pub async fn backend(&self) -> Arc<dyn Backend> {
         match self {
             Self::Memory(memory) => Arc::new(memory.clone()),
-            Self::Redis(server) => Arc::new(RedisBackend::connect(server.url()).await.expect("the server answers")),
+            Self::Redis(server) => {
+                Arc::new(RedisBackend::connect(server.url()).await.expect("the server answers"))
+            }
         }
     }
 
@@ -76,10 +78,8 @@ impl Fleet {
         &self,
         options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
     ) -> Cache {
-        let builder = TieredCache::builder()
-            .namespace("rows")
-            .l1(MemoryBackend::new(200_000))
-            .l2(self.backend().await);
+        let builder =
+            TieredCache::builder().namespace("rows").l1(MemoryBackend::new(200_000)).l2(self.backend().await);
         let cache = options(builder).build().expect("a valid cache");
         until("the node serves", || cache.is_serving()).await;
         cache

@@ -2,6 +2,7 @@
 
 pub mod fleet;
 pub mod listen;
+pub mod process;
 pub mod proxy;
 pub mod server;
 

@@ -172,6 +172,15 @@ impl RedisServer {
         self.cli::<String>(&["CLIENT", "LIST"]).lines().count() - 1
     }
 
+    /// The addresses of the clients connected, but for the one that asks.
+    #[must_use]
+    pub fn client_addresses(&self) -> Vec<String> {
+        let list = self.cli::<String>(&["CLIENT", "LIST"]);
+        let address =
+            |line: &str| line.split(' ').find_map(|field| field.strip_prefix("addr=")).map(str::to_owned);
+        list.lines().filter(|line| !line.contains("cmd=client|list")).filter_map(address).collect()
+    }
+
     /// Clients that have subscribed.
     #[must_use]
     pub fn subscribers(&self) -> usize {
@@ -267,7 +276,17 @@ impl Monitor<'_> {
     ///
     /// If the server does not answer.
     #[must_use]
-    pub fn commands(mut self) -> Vec<String> {
+    pub fn commands(self) -> Vec<String> {
+        self.by_client().into_iter().map(|(_, command)| command).collect()
+    }
+
+    /// The same, each with the address of the client that sent it.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn by_client(mut self) -> Vec<(String, String)> {
         const END: &str = "end-of-monitor";
         self.server.cli::<String>(&["ECHO", END]);
         let mut commands = Vec::new();
@@ -276,11 +295,13 @@ impl Monitor<'_> {
             let Some((origin, command)) = line.split_once("] ") else { continue };
             if command.contains(END) {
                 // Those of the connection that said so.
-                commands.retain(|command: &String| !command.starts_with("\"CLIENT\" \"SETINFO\""));
+                commands
+                    .retain(|(_, command): &(String, String)| !command.starts_with("\"CLIENT\" \"SETINFO\""));
                 return commands;
             }
             if !origin.ends_with(" lua") {
-                commands.push(command.to_owned());
+                let client = origin.rsplit(' ').next().unwrap_or_default();
+                commands.push((client.to_owned(), command.to_owned()));
             }
         }
     }

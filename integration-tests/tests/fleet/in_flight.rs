@@ -159,7 +159,8 @@ async fn a_hot_key_does_not_livelock(fleet: Fleet) {
         let source = source.clone();
         node.get_or_load("k", move || source.slow(std::time::Duration::from_millis(50)))
     });
-    let outcomes = tokio::time::timeout(std::time::Duration::from_secs(5), futures_util::future::join_all(asking));
+    let outcomes =
+        tokio::time::timeout(std::time::Duration::from_secs(5), futures_util::future::join_all(asking));
     for outcome in outcomes.await.expect("every caller is answered while the key is hammered") {
         assert!(*outcome.unwrap() >= 1);
     }
