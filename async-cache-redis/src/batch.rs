@@ -26,10 +26,8 @@ impl RedisRegion {
         let mut start = 0;
         for chunk in keys.chunks(KEYS) {
             let (pipeline, places) = self.reads(chunk);
-            let answers: Vec<Vec<Value>> = line
-                .answer(line.link.pipeline(&pipeline))
-                .await
-                .map_err(|fault| self.error(DOING, fault))?;
+            let answers: Vec<Vec<Value>> =
+                line.answer(line.link.pipeline(&pipeline)).await.map_err(|fault| self.error(DOING, fault))?;
             let found = answers.into_iter().flatten();
             for (place, value) in places.into_iter().zip(found) {
                 values[start + place] = stored(Ok(value)).ok().flatten();
@@ -45,8 +43,8 @@ impl RedisRegion {
         // Stable: within a partition the order stays.
         places.sort_by_key(|place| keys[*place].partition(self.partitions()));
         let mut pipeline = Pipeline::new();
-        for group in
-            places.chunk_by(|a, b| keys[*a].partition(self.partitions()) == keys[*b].partition(self.partitions()))
+        for group in places
+            .chunk_by(|a, b| keys[*a].partition(self.partitions()) == keys[*b].partition(self.partitions()))
         {
             pipeline.cmd("MGET");
             for place in group {
@@ -96,7 +94,13 @@ impl RedisRegion {
     }
 
     /// One pipeline; its single call goes without one.
-    async fn changes(&self, doing: &str, line: &Line<'_>, script: &Script, calls: &[Cmd]) -> Result<Vec<u64>> {
+    async fn changes(
+        &self,
+        doing: &str,
+        line: &Line<'_>,
+        script: &Script,
+        calls: &[Cmd],
+    ) -> Result<Vec<u64>> {
         let run = async {
             let seqs: RedisResult<Vec<u64>> = match calls {
                 [call] => Ok(vec![line.link.script(script, call).await?]),

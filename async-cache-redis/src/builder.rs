@@ -119,8 +119,7 @@ impl RedisBackendBuilder {
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
         let server = info.addr().to_string();
-        let connector =
-            Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, command_timeout));
+        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, command_timeout));
         let first = match connector.link().await {
             Ok(link) => link,
             Err(refusal) => return Err(connector.explain(refusal, &secrets).await),
@@ -137,7 +136,10 @@ impl RedisBackendBuilder {
 
     fn validate(&self) -> Result<()> {
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
-            return Err(wrong(format!("connections must be 1 to {MAX_CONNECTIONS}, not {}", self.connections)));
+            return Err(wrong(format!(
+                "connections must be 1 to {MAX_CONNECTIONS}, not {}",
+                self.connections
+            )));
         }
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
             return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));

@@ -67,7 +67,12 @@ impl Bus {
     }
 
     /// Adds a region: its subscription starts as soon as the subscriber gets to it.
-    pub(crate) fn join(&self, id: u64, channels: Vec<(Bytes, Bytes)>, listener: Weak<dyn Listener>) -> Arc<Member> {
+    pub(crate) fn join(
+        &self,
+        id: u64,
+        channels: Vec<(Bytes, Bytes)>,
+        listener: Weak<dyn Listener>,
+    ) -> Arc<Member> {
         let hearing = Mutex::new(Hearing { epoch: 0, awaited: 0, live: false });
         let member = Arc::new(Member { id, channels, listener, hearing });
         let mut routes = self.routes.write();

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Error
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fault::{Cause, Secrets};
+use crate::fault::{Cause, Secrets, said};
 use crate::link::{Link, Unfit};
 
 /// How long a connection may take to tell a silent server from an unreachable one.
@@ -76,7 +76,9 @@ impl Connector {
         let not_redis = || format!("connecting to {addr}: what answers there does not speak Redis");
         let error = match &refusal {
             Refusal::Server(why) => return config(format!("connecting to Redis at {addr}: {why}")),
-            Refusal::Pool(_) => backend(format!("connecting to Redis at {addr}: the pool gave no connection")),
+            Refusal::Pool(_) => {
+                backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
+            }
             Refusal::Timeout => match self.diagnose().await {
                 Listening::Yes => backend(format!(
                     "{}: it accepts connections, but did not answer within {:?}",
@@ -88,8 +90,8 @@ impl Connector {
                     self.connect_timeout
                 )),
             },
-            Refusal::Error(error) => match (error.kind(), error.code()) {
-                (Redis::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => config(format!(
+            Refusal::Error(error) => match (error.kind(), said(error).0.as_str()) {
+                (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => config(format!(
                     "connecting to Redis at {addr}: wrong user name or password, or none given where one is needed"
                 )),
                 (Redis::InvalidClientConfig, _) => config(format!("connecting to Redis at {addr}")),
@@ -185,7 +187,8 @@ pub(crate) fn pool(info: ConnectionInfo, size: usize, connect_timeout: Duration)
     let failed = |why: String| {
         Error::new(ErrorKind::Config, "building the connection pool").because(Secrets::default().cause(why))
     };
-    let manager = deadpool_redis::Manager::new_with_config(info, config).map_err(|e| failed(e.to_string()))?;
+    let manager =
+        deadpool_redis::Manager::new_with_config(info, config).map_err(|e| failed(e.to_string()))?;
     Pool::builder(manager)
         .max_size(size)
         .wait_timeout(Some(connect_timeout))

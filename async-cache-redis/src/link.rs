@@ -85,9 +85,7 @@ impl Link {
         calls: &[Cmd],
     ) -> RedisResult<Vec<T>> {
         let mut answers = self.script_pipeline(calls).await?;
-        if let Some(first) =
-            answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten))
-        {
+        if let Some(first) = answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten)) {
             script.load_async(&mut self.connection.clone()).await?;
             answers.truncate(first);
             answers.extend(self.script_pipeline(&calls[first..]).await?);

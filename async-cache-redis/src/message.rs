@@ -114,7 +114,8 @@ mod tests {
         for message in bus {
             assert_eq!(read(Channel::Bus, message), None, "{}", message.escape_ascii());
         }
-        let node: [&[u8]; 6] = [b"H:1", b"H:1:x", b"H::1", b"V:3:ab", b"V:99999999999999999999:a", b"\xFF\xFF"];
+        let node: [&[u8]; 6] =
+            [b"H:1", b"H:1:x", b"H::1", b"V:3:ab", b"V:99999999999999999999:a", b"\xFF\xFF"];
         for message in node {
             assert_eq!(read(Channel::Node, message), None, "{}", message.escape_ascii());
         }

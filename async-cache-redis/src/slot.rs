@@ -142,7 +142,8 @@ impl Line<'_> {
         };
         match &fault {
             Fault::Timeout(_) if self.link.timed_out() >= STRIKES => {
-                let cause = || secrets.cause(format!("{STRIKES} commands in a row got no answer in {limit:?}"));
+                let cause =
+                    || secrets.cause(format!("{STRIKES} commands in a row got no answer in {limit:?}"));
                 self.slot.take_down(&self.link, cause);
             }
             Fault::Broken(cause) => self.slot.take_down(&self.link, || cause.clone()),

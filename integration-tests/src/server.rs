@@ -1,0 +1,305 @@
+//! A `redis-server` process of the test's own.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use redis::{Connection, FromRedisValue, RedisResult};
+use tempfile::TempDir;
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server on a free loopback port, with a directory of its own. Killed when dropped.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Mutex<Option<Child>>,
+    port: u16,
+    password: Option<String>,
+    directory: TempDir,
+}
+
+/// What a restarted server finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// The last [`RedisServer::snapshot`].
+    Keep,
+    /// Nothing.
+    Drop,
+}
+
+impl RedisServer {
+    /// Starts a server without persistence, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or it does not start: a test that needs one fails.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::launch(None)
+    }
+
+    /// Starts a server that asks for a password.
+    #[must_use]
+    pub fn with_password(password: &str) -> Self {
+        Self::launch(Some(password))
+    }
+
+    fn launch(password: Option<&str>) -> Self {
+        for _ in 0..10 {
+            let server = Self {
+                process: Mutex::new(None),
+                port: free_port(),
+                password: password.map(ToOwned::to_owned),
+                directory: TempDir::with_prefix("async-cache-redis-").expect("a temporary directory"),
+            };
+            // Another test may have got the port in between.
+            if server.try_run() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start");
+    }
+
+    /// Runs the process; false if it ended instead of answering.
+    fn try_run(&self) -> bool {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "no", "--dir"])
+            .arg(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(password) = &self.password {
+            command.args(["--requirepass", password]);
+        }
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                panic!("redis-server is needed: apt-get install redis-server")
+            }
+            Err(error) => panic!("redis-server cannot be run: {error}"),
+        };
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if child.try_wait().expect("the state of redis-server").is_some() {
+                return false;
+            }
+            if self.answers(&child) {
+                *self.process.lock() = Some(child);
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        false
+    }
+
+    /// Whether it is this process that answers on the port.
+    fn answers(&self, child: &Child) -> bool {
+        let info: RedisResult<String> = self
+            .connection()
+            .and_then(|mut connection| redis::cmd("INFO").arg("server").query(&mut connection));
+        info.is_ok_and(|info| info.contains(&format!("process_id:{}\r", child.id())))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How to connect to it, password included.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same for another port that leads to it.
+    #[must_use]
+    pub fn url_at(&self, port: u16) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{port}"),
+            None => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// A connection of the test's own.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub fn connection(&self) -> RedisResult<Connection> {
+        let client = redis::Client::open(self.url())?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
+        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(connection)
+    }
+
+    /// Runs a command.
+    ///
+    /// # Panics
+    ///
+    /// If it fails, or its answer is of another type.
+    pub fn cli<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        self.cli_raw(&words)
+    }
+
+    /// Runs a command whose words are any bytes.
+    ///
+    /// # Panics
+    ///
+    /// If it fails, or its answer is of another type.
+    pub fn cli_raw<T: FromRedisValue>(&self, words: &[&[u8]]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        let mut connection = self.connection().expect("a connection to redis-server");
+        command.query(&mut connection).unwrap_or_else(|error| panic!("{}: {error}", words[0].escape_ascii()))
+    }
+
+    /// Clients connected, but for the one that asks.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.cli::<String>(&["CLIENT", "LIST"]).lines().count() - 1
+    }
+
+    /// Clients that have subscribed.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.cli::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count()
+    }
+
+    /// Writes what [`Data::Keep`] brings back.
+    pub fn snapshot(&self) {
+        self.cli::<()>(&["SAVE"]);
+    }
+
+    /// Ends the process at once.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.process.lock().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on the same port, killing it first if it runs.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&self, data: Data) {
+        self.kill();
+        if data == Data::Drop {
+            let _ = std::fs::remove_file(self.directory.path().join("dump.rdb"));
+        }
+        // The port may be held for a moment by what is left of the old process' connections.
+        let start = Instant::now();
+        while !self.try_run() {
+            assert!(start.elapsed() < PATIENCE, "redis-server did not start again");
+        }
+    }
+
+    /// Stops the process: its sockets stay open, nothing is answered.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.lock();
+        let child = process.as_ref().expect("redis-server runs");
+        let pid = i32::try_from(child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("redis-server takes signals");
+    }
+
+    /// Starts to note the commands that clients send.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor<'_> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection to redis-server");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        if let Some(password) = &self.password {
+            write!(stream, "AUTH {password}\r\n").expect("AUTH is sent");
+        }
+        stream.write_all(b"MONITOR\r\n").expect("MONITOR is sent");
+        let mut monitor = Monitor { server: self, lines: BufReader::new(stream) };
+        for _ in 0..=usize::from(self.password.is_some()) {
+            assert_eq!(monitor.line(), "+OK");
+        }
+        monitor
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Notes commands; see [`RedisServer::monitor`].
+#[derive(Debug)]
+pub struct Monitor<'a> {
+    server: &'a RedisServer,
+    lines: BufReader<TcpStream>,
+}
+
+impl Monitor<'_> {
+    /// The commands clients have sent since it was made, each as `"NAME" "argument" …`. Those that
+    /// scripts ran are left out.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    #[must_use]
+    pub fn commands(mut self) -> Vec<String> {
+        const END: &str = "end-of-monitor";
+        self.server.cli::<String>(&["ECHO", END]);
+        let mut commands = Vec::new();
+        loop {
+            let line = self.line();
+            let Some((origin, command)) = line.split_once("] ") else { continue };
+            if command.contains(END) {
+                // Those of the connection that said so.
+                commands.retain(|command: &String| !command.starts_with("\"CLIENT\" \"SETINFO\""));
+                return commands;
+            }
+            if !origin.ends_with(" lua") {
+                commands.push(command.to_owned());
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        self.lines.read_until(b'\n', &mut line).expect("redis-server answers");
+        assert!(!line.is_empty(), "redis-server closed the connection");
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+}
+
+/// A port nobody listens on.
+///
+/// # Panics
+///
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
