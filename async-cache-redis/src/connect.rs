@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Error
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fault::{Cause, Secrets};
+use crate::fault::{Cause, Secrets, said};
 use crate::link::{Link, Unfit};
 
 /// How long a connection may take to tell a silent server from an unreachable one.
@@ -90,8 +90,8 @@ impl Connector {
                     self.connect_timeout
                 )),
             },
-            Refusal::Error(error) => match (error.kind(), error.code()) {
-                (Redis::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => config(format!(
+            Refusal::Error(error) => match (error.kind(), said(error).0.as_str()) {
+                (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => config(format!(
                     "connecting to Redis at {addr}: wrong user name or password, or none given where one is needed"
                 )),
                 (Redis::InvalidClientConfig, _) => config(format!("connecting to Redis at {addr}")),

@@ -90,10 +90,17 @@ impl Fault {
         if is_fatal(error) {
             return Self::Broken(cause);
         }
-        let code = error.code().unwrap_or("").to_owned();
-        let detail = secrets.cause(error.detail().unwrap_or("")).to_string();
-        Self::Refused { code, detail, cause }
+        let (code, detail) = said(error);
+        Self::Refused { code, detail: secrets.cause(detail).to_string(), cause }
     }
+}
+
+/// Code and detail of a server's error, the first one's of a pipeline; else empty.
+pub(crate) fn said(error: &RedisError) -> (String, String) {
+    let errors = error.clone().into_server_errors().unwrap_or_default();
+    errors.first().map_or_else(Default::default, |(_, error)| {
+        (error.code().to_owned(), error.details().unwrap_or_default().to_owned())
+    })
 }
 
 /// Whether the connection an error came from must be replaced.
@@ -104,7 +111,7 @@ fn is_fatal(error: &RedisError) -> bool {
             kind,
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
         ),
-        Redis::Extension => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+        Redis::Extension => matches!(said(error).0.as_str(), "NOAUTH" | "WRONGPASS"),
         Redis::Io => true,
         _ => error.is_unrecoverable_error(),
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use redis::{Cmd, RedisError, RedisResult, Value};
 
 use crate::bus::Member;
-use crate::fault::Fault;
+use crate::fault::{Fault, said};
 use crate::keys::Home;
 use crate::orphan::Orphan;
 use crate::scripts::SCRIPTS;
@@ -164,7 +164,7 @@ pub(crate) fn stored(answer: RedisResult<Value>) -> RedisResult<Option<Bytes>> {
 }
 
 fn wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
+    said(error).0 == "WRONGTYPE"
 }
 
 #[async_trait]

@@ -58,8 +58,7 @@ impl Subscriber {
                     failures = 0;
                     session.serve().await;
                 }
-                // Before the connection is dropped or not makes no difference: from here on the
-                // regions take nothing of this epoch.
+                // The old connection may still be read from: after this, nothing of it is taken.
                 self.bus.lost();
             }
             sleep(backoff(failures, BACKOFF)).await;
@@ -139,10 +138,12 @@ impl Session<'_> {
     /// Fails if the connection is half open.
     async fn check(&mut self) -> RedisResult<()> {
         let vitals = &self.subscriber.bus.vitals;
-        if vitals.overdue() >= PATIENCE {
+        let overdue = vitals.overdue();
+        if overdue >= PATIENCE {
             return Err(out_of_time());
         }
-        if vitals.silence() >= PATIENCE {
+        // An echo that is due will tell as well, and does not take the deadline of a command.
+        if overdue.is_zero() && vitals.silence() >= PATIENCE {
             let ping = redis::cmd("PING");
             let mut connection = self.connection.clone();
             self.within(ping.exec_async(&mut connection)).await?;

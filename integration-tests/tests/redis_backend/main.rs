@@ -1,0 +1,10 @@
+//! `RedisBackend` against a real `redis-server`, through the raw `Backend` and `Region`.
+
+mod bus;
+mod connect;
+mod fence;
+mod foreign;
+mod outage;
+mod rig;
+mod scripts;
+mod whole;

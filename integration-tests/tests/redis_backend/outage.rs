@@ -1,0 +1,179 @@
+//! The breaker, and coming back.
+
+use std::time::{Duration, Instant};
+
+use async_cache_core::ErrorKind;
+use async_cache_core::backend::Acquired;
+use async_cache_redis::RedisBackend;
+use integration_tests::listen::PATIENCE;
+use integration_tests::{Data, RedisServer, eventually};
+
+use crate::rig::{Node, RECORD, TTL, key};
+
+/// A node with a deadline short enough to wait for.
+async fn node(server: &RedisServer) -> Node {
+    let builder = RedisBackend::builder().url(server.url()).command_timeout(Duration::from_millis(100));
+    Node::of(builder.connect().await.unwrap()).await
+}
+
+async fn fails_fast(node: &Node) {
+    let asked = Instant::now();
+    let error = node.region.invalidate(&[key("k")]).await.unwrap_err();
+    assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert!(error.is_temporary());
+    assert!(error.to_string().contains("unreachable for"), "{error}");
+    assert!(std::error::Error::source(&error).is_some(), "the last cause: {error:?}");
+}
+
+/// Waits until commands succeed again.
+pub(crate) async fn restored(node: &Node) {
+    let start = Instant::now();
+    while node.region.get(&key("probe")).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "not restored");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_is_noticed_and_found_again() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    node.store(&key("k"), b"v").await;
+    server.kill();
+    // Nobody asks: the loss is noticed all the same.
+    eventually("the breaker opens", || (!node.region.available()).then_some(())).await;
+    fails_fast(&node).await;
+    server.restart(Data::Drop);
+    eventually("the breaker closes", || node.region.available().then_some(())).await;
+    // Both connections serve: they are used in turn.
+    eventually("all are back", || (server.clients() >= 3).then_some(())).await;
+    for _ in 0..4 {
+        assert_eq!(node.read(&key("k")).await, None);
+    }
+    node.store(&key("k"), b"v").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_opens_the_breaker() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    let (_, value) = node.store(&key("k"), b"v").await;
+    server.pause();
+    let first = Instant::now();
+    let error = node.region.get(&key("k")).await.unwrap_err();
+    let waited = first.elapsed();
+    assert!(waited >= Duration::from_millis(100) && waited < Duration::from_millis(300), "{waited:?}");
+    assert!(error.to_string().contains("did not answer within 100ms"), "{error}");
+    let start = Instant::now();
+    while node.region.available() {
+        assert!(start.elapsed() < PATIENCE);
+        let _ = node.region.get(&key("k")).await;
+    }
+    fails_fast(&node).await;
+    fails_fast(&node).await;
+    server.resume();
+    restored(&node).await;
+    assert_eq!(node.read(&key("k")).await, Some(value), "the same memory: nothing is void");
+    assert!(matches!(node.acquire(&key("k")).await, Acquired::Value(_)));
+}
+
+/// The identities of the command connections, without the test's own.
+fn clients(server: &RedisServer) -> Vec<String> {
+    let list: String = server.cli(&["CLIENT", "LIST", "TYPE", "normal"]);
+    let others = list.lines().filter(|line| !line.contains(" cmd=client|list"));
+    others.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_slow_answer_opens_nothing() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    eventually("both connections", || (server.clients() == 3).then_some(())).await;
+    let first = clients(&server);
+    for _ in 0..4 {
+        server.pause();
+        node.region.get(&key("k")).await.unwrap_err();
+        server.resume();
+        restored(&node).await;
+        // A success on each connection: failures count in a row.
+        for _ in 0..2 {
+            restored(&node).await;
+        }
+        assert!(node.region.available());
+    }
+    assert_eq!(clients(&server), first, "the connections are still the first ones");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_are_replaced() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    for _ in 0..3 {
+        server.cli::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let start = Instant::now();
+        restored(&node).await;
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_nobody_waits_for_leaves_no_lease() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    let k = key("k");
+    for given_up in ["timed out", "cancelled"] {
+        server.pause();
+        let acquire = node.region.acquire(&k, node.ask());
+        if given_up == "cancelled" {
+            let cut = tokio::time::timeout(Duration::from_millis(30), acquire).await;
+            assert!(cut.is_err());
+        } else {
+            acquire.await.unwrap_err();
+        }
+        server.resume();
+        restored(&node).await;
+        let start = Instant::now();
+        loop {
+            match node.acquire(&k).await {
+                Acquired::Granted(lease) => break node.region.release(&k, lease).await.unwrap(),
+                _ => assert!(start.elapsed() < TTL / 2, "{given_up}: the lease of nobody blocks the key"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_server_is_left() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    server.cli::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    // A replica refuses writes; that is no answer of the server we need.
+    let start = Instant::now();
+    while node.region.available() {
+        assert!(start.elapsed() < PATIENCE);
+        let _ = node.region.invalidate(&[key("k")]).await;
+    }
+    fails_fast(&node).await;
+    server.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
+    restored(&node).await;
+    node.region.invalidate(&[key("k")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_lives_through_it_and_nothing_is_left() {
+    let server = RedisServer::start();
+    let node = node(&server).await;
+    server.kill();
+    eventually("the breaker opens", || (!node.region.available()).then_some(())).await;
+    // Dropped while everything is being restored.
+    drop(node);
+    let metrics = tokio::runtime::Handle::current().metrics();
+    eventually("no task is left", || (metrics.num_alive_tasks() == 0).then_some(())).await;
+    server.restart(Data::Drop);
+    eventually("no connection is left", || (server.clients() == 0).then_some(())).await;
+    // A new node starts as if nothing had been.
+    let again = Node::on(&server).await;
+    again.store(&key("k"), RECORD.as_bytes()).await;
+}

@@ -1,0 +1,271 @@
+//! Each script's branches.
+
+use std::time::{Duration, Instant};
+
+use async_cache_core::ErrorKind;
+use async_cache_core::backend::{
+    Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Renewed, WAKE_INLINE,
+};
+use async_cache_core::frame::{token_of, unseal};
+use bytes::Bytes;
+use integration_tests::{RedisServer, eventually};
+
+use crate::rig::{LIFE, Node, TTL, frame, key, stored};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lua_seals_as_rust_does() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let k = key("k");
+    // The fence starts at the time in µs; around it, and at both ends.
+    let modulus = 4_294_967_291_u64;
+    let now = node.region.state(0).await.unwrap().seq;
+    assert!(now > 1_700_000_000_000_000, "{now}");
+    let interesting = [1, modulus - 1, modulus, modulus * 400_000 - 1, now, 9_007_199_254_740_000];
+    for start in interesting {
+        server.cli::<()>(&["HSET", "{ns:0}M", "s", &start.to_string(), "f", "0"]);
+        for step in 1..=3 {
+            let (token, value) = node.store(&k, b"v").await;
+            assert_eq!(unseal(&value), Some(start + step));
+            assert_eq!(node.read(&k).await, Some(value.clone()));
+            // And reads it back.
+            assert_eq!(node.acquire(&k).await, Acquired::Value(value));
+            assert_eq!(token_of(&node.read(&k).await.unwrap()), Some(token));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acquire_gives_the_value_or_says_it_is_known() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let k = key("k");
+    let (token, value) = node.store(&k, b"v").await;
+    let ask = |known, distrust| Acquire { known, distrust, ..node.ask() };
+    let answer = async |ask: Acquire| node.region.acquire(&k, ask).await.unwrap();
+    assert_eq!(answer(ask(None, false)).await, Acquired::Value(value.clone()));
+    assert_eq!(answer(ask(Some(token), false)).await, Acquired::Unchanged);
+    assert_eq!(answer(ask(Some(node.token()), false)).await, Acquired::Value(value));
+    assert!(matches!(answer(ask(None, true)).await, Acquired::Granted(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_from_grant_to_fill() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("a:\u{1F512} \0\r\n");
+    let lease = a.lease(&k).await;
+    assert_eq!(lease.seq, a.region.state(0).await.unwrap().seq);
+    let Acquired::Busy(left) = b.acquire(&k).await else { panic!("granted twice") };
+    assert!(left <= TTL && left > TTL / 2, "{left:?}");
+
+    let frame = frame(lease.token, b"\0\r\n:value");
+    let filled = a.region.fill(&k, lease, frame.clone(), LIFE, Announce::No).await.unwrap();
+    assert_eq!(filled, Filled::Stored { seq: lease.seq });
+    let value = stored(lease.seq, &frame);
+    assert_eq!(a.read(&k).await, Some(value.clone()));
+    let woken = BusEvent::Woken { key: Bytes::copy_from_slice(k.as_bytes()), value: Some(value.clone()) };
+    b.heard.heard(&woken).await;
+    assert_eq!(b.acquire(&k).await, Acquired::Value(value));
+    // Nothing is left behind, and a fill is no change.
+    assert_eq!(server.cli::<usize>(&["DBSIZE"]), 2, "M and V");
+    assert_eq!(a.region.state(0).await.unwrap().seq, lease.seq);
+    assert_eq!(a.heard.events(), [BusEvent::Subscribed]);
+    // The lease ended with it.
+    let again = a.region.fill(&k, lease, frame, LIFE, Announce::No).await.unwrap();
+    assert_eq!(again, Filled::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announced_fill_is_a_change() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    let lease = a.lease(&k).await;
+    let frame = frame(lease.token, b"v");
+    let Filled::Stored { seq } = a.region.fill(&k, lease, frame.clone(), LIFE, Announce::Yes).await.unwrap()
+    else {
+        panic!("refused")
+    };
+    assert_eq!(seq, lease.seq + 1);
+    assert_eq!(a.read(&k).await, Some(stored(seq, &frame)));
+    for node in [&a, &b] {
+        let key = Bytes::from_static(b"k");
+        node.heard.heard(&BusEvent::Invalidated { partition: 0, seq, key }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_are_not_sent_along() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    for (name, over) in [("fits", 0), ("over", 1)] {
+        let k = key(name);
+        let lease = a.lease(&k).await;
+        b.acquire(&k).await;
+        let header = stored(0, &frame(lease.token, b"")).len();
+        let frame = frame(lease.token, &vec![7; WAKE_INLINE - header + over]);
+        a.region.fill(&k, lease, frame, LIFE, Announce::No).await.unwrap();
+        let name = Bytes::from(name);
+        let woken = |event: &BusEvent| match event {
+            BusEvent::Woken { key, value } if *key == name => Some(value.as_ref().map(Bytes::len)),
+            _ => None,
+        };
+        assert_eq!(b.heard.wait("woken", woken).await, (over == 0).then_some(WAKE_INLINE));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    for (name, put) in [("put", true), ("invalidate", false)] {
+        let k = key(name);
+        let lease = a.lease(&k).await;
+        b.acquire(&k).await;
+        if put {
+            drop(b.store(&k, b"new").await);
+        } else {
+            drop(b.region.invalidate(std::slice::from_ref(&k)).await.unwrap());
+        }
+        let broken = Instant::now();
+
+        let late = a.region.fill(&k, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+        assert_eq!(late, Filled::Refused, "{name}");
+        assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost, "{name}");
+        let name = Bytes::from(name);
+        b.heard
+            .wait("woken", |event| matches!(event, BusEvent::Woken { key, .. } if *key == name).then_some(()))
+            .await;
+
+        // Cooling: nobody may load until it ends; a second break does not extend it.
+        let ask = || Acquire { distrust: true, ..a.ask() };
+        if let Acquired::Busy(left) = a.region.acquire(&k, ask()).await.unwrap() {
+            assert!(left <= GRANT_PACE, "{left:?}");
+        } else {
+            assert!(broken.elapsed() >= GRANT_PACE, "granted while cooling");
+        }
+        let granted = async {
+            loop {
+                match a.region.acquire(&k, ask()).await.unwrap() {
+                    Acquired::Granted(lease) => return lease,
+                    _ => drop(b.region.invalidate(std::slice::from_ref(&k)).await.unwrap()),
+                }
+            }
+        };
+        let next = tokio::time::timeout(Duration::from_secs(5), granted).await.expect("no livelock");
+        assert!(next.seq > lease.seq);
+        assert!(broken.elapsed() >= GRANT_PACE - Duration::from_millis(2), "{:?}", broken.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewing_and_releasing() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    let lease = a.lease(&k).await;
+    assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
+    assert_eq!(a.region.renew(&k, lease, TTL * 10).await.unwrap(), Renewed::Held);
+    let left: u64 = server.cli(&["PTTL", "{ns:0}L:k"]);
+    assert!(left > 40_000, "{left}");
+    assert!(server.cli::<u64>(&["PTTL", "{ns:0}W:k"]) > 40_000, "those who wait stay noted as long");
+
+    // Someone else's token ends nothing.
+    let other = async_cache_core::backend::Lease { token: b.token(), ..lease };
+    a.region.release(&k, other).await.unwrap();
+    assert_eq!(b.region.renew(&k, other, TTL).await.unwrap(), Renewed::Lost);
+    assert_eq!(
+        b.region.fill(&k, other, frame(other.token, b"v"), LIFE, Announce::No).await.unwrap(),
+        Filled::Refused
+    );
+    assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Held);
+
+    a.region.release(&k, lease).await.unwrap();
+    b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
+    // At once: a release is no break.
+    b.lease(&k).await;
+    assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_and_values_end_with_their_time() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let k = key("k");
+    let short = Duration::from_millis(30);
+    let lease = match node.region.acquire(&k, Acquire { ttl: short, ..node.ask() }).await.unwrap() {
+        Acquired::Granted(lease) => lease,
+        other => panic!("{other:?}"),
+    };
+    let lock = || server.cli::<bool>(&["EXISTS", "{ns:0}L:k"]);
+    eventually("the lease lapses", || (!lock()).then_some(())).await;
+    assert_eq!(node.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost);
+    let lease = node.lease(&k).await;
+    node.region.fill(&k, lease, frame(lease.token, b"v"), short, Announce::No).await.unwrap();
+    let value = || server.cli::<bool>(&["EXISTS", "{ns:0}V:k"]);
+    eventually("the value expires", || (!value()).then_some(())).await;
+    // The longest and the shortest life are possible.
+    for life in [Duration::MAX, Duration::ZERO] {
+        let lease = node.lease(&k).await;
+        let filled = node.region.fill(&k, lease, frame(lease.token, b"v"), life, Announce::No).await.unwrap();
+        assert_eq!(filled, Filled::Stored { seq: lease.seq });
+        node.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clearing_voids_values_and_leases() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let (kept, loading, waiting) = (key("kept"), key("loading"), key("waiting"));
+    node.store(&kept, b"v").await;
+    let (lease, other) = (node.lease(&loading).await, node.lease(&waiting).await);
+    let floor = node.region.clear(0).await.unwrap();
+    let state = node.region.state(0).await.unwrap();
+    assert_eq!((state.seq, state.floor), (floor, floor));
+    node.heard.heard(&BusEvent::Cleared { partition: 0, seq: floor }).await;
+
+    assert!(node.read(&kept).await.is_some(), "a plain read does not look at the floor");
+    node.lease(&kept).await;
+    let late =
+        node.region.fill(&loading, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+    assert_eq!(late, Filled::Refused);
+    assert_eq!(node.read(&loading).await, None);
+    assert_eq!(node.region.renew(&waiting, other, TTL).await.unwrap(), Renewed::Lost);
+    // Neither void lease holds anyone up, nor leaves a key cooling when broken.
+    node.lease(&loading).await;
+    node.region.invalidate(std::slice::from_ref(&waiting)).await.unwrap();
+    let next = node.lease(&waiting).await;
+    assert_eq!(next.seq, floor + 1);
+    let filled = node.region.fill(&waiting, next, frame(next.token, b"v"), LIFE, Announce::No).await.unwrap();
+    assert_eq!(filled, Filled::Stored { seq: next.seq });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_void_fill_wakes_the_waiters() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    let lease = a.lease(&k).await;
+    assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
+    a.region.clear(0).await.unwrap();
+    a.region.fill(&k, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+    b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
+    assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}L:k"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_put_is_not_executed() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let k = key("k");
+    let (_, value) = node.store(&k, b"v").await;
+    let before = node.region.state(0).await.unwrap();
+    let entry = [(k.clone(), frame(node.token(), b"late"))];
+    let error = node.region.put(&entry, LIFE, before.time_ms - 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert!(error.to_string().contains("expired before it was executed"), "{error}");
+    assert_eq!(node.read(&k).await, Some(value));
+    assert_eq!(node.region.state(0).await.unwrap().seq, before.seq);
+}
