@@ -2,5 +2,6 @@
 
 mod in_flight;
 mod leases;
+mod outages;
 mod reading;
 mod unreadable;

@@ -1,0 +1,194 @@
+//! The bus is lost, the server is stopped, killed, emptied, brought back old: traffic goes on, and
+//! every node converges.
+//!
+//! With `Outage::Load` nothing unverified is ever served, so the bound on staleness must hold
+//! throughout, whatever happens to the server.
+
+use std::time::{Duration, Instant};
+
+use async_cache::Outage;
+use async_cache::testing::{Source, ms, until};
+use integration_tests::fleet::{Cache, Fleet};
+use integration_tests::traffic::{Report, Traffic};
+use integration_tests::{Data, RedisServer};
+
+async fn nodes(fleet: &Fleet, outage: Outage) -> Vec<Cache> {
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        nodes.push(fleet.node_with(|builder| builder.outage(outage).lease_ttl(ms(500))).await);
+    }
+    nodes
+}
+
+/// Runs traffic around a fault.
+async fn under(fault: impl AsyncFnOnce(&RedisServer, &Traffic), outage: Outage) -> Report {
+    let fleet = Fleet::redis();
+    let nodes = nodes(&fleet, outage).await;
+    let traffic = Traffic::start(&nodes, ms(2));
+    traffic.goes_on(200, 20).await;
+    fault(fleet.server(), &traffic).await;
+    traffic.goes_on(200, 20).await;
+    let report = traffic.finish().await;
+    println!("{report:?}");
+    // The command deadline is 500 ms; a read may need two (a plain one, then the lease) and its load.
+    assert!(report.slowest_read < Duration::from_secs(2), "{report:?}");
+    assert!(report.slowest_invalidation < Duration::from_secs(2), "{report:?}");
+    assert_eq!(report.read_errors, 0, "get_or_load keeps answering: {report:?}");
+    report
+}
+
+fn never_stale(report: &Report) {
+    assert!(report.stale.is_empty(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_are_killed() {
+    let fault = async |server: &RedisServer, traffic: &Traffic| {
+        for _ in 0..5 {
+            server.cli::<usize>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            traffic.goes_on(50, 5).await;
+        }
+    };
+    let report = under(fault, Outage::ServeL1).await;
+    never_stale(&report);
+    assert_eq!(report.undecided, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_is_killed() {
+    let fault = async |server: &RedisServer, traffic: &Traffic| {
+        for _ in 0..3 {
+            server.cli::<usize>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            server.cli::<usize>(&["CLIENT", "KILL", "TYPE", "normal"]);
+            traffic.goes_on(50, 5).await;
+        }
+    };
+    never_stale(&under(fault, Outage::Load).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_flushed() {
+    let fault = async |server: &RedisServer, traffic: &Traffic| {
+        for _ in 0..5 {
+            server.cli::<()>(&["FLUSHALL"]);
+            traffic.goes_on(50, 5).await;
+        }
+    };
+    let report = under(fault, Outage::ServeL1).await;
+    never_stale(&report);
+}
+
+async fn stopped_for_5_s(server: &RedisServer, _: &Traffic) {
+    server.pause();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    server.resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_stopped_for_5_s() {
+    under(stopped_for_5_s, Outage::ServeL1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_stopped_for_5_s_and_nothing_unverified_is_served() {
+    never_stale(&under(stopped_for_5_s, Outage::Load).await);
+}
+
+async fn killed_and_restarted(server: &RedisServer, _: &Traffic) {
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.restart(Data::Drop);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_killed_and_restarted() {
+    under(killed_and_restarted, Outage::ServeL1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_comes_back_with_an_old_snapshot() {
+    let fault = async |server: &RedisServer, traffic: &Traffic| {
+        server.snapshot();
+        traffic.goes_on(200, 50).await;
+        server.restart(Data::Keep);
+    };
+    never_stale(&under(fault, Outage::Load).await);
+}
+
+/// Values of before a restart are void even for a node that has known nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resurrected_value_is_not_served() {
+    let fleet = Fleet::redis();
+    let (one, two) = (fleet.node().await, fleet.node().await);
+    one.insert("k", 1).await.unwrap();
+    assert_eq!(two.get("k").await.unwrap().as_deref(), Some(&1));
+    fleet.server().snapshot();
+    one.invalidate("k").await.unwrap();
+    fleet.server().restart(Data::Keep);
+    assert_eq!(fleet.server().cli::<usize>(&["EXISTS", "{rows:0}V:k"]), 1, "the old value is back");
+    let source = Source::new();
+    source.write();
+    for node in [&one, &two, &fleet.node().await] {
+        let load = source.clone();
+        assert_eq!(*node.get_or_load("k", move || load.now()).await.unwrap(), 2);
+    }
+}
+
+/// While the server is away: reads from L1, loads once per key, fast; errors only where L2 had to
+/// be asked and there is nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_server_the_policy_decides() {
+    let fleet = Fleet::redis();
+    let serve = fleet.node_with(|builder| builder.outage(Outage::ServeL1)).await;
+    let load = fleet.node_with(|builder| builder.outage(Outage::Load)).await;
+    let fail = fleet.node_with(|builder| builder.outage(Outage::Fail)).await;
+    let all = [&serve, &load, &fail];
+    serve.insert("k", 1).await.unwrap();
+    for node in all {
+        assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+    }
+    fleet.server().kill();
+    for node in all {
+        until("the node notices", || !node.is_serving()).await;
+    }
+    let source = Source::new();
+    source.write();
+    let ask = |node: &Cache, key: &str| {
+        let (node, key, source) = (node.clone(), key.to_owned(), source.clone());
+        async move { node.get_or_load(&key, move || source.slow(ms(50))).await }
+    };
+    // Warm the breaker: the first command after the loss may still wait for its deadline.
+    let _ = tokio::join!(serve.get("x"), load.get("x"), fail.get("x"));
+
+    let begun = Instant::now();
+    assert_eq!(serve.get("k").await.unwrap().as_deref(), Some(&1), "served unverified");
+    assert!(serve.stats().l1_suspended && serve.stats().stale_served > 0);
+    assert!(load.get("k").await.unwrap_err().is_temporary());
+    assert!(fail.get("k").await.unwrap_err().is_temporary());
+    assert!(begun.elapsed() < ms(100), "callers fail in milliseconds: {:?}", begun.elapsed());
+
+    assert_eq!(*ask(&serve, "k").await.unwrap(), 1);
+    assert_eq!(*ask(&load, "k").await.unwrap(), 2);
+    assert_eq!(ask(&fail, "k").await.unwrap_err().kind(), async_cache::ErrorKind::Backend);
+
+    // A storm on a cold key stays one load per node.
+    let loads = source.loads();
+    for outcome in futures_util::future::join_all((0..50).map(|_| ask(&serve, "cold"))).await {
+        assert_eq!(*outcome.unwrap(), 2);
+    }
+    assert_eq!(source.loads(), loads + 1);
+    assert_eq!(*ask(&serve, "cold").await.unwrap(), 2);
+    assert_eq!(source.loads(), loads + 1, "what was loaded meanwhile is served from L1");
+
+    // An invalidation is kept until it lands, and read by its own node at once.
+    let error = serve.invalidate("k").await.unwrap_err();
+    assert!(error.is_temporary() && error.to_string().contains("unknown"), "{error}");
+    assert_eq!(serve.stats().pending_invalidations, 1);
+    assert_eq!(*ask(&serve, "k").await.unwrap(), 2, "read your writes");
+    fleet.server().restart(Data::Drop);
+    until("it has landed", || serve.stats().pending_invalidations == 0).await;
+    for node in all {
+        until("the node serves again", || node.is_serving()).await;
+        assert_eq!(*ask(node, "k").await.unwrap(), 2);
+    }
+}
