@@ -1,0 +1,1 @@
+//! Macros of async-cache. Use them through the facade, `async_cache`.

@@ -1,0 +1,2 @@
+//! A product catalogue on async-cache.
+fn main() {}
