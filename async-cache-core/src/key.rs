@@ -22,6 +22,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// | `str`, `char`, byte strings | their bytes | `\` and `:` escaped by `\` |
 /// | integers | decimal | decimal |
 /// | `bool` | `true`, `false` | the same |
+/// | `Uuid` (feature `uuid`) | hyphenated | the same |
 /// | `Option` | `-`, or `+` and the value | the same |
 /// | tuples | components joined by `:` | the same |
 ///
@@ -231,6 +232,14 @@ impl CacheKey for char {
     }
 }
 
+#[cfg(feature = "uuid")]
+impl CacheKey for uuid::Uuid {
+    /// Hyphenated, lower case.
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        out.str(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    }
+}
+
 impl<T: CacheKey> CacheKey for Option<T> {
     fn encode(&self, out: &mut KeyWriter<'_>) {
         match self {
@@ -304,6 +313,13 @@ mod tests {
         assert_eq!(text(Some(3)), "+3");
         assert_eq!(text(None::<u8>), "-");
         assert_eq!(text((9u32, "a:b", None::<u8>)), "9:a\\:b:-");
+    }
+
+    #[cfg(feature = "uuid")]
+    #[test]
+    fn uuids_are_readable() {
+        let id = uuid::Uuid::from_u128(0x67e5_5044_10b1_426f_9247_bb68_0e5f_e0c8);
+        assert_eq!(text(id), "67e55044-10b1-426f-9247-bb680e5fe0c8");
     }
 
     #[test]

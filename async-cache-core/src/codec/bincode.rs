@@ -1,37 +1,10 @@
-//! Codecs: how a value becomes bytes for the shared tier.
+//! bincode 2.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::{Codec, left_over};
 use crate::error::BoxError;
-
-/// Turns values into bytes and back.
-///
-/// # The contract
-///
-/// * `decode(encode(v))` equals `v`.
-/// * `decode` gets arbitrary bytes: it must return an error for those it did not write as far as it can
-///   tell, must bound what it allocates, and must not panic. (Frames carry a checksum, so what
-///   reaches it was almost certainly written by a codec of the same name.)
-/// * The name changes when the format does. Nodes of one namespace must agree on it.
-pub trait Codec<V>: Send + Sync + 'static {
-    /// A name for the format, such as `bincode-2`.
-    fn name(&self) -> &'static str;
-
-    /// Appends the encoded value to `out`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps the value from being encoded.
-    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError>;
-
-    /// Reads a value that fills `bytes` exactly.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps the bytes from being a value.
-    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
-}
 
 /// What a decoder may claim to allocate, in bytes: corrupt lengths must not exhaust memory.
 const DECODE_LIMIT: usize = 256 << 20;
@@ -48,11 +21,11 @@ pub struct Bincode;
 
 impl Bincode {
     // Fixed-width integers: with varints the limit counts decoded widths, not bytes read.
-    const CONFIG: bincode::config::Configuration<
-        bincode::config::LittleEndian,
-        bincode::config::Fixint,
-        bincode::config::Limit<DECODE_LIMIT>,
-    > = bincode::config::legacy().with_limit::<DECODE_LIMIT>();
+    const CONFIG: ::bincode::config::Configuration<
+        ::bincode::config::LittleEndian,
+        ::bincode::config::Fixint,
+        ::bincode::config::Limit<DECODE_LIMIT>,
+    > = ::bincode::config::legacy().with_limit::<DECODE_LIMIT>();
 }
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
@@ -61,17 +34,13 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
     }
 
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        bincode::serde::encode_into_std_write(value, out, Self::CONFIG)?;
+        ::bincode::serde::encode_into_std_write(value, out, Self::CONFIG)?;
         Ok(())
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
-        let (value, read) = bincode::serde::decode_from_slice(bytes, Self::CONFIG)?;
-        if read == bytes.len() {
-            Ok(value)
-        } else {
-            Err(format!("{} bytes left over after the value", bytes.len() - read).into())
-        }
+        let (value, read) = ::bincode::serde::decode_from_slice(bytes, Self::CONFIG)?;
+        if read == bytes.len() { Ok(value) } else { Err(left_over(bytes.len() - read)) }
     }
 }
 
