@@ -12,7 +12,7 @@ use crate::key::{CacheKey, Key};
 use crate::observe::Stats;
 use crate::options::Loaded;
 use crate::path::{box_loader, box_optional_loader};
-use crate::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh};
+use crate::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional};
 use crate::shared::Shared;
 
 /// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
@@ -170,6 +170,28 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         E: Into<BoxError>,
     {
         Refresh::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
+    }
+
+    /// As [`refresh`](Self::refresh), for a loader that may find nothing: the absence replaces what
+    /// every node holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub fn refresh_optional<'a, Q, F, Fut, R, E>(
+        &'a self,
+        key: &'a Q,
+        loader: F,
+    ) -> RefreshOptional<'a, V, Q, F>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError>,
+    {
+        RefreshOptional::new(&self.shared, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
 
     /// Whether a tier has a value for the key. A cached absence is no value.

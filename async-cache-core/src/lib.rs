@@ -13,6 +13,8 @@ mod cache;
 mod clock;
 pub mod codec;
 mod coherence;
+#[doc(hidden)]
+pub mod decorated;
 mod error;
 pub mod frame;
 pub mod key;

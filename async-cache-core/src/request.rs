@@ -16,8 +16,8 @@ use crate::options::{EntryOptions, option_setters};
 use crate::path::{Answer, BoxLoader, Plan, Probe, Reuse, Want};
 use crate::shared::Shared;
 
-/// Turns a typed loader into the one form the path knows.
-type Boxing<V, F> = fn(F) -> BoxLoader<V>;
+/// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
+type Boxing<V, F> = fn(F, &mut EntryOptions) -> BoxLoader<V>;
 
 /// What L1 said to a request, or what went wrong with its key.
 enum First<V> {
@@ -96,7 +96,7 @@ struct Lookup<'a, V, Q: ?Sized, F> {
 // The loader is moved out, never pinned in place.
 impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
 
-impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> Lookup<'a, V, Q, F> {
+impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
     fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
         Self { shared, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
     }
@@ -123,8 +123,8 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> Look
     #[cold]
     fn go_on(&mut self, key: Key, want: Want, reuse: Reuse) -> &mut BoxFuture<'a, Result<Answer<V>>> {
         let (shared, need) = (self.shared, self.need);
-        let options = self.options.unwrap_or(shared.defaults);
-        let loader = self.loader.take().map(|(loader, boxing)| boxing(loader));
+        let mut options = self.options.take().unwrap_or(shared.defaults);
+        let loader = self.loader.take().map(|(loader, boxing)| boxing(loader, &mut options));
         self.slow.insert(Box::pin(async move {
             let Some(loader) = loader else { unreachable!("a request is started once") };
             shared.get_or_load(&key, need, Plan { want, reuse, options, loader }).await
@@ -138,7 +138,7 @@ macro_rules! lookups {
         #[must_use = "a request does nothing until it is awaited"]
         pub struct $name<'a, V, Q: ?Sized, F>(Lookup<'a, V, Q, F>);
 
-        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> $name<'a, V, Q, F> {
+        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
             pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
                 Self(Lookup::new(shared, key, loader, boxing))
             }
@@ -152,7 +152,7 @@ macro_rules! lookups {
             option_setters!(|this| this.0.options());
         }
 
-        impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send + 'static> Future for $name<'_, V, Q, F> {
+        impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Future for $name<'_, V, Q, F> {
             type Output = Result<$output>;
 
             fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -183,6 +183,9 @@ lookups! {
     GetOrLoadOptional, Want::ValueOrAbsence, Reuse::Cached, Answer<V>, |answer| answer;
     /// A load whatever is cached: [`TieredCache::refresh`](crate::TieredCache::refresh).
     Refresh, Want::Value, Reuse::Nothing, Arc<V>, value;
+    /// A load that may find nothing, whatever is cached:
+    /// [`TieredCache::refresh_optional`](crate::TieredCache::refresh_optional).
+    RefreshOptional, Want::ValueOrAbsence, Reuse::Nothing, Answer<V>, |answer| answer;
 }
 
 impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {

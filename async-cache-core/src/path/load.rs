@@ -29,7 +29,7 @@ pub(crate) struct Produced<V> {
 /// A loader, typed by the cache's value alone: the path is compiled once per value, not per call.
 pub(crate) type BoxLoader<V> = Box<dyn FnOnce() -> BoxFuture<'static, Result<Produced<V>, BoxError>> + Send>;
 
-pub(crate) fn box_loader<V, F, Fut, R, E>(loader: F) -> BoxLoader<V>
+pub(crate) fn box_loader<V, F, Fut, R, E>(loader: F, options: &mut EntryOptions) -> BoxLoader<V>
 where
     V: Send + Sync + 'static,
     F: FnOnce() -> Fut + Send + 'static,
@@ -37,10 +37,10 @@ where
     R: Into<Loaded<V>>,
     E: Into<BoxError>,
 {
-    box_optional_loader(move || loader().map(|result| result.map(Some)))
+    box_optional_loader(move || loader().map(|result| result.map(Some)), options)
 }
 
-pub(crate) fn box_optional_loader<V, F, Fut, R, E>(loader: F) -> BoxLoader<V>
+pub(crate) fn box_optional_loader<V, F, Fut, R, E>(loader: F, _: &mut EntryOptions) -> BoxLoader<V>
 where
     V: Send + Sync + 'static,
     F: FnOnce() -> Fut + Send + 'static,
