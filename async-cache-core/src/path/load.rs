@@ -1,19 +1,18 @@
 //! The loader: its own task, its deadline, its panics, the lease's renewal.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::fetch::Trust;
 use super::flight::Lead;
 use super::lease::{self, Grant};
-use super::{Answer, Plan, Route, reentry};
+use super::{Answer, Plan, Route, guard, reentry};
 use crate::backend::{Entry, Lease, Renewed};
-use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::error::{BoxError, ErrorKind, Result};
 use crate::key::Key;
 use crate::options::{EntryOptions, Keep, Loaded};
 use crate::resilience::{Recourse, recourse};
@@ -24,6 +23,15 @@ pub(crate) struct Produced<V> {
     pub(crate) value: Answer<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) keep: Keep,
+}
+
+impl<V> Produced<V> {
+    pub(crate) fn new(found: Option<Loaded<V>>) -> Self {
+        match found {
+            Some(Loaded { value, ttl, keep }) => Self { value: Some(Arc::new(value)), ttl, keep },
+            None => Self { value: None, ttl: None, keep: Keep::Cached },
+        }
+    }
 }
 
 /// A loader, typed by the cache's value alone: the path is compiled once per value, not per call.
@@ -51,11 +59,7 @@ where
     Box::new(move || {
         loader()
             .map(|result| match result {
-                Ok(Some(loaded)) => {
-                    let Loaded { value, ttl, keep } = loaded.into();
-                    Ok(Produced { value: Some(Arc::new(value)), ttl, keep })
-                }
-                Ok(None) => Ok(Produced { value: None, ttl: None, keep: Keep::Cached }),
+                Ok(found) => Ok(Produced::new(found.map(Into::into))),
                 Err(error) => Err(error.into()),
             })
             .boxed()
@@ -172,38 +176,32 @@ async fn produce<V: Send + Sync + 'static>(
 ) -> Result<Produced<V>> {
     shared.counters.misses.add(1);
     shared.counters.loads.add(1);
-    let guarded = AssertUnwindSafe(async move { loader().await }).catch_unwind();
-    let limited = timeout(options.load_timeout, guarded);
-    let outcome = match shared.closing.run_until_cancelled(limited).await {
-        None => {
-            Err(shared.error(ErrorKind::Shutdown, "the cache was shut down while a key was being loaded"))
-        }
-        Some(Err(_)) => Err(shared.error(
-            ErrorKind::Timeout,
-            format!("loading a key took longer than its limit of {:?}", options.load_timeout),
-        )),
-        Some(Ok(Err(panic))) => Err(panicked(shared, &*panic)),
-        Some(Ok(Ok(Err(cause)))) => {
-            Err(shared.error(ErrorKind::Loader, "loading a key failed").because(cause))
-        }
-        Some(Ok(Ok(Ok(produced)))) => match produced.ttl {
+    let outcome =
+        shared.run_loader(loader, options.load_timeout).await.and_then(|produced| match produced.ttl {
             Some(Duration::ZERO) => {
                 Err(shared.error(ErrorKind::Config, "a loader chose a ttl of zero: use `uncached`"))
             }
             _ => Ok(produced),
-        },
-    };
+        });
     if outcome.is_err() {
         shared.counters.load_failures.add(1);
     }
     outcome
 }
 
-fn panicked<V: 'static>(shared: &Shared<V>, panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = format!("the loader panicked: {}", text.unwrap_or("with something that is no text"));
-    shared.error(ErrorKind::LoaderPanicked, message)
+impl<V: 'static> Shared<V> {
+    /// Runs a loader for as long as the cache is open, and within its limit.
+    async fn run_loader<T, Fut>(&self, loader: impl FnOnce() -> Fut, limit: Duration) -> Result<T>
+    where
+        Fut: Future<Output = Result<T, BoxError>>,
+    {
+        match self.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await {
+            Some(outcome) => outcome.map_err(|error| error.in_namespace(&self.namespace)),
+            None => {
+                Err(self.error(ErrorKind::Shutdown, "the cache was shut down while a key was being loaded"))
+            }
+        }
+    }
 }
 
 /// Renews the lease at a third of its life for as long as the load runs. Once it is lost there is

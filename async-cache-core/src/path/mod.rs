@@ -10,6 +10,7 @@
 mod fetch;
 mod fill;
 mod flight;
+pub(crate) mod guard;
 mod lease;
 mod load;
 mod many;

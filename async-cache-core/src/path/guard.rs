@@ -1,0 +1,34 @@
+//! What can go wrong in code that is not ours, as an error for everyone who waits.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use crate::error::{BoxError, Error, ErrorKind, Result};
+
+/// Runs a loader under its deadline. `what` says in messages what it does.
+pub(crate) async fn run<T, Fut>(what: &str, limit: Duration, loader: impl FnOnce() -> Fut) -> Result<T>
+where
+    Fut: Future<Output = Result<T, BoxError>>,
+{
+    // The closure itself may panic, too, before there is a future.
+    let guarded = AssertUnwindSafe(async move { loader().await }).catch_unwind();
+    match timeout(limit, guarded).await {
+        Err(_) => {
+            Err(Error::new(ErrorKind::Timeout, format!("{what} took longer than its limit of {limit:?}")))
+        }
+        Ok(Err(panic)) => Err(panicked(&*panic)),
+        Ok(Ok(Err(cause))) => Err(Error::new(ErrorKind::Loader, format!("{what} failed")).because(cause)),
+        Ok(Ok(Ok(loaded))) => Ok(loaded),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = format!("the loader panicked: {}", text.unwrap_or("with something that is no text"));
+    Error::new(ErrorKind::LoaderPanicked, message)
+}
