@@ -54,9 +54,12 @@ impl MemoryRegion {
         self.store.operate(self.node, operation)
     }
 
-    fn no_partition(&self, partition: u16) -> Error {
-        let message = format!("there is no partition {partition}: there are {}", self.partitions);
-        Error::new(ErrorKind::Unsupported, message).in_namespace(&self.namespace)
+    fn check(&self, partition: u16) -> Result<()> {
+        if partition < self.partitions {
+            return Ok(());
+        }
+        let message = format!("partition {partition} does not exist: there are {}", self.partitions);
+        Err(Error::new(ErrorKind::Config, message).in_namespace(&self.namespace))
     }
 }
 
@@ -90,9 +93,7 @@ impl Region for MemoryRegion {
     }
 
     async fn state(&self, partition: u16) -> Result<State> {
-        if partition >= self.partitions {
-            return Err(self.no_partition(partition));
-        }
+        self.check(partition)?;
         let (seq, floor) = self.operate(|state| state.seq_and_floor(partition));
         Ok(State { run: self.run, seq, floor, time_ms: self.store.time_ms() })
     }
@@ -137,10 +138,12 @@ impl Region for MemoryRegion {
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {
-        self.operate(|state| state.clear(partition)).ok_or_else(|| self.no_partition(partition))
+        self.check(partition)?;
+        Ok(self.operate(|state| state.clear(partition)))
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.check(partition)?;
         self.operate(|state| state.echo(self.node, partition, beat));
         Ok(Pulse { run: self.run, time_ms: self.store.time_ms() })
     }

@@ -117,10 +117,10 @@ impl State {
         (index, &mut self.partitions[usize::from(index)])
     }
 
+    /// Of a partition that exists.
     pub(crate) fn seq_and_floor(&self, partition: u16) -> (u64, u64) {
-        self.partitions
-            .get(usize::from(partition))
-            .map_or((0, 0), |partition| (partition.seq, partition.floor))
+        let found = &self.partitions[usize::from(partition)];
+        (found.seq, found.floor)
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
@@ -182,8 +182,9 @@ impl State {
     pub(crate) fn renew(&mut self, key: &Key, lease: Lease, ttl: Duration) -> Renewed {
         let now = Instant::now();
         let (_, partition) = self.partition(key);
+        let floor = partition.floor;
         match partition.locks.get_mut(key.as_bytes()) {
-            Some(lock) if lock.holder == Holder::Lease(lease) && lock.until > now => {
+            Some(lock) if lock.holder == Holder::Lease(lease) && lock.stands(now, floor) => {
                 lock.until = now + ttl;
                 Renewed::Held
             }
@@ -214,12 +215,13 @@ impl State {
         seq
     }
 
-    pub(crate) fn clear(&mut self, partition: u16) -> Option<u64> {
-        let found = self.partitions.get_mut(usize::from(partition))?;
+    /// Of a partition that exists.
+    pub(crate) fn clear(&mut self, partition: u16) -> u64 {
+        let found = &mut self.partitions[usize::from(partition)];
         let seq = found.next_seq();
         found.floor = seq;
         self.outbox.push(To::Everyone, &BusEvent::Cleared { partition, seq });
-        Some(seq)
+        seq
     }
 
     pub(crate) fn echo(&mut self, node: NodeId, partition: u16, beat: u64) {

@@ -1,5 +1,6 @@
 //! For tests of backends and of code that uses the cache (feature `testing`).
 
+pub mod conformance;
 mod source;
 
 pub use source::{No, Source, ms, until};

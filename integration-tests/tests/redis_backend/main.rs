@@ -1,6 +1,7 @@
 //! `RedisBackend` against a real `redis-server`, through the raw `Backend` and `Region`.
 
 mod bus;
+mod conform;
 mod connect;
 mod fence;
 mod foreign;

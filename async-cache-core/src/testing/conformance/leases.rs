@@ -1,0 +1,179 @@
+//! The lease: granted once, ended in several ways.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
+use super::{Checked, clauses};
+use crate::backend::{Acquire, Acquired, Filled, Lease, Renewed, Token, WAKE_INLINE};
+
+clauses! {
+    one_of_many_is_granted:
+        "`acquire` grants one lease per key, and tells the others how long it lasts",
+    a_grant_carries_the_sequence:
+        "a lease carries the partition's sequence number at the grant, and its own token",
+    only_its_lease_fills:
+        "`fill` stores if the lease still holds; the lease is this acquisition's alone",
+    only_its_lease_is_renewed_or_released:
+        "`renew` and `release` act on the lease they are given, and on no other",
+    a_lapsed_lease_is_gone:
+        "a lease that is not renewed lapses after its `ttl`",
+    a_renewed_lease_lives_on:
+        "`renew` extends the lease to `ttl` from now",
+    a_fill_ends_the_lease:
+        "`fill` ends the lease",
+    a_release_ends_the_lease:
+        "`release` ends the lease, at once and without cooling",
+    a_fill_wakes_with_small_values:
+        "waking brings the value, if it was filled and has at most `WAKE_INLINE` bytes",
+    a_release_wakes:
+        "`release` wakes the waiters, without a value",
+    only_those_who_wait_are_woken:
+        "waking goes to each node that was told `Busy`, once, and to no other",
+}
+
+async fn one_of_many_is_granted(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let asks = (0..16).map(|n| if n % 2 == 0 { &a } else { &b }).map(|node| node.acquire(&k));
+    let mut grants = 0;
+    for answer in join_all(asks).await {
+        match answer? {
+            Acquired::Granted(_) => grants += 1,
+            Acquired::Busy(left) => {
+                holds("others wait as long as the lease lasts", left <= LIFE && left > LIFE / 2)?;
+            }
+            other => same("an answer about nothing", Some(other), None)?,
+        }
+    }
+    same("grants", grants, 1)
+}
+
+async fn a_grant_carries_the_sequence(bench: &Bench<'_>) -> Checked {
+    let node = bench.node().await?;
+    for name in ["one", "two"] {
+        node.invalidate(&key("other")).await?;
+        let ask = node.ask();
+        let lease = granted(node.region.acquire(&key(name), ask).await?)?;
+        let seq = node.seq(&key(name)).await?;
+        same("the lease", lease, Lease { token: ask.token, seq })?;
+    }
+    Ok(())
+}
+
+async fn only_its_lease_fills(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let never = Lease { token: b.token(), seq: a.seq(&k).await? };
+    same("without any lease", b.fill(&k, never, b"x").await?, Filled::Refused)?;
+    let lease = a.lease(&k).await?;
+    let other = Token { counter: lease.token.counter + 1, ..lease.token };
+    for wrong in [never, Lease { token: other, ..lease }] {
+        same("under another's lease", b.fill(&k, wrong, b"x").await?, Filled::Refused)?;
+        same("what is stored", b.read(&k).await?, None)?;
+    }
+    same("by its holder", a.fill(&k, lease, b"v").await?, Filled::Stored { seq: lease.seq })?;
+    same("a second time", a.fill(&k, lease, b"x").await?, Filled::Refused)?;
+    same("what is stored", b.read(&k).await?, Some(stored(lease.seq, &frame(lease.token, b"v"))))
+}
+
+async fn only_its_lease_is_renewed_or_released(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let lease = a.lease(&k).await?;
+    let wrong = Lease { token: b.token(), ..lease };
+    b.region.release(&k, wrong).await?;
+    same("renewing another's", b.region.renew(&k, wrong, LIFE).await?, Renewed::Lost)?;
+    b.queue(&k).await?;
+    same("renewing one's own", a.region.renew(&k, lease, LIFE).await?, Renewed::Held)?;
+    same("renewing where none is", a.region.renew(&key("other"), lease, LIFE).await?, Renewed::Lost)
+}
+
+async fn a_lapsed_lease_is_gone(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let lease = granted(a.region.acquire(&k, Acquire { ttl: SHORT, ..a.ask() }).await?)?;
+    let next = eventually("the lease lapses", async || match b.acquire(&k).await? {
+        Acquired::Granted(lease) => Ok(Some(lease)),
+        _ => Ok(None),
+    });
+    let next = next.await?;
+    same("renewing it", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    same("filling under it", a.fill(&k, lease, b"old").await?, Filled::Refused)?;
+    a.region.release(&k, lease).await?;
+    a.queue(&k).await?;
+    same("filling under the next", b.fill(&k, next, b"v").await?, Filled::Stored { seq: next.seq })
+}
+
+async fn a_renewed_lease_lives_on(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let ttl = Duration::from_secs(2);
+    let lease = granted(a.region.acquire(&k, Acquire { ttl, ..a.ask() }).await?)?;
+    holds("it lapses in time", b.queue(&k).await? <= ttl)?;
+    same("renewing", a.region.renew(&k, lease, LIFE).await?, Renewed::Held)?;
+    let left = b.queue(&k).await?;
+    holds("it lasts as long as renewed", left <= LIFE && left > LIFE / 2)
+}
+
+async fn a_fill_ends_the_lease(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let lease = a.lease(&k).await?;
+    a.fill(&k, lease, b"v").await?;
+    same("renewing", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    granted(b.reload(&k).await?).map(drop)
+}
+
+async fn a_release_ends_the_lease(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let lease = a.lease(&k).await?;
+    a.region.release(&k, lease).await?;
+    b.lease(&k).await?;
+    same("filling", a.fill(&k, lease, b"x").await?, Filled::Refused)
+}
+
+async fn a_fill_wakes_with_small_values(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let header = stored(0, &frame(a.token(), b"")).len();
+    for (name, size) in [("small", WAKE_INLINE), ("large", WAKE_INLINE + 1)] {
+        let k = key(name);
+        let lease = a.lease(&k).await?;
+        b.queue(&k).await?;
+        let payload = vec![7; size - header];
+        a.fill(&k, lease, &payload).await?;
+        let inline = (size <= WAKE_INLINE).then(|| stored(lease.seq, &frame(lease.token, &payload)));
+        b.settle(&k).await?;
+        same("woken", b.heard.woken(&k), vec![inline])?;
+    }
+    Ok(())
+}
+
+async fn a_release_wakes(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let lease = a.lease(&k).await?;
+    b.queue(&k).await?;
+    a.region.release(&k, lease).await?;
+    b.settle(&k).await?;
+    same("woken", b.heard.woken(&k), vec![None])
+}
+
+async fn only_those_who_wait_are_woken(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let c = bench.node().await?;
+    let (k, other) = (key("k"), key("other"));
+    let lease = a.lease(&k).await?;
+    b.queue(&k).await?;
+    b.queue(&k).await?;
+    c.lease(&other).await?;
+    a.fill(&k, lease, b"v").await?;
+    a.region.release(&k, lease).await?;
+    for (node, times) in [(&a, 0), (&b, 1), (&c, 0)] {
+        node.settle(&k).await?;
+        same("times woken", node.heard.woken(&k).len(), times)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Holds an implementation of [`Backend`] against the contract written at
+//! [`Region`](crate::backend::Region).
+//!
+//! Say what is under test with a [`Subject`], and call [`run`]: each clause of the contract is a
+//! [`Case`], run in a namespace of its own by two nodes on handles of their own. Works in paused
+//! time as well as against a real server.
+//!
+//! ```no_run
+//! # use std::sync::Arc; use async_cache_core::{Backend, testing::conformance::{self, Subject}};
+//! # struct MyBackend; impl MyBackend { async fn connect(_: &str) -> Arc<dyn Backend> { todo!() } }
+//! struct Server(String);
+//!
+//! #[async_trait::async_trait]
+//! impl Subject for Server {
+//!     async fn handle(&self) -> Arc<dyn Backend> {
+//!         MyBackend::connect(&self.0).await
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! conformance::run(&Server("my://localhost".into())).await;
+//! # }
+//! ```
+
+mod bus;
+mod changes;
+mod leases;
+mod replaced;
+mod rig;
+mod values;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
+
+use crate::backend::Backend;
+use rig::Bench;
+
+/// A shared tier under test.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// A handle of its own on the one tier, as another process would have.
+    async fn handle(&self) -> Arc<dyn Backend>;
+
+    /// Replaces the tier's memory by an empty one, as a restart without persistence does.
+    async fn lose_memory(&self) -> Hook {
+        Hook::Missing
+    }
+
+    /// Makes the tier unreachable, so that it answers nothing.
+    async fn stop(&self) -> Hook {
+        Hook::Missing
+    }
+
+    /// Ends what [`stop`](Self::stop) began.
+    async fn go_on(&self) {}
+}
+
+/// Whether a subject can be made to do what a case needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// It was done.
+    Done,
+    /// There is no way to: cases that need it are passed over.
+    Missing,
+}
+
+/// One clause of the contract.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it demands.
+    pub clause: &'static str,
+    run: for<'a> fn(&'a Bench<'a>) -> LocalBoxFuture<'a, Checked>,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.clause)
+    }
+}
+
+/// A clause that does not hold.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// The case that found it.
+    pub case: Case,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n    clause: {}\n    seen: {}", self.case.name, self.case.clause, self.seen)
+    }
+}
+
+/// Every case.
+pub fn cases() -> impl Iterator<Item = Case> {
+    [values::CASES, leases::CASES, changes::CASES, bus::CASES, replaced::CASES].into_iter().flatten().copied()
+}
+
+/// Runs one case.
+///
+/// # Errors
+///
+/// What was seen instead.
+pub async fn check(subject: &dyn Subject, case: Case) -> Result<(), Violation> {
+    let bench = Bench::new(subject, case.name);
+    (case.run)(&bench).await.map_err(|Broken(seen)| Violation { case, seen })
+}
+
+/// Runs every case.
+///
+/// # Panics
+///
+/// If a clause does not hold; names all that do not.
+pub async fn run(subject: &dyn Subject) {
+    let mut violations = Vec::new();
+    for case in cases() {
+        violations.extend(check(subject, case).await.err());
+    }
+    let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    assert!(list.is_empty(), "the backend breaks its contract:\n{}", list.join("\n"));
+}
+
+/// What was seen instead of what the contract says.
+struct Broken(String);
+
+type Checked<T = ()> = Result<T, Broken>;
+
+impl From<crate::Error> for Broken {
+    fn from(error: crate::Error) -> Self {
+        Self(format!("an operation failed: {error:?}"))
+    }
+}
+
+/// The cases of a room: functions of a [`Bench`], each with its clause.
+macro_rules! clauses {
+    ($($name:ident: $clause:literal,)*) => {
+        pub(super) const CASES: &[super::Case] = &[$(super::Case {
+            name: stringify!($name),
+            clause: $clause,
+            run: |bench| Box::pin($name(bench)),
+        }),*];
+    };
+}
+use clauses;

@@ -1,0 +1,264 @@
+//! Nodes, and what they hear.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Broken, Checked, Subject};
+use crate::backend::{
+    Acquire, Acquired, Announce, BusEvent, Filled, Lease, Listener, NodeId, Region, RegionSpec, Token,
+};
+use crate::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
+use crate::key::Key;
+
+pub(super) const RECORD: &str = "conformance";
+/// A life that does not end within a case.
+pub(super) const LIFE: Duration = Duration::from_secs(3600);
+/// A life whose end a case waits for.
+pub(super) const SHORT: Duration = Duration::from_millis(60);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One case at work: its subject, and a namespace of its own.
+pub(super) struct Bench<'a> {
+    pub(super) subject: &'a dyn Subject,
+    namespace: String,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(subject: &'a dyn Subject, case: &str) -> Self {
+        Self { subject, namespace: format!("{case}-{:x}", fastrand::u32(..)) }
+    }
+
+    /// A subscribed node on a handle of its own.
+    pub(super) async fn node(&self) -> Checked<Node> {
+        self.node_in(&self.namespace, RECORD).await
+    }
+
+    pub(super) async fn two(&self) -> Checked<(Node, Node)> {
+        Ok((self.node().await?, self.node().await?))
+    }
+
+    /// A subscribed node of the namespace beside.
+    pub(super) async fn neighbour(&self) -> Checked<Node> {
+        self.node_in(&format!("{}-beside", self.namespace), RECORD).await
+    }
+
+    /// A node that brings another record.
+    pub(super) async fn stranger(&self) -> Checked<Node> {
+        self.node_in(&self.namespace, "another record").await
+    }
+
+    async fn node_in(&self, namespace: &str, record: &str) -> Checked<Node> {
+        let (id, heard) = (NodeId::random(), Arc::new(Ear::default()));
+        let listener: Arc<dyn Listener> = Arc::clone(&heard) as _;
+        let handle = self.subject.handle().await;
+        let region = handle.open(RegionSpec::new(namespace, id, record), Arc::downgrade(&listener))?;
+        let node = Node { region, heard, id, count: AtomicU64::new(0) };
+        // A backend may subscribe as late as with the first operation.
+        node.region.state(0).await?;
+        node.heard.event(&BusEvent::Subscribed).await?;
+        Ok(node)
+    }
+}
+
+/// One node of a namespace.
+pub(super) struct Node {
+    pub(super) region: Arc<dyn Region>,
+    pub(super) heard: Arc<Ear>,
+    pub(super) id: NodeId,
+    count: AtomicU64,
+}
+
+impl Node {
+    pub(super) fn token(&self) -> Token {
+        Token { node: self.id, counter: self.count.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    pub(super) fn ask(&self) -> Acquire {
+        Acquire { token: self.token(), ttl: LIFE, known: None, distrust: false }
+    }
+
+    pub(super) async fn acquire(&self, key: &Key) -> Checked<Acquired> {
+        Ok(self.region.acquire(key, self.ask()).await?)
+    }
+
+    /// Whether the key is free for a load, whatever is stored.
+    pub(super) async fn reload(&self, key: &Key) -> Checked<Acquired> {
+        Ok(self.region.acquire(key, Acquire { distrust: true, ..self.ask() }).await?)
+    }
+
+    /// A lease that must be granted.
+    pub(super) async fn lease(&self, key: &Key) -> Checked<Lease> {
+        granted(self.acquire(key).await?)
+    }
+
+    /// A place in the queue behind a lease.
+    pub(super) async fn queue(&self, key: &Key) -> Checked<Duration> {
+        match self.acquire(key).await? {
+            Acquired::Busy(left) => Ok(left),
+            other => Err(Broken(format!("while a lease is held: {other:?}"))),
+        }
+    }
+
+    pub(super) async fn fill(&self, key: &Key, lease: Lease, payload: &[u8]) -> Checked<Filled> {
+        let frame = frame(lease.token, payload);
+        Ok(self.region.fill(key, lease, frame, LIFE, Announce::No).await?)
+    }
+
+    /// Puts a value; gives its token, its number, and what is to be stored.
+    pub(super) async fn put(&self, key: &Key, payload: &[u8]) -> Checked<(Token, u64, Bytes)> {
+        let token = self.token();
+        let frame = frame(token, payload);
+        let entry = [(key.clone(), frame.clone())];
+        let seqs = self.region.put(&entry, LIFE, u64::MAX >> 12).await?;
+        let seq = only(&seqs)?;
+        Ok((token, seq, stored(seq, &frame)))
+    }
+
+    pub(super) async fn invalidate(&self, key: &Key) -> Checked<u64> {
+        only(&self.region.invalidate(std::slice::from_ref(key)).await?)
+    }
+
+    pub(super) async fn read(&self, key: &Key) -> Checked<Option<Bytes>> {
+        Ok(self.region.get(key).await?.value)
+    }
+
+    pub(super) fn partition(&self, key: &Key) -> u16 {
+        key.partition(self.region.partitions())
+    }
+
+    pub(super) async fn seq(&self, key: &Key) -> Checked<u64> {
+        Ok(self.region.state(self.partition(key)).await?.seq)
+    }
+
+    /// Waits until this node has heard everything executed so far in the key's partition.
+    pub(super) async fn settle(&self, key: &Key) -> Checked {
+        let (partition, beat) = (self.partition(key), self.token().counter | 1 << 40);
+        self.region.heartbeat(partition, beat).await?;
+        let echo = |event: &BusEvent| matches!(event, BusEvent::Echo { beat: b, .. } if *b == beat);
+        self.heard.wait("the echo of a heartbeat", |event| echo(event).then_some(())).await
+    }
+}
+
+pub(super) fn granted(acquired: Acquired) -> Checked<Lease> {
+    match acquired {
+        Acquired::Granted(lease) => Ok(lease),
+        other => Err(Broken(format!("with nothing in the way of a lease: {other:?}"))),
+    }
+}
+
+fn only(seqs: &[u64]) -> Checked<u64> {
+    match seqs {
+        [seq] => Ok(*seq),
+        other => Err(Broken(format!("one change was answered by the numbers {other:?}"))),
+    }
+}
+
+/// Notes what a node hears.
+#[derive(Default)]
+pub(super) struct Ear {
+    events: Mutex<Vec<BusEvent>>,
+    news: Notify,
+}
+
+impl Listener for Ear {
+    fn notify(&self, event: BusEvent) {
+        self.events.lock().push(event);
+        self.news.notify_waiters();
+    }
+}
+
+impl Ear {
+    pub(super) fn events(&self) -> Vec<BusEvent> {
+        self.events.lock().clone()
+    }
+
+    /// Waits for an event of which `want` gives something, past or future.
+    pub(super) async fn wait<T>(&self, what: &str, want: impl Fn(&BusEvent) -> Option<T>) -> Checked<T> {
+        let search = async {
+            loop {
+                let news = self.news.notified();
+                tokio::pin!(news);
+                news.as_mut().enable();
+                if let Some(found) = self.events.lock().iter().find_map(&want) {
+                    return found;
+                }
+                news.await;
+            }
+        };
+        timeout(PATIENCE, search).await.map_err(|_| Broken(format!("{what} was never heard")))
+    }
+
+    pub(super) async fn event(&self, event: &BusEvent) -> Checked {
+        self.wait(&format!("{event:?}"), |heard| (heard == event).then_some(())).await
+    }
+
+    /// The wake-ups for a key heard so far.
+    pub(super) fn woken(&self, key: &Key) -> Vec<Option<Bytes>> {
+        let woken = |event| match event {
+            BusEvent::Woken { key: of, value } if of == key.as_bytes() => Some(value),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(woken).collect()
+    }
+
+    /// The numbers of the changes of a partition heard so far.
+    pub(super) fn changes(&self, of: u16) -> Vec<u64> {
+        let seq = |event| match event {
+            BusEvent::Invalidated { partition, seq, .. } | BusEvent::Cleared { partition, seq }
+                if partition == of =>
+            {
+                Some(seq)
+            }
+            _ => None,
+        };
+        self.events().into_iter().filter_map(seq).collect()
+    }
+}
+
+/// Asks again until `probe` gives something.
+pub(super) async fn eventually<T>(
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Checked<Option<T>>,
+) -> Checked<T> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(found) = probe().await? {
+            return Ok(found);
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    Err(Broken(format!("not within {PATIENCE:?}: {what}")))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "calls read better without references")]
+pub(super) fn same<T: PartialEq + Debug>(what: &str, seen: T, wanted: T) -> Checked {
+    if seen == wanted { Ok(()) } else { Err(Broken(format!("{what}: {seen:?}, where {wanted:?} was due"))) }
+}
+
+pub(super) fn holds(what: &str, condition: bool) -> Checked {
+    if condition { Ok(()) } else { Err(Broken(format!("not so: {what}"))) }
+}
+
+pub(super) fn key(text: &str) -> Key {
+    Key::from_encoded(text.as_bytes())
+}
+
+/// A frame with its token where a stored value has it.
+pub(super) fn frame(token: Token, payload: &[u8]) -> Bytes {
+    let mut frame = vec![b'h'; TOKEN_OFFSET - SEAL_LEN];
+    frame.extend_from_slice(&token.to_bytes());
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+pub(super) fn stored(seq: u64, frame: &[u8]) -> Bytes {
+    [&seal(seq)[..], frame].concat().into()
+}

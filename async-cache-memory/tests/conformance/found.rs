@@ -1,0 +1,76 @@
+//! Each case objects to a tier that breaks its clause.
+
+use async_cache_core::testing::conformance::{cases, check};
+
+use crate::broken::{Broken, Fault};
+
+async fn objects(name: &str, fault: Fault) {
+    let case = cases().find(|case| case.name == name).expect("a case of that name");
+    let violation = check(&Broken::by(fault), case).await;
+    violation.expect_err("the case must object to a tier that breaks its clause");
+}
+
+/// Every case has its fault here.
+macro_rules! found {
+    ($($case:ident: $fault:ident,)*) => {
+        $(#[tokio::test(start_paused = true)]
+        async fn $case() {
+            objects(stringify!($case), Fault::$fault).await;
+        })*
+
+        #[test]
+        fn every_case_is_here() {
+            let here = [$(stringify!($case)),*];
+            let missing: Vec<_> = cases().filter(|case| !here.contains(&case.name)).collect();
+            // These are shown by the tier's own mutants.
+            let elsewhere = ["a_put_breaks_the_lease", "an_invalidation_breaks_the_lease", "lost_memory_is_fenced"];
+            assert_eq!(missing.iter().map(|case| case.name).collect::<Vec<_>>(), elsewhere);
+        }
+    };
+}
+
+found! {
+    a_filled_value_is_sealed_with_its_lease: SealsFillsWithTheirOwnNumber,
+    a_put_value_is_sealed_with_its_own_number: AnswersPutsWithTheNumberBefore,
+    an_announced_fill_is_sealed_with_its_own_number: NeverAnnounces,
+    a_stored_value_answers: NeverConfirms,
+    a_plain_read_looks_at_nothing_else: HidesWhatIsBelowTheFloor,
+    many_are_read_in_order: MixesAnswersUp,
+    answers_name_one_server: ForgetsItsRun,
+    values_end_with_their_life: KeepsForEver,
+    keys_and_frames_are_any_bytes: CutsKeys,
+    namespaces_are_apart: SharesNamespaces,
+    another_record_is_refused: TakesAnyRecord,
+    no_such_partition: InventsPartitions,
+    the_clock_goes_on: StopsItsClock,
+    one_of_many_is_granted: GrantsTwice,
+    a_grant_carries_the_sequence: GrantsOtherNumbers,
+    only_its_lease_fills: FillsWithoutLease,
+    only_its_lease_is_renewed_or_released: RenewsWhatIsNotHeld,
+    a_lapsed_lease_is_gone: NeverLapses,
+    a_renewed_lease_lives_on: RenewsWhatIsNotHeld,
+    a_fill_ends_the_lease: KeepsFilledLeases,
+    a_release_ends_the_lease: KeepsReleasedLeases,
+    a_fill_wakes_with_small_values: WakesWithoutValue,
+    a_release_wakes: WakesOnlyWithValue,
+    only_those_who_wait_are_woken: WakesEveryone,
+    each_change_raises_the_sequence_by_one: NumbersInTwos,
+    nothing_else_raises_it: NumbersReads,
+    many_changes_are_answered_in_order: AnswersBackwards,
+    an_invalidated_value_is_gone: PutsBackWhatIsInvalidated,
+    a_broken_key_cools: NeverCools,
+    only_a_held_lease_cools: AlwaysCools,
+    a_late_put_changes_nothing: PutsLate,
+    a_clear_voids_values: ClearsNothing,
+    a_clear_voids_leases: ClearsNothing,
+    a_void_fill_wakes: RefusesInSilence,
+    a_clear_concerns_one_partition: ClearsEverywhere,
+    changes_are_heard_by_everyone_in_order: LosesMessages,
+    what_is_heard_can_be_read: PublishesEarly,
+    each_change_is_heard_as_what_it_is: CallsClearsInvalidations,
+    an_echo_comes_behind_every_change: EchoesOldNumbers,
+    an_echo_is_for_one_node: EchoesToEveryone,
+    a_dropped_region_hears_no_more: SubscribesForEver,
+    a_dropped_listener_is_skipped: NeedsItsListener,
+    unreachable_is_an_error_in_time: HangsWhileAway,
+}
