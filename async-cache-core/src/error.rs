@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Reentrant,
     /// The cache was shut down.
     Shutdown,
+    /// A limit on what may wait at once was reached.
+    Overloaded,
     /// The backend cannot do this.
     Unsupported,
 }
@@ -101,7 +103,7 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Backend | ErrorKind::Timeout)
+        matches!(self.0.kind, ErrorKind::Backend | ErrorKind::Timeout | ErrorKind::Overloaded)
     }
 
     /// The loader's own error, if the loader failed with an `E`.

@@ -8,6 +8,7 @@
 //! another has invalidated), `resilience` (what happens while the shared tier is away).
 
 pub mod backend;
+pub mod batch;
 mod builder;
 mod cache;
 mod clock;
@@ -28,6 +29,7 @@ mod shared;
 pub mod testing;
 
 pub use backend::{Backend, LocalBackend};
+pub use batch::DataLoader;
 pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
 pub use cache::TieredCache;
 pub use codec::{Bincode, Codec};
