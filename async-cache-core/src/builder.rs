@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 use crate::backend::{Backend, Listener, LocalBackend, NodeId, RegionSpec};
 use crate::cache::TieredCache;
 use crate::codec::{Bincode, Codec};
-use crate::coherence::{Fence, Node, run_background};
+#[cfg(feature = "testing")]
+use crate::coherence::Mutant;
+use crate::coherence::{Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
 use crate::observe::Counters;
@@ -34,6 +36,7 @@ pub struct TieredCacheBuilder<K, V> {
     outage: Outage,
     max_staleness: Duration,
     heartbeat: Option<Duration>,
+    switch: Switch,
     _key: PhantomData<fn(&K)>,
 }
 
@@ -53,6 +56,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             outage: Outage::default(),
             max_staleness: Duration::from_secs(1),
             heartbeat: None,
+            switch: Switch::default(),
             _key: PhantomData,
         }
     }
@@ -119,6 +123,13 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
+    /// Switches one fence of this cache off, to show that a proof objects.
+    #[cfg(feature = "testing")]
+    pub fn mutant(mut self, mutant: Mutant) -> Self {
+        self.switch = Switch::off(mutant);
+        self
+    }
+
     /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
     /// reached, or that other nodes use with another codec, shows at first use.
     ///
@@ -158,7 +169,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             }
         });
         let node = match &l2 {
-            Some(l2) => Node::new(id, l2.region.partitions(), self.max_staleness),
+            Some(l2) => Node::new(id, l2.region.partitions(), self.max_staleness, self.switch),
             None => Node::alone(id),
         };
         Shared {
@@ -166,11 +177,12 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             l1: self.l1,
             l2,
             node,
-            fence: Fence::new(),
+            fence: Fence::new(self.switch),
             pending: Pending::default(),
             counters: Counters::default(),
             defaults: self.options,
             outage: self.outage,
+            switch: self.switch,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

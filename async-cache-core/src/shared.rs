@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{LocalBackend, Region};
 use crate::codec::Codec;
-use crate::coherence::{Fence, Node};
+use crate::coherence::{Fence, Node, Switch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::observe::{Counters, Stats};
@@ -25,6 +25,7 @@ pub(crate) struct Shared<V> {
     pub(crate) counters: Counters,
     pub(crate) defaults: EntryOptions,
     pub(crate) outage: Outage,
+    pub(crate) switch: Switch,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

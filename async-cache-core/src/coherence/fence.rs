@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::mutant::{Mutant, Switch};
 use super::serving::Partition;
 use crate::backend::{Entry, LocalBackend, Tick};
 use crate::key::Key;
@@ -33,6 +34,7 @@ const STRIPES: usize = 1024;
 pub(crate) struct Fence<V> {
     stripes: Box<[Mutex<Stripe<V>>]>,
     in_flight: AtomicUsize,
+    switch: Switch,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,10 @@ struct Stripe<V> {
     last_seq: u64,
     flights: HashMap<Key, Arc<Flight<V>>>,
     waiting: HashMap<Key, Vec<Arc<WakeSlot>>>,
+    switch: Switch,
+    /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
+    #[cfg(feature = "testing")]
+    checked: Option<(Key, Entry<V>)>,
 }
 
 /// What was known when a read or load began.
@@ -79,7 +85,7 @@ pub(crate) enum Admitted {
 pub(crate) type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
 
 impl<V: 'static> Fence<V> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(switch: Switch) -> Self {
         let stripe = || {
             Mutex::new(Stripe {
                 local: 0,
@@ -87,9 +93,13 @@ impl<V: 'static> Fence<V> {
                 last_seq: 0,
                 flights: HashMap::new(),
                 waiting: HashMap::new(),
+                switch,
+                #[cfg(feature = "testing")]
+                checked: None,
             })
         };
-        Self { stripes: (0..STRIPES).map(|_| stripe()).collect(), in_flight: AtomicUsize::new(0) }
+        let stripes = (0..STRIPES).map(|_| stripe()).collect();
+        Self { stripes, in_flight: AtomicUsize::new(0), switch }
     }
 
     fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
@@ -156,7 +166,7 @@ impl<V: 'static> Fence<V> {
         ticket: Ticket,
         entry: Entry<V>,
     ) -> Admitted {
-        let stripe = self.stripe(key.as_bytes()).lock();
+        let mut stripe = self.stripe(key.as_bytes()).lock();
         stripe.admit(l1, key, partition, ticket, entry)
     }
 
@@ -183,11 +193,14 @@ impl<V: 'static> Fence<V> {
     /// A change of this key begins here: forget everything about it, whatever its number will be.
     pub(crate) fn change_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8]) {
         let mut stripe = self.stripe(key).lock();
-        stripe.local += 1;
+        if !self.switch.is(Mutant::NoStamp) {
+            stripe.local += 1;
+        }
         if let Some(l1) = l1 {
             l1.remove(key);
+            stripe.insert_checked(l1);
         }
-        self.remove_flight(&mut stripe, key, true);
+        self.remove_flight(&mut stripe, key, !self.switch.is(Mutant::JoinAfterInvalidation));
     }
 
     /// A change of this key has been executed as number `seq`: forget what does not reflect it.
@@ -198,15 +211,18 @@ impl<V: 'static> Fence<V> {
     /// 3. the change is executed; 4. the get stores the old value. Only a second removal, after 3, undoes it.
     pub(crate) fn changed(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], seq: u64) {
         let mut stripe = self.stripe(key).lock();
-        stripe.remote += 1;
-        stripe.last_seq = stripe.last_seq.max(seq);
-        if let Some(l1) = l1
-            && l1.get(key).is_some_and(|entry| entry.seq < seq)
-        {
-            l1.remove(key);
+        if !self.switch.is(Mutant::NoStamp) {
+            stripe.remote += 1;
+            stripe.last_seq = stripe.last_seq.max(seq);
+        }
+        if let Some(l1) = l1 {
+            if l1.get(key).is_some_and(|entry| entry.seq < seq) {
+                l1.remove(key);
+            }
+            stripe.insert_checked(l1);
         }
         let outdated = stripe.flights.get(key).is_some_and(|flight| flight.seq() < seq);
-        self.remove_flight(&mut stripe, key, outdated);
+        self.remove_flight(&mut stripe, key, outdated && !self.switch.is(Mutant::JoinAfterInvalidation));
     }
 
     fn remove_flight(&self, stripe: &mut Stripe<V>, key: &[u8], condition: bool) {
@@ -262,13 +278,14 @@ impl<V: 'static> Stripe<V> {
     }
 
     fn admit(
-        &self,
+        &mut self,
         l1: &dyn LocalBackend<V>,
         key: &Key,
         partition: &Partition,
         ticket: Ticket,
         mut entry: Entry<V>,
     ) -> Admitted {
+        let ticket = if self.switch.is(Mutant::StampAfterReply) { self.ticket(partition) } else { ticket };
         let unchanged = ticket.local == self.local
             && (ticket.remote == self.remote || self.last_seq <= entry.seq)
             && ticket.generation == partition.generation();
@@ -276,8 +293,22 @@ impl<V: 'static> Stripe<V> {
             return Admitted::Rejected;
         }
         entry.generation = ticket.generation;
+        #[cfg(feature = "testing")]
+        if self.switch.is(Mutant::CheckThenInsert) {
+            self.checked = Some((key.clone(), entry));
+            return Admitted::Stored;
+        }
         l1.insert(key, entry);
         Admitted::Stored
+    }
+
+    /// The second half of [`Mutant::CheckThenInsert`].
+    #[inline(always)]
+    fn insert_checked(&mut self, _l1: &dyn LocalBackend<V>) {
+        #[cfg(feature = "testing")]
+        if let Some((key, entry)) = self.checked.take() {
+            _l1.insert(&key, entry);
+        }
     }
 }
 

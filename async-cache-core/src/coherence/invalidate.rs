@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Stamp, Ticket};
+use super::{Mutant, Stamp, Ticket};
 use crate::backend::{Entry, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -83,7 +83,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) async fn send_invalidate(&self, keys: &[Key]) -> Result<Stamp> {
         let Some(l2) = &self.l2 else { return Ok(self.stamp(&[], &[])) };
         let seqs = l2.region.invalidate(keys).await.map_err(|error| self.l2_failed(error))?;
-        for (key, seq) in keys.iter().zip(&seqs) {
+        for (key, seq) in keys.iter().zip(&seqs).filter(|_| !self.switch.is(Mutant::NoSecondRemoval)) {
             self.fence.changed(self.l1(), key.as_bytes(), *seq);
         }
         Ok(self.stamp(keys, &seqs))
@@ -126,7 +126,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         // Once we have given up on it, it must not be executed: our caller may write something newer.
         let given_up = self.node.clock.now().after(l2.region.command_timeout());
-        let not_after = self.node.server_clock.at(given_up);
+        let not_after = match self.switch.is(Mutant::PutAtAnyTime) {
+            true => u64::MAX >> 12,
+            false => self.node.server_clock.at(given_up),
+        };
         let seqs = l2.region.put(&frames, life, not_after).await.map_err(|error| self.l2_failed(error))?;
         for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
             self.fence.changed(self.l1(), key.as_bytes(), *seq);

@@ -4,11 +4,17 @@ mod beat;
 mod fence;
 mod invalidate;
 mod listen;
+mod mutant;
 mod serving;
 mod stamp;
 
 pub(crate) use beat::run as run_background;
 pub(crate) use fence::{Admitted, Enter, Fence, Ticket, Wake, WakeSlot};
+#[cfg(feature = "testing")]
+pub use mutant::Mutant;
+#[cfg(not(feature = "testing"))]
+pub(crate) use mutant::Mutant;
+pub(crate) use mutant::Switch;
 pub(crate) use serving::{News, Node, Partition};
 pub use stamp::Stamp;
 pub(crate) use stamp::foreign as foreign_stamp;

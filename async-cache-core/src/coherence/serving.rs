@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::mutant::{Mutant, Switch};
 use crate::backend::{NodeId, RunId, State, Tick, Token};
 use crate::clock::{Clock, ServerClock};
 use crate::key::partition_of;
@@ -29,31 +30,37 @@ pub(crate) struct Node {
     partitions: Box<[Partition]>,
     counter: AtomicU64,
     beats: AtomicU64,
+    switch: Switch,
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration) -> Self {
+    pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration, switch: Switch) -> Self {
         Self {
             id,
             clock: Clock::start(),
             server_clock: ServerClock::unknown(),
             max_staleness,
             resync: Notify::new(),
-            partitions: (0..partitions.max(1)).map(|_| Partition::suspended()).collect(),
+            partitions: (0..partitions.max(1)).map(|_| Partition::suspended(switch)).collect(),
             counter: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            switch,
         }
     }
 
     /// A node without a fleet: nothing can change behind its back.
     pub(crate) fn alone(id: NodeId) -> Self {
-        let node = Self::new(id, 1, Duration::MAX);
+        let node = Self::new(id, 1, Duration::MAX, Switch::default());
         node.partitions[0].serving_until.store(Tick::MAX.0, Ordering::Release);
         node
     }
 
     pub(crate) fn next_token(&self) -> Token {
-        Token { node: self.id, counter: self.counter.fetch_add(1, Ordering::Relaxed) + 1 }
+        let counter = match self.switch.is(Mutant::TokenSharedPerClient) {
+            true => 1,
+            false => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        Token { node: self.id, counter }
     }
 
     pub(crate) fn partition_count(&self) -> u16 {
@@ -109,6 +116,7 @@ pub(crate) struct Partition {
     floor: AtomicU64,
     applied: AtomicU64,
     sync: Mutex<Sync>,
+    switch: Switch,
 }
 
 #[derive(Debug)]
@@ -155,19 +163,20 @@ pub(crate) enum Baseline {
 }
 
 impl Partition {
-    fn suspended() -> Self {
+    fn suspended(switch: Switch) -> Self {
         Self {
             serving_until: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
+            switch,
         }
     }
 
     /// Whether L1 may answer a get that reads the clock as `now`.
     pub(crate) fn serving_at(&self, now: Tick) -> bool {
-        self.serving_until.load(Ordering::Acquire) >= now.0
+        self.serving_until.load(Ordering::Acquire) >= now.0 || self.switch.is(Mutant::ServeWhileSuspended)
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -194,6 +203,9 @@ impl Partition {
 
     pub(crate) fn lost(&self) {
         self.suspend(&mut self.sync.lock(), Phase::Deaf);
+        if self.switch.is(Mutant::FlushBeforeSubscribed) {
+            self.move_generation();
+        }
     }
 
     fn suspend(&self, sync: &mut Sync, phase: Phase) {
@@ -250,7 +262,7 @@ impl Partition {
         let sent = sync.beats[at].1;
         sync.beats.drain(..=at);
         match sync.phase {
-            Phase::Live if seq == self.applied() => {
+            Phase::Live if seq == self.applied() || self.switch.is(Mutant::HeartbeatWithoutSequenceCheck) => {
                 self.extend(sent.after(max_staleness));
                 News::Expected
             }
@@ -289,7 +301,10 @@ impl Partition {
                 return Baseline::Again;
             }
         };
-        let outcome = if missed_none && same_run { Baseline::Continued } else { Baseline::Flushed };
+        let unfenced =
+            self.switch.is(Mutant::ReconnectWithoutFlush) || self.switch.is(Mutant::FlushBeforeSubscribed);
+        let outcome =
+            if missed_none && same_run || unfenced { Baseline::Continued } else { Baseline::Flushed };
         if outcome == Baseline::Flushed {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
             self.generation.fetch_add(1, Ordering::AcqRel);

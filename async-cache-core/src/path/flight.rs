@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Answer, Reuse};
 use crate::backend::{Entry, Tick};
-use crate::coherence::{Admitted, Enter, Stamp, Ticket};
+use crate::coherence::{Admitted, Enter, Mutant, Stamp, Ticket};
 use crate::error::Result;
 use crate::key::Key;
 use crate::options::Outage;
@@ -165,6 +165,8 @@ impl<V: 'static> Shared<V> {
     /// complete that long ago, which is what is promised. In an outage the policy decides.
     fn may_join_unheard(&self, flight: &Flight<V>, now: Tick) -> bool {
         let outage = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
-        now <= flight.started.after(self.node.max_staleness) || (outage && self.outage != Outage::Fail)
+        now <= flight.started.after(self.node.max_staleness)
+            || (outage && self.outage != Outage::Fail)
+            || self.switch.is(Mutant::JoinWhileSuspended)
     }
 }

@@ -20,7 +20,7 @@ mod reentry;
 use std::sync::Arc;
 
 use crate::backend::Entry;
-use crate::coherence::Stamp;
+use crate::coherence::{Mutant, Stamp};
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::options::EntryOptions;
@@ -179,7 +179,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn route(&self, key: &Key, trust: Trust, held: Option<Entry<V>>) -> Route<V> {
-        if self.l2.is_none() || self.pending.covers(key.as_bytes()) {
+        if self.l2.is_none()
+            || (self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending))
+        {
             Route::Alone
         } else {
             Route::Fleet(trust, held)

@@ -3,4 +3,5 @@
 pub mod conformance;
 mod source;
 
+pub use crate::coherence::Mutant;
 pub use source::{No, Source, ms, until};

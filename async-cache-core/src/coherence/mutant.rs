@@ -1,0 +1,86 @@
+//! Fences, switched off one at a time, so that what proves a fence can be shown to object without
+//! it. Without the feature `testing` nothing can be switched, and the compiler removes every hook.
+
+/// A fence of one cache to be switched off: what is left is wrong, and a proof must find it so.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// A change does not move the stripe's counts: a load that it met may still be stored in L1.
+    NoStamp,
+    /// The ticket is taken when the answer is here, not before the command was sent.
+    StampAfterReply,
+    /// The ticket is checked under the stripe's lock, the value inserted after it was let go: to be
+    /// sure of the interleaving, behind the next change of the stripe.
+    #[cfg(feature = "testing")]
+    CheckThenInsert,
+    /// An invalidation empties L1 before its command, but not again after the reply.
+    NoSecondRemoval,
+    /// A change does not forget the flight under way: later gets join it.
+    JoinAfterInvalidation,
+    /// A flight of any age is joined, although the bus may be silent.
+    JoinWhileSuspended,
+    /// A new baseline does not move the generation, whatever was missed.
+    ReconnectWithoutFlush,
+    /// The generation is moved when the subscription is lost, not after it is acknowledged anew.
+    FlushBeforeSubscribed,
+    /// An echo extends the serving lease, whatever sequence number it brings.
+    HeartbeatWithoutSequenceCheck,
+    /// L1 answers without a serving lease.
+    ServeWhileSuspended,
+    /// Every acquisition and every value of this node carries the same token.
+    TokenSharedPerClient,
+    /// A plain read is judged by what is known of the server before, whichever answered.
+    TrustAnyRun,
+    /// L2 is read although an invalidation made here has not reached it.
+    ReadPastPending,
+    /// A put that was given up may be executed at any later time.
+    PutAtAnyTime,
+}
+
+#[cfg(feature = "testing")]
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::NoStamp,
+        Self::StampAfterReply,
+        Self::CheckThenInsert,
+        Self::NoSecondRemoval,
+        Self::JoinAfterInvalidation,
+        Self::JoinWhileSuspended,
+        Self::ReconnectWithoutFlush,
+        Self::FlushBeforeSubscribed,
+        Self::HeartbeatWithoutSequenceCheck,
+        Self::ServeWhileSuspended,
+        Self::TokenSharedPerClient,
+        Self::TrustAnyRun,
+        Self::ReadPastPending,
+        Self::PutAtAnyTime,
+    ];
+}
+
+/// Which fence is switched off; outside of tests, none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Switch {
+    #[cfg(feature = "testing")]
+    off: Option<Mutant>,
+}
+
+impl Switch {
+    #[cfg(feature = "testing")]
+    pub(crate) fn off(mutant: Mutant) -> Self {
+        Self { off: Some(mutant) }
+    }
+
+    /// Whether this is that mutant.
+    #[inline(always)]
+    pub(crate) fn is(self, mutant: Mutant) -> bool {
+        #[cfg(feature = "testing")]
+        return self.off == Some(mutant);
+        #[cfg(not(feature = "testing"))]
+        {
+            let _ = mutant;
+            false
+        }
+    }
+}
