@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use crate::cache::TieredCache;
 use crate::coherence::Stamp;
@@ -83,6 +84,14 @@ pub enum Failed<E> {
 /// An error type, to be asked what it can do: see [`Give`].
 #[derive(Debug)]
 pub struct Errors<E>(PhantomData<fn() -> E>);
+
+impl<E> Clone for Errors<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Errors<E> {}
 
 /// The error type of a function's return type.
 #[must_use]
@@ -229,4 +238,23 @@ pub fn or_panic(error: Error) -> Error {
         std::panic::resume_unwind(Box::new(error.to_string()));
     }
     error
+}
+
+/// What a load can keep a copy of.
+#[diagnostic::on_unimplemented(
+    message = "`#[cached]` must clone this argument for the load, which outlives the call",
+    label = "implement `Clone` for `{Self}`, or pass it in an `Arc`"
+)]
+pub trait Kept {}
+
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned + ?Sized> Kept for T {}
+
+/// Where a compile error about an argument is to point.
+pub fn must_be_kept<T: Kept + ?Sized>(_: &T) {}
+
+/// A value of the caller's own.
+#[must_use]
+pub fn value<V: Clone>(shared: &Arc<V>) -> V {
+    V::clone(shared)
 }

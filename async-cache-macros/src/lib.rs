@@ -1,1 +1,73 @@
-//! Macros of async-cache. Use them through the facade, `async_cache`.
+//! Macros of async-cache. Use them through the facade, `async_cache`, which documents them with
+//! examples that run.
+
+mod cached;
+mod derive;
+
+use proc_macro::TokenStream;
+use syn::parse_macro_input;
+
+/// Puts a cache in front of an `async fn`: same signature, same return type, loaded once in the fleet.
+///
+/// ```ignore
+/// #[cached(cache = USERS, ttl = "5m", tags("team:{team}"))]
+/// async fn find_user(team: u32, id: u64) -> Result<User, DbError> { .. }
+///
+/// find_user(9, 42).await?;             // from the cache, or loaded
+/// find_user_refresh(9, 42).await?;     // loaded, and replaced on every node
+/// find_user_invalidate(9, 42).await?;  // dropped on every node
+/// ```
+///
+/// # Arguments
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `cache = EXPR` | the [`TieredCache`]: a static, a function call, or a field of `self`. Needed. |
+/// | `key = "user:{id}"` | the key. Without it: the function's path, its type parameters and all arguments. |
+/// | `skip(a, self)` | arguments that are no part of the key |
+/// | `tags("team:{team}", ..)` | tags of the entry |
+/// | `ttl = "5m"` | any option of `EntryOptions` by its name: times as text (`"1h 30m"`, `"250ms"`) or as an expression |
+/// | `crate = PATH` | where `async_cache` is, if not at `::async_cache` |
+///
+/// Placeholders name arguments, or fields of them: `{id}`, `{user.id}`, `{self.tenant}`. In a key they stand for the
+/// argument's [`CacheKey`] encoding, escaped as a component of a tuple, or as it is where the placeholder is the whole
+/// key: `key = "{id}"` is the entry that `cache.get(&id)` finds. Two placeholders must be separated by a `:`, so that
+/// different arguments always make different keys. In a tag they stand for the argument's `Display`.
+///
+/// # The function
+///
+/// * Every argument that `key` does not mention and `skip` does not name is a compile error: two
+///   calls that differ in it would share an entry.
+/// * Arguments are cloned into the load, which outlives the call: plain references by
+///   [`ToOwned`], everything else (`self` too) by [`Clone`]. A hit clones nothing but the value.
+/// * Returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, `T: Clone`. A `None` is cached
+///   for `negative_ttl`; an error is not cached.
+/// * `E` is `Clone`, so that everyone who waited gets the function's own error; or
+///   `From<async_cache::Error>`, which is given instead; best both. What the cache itself fails with (a key
+///   that is too long, a load over its limit, a cache shut down) is given by way of `From`; without it the function is
+///   run as if there were no cache. A panic goes on in everyone who waited for it.
+/// * Methods work in `impl` blocks of types, not in those of traits.
+///
+/// # Siblings
+///
+/// `NAME_refresh` takes and returns the same as the function. `NAME_invalidate` takes the arguments of the key, and
+/// `self`, and returns `Result<Stamp, async_cache::Error>`.
+///
+/// [`TieredCache`]: https://docs.rs/async-cache-core/latest/async_cache_core/struct.TieredCache.html
+/// [`CacheKey`]: https://docs.rs/async-cache-core/latest/async_cache_core/trait.CacheKey.html
+#[proc_macro_attribute]
+pub fn cached(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    let arguments = parse_macro_input!(arguments as cached::Arguments);
+    let function = parse_macro_input!(function as syn::ImplItemFn);
+    cached::expand(&arguments, &function).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct or enum a `CacheKey`: its fields joined by `:`, an enum's behind the variant's name.
+///
+/// A struct of one field is encoded as that field alone: `struct UserId(u64)` shares its encoding with
+/// `u64`. Renaming a variant, or reordering fields, changes the encoding.
+#[proc_macro_derive(CacheKey)]
+pub fn derive_cache_key(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as syn::DeriveInput);
+    derive::expand(item).unwrap_or_else(syn::Error::into_compile_error).into()
+}

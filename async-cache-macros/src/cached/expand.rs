@@ -1,0 +1,317 @@
+//! The code that replaces the function: itself, its two siblings, and the body they share.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{Attribute, Expr, FnArg, Generics, ImplItemFn, Pat, Result, Signature};
+
+use super::arguments::Arguments;
+use super::function::{self, Argument, Passing, Returns};
+use super::key;
+use super::template::{Part, Template};
+
+pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<TokenStream> {
+    let arguments = function::arguments(function)?;
+    let returns = function::returns(function)?;
+    key::check(attribute, &arguments)?;
+    let call = Call { attribute, function, arguments: &arguments, returns };
+
+    let (get, refresh) = match returns.is_optional() {
+        false => ("get_or_load", "refresh"),
+        true => ("get_or_load_optional", "refresh_optional"),
+    };
+    let name = &function.sig.ident;
+    let attributes = &function.attrs;
+    let conditions: Vec<&Attribute> =
+        function.attrs.iter().filter(|attribute| is_shared(attribute)).collect();
+    let visibility = &function.vis;
+    let lookup = call.lookup(name, get);
+    let reload = call.lookup(&format_ident!("{name}_refresh"), refresh);
+    let invalidate = call.invalidate();
+    let uncached = call.uncached();
+    let about_refresh = format!("Loads what [`{name}`](Self::{name}) caches, and replaces it on every node.")
+        .replace("Self::", prefix(&arguments));
+    let about_invalidate = format!("Drops what [`{name}`](Self::{name}) caches, on every node.")
+        .replace("Self::", prefix(&arguments));
+    Ok(quote! {
+        #(#attributes)*
+        #visibility #lookup
+
+        #[doc = #about_refresh]
+        #(#conditions)*
+        #[allow(dead_code)]
+        #visibility #reload
+
+        #[doc = #about_invalidate]
+        #(#conditions)*
+        #[allow(dead_code)]
+        #visibility #invalidate
+
+        #[doc(hidden)]
+        #(#conditions)*
+        #uncached
+    })
+}
+
+fn prefix(arguments: &[Argument]) -> &'static str {
+    match arguments.first().map(|argument| &argument.passing) {
+        Some(Passing::Receiver(_)) => "Self::",
+        _ => "",
+    }
+}
+
+/// Attributes that concern the siblings too.
+fn is_shared(attribute: &Attribute) -> bool {
+    ["cfg", "allow", "expect", "deprecated"].iter().any(|name| attribute.path().is_ident(name))
+}
+
+struct Call<'a> {
+    attribute: &'a Arguments,
+    function: &'a ImplItemFn,
+    arguments: &'a [Argument],
+    returns: Returns,
+}
+
+impl Call<'_> {
+    /// The function as it was, under another name.
+    fn uncached(&self) -> TokenStream {
+        let signature = Signature { ident: self.body_name(), ..self.function.sig.clone() };
+        // An argument that only the attribute uses is used all the same.
+        let used = self.arguments.iter().map(|argument| &argument.name).filter(|name| {
+            *name != "self" && (!self.attribute.skip.contains(name) || mentions(self.cache(), name))
+        });
+        let statements = &self.function.block.stmts;
+        quote! {
+            #signature {
+                #(let _ = &#used;)*
+                #(#statements)*
+            }
+        }
+    }
+
+    fn body_name(&self) -> Ident {
+        format_ident!("__{}_uncached", self.function.sig.ident)
+    }
+
+    fn signature(&self, name: &Ident) -> Signature {
+        let mut signature = Signature { ident: name.clone(), ..self.function.sig.clone() };
+        for input in &mut signature.inputs {
+            if let FnArg::Typed(typed) = input
+                && let Pat::Ident(pattern) = &mut *typed.pat
+            {
+                pattern.mutability = None;
+            }
+        }
+        signature
+    }
+
+    /// The function, and its sibling that reloads: a lookup by one verb or the other.
+    fn lookup(&self, name: &Ident, verb: &str) -> TokenStream {
+        let krate = &self.attribute.krate;
+        let verb = Ident::new(verb, name.span());
+        let (signature, cache, key) = (self.signature(name), self.cache(), self.key());
+        let setters = self.attribute.options.iter().map(|(name, value)| quote!(.#name(#value)));
+        let (tags, copies, load) = (self.tags(), self.copies(), self.load());
+        let finish = self.finish();
+        let errors = self.errors();
+        quote! {
+            #signature {
+                #[allow(unused_imports)]
+                use #krate::decorated::{Give as _, GiveClone as _, GiveFrom as _, GiveNot as _};
+                #errors
+                let __outcome = {
+                    let __cache = &(#cache);
+                    let __key = #key;
+                    #krate::decorated::#verb(__cache, &__key, |__options: &mut #krate::EntryOptions| {
+                        let _ = &__options;
+                        #tags
+                        #copies
+                        move || #load
+                    })
+                    #(#setters)*
+                    .await
+                };
+                #finish
+            }
+        }
+    }
+
+    fn errors(&self) -> Option<TokenStream> {
+        let krate = &self.attribute.krate;
+        let output = match &self.function.sig.output {
+            syn::ReturnType::Type(_, ty) if self.returns.is_fallible() => ty,
+            _ => return None,
+        };
+        Some(quote! {
+            let __errors = #krate::decorated::errors_of(::core::marker::PhantomData::<fn() -> #output>);
+        })
+    }
+
+    fn cache(&self) -> &Expr {
+        &self.attribute.cache
+    }
+
+    fn key(&self) -> TokenStream {
+        let signature = &self.function.sig;
+        key::expression(self.attribute, self.arguments, (&signature.ident, &signature.generics))
+    }
+
+    fn tags(&self) -> TokenStream {
+        let tags = self.attribute.tags.iter().map(formatted);
+        quote!(#(*__options = ::core::mem::take(__options).tag(#tags);)*)
+    }
+
+    /// What the load keeps of each argument: it outlives the call.
+    fn copies(&self) -> TokenStream {
+        let krate = &self.attribute.krate;
+        let copies = self.arguments.iter().map(|argument| {
+            let name = &argument.name;
+            let (copy, reference) = match &argument.passing {
+                Passing::Receiver(receiver) if receiver.reference.is_some() => (quote!(__this), quote!(self)),
+                Passing::Receiver(_) => (quote!(__this), quote!(&self)),
+                Passing::Value(_) => (quote!(#name), quote!(&#name)),
+                Passing::Reference(_) => (quote!(#name), quote!(#name)),
+            };
+            let check = quote_spanned!(name.span()=> #krate::decorated::must_be_kept(#reference););
+            quote!(#check let #copy = ::std::borrow::ToOwned::to_owned(#reference);)
+        });
+        quote!(#(#copies)*)
+    }
+
+    /// The load, on its copies.
+    fn load(&self) -> TokenStream {
+        let body = self.body_call(|argument| {
+            let name = &argument.name;
+            match &argument.passing {
+                Passing::Receiver(receiver) if receiver.reference.is_some() => quote!(&__this),
+                Passing::Receiver(_) => quote!(__this),
+                Passing::Value(_) => quote!(#name),
+                Passing::Reference(ty) => quote!(::core::borrow::Borrow::<#ty>::borrow(&#name)),
+            }
+        });
+        if self.returns.is_fallible() {
+            quote!(async move { #body.map_err(|__own| (&&&&__errors).carry(__own)) })
+        } else {
+            quote!(async move { ::core::result::Result::<_, ::core::convert::Infallible>::Ok(#body) })
+        }
+    }
+
+    /// What the caller is given.
+    fn finish(&self) -> TokenStream {
+        let krate = &self.attribute.krate;
+        let around = self.body_call(|argument| {
+            let name = &argument.name;
+            quote!(#name)
+        });
+        let output = self.function.sig.output.span();
+        let value = if self.returns.is_optional() {
+            quote_spanned!(output=> value.map(|value| #krate::decorated::value(&value)))
+        } else {
+            quote_spanned!(output=> #krate::decorated::value(&value))
+        };
+        if self.returns.is_fallible() {
+            quote! {
+                match __outcome {
+                    ::core::result::Result::Ok(value) => ::core::result::Result::Ok(#value),
+                    ::core::result::Result::Err(__error) => {
+                        match (&&&&__errors).give(#krate::decorated::or_panic(__error)) {
+                            #krate::decorated::Failed::Own(__own) => ::core::result::Result::Err(__own),
+                            #krate::decorated::Failed::Around => #around,
+                        }
+                    }
+                }
+            }
+        } else {
+            quote! {
+                match __outcome {
+                    ::core::result::Result::Ok(value) => #value,
+                    ::core::result::Result::Err(__error) => {
+                        #krate::decorated::or_panic(__error);
+                        #around
+                    }
+                }
+            }
+        }
+    }
+
+    fn body_call(&self, pass: impl Fn(&Argument) -> TokenStream) -> TokenStream {
+        let name = self.body_name();
+        let passed = self.arguments.iter().map(pass);
+        let method =
+            matches!(self.arguments.first().map(|argument| &argument.passing), Some(Passing::Receiver(_)));
+        let path = if method { quote!(Self::#name) } else { quote!(#name) };
+        let turbofish = turbofish(&self.function.sig.generics);
+        quote!(#path #turbofish (#(#passed),*).await)
+    }
+
+    /// The sibling that invalidates: takes what the key and the cache are made of.
+    fn invalidate(&self) -> TokenStream {
+        let krate = &self.attribute.krate;
+        let (cache, key) = (self.cache(), self.key());
+        let mut signature = self.signature(&format_ident!("{}_invalidate", self.function.sig.ident));
+        let unused = |name: &Ident| self.attribute.skip.contains(name) && !mentions(cache, name);
+        signature.inputs = signature
+            .inputs
+            .into_iter()
+            .filter(|input| match input {
+                FnArg::Typed(typed) => match &*typed.pat {
+                    Pat::Ident(pattern) => !unused(&pattern.ident),
+                    _ => true,
+                },
+                FnArg::Receiver(_) => true,
+            })
+            .collect();
+        signature.output = syn::parse_quote!(-> ::core::result::Result<#krate::Stamp, #krate::Error>);
+        quote! {
+            #signature {
+                let __cache = &(#cache);
+                let __key = #key;
+                #krate::decorated::invalidate(__cache, &__key).await
+            }
+        }
+    }
+}
+
+/// Types cannot be inferred where only the key mentions them.
+fn turbofish(generics: &Generics) -> TokenStream {
+    let names: Vec<&Ident> = generics
+        .params
+        .iter()
+        .filter_map(|parameter| match parameter {
+            syn::GenericParam::Type(parameter) => Some(&parameter.ident),
+            syn::GenericParam::Const(parameter) => Some(&parameter.ident),
+            syn::GenericParam::Lifetime(_) => None,
+        })
+        .collect();
+    if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
+}
+
+fn formatted(tag: &Template) -> TokenStream {
+    let mut format = String::new();
+    let mut values = Vec::new();
+    for part in &tag.parts {
+        match part {
+            Part::Text(text) => format.push_str(&text.replace('{', "{{").replace('}', "}}")),
+            Part::Value(value, _) => {
+                format.push_str("{}");
+                values.push(value);
+            }
+        }
+    }
+    quote!(::std::format!(#format, #(#values),*))
+}
+
+/// Whether an expression mentions a variable.
+fn mentions(expr: &Expr, name: &Ident) -> bool {
+    struct Finder<'a>(&'a Ident, bool);
+    impl<'a> Visit<'a> for Finder<'_> {
+        fn visit_ident(&mut self, ident: &'a Ident) {
+            self.1 |= ident == self.0;
+            visit::visit_ident(self, ident);
+        }
+    }
+    let mut finder = Finder(name, false);
+    finder.visit_expr(expr);
+    finder.1
+}

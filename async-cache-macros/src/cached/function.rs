@@ -1,0 +1,174 @@
+//! The function under the attribute: what it takes, what it returns, whether it can be cached.
+
+use proc_macro2::Ident;
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{
+    Error, FnArg, GenericArgument, ImplItemFn, Lifetime, Pat, PathArguments, Receiver, Result, ReturnType,
+    Type, TypeImplTrait, TypeReference,
+};
+
+/// One argument.
+pub(crate) struct Argument {
+    pub(crate) name: Ident,
+    pub(crate) passing: Passing,
+}
+
+/// How it is passed.
+pub(crate) enum Passing {
+    /// `self`, in one of its forms.
+    Receiver(Box<Receiver>),
+    /// By value.
+    Value(Box<Type>),
+    /// As a reference to this.
+    Reference(Box<Type>),
+}
+
+/// What the function returns, and so which verb loads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Returns {
+    Plain,
+    Optional,
+    Fallible,
+    FallibleOptional,
+}
+
+impl Returns {
+    pub(crate) fn is_optional(self) -> bool {
+        matches!(self, Self::Optional | Self::FallibleOptional)
+    }
+
+    pub(crate) fn is_fallible(self) -> bool {
+        matches!(self, Self::Fallible | Self::FallibleOptional)
+    }
+}
+
+/// The arguments, in order, `self` first.
+pub(crate) fn arguments(function: &ImplItemFn) -> Result<Vec<Argument>> {
+    let signature = &function.sig;
+    if signature.asyncness.is_none() {
+        return Err(Error::new(
+            signature.fn_token.span(),
+            "only an `async fn` can be cached: loading takes time",
+        ));
+    }
+    signature.inputs.iter().map(argument).collect()
+}
+
+fn argument(input: &FnArg) -> Result<Argument> {
+    match input {
+        FnArg::Receiver(receiver) => {
+            if receiver.mutability.is_some() && receiver.reference.is_some() {
+                return Err(Error::new(
+                    receiver.span(),
+                    "the load outlives the call: take `&self` and share what changes",
+                ));
+            }
+            let name = Ident::new("self", receiver.self_token.span);
+            Ok(Argument { name, passing: Passing::Receiver(Box::new(receiver.clone())) })
+        }
+        FnArg::Typed(typed) => {
+            let name = match &*typed.pat {
+                Pat::Ident(pattern) if pattern.subpat.is_none() && pattern.by_ref.is_none() => {
+                    pattern.ident.clone()
+                }
+                other => {
+                    return Err(Error::new(other.span(), "a cached function's argument needs a plain name"));
+                }
+            };
+            let passing = match &*typed.ty {
+                Type::Reference(TypeReference { mutability: Some(_), .. }) => {
+                    return Err(Error::new(
+                        typed.ty.span(),
+                        format!(
+                            "`{name}` is borrowed mutably, but the load outlives the call: take it by value or `&`"
+                        ),
+                    ));
+                }
+                Type::Reference(reference) => Passing::Reference(reference.elem.clone()),
+                _ => Passing::Value(typed.ty.clone()),
+            };
+            let (Passing::Reference(inner) | Passing::Value(inner)) = &passing else { unreachable!() };
+            check(inner, |what| match what {
+                Flaw::Borrow => format!(
+                    "`{name}` borrows inside its type, but the load outlives the call: take an owned value, or a plain reference to one"
+                ),
+                Flaw::ImplTrait => format!(
+                    "`{name}` has a type without a name: use a type parameter, which becomes part of the key"
+                ),
+            })?;
+            Ok(Argument { name, passing })
+        }
+    }
+}
+
+/// What the function returns.
+pub(crate) fn returns(function: &ImplItemFn) -> Result<Returns> {
+    let ReturnType::Type(_, ty) = &function.sig.output else {
+        return Err(Error::new(
+            function.sig.span(),
+            "there is nothing to cache: the function returns no value",
+        ));
+    };
+    check(ty, |what| match what {
+        Flaw::Borrow => "a cached value outlives the call: return an owned value".to_owned(),
+        Flaw::ImplTrait => "a cached value is stored: name its type".to_owned(),
+    })?;
+    Ok(match inside(ty, "Result") {
+        Some(value) if inside(value, "Option").is_some() => Returns::FallibleOptional,
+        Some(_) => Returns::Fallible,
+        None if inside(ty, "Option").is_some() => Returns::Optional,
+        None => Returns::Plain,
+    })
+}
+
+/// The first type argument of a type of this name.
+fn inside<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+/// What a type must not contain.
+enum Flaw {
+    Borrow,
+    ImplTrait,
+}
+
+fn check(ty: &Type, explain: impl Fn(Flaw) -> String) -> Result<()> {
+    #[derive(Default)]
+    struct Finder(Option<(proc_macro2::Span, Option<Flaw>)>);
+
+    impl<'a> Visit<'a> for Finder {
+        fn visit_lifetime(&mut self, lifetime: &'a Lifetime) {
+            if lifetime.ident != "static" {
+                self.0.get_or_insert((lifetime.span(), Some(Flaw::Borrow)));
+            }
+        }
+
+        fn visit_type_reference(&mut self, reference: &'a TypeReference) {
+            if reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static") {
+                self.0.get_or_insert((reference.span(), Some(Flaw::Borrow)));
+            }
+            visit::visit_type_reference(self, reference);
+        }
+
+        fn visit_type_impl_trait(&mut self, unnamed: &'a TypeImplTrait) {
+            self.0.get_or_insert((unnamed.span(), Some(Flaw::ImplTrait)));
+        }
+
+        // References between the brackets of a function type are its own business.
+        fn visit_type_bare_fn(&mut self, _: &'a syn::TypeBareFn) {}
+    }
+
+    let mut finder = Finder::default();
+    finder.visit_type(ty);
+    match finder.0 {
+        Some((span, Some(flaw))) => Err(Error::new(span, explain(flaw))),
+        _ => Ok(()),
+    }
+}
