@@ -7,6 +7,7 @@ use async_cache_core::backend::Entry;
 use async_cache_core::key::Key;
 
 use crate::store::Stores;
+use crate::testing::Switch;
 use crate::{Hasher, MemoryBackend};
 
 type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
@@ -17,11 +18,12 @@ pub struct MemoryBackendBuilder<V> {
     max_capacity: u64,
     partitions: u16,
     weigher: Option<Weigher<V>>,
+    switch: Switch,
 }
 
 impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     pub(crate) fn new() -> Self {
-        Self { max_capacity: 10_000, partitions: 1, weigher: None }
+        Self { max_capacity: 10_000, partitions: 1, weigher: None, switch: Switch::default() }
     }
 
     /// Sets the capacity: a number of entries, or with a weigher the sum of their weights.
@@ -44,6 +46,13 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         self
     }
 
+    /// Breaks one rule of the shared tier, to show that a proof objects.
+    #[cfg(feature = "testing")]
+    pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
+        self.switch = Switch::off(mutant);
+        self
+    }
+
     /// Builds it.
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
@@ -56,7 +65,7 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         }
         MemoryBackend {
             engine: engine.build_with_hasher(Hasher::default()),
-            stores: Arc::new(Stores::new(self.max_capacity, self.partitions)),
+            stores: Arc::new(Stores::new(self.max_capacity, self.partitions, self.switch)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Delivery of events: in order, and outside the lock under which they arose.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
 
 use async_cache_core::backend::{BusEvent, Listener, NodeId};
@@ -16,7 +16,8 @@ pub(crate) enum To {
 /// The nodes that listen, and what they have not been told yet. Part of a store's state.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    listeners: HashMap<NodeId, Member>,
+    /// In a fixed order, so that a run of events can be repeated exactly.
+    listeners: BTreeMap<NodeId, Member>,
     events: VecDeque<(Weak<dyn Listener>, BusEvent)>,
 }
 
@@ -42,6 +43,14 @@ impl Outbox {
         {
             member.subscribed = true;
             self.events.push_back((Weak::clone(&member.listener), BusEvent::Subscribed));
+        }
+    }
+
+    /// Tells every subscriber that its subscription was lost, and is there again.
+    #[cfg(feature = "testing")]
+    pub(crate) fn resubscribe(&mut self) {
+        for event in [BusEvent::Lost, BusEvent::Subscribed] {
+            self.push(To::Everyone, &event);
         }
     }
 

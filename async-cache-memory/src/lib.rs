@@ -13,6 +13,10 @@ mod deliver;
 mod local;
 mod region;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(not(feature = "testing"))]
+mod testing;
 
 use std::fmt;
 use std::sync::Arc;

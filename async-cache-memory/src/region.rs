@@ -1,5 +1,6 @@
 //! As a shared tier: one namespace, as seen by one node.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::MemoryBackend;
-use crate::store::{Change, Store};
+use crate::store::{Change, Store, Stores};
+use crate::testing::Mutant;
 
 impl Backend for MemoryBackend<Bytes> {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
-        let (capacity, partitions) = (self.stores.capacity, self.stores.partitions);
+        let partitions = self.stores.partitions;
         let mut namespaces = self.stores.namespaces.lock();
         let store = namespaces
             .entry(spec.namespace.clone())
-            .or_insert_with(|| Arc::new(Store::new(spec.record.clone(), capacity, partitions)));
+            .or_insert_with(|| Arc::new(Store::new(spec.record.clone(), &self.stores)));
         if store.record != spec.record {
             let message = format!(
                 "other nodes use this namespace as `{}`, this one as `{}`: use one codec, or another namespace",
@@ -34,7 +36,7 @@ impl Backend for MemoryBackend<Bytes> {
             store: Arc::clone(store),
             namespace: spec.namespace,
             node: spec.node,
-            run: self.stores.run,
+            stores: Arc::clone(&self.stores),
             partitions,
         }))
     }
@@ -45,13 +47,17 @@ struct MemoryRegion {
     store: Arc<Store>,
     namespace: String,
     node: NodeId,
-    run: RunId,
+    stores: Arc<Stores>,
     partitions: u16,
 }
 
 impl MemoryRegion {
     fn operate<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, operation)
+        self.store.operate(self.node, self.run(), operation)
+    }
+
+    fn run(&self) -> RunId {
+        RunId(self.stores.run.load(Ordering::Relaxed))
     }
 
     fn check(&self, partition: u16) -> Result<()> {
@@ -84,18 +90,18 @@ impl Region for MemoryRegion {
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: self.run, value: self.operate(|state| state.get(key)) })
+        Ok(Read { run: self.run(), value: self.operate(|state| state.get(key)) })
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
         let values = self.operate(|state| keys.iter().map(|key| state.get(key)).collect());
-        Ok(ReadMany { run: self.run, values })
+        Ok(ReadMany { run: self.run(), values })
     }
 
     async fn state(&self, partition: u16) -> Result<State> {
         self.check(partition)?;
         let (seq, floor) = self.operate(|state| state.seq_and_floor(partition));
-        Ok(State { run: self.run, seq, floor, time_ms: self.store.time_ms() })
+        Ok(State { run: self.run(), seq, floor, time_ms: self.store.time_ms() })
     }
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
@@ -134,6 +140,12 @@ impl Region for MemoryRegion {
     }
 
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        if self.stores.switch.is(Mutant::PublishBeforeDelete) {
+            let seqs = self.operate(|state| keys.iter().map(|key| state.announce(key)).collect());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.operate(|state| keys.iter().for_each(|key| state.remove(key)));
+            return Ok(seqs);
+        }
         Ok(self.operate(|state| keys.iter().map(|key| state.change(key, Change::Remove)).collect()))
     }
 
@@ -145,6 +157,6 @@ impl Region for MemoryRegion {
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
         self.check(partition)?;
         self.operate(|state| state.echo(self.node, partition, beat));
-        Ok(Pulse { run: self.run, time_ms: self.store.time_ms() })
+        Ok(Pulse { run: self.run(), time_ms: self.store.time_ms() })
     }
 }

@@ -1,6 +1,7 @@
 //! What nodes share: values, leases, sequences; each operation is one critical section.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_cache_core::backend::{
@@ -14,20 +15,29 @@ use tokio::time::Instant;
 
 use crate::Hasher;
 use crate::deliver::{Courier, Outbox, To};
+use crate::testing::{Mutant, Switch};
+
+/// The server process this memory begins with.
+const FIRST_RUN: RunId = RunId(1);
+
+/// How far the fence jumps: beyond any sequence number that may have been lost.
+const LEAP: u64 = 1 << 20;
 
 /// The namespaces of one tier.
 #[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) capacity: u64,
     pub(crate) partitions: u16,
-    pub(crate) run: RunId,
+    /// The server process: [`RunId`].
+    pub(crate) run: AtomicU64,
+    pub(crate) switch: Switch,
     pub(crate) namespaces: Mutex<HashMap<String, std::sync::Arc<Store>>>,
 }
 
 impl Stores {
-    pub(crate) fn new(capacity: u64, partitions: u16) -> Self {
-        // A process' memory is replaced only with the process.
-        Self { capacity, partitions, run: RunId(1), namespaces: Mutex::default() }
+    pub(crate) fn new(capacity: u64, partitions: u16, switch: Switch) -> Self {
+        // But for tests, a process' memory is replaced only with the process.
+        Self { capacity, partitions, run: AtomicU64::new(FIRST_RUN.0), switch, namespaces: Mutex::default() }
     }
 }
 
@@ -40,12 +50,15 @@ pub(crate) struct Store {
 }
 
 pub(crate) struct State {
+    /// The server process that wrote this memory.
+    run: RunId,
+    switch: Switch,
     partitions: Vec<Partition>,
     values: moka::sync::Cache<Key, Stored, Hasher>,
     pub(crate) outbox: Outbox,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Partition {
     seq: u64,
     floor: u64,
@@ -61,10 +74,11 @@ struct Stored {
 }
 
 /// The lock of a key, and who waits for it.
+#[derive(Clone)]
 struct Lock {
     holder: Holder,
     until: Instant,
-    waiting: HashSet<NodeId>,
+    waiting: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,10 +95,13 @@ pub(crate) enum Change {
 }
 
 impl Store {
-    pub(crate) fn new(record: String, capacity: u64, partitions: u16) -> Self {
-        let values = moka::sync::Cache::builder().max_capacity(capacity).build_with_hasher(Hasher::default());
-        let partitions = (0..partitions).map(|_| Partition { seq: 1, ..Partition::default() }).collect();
-        let state = State { partitions, values, outbox: Outbox::default() };
+    pub(crate) fn new(record: String, stores: &Stores) -> Self {
+        let values =
+            moka::sync::Cache::builder().max_capacity(stores.capacity).build_with_hasher(Hasher::default());
+        let partitions =
+            (0..stores.partitions).map(|_| Partition { seq: 1, ..Partition::default() }).collect();
+        let (switch, outbox) = (stores.switch, Outbox::default());
+        let state = State { run: FIRST_RUN, switch, partitions, values, outbox };
         Self { record, state: Mutex::new(state), courier: Courier::default(), born: Instant::now() }
     }
 
@@ -93,15 +110,66 @@ impl Store {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
+    /// A clock for the fence: far beyond any sequence number that changes alone lead to.
+    fn time_us(&self) -> u64 {
+        (1 << 50) + u64::try_from(self.born.elapsed().as_micros()).unwrap_or(0)
+    }
+
     /// Runs an operation of `node`, then delivers what it has to tell.
-    pub(crate) fn operate<T>(&self, node: NodeId, operation: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn operate<T>(&self, node: NodeId, run: RunId, operation: impl FnOnce(&mut State) -> T) -> T {
         let result = {
             let mut state = self.state.lock();
             state.outbox.subscribe(node);
+            state.fence(run, self.time_us());
             operation(&mut state)
         };
         self.courier.run(&self.state, |state| &mut state.outbox);
         result
+    }
+}
+
+/// What a namespace held at one moment.
+#[cfg(feature = "testing")]
+#[derive(Clone)]
+pub(crate) struct Image {
+    run: RunId,
+    partitions: Vec<Partition>,
+    values: HashMap<Key, Stored>,
+}
+
+#[cfg(feature = "testing")]
+impl State {
+    pub(crate) fn image(&self) -> Image {
+        let values = self.values.iter().map(|(key, stored)| ((*key).clone(), stored)).collect();
+        Image { run: self.run, partitions: self.partitions.clone(), values }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Store {
+    /// Replaces the memory; the next operation finds it so.
+    pub(crate) fn restart(&self, image: Option<&Image>) {
+        {
+            let mut state = self.state.lock();
+            let held: Vec<_> = state.values.iter().map(|(key, _)| key).collect();
+            held.iter().for_each(|key| state.values.invalidate(key.as_bytes()));
+            match image {
+                Some(image) => {
+                    state.run = image.run;
+                    state.partitions.clone_from(&image.partitions);
+                    image.values.iter().for_each(|(key, stored)| {
+                        state.values.insert(key.clone(), stored.clone());
+                    });
+                }
+                None => {
+                    state.run = RunId(0);
+                    let count = state.partitions.len();
+                    state.partitions = vec![Partition::default(); count];
+                }
+            }
+            state.outbox.resubscribe();
+        }
+        self.courier.run(&self.state, |state| &mut state.outbox);
     }
 }
 
@@ -112,6 +180,22 @@ impl std::fmt::Debug for Store {
 }
 
 impl State {
+    /// First in every operation: memory that another server process wrote may be older than what
+    /// was answered since, so everything in it is void.
+    fn fence(&mut self, run: RunId, time_us: u64) {
+        if self.run == run {
+            return;
+        }
+        self.run = run;
+        if self.switch.is(Mutant::FailoverWithoutFence) {
+            return;
+        }
+        for partition in &mut self.partitions {
+            partition.seq = (partition.seq + LEAP).max(time_us);
+            partition.floor = partition.seq;
+        }
+    }
+
     fn partition(&mut self, key: &Key) -> (u16, &mut Partition) {
         let index = key.partition(self.partitions.len() as u16);
         (index, &mut self.partitions[usize::from(index)])
@@ -148,7 +232,7 @@ impl State {
             return Acquired::Busy(lock.until - now);
         }
         let lease = Lease { token: ask.token, seq: partition.seq };
-        let lock = Lock { holder: Holder::Lease(lease), until: now + ask.ttl, waiting: HashSet::new() };
+        let lock = Lock { holder: Holder::Lease(lease), until: now + ask.ttl, waiting: BTreeSet::new() };
         partition.lock(key, lock, now);
         Acquired::Granted(lease)
     }
@@ -161,10 +245,15 @@ impl State {
         life: Duration,
         announce: Announce,
     ) -> Filled {
+        let switch = self.switch;
         let (index, partition) = self.partition(key);
-        let Some(lock) = partition.take_lock(key, lease) else { return Filled::Refused };
+        let waiting = match partition.take_lock(key, lease) {
+            Some(lock) => lock.waiting,
+            None if switch.is(Mutant::UnconditionalFill) => BTreeSet::new(),
+            None => return Filled::Refused,
+        };
         if lease.seq < partition.floor {
-            self.wake(key, lock.waiting, None);
+            self.wake(key, waiting, None);
             return Filled::Refused;
         }
         let seq = match announce {
@@ -175,7 +264,7 @@ impl State {
         if announce == Announce::Yes {
             self.publish_invalidated(index, seq, key);
         }
-        self.wake(key, lock.waiting, Some(bytes));
+        self.wake(key, waiting, Some(bytes));
         Filled::Stored { seq }
     }
 
@@ -200,9 +289,14 @@ impl State {
     }
 
     pub(crate) fn change(&mut self, key: &Key, change: Change) -> u64 {
+        let switch = self.switch;
         let (index, partition) = self.partition(key);
         let seq = partition.next_seq();
-        let waiting = partition.break_lock(key);
+        let waiting = if switch.is(Mutant::InvalidationKeepsLease) {
+            BTreeSet::new()
+        } else {
+            partition.break_lock(key)
+        };
         let stored = match change {
             Change::Put(frame, life) => Some(self.store(key, seq, &frame, life)),
             Change::Remove => {
@@ -213,6 +307,21 @@ impl State {
         self.publish_invalidated(index, seq, key);
         self.wake(key, waiting, stored);
         seq
+    }
+
+    /// The first half of [`Mutant::PublishBeforeDelete`].
+    pub(crate) fn announce(&mut self, key: &Key) -> u64 {
+        let (index, partition) = self.partition(key);
+        let seq = partition.next_seq();
+        self.publish_invalidated(index, seq, key);
+        seq
+    }
+
+    /// The second half.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        let waiting = self.partition(key).1.break_lock(key);
+        self.values.invalidate(key.as_bytes());
+        self.wake(key, waiting, None);
     }
 
     /// Of a partition that exists.
@@ -244,7 +353,7 @@ impl State {
         self.outbox.push(To::Everyone, &BusEvent::Invalidated { partition, seq, key });
     }
 
-    fn wake(&mut self, key: &Key, waiting: HashSet<NodeId>, stored: Option<Bytes>) {
+    fn wake(&mut self, key: &Key, waiting: BTreeSet<NodeId>, stored: Option<Bytes>) {
         let value = stored.filter(|bytes| bytes.len() <= WAKE_INLINE);
         for node in waiting {
             let key = Bytes::copy_from_slice(key.as_bytes());
@@ -285,9 +394,9 @@ impl Partition {
 
     /// Breaks a lock, and returns who waited. A lease that stood leaves the key cooling; a key
     /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
-    fn break_lock(&mut self, key: &Key) -> HashSet<NodeId> {
+    fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
         let (now, floor) = (Instant::now(), self.floor);
-        let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return HashSet::new() };
+        let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };
         let waiting = std::mem::take(&mut lock.waiting);
         match lock.holder {
             Holder::Lease(_) if lock.stands(now, floor) => {
@@ -318,7 +427,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn leases_of_nodes_that_died_are_thrown_out() {
-        let store = Store::new(String::new(), 10, 1);
+        let store = Store::new(String::new(), &Stores::new(10, 1, Switch::default()));
         let node = NodeId(1);
         for n in 0..10_000u64 {
             let ask = Acquire {
@@ -327,7 +436,8 @@ mod tests {
                 known: None,
                 distrust: false,
             };
-            let acquired = store.operate(node, |state| state.acquire(node, &Key::encode(&n).unwrap(), ask));
+            let acquired =
+                store.operate(node, FIRST_RUN, |state| state.acquire(node, &Key::encode(&n).unwrap(), ask));
             assert!(matches!(acquired, Acquired::Granted(_)));
             tokio::time::advance(Duration::from_millis(1)).await;
         }

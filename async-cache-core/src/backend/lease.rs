@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 /// Identity of one node: one open cache handle in one process.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 impl NodeId {

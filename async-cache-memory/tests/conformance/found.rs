@@ -3,11 +3,29 @@
 use async_cache_core::testing::conformance::{cases, check};
 
 use crate::broken::{Broken, Fault};
+#[cfg(feature = "testing")]
+use {crate::Memory, async_cache_memory::MemoryBackend, async_cache_memory::testing::Mutant};
 
 async fn objects(name: &str, fault: Fault) {
     let case = cases().find(|case| case.name == name).expect("a case of that name");
     let violation = check(&Broken::by(fault), case).await;
     violation.expect_err("the case must object to a tier that breaks its clause");
+}
+
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn mutants_of_the_tier_itself() {
+    for (name, mutant) in [
+        ("only_its_lease_fills", Mutant::UnconditionalFill),
+        ("a_put_breaks_the_lease", Mutant::InvalidationKeepsLease),
+        ("an_invalidation_breaks_the_lease", Mutant::InvalidationKeepsLease),
+        ("what_is_heard_can_be_read", Mutant::PublishBeforeDelete),
+        ("lost_memory_is_fenced", Mutant::FailoverWithoutFence),
+    ] {
+        let case = cases().find(|case| case.name == name).expect("a case of that name");
+        let memory = Memory(MemoryBackend::builder().mutant(mutant).build());
+        check(&memory, case).await.expect_err("the case must object to the mutant");
+    }
 }
 
 /// Every case has its fault here.

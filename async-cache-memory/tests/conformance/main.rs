@@ -16,6 +16,12 @@ impl Subject for Memory {
     async fn handle(&self) -> Arc<dyn Backend> {
         Arc::new(self.0.clone())
     }
+
+    #[cfg(feature = "testing")]
+    async fn lose_memory(&self) -> conformance::Hook {
+        self.0.restart(None);
+        conformance::Hook::Done
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,84 @@
+//! What only tests do to the shared tier (feature `testing`).
+
+/// A rule of the shared tier to be broken: what is left is wrong, and a proof must find it so.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// A fill is stored whoever holds the lease.
+    UnconditionalFill,
+    /// A change leaves the lease of its key alone.
+    InvalidationKeepsLease,
+    /// An invalidation is published a moment before the value is removed.
+    PublishBeforeDelete,
+    /// Memory that was replaced by an older one goes on from its own sequence and floor.
+    FailoverWithoutFence,
+}
+
+/// Which rule is broken; outside of tests, none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Switch {
+    #[cfg(feature = "testing")]
+    off: Option<Mutant>,
+}
+
+impl Switch {
+    #[cfg(feature = "testing")]
+    pub(crate) fn off(mutant: Mutant) -> Self {
+        Self { off: Some(mutant) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is(self, mutant: Mutant) -> bool {
+        #[cfg(feature = "testing")]
+        return self.off == Some(mutant);
+        #[cfg(not(feature = "testing"))]
+        {
+            let _ = mutant;
+            false
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+mod restart {
+    use std::collections::HashMap;
+    use std::sync::atomic::Ordering;
+
+    use bytes::Bytes;
+
+    use crate::MemoryBackend;
+    use crate::store::Image;
+
+    /// What a shared tier held at one moment.
+    #[derive(Clone, Default)]
+    pub struct Snapshot(HashMap<String, Image>);
+
+    impl std::fmt::Debug for Snapshot {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_set().entries(self.0.keys()).finish()
+        }
+    }
+
+    impl MemoryBackend<Bytes> {
+        /// What the shared tier holds now.
+        #[must_use]
+        pub fn snapshot(&self) -> Snapshot {
+            let namespaces = self.stores.namespaces.lock();
+            Snapshot(
+                namespaces.iter().map(|(name, store)| (name.clone(), store.state.lock().image())).collect(),
+            )
+        }
+
+        /// Goes on as another server process with the memory of `snapshot`; with none, empty.
+        pub fn restart(&self, snapshot: Option<&Snapshot>) {
+            self.stores.run.fetch_add(1, Ordering::SeqCst);
+            for (name, store) in &*self.stores.namespaces.lock() {
+                let image = snapshot.and_then(|snapshot| snapshot.0.get(name));
+                store.restart(image);
+            }
+        }
+    }
+}
+#[cfg(feature = "testing")]
+pub use restart::Snapshot;
