@@ -30,19 +30,23 @@ impl Clock {
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     offset_ms: AtomicI64,
+    /// The offset if the last reading was taken just before it arrived: the least it can be.
+    least_offset_ms: AtomicI64,
 }
 
 impl ServerClock {
     const UNKNOWN: i64 = i64::MIN;
 
     pub(crate) fn unknown() -> Self {
-        Self { offset_ms: AtomicI64::new(Self::UNKNOWN) }
+        Self { offset_ms: AtomicI64::new(Self::UNKNOWN), least_offset_ms: AtomicI64::new(Self::UNKNOWN) }
     }
 
     /// Takes a reading that was asked for at `sent` and arrived at `received`.
     pub(crate) fn observe(&self, server_ms: u64, sent: Tick, received: Tick) {
         let middle = sent.after(received.since(sent) / 2);
         self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Relaxed);
+        // Both times are rounded down to milliseconds, which may make a difference of one.
+        self.least_offset_ms.store(server_ms as i64 - to_ms(received) - 1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_known(&self) -> bool {
@@ -51,7 +55,16 @@ impl ServerClock {
 
     /// The server's time at `now`. Zero before the first reading.
     pub(crate) fn at(&self, now: Tick) -> u64 {
-        match self.offset_ms.load(Ordering::Relaxed) {
+        Self::shown(&self.offset_ms, now)
+    }
+
+    /// A time the server's clock is sure to have reached at `now`. Zero before the first reading.
+    pub(crate) fn at_earliest(&self, now: Tick) -> u64 {
+        Self::shown(&self.least_offset_ms, now)
+    }
+
+    fn shown(offset_ms: &AtomicI64, now: Tick) -> u64 {
+        match offset_ms.load(Ordering::Relaxed) {
             Self::UNKNOWN => 0,
             offset => u64::try_from(to_ms(now) + offset).unwrap_or(0),
         }
@@ -82,6 +95,8 @@ mod tests {
         assert_eq!(clock.left_until(1_000_090, Tick(60_000_000)), Some(Duration::from_millis(40)));
         assert_eq!(clock.left_until(1_000_050, Tick(60_000_000)), None);
         assert_eq!(clock.left_until(3, Tick(60_000_000)), None);
+        // It may have been taken as late as at 20 ms: then it is 1,000,040 at 60 ms, or a rounding less.
+        assert_eq!(clock.at_earliest(Tick(60_000_000)), 1_000_039);
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,9 +58,11 @@ struct Stripe<V> {
 pub(crate) struct Ticket {
     local: u64,
     remote: u64,
-    generation: u64,
+    pub(crate) generation: u64,
     /// Every change up to this one is reflected in what is read from now on.
     pub(crate) seq: u64,
+    /// No change known here to have been executed has a higher number.
+    pub(crate) last_seq: u64,
 }
 
 /// How a lookup that missed goes on.
@@ -133,7 +135,7 @@ impl<V: 'static> Fence<V> {
     ) -> Enter<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(reuse, now, ticket.generation, ticket.seq.max(need)));
+        let fresh = || Arc::new(Flight::new(reuse, now, ticket, need));
         let flight = match stripe.flights.entry(key.clone()) {
             Slot::Occupied(slot)
                 if reuse == Reuse::Cached
@@ -274,6 +276,7 @@ impl<V: 'static> Stripe<V> {
             remote: self.remote,
             generation: partition.generation(),
             seq: partition.applied(),
+            last_seq: self.last_seq,
         }
     }
 

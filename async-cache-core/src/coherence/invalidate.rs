@@ -27,7 +27,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.in_own_task(async move {
             match shared.send_invalidate(&keys).await {
                 Err(error) if error.is_temporary() => {
-                    shared.pending.add(&keys);
+                    shared.retry_later(&keys);
                     Err(shared.undecided("invalidation", error))
                 }
                 decided => decided,
@@ -45,6 +45,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match shared.send_clear().await {
                 Err(error) if error.is_temporary() => {
                     shared.pending.add_clear();
+                    // A second time: see `retry_later`.
+                    shared.node.partitions().for_each(|(_, partition)| partition.move_generation());
                     Err(shared.undecided("clear", error))
                 }
                 decided => decided,
@@ -70,7 +72,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
             match shared.send_insert(values, options).await {
                 Err(error) if error.is_temporary() => {
-                    shared.pending.add(&keys);
+                    shared.retry_later(&keys);
                     Err(shared.undecided("insert", error))
                 }
                 decided => decided,
@@ -128,7 +130,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let given_up = self.node.clock.now().after(l2.region.command_timeout());
         let not_after = match self.switch.is(Mutant::PutAtAnyTime) {
             true => u64::MAX >> 12,
-            false => self.node.server_clock.at(given_up),
+            false => self.node.server_clock.at_earliest(given_up),
         };
         let seqs = l2.region.put(&frames, life, not_after).await.map_err(|error| self.l2_failed(error))?;
         for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
@@ -159,6 +161,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Err(self.error(ErrorKind::Key, message));
         }
         Ok(())
+    }
+
+    /// Queues a change of unknown outcome, and empties L1 of it once more:
+    ///
+    /// 1. the change begins, and its command is stuck; 2. on another connection, a get reads the
+    ///    old value and stores it in L1; 3. the command times out, and its caller is told that the
+    ///    key is dropped here.
+    ///
+    /// First queued, then emptied: whoever takes a ticket after that finds the key
+    /// [covered](crate::resilience::Pending::covers), and does not read L2.
+    fn retry_later(&self, keys: &[Key]) {
+        self.pending.add(keys);
+        for key in keys {
+            self.fence.change_begins(self.l1(), key.as_bytes());
+        }
     }
 
     #[cold]

@@ -287,6 +287,12 @@ impl Partition {
     ///
     /// With 2 before 1, a change between them would be in neither. With 4 before 3, a get would
     /// find an entry whose invalidation was missed.
+    ///
+    /// What was held before may go on answering only if L1 has caught up with the state, not if
+    /// merely nothing is missing from what was heard:
+    ///
+    /// 1. changes 6 and 7 are executed; 2. 6 is heard, 7 is slow to arrive; 3. the state is read:
+    ///    7; 4. L1 serves for `max_staleness` from 3, without 7.
     pub(crate) fn baseline(&self, state: State, sent: Tick, max_staleness: Duration) -> Baseline {
         let mut sync = self.sync.lock();
         let Phase::Syncing(heard) = sync.phase else { return Baseline::NotNow };
@@ -294,7 +300,7 @@ impl Partition {
         let same_run = sync.run == Some(state.run);
         let (missed_none, reached) = match heard {
             None => (state.seq == applied, state.seq),
-            Some((first, last)) if first == applied + 1 => (true, last),
+            Some((first, last)) if first == applied + 1 && last >= state.seq => (true, last),
             Some((first, last)) if first <= state.seq + 1 => (false, last.max(state.seq)),
             Some(_) => {
                 sync.phase = Phase::Syncing(None);
@@ -309,7 +315,6 @@ impl Partition {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
-        let reached = if outcome == Baseline::Flushed { reached.max(state.seq) } else { reached };
         self.applied.store(reached, Ordering::Release);
         sync.run = Some(state.run);
         sync.phase = Phase::Live;
@@ -334,5 +339,58 @@ impl Partition {
         if self.floor.fetch_max(seq, Ordering::AcqRel) < seq {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALENESS: Duration = Duration::from_secs(1);
+
+    fn state(seq: u64) -> State {
+        State { run: RunId(1), seq, floor: 0, time_ms: 0 }
+    }
+
+    /// Live at 5, lost, and subscribed again.
+    fn resubscribed() -> Partition {
+        let partition = Partition::suspended(Switch::default());
+        partition.subscribed();
+        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Flushed);
+        partition.lost();
+        partition.subscribed();
+        partition
+    }
+
+    #[test]
+    fn what_is_held_is_kept_if_nothing_was_missed() {
+        let partition = resubscribed();
+        let generation = partition.generation();
+        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Continued);
+        assert_eq!(partition.generation(), generation);
+
+        let partition = resubscribed();
+        assert_eq!(partition.heard(6), News::Expected);
+        assert_eq!(partition.baseline(state(6), Tick(1), STALENESS), Baseline::Continued);
+        assert_eq!(partition.applied(), 6);
+    }
+
+    #[test]
+    fn what_is_held_does_not_answer_while_a_change_is_on_the_way() {
+        let partition = resubscribed();
+        let generation = partition.generation();
+        assert_eq!(partition.heard(6), News::Expected);
+        assert_eq!(partition.baseline(state(7), Tick(1), STALENESS), Baseline::Flushed);
+        assert_ne!(partition.generation(), generation);
+        assert_eq!(partition.applied(), 7);
+        assert_eq!(partition.heard(7), News::Expected);
+    }
+
+    #[test]
+    fn changes_missed_before_those_heard_are_noticed() {
+        let partition = resubscribed();
+        assert_eq!(partition.heard(7), News::Expected);
+        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Again);
+        assert_eq!(partition.baseline(state(7), Tick(1), STALENESS), Baseline::Flushed);
     }
 }

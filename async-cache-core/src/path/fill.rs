@@ -33,6 +33,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Err(error) => {
                 // The callers get their value all the same, and L1 may keep it.
                 drop(self.l2_failed(error));
+                self.replaces(key, reuse);
                 self.give_back(key, lease);
                 return Some(entry);
             }
@@ -45,11 +46,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Filled::Stored { seq }) => Some(Entry { seq, ..entry }),
             Ok(Filled::Refused) => {
                 self.counters.fills_rejected.add(1);
+                // By an invalidation, or because the lease was lost: then the old value stands.
+                self.replaces(key, reuse);
                 None
             }
             // Whether L1 may have it does not depend on L2: the ticket decides.
             Err(error) => {
                 drop(self.l2_failed(error));
+                self.replaces(key, reuse);
                 Some(entry)
             }
         }

@@ -21,6 +21,9 @@ pub(crate) struct Flight<V> {
     pub(crate) reuse: Reuse,
     pub(crate) started: Tick,
     pub(crate) generation: u64,
+    /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
+    /// nobody ever handed out must not make the flight immune to invalidations.
+    pub(crate) need: u64,
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
     landed: OnceLock<Landed<V>>,
@@ -45,12 +48,13 @@ impl<V> Clone for Landed<V> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(reuse: Reuse, started: Tick, generation: u64, seq: u64) -> Self {
+    pub(crate) fn new(reuse: Reuse, started: Tick, ticket: Ticket, need: u64) -> Self {
         Self {
             reuse,
             started,
-            generation,
-            seq: AtomicU64::new(seq),
+            generation: ticket.generation,
+            need,
+            seq: AtomicU64::new(ticket.seq),
             landed: OnceLock::new(),
             done: Notify::new(),
         }
@@ -150,7 +154,8 @@ impl<V: 'static> Shared<V> {
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
         let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
-            flight.seq() >= need && (partition.serving_at(now) || self.may_join_unheard(flight, now))
+            flight.seq().max(flight.need) >= need
+                && (partition.serving_at(now) || self.may_join_unheard(flight, now))
         });
         match entered {
             Enter::Join(flight) => Entered::Join(flight),

@@ -9,7 +9,7 @@ use super::Want;
 use super::fetch::{Fetched, Trust};
 use super::flight::Lead;
 use crate::backend::{Acquire, Acquired, Entry, Lease};
-use crate::coherence::{Wake, WakeSlot};
+use crate::coherence::{Mutant, Wake, WakeSlot};
 use crate::error::Error;
 use crate::key::Key;
 use crate::options::EntryOptions;
@@ -54,9 +54,13 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
     }
     let reload = trust == Trust::Nothing;
     let give_up = Instant::now() + options.wait_timeout;
-    let mut queue = Queue::join(shared, &lead.key);
+    let mut queue = Queue::join(shared, &lead.key, lead.flight().need);
     loop {
         lead.ticket = queue.ticket();
+        if shared.pending.covers(lead.key.as_bytes()) && !shared.switch.is(Mutant::ReadPastPending) {
+            // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
+            return Grant::Impatient;
+        }
         let ask = Acquire {
             token: shared.node.next_token(),
             ttl: options.lease_ttl,
@@ -92,6 +96,7 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
         if let Some(stored) = queue.wait(lapses_in, give_up).await
             && !reload
             && let Fetched::Found(entry, _) = shared.verdict(l2, &lead.key, &stored, 0, lead.ticket)
+            && entry.seq >= lead.ticket.last_seq
             && want.accepts(&entry.value)
         {
             return Grant::Found(entry);
@@ -104,14 +109,26 @@ struct Queue<'a, V: 'static> {
     shared: &'a Shared<V>,
     key: Key,
     slot: Arc<WakeSlot>,
+    need: u64,
+    wakes: Wakes,
     poll: Option<Duration>,
     disappointments: u32,
 }
 
+/// What a wake-up's value is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wakes {
+    /// It is from after the last question.
+    Timely,
+    /// It may have been on the way for long: ask again.
+    MayBeOld,
+}
+
 impl<'a, V: 'static> Queue<'a, V> {
     /// Registers before the first question is sent: the wake-up may come before its answer.
-    fn join(shared: &'a Shared<V>, key: &Key) -> Self {
-        Self { shared, key: key.clone(), slot: shared.fence.listen(key), poll: None, disappointments: 0 }
+    fn join(shared: &'a Shared<V>, key: &Key, need: u64) -> Self {
+        let slot = shared.fence.listen(key);
+        Self { shared, key: key.clone(), slot, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
@@ -119,8 +136,24 @@ impl<'a, V: 'static> Queue<'a, V> {
     ///
     /// 1. version 1 is filled, and the wake-up with it arrives; 2. an invalidation arrives;
     /// 3. a ticket is taken; 4. the wake-up is read, and version 1 stored under a ticket of after 2.
-    fn ticket(&self) -> crate::coherence::Ticket {
+    ///
+    /// It may also be late, and answer a question it was not sent for:
+    ///
+    /// 1. version 1 is filled, the wake-up with it is slow to arrive; 2. the key is invalidated;
+    /// 3. another node leads; 4. a get that starts here now is to wait for that node; 5. the
+    ///    wake-up arrives.
+    ///
+    /// So its value counts only if this node serves, and thus has heard what came before 2 unless
+    /// 2 is recent; if it has heard of all that the caller insists on; and if it is no older than
+    /// a change that was made here (see [`acquire`]). Looked up first, emptied then: with the
+    /// slot emptied first, 5 and the news of 2 could come between.
+    fn ticket(&mut self) -> crate::coherence::Ticket {
         let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        let serving = partition.serving_at(self.shared.node.clock.now());
+        self.wakes = match serving && partition.applied() >= self.need {
+            true => Wakes::Timely,
+            false => Wakes::MayBeOld,
+        };
         self.shared.fence.ticket_for(&self.key, partition, &self.slot)
     }
 
@@ -140,7 +173,7 @@ impl<'a, V: 'static> Queue<'a, V> {
         let pause = jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now());
         tokio::select! {
             wake = self.slot.woken() => match wake {
-                Wake::Value(stored) => Some(stored),
+                Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
                 Wake::Ended => {
                     self.disappointments += 1;
                     None

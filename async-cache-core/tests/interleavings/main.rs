@@ -1,0 +1,197 @@
+//! Interleavings that a shared tier allows and that only a stage brings about: commands of unknown
+//! outcome, and events that arrive late. Each test is one of them, step by step.
+
+mod stage;
+
+use std::time::Duration;
+
+use async_cache_core::key::Key;
+use async_cache_core::testing::{No, Source, ms, until};
+use async_cache_core::{ErrorKind, Stamp};
+use async_cache_memory::MemoryBackend;
+use stage::{Cache, Holder, Stage};
+
+fn tier() -> MemoryBackend<bytes::Bytes> {
+    MemoryBackend::new(100)
+}
+
+fn key() -> Key {
+    Key::encode("k").unwrap()
+}
+
+async fn load(node: &Cache, version: u64) -> u64 {
+    *node.get_or_load("k", move || async move { Ok::<_, No>(version) }).await.unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Invalidate,
+    InvalidateAll,
+    Insert,
+}
+
+impl Change {
+    const ALL: [Self; 3] = [Self::Invalidate, Self::InvalidateAll, Self::Insert];
+
+    async fn make(self, node: &Cache) -> Result<Stamp, async_cache_core::Error> {
+        match self {
+            Self::Invalidate => node.invalidate("k").await,
+            Self::InvalidateAll => node.invalidate_all().await,
+            Self::Insert => node.insert("k", 2).await,
+        }
+    }
+}
+
+/// 1. a change begins, and is stuck; 2. a get stores the old value in L1; 3. the change fails: its
+///    caller is told that the key is dropped here; 4. a get on this node.
+#[tokio::test(start_paused = true)]
+async fn what_is_read_before_a_change_fails_does_not_stay() {
+    for change in Change::ALL {
+        let tier = tier();
+        let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+        let node = stage.node().await;
+        other.insert("k", 1).await.unwrap();
+        stage.changes_get_stuck();
+        let changing = tokio::spawn({
+            let node = node.clone();
+            async move { change.make(&node).await }
+        });
+        stage.a_change_is_stuck().await;
+        assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+        stage.time_out();
+        assert_eq!(changing.await.unwrap().unwrap_err().kind(), ErrorKind::Backend);
+        assert_eq!(load(&node, 2).await, 2, "{change:?}");
+    }
+}
+
+/// 1. a get waits for another node's load; 2. an invalidation fails here; 3. the other node stores
+///    what it read before; 4. the waiting get asks again, and finds it; 5. a get on this node.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_does_not_bring_back_what_a_failed_invalidation_dropped() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let node = stage.node().await;
+    let mut holder = Holder::beside(&stage);
+    other.insert("k", 1).await.unwrap();
+    let old = holder.frame(&key()).await;
+    other.invalidate("k").await.unwrap();
+
+    let lease = holder.lease(&key()).await;
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { load(&node, 2).await }
+    });
+    until("the get waits", || node.stats().lease_waits == 1).await;
+    stage.changes_get_stuck();
+    let changing = tokio::spawn({
+        let node = node.clone();
+        async move { node.invalidate("k").await }
+    });
+    stage.a_change_is_stuck().await;
+    stage.time_out();
+    changing.await.unwrap().unwrap_err();
+    // The wake-up is lost: the waiter polls.
+    stage.hold_events();
+    holder.fill(&key(), lease, &old).await;
+    waiting.await.unwrap();
+    assert!(node.is_serving());
+    assert_eq!(load(&node, 2).await, 2);
+}
+
+/// How a get comes to be bound by an invalidation that its node has not heard of yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bound {
+    /// It was made on the same node.
+    Own,
+    /// By its stamp.
+    Stamp,
+    /// By its age.
+    Staleness,
+}
+
+/// 1. another node fills version 1, the wake-up with it is slow to arrive; 2. the key is
+///    invalidated; 3. another node leads; 4. a get bound by 2 waits for that node; 5. the wake-up
+///    arrives.
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_from_before_an_invalidation_does_not_answer() {
+    for bound in [Bound::Own, Bound::Stamp, Bound::Staleness] {
+        let tier = tier();
+        let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+        let node = stage.node().await;
+        let mut holder = Holder::beside(&stage);
+        other.insert("k", 1).await.unwrap();
+        let old = holder.frame(&key()).await;
+        other.insert("k", 2).await.unwrap();
+        let new = holder.frame(&key()).await;
+        other.invalidate("k").await.unwrap();
+
+        let lease = holder.lease(&key()).await;
+        let first = tokio::spawn({
+            let node = node.clone();
+            async move { load(&node, 99).await }
+        });
+        until("the first get waits", || node.stats().lease_waits == 1).await;
+        stage.hold_events();
+        holder.fill(&key(), lease, &old).await;
+        assert_eq!(first.await.unwrap(), 1, "by polling");
+
+        let stamp = if bound == Bound::Own { &node } else { &other }.invalidate("k").await.unwrap();
+        if bound == Bound::Staleness {
+            tokio::time::sleep(Duration::from_millis(1001)).await;
+        }
+        let lease = holder.lease(&key()).await;
+        let second = tokio::spawn({
+            let node = node.clone();
+            async move {
+                let get = node.get_or_load("k", || async { Ok::<_, No>(99) });
+                if bound == Bound::Stamp { get.at_least(&stamp).await } else { get.await }
+            }
+        });
+        until("the second get waits", || node.stats().lease_waits == 2).await;
+        assert!(stage.held_events() >= 2);
+        stage.let_events_go();
+        tokio::time::sleep(ms(1)).await;
+        holder.fill(&key(), lease, &new).await;
+        assert_eq!(*second.await.unwrap().unwrap(), 2, "{bound:?}");
+    }
+}
+
+/// Stamps come from outside. One with a number nobody has handed out costs its get a question to
+/// L2, and nobody else anything.
+#[tokio::test(start_paused = true)]
+async fn a_made_up_stamp_does_not_shield_a_load_from_invalidations() {
+    let tier = tier();
+    let (node, other) = (Stage::on(&tier).node().await, Stage::on(&tier).node().await);
+    let source = Source::new();
+    let stamp: Stamp = "rows@0:9007199254740992".parse().unwrap();
+    let old = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move { node.get_or_load("k", move || source.held()).at_least(&stamp).await }
+    });
+    source.begun(1).await;
+    source.write();
+    let heard = node.stats().invalidations_received;
+    other.invalidate("k").await.unwrap();
+    until("the invalidation is heard", || node.stats().invalidations_received > heard).await;
+    let new = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move { node.get_or_load("k", move || source.now()).await }
+    });
+    tokio::time::sleep(ms(100)).await;
+    source.let_go(1);
+    assert_eq!(*new.await.unwrap().unwrap(), 2);
+    assert_eq!(*old.await.unwrap().unwrap(), 1);
+}
+
+/// A refresh that cannot store what it loaded removes what it was to replace.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_stores_nothing_leaves_nothing_old() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let node = stage.node().await;
+    other.insert("k", 1).await.unwrap();
+    stage.fills_fail();
+    assert_eq!(*node.refresh("k", || async { Ok::<_, No>(2) }).await.unwrap(), 2);
+    until("the retry has landed", || node.is_idle()).await;
+    assert_eq!(load(&other, 2).await, 2);
+}

@@ -1,0 +1,272 @@
+//! A shared tier whose commands and events a test can hold back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_cache_core::backend::{
+    Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany,
+    Region, RegionSpec, Renewed, State, Token,
+};
+use async_cache_core::key::Key;
+use async_cache_core::testing::until;
+use async_cache_core::{Error, ErrorKind, Result, TieredCache};
+use async_cache_memory::MemoryBackend;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub(crate) type Cache = TieredCache<String, u64>;
+
+/// The connection of one node to the tier: what is held back on it.
+#[derive(Clone)]
+pub(crate) struct Stage(Arc<Inner>);
+
+struct Inner {
+    tier: MemoryBackend,
+    /// Changes are stuck, and fail without having been executed once they are let go.
+    changes_fail: AtomicBool,
+    stuck: AtomicBool,
+    fills_fail: AtomicBool,
+    unstuck: Notify,
+    /// Events that have not arrived, if they are held back.
+    late: Mutex<Option<Vec<BusEvent>>>,
+    listener: Mutex<Option<Weak<dyn Listener>>>,
+    record: Mutex<String>,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stage")
+    }
+}
+
+impl Stage {
+    pub(crate) fn on(tier: &MemoryBackend) -> Self {
+        Self(Arc::new(Inner {
+            tier: tier.clone(),
+            changes_fail: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            fills_fail: AtomicBool::new(false),
+            unstuck: Notify::new(),
+            late: Mutex::new(None),
+            listener: Mutex::new(None),
+            record: Mutex::default(),
+        }))
+    }
+
+    /// From now on changes get no answer, and are not executed.
+    pub(crate) fn changes_get_stuck(&self) {
+        self.0.changes_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a change is stuck.
+    pub(crate) async fn a_change_is_stuck(&self) {
+        until("a change is stuck", || self.0.stuck.load(Ordering::SeqCst)).await;
+    }
+
+    /// The stuck changes time out.
+    pub(crate) fn time_out(&self) {
+        self.0.unstuck.notify_waiters();
+    }
+
+    pub(crate) fn fills_fail(&self) {
+        self.0.fills_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on no event arrives.
+    pub(crate) fn hold_events(&self) {
+        *self.0.late.lock() = Some(Vec::new());
+    }
+
+    /// How many events are held back.
+    pub(crate) fn held_events(&self) -> usize {
+        self.0.late.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    /// All events held back arrive.
+    pub(crate) fn let_events_go(&self) {
+        let late = self.0.late.lock().take().unwrap_or_default();
+        late.into_iter().for_each(|event| self.deliver(event));
+    }
+
+    fn deliver(&self, event: BusEvent) {
+        let listener = self.0.listener.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(listener) = listener {
+            listener.notify(event);
+        }
+    }
+
+    /// A node behind this stage, serving.
+    pub(crate) async fn node(&self) -> Cache {
+        let l1 = MemoryBackend::new(100);
+        let node = TieredCache::builder().namespace("rows").l1(l1).l2(self.clone()).build().unwrap();
+        until("the node serves", || node.is_serving()).await;
+        node
+    }
+
+    async fn change(&self) -> Result<()> {
+        if self.0.changes_fail.load(Ordering::SeqCst) {
+            let unstuck = self.0.unstuck.notified();
+            self.0.stuck.store(true, Ordering::SeqCst);
+            unstuck.await;
+            return Err(Error::new(ErrorKind::Backend, "no answer"));
+        }
+        Ok(())
+    }
+}
+
+/// Hands events on, or holds them back.
+struct Held(Stage);
+
+impl Listener for Held {
+    fn notify(&self, event: BusEvent) {
+        if let Some(late) = &mut *self.0.0.late.lock() {
+            late.push(event);
+            return;
+        }
+        self.0.deliver(event);
+    }
+}
+
+impl Backend for Stage {
+    fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        *self.0.listener.lock() = Some(listener);
+        self.0.record.lock().clone_from(&spec.record);
+        let held: Arc<dyn Listener> = Arc::new(Held(self.clone()));
+        let region = Backend::open(&self.0.tier, spec, Arc::downgrade(&held))?;
+        Ok(Arc::new(Staged { stage: self.clone(), region, _held: held }))
+    }
+}
+
+struct Staged {
+    stage: Stage,
+    region: Arc<dyn Region>,
+    _held: Arc<dyn Listener>,
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Staged")
+    }
+}
+
+#[async_trait]
+impl Region for Staged {
+    fn partitions(&self) -> u16 {
+        self.region.partitions()
+    }
+
+    fn available(&self) -> bool {
+        self.region.available()
+    }
+
+    fn command_timeout(&self) -> Duration {
+        self.region.command_timeout()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Read> {
+        self.region.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.region.get_many(keys).await
+    }
+
+    async fn state(&self, partition: u16) -> Result<State> {
+        self.region.state(partition).await
+    }
+
+    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        self.region.acquire(key, ask).await
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        lease: Lease,
+        frame: Bytes,
+        life: Duration,
+        announce: Announce,
+    ) -> Result<Filled> {
+        if self.stage.0.fills_fail.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend, "no answer"));
+        }
+        self.region.fill(key, lease, frame, life, announce).await
+    }
+
+    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        self.region.renew(key, lease, ttl).await
+    }
+
+    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
+        self.region.release(key, lease).await
+    }
+
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
+        self.stage.change().await?;
+        self.region.put(entries, life, not_after_ms).await
+    }
+
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.stage.change().await?;
+        self.region.invalidate(keys).await
+    }
+
+    async fn clear(&self, partition: u16) -> Result<u64> {
+        self.stage.change().await?;
+        self.region.clear(partition).await
+    }
+
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.region.heartbeat(partition, beat).await
+    }
+}
+
+/// A node that is nothing but its leases: loads are what the test says.
+pub(crate) struct Holder {
+    region: Arc<dyn Region>,
+    node: NodeId,
+    counter: u64,
+    _listener: Arc<dyn Listener>,
+}
+
+impl Holder {
+    /// On the tier of a stage that has a node.
+    pub(crate) fn beside(stage: &Stage) -> Self {
+        struct Nobody;
+        impl Listener for Nobody {
+            fn notify(&self, _: BusEvent) {}
+        }
+        let listener: Arc<dyn Listener> = Arc::new(Nobody);
+        let node = NodeId::random();
+        let spec = RegionSpec::new("rows", node, stage.0.record.lock().clone());
+        let region = Backend::open(&stage.0.tier, spec, Arc::downgrade(&listener)).unwrap();
+        Self { region, node, counter: 0, _listener: listener }
+    }
+
+    /// The lease on a key; waits while it cools.
+    pub(crate) async fn lease(&mut self, key: &Key) -> Lease {
+        loop {
+            self.counter += 1;
+            let token = Token { node: self.node, counter: self.counter };
+            let ask = Acquire { token, ttl: Duration::from_secs(60), known: None, distrust: true };
+            match self.region.acquire(key, ask).await.unwrap() {
+                Acquired::Granted(lease) => return lease,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    pub(crate) async fn fill(&self, key: &Key, lease: Lease, frame: &Bytes) -> Filled {
+        let life = Duration::from_secs(60);
+        self.region.fill(key, lease, frame.clone(), life, Announce::No).await.unwrap()
+    }
+
+    /// What is stored under a key, behind the seal.
+    pub(crate) async fn frame(&self, key: &Key) -> Bytes {
+        let stored = self.region.get(key).await.unwrap().value.expect("a value is stored");
+        stored.slice(async_cache_core::frame::SEAL_LEN..)
+    }
+}
