@@ -9,9 +9,9 @@ use crate::builder::TieredCacheBuilder;
 use crate::coherence::Stamp;
 use crate::error::{BoxError, Result};
 use crate::key::{CacheKey, Key};
-use crate::observe::Stats;
-use crate::options::Loaded;
-use crate::path::{box_loader, box_optional_loader};
+use crate::loaded::{LoadContext, Loaded};
+use crate::observe::{EventStream, Stats};
+use crate::path::{box_informed_loader, box_loader, box_optional_loader};
 use crate::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional};
 use crate::shared::Shared;
 
@@ -93,6 +93,24 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         GetOrLoad::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
+    /// As [`get_or_load`](Self::get_or_load), for a loader that is told of the value it is to
+    /// replace, and may answer [`Loaded::unchanged`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub fn get_or_load_with<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError>,
+    {
+        GetOrLoad::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
+    }
+
     /// As [`get_or_load`](Self::get_or_load), for a loader that may find nothing: the absence is
     /// cached for `negative_ttl`.
     ///
@@ -172,6 +190,24 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Refresh::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
+    /// As [`refresh`](Self::refresh), for a loader that is told of the value it is to replace, and
+    /// may answer [`Loaded::unchanged`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub fn refresh_with<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+        F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError>,
+    {
+        Refresh::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
+    }
+
     /// As [`refresh`](Self::refresh), for a loader that may find nothing: the absence replaces what
     /// every node holds.
     ///
@@ -247,6 +283,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_all(&self) -> Result<Stamp> {
         self.shared.invalidate_all().await
+    }
+
+    /// Events from now on, for as long as the stream is kept.
+    pub fn subscribe(&self) -> EventStream {
+        self.shared.events.subscribe()
     }
 
     /// Counters and gauges.

@@ -70,10 +70,13 @@ impl ServerClock {
         }
     }
 
-    /// The time left at `now` until the server's clock shows `expires_ms`; `None` if it is over.
-    pub(crate) fn left_until(&self, expires_ms: u64, now: Tick) -> Option<Duration> {
-        let left = expires_ms.checked_sub(self.at(now))?;
-        (left > 0).then(|| Duration::from_millis(left))
+    /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
+    /// earliest there is if that was before our clock began.
+    pub(crate) fn tick_at(&self, server_ms: u64, now: Tick) -> Tick {
+        let shows = self.at(now);
+        let ago = Duration::from_millis(shows.saturating_sub(server_ms));
+        let ahead = Duration::from_millis(server_ms.saturating_sub(shows));
+        Tick(now.after(ahead).0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -92,9 +95,10 @@ mod tests {
         clock.observe(1_000_000, Tick(0), Tick(20_000_000));
         assert_eq!(clock.at(Tick(10_000_000)), 1_000_000);
         assert_eq!(clock.at(Tick(60_000_000)), 1_000_050);
-        assert_eq!(clock.left_until(1_000_090, Tick(60_000_000)), Some(Duration::from_millis(40)));
-        assert_eq!(clock.left_until(1_000_050, Tick(60_000_000)), None);
-        assert_eq!(clock.left_until(3, Tick(60_000_000)), None);
+        assert_eq!(clock.tick_at(1_000_090, Tick(60_000_000)), Tick(100_000_000));
+        assert_eq!(clock.tick_at(1_000_050, Tick(60_000_000)), Tick(60_000_000));
+        assert_eq!(clock.tick_at(1_000_040, Tick(60_000_000)), Tick(50_000_000));
+        assert_eq!(clock.tick_at(3, Tick(60_000_000)), Tick(0));
         // It may have been taken as late as at 20 ms: then it is 1,000,040 at 60 ms, or a rounding less.
         assert_eq!(clock.at_earliest(Tick(60_000_000)), 1_000_039);
     }

@@ -13,7 +13,8 @@ use crate::cache::TieredCache;
 use crate::coherence::Stamp;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::{CacheKey, Key};
-use crate::options::{EntryOptions, Loaded};
+use crate::loaded::Loaded;
+use crate::options::EntryOptions;
 use crate::path::{BoxLoader, box_loader, box_optional_loader};
 use crate::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 

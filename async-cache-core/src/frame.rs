@@ -12,9 +12,11 @@
 //!     28    4  schema version
 //!     32   16  token of the acquisition
 //!     48    8  expiry, milliseconds on the server's clock
-//!     56    4  cost of the load, microseconds
-//!     60    4  length of the extension section
-//!     64    …  extensions, then the payload
+//!     56    8  end of its use as a fallback, likewise
+//!     64    8  end of its load, likewise
+//!     72    4  cost of the load, microseconds
+//!     76    4  length of the extension section
+//!     80    …  extensions, then the payload
 //! ```
 //!
 //! All integers are big-endian. A reader skips extensions it does not know.
@@ -29,7 +31,7 @@ pub const SEAL_LEN: usize = 12;
 /// Where the token stands in a stored value.
 pub const TOKEN_OFFSET: usize = 32;
 /// Size of seal and header.
-pub const HEADER_LEN: usize = 64;
+pub const HEADER_LEN: usize = 80;
 /// Version of the format described here.
 pub const FORMAT_VERSION: u8 = 1;
 /// Largest payload, in bytes.
@@ -82,6 +84,8 @@ pub(crate) struct Header {
     pub(crate) absent: bool,
     pub(crate) token: Token,
     pub(crate) expires_ms: u64,
+    pub(crate) ends_ms: u64,
+    pub(crate) loaded_ms: u64,
     pub(crate) cost_us: u32,
 }
 
@@ -109,6 +113,8 @@ pub(crate) fn write<E>(
     out.put_u32(format.schema);
     out.put_slice(&header.token.to_bytes());
     out.put_u64(header.expires_ms);
+    out.put_u64(header.ends_ms);
+    out.put_u64(header.loaded_ms);
     out.put_u32(header.cost_us);
     out.put_u32(0);
     payload(&mut out)?;
@@ -130,12 +136,14 @@ pub(crate) fn read(format: Format, stored: &[u8]) -> Result<(u64, Header, &[u8])
     if head[22] != FORMAT_VERSION || u32_at(24) != format.codec || u32_at(28) != format.schema {
         return Err(Unreadable::OtherFormat);
     }
-    let payload = stored.get(HEADER_LEN + u32_at(60) as usize..).ok_or(Unreadable::Corrupt)?;
+    let payload = stored.get(HEADER_LEN + u32_at(76) as usize..).ok_or(Unreadable::Corrupt)?;
     let header = Header {
         absent: head[23] & FLAG_ABSENT != 0,
         token: token_of(stored).ok_or(Unreadable::Corrupt)?,
         expires_ms: u64_at(48),
-        cost_us: u32_at(56),
+        ends_ms: u64_at(56),
+        loaded_ms: u64_at(64),
+        cost_us: u32_at(72),
     };
     Ok((seq, header, payload))
 }
@@ -149,7 +157,14 @@ mod tests {
 
     fn stored(payload: &[u8]) -> (Header, Vec<u8>) {
         let token = Token { node: NodeId(0x0123_4567_89AB_CDEF), counter: 42 };
-        let header = Header { absent: false, token, expires_ms: 1_700_000_000_123, cost_us: 9 };
+        let header = Header {
+            absent: false,
+            token,
+            expires_ms: 1_700_000_000_123,
+            ends_ms: 1_700_000_009_999,
+            loaded_ms: 1_699_999_999_000,
+            cost_us: 9,
+        };
         let frame = write(FORMAT, &header, |out| {
             out.extend_from_slice(payload);
             Ok::<_, ()>(())

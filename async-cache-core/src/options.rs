@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::loaded::Choice;
 
 /// Options of an entry. The cache has defaults; each call may differ.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +19,26 @@ pub struct EntryOptions {
     pub ttl_jitter: f64,
     /// Lifetime of a cached absence. Default 30 s.
     pub negative_ttl: Duration,
+    /// How long past its expiry a value is kept as a fallback: see `stale_while_revalidate`,
+    /// `stale_on_error` and `soft_timeout`. A cached absence is kept as long. Default 0.
+    ///
+    /// Only ever a value that has *expired*: one that was invalidated or replaced is gone.
+    pub stale_for: Duration,
+    /// With a stale value at hand, answer it at once and refresh behind it. Default false.
+    pub stale_while_revalidate: bool,
+    /// With a stale value at hand, answer it when the load fails or times out. Default true.
+    pub stale_on_error: bool,
+    /// Least time from a failed refresh to the next on this node: meanwhile the stale value answers those with
+    /// `stale_on_error`, and nothing is loaded. Default 1 s.
+    pub error_backoff: Duration,
+    /// With a stale value at hand, answer it when the load takes longer than this; the load goes
+    /// on. Default: wait for the load.
+    pub soft_timeout: Option<Duration>,
+    /// Refresh behind a lookup that finds a value about to expire, drawn at random so that one
+    /// lookup of many does it: the eagerness β of XFetch. With 1, refreshing begins about as long
+    /// before the expiry as loading takes, times the logarithm of the lookups meanwhile; more is
+    /// earlier. Default: no refresh before expiry.
+    pub refresh_ahead: Option<f64>,
     /// Hard limit on one load: the load is ended and everyone who waits gets
     /// [`ErrorKind::Timeout`]. Default 30 s.
     pub load_timeout: Duration,
@@ -35,6 +56,12 @@ impl Default for EntryOptions {
             l1_ttl: None,
             ttl_jitter: 0.0,
             negative_ttl: Duration::from_secs(30),
+            stale_for: Duration::ZERO,
+            stale_while_revalidate: false,
+            stale_on_error: true,
+            error_backoff: Duration::from_secs(1),
+            soft_timeout: None,
+            refresh_ahead: None,
             load_timeout: Duration::from_secs(30),
             lease_ttl: Duration::from_secs(3),
             wait_timeout: Duration::from_secs(10),
@@ -72,6 +99,14 @@ impl EntryOptions {
                 return wrong(name, "at most 100 years");
             }
         }
+        for (name, span) in [("stale_for", self.stale_for), ("error_backoff", self.error_backoff)] {
+            if span > MAX_LIFE {
+                return wrong(name, "at most 100 years");
+            }
+        }
+        if self.refresh_ahead.is_some_and(|eagerness| !(0.0..=100.0).contains(&eagerness)) {
+            return wrong("refresh_ahead", "from 0 to 100");
+        }
         if !(0.0..1.0).contains(&self.ttl_jitter) {
             return wrong("ttl_jitter", "a fraction from 0 to below 1");
         }
@@ -81,13 +116,43 @@ impl EntryOptions {
         Ok(())
     }
 
-    /// The lifetime of a value (`chosen` by its loader, or else by these options) or of an
-    /// absence, jitter drawn.
-    pub(crate) fn draw_life(&self, absent: bool, chosen: Option<Duration>) -> Duration {
-        let full = chosen.unwrap_or(if absent { self.negative_ttl } else { self.ttl }).min(MAX_LIFE);
+    /// What a loader chose, where it did.
+    pub(crate) fn chosen(mut self, choice: &Choice) -> Self {
+        self.ttl = choice.ttl.unwrap_or(self.ttl);
+        self.l1_ttl = choice.l1_ttl.or(self.l1_ttl);
+        self.stale_for = choice.stale_for.unwrap_or(self.stale_for);
+        self.refresh_ahead = choice.refresh_ahead.or(self.refresh_ahead);
+        self
+    }
+
+    /// How long a value or an absence is kept, jitter drawn.
+    pub(crate) fn draw_term(&self, absent: bool) -> Term {
+        let full = if absent { self.negative_ttl } else { self.ttl }.min(MAX_LIFE);
         let shortened =
             if self.ttl_jitter > 0.0 { full.mul_f64(1.0 - self.ttl_jitter * fastrand::f64()) } else { full };
-        shortened.max(Duration::from_millis(1))
+        Term { ttl: shortened.max(Duration::from_millis(1)), stale_for: self.stale_for.min(MAX_LIFE) }
+    }
+
+    /// Δ·β: how far ahead of its expiry a value that took `cost` to load is refreshed, as a unit
+    /// of the draw.
+    pub(crate) fn ahead(&self, cost: Duration) -> Duration {
+        self.refresh_ahead.map_or(Duration::ZERO, |eagerness| cost.mul_f64(eagerness))
+    }
+}
+
+/// How long something is kept, decided once per fill and the same in all tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term {
+    /// Until it expires.
+    pub(crate) ttl: Duration,
+    /// From then on, as a fallback.
+    pub(crate) stale_for: Duration,
+}
+
+impl Term {
+    /// How long it is stored.
+    pub(crate) fn kept(self) -> Duration {
+        self.ttl + self.stale_for
     }
 }
 
@@ -122,6 +187,48 @@ macro_rules! option_setters {
             self
         }
 
+        /// Sets how long past its expiry the value is kept as a fallback.
+        pub fn stale_for(mut self, stale_for: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $options.stale_for = stale_for;
+            self
+        }
+
+        /// Sets whether a stale value answers at once, and is refreshed behind the answer.
+        pub fn stale_while_revalidate(mut self, stale_while_revalidate: bool) -> Self {
+            let $this = &mut self;
+            $options.stale_while_revalidate = stale_while_revalidate;
+            self
+        }
+
+        /// Sets whether a stale value answers when the load fails or times out.
+        pub fn stale_on_error(mut self, stale_on_error: bool) -> Self {
+            let $this = &mut self;
+            $options.stale_on_error = stale_on_error;
+            self
+        }
+
+        /// Sets the least time from a failed refresh to the next.
+        pub fn error_backoff(mut self, error_backoff: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $options.error_backoff = error_backoff;
+            self
+        }
+
+        /// Sets how long to wait for a load with a stale value at hand.
+        pub fn soft_timeout(mut self, soft_timeout: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $options.soft_timeout = Some(soft_timeout);
+            self
+        }
+
+        /// Refreshes ahead of expiry, with this eagerness (β of XFetch; 1 is a good start).
+        pub fn refresh_ahead(mut self, eagerness: f64) -> Self {
+            let $this = &mut self;
+            $options.refresh_ahead = Some(eagerness);
+            self
+        }
+
         /// Sets the hard limit on one load.
         pub fn load_timeout(mut self, load_timeout: std::time::Duration) -> Self {
             let $this = &mut self;
@@ -148,50 +255,6 @@ pub(crate) use option_setters;
 
 impl EntryOptions {
     option_setters!(|this| this);
-}
-
-/// What a loader gives: a value, and what it knows about caching it.
-///
-/// A loader may return the plain value instead.
-#[derive(Debug, Clone)]
-pub struct Loaded<V> {
-    pub(crate) value: V,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) keep: Keep,
-}
-
-/// Whether a loaded value is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    Cached,
-    Uncached,
-}
-
-impl<V> Loaded<V> {
-    /// A value to be cached as the call says.
-    pub fn new(value: V) -> Self {
-        Self { value, ttl: None, keep: Keep::Cached }
-    }
-
-    /// Sets the lifetime of this value.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// Returns the value to everyone who waits, and stores it nowhere.
-    #[must_use]
-    pub fn uncached(mut self) -> Self {
-        self.keep = Keep::Uncached;
-        self
-    }
-}
-
-impl<V> From<V> for Loaded<V> {
-    fn from(value: V) -> Self {
-        Self::new(value)
-    }
 }
 
 /// What a cache does while its shared tier cannot be reached.
@@ -222,6 +285,9 @@ mod tests {
         assert!(refused(EntryOptions::new().ttl_jitter(1.0)).contains("`ttl_jitter`"));
         assert!(refused(EntryOptions::new().ttl_jitter(f64::NAN)).contains("`ttl_jitter`"));
         assert!(refused(EntryOptions::new().lease_ttl(Duration::ZERO)).contains("`lease_ttl`"));
+        assert!(refused(EntryOptions::new().stale_for(Duration::MAX)).contains("`stale_for`"));
+        assert!(refused(EntryOptions::new().refresh_ahead(f64::NAN)).contains("`refresh_ahead`"));
+        assert!(refused(EntryOptions::new().refresh_ahead(-1.0)).contains("`refresh_ahead`"));
         assert!(EntryOptions::new().validate().is_ok());
     }
 
@@ -229,9 +295,9 @@ mod tests {
     fn jitter_only_ever_shortens() {
         let options = EntryOptions::new().ttl(Duration::from_secs(100)).ttl_jitter(0.1);
         for _ in 0..1000 {
-            let life = options.draw_life(false, None);
-            assert!(life > Duration::from_secs(89) && life <= Duration::from_secs(100), "{life:?}");
+            let ttl = options.draw_term(false).ttl;
+            assert!(ttl > Duration::from_secs(89) && ttl <= Duration::from_secs(100), "{ttl:?}");
         }
-        assert_eq!(EntryOptions::new().draw_life(true, None), Duration::from_secs(30));
+        assert_eq!(EntryOptions::new().draw_term(true).ttl, Duration::from_secs(30));
     }
 }

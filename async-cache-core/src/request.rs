@@ -9,11 +9,14 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
+use crate::backend::{Entry, Token};
 use crate::coherence::Stamp;
 use crate::error::{Error, Result};
 use crate::key::{CacheKey, Key, with_encoded};
+use crate::observe::StaleCause;
 use crate::options::{EntryOptions, option_setters};
-use crate::path::{Answer, BoxLoader, Plan, Probe, Reuse, Want};
+use crate::path::{Answer, BoxLoader, Origin, Plan, Probe, Reuse, Want};
+use crate::resilience::{Aged, aged};
 use crate::shared::Shared;
 
 /// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
@@ -22,24 +25,59 @@ type Boxing<V, F> = fn(F, &mut EntryOptions) -> BoxLoader<V>;
 /// What L1 said to a request, or what went wrong with its key.
 enum First<V> {
     Hit(Answer<V>),
+    /// The same; and what it holds under the token is to be refreshed.
+    HitAndRefresh(Answer<V>, Key, Token),
     Miss(Key),
     Failed(Error),
 }
 
-fn first<V: 'static, Q: CacheKey + ?Sized>(
+/// Looks into L1. `options` are those of a lookup with a loader.
+fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     shared: &Shared<V>,
     key: &Q,
     need: Option<&Stamp>,
     want: Want,
+    options: Option<&EntryOptions>,
 ) -> First<V> {
     let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
             shared.counters.l1_hits.increment();
             First::Hit(entry.value)
         }
+        Probe::Ripe(entry) | Probe::Stale(entry) if want.accepts(&entry.value) => {
+            past_due(shared, bytes, entry, options)
+        }
         _ => First::Miss(Key::from_encoded(bytes)),
     });
     probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&shared.namespace)))
+}
+
+#[cold]
+fn past_due<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    key: &[u8],
+    entry: Entry<V>,
+    options: Option<&EntryOptions>,
+) -> First<V> {
+    let now = shared.node.clock.now();
+    let aged = match options {
+        Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
+        None if now < entry.life.expires => Aged::Answers,
+        None => Aged::Load,
+    };
+    match aged {
+        Aged::Answers | Aged::Refresh => shared.counters.l1_hits.increment(),
+        Aged::Serve(cause) => shared.serve_stale(key, cause),
+        Aged::ServeAndRefresh => shared.serve_stale(key, StaleCause::Revalidating),
+        Aged::Load => {}
+    }
+    match aged {
+        Aged::Answers | Aged::Serve(_) => First::Hit(entry.value),
+        Aged::Refresh | Aged::ServeAndRefresh => {
+            First::HitAndRefresh(entry.value, Key::from_encoded(key), entry.token)
+        }
+        Aged::Load => First::Miss(Key::from_encoded(key)),
+    }
 }
 
 /// A lookup: [`TieredCache::get`](crate::TieredCache::get).
@@ -71,8 +109,8 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
         if let Some(slow) = &mut this.slow {
             return slow.as_mut().poll(cx);
         }
-        match first(this.shared, this.key, this.need, Want::ValueOrAbsence) {
-            First::Hit(answer) => Poll::Ready(Ok(answer)),
+        match first(this.shared, this.key, this.need, Want::ValueOrAbsence, None) {
+            First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
                 let (shared, need) = (this.shared, this.need);
@@ -110,12 +148,20 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             return slow.as_mut().poll(cx);
         }
         let looked = match reuse {
-            Reuse::Cached => first(self.shared, self.key, self.need, want),
             Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
+            Reuse::Cached | Reuse::Newer(_) => {
+                let options = self.options.as_ref().unwrap_or(&self.shared.defaults);
+                first(self.shared, self.key, self.need, want, Some(options))
+            }
         };
         match looked {
             First::Hit(answer) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.shared.namespace))),
+            First::HitAndRefresh(answer, key, token) => {
+                let plan = self.plan(want, Reuse::Newer(token), Origin::Behind);
+                self.shared.refresh_behind(&key, plan);
+                Poll::Ready(Ok(answer))
+            }
             First::Miss(key) => self.go_on(key, want, reuse).as_mut().poll(cx),
         }
     }
@@ -123,12 +169,15 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     #[cold]
     fn go_on(&mut self, key: Key, want: Want, reuse: Reuse) -> &mut BoxFuture<'a, Result<Answer<V>>> {
         let (shared, need) = (self.shared, self.need);
-        let mut options = self.options.take().unwrap_or(shared.defaults);
-        let loader = self.loader.take().map(|(loader, boxing)| boxing(loader, &mut options));
-        self.slow.insert(Box::pin(async move {
-            let Some(loader) = loader else { unreachable!("a request is started once") };
-            shared.get_or_load(&key, need, Plan { want, reuse, options, loader }).await
-        }))
+        let plan = self.plan(want, reuse, Origin::Caller);
+        self.slow.insert(Box::pin(async move { shared.get_or_load(&key, need, plan).await }))
+    }
+
+    fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
+        let mut options = self.options.take().unwrap_or(self.shared.defaults);
+        let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
+        let loader = boxing(loader, &mut options);
+        Plan::new((want, reuse, origin), options, loader)
     }
 }
 

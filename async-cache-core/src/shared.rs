@@ -11,7 +11,8 @@ use crate::codec::Codec;
 use crate::coherence::{Fence, Node, Switch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Format;
-use crate::observe::{Counters, Stats};
+use crate::key::Key;
+use crate::observe::{Counters, Event, Events, KeyHash, Stats};
 use crate::options::{EntryOptions, Outage};
 use crate::resilience::Pending;
 
@@ -23,6 +24,7 @@ pub(crate) struct Shared<V> {
     pub(crate) fence: Fence<V>,
     pub(crate) pending: Pending,
     pub(crate) counters: Counters,
+    pub(crate) events: Events,
     pub(crate) defaults: EntryOptions,
     pub(crate) outage: Outage,
     pub(crate) switch: Switch,
@@ -57,6 +59,13 @@ impl<V: 'static> Shared<V> {
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
         self.counters.l2_errors.add(1);
         error.in_namespace(&self.namespace)
+    }
+
+    /// Counts and tells that a value was not stored because an invalidation had met it.
+    #[cold]
+    pub(crate) fn rejected(&self, key: &Key) {
+        self.counters.fills_rejected.add(1);
+        self.events.tell(|| Event::FillRejected { key: KeyHash::of(key.as_bytes()) });
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId,
+    WAKE_INLINE,
 };
 use async_cache_core::frame::{seal, token_of, unseal};
 use async_cache_core::key::Key;
@@ -213,16 +214,17 @@ impl State {
     }
 
     pub(crate) fn acquire(&mut self, node: NodeId, key: &Key, ask: Acquire) -> Acquired {
-        let stored = if ask.distrust { None } else { self.get(key) };
+        let stored = self.get(key);
         let (_, partition) = self.partition(key);
         if let Some(bytes) = stored
             && unseal(&bytes).is_some_and(|seq| seq >= partition.floor)
         {
-            return if ask.known.is_some() && token_of(&bytes) == ask.known {
-                Acquired::Unchanged
-            } else {
-                Acquired::Value(bytes)
-            };
+            match ask.accept {
+                Accept::Known(token) if token_of(&bytes) == Some(token) => return Acquired::Unchanged,
+                Accept::Other(token) if token_of(&bytes) == Some(token) => {}
+                Accept::Any | Accept::Known(_) | Accept::Other(_) => return Acquired::Value(bytes),
+                Accept::Nothing => {}
+            }
         }
         let (now, floor) = (Instant::now(), partition.floor);
         if let Some(lock) = partition.locks.get_mut(key.as_bytes())
@@ -433,8 +435,7 @@ mod tests {
             let ask = Acquire {
                 token: Token { node, counter: n },
                 ttl: Duration::from_millis(100),
-                known: None,
-                distrust: false,
+                accept: Accept::Any,
             };
             let acquired =
                 store.operate(node, FIRST_RUN, |state| state.acquire(node, &Key::encode(&n).unwrap(), ask));

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed, State,
+    Accept, Acquire, Acquired, Announce, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed,
+    State,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result};
@@ -210,8 +211,13 @@ impl Region for RedisRegion {
         let line = self.line(DOING).await?;
         let mut call = self.key_call(&line, &SCRIPTS.acquire, key);
         call.arg(ask.token.to_string()).arg(&self.node).arg(millis(ask.ttl));
-        call.arg(ask.known.map_or_else(Vec::new, |token| token.to_bytes().to_vec()));
-        call.arg(u8::from(ask.distrust));
+        let (mode, token) = match ask.accept {
+            Accept::Any => ("A", None),
+            Accept::Known(token) => ("K", Some(token)),
+            Accept::Other(token) => ("O", Some(token)),
+            Accept::Nothing => ("N", None),
+        };
+        call.arg(mode).arg(token.map_or_else(Vec::new, |token| token.to_bytes().to_vec()));
 
         let mut release = self.key_call(&line, &SCRIPTS.release, key);
         release.arg(ask.token.to_string());

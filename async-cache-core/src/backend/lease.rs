@@ -91,12 +91,24 @@ pub struct Acquire {
     pub token: Token,
     /// Life of the lease unless renewed.
     pub ttl: Duration,
-    /// The token of the value the caller already holds: if the stored value carries the same,
-    /// the answer is [`Acquired::Unchanged`], without the payload.
-    pub known: Option<Token>,
-    /// The caller found the stored value unreadable (corrupt, foreign, another codec's): treat
-    /// it as absent.
-    pub distrust: bool,
+    /// Which stored value answers.
+    pub accept: Accept,
+}
+
+/// Which stored value answers an [`Acquire`]. One that does not counts as absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Any valid one.
+    Any,
+    /// Any valid one. The caller already holds the one with this token: if it is that, the answer
+    /// is [`Acquired::Unchanged`], without the payload.
+    Known(Token),
+    /// Any valid one but that with this token, which has expired for the caller: a value is kept
+    /// past its expiry, as a fallback.
+    Other(Token),
+    /// None: the caller found what is stored unreadable (corrupt, foreign, another codec's), or
+    /// loads whatever is stored.
+    Nothing,
 }
 
 /// Answer to [`Region::acquire`](super::Region::acquire).

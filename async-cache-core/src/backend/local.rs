@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Token;
+use super::{Life, Token};
 use crate::key::Key;
 
 /// A point on a cache's monotonic clock, in nanoseconds since the cache was built.
@@ -32,8 +32,8 @@ impl Tick {
 pub struct Entry<V> {
     /// The value; `None` is a cached absence.
     pub value: Option<Arc<V>>,
-    /// End of its life. The cache checks it; an engine need not.
-    pub expires: Tick,
+    /// When it expires, and more. The cache checks it; an engine need not.
+    pub life: Life,
     /// The node's generation when it was read: another generation means "ask again".
     pub generation: u64,
     /// The sequence number it was granted at: it reflects every change up to this one.

@@ -9,11 +9,13 @@
 
 mod bus;
 mod lease;
+mod life;
 mod local;
 mod region;
 
 pub use bus::{BusEvent, Listener};
-pub use lease::{Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed, Token};
+pub use lease::{Accept, Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed, Token};
+pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Tick};
 pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};
 

@@ -11,8 +11,9 @@ use futures_util::stream;
 use crate::cache::TieredCache;
 use crate::error::{BoxError, Error, Result};
 use crate::key::{CacheKey, Key};
-use crate::options::{EntryOptions, Loaded, option_setters};
-use crate::path::{Plan, Reuse, Want, box_loader};
+use crate::loaded::Loaded;
+use crate::options::{EntryOptions, option_setters};
+use crate::path::{Origin, Plan, Reuse, Want, box_loader};
 use crate::shared::Shared;
 
 /// Failures listed in a report; the rest are counted.
@@ -181,7 +182,7 @@ where
         load(own)
     };
     let loader = box_loader::<V, _, _, R, E>(loader, &mut options);
-    let plan = Plan { want: Want::Value, reuse: Reuse::Cached, options, loader };
+    let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
     let warmed = match shared.get_or_load(&encoded, None, plan).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
         Ok(_) => Ok(Warmed::Skipped),

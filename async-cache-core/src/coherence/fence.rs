@@ -138,7 +138,7 @@ impl<V: 'static> Fence<V> {
         let fresh = || Arc::new(Flight::new(reuse, now, ticket, need));
         let flight = match stripe.flights.entry(key.clone()) {
             Slot::Occupied(slot)
-                if reuse == Reuse::Cached
+                if reuse != Reuse::Nothing
                     && slot.get().generation == ticket.generation
                     && joinable(slot.get()) =>
             {
@@ -170,6 +170,22 @@ impl<V: 'static> Fence<V> {
     ) -> Admitted {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         stripe.admit(l1, key, partition, ticket, entry)
+    }
+
+    /// Whether no change of this key, as far as this node has heard, came between the taking of a
+    /// ticket and now that a value with sequence number `seq` does not reflect. A change of another
+    /// key in the stripe may deny it, too.
+    pub(crate) fn unmoved(&self, key: &[u8], ticket: Ticket, seq: u64) -> bool {
+        self.stripe(key).lock().unmoved(ticket, seq)
+    }
+
+    /// Notes at what L1 holds of the key that refreshing it has failed. What it holds is replaced
+    /// under the stripe's lock, so that it cannot have been removed meanwhile.
+    pub(crate) fn postpone(&self, l1: &dyn LocalBackend<V>, key: &Key, retry: Tick) {
+        let _stripe = self.stripe(key.as_bytes()).lock();
+        if let Some(entry) = l1.get(key.as_bytes()) {
+            l1.insert(key, Entry { life: entry.life.failed(retry), ..entry });
+        }
     }
 
     /// Offers a flight's value to L1 and takes the flight out, in one step: whoever comes later
@@ -280,6 +296,10 @@ impl<V: 'static> Stripe<V> {
         }
     }
 
+    fn unmoved(&self, ticket: Ticket, seq: u64) -> bool {
+        ticket.local == self.local && (ticket.remote == self.remote || self.last_seq <= seq)
+    }
+
     fn admit(
         &mut self,
         l1: &dyn LocalBackend<V>,
@@ -289,10 +309,7 @@ impl<V: 'static> Stripe<V> {
         mut entry: Entry<V>,
     ) -> Admitted {
         let ticket = if self.switch.is(Mutant::StampAfterReply) { self.ticket(partition) } else { ticket };
-        let unchanged = ticket.local == self.local
-            && (ticket.remote == self.remote || self.last_seq <= entry.seq)
-            && ticket.generation == partition.generation();
-        if !unchanged {
+        if !self.unmoved(ticket, entry.seq) || ticket.generation != partition.generation() {
             return Admitted::Rejected;
         }
         entry.generation = ticket.generation;

@@ -107,11 +107,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     async fn send_insert(&self, values: Vec<(Key, Arc<V>)>, options: EntryOptions) -> Result<Stamp> {
-        let life = options.draw_life(false, None);
+        let term = options.draw_term(false);
         let tickets: Vec<Ticket> = values.iter().map(|(key, _)| self.ticket(key)).collect();
         let Some(l2) = &self.l2 else {
             for ((key, value), ticket) in values.into_iter().zip(tickets) {
-                self.admit(&key, ticket, self.entry(Some(value), life, ticket.seq), options.l1_ttl);
+                let entry = self.new_entry(Some(value), term, Duration::ZERO, ticket.seq);
+                self.admit(&key, ticket, entry, options.l1_ttl);
             }
             return Ok(self.stamp(&[], &[]));
         };
@@ -120,8 +121,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut entries = Vec::with_capacity(values.len());
         let mut frames = Vec::with_capacity(values.len());
         for (key, value) in values {
-            let entry = self.entry(Some(value), life, 0);
-            let frame = self.frame_of(l2, &entry, life, Duration::ZERO)?;
+            let entry = self.new_entry(Some(value), term, Duration::ZERO, 0);
+            let frame = self.frame_of(l2, &entry, term, Duration::ZERO)?;
             frames.push((key.clone(), frame));
             entries.push(entry);
             keys.push(key);
@@ -132,7 +133,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             true => u64::MAX >> 12,
             false => self.node.server_clock.at_earliest(given_up),
         };
-        let seqs = l2.region.put(&frames, life, not_after).await.map_err(|error| self.l2_failed(error))?;
+        let seqs =
+            l2.region.put(&frames, term.kept(), not_after).await.map_err(|error| self.l2_failed(error))?;
         for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
             self.fence.changed(self.l1(), key.as_bytes(), *seq);
             self.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);

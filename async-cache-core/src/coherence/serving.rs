@@ -113,6 +113,8 @@ const MAX_BEATS: usize = 16;
 pub(crate) struct Partition {
     serving_until: AtomicU64,
     generation: AtomicU64,
+    /// What was admitted in a generation before this one was cleared, not just put in doubt.
+    void: AtomicU64,
     floor: AtomicU64,
     applied: AtomicU64,
     sync: Mutex<Sync>,
@@ -167,6 +169,7 @@ impl Partition {
         Self {
             serving_until: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            void: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
@@ -185,6 +188,11 @@ impl Partition {
 
     pub(crate) fn floor(&self) -> u64 {
         self.floor.load(Ordering::Acquire)
+    }
+
+    /// Whether what was admitted in this generation, with this sequence number, has been cleared.
+    pub(crate) fn is_void(&self, generation: u64, seq: u64) -> bool {
+        generation < self.void.load(Ordering::Acquire) || seq < self.floor()
     }
 
     /// Every change up to this one has been applied here (while the node was serving).
@@ -327,17 +335,22 @@ impl Partition {
         matches!(self.sync.lock().phase, Phase::Syncing(_))
     }
 
-    /// Makes everything held "verify on next use": the node is about to clear the partition.
+    /// Voids everything held: the node is about to clear the partition.
     pub(crate) fn move_generation(&self) {
         let _order = self.sync.lock();
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.void_all();
+    }
+
+    fn void_all(&self) {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.void.store(generation, Ordering::Release);
     }
 
     /// Applies a clear, once: the bus and the reply to our own clear both bring it.
     pub(crate) fn cleared(&self, seq: u64) {
         let _order = self.sync.lock();
         if self.floor.fetch_max(seq, Ordering::AcqRel) < seq {
-            self.generation.fetch_add(1, Ordering::AcqRel);
+            self.void_all();
         }
     }
 }

@@ -1,12 +1,15 @@
 //! L2: read, check, decode.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use crate::backend::{Entry, RunId};
+use crate::backend::{Accept, Entry, Life, Phase, RunId, Tick};
 use crate::coherence::{Mutant, News, Partition, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, Unreadable};
+use crate::frame::{self, Header, Unreadable};
 use crate::key::Key;
+use crate::options::EntryOptions;
 use crate::shared::{L2, Shared};
 
 /// What L2 had.
@@ -14,30 +17,24 @@ use crate::shared::{L2, Shared};
 pub(crate) enum Fetched<V> {
     /// A valid value, and the ticket under which L1 may have it.
     Found(Entry<V>, Ticket),
-    /// None.
-    Absent(Trust),
+    /// One that has expired, and is a fallback.
+    Stale(Entry<V>, Ticket),
+    /// None; and what is acceptable when the lease is asked for.
+    Absent(Accept),
     /// It could not be asked, or must not be.
     Unreachable(Error),
 }
 
-/// Whether a stored value may answer when the lease is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// A valid stored value is welcome.
-    Stored,
-    /// What is stored is unreadable or unwanted: overwrite it.
-    Nothing,
-}
-
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Reads a key from L2, unless it holds what was invalidated here and could not yet be removed there.
-    pub(super) async fn fetch_unless_pending(
+    pub(crate) async fn fetch_unless_pending(
         &self,
         key: &Key,
         need: Option<&Stamp>,
         ticket: Ticket,
+        options: &EntryOptions,
     ) -> Fetched<V> {
-        let Some(l2) = &self.l2 else { return Fetched::Absent(Trust::Stored) };
+        let Some(l2) = &self.l2 else { return Fetched::Absent(Accept::Any) };
         if self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending) {
             return Fetched::Unreachable(self.error(
                 ErrorKind::Backend,
@@ -45,8 +42,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             ));
         }
         match self.read(l2, key, need).await {
-            Ok((Some(stored), floor)) => self.verdict(l2, key, &stored, floor, ticket),
-            Ok((None, _)) => Fetched::Absent(Trust::Stored),
+            Ok((Some(stored), floor)) => self.verdict(l2, key, &stored, floor, ticket, options),
+            Ok((None, _)) => Fetched::Absent(Accept::Any),
             Err(error) => Fetched::Unreachable(error),
         }
     }
@@ -136,6 +133,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         stored: &[u8],
         floor: u64,
         ticket: Ticket,
+        options: &EntryOptions,
     ) -> Fetched<V> {
         let now = self.node.clock.now();
         let (seq, header, payload) = match frame::read(l2.format, stored) {
@@ -143,11 +141,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Err(Unreadable::Corrupt | Unreadable::OtherFormat) => return self.unreadable(),
         };
         if seq < floor {
-            return Fetched::Absent(Trust::Stored);
+            return Fetched::Absent(Accept::Any);
         }
-        let Some(left) = self.node.server_clock.left_until(header.expires_ms, now) else {
-            return Fetched::Absent(Trust::Nothing);
-        };
+        let life = self.life_of(&header, now, options);
+        let phase = life.phase(now);
+        if phase == Phase::Over {
+            return Fetched::Absent(Accept::Nothing);
+        }
         let held = self.l1().and_then(|l1| l1.get(key.as_bytes())).filter(|held| held.token == header.token);
         let value = match held {
             _ if header.absent => None,
@@ -158,13 +158,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Err(_) => return self.unreadable(),
             },
         };
-        let entry = Entry { value, expires: now.after(left), generation: 0, seq, token: header.token };
-        Fetched::Found(entry, ticket)
+        let entry = Entry { value, life, generation: 0, seq, token: header.token };
+        match phase {
+            Phase::Fresh | Phase::Ripe => Fetched::Found(entry, ticket),
+            Phase::Stale | Phase::Over => Fetched::Stale(entry, ticket),
+        }
+    }
+
+    /// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
+    fn life_of(&self, header: &Header, now: Tick, options: &EntryOptions) -> Life {
+        let tick = |ms| self.node.server_clock.tick_at(ms, now);
+        let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
+        let cost = Duration::from_micros(u64::from(header.cost_us));
+        Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.ahead(cost))
     }
 
     fn unreadable(&self) -> Fetched<V> {
         self.counters.unreadable.add(1);
-        Fetched::Absent(Trust::Nothing)
+        Fetched::Absent(Accept::Nothing)
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::load::Produced;
+use super::load::{Held, Produced};
 use super::{Answer, Reuse};
-use crate::backend::{Announce, Entry, Filled, Lease};
+use crate::backend::{Announce, Entry, Filled, Lease, Life};
 use crate::error::{ErrorKind, Result};
 use crate::frame::{self, Header};
 use crate::key::Key;
-use crate::options::EntryOptions;
+use crate::options::Term;
 use crate::shared::{L2, Shared};
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -20,40 +20,43 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) async fn fill(
         self: &Arc<Self>,
         l2: &L2<V>,
-        key: &Key,
-        lease: Lease,
+        mut held: Held<'_, V>,
         produced: &Produced<V>,
-        (cost, reuse): (Duration, Reuse),
-        options: &EntryOptions,
+        reuse: Reuse,
     ) -> Option<Entry<V>> {
-        let life = options.draw_life(produced.value.is_none(), produced.ttl);
-        let entry = self.entry(produced.value.clone(), life, lease.seq);
-        let frame = match self.frame_of(l2, &entry, life, cost) {
+        let lease = held.lease()?;
+        let term = produced.options.draw_term(produced.value.is_none());
+        let entry = self.entry(produced, term, lease.seq);
+        let frame = match self.frame_of(l2, &entry, term, produced.cost) {
             Ok(frame) => frame,
             Err(error) => {
                 // The callers get their value all the same, and L1 may keep it.
                 drop(self.l2_failed(error));
-                self.replaces(key, reuse);
-                self.give_back(key, lease);
+                self.replaces(&held.key, reuse);
                 return Some(entry);
             }
         };
         let announce = match reuse {
-            Reuse::Cached => Announce::No,
+            // Nodes that hold what this replaces ask L2 when it expires for them, too.
+            Reuse::Cached | Reuse::Newer(_) => Announce::No,
             Reuse::Nothing => Announce::Yes,
         };
-        match l2.region.fill(key, lease, frame, life, announce).await {
-            Ok(Filled::Stored { seq }) => Some(Entry { seq, ..entry }),
+        match l2.region.fill(&held.key, lease, frame, term.kept(), announce).await {
+            Ok(Filled::Stored { seq }) => {
+                held.ended();
+                Some(Entry { seq, ..entry })
+            }
             Ok(Filled::Refused) => {
-                self.counters.fills_rejected.add(1);
+                held.ended();
+                self.rejected(&held.key);
                 // By an invalidation, or because the lease was lost: then the old value stands.
-                self.replaces(key, reuse);
+                self.replaces(&held.key, reuse);
                 None
             }
             // Whether L1 may have it does not depend on L2: the ticket decides.
             Err(error) => {
                 drop(self.l2_failed(error));
-                self.replaces(key, reuse);
+                self.replaces(&held.key, reuse);
                 Some(entry)
             }
         }
@@ -78,24 +81,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
+    /// What was loaded, as an entry with a token of its own.
+    pub(super) fn entry(&self, produced: &Produced<V>, term: Term, seq: u64) -> Entry<V> {
+        self.new_entry(produced.value.clone(), term, produced.options.ahead(produced.cost), seq)
+    }
+
     /// A new entry, with a token of its own.
-    pub(crate) fn entry(&self, value: Answer<V>, life: Duration, seq: u64) -> Entry<V> {
-        let expires = self.node.clock.now().after(life);
-        Entry { value, expires, generation: 0, seq, token: self.node.next_token() }
+    pub(crate) fn new_entry(&self, value: Answer<V>, term: Term, ahead: Duration, seq: u64) -> Entry<V> {
+        let now = self.node.clock.now();
+        let life = Life::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
+        Entry { value, life, generation: 0, seq, token: self.node.next_token() }
     }
 
     /// The frame that L2 keeps of an entry.
-    pub(crate) fn frame_of(
-        &self,
-        l2: &L2<V>,
-        entry: &Entry<V>,
-        life: Duration,
-        cost: Duration,
-    ) -> Result<Bytes> {
+    pub(crate) fn frame_of(&self, l2: &L2<V>, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
+        let now = self.node.clock.now();
+        let at = |tick| self.node.server_clock.at(tick);
         let header = Header {
             absent: entry.value.is_none(),
             token: entry.token,
-            expires_ms: self.node.server_clock.at(self.node.clock.now().after(life)),
+            expires_ms: at(now.after(term.ttl)),
+            ends_ms: at(now.after(term.kept())),
+            loaded_ms: at(now),
             cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
         };
         let frame = frame::write(l2.format, &header, |out| match &entry.value {

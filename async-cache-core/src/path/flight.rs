@@ -14,6 +14,7 @@ use crate::coherence::{Admitted, Enter, Mutant, Stamp, Ticket};
 use crate::error::Result;
 use crate::key::Key;
 use crate::options::Outage;
+use crate::resilience::Fallback;
 use crate::shared::Shared;
 
 /// One lookup under way, and everyone who waits for it.
@@ -27,7 +28,10 @@ pub(crate) struct Flight<V> {
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
     landed: OnceLock<Landed<V>>,
-    done: Notify,
+    /// A stale value found on the way.
+    fallback: OnceLock<Fallback<V>>,
+    /// One of the two above has come.
+    news: Notify,
 }
 
 /// How a flight ended.
@@ -56,7 +60,8 @@ impl<V> Flight<V> {
             need,
             seq: AtomicU64::new(ticket.seq),
             landed: OnceLock::new(),
-            done: Notify::new(),
+            fallback: OnceLock::new(),
+            news: Notify::new(),
         }
     }
 
@@ -71,20 +76,36 @@ impl<V> Flight<V> {
 
     /// Waits for the end.
     pub(crate) async fn landed(&self) -> Landed<V> {
+        self.until(|| self.landed.get().cloned()).await
+    }
+
+    /// Waits until there is something to be seen, and looks again whenever there is news.
+    pub(crate) async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
         loop {
-            // Registered before the look, so that an end between the look and the wait is not missed.
-            let mut done = pin!(self.done.notified());
-            done.as_mut().enable();
-            if let Some(landed) = self.landed.get() {
-                return landed.clone();
+            // Registered before the look, so that news between the look and the wait are not missed.
+            let mut news = pin!(self.news.notified());
+            news.as_mut().enable();
+            if let Some(seen) = look() {
+                return seen;
             }
-            done.await;
+            news.await;
         }
+    }
+
+    /// Puts a stale value at the hand of those who wait.
+    pub(crate) fn offer(&self, fallback: Fallback<V>) {
+        if self.fallback.set(fallback).is_ok() {
+            self.news.notify_waiters();
+        }
+    }
+
+    pub(crate) fn fallback(&self) -> Option<&Fallback<V>> {
+        self.fallback.get()
     }
 
     fn end(&self, landed: Landed<V>) {
         if self.landed.set(landed).is_ok() {
-            self.done.notify_waiters();
+            self.news.notify_waiters();
         }
     }
 }
@@ -108,7 +129,8 @@ pub(super) enum Entered<V: 'static> {
 pub(crate) struct Lead<V: 'static> {
     pub(crate) key: Key,
     pub(crate) ticket: Ticket,
-    l1_ttl: Option<Duration>,
+    /// Cap on the life in L1 of what it ends with.
+    pub(crate) l1_ttl: Option<Duration>,
     shared: Arc<Shared<V>>,
     flight: Arc<Flight<V>>,
 }
@@ -116,6 +138,21 @@ pub(crate) struct Lead<V: 'static> {
 impl<V: 'static> Lead<V> {
     pub(crate) fn flight(&self) -> Arc<Flight<V>> {
         Arc::clone(&self.flight)
+    }
+
+    /// Gives L1 and those who wait a stale value found on the way.
+    pub(super) fn found_stale(&self, entry: Entry<V>, confirmed: Tick, need: Option<&Stamp>) {
+        let shared = &*self.shared;
+        let (index, _) = shared.node.partition_of(self.key.as_bytes());
+        let reflects = self.ticket.seq.max(entry.seq).max(need.map_or(0, |stamp| stamp.seq(index)));
+        self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
+    }
+
+    /// Notes that refreshing has failed, at what L1 holds: the next attempt waits a while.
+    pub(super) fn postpone(&self, backoff: Duration) {
+        if let Some(l1) = self.shared.l1() {
+            self.shared.fence.postpone(l1, &self.key, self.shared.node.clock.now().after(backoff));
+        }
     }
 
     /// Ends the flight: L1 first, then those who wait.
@@ -126,7 +163,7 @@ impl<V: 'static> Lead<V> {
             shared.l1().map(|l1| (l1, partition, self.ticket, shared.capped(entry, self.l1_ttl)))
         });
         if shared.fence.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
-            shared.counters.fills_rejected.add(1);
+            shared.rejected(&self.key);
         }
         self.flight.end(Landed::Answer(outcome));
     }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Want;
-use super::fetch::{Fetched, Trust};
+use super::fetch::Fetched;
 use super::flight::Lead;
-use crate::backend::{Acquire, Acquired, Entry, Lease};
+use super::{Aim, Origin};
+use crate::backend::{Accept, Acquire, Acquired, Entry, Lease};
 use crate::coherence::{Mutant, Wake, WakeSlot};
 use crate::error::Error;
 use crate::key::Key;
-use crate::options::EntryOptions;
 use crate::shared::{L2, Shared};
 
 /// Outcome of asking the fleet for a key.
@@ -24,6 +23,8 @@ pub(super) enum Grant<V> {
     Lease(Lease),
     /// Others are loading and have let us down: load here, and store nothing.
     Impatient,
+    /// The same, and there is a stale value to make do with: one failure in the fleet is enough.
+    Failed,
     /// The fleet cannot be asked.
     Unreachable(Error),
 }
@@ -45,62 +46,79 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     l2: &L2<V>,
     lead: &mut Lead<V>,
-    (want, mut trust): (Want, Trust),
+    aim: &Aim,
+    mut accept: Accept,
     held: Option<&Entry<V>>,
-    options: &EntryOptions,
 ) -> Grant<V> {
     if let Err(error) = shared.learn_server_time(&*l2.region).await {
         return Grant::Unreachable(error);
     }
-    let reload = trust == Trust::Nothing;
+    let options = &aim.options;
+    let reload = accept == Accept::Nothing;
     let give_up = Instant::now() + options.wait_timeout;
     let mut queue = Queue::join(shared, &lead.key, lead.flight().need);
     loop {
         lead.ticket = queue.ticket();
+        let asked = shared.node.clock.now();
         if shared.pending.covers(lead.key.as_bytes()) && !shared.switch.is(Mutant::ReadPastPending) {
             // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
             return Grant::Impatient;
         }
-        let ask = Acquire {
-            token: shared.node.next_token(),
-            ttl: options.lease_ttl,
-            known: held.map(|entry| entry.token),
-            distrust: trust == Trust::Nothing,
-        };
+        let ask = Acquire { token: shared.node.next_token(), ttl: options.lease_ttl, accept };
         let lapses_in = match l2.region.acquire(&lead.key, ask).await {
             Ok(Acquired::Granted(lease)) => {
                 lead.flight().granted(lease.seq);
                 return Grant::Lease(lease);
             }
-            Ok(Acquired::Value(stored)) => match shared.verdict(l2, &lead.key, &stored, 0, lead.ticket) {
-                Fetched::Found(entry, _) if want.accepts(&entry.value) => return Grant::Found(entry),
-                // Valid to the backend, which checks less: insist.
-                _ => {
-                    trust = Trust::Nothing;
-                    continue;
+            Ok(Acquired::Value(stored)) => {
+                match shared.verdict(l2, &lead.key, &stored, 0, lead.ticket, options) {
+                    Fetched::Found(entry, _) if aim.is_answered_by(&entry) => return Grant::Found(entry),
+                    Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                        accept = Accept::Other(entry.token);
+                        shared.admit(&lead.key, ticket, entry.clone(), options.l1_ttl);
+                        lead.found_stale(entry, asked, None);
+                    }
+                    // Valid to the backend, which checks less: insist.
+                    Fetched::Absent(_) | Fetched::Unreachable(_) => accept = Accept::Nothing,
                 }
-            },
+                continue;
+            }
             Ok(Acquired::Unchanged) => match held {
                 Some(entry) => return Grant::Found(entry.clone()),
                 None => {
-                    trust = Trust::Nothing;
+                    accept = Accept::Nothing;
                     continue;
                 }
             },
             Ok(Acquired::Busy(lapses_in)) => lapses_in,
             Err(error) => return Grant::Unreachable(shared.l2_failed(error)),
         };
+        let makes_do =
+            aim.origin == Origin::Behind || (options.stale_on_error && lead.flight().fallback().is_some());
         if queue.disappointments >= PATIENCE || Instant::now() >= give_up {
-            return Grant::Impatient;
+            return if makes_do { Grant::Failed } else { Grant::Impatient };
         }
-        if let Some(stored) = queue.wait(lapses_in, give_up).await
+        let woken = queue.wait(lapses_in, give_up).await;
+        if let Some(stored) = woken
             && !reload
-            && let Fetched::Found(entry, _) = shared.verdict(l2, &lead.key, &stored, 0, lead.ticket)
+            && let Fetched::Found(entry, _) = shared.verdict(l2, &lead.key, &stored, 0, lead.ticket, options)
             && entry.seq >= lead.ticket.last_seq
-            && want.accepts(&entry.value)
+            && aim.is_answered_by(&entry)
         {
             return Grant::Found(entry);
         }
+        if makes_do && queue.disappointments > 0 {
+            return or_failed(shared, lead, aim).await;
+        }
+    }
+}
+
+/// A load elsewhere has ended, and nothing came along: it was too large for that, or it failed.
+async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
+    lead.ticket = shared.ticket(&lead.key);
+    match shared.fetch_unless_pending(&lead.key, None, lead.ticket, &aim.options).await {
+        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Grant::Found(entry),
+        _ => Grant::Failed,
     }
 }
 

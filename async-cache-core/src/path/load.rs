@@ -3,67 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use super::fetch::Trust;
 use super::flight::Lead;
 use super::lease::{self, Grant};
-use super::{Answer, Plan, Route, guard, reentry};
-use crate::backend::{Entry, Lease, Renewed};
+use super::loader::{Given, Payload};
+use super::{Aim, Answer, Plan, Reuse, Route, Wish, guard, reentry};
+use crate::backend::{Accept, Entry, Lease, Renewed};
 use crate::error::{BoxError, ErrorKind, Result};
 use crate::key::Key;
-use crate::options::{EntryOptions, Keep, Loaded};
-use crate::resilience::{Recourse, recourse};
+use crate::loaded::{Keep, LoadContext};
+use crate::observe::{Event, KeyHash, StaleCause};
+use crate::options::EntryOptions;
+use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
 
-/// What a loader gave, typed by the cache's value alone.
+/// What came of a load.
 pub(crate) struct Produced<V> {
     pub(crate) value: Answer<V>,
-    pub(crate) ttl: Option<Duration>,
+    /// How it is kept: the options of the call, and over them those that the loader chose.
+    pub(crate) options: EntryOptions,
     pub(crate) keep: Keep,
-}
-
-impl<V> Produced<V> {
-    pub(crate) fn new(found: Option<Loaded<V>>) -> Self {
-        match found {
-            Some(Loaded { value, ttl, keep }) => Self { value: Some(Arc::new(value)), ttl, keep },
-            None => Self { value: None, ttl: None, keep: Keep::Cached },
-        }
-    }
-}
-
-/// A loader, typed by the cache's value alone: the path is compiled once per value, not per call.
-pub(crate) type BoxLoader<V> = Box<dyn FnOnce() -> BoxFuture<'static, Result<Produced<V>, BoxError>> + Send>;
-
-pub(crate) fn box_loader<V, F, Fut, R, E>(loader: F, options: &mut EntryOptions) -> BoxLoader<V>
-where
-    V: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = Result<R, E>> + Send + 'static,
-    R: Into<Loaded<V>>,
-    E: Into<BoxError>,
-{
-    box_optional_loader(move || loader().map(|result| result.map(Some)), options)
-}
-
-pub(crate) fn box_optional_loader<V, F, Fut, R, E>(loader: F, _: &mut EntryOptions) -> BoxLoader<V>
-where
-    V: Send + Sync + 'static,
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
-    R: Into<Loaded<V>>,
-    E: Into<BoxError>,
-{
-    Box::new(move || {
-        loader()
-            .map(|result| match result {
-                Ok(found) => Ok(Produced::new(found.map(Into::into))),
-                Err(error) => Err(error.into()),
-            })
-            .boxed()
-    })
+    /// How long it took.
+    pub(crate) cost: Duration,
 }
 
 /// Hands the flight to a task of its own: from here on nobody's cancellation stops it.
@@ -84,12 +46,16 @@ async fn run<V: Send + Sync + 'static>(
     plan: Plan<V>,
     route: Route<V>,
 ) {
+    let backoff = plan.aim.options.error_backoff;
     let (outcome, entry) = match (route, &shared.l2) {
-        (Route::Fleet(trust, held), Some(l2)) => {
-            over_the_fleet(&shared, l2, &mut lead, plan, trust, held).await
+        (Route::Fleet(accept, held), Some(l2)) => {
+            over_the_fleet(&shared, l2, &mut lead, plan, accept, held).await
         }
-        _ => alone(&shared, &lead, plan).await,
+        _ => alone(&shared, &mut lead, plan).await,
     };
+    if outcome.as_ref().is_err_and(excuses) {
+        lead.postpone(backoff);
+    }
     lead.land(outcome, entry);
 }
 
@@ -101,10 +67,10 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
     l2: &L2<V>,
     lead: &mut Lead<V>,
     plan: Plan<V>,
-    trust: Trust,
+    accept: Accept,
     held: Option<Entry<V>>,
 ) -> End<V> {
-    let asked = lease::acquire(shared, l2, lead, (plan.want, trust), held.as_ref(), &plan.options);
+    let asked = lease::acquire(shared, l2, lead, &plan.aim, accept, held.as_ref());
     let Some(grant) = shared.closing.run_until_cancelled(asked).await else {
         return (shared.check_open().map(|()| None), None);
     };
@@ -115,12 +81,16 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         }
         Grant::Lease(lease) => with_lease(shared, l2, lead, plan, lease).await,
         Grant::Impatient => {
-            shared.replaces(&lead.key, plan.reuse);
-            (produce(shared, plan.loader, &plan.options).await.map(|produced| produced.value), None)
+            shared.replaces(&lead.key, plan.aim.reuse);
+            (produce(shared, lead, plan).await.map(|produced| produced.value), None)
+        }
+        Grant::Failed => {
+            let message = "another node failed to load this key, or takes too long";
+            (Err(shared.error(ErrorKind::Loader, message)), None)
         }
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) => {
-                shared.counters.stale_served.add(1);
+                shared.serve_stale(lead.key.as_bytes(), StaleCause::Outage);
                 (Ok(entry.value), None)
             }
             Recourse::Load(_) => alone(shared, lead, plan).await,
@@ -132,61 +102,138 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
 async fn with_lease<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     l2: &L2<V>,
-    lead: &Lead<V>,
+    lead: &mut Lead<V>,
     plan: Plan<V>,
     lease: Lease,
 ) -> End<V> {
-    let Plan { options, reuse, loader, .. } = plan;
-    let begun = shared.node.clock.now();
+    let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.lease_ttl);
+    let held = Held { shared, key: lead.key.clone(), lease: Some(lease) };
     let produced = tokio::select! {
-        produced = produce(shared, loader, &options) => produced,
-        never = keep_alive(shared, l2, &lead.key, lease, options.lease_ttl) => match never {},
+        produced = produce(shared, lead, plan) => produced,
+        never = keep_alive(shared, l2, &held.key, lease, lease_ttl) => match never {},
     };
-    let cost = shared.node.clock.now().since(begun);
     match produced {
         Ok(produced) if produced.keep == Keep::Cached => {
-            let entry = shared.fill(l2, &lead.key, lease, &produced, (cost, reuse), &options).await;
+            lead.l1_ttl = produced.options.l1_ttl;
+            let entry = shared.fill(l2, held, &produced, reuse).await;
             (Ok(produced.value), entry)
         }
-        unstored => {
-            shared.give_back(&lead.key, lease);
-            (unstored.map(|produced| produced.value), None)
+        Ok(produced) => {
+            forget_previous(shared, lead, reuse);
+            (Ok(produced.value), None)
         }
+        Err(error) => (Err(error), None),
     }
 }
 
 /// Loads without the shared tier: there is none, or it cannot be asked.
-async fn alone<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, lead: &Lead<V>, plan: Plan<V>) -> End<V> {
-    shared.replaces(&lead.key, plan.reuse);
-    match produce(shared, plan.loader, &plan.options).await {
+async fn alone<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    lead: &mut Lead<V>,
+    plan: Plan<V>,
+) -> End<V> {
+    let reuse = plan.aim.reuse;
+    shared.replaces(&lead.key, reuse);
+    match produce(shared, lead, plan).await {
+        Ok(produced) if produced.keep == Keep::Cached => {
+            lead.l1_ttl = produced.options.l1_ttl;
+            let term = produced.options.draw_term(produced.value.is_none());
+            let entry = shared.entry(&produced, term, lead.ticket.seq);
+            (Ok(produced.value), Some(entry))
+        }
         Ok(produced) => {
-            let life = plan.options.draw_life(produced.value.is_none(), produced.ttl);
-            let entry = shared.entry(produced.value.clone(), life, lead.ticket.seq);
-            (Ok(produced.value), (produced.keep == Keep::Cached).then_some(entry))
+            forget_previous(shared, lead, reuse);
+            (Ok(produced.value), None)
         }
         Err(error) => (Err(error), None),
+    }
+}
+
+/// What was loaded is not to be stored, and what it would have replaced is known to be old.
+fn forget_previous<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, reuse: Reuse) {
+    if reuse == Reuse::Nothing || lead.flight().fallback().is_some() {
+        shared.fence.change_begins(shared.l1(), lead.key.as_bytes());
+        if shared.l2.is_some() {
+            shared.pending.add(std::slice::from_ref(&lead.key));
+        }
     }
 }
 
 /// Runs the loader under its deadline, and turns what can go wrong into an error for everyone.
 async fn produce<V: Send + Sync + 'static>(
     shared: &Shared<V>,
-    loader: BoxLoader<V>,
-    options: &EntryOptions,
+    lead: &Lead<V>,
+    plan: Plan<V>,
 ) -> Result<Produced<V>> {
     shared.counters.misses.add(1);
     shared.counters.loads.add(1);
-    let outcome =
-        shared.run_loader(loader, options.load_timeout).await.and_then(|produced| match produced.ttl {
-            Some(Duration::ZERO) => {
-                Err(shared.error(ErrorKind::Config, "a loader chose a ttl of zero: use `uncached`"))
-            }
-            _ => Ok(produced),
-        });
-    if outcome.is_err() {
+    let Plan { aim: Aim { options, wish, .. }, loader } = plan;
+    let (limit, begun) = (options.load_timeout, shared.node.clock.now());
+    let previous = (wish == Wish::Previous).then(|| shared.previous(&lead.key, &lead.flight())).flatten();
+    let context = LoadContext::of(previous.as_ref(), begun);
+    let given = shared.run_loader(move || loader.run(context), limit).await;
+    let cost = shared.node.clock.now().since(begun);
+    let outcome = given.and_then(|given| resolve(shared, given, previous, options, cost));
+    if let Err(error) = &outcome {
         shared.counters.load_failures.add(1);
+        shared
+            .events
+            .tell(|| Event::LoadFailed { key: KeyHash::of(lead.key.as_bytes()), kind: error.kind() });
     }
     outcome
+}
+
+/// What the loader gave, in the light of what there was.
+fn resolve<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    given: Given<V>,
+    previous: Option<Entry<V>>,
+    options: EntryOptions,
+    cost: Duration,
+) -> Result<Produced<V>> {
+    let options = options.chosen(&given.choice);
+    options.validate().map_err(|error| {
+        let message = "a loader chose an option that cannot be; use `uncached` for what is not to be stored";
+        shared.error(ErrorKind::Config, message).because(error)
+    })?;
+    let value = match given.payload {
+        Payload::New(value) => value,
+        Payload::Unchanged => match previous.and_then(|entry| entry.value) {
+            Some(value) => Some(value),
+            None => {
+                let message = "a loader answered `unchanged`, but there is no previous value: look at `LoadContext::previous` first";
+                return Err(shared.error(ErrorKind::Loader, message));
+            }
+        },
+    };
+    Ok(Produced { value, options, keep: given.keep, cost })
+}
+
+/// A lease, given back however the load ends: with an error, a panic, a deadline, a fill of which
+/// nothing was heard. Others need not wait for it to lapse.
+pub(super) struct Held<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    pub(super) key: Key,
+    lease: Option<Lease>,
+}
+
+impl<V: Send + Sync + 'static> Held<'_, V> {
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// A fill has ended it.
+    pub(super) fn ended(&mut self) {
+        self.lease = None;
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.shared.give_back(&self.key, lease);
+        }
+    }
 }
 
 impl<V: 'static> Shared<V> {

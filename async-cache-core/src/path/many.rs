@@ -1,8 +1,9 @@
 //! Many keys: L1 for each, one question to L2 for the rest.
 
 use super::Answer;
-use super::fetch::{Fetched, Trust};
+use super::fetch::Fetched;
 use super::probe::Probe;
+use crate::backend::Accept;
 use crate::coherence::{Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -25,11 +26,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut missed: Vec<(usize, Key, Ticket)> = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
             match self.probe(key.as_bytes(), need) {
-                Probe::Hit(entry) => {
+                Probe::Hit(entry) | Probe::Ripe(entry) => {
                     self.counters.l1_hits.increment();
                     answers.push(entry.value);
                 }
-                Probe::Unverified(_) | Probe::Miss => {
+                Probe::Stale(_) | Probe::Unverified(_) | Probe::Miss => {
                     answers.push(None);
                     let ticket = self.ticket(&key);
                     missed.push((at, key, ticket));
@@ -62,9 +63,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         for (((at, key, ticket), stored), floor) in missed.iter().zip(values).zip(floors) {
             let fetched = match stored {
                 Some(stored) if !self.pending.covers(key.as_bytes()) => {
-                    self.verdict(l2, key, &stored, floor, *ticket)
+                    self.verdict(l2, key, &stored, floor, *ticket, &self.defaults)
                 }
-                _ => Fetched::Absent(Trust::Stored),
+                _ => Fetched::Absent(Accept::Any),
             };
             if let Fetched::Found(entry, ticket) = fetched {
                 self.counters.l2_hits.add(1);

@@ -13,34 +13,47 @@ mod flight;
 pub(crate) mod guard;
 mod lease;
 mod load;
+mod loader;
 mod many;
 mod probe;
 mod reentry;
+mod wait;
 
 use std::sync::Arc;
 
-use crate::backend::Entry;
+use crate::backend::{Accept, Entry, Tick, Token};
 use crate::coherence::{Mutant, Stamp};
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
+use crate::observe::StaleCause;
 use crate::options::EntryOptions;
-use crate::resilience::{Recourse, recourse};
+use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
-use fetch::{Fetched, Trust};
+pub(crate) use fetch::Fetched;
 pub(crate) use flight::Flight;
 use flight::{Entered, Landed, Lead};
-pub(crate) use load::{BoxLoader, box_loader, box_optional_loader};
+pub(crate) use loader::{BoxLoader, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use probe::Probe;
+use wait::Call;
 
 /// A value, or a known absence.
 pub(crate) type Answer<V> = Option<Arc<V>>;
 
-/// What a lookup with a loader wants, besides the key.
+/// A lookup with a loader, besides the key.
 pub(crate) struct Plan<V> {
+    pub(crate) aim: Aim,
+    pub(crate) loader: BoxLoader<V>,
+}
+
+/// What a lookup with a loader wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aim {
     pub(crate) want: Want,
     pub(crate) reuse: Reuse,
+    pub(crate) origin: Origin,
+    /// What the loader is to be told.
+    pub(crate) wish: Wish,
     pub(crate) options: EntryOptions,
-    pub(crate) loader: BoxLoader<V>,
 }
 
 /// Whether a cached absence answers the lookup.
@@ -60,14 +73,47 @@ impl Want {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
     Cached,
+    /// Anything but the value with this token, which is to be refreshed: another node may have
+    /// done it.
+    Newer(Token),
     /// Load whatever is cached, and let every node know of the new value.
     Nothing,
+}
+
+/// Who waits for the lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Its caller.
+    Caller,
+    /// Nobody: it refreshes behind an answer that has been given.
+    Behind,
+}
+
+impl<V> Plan<V> {
+    pub(crate) fn new(
+        (want, reuse, origin): (Want, Reuse, Origin),
+        options: EntryOptions,
+        loader: BoxLoader<V>,
+    ) -> Self {
+        Self { aim: Aim { want, reuse, origin, wish: loader.wish(), options }, loader }
+    }
+}
+
+impl Aim {
+    fn is_answered_by<V>(&self, entry: &Entry<V>) -> bool {
+        self.want.accepts(&entry.value)
+            && match self.reuse {
+                Reuse::Cached => true,
+                Reuse::Newer(old) => entry.token != old,
+                Reuse::Nothing => false,
+            }
+    }
 }
 
 /// How far the leader goes for a value that was not found.
 pub(crate) enum Route<V> {
     /// Over the lease. Holds what L1 has, unverified.
-    Fleet(Trust, Option<Entry<V>>),
+    Fleet(Accept, Option<Entry<V>>),
     /// Without the shared tier: there is none, or it must not or cannot be asked.
     Alone,
 }
@@ -76,13 +122,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// A lookup without a loader, after the probe has missed.
     pub(crate) async fn get(&self, key: &Key, need: Option<&Stamp>) -> Result<Answer<V>> {
         self.check(need)?;
-        let unreachable = match self.fetch_unless_pending(key, need, self.ticket(key)).await {
+        let unreachable = match self.fetch_unless_pending(key, need, self.ticket(key), &self.defaults).await {
             Fetched::Found(entry, ticket) => {
                 self.counters.l2_hits.add(1);
                 self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);
                 return Ok(entry.value);
             }
-            Fetched::Absent(_) => {
+            Fetched::Stale(..) | Fetched::Absent(_) => {
                 self.counters.misses.add(1);
                 return Ok(None);
             }
@@ -90,7 +136,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         };
         match recourse(self, key.as_bytes(), self.held(key.as_bytes()), unreachable) {
             Recourse::Serve(entry) => {
-                self.counters.stale_served.add(1);
+                self.serve_stale(key.as_bytes(), StaleCause::Outage);
                 Ok(entry.value)
             }
             Recourse::Load(error) | Recourse::Fail(error) => Err(error),
@@ -105,15 +151,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
         mut plan: Plan<V>,
     ) -> Result<Answer<V>> {
         self.check(need)?;
-        plan.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
+        let aim = plan.aim;
+        aim.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
         reentry::check(self, key)?;
+        let mut call = Call::new(Seek { key, need, want: aim.want }, aim.reuse, aim.options);
         loop {
-            let flight = match self.enter(key, need, plan.reuse, plan.options.l1_ttl) {
-                Entered::Lead(lead) => return self.lead(lead, need, plan).await,
+            let flight = match self.enter(key, need, call.reuse, aim.options.l1_ttl) {
                 Entered::Join(flight) => flight,
+                Entered::Lead(lead) => {
+                    return match self.lead(lead, need, plan).await? {
+                        Led::Landed(answer) => Ok(answer),
+                        Led::Flying(flight) => match self.wait(&call, &flight).await {
+                            Landed::Answer(outcome) => outcome,
+                            Landed::Abandoned => {
+                                Err(self.error(ErrorKind::Shutdown, "the load ended with the runtime"))
+                            }
+                        },
+                    };
+                }
             };
-            match flight.landed().await {
-                Landed::Answer(Ok(answer)) if !plan.want.accepts(&answer) => plan.reuse = Reuse::Nothing,
+            match self.wait(&call, &flight).await {
+                Landed::Answer(Ok(answer)) if !aim.want.accepts(&answer) => {
+                    plan.aim.reuse = Reuse::Nothing;
+                    call.reuse = Reuse::Nothing;
+                }
                 Landed::Answer(outcome) => {
                     self.counters.coalesced_waits.add(1);
                     return outcome;
@@ -124,67 +185,92 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    async fn lead(self: &Arc<Self>, lead: Lead<V>, need: Option<&Stamp>, plan: Plan<V>) -> Result<Answer<V>> {
-        let route = match self.find(&lead, need, plan.want, plan.reuse).await {
+    /// Refreshes a key behind an answer already given, unless somebody is at it.
+    pub(crate) fn refresh_behind(self: &Arc<Self>, key: &Key, plan: Plan<V>) {
+        if self.closing.is_cancelled() || plan.aim.options.validate().is_err() {
+            return;
+        }
+        if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.l1_ttl) {
+            let shared = Arc::clone(self);
+            self.tasks.spawn(async move {
+                // Who joins the flight is told how it ended.
+                drop(shared.lead(lead, None, plan).await);
+            });
+        }
+    }
+
+    /// Leads a flight: to its end if a tier has the value, else up to where a task of its own takes over.
+    async fn lead(self: &Arc<Self>, lead: Lead<V>, need: Option<&Stamp>, plan: Plan<V>) -> Result<Led<V>> {
+        match self.find(&lead, need, &plan.aim).await {
             Ok(Found::Answer(entry, admissible)) => {
                 let answer = entry.value.clone();
                 lead.land(Ok(answer.clone()), admissible.then_some(entry));
-                return Ok(answer);
+                Ok(Led::Landed(answer))
             }
-            Ok(Found::Nothing(route)) => route,
+            Ok(Found::Nothing(route)) => {
+                let flight = lead.flight();
+                load::spawn(self, lead, plan, route);
+                Ok(Led::Flying(flight))
+            }
             Err(error) => {
                 lead.land(Err(error.clone()), None);
-                return Err(error);
+                Err(error)
             }
-        };
-        let flight = lead.flight();
-        load::spawn(self, lead, plan, route);
-        match flight.landed().await {
-            Landed::Answer(outcome) => outcome,
-            Landed::Abandoned => Err(self.error(ErrorKind::Shutdown, "the load ended with the runtime")),
         }
     }
 
     /// What the tiers have for the leader.
-    async fn find(&self, lead: &Lead<V>, need: Option<&Stamp>, want: Want, reuse: Reuse) -> Result<Found<V>> {
-        if reuse == Reuse::Nothing {
-            return Ok(Found::Nothing(self.route(&lead.key, Trust::Nothing, None)));
-        }
+    async fn find(&self, lead: &Lead<V>, need: Option<&Stamp>, aim: &Aim) -> Result<Found<V>> {
+        let mut accept = Accept::Any;
         // Between this caller's probe and its lead, another flight may have landed.
-        let held = match self.probe(lead.key.as_bytes(), need) {
-            Probe::Hit(entry) if want.accepts(&entry.value) => {
+        match self.probe(lead.key.as_bytes(), need) {
+            Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
                 self.counters.l1_hits.increment();
                 return Ok(Found::Answer(entry, false));
             }
-            Probe::Hit(_) => return Ok(Found::Nothing(self.route(&lead.key, Trust::Nothing, None))),
             // Its token is worth a question that needs no payload for an answer: ask with the lease.
-            Probe::Unverified(entry) if want.accepts(&entry.value) => Some(entry),
-            Probe::Unverified(_) | Probe::Miss => None,
-        };
-        if held.is_some() {
-            return Ok(Found::Nothing(self.route(&lead.key, Trust::Stored, held)));
-        }
-        match self.fetch_unless_pending(&lead.key, need, lead.ticket).await {
-            Fetched::Found(entry, _) if want.accepts(&entry.value) => {
-                self.counters.l2_hits.add(1);
-                Ok(Found::Answer(entry, true))
+            Probe::Unverified(entry) if aim.is_answered_by(&entry) => {
+                let route = self.route(&lead.key, Accept::Known(entry.token), Some(entry));
+                return Ok(Found::Nothing(route));
             }
-            Fetched::Found(..) => Ok(Found::Nothing(self.route(&lead.key, Trust::Nothing, None))),
-            Fetched::Absent(trust) => Ok(Found::Nothing(self.route(&lead.key, trust, None))),
+            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) => {
+                accept = Accept::Other(entry.token);
+                lead.found_stale(entry, Tick(0), need);
+            }
+            Probe::Unverified(_) | Probe::Miss => {}
+        }
+        if aim.reuse == Reuse::Nothing && !(aim.wish == Wish::Previous && accept == Accept::Any) {
+            return Ok(Found::Nothing(self.route(&lead.key, Accept::Nothing, None)));
+        }
+        let asked = self.node.clock.now();
+        match self.fetch_unless_pending(&lead.key, need, lead.ticket, &aim.options).await {
+            Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+                self.counters.l2_hits.add(1);
+                return Ok(Found::Answer(entry, true));
+            }
+            Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                accept = Accept::Other(entry.token);
+                self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
+                lead.found_stale(entry, asked, need);
+            }
+            Fetched::Absent(found) if accept == Accept::Any => accept = found,
+            Fetched::Absent(_) => {}
             Fetched::Unreachable(error) => match recourse(self, lead.key.as_bytes(), None, error) {
-                Recourse::Fail(error) => Err(error),
-                Recourse::Serve(_) | Recourse::Load(_) => Ok(Found::Nothing(Route::Alone)),
+                Recourse::Fail(error) => return Err(error),
+                Recourse::Serve(_) | Recourse::Load(_) => return Ok(Found::Nothing(Route::Alone)),
             },
         }
+        let accept = if aim.reuse == Reuse::Nothing { Accept::Nothing } else { accept };
+        Ok(Found::Nothing(self.route(&lead.key, accept, None)))
     }
 
-    fn route(&self, key: &Key, trust: Trust, held: Option<Entry<V>>) -> Route<V> {
+    fn route(&self, key: &Key, accept: Accept, held: Option<Entry<V>>) -> Route<V> {
         if self.l2.is_none()
             || (self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending))
         {
             Route::Alone
         } else {
-            Route::Fleet(trust, held)
+            Route::Fleet(accept, held)
         }
     }
 
@@ -197,6 +283,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
             _ => Ok(()),
         }
     }
+}
+
+/// How far a leader has come.
+enum Led<V> {
+    Landed(Answer<V>),
+    Flying(Arc<Flight<V>>),
 }
 
 enum Found<V> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Entry, Tick};
+use crate::backend::{Entry, Phase, Tick};
 use crate::coherence::{Admitted, Stamp, Ticket};
 use crate::key::Key;
 use crate::shared::Shared;
@@ -12,6 +12,10 @@ use crate::shared::Shared;
 pub(crate) enum Probe<V> {
     /// An entry that answers.
     Hit(Entry<V>),
+    /// An entry that answers, and may be refreshed already.
+    Ripe(Entry<V>),
+    /// An entry that has expired, and is a fallback.
+    Stale(Entry<V>),
     /// An entry within its life, but something may have changed since: L2 must confirm it.
     Unverified(Entry<V>),
     /// Nothing.
@@ -39,25 +43,31 @@ impl<V: 'static> Shared<V> {
         let generation = partition.generation();
         let applied = need.map(|stamp| (stamp.seq(index), partition.applied()));
 
-        match l1.get(key) {
-            Some(entry) if entry.expires <= now => Probe::Miss,
-            Some(entry) => {
-                let late_enough = applied.is_none_or(|(need, applied)| applied >= need || entry.seq >= need);
-                if serving && entry.generation == generation && late_enough {
-                    Probe::Hit(entry)
-                } else {
-                    Probe::Unverified(entry)
-                }
-            }
-            None => Probe::Miss,
+        let Some(entry) = l1.get(key) else { return Probe::Miss };
+        let late_enough = applied.is_none_or(|(need, applied)| applied >= need || entry.seq >= need);
+        let verified = serving && entry.generation == generation && late_enough;
+        if verified && now < entry.life.due {
+            return Probe::Hit(entry);
+        }
+        Self::aged(entry, now, verified)
+    }
+
+    #[cold]
+    fn aged(entry: Entry<V>, now: Tick, verified: bool) -> Probe<V> {
+        match (entry.life.phase(now), verified) {
+            (Phase::Fresh, true) => Probe::Hit(entry),
+            (Phase::Ripe, true) => Probe::Ripe(entry),
+            (Phase::Stale, true) => Probe::Stale(entry),
+            (Phase::Fresh | Phase::Ripe, false) => Probe::Unverified(entry),
+            (Phase::Stale, false) | (Phase::Over, _) => Probe::Miss,
         }
     }
 
     /// What L1 holds within its life, verified or not.
     pub(crate) fn held(&self, key: &[u8]) -> Option<Entry<V>> {
         match self.probe(key, None) {
-            Probe::Hit(entry) | Probe::Unverified(entry) => Some(entry),
-            Probe::Miss => None,
+            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Unverified(entry) => Some(entry),
+            Probe::Stale(_) | Probe::Miss => None,
         }
     }
 
@@ -69,7 +79,7 @@ impl<V: 'static> Shared<V> {
     /// An entry as L1 may keep it: no longer than `l1_ttl`.
     pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
         let cap = l1_ttl.map_or(Tick::MAX, |cap| self.node.clock.now().after(cap));
-        Entry { expires: entry.expires.min(cap), ..entry }
+        Entry { life: entry.life.capped(cap), ..entry }
     }
 
     /// Offers to L1 what was read or written outside a flight.
@@ -78,7 +88,7 @@ impl<V: 'static> Shared<V> {
         let entry = self.capped(entry, l1_ttl);
         let (_, partition) = self.node.partition_of(key.as_bytes());
         if self.fence.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
-            self.counters.fills_rejected.add(1);
+            self.rejected(key);
         }
     }
 }

@@ -26,7 +26,9 @@ pub(crate) fn recourse<V>(
     match (shared.outage, held) {
         (Outage::Fail, _) => Recourse::Fail(error),
         // What a clear has voided stays void, outage or not.
-        (Outage::ServeL1, Some(entry)) if entry.seq >= partition.floor() => Recourse::Serve(entry),
+        (Outage::ServeL1, Some(entry)) if !partition.is_void(entry.generation, entry.seq) => {
+            Recourse::Serve(entry)
+        }
         (Outage::ServeL1 | Outage::Load, _) => Recourse::Load(error),
     }
 }

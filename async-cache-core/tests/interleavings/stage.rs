@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany,
-    Region, RegionSpec, Renewed, State, Token,
+    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, NodeId, Pulse, Read,
+    ReadMany, Region, RegionSpec, Renewed, State, Token,
 };
 use async_cache_core::key::Key;
 use async_cache_core::testing::until;
@@ -251,7 +251,7 @@ impl Holder {
         loop {
             self.counter += 1;
             let token = Token { node: self.node, counter: self.counter };
-            let ask = Acquire { token, ttl: Duration::from_secs(60), known: None, distrust: true };
+            let ask = Acquire { token, ttl: Duration::from_secs(60), accept: Accept::Nothing };
             match self.region.acquire(key, ask).await.unwrap() {
                 Acquired::Granted(lease) => return lease,
                 _ => tokio::time::sleep(Duration::from_millis(1)).await,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, BusEvent, Filled, GRANT_PACE, Lease, Listener, Pulse, Read,
+    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Filled, GRANT_PACE, Lease, Listener, Pulse, Read,
     ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::frame::{SEAL_LEN, unseal};
@@ -25,6 +25,7 @@ pub(crate) enum Fault {
     AnswersPutsWithTheNumberBefore,
     NeverAnnounces,
     NeverConfirms,
+    ConfirmsWhatHasExpired,
     HidesWhatIsBelowTheFloor,
     MixesAnswersUp,
     ForgetsItsRun,
@@ -265,7 +266,12 @@ impl Region for BrokenRegion {
         self.reachable().await?;
         let key = &self.key(key);
         match self.fault {
-            Fault::NeverConfirms => ask.known = None,
+            Fault::NeverConfirms if matches!(ask.accept, Accept::Known(_)) => ask.accept = Accept::Any,
+            Fault::ConfirmsWhatHasExpired => {
+                if let Accept::Other(token) = ask.accept {
+                    ask.accept = Accept::Known(token);
+                }
+            }
             Fault::NeverLapses => ask.ttl = Duration::from_secs(3600),
             _ => {}
         }
@@ -310,7 +316,7 @@ impl Region for BrokenRegion {
             }
             (Fault::KeepsFilledLeases, Filled::Stored { .. }) => {
                 let ttl = Duration::from_secs(3600);
-                let ask = Acquire { token: lease.token, ttl, known: None, distrust: true };
+                let ask = Acquire { token: lease.token, ttl, accept: Accept::Nothing };
                 self.inner.acquire(key, ask).await.map(|_| filled)
             }
             _ => Ok(filled),
@@ -365,7 +371,7 @@ impl Region for BrokenRegion {
         }
         if let (Fault::AlwaysCools, [key]) = (self.fault, &keys[..]) {
             let token = async_cache_core::backend::Token::from_bytes([0; 16]);
-            let ask = Acquire { token, ttl: Duration::from_secs(60), known: None, distrust: true };
+            let ask = Acquire { token, ttl: Duration::from_secs(60), accept: Accept::Nothing };
             self.inner.acquire(key, ask).await?;
         }
         if self.has(Fault::NumbersInTwos) {

@@ -52,6 +52,7 @@ found! {
     a_put_value_is_sealed_with_its_own_number: AnswersPutsWithTheNumberBefore,
     an_announced_fill_is_sealed_with_its_own_number: NeverAnnounces,
     a_stored_value_answers: NeverConfirms,
+    an_expired_value_makes_room: ConfirmsWhatHasExpired,
     a_plain_read_looks_at_nothing_else: HidesWhatIsBelowTheFloor,
     many_are_read_in_order: MixesAnswersUp,
     answers_name_one_server: ForgetsItsRun,

@@ -1,18 +1,21 @@
 -- The value, or the lease, or who is ahead.
 --
--- KEYS M V L W; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] token of the value
--- the caller holds (raw, or empty), ARGV[7] '1' if the caller could not read the stored value.
+-- KEYS M V L W; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] which stored value
+-- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
+-- token, 'N' none; ARGV[7] that token (raw).
 -- Answers {1, value} | {2} unchanged | {3, seq} granted | {4, ms} busy.
 
-if ARGV[7] ~= '1' then
+if ARGV[6] ~= 'N' then
   local value = text(redis.pcall('GET', KEYS[2]))
   local seq = value and sealed(value)
   -- The tag floor and the tags of the value will be checked here.
   if seq and seq >= f then
-    if ARGV[6] ~= '' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[6] then
+    local same = ARGV[6] ~= 'A' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[7]
+    if not same then
+      return {1, value}
+    elseif ARGV[6] == 'K' then
       return {2}
     end
-    return {1, value}
   end
 end
 

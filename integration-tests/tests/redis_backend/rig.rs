@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Backend, BusEvent, Lease, Listener, NodeId, Region, RegionSpec, Token,
+    Accept, Acquire, Acquired, Backend, BusEvent, Lease, Listener, NodeId, Region, RegionSpec, Token,
 };
 use async_cache_core::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
 use async_cache_core::key::Key;
@@ -51,7 +51,7 @@ impl Node {
     }
 
     pub(crate) fn ask(&self) -> Acquire {
-        Acquire { token: self.token(), ttl: TTL, known: None, distrust: false }
+        Acquire { token: self.token(), ttl: TTL, accept: Accept::Any }
     }
 
     pub(crate) async fn acquire(&self, key: &Key) -> Acquired {

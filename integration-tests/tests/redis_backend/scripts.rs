@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Renewed, WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Renewed, WAKE_INLINE,
 };
 use async_cache_core::frame::{token_of, unseal};
 use bytes::Bytes;
@@ -41,12 +41,16 @@ async fn acquire_gives_the_value_or_says_it_is_known() {
     let node = Node::on(&server).await;
     let k = key("k");
     let (token, value) = node.store(&k, b"v").await;
-    let ask = |known, distrust| Acquire { known, distrust, ..node.ask() };
+    let ask = |accept| Acquire { accept, ..node.ask() };
     let answer = async |ask: Acquire| node.region.acquire(&k, ask).await.unwrap();
-    assert_eq!(answer(ask(None, false)).await, Acquired::Value(value.clone()));
-    assert_eq!(answer(ask(Some(token), false)).await, Acquired::Unchanged);
-    assert_eq!(answer(ask(Some(node.token()), false)).await, Acquired::Value(value));
-    assert!(matches!(answer(ask(None, true)).await, Acquired::Granted(_)));
+    let other = node.token();
+    assert_eq!(answer(ask(Accept::Any)).await, Acquired::Value(value.clone()));
+    assert_eq!(answer(ask(Accept::Known(token))).await, Acquired::Unchanged);
+    assert_eq!(answer(ask(Accept::Known(other))).await, Acquired::Value(value.clone()));
+    assert_eq!(answer(ask(Accept::Other(other))).await, Acquired::Value(value));
+    let Acquired::Granted(lease) = answer(ask(Accept::Other(token))).await else { panic!("not granted") };
+    node.region.release(&k, lease).await.unwrap();
+    assert!(matches!(answer(ask(Accept::Nothing)).await, Acquired::Granted(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +143,7 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
             .await;
 
         // Cooling: nobody may load until it ends; a second break does not extend it.
-        let ask = || Acquire { distrust: true, ..a.ask() };
+        let ask = || Acquire { accept: Accept::Nothing, ..a.ask() };
         if let Acquired::Busy(left) = a.region.acquire(&k, ask()).await.unwrap() {
             assert!(left <= GRANT_PACE, "{left:?}");
         } else {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Broken, Checked, Subject};
 use crate::backend::{
-    Acquire, Acquired, Announce, BusEvent, Filled, Lease, Listener, NodeId, Region, RegionSpec, Token,
+    Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, Listener, NodeId, Region, RegionSpec, Token,
 };
 use crate::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
 use crate::key::Key;
@@ -82,7 +82,7 @@ impl Node {
     }
 
     pub(super) fn ask(&self) -> Acquire {
-        Acquire { token: self.token(), ttl: LIFE, known: None, distrust: false }
+        Acquire { token: self.token(), ttl: LIFE, accept: Accept::Any }
     }
 
     pub(super) async fn acquire(&self, key: &Key) -> Checked<Acquired> {
@@ -91,7 +91,7 @@ impl Node {
 
     /// Whether the key is free for a load, whatever is stored.
     pub(super) async fn reload(&self, key: &Key) -> Checked<Acquired> {
-        Ok(self.region.acquire(key, Acquire { distrust: true, ..self.ask() }).await?)
+        Ok(self.region.acquire(key, Acquire { accept: Accept::Nothing, ..self.ask() }).await?)
     }
 
     /// A lease that must be granted.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
 use super::{Checked, clauses};
 use crate::ErrorKind;
-use crate::backend::{Acquire, Acquired, Announce, Filled};
+use crate::backend::{Accept, Acquire, Acquired, Announce, Filled};
 use crate::key::Key;
 
 clauses! {
@@ -18,7 +18,9 @@ clauses! {
     an_announced_fill_is_sealed_with_its_own_number:
         "with `Announce::Yes`, `fill` seals with the number of the change it is",
     a_stored_value_answers:
-        "`acquire` returns the valid value, or that it is the known one, unless it is distrusted",
+        "`acquire` returns the valid value, or that it is the known one, unless none is accepted",
+    an_expired_value_makes_room:
+        "`acquire` treats the value that has expired for the caller as absent, and returns any other",
     a_plain_read_looks_at_nothing_else:
         "`get` reads without regard to floor or lease",
     many_are_read_in_order:
@@ -72,14 +74,23 @@ async fn a_stored_value_answers(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let (token, _, value) = a.put(&k, b"v").await?;
     same("asked", b.acquire(&k).await?, Acquired::Value(value.clone()))?;
-    let known = |token| Acquire { known: Some(token), ..b.ask() };
-    same("knowing it", b.region.acquire(&k, known(token)).await?, Acquired::Unchanged)?;
-    same("knowing another", b.region.acquire(&k, known(b.token())).await?, Acquired::Value(value.clone()))?;
+    let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
+    same("knowing it", ask(Accept::Known(token)).await?, Acquired::Unchanged)?;
+    same("knowing another", ask(Accept::Known(b.token())).await?, Acquired::Value(value.clone()))?;
     let lease = granted(b.reload(&k).await?)?;
     same("asked while it is reloaded", a.acquire(&k).await?, Acquired::Value(value))?;
     b.region.release(&k, lease).await?;
-    let distrusted = Acquire { known: Some(token), distrust: true, ..b.ask() };
-    granted(b.region.acquire(&k, distrusted).await?).map(drop)
+    granted(ask(Accept::Nothing).await?).map(drop)
+}
+
+async fn an_expired_value_makes_room(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let k = key("k");
+    let (token, _, value) = a.put(&k, b"v").await?;
+    let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
+    same("wanting another", ask(Accept::Other(b.token())).await?, Acquired::Value(value.clone()))?;
+    granted(ask(Accept::Other(token)).await?)?;
+    same("it is still there", b.read(&k).await?, Some(value))
 }
 
 async fn a_plain_read_looks_at_nothing_else(bench: &Bench<'_>) -> Checked {

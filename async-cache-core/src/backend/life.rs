@@ -1,0 +1,172 @@
+//! The life of an entry: when it stops being fresh, and when it stops being of any use.
+
+use std::time::Duration;
+
+use super::Tick;
+
+/// The points of time at which an entry changes what it is good for.
+///
+/// ```text
+///  loaded         due        expires              ends
+///    ├─── fresh ────┼─── ripe ────┼───── stale ───────┤  over
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Up to here it answers, and nothing else about its life need be looked at. Earlier than
+    /// `expires` if it may be refreshed ahead of its expiry.
+    pub due: Tick,
+    /// End of its logical life.
+    pub expires: Tick,
+    /// End of its use as a fallback.
+    pub ends: Tick,
+    /// A refresh has failed, and the next is not to begin before this.
+    pub retry: Tick,
+    /// Refreshes that have failed since it was loaded.
+    pub failures: u32,
+    /// From the end of its load to `expires`, in nanoseconds: the load may be older than the
+    /// clock that counts ticks.
+    pub span: u64,
+}
+
+/// What an entry is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It answers.
+    Fresh,
+    /// It answers, and may be refreshed already.
+    Ripe,
+    /// It has expired, and is a fallback.
+    Stale,
+    /// It is of no use.
+    Over,
+}
+
+/// The most that −ln(U) comes to for a U of 53 random bits, rounded up.
+const MAX_DRAW: f64 = 37.0;
+
+impl Life {
+    /// A life from its ends. `span` is the time from load to expiry; `ahead` is Δ·β, the load's
+    /// cost times the eagerness of refreshing, and zero for no refresh before expiry.
+    #[must_use]
+    pub fn new(expires: Tick, ends: Tick, span: Duration, ahead: Duration) -> Self {
+        let window = u64::try_from(ahead.mul_f64(MAX_DRAW).as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            due: Tick(expires.0.saturating_sub(window)),
+            expires,
+            ends: ends.max(expires),
+            retry: Tick(0),
+            failures: 0,
+            span: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What it is good for at `now`.
+    #[must_use]
+    pub fn phase(&self, now: Tick) -> Phase {
+        if now < self.due {
+            Phase::Fresh
+        } else if now < self.expires {
+            Phase::Ripe
+        } else if now < self.ends {
+            Phase::Stale
+        } else {
+            Phase::Over
+        }
+    }
+
+    /// Time since it was loaded.
+    #[must_use]
+    pub fn age(&self, now: Tick) -> Duration {
+        (Duration::from_nanos(self.span) + now.since(self.expires)).saturating_sub(self.expires.since(now))
+    }
+
+    /// Whether a refresh may begin: none has failed a moment ago.
+    #[must_use]
+    pub fn may_retry(&self, now: Tick) -> bool {
+        now >= self.retry
+    }
+
+    /// XFetch: whether this lookup, having drawn `u` from (0, 1], is the one to refresh ahead:
+    /// now − Δ·β·ln(u) ≥ expiry. Δ·β is in the distance between `due` and `expires`.
+    #[must_use]
+    pub fn is_drawn(&self, now: Tick, u: f64) -> bool {
+        let ahead = self.expires.0.saturating_sub(self.due.0) as f64 / MAX_DRAW;
+        now.0 as f64 - ahead * u.ln() >= self.expires.0 as f64
+    }
+
+    /// The same life, expired no later than `cap`. What has no use as a fallback then has none
+    /// after `cap` either.
+    #[must_use]
+    pub fn capped(self, cap: Tick) -> Self {
+        if cap >= self.expires {
+            return self;
+        }
+        let ends = if self.ends == self.expires { cap } else { self.ends };
+        let span = self.span.saturating_sub(self.expires.0 - cap.0);
+        Self { due: self.due.min(cap), expires: cap, ends, span, ..self }
+    }
+
+    /// The same life after a failed refresh.
+    #[must_use]
+    pub fn failed(self, retry: Tick) -> Self {
+        Self { retry, failures: self.failures.saturating_add(1), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000_000)
+    }
+
+    fn life(ahead: u64) -> Life {
+        Life::new(s(100), s(150), Duration::from_secs(60), Duration::from_secs(ahead))
+    }
+
+    #[test]
+    fn each_phase_ends_where_the_next_begins() {
+        let life = life(1);
+        assert_eq!(life.due, s(63));
+        for (now, phase) in [
+            (s(62), Phase::Fresh),
+            (s(63), Phase::Ripe),
+            (s(99), Phase::Ripe),
+            (s(100), Phase::Stale),
+            (s(149), Phase::Stale),
+            (s(150), Phase::Over),
+        ] {
+            assert_eq!(life.phase(now), phase, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn age_counts_from_the_load_even_if_that_was_before_the_clock() {
+        let life = life(0);
+        assert_eq!(life.age(s(50)), Duration::from_secs(10));
+        assert_eq!(life.age(s(120)), Duration::from_secs(80));
+        let old = Life::new(s(1), s(1), Duration::from_secs(3600), Duration::ZERO);
+        assert_eq!(old.age(s(2)), Duration::from_secs(3601));
+    }
+
+    #[test]
+    fn a_cap_moves_the_expiry_and_keeps_the_age() {
+        let capped = life(0).capped(s(70));
+        assert_eq!((capped.due, capped.expires, capped.ends), (s(70), s(70), s(150)));
+        assert_eq!(capped.age(s(65)), life(0).age(s(65)));
+        assert_eq!(life(0).capped(s(100)), life(0));
+        let no_fallback = Life::new(s(100), s(100), Duration::ZERO, Duration::ZERO).capped(s(70));
+        assert_eq!(no_fallback.phase(s(70)), Phase::Over);
+    }
+
+    #[test]
+    fn the_draw_is_the_one_of_the_formula() {
+        let life = life(2);
+        // −2 s · ln(1/e²) = 4 s ahead.
+        let u = (-2.0_f64).exp();
+        assert!(!life.is_drawn(s(95), u));
+        assert!(life.is_drawn(s(97), u));
+        assert!(!life.is_drawn(s(99), 1.0));
+    }
+}

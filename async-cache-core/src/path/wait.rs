@@ -1,0 +1,81 @@
+//! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
+
+use std::future::pending;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::flight::Landed;
+use super::{Flight, Reuse};
+use crate::backend::Phase;
+use crate::error::Error;
+use crate::observe::StaleCause;
+use crate::options::EntryOptions;
+use crate::resilience::{Seek, excuses};
+use crate::shared::Shared;
+
+/// One caller's lookup, and how it wants to be answered.
+pub(super) struct Call<'a> {
+    pub(super) seek: Seek<'a>,
+    pub(super) reuse: Reuse,
+    options: EntryOptions,
+    /// When to make do with a stale value.
+    soft: Option<Instant>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Self {
+        Self { seek, reuse, options, soft: options.soft_timeout.map(|limit| Instant::now() + limit) }
+    }
+
+    /// Who asks for a load whatever is cached does not want what is cached.
+    fn takes_stale(&self) -> bool {
+        self.reuse != Reuse::Nothing
+    }
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Waits until the flight has landed, or a stale value is to be served instead.
+    pub(super) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Landed<V> {
+        let at_hand = || self.at_hand(call.seek, flight);
+        let at_once = async {
+            match call.options.stale_while_revalidate && call.takes_stale() {
+                true => flight.until(at_hand).await,
+                false => pending().await,
+            }
+        };
+        let soon = async {
+            match call.soft {
+                Some(limit) if call.takes_stale() => {
+                    sleep_until(limit).await;
+                    flight.until(at_hand).await
+                }
+                _ => pending().await,
+            }
+        };
+        let (entry, cause) = tokio::select! {
+            biased;
+            landed = flight.landed() => return match landed {
+                Landed::Answer(Err(error)) => self.or_stale(call, flight, error).await,
+                landed => landed,
+            },
+            entry = at_once => (entry, StaleCause::Revalidating),
+            entry = soon => (entry, StaleCause::SlowLoad),
+        };
+        self.serve_stale(call.seek.key.as_bytes(), cause);
+        Landed::Answer(Ok(entry.value))
+    }
+
+    /// What a caller gets whose load failed.
+    async fn or_stale(&self, call: &Call<'_>, flight: &Flight<V>, error: Error) -> Landed<V> {
+        if !(call.takes_stale() && call.options.stale_on_error && excuses(&error)) {
+            return Landed::Answer(Err(error));
+        }
+        let Some(entry) = self.fallback(call.seek, flight, &call.options).await else {
+            return Landed::Answer(Err(error));
+        };
+        if entry.life.phase(self.node.clock.now()) == Phase::Stale {
+            self.serve_stale(call.seek.key.as_bytes(), StaleCause::LoadFailed(error.kind()));
+        }
+        Landed::Answer(Ok(entry.value))
+    }
+}

@@ -1,0 +1,164 @@
+//! Stale values: those that have expired, and answer all the same.
+//!
+//! Whether one may be served is decided at the moment of serving, by what decides whether a hit
+//! may be served and a load stored. The race this is about:
+//!
+//! 1. a lookup finds that version 1 has expired, and loads;
+//! 2. version 2 is committed and the key invalidated, here or on another node;
+//! 3. the load fails.
+//!
+//! In 2 the entry leaves L1, the generation moves, or the ticket is outdated; in 3 there is nothing to fall back
+//! on, and the failure is what the caller gets. Where 2 went unheard because this node is cut off,
+//! its serving lease has lapsed by the time the bound on staleness is reached, and L2 is asked.
+
+use crate::backend::{Entry, Life, Phase, Tick};
+use crate::coherence::{Stamp, Ticket};
+use crate::error::{Error, ErrorKind};
+use crate::key::Key;
+use crate::observe::{Event, KeyHash, StaleCause};
+use crate::options::{EntryOptions, Outage};
+use crate::path::{Fetched, Flight, Probe, Want};
+use crate::shared::Shared;
+
+/// A stale value that a flight has found, and what decides whether it may still be served.
+#[derive(Debug)]
+pub(crate) struct Fallback<V> {
+    pub(crate) entry: Entry<V>,
+    /// Taken before it was read.
+    pub(crate) ticket: Ticket,
+    /// When the question was sent that L2 answered with it; `Tick(0)` if L1 had it.
+    pub(crate) confirmed: Tick,
+    /// Every change up to this one is reflected in it.
+    pub(crate) reflects: u64,
+}
+
+/// What to do with an entry that is past its freshest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aged {
+    /// It answers.
+    Answers,
+    /// It answers, and is refreshed behind the answer.
+    Refresh,
+    /// It answers although it has expired.
+    Serve(StaleCause),
+    /// Likewise, and is refreshed behind the answer.
+    ServeAndRefresh,
+    /// It is to be replaced; it is a fallback should that fail.
+    Load,
+}
+
+/// Decides it, for a lookup with a loader. `draw` is drawn from (0, 1], and only if it matters.
+pub(crate) fn aged(life: &Life, options: &EntryOptions, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
+    match (life.phase(now), life.may_retry(now)) {
+        (Phase::Fresh, _) | (Phase::Ripe, false) => Aged::Answers,
+        (Phase::Ripe, true) if life.is_drawn(now, draw()) => Aged::Refresh,
+        (Phase::Ripe, true) => Aged::Answers,
+        (Phase::Stale, true) if options.stale_while_revalidate => Aged::ServeAndRefresh,
+        (Phase::Stale, false) if options.stale_on_error || options.stale_while_revalidate => {
+            Aged::Serve(StaleCause::Backoff)
+        }
+        (Phase::Stale | Phase::Over, _) => Aged::Load,
+    }
+}
+
+/// Whether a stale value may stand in for this error: the source failed, not the cache.
+pub(crate) fn excuses(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout)
+}
+
+/// A lookup in want of a fallback.
+#[derive(Clone, Copy)]
+pub(crate) struct Seek<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) need: Option<&'a Stamp>,
+    pub(crate) want: Want,
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// A value that may be served now, expired or not, without asking anyone.
+    pub(crate) fn at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<Entry<V>> {
+        // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
+        match self.probe(seek.key.as_bytes(), seek.need) {
+            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry)
+                if seek.want.accepts(&entry.value) =>
+            {
+                return Some(entry);
+            }
+            _ => {}
+        }
+        if let Some(fallback) = flight.fallback()
+            && seek.want.accepts(&fallback.entry.value)
+            && self.holds(seek, fallback)
+        {
+            return Some(fallback.entry.clone());
+        }
+        let cut_off = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
+        if cut_off { self.unverified(seek) } else { None }
+    }
+
+    /// The same; asks L2 if need be.
+    pub(crate) async fn fallback(
+        &self,
+        seek: Seek<'_>,
+        flight: &Flight<V>,
+        options: &EntryOptions,
+    ) -> Option<Entry<V>> {
+        if let Some(entry) = self.at_hand(seek, flight) {
+            return Some(entry);
+        }
+        let ticket = self.ticket(seek.key);
+        match self.fetch_unless_pending(seek.key, seek.need, ticket, options).await {
+            Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket)
+                if seek.want.accepts(&entry.value) =>
+            {
+                self.admit(seek.key, ticket, entry.clone(), options.l1_ttl);
+                Some(entry)
+            }
+            Fetched::Unreachable(_) => self.unverified(seek),
+            Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,
+        }
+    }
+
+    /// The value that a load is to replace.
+    pub(crate) fn previous(&self, key: &Key, flight: &Flight<V>) -> Option<Entry<V>> {
+        self.at_hand(Seek { key, need: None, want: Want::Value }, flight)
+    }
+
+    /// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
+    /// before what could undo them.
+    fn holds(&self, seek: Seek<'_>, fallback: &Fallback<V>) -> bool {
+        let Fallback { entry, ticket, confirmed, reflects } = fallback;
+        let (index, partition) = self.node.partition_of(seek.key.as_bytes());
+        let now = self.node.clock.now();
+        let recent = *confirmed > Tick(0) && now <= confirmed.after(self.node.max_staleness);
+        if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
+            return false;
+        }
+        let generation = partition.generation();
+        let late_enough = seek.need.is_none_or(|stamp| {
+            let need = stamp.seq(index);
+            partition.applied() >= need || *reflects >= need
+        });
+        late_enough
+            && generation == ticket.generation
+            && self.fence.unmoved(seek.key.as_bytes(), *ticket, entry.seq)
+    }
+
+    /// What L1 holds, verified or not, if the policy for outages lets it answer.
+    pub(crate) fn unverified(&self, seek: Seek<'_>) -> Option<Entry<V>> {
+        let (index, partition) = self.node.partition_of(seek.key.as_bytes());
+        let applied = partition.applied();
+        let entry = self.l1()?.get(seek.key.as_bytes())?;
+        let late_enough = seek.need.is_none_or(|stamp| applied.max(entry.seq) >= stamp.seq(index));
+        let usable = self.outage == Outage::ServeL1
+            && entry.life.phase(self.node.clock.now()) != Phase::Over
+            && !partition.is_void(entry.generation, entry.seq);
+        (usable && late_enough && seek.want.accepts(&entry.value)).then_some(entry)
+    }
+
+    /// Counts and tells that an entry is served although nothing says that it is current.
+    pub(crate) fn serve_stale(&self, key: &[u8], cause: StaleCause) {
+        self.counters.stale_served.add(1);
+        self.events.tell(|| Event::StaleServed { key: KeyHash::of(key), cause });
+    }
+}
