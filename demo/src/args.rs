@@ -1,0 +1,89 @@
+//! What can be asked for on the command line, and what is refused.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// A product catalogue on async-cache: several service instances, each with its own in-process
+/// cache, one shared tier, one database.
+///
+/// Drives reads and writes at the instances, checks every read against the promise, and ends with
+/// a table. Without options it needs nothing installed.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "async-cache-demo", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Share the cache over this Redis instead of in this process [redis://[user:password@]host[:port]]
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+
+    /// Run this many instances, each as a process of its own (needs --redis)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), requires = "redis", conflicts_with_all = ["instances", "serve"])]
+    pub(crate) processes: Option<u16>,
+
+    /// Instances in this process
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) instances: u16,
+
+    /// Replay this file of i32 keys, of either byte order, instead of drawing them; .xz is accepted
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "products", "serve"])]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// How long to send traffic
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds, conflicts_with = "serve")]
+    pub(crate) seconds: f64,
+
+    /// Rows in the database; product 1 is asked for most (zipf)
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) products: u32,
+
+    /// Requests per second over all instances; 0 for as many as they can answer [default: 30000; for a
+    /// trace, what replays it in about 10 s]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub(crate) rate: Option<u32>,
+
+    /// Writes per hundred requests
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
+    pub(crate) writes: f64,
+
+    /// What a network would add to each database query
+    #[arg(long, value_name = "MS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) query_ms: u16,
+
+    /// Entries that fit into the in-process cache of one instance [default: a fifth of the products]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) l1_entries: Option<u64>,
+
+    /// Namespace on the shared tier: two demos at the same time on one Redis need two
+    #[arg(long, value_name = "NAME", default_value = "async-cache-demo")]
+    pub(crate) namespace: String,
+
+    /// Keep the instances running under traffic, and serve a page with live figures [e.g. 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) serve: Option<SocketAddr>,
+
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Args {
+    pub(crate) fn fleet_size(&self) -> u16 {
+        self.processes.unwrap_or(self.instances)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, 0.1, 86_400.0, "seconds")
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    number(text, 0.0, 100.0, "percent")
+}
+
+fn number(text: &str, least: f64, most: f64, unit: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("give a number of {unit} from {least} to {most}")),
+    }
+}

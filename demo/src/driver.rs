@@ -1,0 +1,138 @@
+//! The measuring side of one instance: the service, and a journal of what it did.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_cache::{BoxError, Codec, Result};
+
+use crate::catalogue::{Catalogue, Product, ServiceError};
+use crate::clock;
+use crate::database::{Database, Observer, Query};
+use crate::events::{Answer, Event, Journal, Purpose, Read};
+
+/// One instance under observation.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Driver {
+    /// A caller of the service.
+    pub(crate) fn caller(self: &Arc<Self>) -> Caller {
+        let database = self.catalogue.database().counting_apart();
+        Caller {
+            catalogue: self.catalogue.with_database(database),
+            driver: Arc::clone(self),
+            reads: Vec::new(),
+        }
+    }
+
+    /// Sells one piece of a product.
+    pub(crate) async fn sell(&self, product: u32) -> Result<Option<u32>, ServiceError> {
+        let outcome = self.catalogue.sell(product).await;
+        self.journal.note(|at| match outcome {
+            Ok(Some(version)) => Event::Invalidated { product, version, at },
+            Ok(None) | Err(_) => Event::WriteFailed { at },
+        });
+        outcome
+    }
+}
+
+/// Notes queries in the journal.
+pub(crate) fn observer(journal: &Arc<Journal>) -> Observer {
+    let journal = Arc::clone(journal);
+    Arc::new(move |product, query| {
+        journal.note(|at| match query {
+            Query::Begins => Event::QueryBegan { product, at },
+            Query::Ended => Event::QueryEnded { product, at },
+        });
+    })
+}
+
+/// One who reads, one read after the other.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    catalogue: Catalogue,
+    driver: Arc<Driver>,
+    reads: Vec<Event>,
+}
+
+impl Caller {
+    /// Reads a product, and tells where the answer came from.
+    pub(crate) async fn read(
+        &mut self,
+        product: u32,
+        purpose: Purpose,
+    ) -> Result<(Option<Arc<Product>>, Answer)> {
+        // A handle of this caller's own counts this caller's own queries, wherever they run.
+        let database: &Database = self.catalogue.database();
+        let queries = database.queries();
+        let start = clock::now();
+        let mut get = pin!(self.catalogue.get(product));
+        let (mut polls, mut decoded) = (0_u32, false);
+        let outcome = poll_fn(|context| {
+            polls += 1;
+            DECODED.set(false);
+            let poll = get.as_mut().poll(context);
+            decoded |= DECODED.get();
+            poll
+        })
+        .await;
+        let end = clock::now();
+        let answer = if database.queries() != queries {
+            Answer::Loaded
+        } else if decoded {
+            Answer::L2
+        } else if polls == 1 {
+            Answer::L1
+        } else {
+            Answer::Shared
+        };
+        match &outcome {
+            Ok(found) => {
+                let version = found.as_ref().map_or(0, |product| product.version);
+                self.reads.push(Event::Read(Read { product, version, start, end, answer, purpose }));
+            }
+            Err(_) => self.reads.push(Event::ReadFailed { at: end }),
+        }
+        outcome.map(|found| (found, answer))
+    }
+
+    /// Hands over what it has noted.
+    pub(crate) fn report(&mut self) {
+        self.driver.journal.append(&mut self.reads);
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.report();
+    }
+}
+
+thread_local! {
+    /// Whether the poll under way has decoded a value: only a read of the shared tier does.
+    static DECODED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A codec that tells the caller on whose stack it decodes.
+#[derive(Debug)]
+pub(crate) struct Watched<C>(pub(crate) C);
+
+impl<V, C: Codec<V>> Codec<V> for Watched<C> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        self.0.encode(value, out)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
+        DECODED.set(true);
+        self.0.decode(bytes)
+    }
+}

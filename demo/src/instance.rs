@@ -1,0 +1,266 @@
+//! One instance of the service: does what it is told, and reports.
+//!
+//! The same code whether it is a task among others or a process of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_cache::{Bincode, MemoryBackend, RedisBackend};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::Catalogue;
+use crate::clock::{self, MILLISECOND};
+use crate::database::Database;
+use crate::driver::{Driver, Watched, observer};
+use crate::events::{Event, Journal};
+use crate::keys::Trace;
+use crate::traffic::Traffic;
+
+/// What an instance has to know. Everything but the in-process tier can be sent to another process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) index: u16,
+    pub(crate) of: u16,
+    pub(crate) database: PathBuf,
+    pub(crate) products: u32,
+    pub(crate) query_ms: u16,
+    pub(crate) l1_entries: u64,
+    pub(crate) namespace: String,
+    pub(crate) redis: Option<String>,
+    pub(crate) trace: Option<Trace>,
+    /// Requests per second of this instance; none: as many as it can answer.
+    pub(crate) rate: Option<f64>,
+    /// Writes per request.
+    pub(crate) writes: f64,
+}
+
+/// What an instance is told to do.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Ask for a product that no tier has, with that many tasks at once, from that time on.
+    ColdKey { product: u32, tasks: u32, at: u64, query_ms: u64 },
+    /// Send traffic for so long, or until told to stop; a trace: to its end.
+    Traffic { seconds: Option<f64> },
+    /// End the traffic.
+    Stop,
+    /// Report what is left, and end.
+    Finish,
+}
+
+/// What an instance says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// It serves from its L1.
+    Ready,
+    Cold(Cold),
+    /// Every change up to the time is in this batch or an earlier one.
+    Batch {
+        events: Vec<Event>,
+        complete_to: u64,
+        tiers: Tiers,
+    },
+    TrafficEnded,
+    Finished,
+    Failed(String),
+}
+
+/// How one cold key went.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Cold {
+    pub(crate) tasks: u32,
+    pub(crate) failed: u32,
+    pub(crate) loads: u64,
+    pub(crate) slowest_ns: u64,
+}
+
+impl Cold {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.tasks += other.tasks;
+        self.failed += other.failed;
+        self.loads += other.loads;
+        self.slowest_ns = self.slowest_ns.max(other.slowest_ns);
+    }
+}
+
+/// Figures of the cache itself, since it was built.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Tiers {
+    pub(crate) l1_hits: u64,
+    pub(crate) l2_hits: u64,
+    pub(crate) loads: u64,
+    pub(crate) waits: u64,
+    pub(crate) lease_waits: u64,
+    pub(crate) invalidations_sent: u64,
+    pub(crate) invalidations_received: u64,
+    pub(crate) fills_rejected: u64,
+    pub(crate) flushes: u64,
+    pub(crate) l2_errors: u64,
+    pub(crate) l1_entries: u64,
+    pub(crate) l1_suspended: bool,
+}
+
+/// Time between two batches.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
+/// How long an instance may take to serve.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An instance under way: where its commands go, and what it measures with.
+pub(crate) struct Instance {
+    setup: Arc<Setup>,
+    pub(crate) driver: Arc<Driver>,
+    out: mpsc::Sender<Message>,
+}
+
+impl Instance {
+    /// Opens the service and waits until its L1 serves. `memory` is the shared tier unless there is
+    /// a Redis.
+    pub(crate) async fn start(
+        setup: Setup,
+        memory: Option<MemoryBackend>,
+        out: mpsc::Sender<Message>,
+    ) -> Result<Self, String> {
+        let journal = Arc::new(Journal::default());
+        let latency = Duration::from_millis(setup.query_ms.into());
+        let database = Database::open(&setup.database, latency, observer(&journal));
+        let redis = match &setup.redis {
+            Some(url) => Some(RedisBackend::connect(url).await.map_err(|error| chain(&error))?),
+            None => None,
+        };
+        let catalogue =
+            Catalogue::open(&setup.namespace, setup.l1_entries, database, |builder| match (redis, memory) {
+                (Some(redis), _) => builder.l2_with(redis, Watched(Bincode)),
+                (None, Some(memory)) => builder.l2_with(memory, Watched(Bincode)),
+                (None, None) => builder,
+            })
+            .map_err(|error| chain(&error))?;
+        let begun = Instant::now();
+        while !catalogue.cache().is_serving() {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("instance {} did not come to serve within {PATIENCE:?}", setup.index));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // What an earlier run has left in Redis is of another database.
+        if setup.index == 0 {
+            catalogue.cache().invalidate_all().await.map_err(|error| chain(&error))?;
+        }
+        Ok(Self { setup: Arc::new(setup), driver: Arc::new(Driver { catalogue, journal }), out })
+    }
+
+    /// Does what it is told until it is told to finish, or nobody is left to tell it.
+    pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
+        let reporting = CancellationToken::new();
+        let reporter = tokio::spawn(self.report(reporting.clone()));
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        self.say(Message::Ready).await;
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::ColdKey { product, tasks, at, query_ms } => {
+                    let cold = self.cold_key(product, tasks, at, Duration::from_millis(query_ms)).await;
+                    self.say(Message::Cold(cold)).await;
+                }
+                Command::Traffic { seconds } => {
+                    let traffic = Traffic::new(&self.setup, &self.driver, stop.clone());
+                    let (traffic, out) =
+                        (traffic.run(seconds.map(Duration::from_secs_f64)), self.out.clone());
+                    tasks.spawn(async move {
+                        traffic.await;
+                        let _ = out.send(Message::TrafficEnded).await;
+                    });
+                }
+                Command::Stop => stop.cancel(),
+                Command::Finish => break,
+            }
+        }
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        reporting.cancel();
+        let _ = reporter.await;
+        self.say(Message::Finished).await;
+    }
+
+    async fn say(&self, message: Message) {
+        // Nobody listens any more: then there is nothing to say.
+        let _ = self.out.send(message).await;
+    }
+
+    /// Sends a batch now and then, and a last one.
+    fn report(&self, until: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let (driver, out) = (Arc::clone(&self.driver), self.out.clone());
+        async move {
+            loop {
+                let last = until.is_cancelled();
+                let (events, complete_to) = driver.journal.take();
+                let tiers = tiers(&driver);
+                if out.send(Message::Batch { events, complete_to, tiers }).await.is_err() || last {
+                    return;
+                }
+                let _ = tokio::time::timeout(REPORT_EVERY, until.cancelled()).await;
+            }
+        }
+    }
+
+    async fn cold_key(&self, product: u32, tasks: u32, at: u64, latency: Duration) -> Cold {
+        let database = self.driver.catalogue.database().with_latency(latency);
+        let catalogue = self.driver.catalogue.with_database(database);
+        tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await;
+        let begun = clock::now();
+        let mut callers = JoinSet::new();
+        for _ in 0..tasks {
+            let catalogue = catalogue.clone();
+            callers.spawn(async move {
+                let outcome = catalogue.get(product).await;
+                (matches!(outcome, Ok(Some(_))), clock::now())
+            });
+        }
+        let mut cold = Cold { tasks, ..Cold::default() };
+        while let Some(caller) = callers.join_next().await {
+            let (answered, ended) = caller.unwrap_or((false, begun));
+            cold.failed += u32::from(!answered);
+            cold.slowest_ns = cold.slowest_ns.max(ended - begun);
+        }
+        cold.loads = catalogue.database().queries();
+        cold
+    }
+}
+
+/// When to let go a cold key's callers: time enough for every instance to have heard of it.
+pub(crate) fn soon() -> u64 {
+    clock::now() + 50 * MILLISECOND
+}
+
+/// What the cache of an instance says of itself.
+pub(crate) fn tiers(driver: &Driver) -> Tiers {
+    let stats = driver.catalogue.cache().stats();
+    Tiers {
+        l1_hits: stats.l1_hits,
+        l2_hits: stats.l2_hits,
+        loads: stats.loads,
+        waits: stats.coalesced_waits,
+        lease_waits: stats.lease_waits,
+        invalidations_sent: stats.invalidations_sent,
+        invalidations_received: stats.invalidations_received,
+        fills_rejected: stats.fills_rejected,
+        flushes: stats.flushes,
+        l2_errors: stats.l2_errors,
+        l1_entries: stats.entries,
+        l1_suspended: stats.l1_suspended,
+    }
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

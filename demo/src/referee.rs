@@ -1,0 +1,272 @@
+//! Looks at every event of every instance, in order of time, and holds every read against the promise.
+//!
+//! A read is stale if its version is lower than one whose invalidation had returned `max_staleness`
+//! before the read began; on the instance that wrote, before it began at all.
+
+mod lag;
+mod ledger;
+
+use std::collections::HashMap;
+
+use crate::clock::SECOND;
+use crate::events::{Answer, Event, Purpose, Read};
+use crate::figures::Latencies;
+use crate::instance::{Cold, Tiers};
+use lag::Lag;
+use ledger::Ledger;
+
+/// The bound the caches are built with: the default.
+pub(crate) const MAX_STALENESS: u64 = SECOND;
+/// Stale reads kept as evidence.
+const MAX_EVIDENCE: usize = 5;
+
+/// What has been seen so far.
+#[derive(Debug)]
+pub(crate) struct Referee {
+    instances: Vec<Seat>,
+    /// Events that are not in order yet: another instance may still have an earlier one.
+    waiting: Vec<(u16, Event)>,
+    ledger: Ledger,
+    running: HashMap<u32, u32>,
+    /// When the last query for a row ended.
+    query_ended: HashMap<u32, u64>,
+    pub(crate) lag: Lag,
+    pub(crate) seen: Seen,
+    pub(crate) cold: Cold,
+}
+
+/// What is known of one instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seat {
+    complete_to: u64,
+    pub(crate) requests: u64,
+    pub(crate) tiers: Tiers,
+}
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) first: Option<u64>,
+    pub(crate) last: u64,
+    pub(crate) requests: u64,
+    pub(crate) failed: u64,
+    pub(crate) writes: u64,
+    pub(crate) writes_failed: u64,
+    pub(crate) queries: u64,
+    pub(crate) most_concurrent: u32,
+    pub(crate) latencies: Latencies,
+    /// Reads of all purposes, which were all held against the promise.
+    pub(crate) checked: u64,
+    /// Of a product whose last invalidation was less than ten bounds ago.
+    pub(crate) at_risk: u64,
+    /// Not of the last version whose invalidation had returned, but within the promise.
+    pub(crate) behind: u64,
+    /// How long ago the oldest version missed by such a read had been invalidated, at most.
+    pub(crate) furthest_behind: u64,
+    pub(crate) stale: u64,
+    pub(crate) evidence: Vec<String>,
+}
+
+impl Referee {
+    pub(crate) fn new(instances: u16, watched: u32) -> Self {
+        Self {
+            instances: vec![Seat::default(); usize::from(instances)],
+            waiting: Vec::new(),
+            ledger: Ledger::default(),
+            running: HashMap::new(),
+            query_ended: HashMap::new(),
+            lag: Lag::new(watched, instances),
+            seen: Seen::default(),
+            cold: Cold::default(),
+        }
+    }
+
+    pub(crate) fn instances(&self) -> &[Seat] {
+        &self.instances
+    }
+
+    /// Takes a batch of one instance, and looks at what has come into order by it.
+    pub(crate) fn take(&mut self, instance: u16, events: Vec<Event>, complete_to: u64, tiers: Tiers) {
+        let seat = &mut self.instances[usize::from(instance)];
+        seat.complete_to = complete_to;
+        seat.tiers = tiers;
+        self.waiting.extend(events.into_iter().map(|event| (instance, event)));
+        self.look_up_to(self.settled());
+    }
+
+    /// The time up to which every change of every instance is known.
+    pub(crate) fn settled(&self) -> u64 {
+        self.instances.iter().map(|seat| seat.complete_to).min().unwrap_or_default()
+    }
+
+    /// Looks at all that is left: nothing more will come.
+    pub(crate) fn settle(&mut self) {
+        self.look_up_to(u64::MAX);
+    }
+
+    fn look_up_to(&mut self, settled: u64) {
+        let mut ready: Vec<_> = self.waiting.extract_if(.., |(_, event)| event.at() <= settled).collect();
+        ready.sort_by_key(|(_, event)| event.at());
+        for (instance, event) in ready {
+            self.look_at(instance, event);
+        }
+    }
+
+    /// Forgets what was counted before the traffic; the ledger stays.
+    pub(crate) fn begin_traffic(&mut self) {
+        self.seen = Seen::default();
+        self.instances.iter_mut().for_each(|seat| seat.requests = 0);
+    }
+
+    fn look_at(&mut self, instance: u16, event: Event) {
+        let at = event.at();
+        match event {
+            Event::Read(read) => self.read(instance, &read),
+            Event::ReadFailed { .. } => self.seen.failed += 1,
+            Event::QueryBegan { product, .. } => {
+                let running = self.running.entry(product).or_default();
+                *running += 1;
+                self.seen.queries += 1;
+                self.seen.most_concurrent = self.seen.most_concurrent.max(*running);
+            }
+            Event::QueryEnded { product, .. } => {
+                if let Some(running) = self.running.get_mut(&product) {
+                    *running -= 1;
+                    if *running == 0 {
+                        self.running.remove(&product);
+                    }
+                }
+                self.query_ended.insert(product, at);
+            }
+            Event::Invalidated { product, version, .. } => {
+                self.seen.writes += 1;
+                self.ledger.invalidated(product, version, instance, at);
+                self.lag.invalidated(product, version, instance, at);
+            }
+            Event::WriteFailed { .. } => self.seen.writes_failed += 1,
+        }
+    }
+
+    fn read(&mut self, instance: u16, read: &Read) {
+        self.hold_against_the_promise(instance, read);
+        self.lag.read(instance, read);
+        if read.purpose == Purpose::Lag {
+            return;
+        }
+        let seen = &mut self.seen;
+        seen.first = Some(seen.first.map_or(read.start, |first| first.min(read.start)));
+        seen.last = seen.last.max(read.end);
+        seen.requests += 1;
+        self.instances[usize::from(instance)].requests += 1;
+        let waited = || self.query_ended.get(&read.product).is_some_and(|ended| *ended >= read.start);
+        let latencies = &mut seen.latencies;
+        let histogram = match read.answer {
+            Answer::L1 => &mut latencies.l1,
+            Answer::L2 => &mut latencies.l2,
+            Answer::Loaded => &mut latencies.loaded,
+            Answer::Shared if waited() => &mut latencies.waited,
+            Answer::Shared => &mut latencies.l2,
+        };
+        histogram.saturating_record(read.end - read.start);
+    }
+
+    fn hold_against_the_promise(&mut self, instance: u16, read: &Read) {
+        let known = self.ledger.at(read.product, read.start, instance);
+        let seen = &mut self.seen;
+        seen.checked += 1;
+        seen.at_risk += u64::from(known.last.is_some_and(|last| last + 10 * MAX_STALENESS > read.start));
+        if read.version < known.owed {
+            seen.stale += 1;
+            if seen.evidence.len() < MAX_EVIDENCE {
+                seen.evidence.push(format!(
+                    "instance {instance} read version {} of product {} where it owed version {}",
+                    read.version, read.product, known.owed
+                ));
+            }
+        } else if let Some(missed) = known.first_above(read.version) {
+            seen.behind += 1;
+            seen.furthest_behind = seen.furthest_behind.max(read.start - missed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = SECOND;
+
+    fn read(version: u32, start: u64, answer: Answer) -> Event {
+        Event::Read(Read { product: 7, version, start, end: start + 10, answer, purpose: Purpose::Traffic })
+    }
+
+    fn after(events: &[(u16, Event)]) -> Referee {
+        let mut referee = Referee::new(2, 99);
+        for (instance, event) in events {
+            referee.take(*instance, vec![*event], 0, Tiers::default());
+        }
+        for instance in 0..2 {
+            referee.take(instance, Vec::new(), u64::MAX, Tiers::default());
+        }
+        referee
+    }
+
+    fn invalidated(version: u32, at: u64) -> Event {
+        Event::Invalidated { product: 7, version, at }
+    }
+
+    #[test]
+    fn an_old_read_is_stale_a_bound_later_elsewhere_and_at_once_where_it_was_written() {
+        let verdict = |instance, start| {
+            let referee = after(&[(0, invalidated(2, 5 * S)), (instance, read(1, start, Answer::L1))]);
+            (referee.seen.stale, referee.seen.behind)
+        };
+        assert_eq!(verdict(1, 5 * S - 1), (0, 0));
+        assert_eq!(verdict(1, 5 * S + 1), (0, 1));
+        assert_eq!(verdict(1, 6 * S + 1), (1, 0));
+        assert_eq!(verdict(0, 5 * S - 1), (0, 0));
+        assert_eq!(verdict(0, 5 * S + 1), (1, 0));
+    }
+
+    #[test]
+    fn a_newer_version_is_never_stale_whatever_came_late() {
+        let referee = after(&[
+            (0, invalidated(3, 5 * S)),
+            (1, invalidated(2, 6 * S)),
+            (1, read(3, 8 * S, Answer::L1)),
+            (1, read(2, 8 * S, Answer::L1)),
+        ]);
+        assert_eq!(referee.seen.stale, 1);
+        assert!(referee.seen.evidence[0].contains("version 2"), "{:?}", referee.seen.evidence);
+    }
+
+    #[test]
+    fn a_read_waits_for_what_another_instance_has_not_reported_yet() {
+        let mut referee = Referee::new(2, 99);
+        referee.take(1, vec![read(1, 7 * S, Answer::L1)], 9 * S, Tiers::default());
+        assert_eq!(referee.seen.checked, 0);
+        referee.take(0, vec![invalidated(2, 5 * S)], 6 * S, Tiers::default());
+        assert_eq!(referee.seen.checked, 0);
+        referee.take(0, Vec::new(), 8 * S, Tiers::default());
+        assert_eq!((referee.seen.checked, referee.seen.stale), (1, 1));
+    }
+
+    #[test]
+    fn queries_of_one_row_at_once_are_counted_over_all_instances() {
+        let began = |at| Event::QueryBegan { product: 7, at };
+        let ended = |at| Event::QueryEnded { product: 7, at };
+        let most = |events: &[(u16, Event)]| after(events).seen.most_concurrent;
+        assert_eq!(most(&[(0, began(1)), (0, ended(2)), (1, began(3)), (1, ended(4))]), 1);
+        assert_eq!(most(&[(0, began(1)), (0, ended(3)), (1, began(2)), (1, ended(4))]), 2);
+    }
+
+    #[test]
+    fn who_waited_while_a_query_ended_waited_for_it() {
+        let referee = after(&[
+            (0, Event::QueryEnded { product: 7, at: 105 }),
+            (1, read(1, 100, Answer::Shared)),
+            (1, read(1, 106, Answer::Shared)),
+        ]);
+        assert_eq!((referee.seen.latencies.waited.len(), referee.seen.latencies.l2.len()), (1, 1));
+    }
+}

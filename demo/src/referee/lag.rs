@@ -1,0 +1,91 @@
+//! How long a write takes to show on the other instances.
+
+use std::collections::VecDeque;
+
+use crate::events::Read;
+use crate::figures::Durations;
+
+/// Writes and changes remembered.
+const MAX_REMEMBERED: usize = 4096;
+
+/// The writes of the watched product, and when each instance first showed which version.
+///
+/// The lag of a write on another instance: from the return of `invalidate` to the start of the
+/// first read there that gave its version or a later one; 0 if that read began before.
+#[derive(Debug)]
+pub(crate) struct Lag {
+    product: u32,
+    writes: VecDeque<(u32, u16, u64)>,
+    /// For each instance: a version, and the start of the first read that gave it.
+    shown: Vec<VecDeque<(u32, u64)>>,
+}
+
+impl Lag {
+    pub(super) fn new(product: u32, instances: u16) -> Self {
+        Self { product, writes: VecDeque::new(), shown: vec![VecDeque::new(); usize::from(instances)] }
+    }
+
+    pub(super) fn invalidated(&mut self, product: u32, version: u32, writer: u16, at: u64) {
+        if product == self.product {
+            remember(&mut self.writes, (version, writer, at));
+        }
+    }
+
+    pub(super) fn read(&mut self, instance: u16, read: &Read) {
+        let shown = &mut self.shown[usize::from(instance)];
+        if read.product == self.product && shown.back().is_none_or(|(version, _)| *version < read.version) {
+            remember(shown, (read.version, read.start));
+        }
+    }
+
+    /// The lags of all writes that have shown.
+    pub(crate) fn durations(&self) -> Durations {
+        let mut lags = Durations::default();
+        for (version, writer, at) in &self.writes {
+            for (instance, shown) in (0_u16..).zip(&self.shown) {
+                let first = shown.partition_point(|(shown, _)| shown < version);
+                // A history that begins later than the write says nothing about it.
+                let known = first > 0 || shown.front().is_some_and(|(shown, _)| shown == version);
+                if let Some((_, start)) = shown.get(first).filter(|_| instance != *writer && known) {
+                    lags.saturating_record(start.saturating_sub(*at));
+                }
+            }
+        }
+        lags
+    }
+}
+
+fn remember<T>(memory: &mut VecDeque<T>, thing: T) {
+    if memory.len() == MAX_REMEMBERED {
+        memory.pop_front();
+    }
+    memory.push_back(thing);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Answer, Purpose};
+
+    #[test]
+    fn lag_runs_from_the_return_to_the_first_read_that_shows() {
+        let mut lag = Lag::new(9, 3);
+        let mut read = |instance, version, start| {
+            let (answer, purpose) = (Answer::L1, Purpose::Lag);
+            lag.read(instance, &Read { product: 9, version, start, end: start + 1, answer, purpose });
+        };
+        for instance in 0..3 {
+            read(instance, 1, 10);
+        }
+        read(0, 2, 2_000_100);
+        read(1, 1, 2_000_200);
+        read(1, 2, 3_000_000);
+        read(2, 3, 1_900_000);
+        lag.invalidated(9, 2, 0, 2_000_000);
+        let lags = lag.durations();
+        // Instance 1: 1 ms. Instance 2: shown before it returned. Instance 0 wrote it.
+        assert_eq!(lags.len(), 2);
+        assert_eq!(lags.min(), 0);
+        assert!((999_000..1_001_000).contains(&lags.max()), "{}", lags.max());
+    }
+}

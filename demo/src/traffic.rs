@@ -1,0 +1,164 @@
+//! The traffic on one instance: reads by popularity or from a trace, writes mixed in, and one
+//! product whose writes are watched.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::Driver;
+use crate::events::Purpose;
+use crate::instance::Setup;
+use crate::keys::{Keys, Zipf};
+
+/// Tasks that read, in each instance.
+const READERS: u32 = 16;
+/// Pause of a task that is ahead of its rate.
+const TICK: Duration = Duration::from_millis(2);
+/// Reads in a row before a task lets others go on: hits never wait, so they would never yield.
+const BURST: u32 = 32;
+/// Time between two looks at the product whose writes are watched.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// Time between two writes to it, over all instances.
+const WRITE_WATCHED_EVERY: Duration = Duration::from_millis(50);
+
+/// Traffic to come.
+pub(crate) struct Traffic {
+    setup: Arc<Setup>,
+    driver: Arc<Driver>,
+    keys: Arc<Keys>,
+    stop: CancellationToken,
+}
+
+/// The products set apart from the traffic: beyond those it asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Apart {
+    /// Its writes are watched on every instance.
+    pub(crate) watched: u32,
+    /// Nobody has asked for it before.
+    pub(crate) cold: u32,
+}
+
+impl Apart {
+    pub(crate) const COUNT: u32 = 2;
+
+    pub(crate) fn of(products: u32) -> Self {
+        Self { watched: products + 1, cold: products + 2 }
+    }
+}
+
+impl Traffic {
+    pub(crate) fn new(setup: &Arc<Setup>, driver: &Arc<Driver>, stop: CancellationToken) -> Self {
+        let keys = match &setup.trace {
+            Some(trace) => Keys::share_of(trace, setup.index, setup.of),
+            None => Keys::Zipf(Zipf::new(setup.products)),
+        };
+        Self { setup: Arc::clone(setup), driver: Arc::clone(driver), keys: Arc::new(keys), stop }
+    }
+
+    /// Runs until the time is over, the trace has been replayed, or it is stopped.
+    pub(crate) async fn run(self, limit: Option<Duration>) {
+        let mut readers = JoinSet::new();
+        for _ in 0..READERS {
+            readers.spawn(self.reader());
+        }
+        let mut others = JoinSet::new();
+        if let Some(pause) = self.pause_between_writes() {
+            others.spawn(self.writer(pause));
+        }
+        others.spawn(self.watched_writer());
+        let looking = self.look_from_a_thread();
+        let all_read = async { while readers.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all_read => {}
+            () = tokio::time::sleep(limit.unwrap_or(Duration::MAX)), if limit.is_some() => {}
+        }
+        self.stop.cancel();
+        while readers.join_next().await.is_some() {}
+        while others.join_next().await.is_some() {}
+        let _ = looking.await;
+    }
+
+    fn reader(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (mut caller, keys, stop) = (self.driver.caller(), Arc::clone(&self.keys), self.stop.clone());
+        let rate = self.setup.rate.map(|rate| rate / f64::from(READERS));
+        async move {
+            let begun = Instant::now();
+            let mut done = 0_u64;
+            while !stop.is_cancelled() {
+                for _ in 0..BURST {
+                    if rate.is_some_and(|rate| done as f64 >= begun.elapsed().as_secs_f64() * rate) {
+                        caller.report();
+                        tokio::time::sleep(TICK).await;
+                        break;
+                    }
+                    let Some(product) = keys.next() else { return };
+                    // A failed read is in the journal.
+                    let _ = caller.read(product, Purpose::Traffic).await;
+                    done += 1;
+                }
+                caller.report();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// By the rate of reads; without one, as if it were 10,000 a second.
+    fn pause_between_writes(&self) -> Option<Duration> {
+        let per_second = self.setup.rate.unwrap_or(10_000.0) * self.setup.writes;
+        (per_second > 0.0).then(|| Duration::from_secs_f64((1.0 / per_second).min(3600.0)))
+    }
+
+    fn writer(&self, pause: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let (driver, keys, stop) = (Arc::clone(&self.driver), Arc::clone(&self.keys), self.stop.clone());
+        async move {
+            let begun = Instant::now();
+            let mut due = Duration::ZERO;
+            loop {
+                due += pause;
+                let wait = tokio::time::sleep(due.saturating_sub(begun.elapsed()));
+                let (None, Some(product)) = (stop_or(&stop, wait).await, keys.any()) else { return };
+                // A failed write is in the journal.
+                let _ = driver.sell(product).await;
+            }
+        }
+    }
+
+    /// Writes to the watched product, in turn with the other instances.
+    fn watched_writer(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (driver, stop, of) = (Arc::clone(&self.driver), self.stop.clone(), u32::from(self.setup.of));
+        let product = Apart::of(self.setup.products).watched;
+        let first = WRITE_WATCHED_EVERY * u32::from(self.setup.index);
+        async move {
+            let mut pause = WRITE_WATCHED_EVERY + first;
+            while stop_or(&stop, tokio::time::sleep(pause)).await.is_none() {
+                let _ = driver.sell(product).await;
+                pause = WRITE_WATCHED_EVERY * of;
+            }
+        }
+    }
+
+    /// Reads the watched product again and again, on a thread of its own: Tokio's timers are too
+    /// coarse for what is to be seen.
+    fn look_from_a_thread(&self) -> tokio::task::JoinHandle<()> {
+        let (mut caller, stop) = (self.driver.caller(), self.stop.clone());
+        let product = Apart::of(self.setup.products).watched;
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            while !stop.is_cancelled() {
+                let _ = runtime.block_on(caller.read(product, Purpose::Lag));
+                caller.report();
+                std::thread::sleep(LOOK_EVERY);
+            }
+        })
+    }
+}
+
+/// `Some` if it is time to stop.
+async fn stop_or(stop: &CancellationToken, wait: impl Future<Output = ()>) -> Option<()> {
+    tokio::select! {
+        () = stop.cancelled() => Some(()),
+        () = wait => None,
+    }
+}
