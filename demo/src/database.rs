@@ -52,13 +52,14 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// A query began or ended: what the measurement hears. Called on the way, so to be quick.
-pub(crate) type Observer = Arc<dyn Fn(u32, Query) + Send + Sync>;
+/// A query for a row begins or has ended: what the measurement hears, and the time it was heard.
+pub(crate) type Observer = Arc<dyn Fn(u32, Query) -> u64 + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Query {
     Begins,
-    Ended,
+    /// The one heard to begin then.
+    Ended(u64),
 }
 
 /// A handle on the database. Clones share its connections and its count of queries.
@@ -166,17 +167,20 @@ impl std::fmt::Debug for Database {
 }
 
 /// Says that the query has ended, also when it is dropped half way.
-struct UnderWay<'a>(&'a Observer, u32);
+struct UnderWay<'a> {
+    observer: &'a Observer,
+    id: u32,
+    began: u64,
+}
 
 impl<'a> UnderWay<'a> {
     fn begin(observer: &'a Observer, id: u32) -> Self {
-        observer(id, Query::Begins);
-        Self(observer, id)
+        Self { observer, id, began: observer(id, Query::Begins) }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        (self.0)(self.1, Query::Ended);
+        (self.observer)(self.id, Query::Ended(self.began));
     }
 }

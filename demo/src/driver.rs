@@ -32,9 +32,10 @@ impl Driver {
 
     /// Sells one piece of a product.
     pub(crate) async fn sell(&self, product: u32) -> Result<Option<u32>, ServiceError> {
+        let began = clock::now();
         let outcome = self.catalogue.sell(product).await;
         self.journal.note(|at| match outcome {
-            Ok(Some(version)) => Event::Invalidated { product, version, at },
+            Ok(Some(version)) => Event::Invalidated { product, version, began, at },
             Ok(None) | Err(_) => Event::WriteFailed { at },
         });
         outcome
@@ -47,8 +48,8 @@ pub(crate) fn observer(journal: &Arc<Journal>) -> Observer {
     Arc::new(move |product, query| {
         journal.note(|at| match query {
             Query::Begins => Event::QueryBegan { product, at },
-            Query::Ended => Event::QueryEnded { product, at },
-        });
+            Query::Ended(began) => Event::QueryEnded { product, began, at },
+        })
     })
 }
 

@@ -14,10 +14,10 @@ pub(crate) enum Event {
     ReadFailed { at: u64 },
     /// A database query for a row began.
     QueryBegan { product: u32, at: u64 },
-    /// It ended.
-    QueryEnded { product: u32, at: u64 },
-    /// A version was committed, and its invalidation has returned.
-    Invalidated { product: u32, version: u32, at: u64 },
+    /// The query that began then has ended.
+    QueryEnded { product: u32, began: u64, at: u64 },
+    /// A write that began then has committed a version, and its invalidation has returned.
+    Invalidated { product: u32, version: u32, began: u64, at: u64 },
     /// A write whose invalidation returned an error, or which was not made.
     WriteFailed { at: u64 },
 }
@@ -78,10 +78,12 @@ impl Event {
 pub(crate) struct Journal(Mutex<Vec<Event>>);
 
 impl Journal {
-    /// Notes a change that has happened by now.
-    pub(crate) fn note(&self, event: impl FnOnce(u64) -> Event) {
+    /// Notes a change that has happened by now. Returns the time it was given.
+    pub(crate) fn note(&self, event: impl FnOnce(u64) -> Event) -> u64 {
         let mut events = self.0.lock();
-        events.push(event(clock::now()));
+        let now = clock::now();
+        events.push(event(now));
+        now
     }
 
     /// Adds reads. They may be late: they are held against what is known, and change nothing.

@@ -57,7 +57,9 @@ pub(crate) struct Figures {
     pub(crate) database_queries: u64,
     pub(crate) database_queries_saved: u64,
     pub(crate) database_queries_saved_percent: f64,
-    pub(crate) max_concurrent_loads_of_one_key: u32,
+    pub(crate) max_concurrent_loads_of_one_key: usize,
+    /// Loads that began beside another of the same key, without a write to it in between.
+    pub(crate) duplicate_loads: u64,
     pub(crate) writes: u64,
     pub(crate) failed_writes: u64,
     pub(crate) cold_key: ColdKey,
@@ -152,6 +154,7 @@ impl Figures {
             database_queries_saved: saved,
             database_queries_saved_percent: percent(saved, seen.requests),
             max_concurrent_loads_of_one_key: seen.most_concurrent,
+            duplicate_loads: seen.duplicates,
             writes: seen.writes,
             failed_writes: seen.writes_failed,
             cold_key: ColdKey {

@@ -5,6 +5,7 @@
 
 mod lag;
 mod ledger;
+mod overlap;
 
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use crate::figures::Latencies;
 use crate::instance::{Cold, Tiers};
 use lag::Lag;
 use ledger::Ledger;
+use overlap::Overlaps;
 
 /// The bound the caches are built with: the default.
 pub(crate) const MAX_STALENESS: u64 = SECOND;
@@ -27,7 +29,7 @@ pub(crate) struct Referee {
     /// Events that are not in order yet: another instance may still have an earlier one.
     waiting: Vec<(u16, Event)>,
     ledger: Ledger,
-    running: HashMap<u32, u32>,
+    overlaps: Overlaps,
     /// When the last query for a row ended.
     query_ended: HashMap<u32, u64>,
     pub(crate) lag: Lag,
@@ -53,7 +55,9 @@ pub(crate) struct Seen {
     pub(crate) writes: u64,
     pub(crate) writes_failed: u64,
     pub(crate) queries: u64,
-    pub(crate) most_concurrent: u32,
+    pub(crate) most_concurrent: usize,
+    /// Queries that began while another for the same row ran, without a write to it in between.
+    pub(crate) duplicates: u64,
     pub(crate) latencies: Latencies,
     /// Reads of all purposes, which were all held against the promise.
     pub(crate) checked: u64,
@@ -73,7 +77,7 @@ impl Referee {
             instances: vec![Seat::default(); usize::from(instances)],
             waiting: Vec::new(),
             ledger: Ledger::default(),
-            running: HashMap::new(),
+            overlaps: Overlaps::default(),
             query_ended: HashMap::new(),
             lag: Lag::new(watched, instances),
             seen: Seen::default(),
@@ -110,6 +114,7 @@ impl Referee {
         for (instance, event) in ready {
             self.look_at(instance, event);
         }
+        self.seen.duplicates += self.overlaps.judge(settled, &self.ledger);
     }
 
     /// Forgets what was counted before the traffic; the ledger stays.
@@ -124,23 +129,16 @@ impl Referee {
             Event::Read(read) => self.read(instance, &read),
             Event::ReadFailed { .. } => self.seen.failed += 1,
             Event::QueryBegan { product, .. } => {
-                let running = self.running.entry(product).or_default();
-                *running += 1;
                 self.seen.queries += 1;
-                self.seen.most_concurrent = self.seen.most_concurrent.max(*running);
+                self.seen.most_concurrent = self.seen.most_concurrent.max(self.overlaps.began(product, at));
             }
-            Event::QueryEnded { product, .. } => {
-                if let Some(running) = self.running.get_mut(&product) {
-                    *running -= 1;
-                    if *running == 0 {
-                        self.running.remove(&product);
-                    }
-                }
+            Event::QueryEnded { product, began, .. } => {
+                self.overlaps.ended(product, began);
                 self.query_ended.insert(product, at);
             }
-            Event::Invalidated { product, version, .. } => {
+            Event::Invalidated { product, version, began, .. } => {
                 self.seen.writes += 1;
-                self.ledger.invalidated(product, version, instance, at);
+                self.ledger.invalidated(product, version, instance, (began, at));
                 self.lag.invalidated(product, version, instance, at);
             }
             Event::WriteFailed { .. } => self.seen.writes_failed += 1,
@@ -212,7 +210,7 @@ mod tests {
     }
 
     fn invalidated(version: u32, at: u64) -> Event {
-        Event::Invalidated { product: 7, version, at }
+        Event::Invalidated { product: 7, version, began: at, at }
     }
 
     #[test]
@@ -254,16 +252,22 @@ mod tests {
     #[test]
     fn queries_of_one_row_at_once_are_counted_over_all_instances() {
         let began = |at| Event::QueryBegan { product: 7, at };
-        let ended = |at| Event::QueryEnded { product: 7, at };
-        let most = |events: &[(u16, Event)]| after(events).seen.most_concurrent;
-        assert_eq!(most(&[(0, began(1)), (0, ended(2)), (1, began(3)), (1, ended(4))]), 1);
-        assert_eq!(most(&[(0, began(1)), (0, ended(3)), (1, began(2)), (1, ended(4))]), 2);
+        let ended = |began, at| Event::QueryEnded { product: 7, began, at };
+        let counts = |events: &[(u16, Event)]| {
+            let seen = after(events).seen;
+            (seen.most_concurrent, seen.duplicates)
+        };
+        assert_eq!(counts(&[(0, began(1)), (0, ended(1, 2)), (1, began(3)), (1, ended(3, 4))]), (1, 0));
+        assert_eq!(counts(&[(0, began(1)), (0, ended(1, 3)), (1, began(2)), (1, ended(2, 4))]), (2, 1));
+        let write = Event::Invalidated { product: 7, version: 2, began: 2, at: 4 };
+        assert_eq!(counts(&[(0, began(1)), (1, write), (1, began(3))]), (2, 0));
+        assert_eq!(counts(&[(1, write), (0, began(5)), (1, began(6))]), (2, 1));
     }
 
     #[test]
     fn who_waited_while_a_query_ended_waited_for_it() {
         let referee = after(&[
-            (0, Event::QueryEnded { product: 7, at: 105 }),
+            (0, Event::QueryEnded { product: 7, began: 1, at: 105 }),
             (1, read(1, 100, Answer::Shared)),
             (1, read(1, 106, Answer::Shared)),
         ]);

@@ -51,8 +51,11 @@ fn rows(f: &Figures) -> Vec<[String; 3]> {
         ),
         row(
             "  for one product at the same time, at most",
-            count(f.max_concurrent_loads_of_one_key.into()),
-            "over all instances; a write during a query makes it 2".into(),
+            count(f.max_concurrent_loads_of_one_key as u64),
+            format!(
+                "over all instances; a write in between makes a second right: {} without",
+                count(f.duplicate_loads)
+            ),
         ),
         row(
             "One cold product, asked for at once",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
@@ -113,12 +114,14 @@ impl Traffic {
     fn writer(&self, pause: Duration) -> impl Future<Output = ()> + Send + 'static {
         let (driver, keys, stop) = (Arc::clone(&self.driver), Arc::clone(&self.keys), self.stop.clone());
         async move {
-            let begun = Instant::now();
-            let mut due = Duration::ZERO;
+            let mut due = tokio::time::interval(pause);
+            // After a stall: no volley of writes to make up for it.
+            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                due += pause;
-                let wait = tokio::time::sleep(due.saturating_sub(begun.elapsed()));
-                let (None, Some(product)) = (stop_or(&stop, wait).await, keys.any()) else { return };
+                let tick = async {
+                    due.tick().await;
+                };
+                let (None, Some(product)) = (stop_or(&stop, tick).await, keys.any()) else { return };
                 // A failed write is in the journal.
                 let _ = driver.sell(product).await;
             }

@@ -26,6 +26,7 @@ struct History {
 struct Entry {
     version: u32,
     writer: u16,
+    began: u64,
     at: u64,
 }
 
@@ -48,14 +49,14 @@ impl Known<'_> {
 
 impl Ledger {
     /// To be called in the order of time.
-    pub(crate) fn invalidated(&mut self, product: u32, version: u32, writer: u16, at: u64) {
+    pub(crate) fn invalidated(&mut self, product: u32, version: u32, writer: u16, (began, at): (u64, u64)) {
         let history = self.histories.entry(product).or_default();
         let old = at.saturating_sub(LONGEST_READ + MAX_STALENESS);
         let settled = history.recent.partition_point(|entry| entry.at < old);
         for entry in history.recent.drain(..settled) {
             history.settled = history.settled.max(entry.version);
         }
-        history.recent.push(Entry { version, writer, at });
+        history.recent.push(Entry { version, writer, began, at });
     }
 
     /// What a read that began at `start` on `reader` is to be held against.
@@ -65,6 +66,13 @@ impl Ledger {
         let due = |entry: &&Entry| entry.writer == reader || entry.at + MAX_STALENESS < start;
         let owed = before.iter().filter(due).map(|entry| entry.version).fold(history.settled, u32::max);
         Known { owed, last: before.last().map(|entry| entry.at), before }
+    }
+
+    /// Whether a write to the product was under way at some time between the two.
+    pub(crate) fn written_between(&self, product: u32, from: u64, to: u64) -> bool {
+        let history = self.histories.get(&product);
+        history
+            .is_some_and(|history| history.recent.iter().any(|entry| entry.began <= to && entry.at >= from))
     }
 }
 
@@ -76,7 +84,8 @@ mod tests {
     fn a_long_history_is_summed_up_and_loses_nothing() {
         let mut ledger = Ledger::default();
         for version in 1..=10_000_u32 {
-            ledger.invalidated(1, version, 0, u64::from(version) * SECOND / 10);
+            let at = u64::from(version) * SECOND / 10;
+            ledger.invalidated(1, version, 0, (at, at));
         }
         let history = &ledger.histories[&1];
         assert!(history.recent.len() <= 611, "{}", history.recent.len());
