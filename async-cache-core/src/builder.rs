@@ -14,7 +14,7 @@ use crate::cache::TieredCache;
 use crate::codec::{Bincode, Codec};
 #[cfg(feature = "testing")]
 use crate::coherence::Mutant;
-use crate::coherence::{Fence, Node, Switch, run_background};
+use crate::coherence::{Door, Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
 use crate::observe::{Counters, Events};
@@ -144,16 +144,19 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         })?;
         let heartbeat = self.heartbeat.unwrap_or(self.max_staleness / 4);
         let mut refused = None;
-        let shared = Arc::new_cyclic(|weak: &Weak<Shared<V>>| self.assemble(weak.clone(), &mut refused));
+        let shared = Arc::new(self.assemble(&mut refused));
         if let Some(error) = refused {
             return Err(error.in_namespace(&shared.namespace));
         }
+        shared.door.open(&shared);
         run_background(&shared, heartbeat);
         Ok(TieredCache::new(shared))
     }
 
-    fn assemble(self, listener: Weak<dyn Listener>, refused: &mut Option<Error>) -> Shared<V> {
+    fn assemble(self, refused: &mut Option<Error>) -> Shared<V> {
         let id = NodeId::random();
+        let door = Door::closed();
+        let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
         let namespace: Arc<str> = self.namespace.into();
         let l2 = self.l2.and_then(|tier| {
             let record = format!("async-cache/{FORMAT_VERSION} {}", tier.codec.name());
@@ -186,6 +189,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             switch: self.switch,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            door,
         }
     }
 

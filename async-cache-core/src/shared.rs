@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{LocalBackend, Region};
 use crate::codec::Codec;
-use crate::coherence::{Fence, Node, Switch};
+use crate::coherence::{Door, Fence, Node, Switch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
@@ -30,6 +30,8 @@ pub(crate) struct Shared<V> {
     pub(crate) switch: Switch,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// What the shared tier tells its news to.
+    pub(crate) door: Arc<Door<V>>,
 }
 
 /// The shared tier, and how values are written there.

@@ -1,6 +1,7 @@
 //! What keeps the nodes of a fleet from serving what another has invalidated.
 
 mod beat;
+mod door;
 mod fence;
 mod invalidate;
 mod listen;
@@ -9,6 +10,7 @@ mod serving;
 mod stamp;
 
 pub(crate) use beat::run as run_background;
+pub(crate) use door::Door;
 pub(crate) use fence::{Admitted, Enter, Fence, Ticket, Wake, WakeSlot};
 #[cfg(feature = "testing")]
 pub use mutant::Mutant;
