@@ -204,11 +204,12 @@ impl<V: 'static> Shared<V> {
 
     /// Whether to join although the bus may be silent, so that nobody would have told this node
     /// to forget the flight. A flight younger than `max_staleness` reflects every change that was
-    /// complete that long ago, which is what is promised. In an outage the policy decides.
+    /// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
+    /// outage lets older ones be joined.
     fn may_join_unheard(&self, flight: &Flight<V>, now: Tick) -> bool {
         let outage = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
         now <= flight.started.after(self.node.max_staleness)
-            || (outage && self.outage != Outage::Fail)
+            || (outage && self.outage == Outage::ServeL1)
             || self.switch.is(Mutant::JoinWhileSuspended)
     }
 }

@@ -192,3 +192,42 @@ async fn without_the_server_the_policy_decides() {
         assert_eq!(*ask(node, "k").await.unwrap(), 2);
     }
 }
+
+/// A load that takes longer than the bound may have read what was invalidated since, and nobody
+/// can tell while the bus is silent. Only the policy that suspends the bound lets later gets join it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() {
+    let fleet = Fleet::redis();
+    let bound = ms(200);
+    for (policy, expected) in [(Outage::Load, 2), (Outage::ServeL1, 1)] {
+        let node = fleet.node_with(|builder| builder.outage(policy).max_staleness(bound)).await;
+        fleet.server().kill();
+        until("the node notices", || !node.is_serving()).await;
+        // The first command after the loss may still wait for its deadline.
+        let _ = node.get("x").await;
+        let source = Source::new();
+        let ask = |held: bool| {
+            let (node, source) = (node.clone(), source.clone());
+            tokio::spawn(async move {
+                match held {
+                    true => node.get_or_load("k", move || source.held()).await,
+                    false => node.get_or_load("k", move || source.now()).await,
+                }
+            })
+        };
+        let old = ask(true);
+        source.begun(1).await;
+        source.write();
+        tokio::time::sleep(bound + ms(20)).await;
+        let later = ask(false);
+        if policy == Outage::ServeL1 {
+            // It joins, and its own loader is not run.
+            tokio::time::sleep(ms(50)).await;
+            source.let_go(1);
+        }
+        assert_eq!(*later.await.unwrap().unwrap(), expected, "{policy:?}");
+        source.let_go(1);
+        assert_eq!(*old.await.unwrap().unwrap(), 1);
+        fleet.server().restart(Data::Drop);
+    }
+}
