@@ -1,6 +1,8 @@
 //! Macros of async-cache. Use them through the facade, `async_cache`, which documents them with
 //! examples that run.
 
+#![forbid(unsafe_code)]
+
 mod cached;
 mod derive;
 

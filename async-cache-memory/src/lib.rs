@@ -8,6 +8,8 @@
 //!
 //! [moka]: https://docs.rs/moka
 
+#![forbid(unsafe_code)]
+
 mod builder;
 mod deliver;
 mod local;

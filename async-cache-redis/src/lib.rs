@@ -25,6 +25,8 @@
 //! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, what the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 
+#![forbid(unsafe_code)]
+
 mod batch;
 mod builder;
 mod bus;

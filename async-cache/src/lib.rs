@@ -1,5 +1,6 @@
 //! Facade; the crate documentation is the README.
 #![doc = include_str!("../../README.md")]
+#![forbid(unsafe_code)]
 
 pub use async_cache_core::*;
 

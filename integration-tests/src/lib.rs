@@ -8,5 +8,5 @@ pub mod server;
 pub mod traffic;
 
 pub use listen::{Recorder, eventually};
-pub use proxy::Proxy;
+pub use proxy::{Conditions, Flow, Proxy, Route};
 pub use server::{Data, RedisServer};

@@ -1,0 +1,139 @@
+//! Faults in epochs, with quiet time between.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fastrand::Rng;
+use integration_tests::{Conditions, Route};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use crate::fault::Fault;
+use crate::ledger::Global;
+use crate::report::Report;
+use crate::rig::{NotRecovered, Rig};
+use crate::{Args, steady};
+
+/// One epoch: from the first thing done until every node is well again.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Epoch {
+    pub fault: Fault,
+    /// Whether one node's connections were slow all the while.
+    pub slow_node: bool,
+    pub begun_s: f64,
+    pub lasted_s: f64,
+    /// From the end of the fault.
+    pub recovery_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What a run has come to.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    pub epochs: Vec<Epoch>,
+    /// What went wrong, other than reads.
+    pub failures: Vec<String>,
+    pub complete: bool,
+    pub lasted: Duration,
+}
+
+/// Runs everything that was asked for.
+pub(crate) async fn run(args: &Args) -> io::Result<Report> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut stopped = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let mut steady = None;
+    if args.steady_rounds > 0 && args.mutant.is_none() {
+        tokio::select! {
+            outcome = steady::measure(args.steady_rounds) => steady = Some(outcome?),
+            () = stopped() => {}
+        }
+    }
+    if args.only_steady {
+        return Ok(Report::of_steady(args, steady));
+    }
+    let mut rig = Rig::start(args).await?;
+    let mut course = Course::default();
+    let begun = Instant::now();
+    tokio::select! {
+        () = all(&mut rig, args, &mut course, begun) => course.complete = true,
+        () = stopped() => eprintln!("torture: stopped early"),
+    }
+    course.lasted = begun.elapsed();
+    Ok(Report::of(args, &rig.ledger, &course, steady))
+}
+
+async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
+    let mut rng = Rng::with_seed(args.seed);
+    let faults = args.faults();
+    let mut turn = Vec::new();
+    // A second for the nodes to fill.
+    sleep(Duration::from_secs(1)).await;
+    while course.failures.is_empty() {
+        let left = args.lasts().saturating_sub(begun.elapsed());
+        sleep(Duration::from_millis(rng.u64(1500..3500)).min(left)).await;
+        if begun.elapsed() >= args.lasts() {
+            break;
+        }
+        // Every kind comes once before any comes again.
+        if turn.is_empty() {
+            turn.clone_from(&faults);
+            rng.shuffle(&mut turn);
+        }
+        match turn.pop() {
+            Some(fault) => epoch(rig, fault, &mut rng, course, begun).await,
+            None => course.failures.extend(rig.check_alive().err().map(|NotRecovered(why)| why)),
+        }
+    }
+    // The fleet comes to rest: nothing is left to retry.
+    course.failures.extend(rig.recovered().await.err().map(|NotRecovered(why)| why));
+}
+
+async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, begun: Instant) {
+    let began = begun.elapsed();
+    rig.ledger.global(Global::Fault).store(1, Ordering::SeqCst);
+    let slow_node = rng.u8(..4) == 0;
+    if slow_node {
+        let slow = Conditions {
+            delay: Duration::from_millis(rng.u64(1..30)),
+            jitter: Duration::from_millis(rng.u64(1..60)),
+            ..Conditions::default()
+        };
+        let at = rng.usize(..rig.nodes.len());
+        for proxy in &rig.nodes[at].proxies {
+            Route::ALL.into_iter().for_each(|route| proxy.set(route, slow));
+        }
+    }
+    let note = match fault.inflict(rig, rng).await {
+        Ok(note) => note,
+        Err(error) => {
+            course.failures.push(format!("{fault:?} could not be done: {error}"));
+            return;
+        }
+    };
+    rig.proxies().for_each(integration_tests::Proxy::clear);
+    let recovery_ms = match rig.recovered().await {
+        Ok(took) => took.as_secs_f64() * 1e3,
+        Err(NotRecovered(why)) => {
+            course.failures.push(format!("after {fault:?}: {why}"));
+            f64::NAN
+        }
+    };
+    rig.ledger.global(Global::Fault).store(0, Ordering::SeqCst);
+    let lasted_s = (begun.elapsed() - began).as_secs_f64();
+    let stale = rig.ledger.global(Global::Stale).load(Ordering::Relaxed);
+    eprintln!(
+        "{:7.1} s  {fault:?}{} for {lasted_s:.1} s, well {recovery_ms:.0} ms later; {stale} stale reads{}",
+        began.as_secs_f64(),
+        if slow_node { " beside a slow node" } else { "" },
+        note.as_ref().map_or_else(String::new, |note| format!("; {note}")),
+    );
+    course.epochs.push(Epoch { fault, slow_node, begun_s: began.as_secs_f64(), lasted_s, recovery_ms, note });
+}

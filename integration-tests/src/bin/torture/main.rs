@@ -1,0 +1,139 @@
+//! The checker: node processes on a real Redis, traffic on all of them, faults on every
+//! connection and process, and a judgement of every read. `docs/staleness.md` says what it proves.
+//!
+//! | module | what |
+//! |---|---|
+//! | `rig`, `fault`, `campaign` | the system under test, what is done to it, and when |
+//! | `node`, `read`, `write` | a node process and its traffic |
+//! | `ledger`, `row` | what all processes know in common; the judgement |
+//! | `steady` | how fast an invalidation is while nothing is wrong |
+//! | `report` | the figures |
+
+mod campaign;
+mod fault;
+mod ledger;
+mod node;
+mod read;
+mod report;
+mod rig;
+mod row;
+mod steady;
+mod write;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use async_cache::testing::Mutant;
+use clap::{Parser, Subcommand};
+
+use fault::Fault;
+
+/// Tortures a fleet of caches, and checks every read.
+///
+/// Ends with 1 if a promise was broken, with 2 if it could not be run. SIGINT and SIGTERM end it
+/// early, with the report of what was seen so far.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "torture", args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    /// How long to run.
+    #[arg(long, default_value_t = 0.0)]
+    minutes: f64,
+    /// How long to run, in seconds: added to the minutes. One minute if neither is given.
+    #[arg(long, default_value_t = 0.0)]
+    seconds: f64,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Decides which faults come when; drawn at random unless given.
+    #[arg(long, default_value_t = fastrand::u64(..1 << 48))]
+    seed: u64,
+    /// Node processes; the first has two cache handles.
+    #[arg(long, default_value_t = 3, value_parser = processes)]
+    nodes: usize,
+    /// Faults to choose from; all unless given; `none` for none.
+    #[arg(long, value_delimiter = ',', value_parser = faults)]
+    faults: Option<Vec<Option<Fault>>>,
+    /// Switch this fence of every cache off, to see the checker object.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
+    /// Only measure how fast an invalidation is.
+    #[arg(long)]
+    only_steady: bool,
+    /// Invalidations measured for that; 0 to leave it out.
+    #[arg(long, default_value_t = 2000)]
+    steady_rounds: u32,
+    /// The bound the caches are built with.
+    #[arg(long, default_value_t = 1000)]
+    max_staleness_ms: u64,
+    /// Reads per second, all handles together.
+    #[arg(long, default_value_t = 48_000)]
+    reads_per_s: u32,
+    /// Changes per second, all handles together.
+    #[arg(long, default_value_t = 120)]
+    changes_per_s: u32,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Role {
+    /// A node process.
+    #[command(hide = true)]
+    Node(node::NodeArgs),
+}
+
+fn faults(name: &str) -> Result<Option<Fault>, String> {
+    if name == "none" {
+        return Ok(None);
+    }
+    <Fault as clap::ValueEnum>::from_str(name, false).map(Some)
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let names = || Mutant::ALL.map(|mutant| format!("{mutant:?}")).join(", ");
+    let same = |mutant: &Mutant| format!("{mutant:?}").eq_ignore_ascii_case(&name.replace(['_', '-'], ""));
+    Mutant::ALL.into_iter().find(same).ok_or_else(|| format!("it is one of {}", names()))
+}
+
+fn processes(count: &str) -> Result<usize, String> {
+    match count.parse() {
+        Ok(count @ 1..=16) => Ok(count),
+        _ => Err("1 to 16".to_owned()),
+    }
+}
+
+impl Args {
+    fn lasts(&self) -> Duration {
+        match self.minutes * 60.0 + self.seconds {
+            none if none <= 0.0 => Duration::from_secs(60),
+            seconds => Duration::from_secs_f64(seconds),
+        }
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        match &self.faults {
+            None => <Fault as clap::ValueEnum>::value_variants().to_vec(),
+            Some(named) => named.iter().flatten().copied().collect(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Role::Node(node)) = args.role {
+        node::run(node);
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = runtime.and_then(|runtime| runtime.block_on(campaign::run(&args)));
+    match outcome {
+        Ok(report) => {
+            report.print(args.json);
+            if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

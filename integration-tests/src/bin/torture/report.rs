@@ -1,0 +1,258 @@
+//! The figures of a run, as a table and as JSON.
+
+use std::collections::BTreeMap;
+
+use comfy_table::Table;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::Args;
+use crate::campaign::{Course, Epoch};
+use crate::fault::Fault;
+use crate::ledger::{Count, Ledger, STEP_NS};
+use crate::row::Claim;
+use crate::steady::Steady;
+
+/// The most an invalidation may take, as a multiple of a bare hop, at the median.
+const STEADY_RATIO: f64 = 1.5;
+
+/// Everything a run found. Figures of reads and loads are left out when only speed was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<String>,
+    /// Whether it ran for as long as it was asked to.
+    pub complete: bool,
+    pub duration_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torture: Option<Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steady: Option<Steady>,
+    /// Broken promises, and nodes that ended or did not recover.
+    pub violations: Vec<String>,
+}
+
+/// Figures of the traffic.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    pub node_processes: usize,
+    pub max_staleness_ms: u64,
+    pub reads: u64,
+    /// Begun within ten bounds of an invalidation of their key.
+    pub at_risk_reads: u64,
+    pub stamped_reads: u64,
+    pub stale_reads: u64,
+    /// With 95 % confidence, no more of the reads at risk are stale than this share.
+    pub stale_rate_95_bound: f64,
+    /// Reads that could not be judged, because more had happened since than is remembered.
+    pub unjudged_reads: u64,
+    /// Reads that began after a later version's invalidation had returned, within the bound.
+    pub old_reads: u64,
+    /// How long before a read began the successor of its version had been invalidated.
+    pub staleness_worst_ms: f64,
+    pub staleness_p999_ms: f64,
+    pub old_read_staleness_p50_ms: f64,
+    pub old_read_staleness_p999_ms: f64,
+    pub l1_hits: u64,
+    pub loads: u64,
+    pub invalidations: u64,
+    pub undecided_invalidations: u64,
+    pub loads_per_invalidation: f64,
+    pub lease_waits: u64,
+    pub lost_wakes: u64,
+    pub hung_calls: u64,
+    pub panics: u64,
+    pub process_starts: u64,
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Share of the time in which L1 did not serve, outside fault epochs and in all.
+    pub l1_suspended_quiet_share: f64,
+    pub l1_suspended_share: f64,
+    pub quiet_s: f64,
+    pub fault_epochs: BTreeMap<String, u64>,
+    pub recovery_worst_ms: f64,
+    pub epochs: Vec<Epoch>,
+}
+
+impl Report {
+    /// Of a run that only measured speed.
+    pub(crate) fn of_steady(args: &Args, steady: Option<Steady>) -> Self {
+        let complete = steady.is_some();
+        let torture = None;
+        let mut report = Self {
+            seed: args.seed,
+            mutant: None,
+            complete,
+            duration_s: 0.0,
+            torture,
+            steady,
+            violations: Vec::new(),
+        };
+        if let Some(steady) = &report.steady
+            && steady.ratio_p50 > STEADY_RATIO
+        {
+            report.violations.push(format!(
+                "an invalidation takes {:.2} times a bare hop, more than {STEADY_RATIO}",
+                steady.ratio_p50
+            ));
+        }
+        report
+    }
+
+    pub(crate) fn of(args: &Args, ledger: &Ledger, course: &Course, steady: Option<Steady>) -> Self {
+        let mut violations = course.failures.clone();
+        violations.extend(stale_reads(ledger));
+        let figures = Figures::of(args, ledger, course);
+        for (count, what) in [
+            (figures.lost_wakes, "waits for another node's load were not woken at its end"),
+            (figures.hung_calls, "calls did not end"),
+            (figures.panics, "panics in node processes"),
+            (figures.errors["other"], "errors of a kind that should not occur"),
+        ] {
+            if count > 0 {
+                violations.push(format!("{count} {what}"));
+            }
+        }
+        if figures.reads == 0 {
+            violations.push("nothing was read".to_owned());
+        }
+        Self {
+            seed: args.seed,
+            mutant: args.mutant.map(|mutant| format!("{mutant:?}")),
+            complete: course.complete,
+            duration_s: course.lasted.as_secs_f64(),
+            torture: Some(figures),
+            steady,
+            violations,
+        }
+    }
+
+    /// Prints it to standard output.
+    pub(crate) fn print(&self, json: bool) {
+        if json {
+            println!("{}", serde_json::to_string_pretty(self).expect("figures can be written"));
+            return;
+        }
+        println!("{}", self.table());
+        for violation in &self.violations {
+            println!("VIOLATION: {violation}");
+        }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.set_header(["figure", "value"]);
+        let figures = serde_json::to_value(&self.torture).expect("figures can be written");
+        let steady = serde_json::to_value(&self.steady).expect("figures can be written");
+        table.add_row(["seed", &self.seed.to_string()]);
+        table.add_row(["complete", &self.complete.to_string()]);
+        table.add_row(["duration_s", &format!("{:.1}", self.duration_s)]);
+        for (name, value) in [&figures, &steady].into_iter().filter_map(|part| part.as_object()).flatten() {
+            match value {
+                serde_json::Value::Array(_) => {}
+                serde_json::Value::Object(parts) => {
+                    for (part, value) in parts {
+                        table.add_row([format!("{name}.{part}"), value.to_string()]);
+                    }
+                }
+                value => {
+                    table.add_row([name.clone(), value.to_string()]);
+                }
+            }
+        }
+        table
+    }
+}
+
+impl Figures {
+    fn of(args: &Args, ledger: &Ledger, course: &Course) -> Self {
+        let at_risk_reads = ledger.total(Count::AtRisk);
+        let (ages, worst_ns) = ages(ledger);
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let share = |part, whole| ledger.total(part) as f64 / (ledger.total(whole) as f64).max(1.0);
+        let (loads, invalidations) = (ledger.total(Count::Loads), ledger.total(Count::Invalidations));
+        let mut fault_epochs = BTreeMap::new();
+        for epoch in &course.epochs {
+            *fault_epochs.entry(name(epoch.fault)).or_default() += 1;
+        }
+        Self {
+            node_processes: args.nodes,
+            max_staleness_ms: args.max_staleness_ms,
+            reads: ledger.total(Count::Reads),
+            at_risk_reads,
+            stamped_reads: ledger.total(Count::Stamped),
+            stale_reads: ledger.total(Count::Stale),
+            stale_rate_95_bound: 3.0 / (at_risk_reads as f64).max(3.0),
+            unjudged_reads: ledger.total(Count::Unjudged),
+            old_reads: ledger.total(Count::Old),
+            staleness_worst_ms: ms(worst_ns),
+            staleness_p999_ms: ms(over_all(&ages, at_risk_reads, 0.999)),
+            old_read_staleness_p50_ms: ms(ages.value_at_quantile(0.5)),
+            old_read_staleness_p999_ms: ms(ages.value_at_quantile(0.999)),
+            l1_hits: ledger.total(Count::L1Hits),
+            loads,
+            invalidations,
+            undecided_invalidations: ledger.total(Count::Undecided),
+            loads_per_invalidation: loads as f64 / (invalidations as f64).max(1.0),
+            lease_waits: ledger.total(Count::Waits),
+            lost_wakes: ledger.total(Count::LostWakes),
+            hung_calls: ledger.total(Count::Hung),
+            panics: ledger.total(Count::Panics),
+            process_starts: ledger.total(Count::Starts),
+            errors: Count::ERRORS.into_iter().map(|(count, name)| (name, ledger.total(count))).collect(),
+            l1_suspended_quiet_share: share(Count::QuietSuspendedNs, Count::QuietNs),
+            l1_suspended_share: share(Count::SuspendedNs, Count::TotalNs),
+            quiet_s: ledger.total(Count::QuietNs) as f64 / 1e9 / (args.nodes + 1) as f64,
+            fault_epochs,
+            recovery_worst_ms: course.epochs.iter().map(|epoch| epoch.recovery_ms).fold(0.0, f64::max),
+            epochs: course.epochs.clone(),
+        }
+    }
+}
+
+fn name(fault: Fault) -> String {
+    let value = clap::ValueEnum::to_possible_value(&fault);
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// The ages of answers that were not the newest, and the worst.
+fn ages(ledger: &Ledger) -> (Histogram<u64>, u64) {
+    let mut ages = Histogram::new_with_bounds(STEP_NS, 100_000_000_000, 3).expect("sensible bounds");
+    for (step, count) in (1..).zip(ledger.ages()) {
+        ages.saturating_record_n(step * STEP_NS, count);
+    }
+    let worst = ledger.global(crate::ledger::Global::Worst);
+    (ages, worst.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+/// A quantile over all reads at risk, of which most were not old at all.
+fn over_all(ages: &Histogram<u64>, reads: u64, quantile: f64) -> u64 {
+    let below = (reads as f64 * quantile) - (reads.saturating_sub(ages.len()) as f64);
+    if below <= 0.0 { 0 } else { ages.value_at_quantile(below / ages.len() as f64) }
+}
+
+fn stale_reads(ledger: &Ledger) -> Vec<String> {
+    let stale = ledger.total(Count::Stale);
+    let mut lines: Vec<String> = ledger
+        .details()
+        .into_iter()
+        .take(10)
+        .map(|detail| {
+            let claim = Claim::ALL.get(detail.claim as usize);
+            format!(
+                "handle {} read version {} of key {} where {} was owed ({}), whose successor's invalidation \
+                 had returned {:.3} ms before",
+                detail.handle,
+                detail.got,
+                detail.key,
+                detail.owed,
+                claim.map_or("?", |claim| claim.reason()),
+                detail.age_ns as f64 / 1e6,
+            )
+        })
+        .collect();
+    if stale > 0 {
+        lines.insert(0, format!("{stale} stale reads"));
+    }
+    lines
+}

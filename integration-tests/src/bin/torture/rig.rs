@@ -1,0 +1,168 @@
+//! The system under test: servers, proxies, node processes.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use integration_tests::{Proxy, RedisServer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::Args;
+use crate::ledger::{Count, Global, Ledger, now};
+
+/// How long the nodes may take to serve again once nothing stands in their way.
+const RECOVERY: Duration = Duration::from_secs(20);
+/// A gauge older than this is from a process that does not run.
+const FRESH_NS: u64 = 200_000_000;
+
+/// A node process, and a proxy in front of each of its cache handles.
+#[derive(Debug)]
+pub(crate) struct Node {
+    child: Child,
+    pub proxies: Vec<Proxy>,
+    first: usize,
+    /// Handles of the whole fleet.
+    fleet: usize,
+}
+
+/// Everything that is running.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub server: RedisServer,
+    pub nodes: Vec<Node>,
+    pub ledger: Ledger,
+    args: Args,
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// Why a node does not count as recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotRecovered(pub String);
+
+impl Rig {
+    /// Starts everything, and waits until every node serves.
+    pub(crate) async fn start(args: &Args) -> io::Result<Self> {
+        let directory = tempfile::TempDir::with_prefix("async-cache-torture-")?;
+        let path = directory.path().join("ledger");
+        let ledger = Ledger::create(&path)?;
+        ledger.global(Global::Fault).store(1, Ordering::SeqCst);
+        let server = RedisServer::start();
+        let mut rig =
+            Self { server, nodes: Vec::new(), ledger, args: args.clone(), path, _directory: directory };
+        // The first process holds two handles: two nodes that share a process.
+        let fleet = args.nodes + 1;
+        let mut first = 0;
+        for at in 0..args.nodes {
+            let handles = if at == 0 { 2 } else { 1 };
+            let mut proxies = Vec::new();
+            for _ in 0..handles {
+                proxies.push(Proxy::start(rig.server.port()).await);
+            }
+            let child = rig.spawn(&proxies, first, fleet)?;
+            rig.nodes.push(Node { child, proxies, first, fleet });
+            first += handles;
+        }
+        rig.recovered().await.map_err(|NotRecovered(why)| io::Error::other(why))?;
+        rig.ledger.global(Global::Fault).store(0, Ordering::SeqCst);
+        Ok(rig)
+    }
+
+    fn spawn(&self, proxies: &[Proxy], first: usize, fleet: usize) -> io::Result<Child> {
+        let args = &self.args;
+        let share = |total: u32| (total / u32::try_from(fleet).unwrap_or(1)).max(1).to_string();
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("node").arg("--ledger").arg(&self.path);
+        for proxy in proxies {
+            command.args(["--url", &self.server.url_at(proxy.port())]);
+        }
+        command.args(["--first", &first.to_string(), "--fleet", &fleet.to_string()]);
+        command.args(["--reads-per-s", &share(args.reads_per_s)]);
+        command.args(["--changes-per-s", &share(args.changes_per_s)]);
+        command.args(["--max-staleness-ms", &args.max_staleness_ms.to_string()]);
+        command.args(["--seed", &args.seed.to_string()]);
+        if let Some(mutant) = args.mutant {
+            command.args(["--mutant", &format!("{mutant:?}")]);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn()
+    }
+
+    /// Ends a process as `kill -9` does, and starts its successor after `pause`.
+    pub(crate) async fn replace(&mut self, at: usize, pause: Duration) -> io::Result<()> {
+        self.nodes[at].child.kill().await?;
+        sleep(pause).await;
+        let Node { proxies, first, fleet, .. } = &self.nodes[at];
+        let child = self.spawn(proxies, *first, *fleet)?;
+        self.nodes[at].child = child;
+        Ok(())
+    }
+
+    /// Every proxy.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.nodes.iter().flat_map(|node| &node.proxies)
+    }
+
+    /// Runs a command, whatever its outcome: the server may be away.
+    pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> Option<T> {
+        let mut command = redis::Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(*word);
+        });
+        let run = || command.query(&mut self.server.connection().ok()?).ok();
+        tokio::task::block_in_place(run)
+    }
+
+    /// Waits until every handle serves, with nothing left to retry.
+    pub(crate) async fn recovered(&mut self) -> Result<Duration, NotRecovered> {
+        let begun = (Instant::now(), now());
+        loop {
+            self.check_alive()?;
+            let lagging = self.handles().find(|handle| !self.well(*handle, begun.1));
+            let Some(lagging) = lagging else { return Ok(begun.0.elapsed()) };
+            if begun.0.elapsed() > RECOVERY {
+                let read = |count| self.ledger.count(lagging, count).load(Ordering::Relaxed);
+                let (serving, pending) = (read(Count::Serving), read(Count::Pending));
+                let why = format!(
+                    "handle {lagging} was not well again after {RECOVERY:?}: serving {serving}, {pending} pending"
+                );
+                return Err(NotRecovered(why));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn handles(&self) -> impl Iterator<Item = usize> + use<> {
+        0..self.args.nodes + 1
+    }
+
+    fn well(&self, handle: usize, since: u64) -> bool {
+        let read = |count| self.ledger.count(handle, count).load(Ordering::Acquire);
+        let seen = read(Count::SeenAt);
+        let fresh = seen >= since && seen + FRESH_NS > now();
+        fresh && read(Count::Serving) == 1 && read(Count::Pending) == 0
+    }
+
+    /// A node process that ended by itself is a failure of its own.
+    pub(crate) fn check_alive(&mut self) -> Result<(), NotRecovered> {
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            if let Ok(Some(status)) = node.child.try_wait() {
+                return Err(NotRecovered(format!("node process {at} ended by itself: {status}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
