@@ -70,7 +70,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Sets the tier in this process.
     pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
-        self.l1 = Some(Arc::new(l1));
+        self.l1 = Some(l1.into_shared());
         self
     }
 

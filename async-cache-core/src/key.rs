@@ -36,11 +36,26 @@ pub trait CacheKey: Send + Sync {
     fn as_bytes(&self) -> Option<&[u8]> {
         None
     }
+
+    /// The whole encoding, where it is one number: saves the copy on a hit.
+    #[doc(hidden)]
+    fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
+        let _ = digits;
+        None
+    }
 }
+
+/// Where a number is written.
+#[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "lent for the time of one call")]
+pub struct Digits(itoa::Buffer);
 
 /// An encoded key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(SmallVec<[u8; 32]>);
+pub struct Key(SmallVec<[u8; INLINE]>);
+
+/// Bytes of a key that need no allocation: what fits into the three words of a key.
+const INLINE: usize = 16;
 
 impl Key {
     /// Encodes a key.
@@ -59,6 +74,7 @@ impl Key {
     }
 
     /// The encoding.
+    #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -103,10 +119,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Encodes on the stack and lends the bytes: no allocation, and no copy for text.
+/// Encodes on the stack and lends the bytes: no allocation, and no copy for text and numbers.
+#[inline]
 pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&[u8]) -> R) -> Result<R> {
     if let Some(bytes) = key.as_bytes() {
         return if bytes.len() <= MAX_KEY_BYTES { Ok(then(bytes)) } else { Err(too_long()) };
+    }
+    if let Some(bytes) = key.as_number(&mut Digits(itoa::Buffer::new())) {
+        return Ok(then(bytes));
     }
     let mut buffer = ArrayVec::new();
     let mut writer = KeyWriter { buffer: &mut buffer, nested: false, overflow: false };
@@ -183,6 +203,11 @@ macro_rules! integers {
             fn encode(&self, out: &mut KeyWriter<'_>) {
                 out.integer(*self);
             }
+
+            #[inline]
+            fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
+                Some(digits.0.format(*self).as_bytes())
+            }
         }
     )*};
 }
@@ -195,6 +220,7 @@ macro_rules! byte_strings {
                 out.bytes(self.$as());
             }
 
+            #[inline]
             fn as_bytes(&self) -> Option<&[u8]> {
                 Some(self.$as())
             }
@@ -259,8 +285,14 @@ macro_rules! pointers {
                 (**self).encode(out);
             }
 
+            #[inline]
             fn as_bytes(&self) -> Option<&[u8]> {
                 (**self).as_bytes()
+            }
+
+            #[inline]
+            fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
+                (**self).as_number(digits)
             }
         }
     )*};

@@ -22,6 +22,20 @@ use crate::shared::Shared;
 /// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
 type Boxing<V, F> = fn(F, &mut EntryOptions) -> BoxLoader<V>;
 
+/// A hit and nothing else, on the stack of the caller. Whatever else there is, [`first`] finds.
+#[inline]
+fn hit<V: 'static, Q: CacheKey + ?Sized>(
+    shared: &Shared<V>,
+    key: &Q,
+    need: Option<&Stamp>,
+    want: Want,
+) -> Option<Answer<V>> {
+    if need.is_some() {
+        return None;
+    }
+    with_encoded(key, |bytes| shared.hit(bytes, want)).ok().flatten()
+}
+
 /// What L1 said to a request, or what went wrong with its key.
 enum First<V> {
     Hit(Answer<V>),
@@ -31,7 +45,7 @@ enum First<V> {
     Failed(Error),
 }
 
-/// Looks into L1. `options` are those of a lookup with a loader.
+/// Looks into L1 with all its cases. `options` are those of a lookup with a loader.
 fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     shared: &Shared<V>,
     key: &Q,
@@ -104,17 +118,29 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
 impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
     type Output = Result<Answer<V>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(slow) = &mut this.slow {
             return slow.as_mut().poll(cx);
         }
-        match first(this.shared, this.key, this.need, Want::ValueOrAbsence, None) {
+        match hit(this.shared, this.key, this.need, Want::ValueOrAbsence) {
+            Some(answer) => Poll::Ready(Ok(answer)),
+            None => this.go_on(cx),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
+        match first(self.shared, self.key, self.need, Want::ValueOrAbsence, None) {
             First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
-                let (shared, need) = (this.shared, this.need);
-                let slow = this.slow.insert(Box::pin(async move { shared.get(&key, need).await }));
+                let (shared, need) = (self.shared, self.need);
+                let slow = self.slow.insert(Box::pin(async move { shared.get(&key, need).await }));
                 slow.as_mut().poll(cx)
             }
         }
@@ -143,10 +169,22 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         self.options.get_or_insert(self.shared.defaults)
     }
 
+    #[inline]
     fn poll(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
+        if reuse == Reuse::Cached
+            && let Some(answer) = hit(self.shared, self.key, self.need, want)
+        {
+            return Poll::Ready(Ok(answer));
+        }
+        self.go_on(cx, want, reuse)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
         let looked = match reuse {
             Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
             Reuse::Cached | Reuse::Newer(_) => {
@@ -162,15 +200,13 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
                 self.shared.refresh_behind(&key, plan);
                 Poll::Ready(Ok(answer))
             }
-            First::Miss(key) => self.go_on(key, want, reuse).as_mut().poll(cx),
+            First::Miss(key) => {
+                let (shared, need) = (self.shared, self.need);
+                let plan = self.plan(want, reuse, Origin::Caller);
+                let slow = Box::pin(async move { shared.get_or_load(&key, need, plan).await });
+                self.slow.insert(slow).as_mut().poll(cx)
+            }
         }
-    }
-
-    #[cold]
-    fn go_on(&mut self, key: Key, want: Want, reuse: Reuse) -> &mut BoxFuture<'a, Result<Answer<V>>> {
-        let (shared, need) = (self.shared, self.need);
-        let plan = self.plan(want, reuse, Origin::Caller);
-        self.slow.insert(Box::pin(async move { shared.get_or_load(&key, need, plan).await }))
     }
 
     fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
@@ -204,6 +240,7 @@ macro_rules! lookups {
         impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Future for $name<'_, V, Q, F> {
             type Output = Result<$output>;
 
+            #[inline]
             fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
                 self.get_mut().0.poll(cx, $want, $reuse).map(|outcome| outcome.map($finish))
             }

@@ -3,27 +3,33 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_cache_core::backend::Entry;
-use async_cache_core::key::Key;
-
+use crate::MemoryBackend;
+use crate::engine::{self, Engine};
 use crate::store::Stores;
 use crate::testing::Switch;
-use crate::{Hasher, MemoryBackend};
 
-type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
+/// What an entry takes of the capacity.
+pub(crate) type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
 
 /// Describes a [`MemoryBackend`].
 #[must_use = "nothing is built until `build` is called"]
 pub struct MemoryBackendBuilder<V> {
     max_capacity: u64,
     partitions: u16,
+    engine: Engine,
     weigher: Option<Weigher<V>>,
     switch: Switch,
 }
 
 impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     pub(crate) fn new() -> Self {
-        Self { max_capacity: 10_000, partitions: 1, weigher: None, switch: Switch::default() }
+        Self {
+            max_capacity: 10_000,
+            partitions: 1,
+            engine: Engine::default(),
+            weigher: None,
+            switch: Switch::default(),
+        }
     }
 
     /// Sets the capacity: a number of entries, or with a weigher the sum of their weights.
@@ -34,9 +40,16 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     }
 
     /// Sets how much of the capacity an entry takes, from its encoded key and its value. A cached
-    /// absence weighs 1. Called once per insert.
+    /// absence weighs 1, and nothing weighs less. Called once per insert; a value at which it panics is
+    /// not kept.
     pub fn weigher(mut self, weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Sets what the L1 runs on. Default [`Engine::Quick`].
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -56,15 +69,8 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// Builds it.
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
-        let mut engine = moka::sync::Cache::builder().max_capacity(self.max_capacity);
-        if let Some(weigher) = self.weigher {
-            engine = engine.weigher(move |key: &Key, entry: &Entry<V>| match &entry.value {
-                Some(value) => weigher(key.as_bytes(), value),
-                None => 1,
-            });
-        }
         MemoryBackend {
-            engine: engine.build_with_hasher(Hasher::default()),
+            engine: engine::build(self.engine, self.max_capacity, self.weigher),
             stores: Arc::new(Stores::new(self.max_capacity, self.partitions, self.switch)),
         }
     }

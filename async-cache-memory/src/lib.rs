@@ -1,17 +1,19 @@
 //! The in-process tier of async-cache.
 //!
 //! [`MemoryBackend`] is two things. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it
-//! holds typed values in a bounded [moka] cache. As a shared tier
+//! holds typed values in a bounded map: [quick_cache], or [moka] if asked for. As a shared tier
 //! ([`Backend`](async_cache_core::Backend)) it stands in for Redis inside one process: several
 //! caches on clones of one value share what is loaded, wait for each other's loads and hear each
 //! other's invalidations, with nothing installed.
 //!
+//! [quick_cache]: https://docs.rs/quick_cache
 //! [moka]: https://docs.rs/moka
 
 #![forbid(unsafe_code)]
 
 mod builder;
 mod deliver;
+mod engine;
 mod local;
 mod region;
 mod store;
@@ -23,16 +25,15 @@ mod testing;
 use std::fmt;
 use std::sync::Arc;
 
-use async_cache_core::backend::Entry;
-use async_cache_core::key::Key;
+use async_cache_core::LocalBackend;
 pub use builder::MemoryBackendBuilder;
 use bytes::Bytes;
+pub use engine::Engine;
 use store::Stores;
 
 /// Hashes are seeded at random for each cache, so that keys chosen from outside cannot be made to
 /// collide; four times as fast as the standard library's on short keys.
 type Hasher = foldhash::quality::RandomState;
-type Engine<V> = moka::sync::Cache<Key, Entry<V>, Hasher>;
 
 /// A tier in this process. Clones share everything.
 ///
@@ -41,8 +42,8 @@ type Engine<V> = moka::sync::Cache<Key, Entry<V>, Hasher>;
 ///
 /// What it holds is bounded by its capacity. An expired entry is dropped when it is next looked
 /// up and replaced, or when its room is needed.
-pub struct MemoryBackend<V = Bytes> {
-    engine: Engine<V>,
+pub struct MemoryBackend<V: 'static = Bytes> {
+    engine: Arc<dyn LocalBackend<V>>,
     stores: Arc<Stores>,
 }
 
@@ -59,13 +60,13 @@ impl<V: Send + Sync + 'static> MemoryBackend<V> {
     }
 }
 
-impl<V> Clone for MemoryBackend<V> {
+impl<V: 'static> Clone for MemoryBackend<V> {
     fn clone(&self) -> Self {
-        Self { engine: self.engine.clone(), stores: Arc::clone(&self.stores) }
+        Self { engine: Arc::clone(&self.engine), stores: Arc::clone(&self.stores) }
     }
 }
 
-impl<V> fmt::Debug for MemoryBackend<V> {
+impl<V: 'static> fmt::Debug for MemoryBackend<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBackend").field("capacity", &self.stores.capacity).finish_non_exhaustive()
     }

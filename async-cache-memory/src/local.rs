@@ -1,5 +1,7 @@
 //! As an L1.
 
+use std::sync::Arc;
+
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::Entry;
 use async_cache_core::key::Key;
@@ -12,19 +14,22 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for MemoryBackend<V> {
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
-        self.engine.insert(key.clone(), entry);
+        self.engine.insert(key, entry);
     }
 
     fn remove(&self, key: &[u8]) {
-        self.engine.invalidate(key);
+        self.engine.remove(key);
     }
 
     fn clear(&self) {
-        self.engine.invalidate_all();
+        self.engine.clear();
     }
 
     fn len(&self) -> u64 {
-        self.engine.run_pending_tasks();
-        self.engine.entry_count()
+        self.engine.len()
+    }
+
+    fn into_shared(self) -> Arc<dyn LocalBackend<V>> {
+        self.engine
     }
 }

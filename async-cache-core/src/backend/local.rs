@@ -48,6 +48,29 @@ impl<V> Clone for Entry<V> {
     }
 }
 
+/// What an entry is held against before it may answer. Read before the entry is.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    pub(crate) now: Tick,
+    pub(crate) generation: u64,
+    /// The sequence number a value must reflect, unless that was applied here already.
+    pub(crate) need: u64,
+}
+
+impl Sight {
+    #[inline]
+    pub(crate) fn admits<V>(&self, entry: &Entry<V>) -> bool {
+        self.now < entry.life.due && self.verifies(entry)
+    }
+
+    /// Whether it reflects everything it must, as long as the node serves.
+    #[inline]
+    pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
+        entry.generation == self.generation && entry.seq >= self.need
+    }
+}
+
 /// An L1 engine: a bounded concurrent map from encoded keys to [`Entry`].
 ///
 /// Knows nothing of expiry, generations or invalidation. It may drop any entry at any time; it
@@ -68,6 +91,27 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
 
     /// Number of entries held, near enough for a gauge.
     fn len(&self) -> u64;
+
+    /// The value under a key, if its entry may answer. Here so that it is compiled together with
+    /// `get`: of an entry that answers, the value alone is taken out, and comes back in two registers.
+    #[doc(hidden)]
+    #[inline]
+    fn answer(&self, key: &[u8], sight: &Sight) -> Option<Option<Arc<V>>> {
+        let found = self.get(key);
+        if !found.as_ref().is_some_and(|entry| sight.admits(entry)) {
+            return None;
+        }
+        found.map(|entry| entry.value)
+    }
+
+    /// Itself, to be called for every lookup: an engine inside another hands out the inner one.
+    #[doc(hidden)]
+    fn into_shared(self) -> Arc<dyn LocalBackend<V>>
+    where
+        Self: Sized,
+    {
+        Arc::new(self)
+    }
 
     /// Whether no entry is held, near enough for a gauge.
     fn is_empty(&self) -> bool {

@@ -16,7 +16,7 @@ mod region;
 pub use bus::{BusEvent, Listener};
 pub use lease::{Accept, Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
-pub use local::{Entry, LocalBackend, Tick};
+pub use local::{Entry, LocalBackend, Sight, Tick};
 pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};
 
 use std::fmt::Debug;

@@ -63,6 +63,7 @@ impl Node {
         Token { node: self.id, counter }
     }
 
+    #[inline]
     pub(crate) fn partition_count(&self) -> u16 {
         self.partitions.len() as u16
     }
@@ -71,9 +72,18 @@ impl Node {
         (0..).zip(&self.partitions[..])
     }
 
+    #[inline]
     pub(crate) fn partition_of(&self, key: &[u8]) -> (u16, &Partition) {
-        let index = partition_of(key, self.partition_count());
-        (index, &self.partitions[usize::from(index)])
+        match &*self.partitions {
+            [only] => (0, only),
+            many => Self::partition_among(many, key),
+        }
+    }
+
+    #[inline(never)]
+    fn partition_among<'a>(many: &'a [Partition], key: &[u8]) -> (u16, &'a Partition) {
+        let index = partition_of(key, many.len() as u16);
+        (index, &many[usize::from(index)])
     }
 
     /// A partition named by the bus, which may name anything.
@@ -178,10 +188,12 @@ impl Partition {
     }
 
     /// Whether L1 may answer a get that reads the clock as `now`.
+    #[inline]
     pub(crate) fn serving_at(&self, now: Tick) -> bool {
         self.serving_until.load(Ordering::Acquire) >= now.0 || self.switch.is(Mutant::ServeWhileSuspended)
     }
 
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -271,7 +283,7 @@ impl Partition {
         sync.beats.drain(..=at);
         match sync.phase {
             Phase::Live if seq == self.applied() || self.switch.is(Mutant::HeartbeatWithoutSequenceCheck) => {
-                self.extend(sent.after(max_staleness));
+                self.extend(lease_end(sent, max_staleness));
                 News::Expected
             }
             Phase::Live => {
@@ -326,7 +338,7 @@ impl Partition {
         self.applied.store(reached, Ordering::Release);
         sync.run = Some(state.run);
         sync.phase = Phase::Live;
-        self.serving_until.store(sent.after(max_staleness).0, Ordering::Release);
+        self.serving_until.store(lease_end(sent, max_staleness).0, Ordering::Release);
         outcome
     }
 
@@ -353,6 +365,12 @@ impl Partition {
             self.void_all();
         }
     }
+}
+
+/// When a lease proven by a question sent at `sent` ends. A hit looks at the clock at a glance, and
+/// must not answer longer for it.
+fn lease_end(sent: Tick, max_staleness: Duration) -> Tick {
+    sent.after(max_staleness.saturating_sub(Clock::LAG))
 }
 
 #[cfg(test)]

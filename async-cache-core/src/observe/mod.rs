@@ -1,6 +1,7 @@
 //! What a cache tells about itself.
 
 mod event;
+mod seat;
 mod stats;
 
 pub(crate) use event::Events;

@@ -1,7 +1,8 @@
 //! Counters and gauges.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::seat;
 
 /// Counts since the cache was built, and gauges of now. Lookups of `get_many` count per key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,37 +73,39 @@ impl Counter {
     }
 }
 
-/// A count that many threads raise at once: each thread has a cell of its own, as far as they go.
+/// A count that many threads raise at once: each of the first [`OWNED`] threads has a cell of its
+/// own and needs no atomic addition, the others share one.
 #[derive(Debug, Default)]
-pub(crate) struct StripedCounter([Cell64; STRIPES]);
+pub(crate) struct StripedCounter {
+    owned: [Padded; OWNED],
+    shared: Padded,
+}
 
-const STRIPES: usize = 16;
+const OWNED: usize = 32;
 
+/// Two lines, for processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Cell64(AtomicU64);
-
-thread_local! {
-    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    STRIPE.with(|cell| {
-        if cell.get() == usize::MAX {
-            cell.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        cell.get()
-    })
-}
+struct Padded(AtomicU64);
 
 impl StripedCounter {
+    #[inline]
     pub(crate) fn increment(&self) {
-        self.0[stripe() % STRIPES].0.fetch_add(1, Ordering::Relaxed);
+        match self.owned.get(seat::mine()) {
+            // Nobody else writes it.
+            Some(Padded(own)) => own.store(own.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed),
+            None => self.increment_shared(),
+        }
+    }
+
+    #[cold]
+    fn increment_shared(&self) {
+        self.shared.0.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+        let cells = self.owned.iter().chain([&self.shared]);
+        cells.map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -161,6 +164,24 @@ mod tests {
             }
         });
         assert_eq!(counter.get(), 80_000);
+    }
+
+    #[test]
+    fn nor_with_more_threads_than_cells() {
+        let counter = StripedCounter::default();
+        let together = std::sync::Barrier::new(3 * OWNED);
+        std::thread::scope(|scope| {
+            for _ in 0..3 * OWNED {
+                scope.spawn(|| {
+                    together.wait();
+                    (0..2_000).for_each(|_| counter.increment());
+                    // Nobody's seat is free before everyone has had one.
+                    together.wait();
+                });
+            }
+        });
+        assert_eq!(counter.get(), 2_000 * 3 * OWNED as u64);
+        assert!(counter.shared.0.load(Ordering::Relaxed) > 0);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::backend::{Entry, Phase, Tick};
-use crate::coherence::{Admitted, Stamp, Ticket};
+use super::{Answer, Want};
+use crate::backend::{Entry, Phase, Sight, Tick};
+use crate::coherence::{Admitted, Partition, Stamp, Ticket};
 use crate::key::Key;
 use crate::shared::Shared;
 
@@ -22,8 +23,15 @@ pub(crate) enum Probe<V> {
     Miss,
 }
 
+/// Whether the node's serving lease is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    Yes,
+    No,
+}
+
 impl<V: 'static> Shared<V> {
-    /// Looks into L1. This is the whole cost of a hit, apart from encoding the key.
+    /// What is read before an entry.
     ///
     /// The order matters. Each step would be wrong after the next:
     ///
@@ -34,27 +42,38 @@ impl<V: 'static> Shared<V> {
     /// With 3 before 1: the entry is read; the process is stopped; elsewhere the key is
     /// invalidated; the process goes on, hears of it and renews its lease; the lease is checked,
     /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush.
-    #[inline]
-    pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
-        let Some(l1) = self.l1() else { return Probe::Miss };
+    #[inline(always)]
+    fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight) {
         let (index, partition) = self.node.partition_of(key);
-        let now = self.node.clock.now();
-        let serving = partition.serving_at(now);
+        let now = self.node.clock.glance();
+        let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
         let generation = partition.generation();
-        let applied = need.map(|stamp| (stamp.seq(index), partition.applied()));
-
-        let Some(entry) = l1.get(key) else { return Probe::Miss };
-        let late_enough = applied.is_none_or(|(need, applied)| applied >= need || entry.seq >= need);
-        let verified = serving && entry.generation == generation && late_enough;
-        if verified && now < entry.life.due {
-            return Probe::Hit(entry);
-        }
-        Self::aged(entry, now, verified)
+        let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
+        (serving, Sight { now, generation, need })
     }
 
+    /// The answer of L1 to a lookup that asks for nothing special, if it has one, counted. Apart from
+    /// encoding the key this is all of a hit; whatever gets none probes again.
+    #[inline(never)]
+    pub(crate) fn hit(&self, key: &[u8], want: Want) -> Option<Answer<V>> {
+        let l1 = self.l1()?;
+        let (Serving::Yes, sight) = self.sight(key, None) else { return None };
+        let answer = l1.answer(key, &sight)?;
+        if !want.accepts(&answer) {
+            return None;
+        }
+        self.counters.l1_hits.increment();
+        Some(answer)
+    }
+
+    /// What L1 has, whether it may answer or not.
     #[cold]
-    fn aged(entry: Entry<V>, now: Tick, verified: bool) -> Probe<V> {
-        match (entry.life.phase(now), verified) {
+    pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
+        let Some(l1) = self.l1() else { return Probe::Miss };
+        let (serving, sight) = self.sight(key, need);
+        let Some(entry) = l1.get(key) else { return Probe::Miss };
+        let verified = serving == Serving::Yes && sight.verifies(&entry);
+        match (entry.life.phase(sight.now), verified) {
             (Phase::Fresh, true) => Probe::Hit(entry),
             (Phase::Ripe, true) => Probe::Ripe(entry),
             (Phase::Stale, true) => Probe::Stale(entry),
@@ -91,4 +110,12 @@ impl<V: 'static> Shared<V> {
             self.rejected(key);
         }
     }
+}
+
+/// What is left of a need, if not everything up to it is known to be reflected in L1.
+#[cold]
+#[inline(never)]
+fn unapplied(stamp: &Stamp, index: u16, partition: &Partition) -> u64 {
+    let need = stamp.seq(index);
+    if partition.applied() >= need { 0 } else { need }
 }
