@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use async_cache_core::Result;
-use async_cache_core::backend::{ReadMany, Region};
+use async_cache_core::backend::{Acquire, Acquired, Fill, Filled, Lease, ReadMany, Region, Renewed};
 use async_cache_core::key::Key;
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisResult, Script, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
 
+use crate::calls::{acquired, filled, renewed};
+use crate::orphan::Orphan;
 use crate::region::{RedisRegion, millis, stored};
 use crate::scripts::SCRIPTS;
 use crate::slot::Line;
 
 /// Keys in one pipeline. Each pipeline has the command's deadline for itself.
-const KEYS: usize = 512;
+pub(crate) const KEYS: usize = 512;
 /// Bytes of values in one pipeline; one larger value still goes, alone.
 const BYTES: usize = 4 << 20;
 
@@ -66,7 +68,7 @@ impl RedisRegion {
         let mut seqs = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(fitting(rest));
+            let (chunk, behind) = rest.split_at(fitting(rest.iter().map(|(_, frame)| frame.len())));
             rest = behind;
             let calls: Vec<Cmd> = chunk
                 .iter()
@@ -93,6 +95,113 @@ impl RedisRegion {
         Ok(seqs)
     }
 
+    pub(crate) async fn ask_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        const DOING: &str = "asking for values or the leases to load them";
+        let line = match self.line(DOING).await {
+            Ok(line) => line,
+            Err(error) => return vec![Err(error); asks.len()],
+        };
+        let mut outcomes = Vec::with_capacity(asks.len());
+        // Until all of it is known: a caller that goes away between two pipelines leaves the
+        // leases of the first to nobody.
+        let mut orphan = Orphan::new(&self.shared, &line.link, Vec::new());
+        for chunk in asks.chunks(KEYS) {
+            let calls: Vec<Cmd> = chunk.iter().map(|(key, ask)| self.acquire_call(&line, key, ask)).collect();
+            orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&line, key, ask.token)));
+            let answers = self.each::<Vec<Value>>(DOING, &line, &SCRIPTS.acquire, &calls).await;
+            let lost = answers.is_err();
+            let answers = answers.unwrap_or_else(|error| vec![Err(error); chunk.len()]);
+            outcomes.extend(answers.into_iter().zip(chunk).map(|(answer, (_, ask))| {
+                answer.and_then(|parts| acquired(parts, ask.token).ok_or_else(|| self.nonsense(DOING)))
+            }));
+            if lost {
+                break;
+            }
+        }
+        let asked = outcomes.len();
+        // The connection was lost or does not answer: what is left has not been asked.
+        if let Some(Err(error)) = outcomes.last().cloned() {
+            outcomes.resize_with(asks.len(), || Err(error.clone()));
+        }
+        orphan.settled_but(|place| place < asked && outcomes[place].is_err());
+        outcomes
+    }
+
+    pub(crate) async fn store_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        const DOING: &str = "storing loaded values";
+        let line = match self.line(DOING).await {
+            Ok(line) => line,
+            Err(error) => return vec![Err(error); fills.len()],
+        };
+        let mut outcomes: Vec<Result<Filled>> = Vec::with_capacity(fills.len());
+        let mut rest = fills;
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(fitting(rest.iter().map(|fill| fill.frame.len())));
+            rest = behind;
+            let call = |fill: &Fill| {
+                self.fill_call(&line, &fill.key, &fill.lease, &fill.frame, fill.life, fill.announce)
+            };
+            let calls: Vec<Cmd> = chunk.iter().map(call).collect();
+            match self.each::<u64>(DOING, &line, &SCRIPTS.fill, &calls).await {
+                Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| answer.map(filled))),
+                Err(error) => outcomes.resize_with(fills.len(), || Err(error.clone())),
+            }
+            if outcomes.len() == fills.len() {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    pub(crate) async fn extend_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        const DOING: &str = "renewing leases";
+        let line = self.line(DOING).await?;
+        let mut outcomes = Vec::with_capacity(leases.len());
+        for chunk in leases.chunks(KEYS) {
+            let calls: Vec<Cmd> =
+                chunk.iter().map(|(key, lease)| self.renew_call(&line, key, lease, ttl)).collect();
+            for answer in self.each::<bool>(DOING, &line, &SCRIPTS.renew, &calls).await? {
+                outcomes.push(renewed(answer?));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    pub(crate) async fn give_back_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        const DOING: &str = "releasing leases";
+        let line = self.line(DOING).await?;
+        let mut first = Ok(());
+        for chunk in leases.chunks(KEYS) {
+            let calls: Vec<Cmd> =
+                chunk.iter().map(|(key, lease)| self.release_call(&line, key, lease.token)).collect();
+            for answer in self.each::<()>(DOING, &line, &SCRIPTS.release, &calls).await? {
+                first = first.and(answer);
+            }
+        }
+        first
+    }
+
+    /// One pipeline, with an answer for each call.
+    async fn each<T: FromRedisValue>(
+        &self,
+        doing: &str,
+        line: &Line<'_>,
+        script: &Script,
+        calls: &[Cmd],
+    ) -> Result<Vec<Result<T>>> {
+        let answers = line.answer(line.link.scripts_each(script, calls)).await;
+        let answers: Vec<RedisResult<T>> = answers.map_err(|fault| self.error(doing, fault))?;
+        if answers.len() != calls.len() {
+            return Err(self.nonsense(doing));
+        }
+        let mut outcomes = Vec::with_capacity(calls.len());
+        for answer in answers {
+            let outcome = line.answer(std::future::ready(answer)).await;
+            outcomes.push(outcome.map_err(|fault| self.error(doing, fault)));
+        }
+        Ok(outcomes)
+    }
+
     /// One pipeline; its single call goes without one.
     async fn changes(
         &self,
@@ -113,11 +222,11 @@ impl RedisRegion {
     }
 }
 
-/// How many of the first entries go into one pipeline; at least one.
-fn fitting(entries: &[(Key, Bytes)]) -> usize {
+/// How many values of these sizes go into one pipeline; at least one.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
-    let fit = entries.iter().take(KEYS).take_while(|(_, frame)| {
-        bytes += frame.len();
+    let fit = sizes.take(KEYS).take_while(|size| {
+        bytes += size;
         bytes <= BYTES
     });
     fit.count().max(1)
@@ -129,9 +238,8 @@ mod tests {
 
     #[test]
     fn pipelines_are_bounded_by_keys_and_by_bytes() {
-        let entry = |len: usize| (Key::from_encoded(b"k"), Bytes::from(vec![0; len]));
-        assert_eq!(fitting(&vec![entry(1); KEYS + 1]), KEYS);
-        assert_eq!(fitting(&[entry(BYTES / 2), entry(BYTES / 2), entry(1)]), 2);
-        assert_eq!(fitting(&[entry(BYTES + 1), entry(1)]), 1);
+        assert_eq!(fitting([1; KEYS + 1].into_iter()), KEYS);
+        assert_eq!(fitting([BYTES / 2, BYTES / 2, 1].into_iter()), 2);
+        assert_eq!(fitting([BYTES + 1, 1].into_iter()), 1);
     }
 }

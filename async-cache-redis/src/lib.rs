@@ -30,6 +30,7 @@
 mod batch;
 mod builder;
 mod bus;
+mod calls;
 mod connect;
 mod fault;
 mod keys;

@@ -84,13 +84,22 @@ impl Link {
         script: &Script,
         calls: &[Cmd],
     ) -> RedisResult<Vec<T>> {
+        self.scripts_each(script, calls).await?.into_iter().collect()
+    }
+
+    /// The same, with an answer for each call.
+    pub(crate) async fn scripts_each<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        calls: &[Cmd],
+    ) -> RedisResult<Vec<RedisResult<T>>> {
         let mut answers = self.script_pipeline(calls).await?;
         if let Some(first) = answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten)) {
             script.load_async(&mut self.connection.clone()).await?;
             answers.truncate(first);
             answers.extend(self.script_pipeline(&calls[first..]).await?);
         }
-        answers.into_iter().collect()
+        Ok(answers)
     }
 
     async fn script_pipeline<T: FromRedisValue>(&self, calls: &[Cmd]) -> RedisResult<Vec<RedisResult<T>>> {

@@ -13,8 +13,8 @@ use crate::shared::Shared;
 /// How long a release may wait for a stalled server. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Watches an acquire of which it is not known whether it was executed: because it timed out, or
-/// because its caller went away.
+/// Watches acquires of which it is not known whether they were executed: because they timed out, or
+/// because their caller went away.
 ///
 ///   1. an acquire is stuck, its caller gives up
 ///   2. the server executes it and grants a lease to nobody
@@ -24,29 +24,49 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Orphan<'a> {
     shared: &'a Shared,
     link: &'a Arc<Link>,
-    release: Option<Cmd>,
+    releases: Vec<Cmd>,
 }
 
 impl<'a> Orphan<'a> {
-    pub(crate) fn new(shared: &'a Shared, link: &'a Arc<Link>, release: Cmd) -> Self {
-        Self { shared, link, release: Some(release) }
+    pub(crate) fn new(shared: &'a Shared, link: &'a Arc<Link>, releases: Vec<Cmd>) -> Self {
+        Self { shared, link, releases }
+    }
+
+    /// Watches more of them.
+    pub(crate) fn watch(&mut self, releases: impl IntoIterator<Item = Cmd>) {
+        self.releases.extend(releases);
     }
 
     /// The outcome is known.
     pub(crate) fn settled(mut self) {
-        self.release = None;
+        self.releases.clear();
+    }
+
+    /// The outcome of some is known: of those whose place `unknown` denies.
+    pub(crate) fn settled_but(mut self, unknown: impl Fn(usize) -> bool) {
+        let mut place = 0..;
+        self.releases.retain(|_| place.next().is_some_and(&unknown));
     }
 }
 
 impl Drop for Orphan<'_> {
     fn drop(&mut self) {
-        let Some(release) = self.release.take() else { return };
+        let releases = std::mem::take(&mut self.releases);
+        if releases.is_empty() {
+            return;
+        }
         // Best effort: beyond the limit the lease lapses.
         let Ok(permit) = Arc::clone(&self.shared.orphans).try_acquire_owned() else { return };
         let link = Arc::clone(self.link);
         self.shared.spawn(async move {
             let _permit = permit;
-            let _ = timeout(PATIENCE, link.script::<()>(&SCRIPTS.release, &release)).await;
+            let release = async {
+                for chunk in releases.chunks(crate::batch::KEYS) {
+                    link.scripts::<()>(&SCRIPTS.release, chunk).await?;
+                }
+                redis::RedisResult::Ok(())
+            };
+            let _ = timeout(PATIENCE, release).await;
         });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed,
+    Acquire, Acquired, Announce, Fill, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed,
     State,
 };
 use async_cache_core::key::Key;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use redis::{Cmd, RedisError, RedisResult, Value};
 
 use crate::bus::Member;
+use crate::calls::{acquired, filled, renewed};
 use crate::fault::{Fault, said};
 use crate::keys::Home;
 use crate::orphan::Orphan;
@@ -31,7 +32,7 @@ pub(crate) struct RedisRegion {
     pub(crate) spec: RegionSpec,
     /// What is kept in `M`: the caller's record and the number of partitions.
     record: String,
-    node: String,
+    pub(crate) node: String,
     pub(crate) homes: Vec<Home>,
     member: Arc<Member>,
     /// The record has been compared in partition 0.
@@ -150,10 +151,6 @@ pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.min(MAX_LIFE).as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-fn lease_text(lease: &Lease) -> String {
-    format!("{}:{}", lease.token, lease.seq)
-}
-
 /// A stored value; a wrong type is an absent one.
 pub(crate) fn stored(answer: RedisResult<Value>) -> RedisResult<Option<Bytes>> {
     match answer {
@@ -209,36 +206,30 @@ impl Region for RedisRegion {
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
         const DOING: &str = "asking for a value or the lease to load it";
         let line = self.line(DOING).await?;
-        let mut call = self.key_call(&line, &SCRIPTS.acquire, key);
-        call.arg(ask.token.to_string()).arg(&self.node).arg(millis(ask.ttl));
-        let (mode, token) = match ask.accept {
-            Accept::Any => ("A", None),
-            Accept::Known(token) => ("K", Some(token)),
-            Accept::Other(token) => ("O", Some(token)),
-            Accept::Nothing => ("N", None),
-        };
-        call.arg(mode).arg(token.map_or_else(Vec::new, |token| token.to_bytes().to_vec()));
-
-        let mut release = self.key_call(&line, &SCRIPTS.release, key);
-        release.arg(ask.token.to_string());
-        let orphan = Orphan::new(&self.shared, &line.link, release);
+        let call = self.acquire_call(&line, key, &ask);
+        let orphan = Orphan::new(&self.shared, &line.link, vec![self.release_call(&line, key, ask.token)]);
         let answer: Result<Vec<Value>> = self.script(DOING, &line, &SCRIPTS.acquire, &call).await;
         let temporary = answer.as_ref().is_err_and(Error::is_temporary);
         if !temporary {
             orphan.settled();
         }
-        let mut parts = answer?.into_iter();
-        match (parts.next(), parts.next()) {
-            (Some(Value::Int(1)), Some(Value::BulkString(value))) => Ok(Acquired::Value(value.into())),
-            (Some(Value::Int(2)), None) => Ok(Acquired::Unchanged),
-            (Some(Value::Int(3)), Some(Value::Int(seq))) => {
-                Ok(Acquired::Granted(Lease { token: ask.token, seq: seq as u64 }))
-            }
-            (Some(Value::Int(4)), Some(Value::Int(left))) => {
-                Ok(Acquired::Busy(Duration::from_millis(left.max(1) as u64)))
-            }
-            _ => Err(self.nonsense(DOING)),
-        }
+        acquired(answer?, ask.token).ok_or_else(|| self.nonsense(DOING))
+    }
+
+    async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        self.ask_many(asks).await
+    }
+
+    async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        self.store_many(fills).await
+    }
+
+    async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        self.extend_many(leases, ttl).await
+    }
+
+    async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        self.give_back_many(leases).await
     }
 
     async fn fill(
@@ -251,29 +242,21 @@ impl Region for RedisRegion {
     ) -> Result<Filled> {
         const DOING: &str = "storing a loaded value";
         let line = self.line(DOING).await?;
-        let mut call = self.key_call(&line, &SCRIPTS.fill, key);
-        call.arg(lease_text(&lease)).arg(lease.seq).arg(millis(life));
-        call.arg(u8::from(announce == Announce::Yes)).arg(&frame[..]);
-        match self.script(DOING, &line, &SCRIPTS.fill, &call).await? {
-            0 => Ok(Filled::Refused),
-            seq => Ok(Filled::Stored { seq }),
-        }
+        let call = self.fill_call(&line, key, &lease, &frame, life, announce);
+        Ok(filled(self.script(DOING, &line, &SCRIPTS.fill, &call).await?))
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
         const DOING: &str = "renewing a lease";
         let line = self.line(DOING).await?;
-        let mut call = self.key_call(&line, &SCRIPTS.renew, key);
-        call.arg(lease_text(&lease)).arg(lease.seq).arg(millis(ttl));
-        let held: bool = self.script(DOING, &line, &SCRIPTS.renew, &call).await?;
-        Ok(if held { Renewed::Held } else { Renewed::Lost })
+        let call = self.renew_call(&line, key, &lease, ttl);
+        Ok(renewed(self.script(DOING, &line, &SCRIPTS.renew, &call).await?))
     }
 
     async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
         const DOING: &str = "releasing a lease";
         let line = self.line(DOING).await?;
-        let mut call = self.key_call(&line, &SCRIPTS.release, key);
-        call.arg(lease.token.to_string());
+        let call = self.release_call(&line, key, lease.token);
         self.script(DOING, &line, &SCRIPTS.release, &call).await
     }
 

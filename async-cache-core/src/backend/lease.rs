@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::key::Key;
+
 /// Identity of one node: one open cache handle in one process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
@@ -144,6 +146,21 @@ pub enum Announce {
     No,
     /// The load was a refresh: the fill is a change, published as [`BusEvent::Invalidated`](super::BusEvent::Invalidated).
     Yes,
+}
+
+/// One of the values given to [`Region::fill_many`](super::Region::fill_many).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fill {
+    /// The key.
+    pub key: Key,
+    /// The lease it was loaded under.
+    pub lease: Lease,
+    /// What is stored.
+    pub frame: Bytes,
+    /// For how long.
+    pub life: Duration,
+    /// Whether other nodes are to hear of it.
+    pub announce: Announce,
 }
 
 /// Answer to [`Region::renew`](super::Region::renew).

@@ -14,7 +14,7 @@ mod local;
 mod region;
 
 pub use bus::{BusEvent, Listener};
-pub use lease::{Accept, Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed, Token};
+pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Sight, Tick};
 pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};

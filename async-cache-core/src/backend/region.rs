@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Acquire, Acquired, Announce, Filled, Lease, NodeId, Renewed};
+use super::{Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
 use crate::error::Result;
 use crate::key::Key;
 
@@ -146,6 +146,47 @@ pub trait Region: Debug + Send + Sync + 'static {
         life: Duration,
         announce: Announce,
     ) -> Result<Filled>;
+
+    /// [`acquire`](Self::acquire) for many keys, in as few round trips as can be. One outcome for
+    /// each, in their order: one may fail alone.
+    async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        let mut outcomes = Vec::with_capacity(asks.len());
+        for (key, ask) in asks {
+            outcomes.push(self.acquire(key, *ask).await);
+        }
+        outcomes
+    }
+
+    /// [`fill`](Self::fill) for many keys, in as few round trips as can be. One outcome for each,
+    /// in their order: one may fail alone.
+    async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        let mut outcomes = Vec::with_capacity(fills.len());
+        for fill in fills {
+            let Fill { key, lease, frame, life, announce } = fill;
+            outcomes.push(self.fill(key, *lease, frame.clone(), *life, *announce).await);
+        }
+        outcomes
+    }
+
+    /// [`renew`](Self::renew) for many leases, in as few round trips as can be. One outcome for
+    /// each, in their order.
+    async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        let mut outcomes = Vec::with_capacity(leases.len());
+        for (key, lease) in leases {
+            outcomes.push(self.renew(key, *lease, ttl).await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// [`release`](Self::release) for many leases, in as few round trips as can be. Tries all of
+    /// them, and gives the first error.
+    async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        let mut first = Ok(());
+        for (key, lease) in leases {
+            first = first.and(self.release(key, *lease).await);
+        }
+        first
+    }
 
     /// Extends the lease to `ttl` from now, if it still holds.
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed>;

@@ -11,13 +11,11 @@ use futures_util::future::BoxFuture;
 
 use super::alone::{Alone, BatchFn};
 use super::gather::{Entered, Gathering, Settings};
+use super::get_many::MAX_KEYS;
 use super::picked::{PerKey, Picked};
 use super::source::Source;
 use crate::error::{BoxError, Result};
 use crate::options::EntryOptions;
-
-/// Most keys in one batch, whatever is asked for.
-const MAX_BATCH: usize = 100_000;
 
 /// Gathers loads of single keys into batches: the remedy for "N + 1" queries.
 ///
@@ -124,7 +122,7 @@ where
     /// Most keys in one call of the batch function, from 1 to 100,000. Default 100.
     #[must_use]
     pub fn max_batch_size(self, keys: usize) -> Self {
-        self.set(|settings| settings.max_batch_size = keys.clamp(1, MAX_BATCH))
+        self.set(|settings| settings.max_batch_size = keys.clamp(1, MAX_KEYS))
     }
 
     /// How long the first key of a batch waits for others. Default 1 ms. Zero waits only for

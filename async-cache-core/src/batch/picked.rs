@@ -9,7 +9,6 @@ use crate::error::BoxError;
 pub(crate) struct Picked<T> {
     pub(crate) answers: Vec<Option<Result<T, BoxError>>>,
     /// Keys it gave without having been asked for them.
-    #[expect(dead_code, reason = "to be counted by loaders over a cache")]
     pub(crate) unasked: usize,
 }
 

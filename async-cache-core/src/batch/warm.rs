@@ -2,18 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 
-use crate::cache::TieredCache;
-use crate::error::{BoxError, Error, Result};
-use crate::key::{CacheKey, Key};
-use crate::loaded::Loaded;
+use super::get_many::MAX_KEYS;
+use crate::error::{Error, Result};
+use crate::key::CacheKey;
 use crate::options::{EntryOptions, option_setters};
-use crate::path::{Origin, Plan, Reuse, Want, box_loader};
 use crate::shared::Shared;
 
 /// Failures listed in a report; the rest are counted.
@@ -23,7 +20,6 @@ const MAX_LISTED: usize = 10_000;
 pub(super) enum Warmed {
     Loaded,
     Skipped,
-    #[expect(dead_code, reason = "to be given by batch loaders")]
     Absent,
 }
 
@@ -31,18 +27,26 @@ pub(super) enum Warmed {
 pub(super) type Step<K> = Vec<(K, Result<Warmed>)>;
 
 type Steps<'a, K> = Box<dyn Iterator<Item = Vec<K>> + Send + 'a>;
-type Work<'a, K> = Box<dyn Fn(Vec<K>, EntryOptions) -> BoxFuture<'a, Step<K>> + Send + 'a>;
+pub(super) type Work<'a, K> = Box<dyn Fn(Vec<K>, EntryOptions) -> BoxFuture<'a, Step<K>> + Send + 'a>;
 
-/// Warming a cache: [`TieredCache::warm`] and [`TieredCache::warm_many`].
+/// Warming a cache: [`TieredCache::warm`](crate::TieredCache::warm) and
+/// [`TieredCache::warm_many`](crate::TieredCache::warm_many).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Warm<'a, K, V: 'static> {
     shared: &'a Arc<Shared<V>>,
     keys: Box<dyn Iterator<Item = K> + Send + 'a>,
     work: Work<'a, K>,
-    step: usize,
+    pace: Pace,
     concurrency: usize,
     on_progress: Box<dyn FnMut(WarmProgress) + Send + 'a>,
     options: EntryOptions,
+}
+
+/// Keys in one step.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    One,
+    Batch(usize),
 }
 
 /// How far warming has come.
@@ -84,15 +88,15 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
     pub(super) fn new(
         shared: &'a Arc<Shared<V>>,
         keys: impl Iterator<Item = K> + Send + 'a,
-        (step, concurrency): (usize, usize),
+        (pace, concurrency): (Pace, usize),
         work: Work<'a, K>,
     ) -> Self {
         let options = shared.defaults;
-        Self { shared, keys: Box::new(keys), work, step, concurrency, on_progress: Box::new(drop), options }
+        Self { shared, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
     }
 
-    /// Most loads that run at once: at least 1. Default 16 for [`warm`](TieredCache::warm), 4 for
-    /// [`warm_many`](TieredCache::warm_many).
+    /// Most loads that run at once: at least 1. Default 16 for [`warm`](crate::TieredCache::warm), 4
+    /// for [`warm_many`](crate::TieredCache::warm_many).
     pub fn concurrency(mut self, loads: usize) -> Self {
         self.concurrency = loads.max(1);
         self
@@ -104,6 +108,15 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
         self
     }
 
+    /// Most keys in one call of a batch loader, from 1 to 100,000. Default 100. Says nothing to
+    /// [`warm`](crate::TieredCache::warm), whose loader takes one key.
+    pub fn batch_size(mut self, keys: usize) -> Self {
+        if let Pace::Batch(size) = &mut self.pace {
+            *size = keys.clamp(1, MAX_KEYS);
+        }
+        self
+    }
+
     option_setters!(|this| this.options);
 }
 
@@ -112,10 +125,14 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
     type IntoFuture = BoxFuture<'a, WarmReport<K>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { shared, mut keys, work, step, concurrency, mut on_progress, options } = self;
+        let Self { shared, mut keys, work, pace, concurrency, mut on_progress, options } = self;
         Box::pin(async move {
             let total = keys.size_hint().1.filter(|most| *most == keys.size_hint().0);
             let mut report = WarmReport::new();
+            let step = match pace {
+                Pace::One => 1,
+                Pace::Batch(keys) => keys,
+            };
             // Pulled as there is room, and no further once the cache is shut down.
             let steps: Steps<'a, K> = Box::new(std::iter::from_fn(move || {
                 let keys: Vec<K> = keys.by_ref().take(step).collect();
@@ -153,87 +170,6 @@ impl<K> WarmReport<K> {
         let Self { loaded, skipped, absent, .. } = *self;
         let failed = self.failed.len() + self.failed_unlisted;
         WarmProgress { done: loaded + skipped + absent + failed, total, loaded, skipped, absent, failed }
-    }
-}
-
-/// Loads one key, unless it is fresh.
-pub(super) async fn warm_one<K, V, F, Fut, R, E>(
-    shared: Arc<Shared<V>>,
-    key: K,
-    load: Arc<F>,
-    mut options: EntryOptions,
-) -> (K, Result<Warmed>)
-where
-    K: CacheKey + Clone + 'static,
-    V: Send + Sync + 'static,
-    F: Fn(K) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<R, E>> + Send + 'static,
-    R: Into<Loaded<V>>,
-    E: Into<BoxError>,
-{
-    let encoded = match Key::encode(&key) {
-        Ok(encoded) => encoded,
-        Err(error) => return (key, Err(error.in_namespace(&shared.namespace))),
-    };
-    let begun = Arc::new(AtomicBool::new(false));
-    let (own, flag) = (key.clone(), Arc::clone(&begun));
-    let loader = move || {
-        flag.store(true, Ordering::Relaxed);
-        load(own)
-    };
-    let loader = box_loader::<V, _, _, R, E>(loader, &mut options);
-    let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
-    let warmed = match shared.get_or_load(&encoded, None, plan).await {
-        Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
-        Ok(_) => Ok(Warmed::Skipped),
-        Err(error) => Err(error),
-    };
-    (key, warmed)
-}
-
-impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Fills the cache: loads each key that no tier has, with bounded concurrency.
-    ///
-    /// The keys are pulled from their iterator as loads end, so that their number is limited by
-    /// neither memory nor tasks. One failure stops nothing: the report lists the failures (the
-    /// first 10,000). Dropped half way, it pulls no more; loads under way land.
-    ///
-    /// ```
-    /// # use async_cache_core::TieredCache;
-    /// # use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
-    /// let squares: TieredCache<u64, u64> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
-    /// squares.insert(&1, 1).await?;
-    /// let load = |n: u64| async move { if n == 13 { Err(std::io::Error::other("unlucky")) } else { Ok(n * n) } };
-    ///
-    /// let report = squares.warm(1..=100, load).concurrency(16).on_progress(|p| println!("{} done", p.done)).await;
-    /// assert_eq!((report.loaded, report.skipped), (98, 1));
-    /// assert_eq!(report.failed[0].0, 13);
-    /// # Ok(()) }
-    /// ```
-    pub fn warm<'a, I, F, Fut, R, E>(&'a self, keys: I, load: F) -> Warm<'a, K, V>
-    where
-        K: Clone + 'static,
-        I: IntoIterator<Item = K>,
-        I::IntoIter: Send + 'a,
-        F: Fn(K) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
-        E: Into<BoxError>,
-    {
-        let (shared, load) = (&self.shared, Arc::new(load));
-        let work: Work<'a, K> = Box::new(move |keys, options| {
-            let (shared, load) = (Arc::clone(shared), Arc::clone(&load));
-            Box::pin(async move {
-                let mut step = Step::new();
-                for key in keys {
-                    let warm = warm_one(Arc::clone(&shared), key, Arc::clone(&load), options);
-                    step.push(warm.await);
-                }
-                step
-            })
-        });
-        Warm::new(shared, keys.into_iter(), (1, 16), work)
     }
 }
 

@@ -250,8 +250,10 @@ impl<V: 'static> Fence<V> {
     }
 
     /// Registers for wake-ups of this key. To be done before the command that notes us as waiting.
-    pub(crate) fn listen(&self, key: &Key) -> Arc<WakeSlot> {
-        let slot = Arc::new(WakeSlot::default());
+    ///
+    /// One waiter may listen for many keys by giving the same `notify` for each.
+    pub(crate) fn listen(&self, key: &Key, notify: &Arc<Notify>) -> Arc<WakeSlot> {
+        let slot = Arc::new(WakeSlot { wake: Mutex::default(), notify: Arc::clone(notify) });
         self.stripe(key.as_bytes()).lock().waiting.entry(key.clone()).or_default().push(Arc::clone(&slot));
         slot
     }
@@ -333,10 +335,10 @@ impl<V: 'static> Stripe<V> {
 }
 
 /// Where one waiter is told that the load it waits for has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WakeSlot {
     wake: Mutex<Option<Wake>>,
-    notify: Notify,
+    notify: Arc<Notify>,
 }
 
 /// The end of a load elsewhere.
@@ -352,10 +354,15 @@ impl WakeSlot {
     /// The next wake-up. Cancel-safe.
     pub(crate) async fn woken(&self) -> Wake {
         loop {
-            if let Some(wake) = self.wake.lock().take() {
+            if let Some(wake) = self.take() {
                 return wake;
             }
             self.notify.notified().await;
         }
+    }
+
+    /// A wake-up that has come.
+    pub(crate) fn take(&self) -> Option<Wake> {
+        self.wake.lock().take()
     }
 }

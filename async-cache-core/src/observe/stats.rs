@@ -14,9 +14,9 @@ pub struct Stats {
     pub l2_hits: u64,
     /// Lookups that no tier could answer.
     pub misses: u64,
-    /// Loader runs begun here.
+    /// Loader runs begun here; a batch is one.
     pub loads: u64,
-    /// Loader runs that gave an error, panicked or timed out.
+    /// Loader runs that gave an error, panicked or timed out; and keys of a batch with an error of their own.
     pub load_failures: u64,
     /// Lookups answered by a load or read that another task of this cache had under way.
     pub coalesced_waits: u64,
@@ -33,6 +33,8 @@ pub struct Stats {
     /// Stored values that were corrupt, foreign, or of another codec or schema version: each a
     /// miss, and overwritten.
     pub unreadable: u64,
+    /// Keys that batch loaders gave without having been asked for them: ignored.
+    pub unasked_keys: u64,
     /// Operations on L2 that failed or timed out.
     pub l2_errors: u64,
     /// Times a node's view of the bus was found incomplete, and its L1 verified afresh.
@@ -124,6 +126,7 @@ pub(crate) struct Counters {
     pub(crate) invalidations_received: Counter,
     pub(crate) fills_rejected: Counter,
     pub(crate) unreadable: Counter,
+    pub(crate) unasked_keys: Counter,
     pub(crate) l2_errors: Counter,
     pub(crate) flushes: Counter,
 }
@@ -144,6 +147,7 @@ impl Counters {
             invalidations_received: self.invalidations_received.get(),
             fills_rejected: self.fills_rejected.get(),
             unreadable: self.unreadable.get(),
+            unasked_keys: self.unasked_keys.get(),
             l2_errors: self.l2_errors.get(),
             flushes: self.flushes.get(),
             ..Stats::default()

@@ -35,17 +35,29 @@ impl<V: Send + Sync + 'static> Shared<V> {
         options: &EntryOptions,
     ) -> Fetched<V> {
         let Some(l2) = &self.l2 else { return Fetched::Absent(Accept::Any) };
-        if self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending) {
-            return Fetched::Unreachable(self.error(
-                ErrorKind::Backend,
-                "an invalidation of this key has not reached L2 yet, so L2 cannot answer for it",
-            ));
+        if let Some(error) = self.refuse_pending(key) {
+            return Fetched::Unreachable(error);
         }
         match self.read(l2, key, need).await {
             Ok((Some(stored), floor)) => self.verdict(l2, key, &stored, floor, ticket, options),
             Ok((None, _)) => Fetched::Absent(Accept::Any),
             Err(error) => Fetched::Unreachable(error),
         }
+    }
+
+    /// Whether L2 may hold what was invalidated here, so that it must not be asked for a key.
+    pub(crate) fn is_pending(&self, key: &Key) -> bool {
+        self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending)
+    }
+
+    /// The same as an error.
+    pub(crate) fn refuse_pending(&self, key: &Key) -> Option<Error> {
+        self.is_pending(key).then(|| {
+            self.error(
+                ErrorKind::Backend,
+                "an invalidation of this key has not reached L2 yet, so L2 cannot answer for it",
+            )
+        })
     }
 
     /// Reads the stored bytes, and the floor below which they are void.
@@ -73,7 +85,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The same for many keys: their stored bytes, and for each the floor.
-    pub(super) async fn read_many(
+    pub(crate) async fn read_many(
         &self,
         l2: &L2<V>,
         keys: &[Key],
@@ -126,7 +138,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Checks and decodes stored bytes.
-    pub(super) fn verdict(
+    pub(crate) fn verdict(
         &self,
         l2: &L2<V>,
         key: &Key,

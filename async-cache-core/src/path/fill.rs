@@ -41,22 +41,33 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Reuse::Cached | Reuse::Newer(_) => Announce::No,
             Reuse::Nothing => Announce::Yes,
         };
-        match l2.region.fill(&held.key, lease, frame, term.kept(), announce).await {
-            Ok(Filled::Stored { seq }) => {
-                held.ended();
-                Some(Entry { seq, ..entry })
-            }
+        let outcome = l2.region.fill(&held.key, lease, frame, term.kept(), announce).await;
+        if outcome.is_ok() {
+            held.ended();
+        }
+        self.filled(&held.key, reuse, outcome, entry)
+    }
+
+    /// What L1 is offered after a fill of L2.
+    pub(crate) fn filled(
+        &self,
+        key: &Key,
+        reuse: Reuse,
+        outcome: Result<Filled>,
+        entry: Entry<V>,
+    ) -> Option<Entry<V>> {
+        match outcome {
+            Ok(Filled::Stored { seq }) => Some(Entry { seq, ..entry }),
             Ok(Filled::Refused) => {
-                held.ended();
-                self.rejected(&held.key);
+                self.rejected(key);
                 // By an invalidation, or because the lease was lost: then the old value stands.
-                self.replaces(&held.key, reuse);
+                self.replaces(key, reuse);
                 None
             }
             // Whether L1 may have it does not depend on L2: the ticket decides.
             Err(error) => {
                 drop(self.l2_failed(error));
-                self.replaces(&held.key, reuse);
+                self.replaces(key, reuse);
                 Some(entry)
             }
         }
@@ -75,14 +86,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// A reload that cannot store what it loads must at least remove what it was to replace.
-    pub(super) fn replaces(&self, key: &Key, reuse: Reuse) {
+    pub(crate) fn replaces(&self, key: &Key, reuse: Reuse) {
         if reuse == Reuse::Nothing && self.l2.is_some() {
             self.pending.add(std::slice::from_ref(key));
         }
     }
 
     /// What was loaded, as an entry with a token of its own.
-    pub(super) fn entry(&self, produced: &Produced<V>, term: Term, seq: u64) -> Entry<V> {
+    pub(crate) fn entry(&self, produced: &Produced<V>, term: Term, seq: u64) -> Entry<V> {
         self.new_entry(produced.value.clone(), term, produced.options.ahead(produced.cost), seq)
     }
 

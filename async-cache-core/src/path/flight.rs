@@ -119,7 +119,7 @@ impl<V> fmt::Debug for Flight<V> {
     }
 }
 
-pub(super) enum Entered<V: 'static> {
+pub(crate) enum Entered<V: 'static> {
     Lead(Lead<V>),
     Join(Arc<Flight<V>>),
 }
@@ -141,7 +141,7 @@ impl<V: 'static> Lead<V> {
     }
 
     /// Gives L1 and those who wait a stale value found on the way.
-    pub(super) fn found_stale(&self, entry: Entry<V>, confirmed: Tick, need: Option<&Stamp>) {
+    pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick, need: Option<&Stamp>) {
         let shared = &*self.shared;
         let (index, _) = shared.node.partition_of(self.key.as_bytes());
         let reflects = self.ticket.seq.max(entry.seq).max(need.map_or(0, |stamp| stamp.seq(index)));
@@ -149,7 +149,7 @@ impl<V: 'static> Lead<V> {
     }
 
     /// Notes that refreshing has failed, at what L1 holds: the next attempt waits a while.
-    pub(super) fn postpone(&self, backoff: Duration) {
+    pub(crate) fn postpone(&self, backoff: Duration) {
         if let Some(l1) = self.shared.l1() {
             self.shared.fence.postpone(l1, &self.key, self.shared.node.clock.now().after(backoff));
         }
@@ -180,7 +180,7 @@ impl<V: 'static> Drop for Lead<V> {
 
 impl<V: 'static> Shared<V> {
     /// Leads a new flight for the key, or joins the one under way.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         self: &Arc<Self>,
         key: &Key,
         need: Option<&Stamp>,

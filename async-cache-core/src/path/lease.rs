@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::fetch::Fetched;
 use super::flight::Lead;
 use super::{Aim, Origin};
-use crate::backend::{Accept, Acquire, Acquired, Entry, Lease};
-use crate::coherence::{Mutant, Wake, WakeSlot};
-use crate::error::Error;
+use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Tick};
+use crate::coherence::{Ticket, Wake, WakeSlot};
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::shared::{L2, Shared};
 
 /// Outcome of asking the fleet for a key.
 #[derive(Debug)]
-pub(super) enum Grant<V> {
+pub(crate) enum Grant<V> {
     /// A value, loaded by someone else or confirmed.
     Found(Entry<V>),
     /// This node loads.
@@ -56,59 +58,100 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
     let options = &aim.options;
     let reload = accept == Accept::Nothing;
     let give_up = Instant::now() + options.wait_timeout;
-    let mut queue = Queue::join(shared, &lead.key, lead.flight().need);
+    let mut queue = Queue::join(shared, lead, &Arc::default());
     loop {
         lead.ticket = queue.ticket();
         let asked = shared.node.clock.now();
-        if shared.pending.covers(lead.key.as_bytes()) && !shared.switch.is(Mutant::ReadPastPending) {
+        if shared.is_pending(&lead.key) {
             // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
             return Grant::Impatient;
         }
         let ask = Acquire { token: shared.node.next_token(), ttl: options.lease_ttl, accept };
-        let lapses_in = match l2.region.acquire(&lead.key, ask).await {
-            Ok(Acquired::Granted(lease)) => {
-                lead.flight().granted(lease.seq);
-                return Grant::Lease(lease);
-            }
-            Ok(Acquired::Value(stored)) => {
-                match shared.verdict(l2, &lead.key, &stored, 0, lead.ticket, options) {
-                    Fetched::Found(entry, _) if aim.is_answered_by(&entry) => return Grant::Found(entry),
-                    Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
-                        accept = Accept::Other(entry.token);
-                        shared.admit(&lead.key, ticket, entry.clone(), options.l1_ttl);
-                        lead.found_stale(entry, asked, None);
-                    }
-                    // Valid to the backend, which checks less: insist.
-                    Fetched::Absent(_) | Fetched::Unreachable(_) => accept = Accept::Nothing,
-                }
+        let answer = l2.region.acquire(&lead.key, ask).await;
+        let lapses_in = match shared.answered(l2, lead, aim, held, asked, answer) {
+            Step::Done(grant) => return grant,
+            Step::Again(now) => {
+                accept = now;
                 continue;
             }
-            Ok(Acquired::Unchanged) => match held {
-                Some(entry) => return Grant::Found(entry.clone()),
-                None => {
-                    accept = Accept::Nothing;
-                    continue;
-                }
-            },
-            Ok(Acquired::Busy(lapses_in)) => lapses_in,
-            Err(error) => return Grant::Unreachable(shared.l2_failed(error)),
+            Step::Wait(lapses_in) => lapses_in,
         };
-        let makes_do =
-            aim.origin == Origin::Behind || (options.stale_on_error && lead.flight().fallback().is_some());
-        if queue.disappointments >= PATIENCE || Instant::now() >= give_up {
+        let makes_do = makes_do(lead, aim);
+        if queue.is_out_of_patience(give_up) {
             return if makes_do { Grant::Failed } else { Grant::Impatient };
         }
-        let woken = queue.wait(lapses_in, give_up).await;
-        if let Some(stored) = woken
+        if let Some(stored) = queue.wait(lapses_in, give_up).await
             && !reload
-            && let Fetched::Found(entry, _) = shared.verdict(l2, &lead.key, &stored, 0, lead.ticket, options)
-            && entry.seq >= lead.ticket.last_seq
-            && aim.is_answered_by(&entry)
+            && let Some(entry) = shared.brought(l2, lead, aim, &stored)
         {
             return Grant::Found(entry);
         }
-        if makes_do && queue.disappointments > 0 {
+        if makes_do && queue.is_disappointed() {
             return or_failed(shared, lead, aim).await;
+        }
+    }
+}
+
+/// Whether a failure elsewhere is failure enough: there is a stale value to make do with.
+pub(crate) fn makes_do<V>(lead: &Lead<V>, aim: &Aim) -> bool {
+    aim.origin == Origin::Behind || (aim.options.stale_on_error && lead.flight().fallback().is_some())
+}
+
+/// What an answer to the question for the lease leads to.
+#[derive(Debug)]
+pub(crate) enum Step<V> {
+    Done(Grant<V>),
+    /// What is stored does not answer: ask again, and accept this.
+    Again(Accept),
+    /// Another load holds the lease, which lapses after this time.
+    Wait(Duration),
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Draws the conclusions from an answer to the question for the lease, sent at `asked`.
+    pub(crate) fn answered(
+        &self,
+        l2: &L2<V>,
+        lead: &Lead<V>,
+        aim: &Aim,
+        held: Option<&Entry<V>>,
+        asked: Tick,
+        answer: Result<Acquired>,
+    ) -> Step<V> {
+        match answer {
+            Ok(Acquired::Granted(lease)) => {
+                lead.flight().granted(lease.seq);
+                Step::Done(Grant::Lease(lease))
+            }
+            Ok(Acquired::Value(stored)) => {
+                match self.verdict(l2, &lead.key, &stored, 0, lead.ticket, &aim.options) {
+                    Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
+                    Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                        let accept = Accept::Other(entry.token);
+                        self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
+                        lead.found_stale(entry, asked, None);
+                        Step::Again(accept)
+                    }
+                    // Valid to the backend, which checks less: insist.
+                    Fetched::Absent(_) | Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
+                }
+            }
+            Ok(Acquired::Unchanged) => match held {
+                Some(entry) => Step::Done(Grant::Found(entry.clone())),
+                None => Step::Again(Accept::Nothing),
+            },
+            Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
+            Err(error) => Step::Done(Grant::Unreachable(self.l2_failed(error))),
+        }
+    }
+
+    /// The value that came with a wake-up, if it answers.
+    pub(crate) fn brought(&self, l2: &L2<V>, lead: &Lead<V>, aim: &Aim, stored: &[u8]) -> Option<Entry<V>> {
+        match self.verdict(l2, &lead.key, stored, 0, lead.ticket, &aim.options) {
+            Fetched::Found(entry, _) if entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry) => {
+                Some(entry)
+            }
+            _ => None,
         }
     }
 }
@@ -123,7 +166,7 @@ async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead
 }
 
 /// A place among those who wait for a load of the key.
-struct Queue<'a, V: 'static> {
+pub(crate) struct Queue<'a, V: 'static> {
     shared: &'a Shared<V>,
     key: Key,
     slot: Arc<WakeSlot>,
@@ -143,10 +186,12 @@ enum Wakes {
 }
 
 impl<'a, V: 'static> Queue<'a, V> {
-    /// Registers before the first question is sent: the wake-up may come before its answer.
-    fn join(shared: &'a Shared<V>, key: &Key, need: u64) -> Self {
-        let slot = shared.fence.listen(key);
-        Self { shared, key: key.clone(), slot, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+    /// Registers before the first question is sent: the wake-up may come before its answer. Who
+    /// waits for many keys gives the same `notify` for each.
+    pub(crate) fn join(shared: &'a Shared<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
+        let slot = shared.fence.listen(&lead.key, notify);
+        let (key, need) = (lead.key.clone(), lead.flight().need);
+        Self { shared, key, slot, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
@@ -165,7 +210,7 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// 2 is recent; if it has heard of all that the caller insists on; and if it is no older than
     /// a change that was made here (see [`acquire`]). Looked up first, emptied then: with the
     /// slot emptied first, 5 and the news of 2 could come between.
-    fn ticket(&mut self) -> crate::coherence::Ticket {
+    pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
         let serving = partition.serving_at(self.shared.node.clock.now());
         self.wakes = match serving && partition.applied() >= self.need {
@@ -175,8 +220,18 @@ impl<'a, V: 'static> Queue<'a, V> {
         self.shared.fence.ticket_for(&self.key, partition, &self.slot)
     }
 
-    /// Waits for a wake-up, for the lease to lapse, or for the next poll; gives the value, if one came along.
-    async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<bytes::Bytes> {
+    /// Whether a load elsewhere has ended without a value.
+    pub(crate) fn is_disappointed(&self) -> bool {
+        self.disappointments > 0
+    }
+
+    /// Whether there is no point in waiting any longer.
+    pub(crate) fn is_out_of_patience(&self, give_up: Instant) -> bool {
+        self.disappointments >= PATIENCE || Instant::now() >= give_up
+    }
+
+    /// How long to wait, at most, before asking again by itself.
+    pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
         let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
         let poll = match self.poll {
             Some(last) => (last * 2).min(POLL_MAX),
@@ -188,16 +243,32 @@ impl<'a, V: 'static> Queue<'a, V> {
         self.poll = Some(poll);
         // Spread, so that waiting nodes do not ask all at once.
         let jittered = poll.mul_f64(0.75 + 0.5 * fastrand::f64());
-        let pause = jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now());
-        tokio::select! {
-            wake = self.slot.woken() => match wake {
-                Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
-                Wake::Ended => {
-                    self.disappointments += 1;
-                    None
-                }
-            },
+        jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now())
+    }
+
+    /// Waits for a wake-up, for the lease to lapse, or for the next poll; gives the value, if one came along.
+    async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<Bytes> {
+        let pause = self.pause(lapses_in, give_up);
+        let wake = tokio::select! {
+            wake = self.slot.woken() => Some(wake),
             () = sleep(pause) => None,
+        };
+        wake.and_then(|wake| self.value(wake))
+    }
+
+    /// A wake-up that has come, if one has; and the value, if one came along.
+    pub(crate) fn woken(&mut self) -> Option<Option<Bytes>> {
+        let wake = self.slot.take()?;
+        Some(self.value(wake))
+    }
+
+    fn value(&mut self, wake: Wake) -> Option<Bytes> {
+        match wake {
+            Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
+            Wake::Ended => {
+                self.disappointments += 1;
+                None
+            }
         }
     }
 }

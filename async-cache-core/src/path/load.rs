@@ -10,7 +10,7 @@ use super::lease::{self, Grant};
 use super::loader::{Given, Payload};
 use super::{Aim, Answer, Plan, Reuse, Route, Wish, guard, reentry};
 use crate::backend::{Accept, Entry, Lease, Renewed};
-use crate::error::{BoxError, ErrorKind, Result};
+use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
 use crate::observe::{Event, KeyHash, StaleCause};
@@ -36,7 +36,7 @@ pub(super) fn spawn<V: Send + Sync + 'static>(
     route: Route<V>,
 ) {
     let (node, key) = (shared.node.id, lead.key.clone());
-    let task = reentry::within(node, key, run(Arc::clone(shared), lead, plan, route));
+    let task = reentry::within(node, [key], run(Arc::clone(shared), lead, plan, route));
     shared.tasks.spawn(task);
 }
 
@@ -84,10 +84,7 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
             shared.replaces(&lead.key, plan.aim.reuse);
             (produce(shared, lead, plan).await.map(|produced| produced.value), None)
         }
-        Grant::Failed => {
-            let message = "another node failed to load this key, or takes too long";
-            (Err(shared.error(ErrorKind::Loader, message)), None)
-        }
+        Grant::Failed => (Err(shared.failed_elsewhere()), None),
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) => {
                 shared.serve_stale(lead.key.as_bytes(), StaleCause::Outage);
@@ -150,7 +147,7 @@ async fn alone<V: Send + Sync + 'static>(
 }
 
 /// What was loaded is not to be stored, and what it would have replaced is known to be old.
-fn forget_previous<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, reuse: Reuse) {
+pub(crate) fn forget_previous<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, reuse: Reuse) {
     if reuse == Reuse::Nothing || lead.flight().fallback().is_some() {
         shared.fence.change_begins(shared.l1(), lead.key.as_bytes());
         if shared.l2.is_some() {
@@ -184,7 +181,7 @@ async fn produce<V: Send + Sync + 'static>(
 }
 
 /// What the loader gave, in the light of what there was.
-fn resolve<V: Send + Sync + 'static>(
+pub(crate) fn resolve<V: Send + Sync + 'static>(
     shared: &Shared<V>,
     given: Given<V>,
     previous: Option<Entry<V>>,
@@ -237,8 +234,12 @@ impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
 }
 
 impl<V: 'static> Shared<V> {
+    pub(crate) fn failed_elsewhere(&self) -> Error {
+        self.error(ErrorKind::Loader, "another node failed to load this key, or takes too long")
+    }
+
     /// Runs a loader for as long as the cache is open, and within its limit.
-    async fn run_loader<T, Fut>(&self, loader: impl FnOnce() -> Fut, limit: Duration) -> Result<T>
+    pub(crate) async fn run_loader<T, Fut>(&self, loader: impl FnOnce() -> Fut, limit: Duration) -> Result<T>
     where
         Fut: Future<Output = Result<T, BoxError>>,
     {

@@ -11,18 +11,17 @@ mod fetch;
 mod fill;
 mod flight;
 pub(crate) mod guard;
-mod lease;
-mod load;
+pub(crate) mod lease;
+pub(crate) mod load;
 mod loader;
-mod many;
 mod probe;
-mod reentry;
+pub(crate) mod reentry;
 mod wait;
 
 use std::sync::Arc;
 
 use crate::backend::{Accept, Entry, Tick, Token};
-use crate::coherence::{Mutant, Stamp};
+use crate::coherence::Stamp;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
@@ -30,11 +29,10 @@ use crate::options::EntryOptions;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
-pub(crate) use flight::Flight;
-use flight::{Entered, Landed, Lead};
-pub(crate) use loader::{BoxLoader, Wish, box_informed_loader, box_loader, box_optional_loader};
+pub(crate) use flight::{Entered, Flight, Landed, Lead};
+pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use probe::Probe;
-use wait::Call;
+pub(crate) use wait::Call;
 
 /// A value, or a known absence.
 pub(crate) type Answer<V> = Option<Arc<V>>;
@@ -100,7 +98,7 @@ impl<V> Plan<V> {
 }
 
 impl Aim {
-    fn is_answered_by<V>(&self, entry: &Entry<V>) -> bool {
+    pub(crate) fn is_answered_by<V>(&self, entry: &Entry<V>) -> bool {
         self.want.accepts(&entry.value)
             && match self.reuse {
                 Reuse::Cached => true,
@@ -221,17 +219,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What the tiers have for the leader.
     async fn find(&self, lead: &Lead<V>, need: Option<&Stamp>, aim: &Aim) -> Result<Found<V>> {
+        let accept = match self.find_here(lead, need, aim) {
+            Here::Enough(found) => return Ok(found),
+            Here::Ask(accept) => accept,
+        };
+        let asked = self.node.clock.now();
+        let fetched = self.fetch_unless_pending(&lead.key, need, lead.ticket, &aim.options).await;
+        self.found(lead, need, aim, (accept, asked), fetched)
+    }
+
+    /// What L1 has for the leader.
+    pub(crate) fn find_here(&self, lead: &Lead<V>, need: Option<&Stamp>, aim: &Aim) -> Here<V> {
         let mut accept = Accept::Any;
         // Between this caller's probe and its lead, another flight may have landed.
         match self.probe(lead.key.as_bytes(), need) {
             Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
                 self.counters.l1_hits.increment();
-                return Ok(Found::Answer(entry, false));
+                return Here::Enough(Found::Answer(entry, false));
             }
             // Its token is worth a question that needs no payload for an answer: ask with the lease.
             Probe::Unverified(entry) if aim.is_answered_by(&entry) => {
                 let route = self.route(&lead.key, Accept::Known(entry.token), Some(entry));
-                return Ok(Found::Nothing(route));
+                return Here::Enough(Found::Nothing(route));
             }
             Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) => {
                 accept = Accept::Other(entry.token);
@@ -240,10 +249,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Probe::Unverified(_) | Probe::Miss => {}
         }
         if aim.reuse == Reuse::Nothing && !(aim.wish == Wish::Previous && accept == Accept::Any) {
-            return Ok(Found::Nothing(self.route(&lead.key, Accept::Nothing, None)));
+            return Here::Enough(Found::Nothing(self.route(&lead.key, Accept::Nothing, None)));
         }
-        let asked = self.node.clock.now();
-        match self.fetch_unless_pending(&lead.key, need, lead.ticket, &aim.options).await {
+        Here::Ask(accept)
+    }
+
+    /// What is left to do for the leader after L2 has been read. `asked` is when the question was sent.
+    pub(crate) fn found(
+        &self,
+        lead: &Lead<V>,
+        need: Option<&Stamp>,
+        aim: &Aim,
+        (mut accept, asked): (Accept, Tick),
+        fetched: Fetched<V>,
+    ) -> Result<Found<V>> {
+        match fetched {
             Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
                 self.counters.l2_hits.add(1);
                 return Ok(Found::Answer(entry, true));
@@ -265,16 +285,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn route(&self, key: &Key, accept: Accept, held: Option<Entry<V>>) -> Route<V> {
-        if self.l2.is_none()
-            || (self.pending.covers(key.as_bytes()) && !self.switch.is(Mutant::ReadPastPending))
-        {
-            Route::Alone
-        } else {
-            Route::Fleet(accept, held)
-        }
+        if self.l2.is_none() || self.is_pending(key) { Route::Alone } else { Route::Fleet(accept, held) }
     }
 
-    fn check(&self, need: Option<&Stamp>) -> Result<()> {
+    pub(crate) fn check(&self, need: Option<&Stamp>) -> Result<()> {
         self.check_open()?;
         match need {
             Some(stamp) if stamp.namespace() != &*self.namespace => {
@@ -285,13 +299,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 }
 
+/// How far L1 has brought a leader.
+pub(crate) enum Here<V> {
+    Enough(Found<V>),
+    /// L2 is to be read; and what is acceptable there when the lease is asked for.
+    Ask(Accept),
+}
+
 /// How far a leader has come.
 enum Led<V> {
     Landed(Answer<V>),
     Flying(Arc<Flight<V>>),
 }
 
-enum Found<V> {
+pub(crate) enum Found<V> {
     /// An entry that answers, and whether it is new to L1.
     Answer(Entry<V>, bool),
     Nothing(Route<V>),

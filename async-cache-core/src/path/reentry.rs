@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::backend::NodeId;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
@@ -14,17 +16,18 @@ tokio::task_local! {
 /// The loads this task runs inside of, innermost first.
 struct Chain {
     node: NodeId,
-    key: Key,
+    /// Sorted.
+    keys: SmallVec<[Key; 1]>,
     outer: Option<Arc<Chain>>,
 }
 
 /// Refuses a key that the calling task is loading already, directly or through other keys.
 ///
 /// A loader that asks from a task it spawned itself is not seen here; `load_timeout` ends it.
-pub(super) fn check<V: 'static>(shared: &Shared<V>, key: &Key) -> Result<()> {
+pub(crate) fn check<V: 'static>(shared: &Shared<V>, key: &Key) -> Result<()> {
     let mut next = current();
     while let Some(chain) = next {
-        if chain.node == shared.node.id && chain.key == *key {
+        if chain.node == shared.node.id && chain.keys.binary_search(key).is_ok() {
             return Err(shared.error(
                 ErrorKind::Reentrant,
                 "a loader asked for the key it is loading: read the source directly, or use another key",
@@ -39,8 +42,14 @@ fn current() -> Option<Arc<Chain>> {
     LOADING.try_with(Arc::clone).ok()
 }
 
-/// Runs `load` as the load of `key`, inside the loads that the calling task runs inside of.
-pub(super) fn within<F: Future>(node: NodeId, key: Key, load: F) -> impl Future<Output = F::Output> {
-    let chain = Chain { node, key, outer: current() };
+/// Runs `load` as the load of `keys`, inside the loads that the calling task runs inside of.
+pub(crate) fn within<F: Future>(
+    node: NodeId,
+    keys: impl IntoIterator<Item = Key>,
+    load: F,
+) -> impl Future<Output = F::Output> {
+    let mut keys: SmallVec<[Key; 1]> = keys.into_iter().collect();
+    keys.sort_unstable();
+    let chain = Chain { node, keys, outer: current() };
     LOADING.scope(Arc::new(chain), load)
 }

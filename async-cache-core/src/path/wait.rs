@@ -14,16 +14,16 @@ use crate::resilience::{Seek, excuses};
 use crate::shared::Shared;
 
 /// One caller's lookup, and how it wants to be answered.
-pub(super) struct Call<'a> {
-    pub(super) seek: Seek<'a>,
-    pub(super) reuse: Reuse,
+pub(crate) struct Call<'a> {
+    pub(crate) seek: Seek<'a>,
+    pub(crate) reuse: Reuse,
     options: EntryOptions,
     /// When to make do with a stale value.
     soft: Option<Instant>,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Self {
+    pub(crate) fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Self {
         Self { seek, reuse, options, soft: options.soft_timeout.map(|limit| Instant::now() + limit) }
     }
 
@@ -35,7 +35,7 @@ impl<'a> Call<'a> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Waits until the flight has landed, or a stale value is to be served instead.
-    pub(super) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Landed<V> {
+    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Landed<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             match call.options.stale_while_revalidate && call.takes_stale() {

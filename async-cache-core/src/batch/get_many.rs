@@ -1,27 +1,22 @@
-//! Many keys: L1 for each, one question to L2 for the rest.
+//! Many keys without a loader: L1 for each, one question to L2 for the rest.
 
-use super::Answer;
-use super::fetch::Fetched;
-use super::probe::Probe;
 use crate::backend::Accept;
 use crate::coherence::{Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::observe::StaleCause;
+use crate::path::{Answer, Fetched, Probe};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
 
 /// Most keys in one call.
-const MAX_KEYS: usize = 100_000;
+pub(super) const MAX_KEYS: usize = 100_000;
 
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Looks up every key; answers stand in the order of the keys.
     pub(crate) async fn get_many(&self, keys: Vec<Key>, need: Option<&Stamp>) -> Result<Vec<Answer<V>>> {
         self.check(need)?;
-        if keys.len() > MAX_KEYS {
-            let message =
-                format!("{} keys in one call is over the limit of {MAX_KEYS}: ask in parts", keys.len());
-            return Err(self.error(ErrorKind::Key, message));
-        }
+        self.check_count(keys.len())?;
         let mut answers: Vec<Answer<V>> = Vec::with_capacity(keys.len());
         let mut missed: Vec<(usize, Key, Ticket)> = Vec::new();
         for (at, key) in keys.into_iter().enumerate() {
@@ -47,6 +42,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(answers)
     }
 
+    pub(super) fn check_count(&self, keys: usize) -> Result<()> {
+        if keys > MAX_KEYS {
+            let message = format!("{keys} keys in one call is over the limit of {MAX_KEYS}: ask in parts");
+            return Err(self.error(ErrorKind::Key, message));
+        }
+        Ok(())
+    }
+
     async fn fetch_many(
         &self,
         l2: &L2<V>,
@@ -55,16 +58,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
         answers: &mut [Answer<V>],
     ) -> Result<()> {
         let keys: Vec<Key> = missed.iter().map(|(_, key, _)| key.clone()).collect();
+        // Before the question: afterwards, the retry may have landed in between.
+        let pending: Vec<bool> = keys.iter().map(|key| self.is_pending(key)).collect();
         let read = self.read_many(l2, &keys, need).await;
         let (values, floors) = match read {
             Ok(read) => read,
             Err(error) => return self.without_l2(missed, &error, answers),
         };
-        for (((at, key, ticket), stored), floor) in missed.iter().zip(values).zip(floors) {
+        for ((((at, key, ticket), stored), floor), pending) in
+            missed.iter().zip(values).zip(floors).zip(pending)
+        {
             let fetched = match stored {
-                Some(stored) if !self.pending.covers(key.as_bytes()) => {
-                    self.verdict(l2, key, &stored, floor, *ticket, &self.defaults)
-                }
+                Some(stored) if !pending => self.verdict(l2, key, &stored, floor, *ticket, &self.defaults),
                 _ => Fetched::Absent(Accept::Any),
             };
             if let Fetched::Found(entry, ticket) = fetched {
@@ -87,7 +92,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         for (at, key, _) in missed {
             match recourse(self, key.as_bytes(), self.held(key.as_bytes()), error.clone()) {
                 Recourse::Serve(entry) => {
-                    self.counters.stale_served.add(1);
+                    self.serve_stale(key.as_bytes(), StaleCause::Outage);
                     answers[*at] = entry.value;
                 }
                 Recourse::Load(error) | Recourse::Fail(error) => return Err(error),

@@ -1,0 +1,271 @@
+//! One call of a batch loader: its leases kept alive, its values stored, its flights landed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::pending;
+use tokio::time::sleep;
+
+use super::many::{PlanMany, Seat};
+use super::picked::Picked;
+use crate::backend::{Announce, Entry, Fill, Lease, Renewed};
+use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::loaded::Keep;
+use crate::observe::{Event, KeyHash};
+use crate::path::load::{Produced, forget_previous, resolve};
+use crate::path::{Answer, Given, reentry};
+use crate::resilience::excuses;
+use crate::shared::Shared;
+
+/// A key to be loaded here.
+pub(super) struct Claimed<V: 'static> {
+    pub(super) seat: Seat<V>,
+    pub(super) claim: Claim,
+}
+
+/// On what grounds a key is loaded here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Claim {
+    /// The fleet's lease: what is loaded is stored everywhere.
+    Lease(Lease),
+    /// There is no shared tier, or it cannot be asked: stored in L1.
+    Alone,
+    /// Others are loading and have let us down: stored nowhere.
+    Nothing,
+}
+
+/// Ends a flight.
+pub(super) fn land<V: Send + Sync + 'static>(
+    seat: Seat<V>,
+    outcome: Result<Answer<V>>,
+    entry: Option<Entry<V>>,
+) {
+    if outcome.as_ref().is_err_and(excuses) {
+        seat.lead.postpone(seat.aim.options.error_backoff);
+    }
+    seat.lead.land(outcome, entry);
+}
+
+/// Loads all of them with one call, in a task of its own.
+pub(super) fn spawn<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    plan: &Arc<PlanMany<V>>,
+) {
+    if claimed.is_empty() {
+        return;
+    }
+    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
+    let load = run(Arc::clone(shared), claimed, Arc::clone(plan));
+    shared.tasks.spawn(reentry::within(shared.node.id, keys, load));
+}
+
+async fn run<V: Send + Sync + 'static>(
+    shared: Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    plan: Arc<PlanMany<V>>,
+) {
+    let leases = claimed.iter().filter_map(Claimed::lease).collect();
+    let mut held = HeldMany { shared: &shared, leases };
+    let begun = shared.node.clock.now();
+    let picked = tokio::select! {
+        picked = call(&shared, &claimed, &plan) => picked,
+        never = keep_alive(&shared, held.leases.clone(), plan.options.lease_ttl) => match never {},
+    };
+    let cost = shared.node.clock.now().since(begun);
+    match picked {
+        Ok(picked) => store(&shared, claimed, picked, cost, &mut held).await,
+        Err(error) => {
+            shared.counters.load_failures.add(1);
+            for Claimed { seat, .. } in claimed {
+                shared.tell_failed(&seat, &error);
+                land(seat, Err(error.clone()), None);
+            }
+        }
+    }
+}
+
+async fn call<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    claimed: &[Claimed<V>],
+    plan: &PlanMany<V>,
+) -> Result<Picked<Given<V>>> {
+    shared.counters.misses.add(claimed.len());
+    shared.counters.loads.add(1);
+    let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
+    let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load_timeout).await?;
+    shared.counters.unasked_keys.add(picked.unasked);
+    Ok(picked)
+}
+
+/// Stores what was loaded: L2 in one go, then L1 and those who wait, key by key.
+async fn store<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    picked: Picked<Given<V>>,
+    cost: Duration,
+    held: &mut HeldMany<'_, V>,
+) {
+    let (mut fills, mut filling) = (Vec::new(), Vec::new());
+    for (Claimed { mut seat, claim }, answer) in claimed.into_iter().zip(picked.answers) {
+        match shared.stock(&mut seat, claim, answer, cost) {
+            Stock::Fill(fill, answer, entry) => {
+                fills.push(fill);
+                filling.push((seat, answer, entry));
+            }
+            Stock::Land(outcome, entry) => land(seat, outcome, entry),
+        }
+    }
+    // Those that are not filled, at once.
+    held.give_back_but(&fills);
+    let Some(l2) = shared.l2.as_ref().filter(|_| !fills.is_empty()) else { return };
+    let filled = l2.region.fill_many(&fills).await;
+    held.leases.clear();
+    for (((seat, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
+        if outcome.is_err() {
+            held.leases.push((seat.lead.key.clone(), lease));
+        }
+        let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry);
+        land(seat, Ok(answer), entry);
+    }
+}
+
+/// What is to be done with one key's answer.
+enum Stock<V> {
+    Fill(Fill, Answer<V>, Entry<V>),
+    Land(Result<Answer<V>>, Option<Entry<V>>),
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    fn stock(
+        &self,
+        seat: &mut Seat<V>,
+        claim: Claim,
+        answer: Option<Result<Given<V>, BoxError>>,
+        cost: Duration,
+    ) -> Stock<V> {
+        let produced = match answer {
+            Some(Ok(given)) => resolve(self, given, None, seat.aim.options, cost),
+            Some(Err(cause)) => {
+                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            }
+            // The loader did not say that there is none: it said nothing.
+            None => return Stock::Land(Ok(None), None),
+        };
+        let produced = match produced {
+            Ok(produced) => produced,
+            Err(error) => {
+                self.counters.load_failures.add(1);
+                self.tell_failed(seat, &error);
+                return Stock::Land(Err(error), None);
+            }
+        };
+        let answer = produced.value.clone();
+        if produced.keep == Keep::Uncached {
+            forget_previous(self, &seat.lead, seat.aim.reuse);
+            return Stock::Land(Ok(answer), None);
+        }
+        seat.lead.l1_ttl = produced.options.l1_ttl;
+        match claim {
+            Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
+            Claim::Alone => {
+                let term = produced.options.draw_term(answer.is_none());
+                Stock::Land(Ok(answer), Some(self.entry(&produced, term, seat.lead.ticket.seq)))
+            }
+            Claim::Nothing => Stock::Land(Ok(answer), None),
+        }
+    }
+
+    fn stock_everywhere(&self, seat: &Seat<V>, lease: Lease, produced: &Produced<V>) -> Stock<V> {
+        let answer = produced.value.clone();
+        let term = produced.options.draw_term(answer.is_none());
+        let entry = self.entry(produced, term, lease.seq);
+        let Some(l2) = &self.l2 else { return Stock::Land(Ok(answer), Some(entry)) };
+        match self.frame_of(l2, &entry, term, produced.cost) {
+            Ok(frame) => {
+                let (key, life) = (seat.lead.key.clone(), term.kept());
+                Stock::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
+            }
+            // The callers get their value all the same, and L1 may keep it.
+            Err(error) => {
+                drop(self.l2_failed(error));
+                Stock::Land(Ok(answer), Some(entry))
+            }
+        }
+    }
+
+    fn tell_failed(&self, seat: &Seat<V>, error: &Error) {
+        let key = KeyHash::of(seat.lead.key.as_bytes());
+        self.events.tell(|| Event::LoadFailed { key, kind: error.kind() });
+    }
+
+    /// Ends leases that will not be filled, so that others need not wait for them to lapse.
+    fn give_back_many(self: &Arc<Self>, leases: Vec<(Key, Lease)>) {
+        if leases.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Some(l2) = &shared.l2
+                && let Err(error) = l2.region.release_many(&leases).await
+            {
+                drop(shared.l2_failed(error));
+            }
+        });
+    }
+}
+
+impl<V> Claimed<V> {
+    fn lease(&self) -> Option<(Key, Lease)> {
+        match self.claim {
+            Claim::Lease(lease) => Some((self.seat.lead.key.clone(), lease)),
+            Claim::Alone | Claim::Nothing => None,
+        }
+    }
+}
+
+/// Leases, given back however the load ends.
+struct HeldMany<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    leases: Vec<(Key, Lease)>,
+}
+
+impl<V: Send + Sync + 'static> HeldMany<'_, V> {
+    /// Gives back those that will not be filled. Both stand in the order of the keys.
+    fn give_back_but(&mut self, fills: &[Fill]) {
+        let mut filled = fills.iter().map(|fill| fill.lease.token).peekable();
+        let (kept, unfilled) = std::mem::take(&mut self.leases)
+            .into_iter()
+            .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
+        self.leases = kept;
+        self.shared.give_back_many(unfilled);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
+    fn drop(&mut self) {
+        self.shared.give_back_many(std::mem::take(&mut self.leases));
+    }
+}
+
+/// Renews the leases at a third of their life for as long as the load runs, but for those that
+/// are lost: their fills will be refused.
+async fn keep_alive<V: 'static>(
+    shared: &Shared<V>,
+    mut leases: Vec<(Key, Lease)>,
+    ttl: Duration,
+) -> std::convert::Infallible {
+    let Some(l2) = &shared.l2 else { return pending().await };
+    while !leases.is_empty() {
+        sleep(ttl / 3).await;
+        match l2.region.renew_many(&leases, ttl).await {
+            Ok(renewed) => {
+                let mut renewed = renewed.into_iter();
+                leases.retain(|_| renewed.next() != Some(Renewed::Lost));
+            }
+            Err(error) => drop(shared.l2_failed(error)),
+        }
+    }
+    pending().await
+}

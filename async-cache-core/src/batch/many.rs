@@ -1,0 +1,192 @@
+//! Many keys with a loader: the journey of one lookup, for many at once.
+//!
+//! Each key has a flight of its own, so that lookups of single keys join it, and invalidations make
+//! this node forget it. What a flight needs is done for all of them together: one read of L2, one
+//! question for the leases, one call of the loader, one fill.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::picked::Picked;
+use super::source::Outcome;
+use crate::backend::{Entry, Token};
+use crate::coherence::Stamp;
+use crate::error::{BoxError, ErrorKind, Result};
+use crate::key::Key;
+use crate::observe::StaleCause;
+use crate::options::EntryOptions;
+use crate::path::{
+    Aim, Answer, Call, Entered, Flight, Given, Landed, Lead, Origin, Probe, Reuse, Want, Wish, reentry,
+};
+use crate::resilience::{Aged, Seek, aged};
+use crate::shared::Shared;
+
+/// What a lookup of many keys wants, besides the keys.
+pub(crate) struct PlanMany<V> {
+    pub(crate) options: EntryOptions,
+    pub(crate) loader: BatchLoader<V>,
+}
+
+/// A batch loader, typed by the cache's value alone: it is told the places of the keys to load.
+pub(crate) type BatchLoader<V> =
+    Arc<dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Picked<Given<V>>, BoxError>> + Send + Sync>;
+
+impl<V> PlanMany<V> {
+    /// An absence answers as well as a value.
+    fn aim(&self, reuse: Reuse, origin: Origin) -> Aim {
+        Aim { want: Want::ValueOrAbsence, reuse, origin, wish: Wish::Nothing, options: self.options }
+    }
+}
+
+/// A key this node leads, and its place among the keys asked for.
+pub(super) struct Seat<V: 'static> {
+    pub(super) place: usize,
+    pub(super) aim: Aim,
+    pub(super) lead: Lead<V>,
+}
+
+/// What L1 says of one of many keys.
+enum First<V> {
+    Answer(Answer<V>),
+    /// The same; and what it holds under the token is to be refreshed.
+    AnswerAndRefresh(Answer<V>, Token),
+    Open,
+}
+
+/// What this call is in a flight.
+enum Role {
+    Leads,
+    Joined,
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Looks keys up, and loads those that no tier has. One outcome for each, in their order.
+    pub(crate) async fn get_many_or_load(
+        self: &Arc<Self>,
+        keys: &[Key],
+        need: Option<&Stamp>,
+        plan: PlanMany<V>,
+    ) -> Vec<Outcome<V>> {
+        if let Err(error) = self.check_plan(keys, need, &plan) {
+            return vec![Err(error); keys.len()];
+        }
+        let plan = Arc::new(plan);
+        let mut outcomes: Vec<Option<Outcome<V>>> = Vec::with_capacity(keys.len());
+        let (mut open, mut refresh) = (Vec::new(), Vec::new());
+        for (place, key) in keys.iter().enumerate() {
+            let outcome = match self.first(key, need, &plan.options) {
+                First::Answer(answer) => Some(Ok(answer)),
+                First::AnswerAndRefresh(answer, token) => {
+                    refresh.push((place, token));
+                    Some(Ok(answer))
+                }
+                First::Open => reentry::check(self, key).err().map(Err),
+            };
+            if outcome.is_none() {
+                open.push(place);
+            }
+            outcomes.push(outcome);
+        }
+        self.refresh_many_behind(keys, &refresh, &plan);
+        let calls: Vec<Call<'_>> = keys
+            .iter()
+            .map(|key| Call::new(Seek { key, need, want: Want::ValueOrAbsence }, Reuse::Cached, plan.options))
+            .collect();
+        while !open.is_empty() {
+            open = self.fly(&calls, &open, &plan, &mut outcomes).await;
+        }
+        let missing = || Err(self.error(ErrorKind::Shutdown, "the load ended with the runtime"));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
+    }
+
+    fn check_plan(&self, keys: &[Key], need: Option<&Stamp>, plan: &PlanMany<V>) -> Result<()> {
+        self.check(need)?;
+        self.check_count(keys.len())?;
+        plan.options.validate().map_err(|error| error.in_namespace(&self.namespace))
+    }
+
+    fn first(&self, key: &Key, need: Option<&Stamp>, options: &EntryOptions) -> First<V> {
+        let Entry { value, token, life, .. } = match self.probe(key.as_bytes(), need) {
+            Probe::Hit(entry) => {
+                self.counters.l1_hits.increment();
+                return First::Answer(entry.value);
+            }
+            Probe::Ripe(entry) | Probe::Stale(entry) => entry,
+            Probe::Unverified(_) | Probe::Miss => return First::Open,
+        };
+        let aged = aged(&life, options, self.node.clock.now(), || 1.0 - fastrand::f64());
+        match aged {
+            Aged::Answers | Aged::Refresh => self.counters.l1_hits.increment(),
+            Aged::Serve(cause) => self.serve_stale(key.as_bytes(), cause),
+            Aged::ServeAndRefresh => self.serve_stale(key.as_bytes(), StaleCause::Revalidating),
+            Aged::Load => {}
+        }
+        match aged {
+            Aged::Answers | Aged::Serve(_) => First::Answer(value),
+            Aged::Refresh | Aged::ServeAndRefresh => First::AnswerAndRefresh(value, token),
+            Aged::Load => First::Open,
+        }
+    }
+
+    /// Refreshes keys behind answers already given, unless somebody is at it.
+    fn refresh_many_behind(
+        self: &Arc<Self>,
+        keys: &[Key],
+        refresh: &[(usize, Token)],
+        plan: &Arc<PlanMany<V>>,
+    ) {
+        let mut seats = Vec::new();
+        for &(place, token) in refresh {
+            let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
+            if let Entered::Lead(lead) = self.enter(&keys[place], None, aim.reuse, aim.options.l1_ttl) {
+                seats.push(Seat { place, aim, lead });
+            }
+        }
+        if !seats.is_empty() {
+            let (shared, plan) = (Arc::clone(self), Arc::clone(plan));
+            self.tasks.spawn(async move { shared.lead_many(seats, None, &plan).await });
+        }
+    }
+
+    /// Leads or joins a flight for each key, and waits for all. Gives those whose leader was
+    /// cancelled before it began to load: someone else must lead.
+    async fn fly(
+        self: &Arc<Self>,
+        calls: &[Call<'_>],
+        open: &[usize],
+        plan: &Arc<PlanMany<V>>,
+        outcomes: &mut [Option<Outcome<V>>],
+    ) -> Vec<usize> {
+        let mut flights: Vec<(usize, Role, Arc<Flight<V>>)> = Vec::with_capacity(open.len());
+        let mut seats = Vec::new();
+        let aim = plan.aim(Reuse::Cached, Origin::Caller);
+        let need = calls.first().and_then(|call| call.seek.need);
+        for &place in open {
+            match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.l1_ttl) {
+                Entered::Lead(lead) => {
+                    flights.push((place, Role::Leads, lead.flight()));
+                    seats.push(Seat { place, aim, lead });
+                }
+                Entered::Join(flight) => flights.push((place, Role::Joined, flight)),
+            }
+        }
+        self.lead_many(seats, need, plan).await;
+        let mut abandoned = Vec::new();
+        for (place, role, flight) in flights {
+            match (self.wait(&calls[place], &flight).await, role) {
+                (Landed::Answer(outcome), Role::Leads) => outcomes[place] = Some(outcome),
+                (Landed::Answer(outcome), Role::Joined) => {
+                    self.counters.coalesced_waits.add(1);
+                    outcomes[place] = Some(outcome);
+                }
+                (Landed::Abandoned, Role::Leads) => {}
+                (Landed::Abandoned, Role::Joined) => match self.check_open() {
+                    Ok(()) => abandoned.push(place),
+                    Err(error) => outcomes[place] = Some(Err(error)),
+                },
+            }
+        }
+        abandoned
+    }
+}
