@@ -29,10 +29,11 @@ mod traffic;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use async_cache::RedisBackend;
+use async_cache::{MemoryBackend, RedisBackend, TieredCache};
 use clap::Parser;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use args::Args;
 use conductor::{COLD_QUERY_MS, Conductor};
@@ -92,6 +93,10 @@ fn conclude(args: &Args, figures: &Figures) -> ExitCode {
 async fn run(args: &Args) -> Result<Figures, Failure> {
     let trace = args.trace.as_deref().map(Trace::read).transpose().map_err(Failure::Input)?;
     check(args).await.map_err(Failure::Input)?;
+    let listener = match args.serve {
+        Some(address) => Some(serve::bind(address).await.map_err(Failure::Input)?),
+        None => None,
+    };
     let products = trace.as_ref().map_or(args.products, |trace| trace.products);
     let goal = match (&trace, args.serve) {
         (Some(trace), _) => Goal::Requests(trace.keys.len() as u64),
@@ -116,7 +121,7 @@ async fn run(args: &Args) -> Result<Figures, Failure> {
     let referee = Arc::new(Mutex::new(Referee::new(args.fleet_size(), apart.watched)));
     let circumstances = Circumstances { mode: mode(args), products, loader_ms: COLD_QUERY_MS };
     let mut conductor = Conductor::new(fleet.map_err(Failure::Run)?, Arc::clone(&referee), progress);
-    conduct(&mut conductor, args, &circumstances, goal).await.map_err(Failure::Run)?;
+    conduct(&mut conductor, listener, &circumstances, goal).await.map_err(Failure::Run)?;
     let referee = referee.lock();
     for evidence in &referee.seen.evidence {
         eprintln!("STALE: {evidence}");
@@ -126,7 +131,7 @@ async fn run(args: &Args) -> Result<Figures, Failure> {
 
 async fn conduct(
     conductor: &mut Conductor,
-    args: &Args,
+    listener: Option<TcpListener>,
     circumstances: &Circumstances,
     goal: Goal,
 ) -> Result<(), String> {
@@ -141,11 +146,11 @@ async fn conduct(
         Goal::Seconds(seconds) => Some(seconds),
         Goal::Requests(_) | Goal::None => None,
     };
-    match args.serve {
-        Some(address) => {
+    match listener {
+        Some(listener) => {
             let drivers = conductor.fleet.drivers.clone();
             let referee = Arc::clone(&conductor.referee);
-            let address = serve::start(address, drivers, referee, circumstances.clone()).await?;
+            let address = serve::start(listener, drivers, referee, circumstances.clone())?;
             conductor.progress.traffic_begins("traffic");
             eprintln!("serving http://{address}/ (Ctrl-C ends)");
         }
@@ -160,6 +165,8 @@ async fn check(args: &Args) -> Result<(), String> {
     if args.processes.is_some() && !clock::SHARED {
         return Err("--processes needs a clock that all processes share, which this system lacks".into());
     }
+    let namespace = TieredCache::<u32, u32>::builder().namespace(&args.namespace).l1(MemoryBackend::new(1));
+    namespace.build().map_err(|error| format!("--namespace: {}", chain(&error)))?;
     if let Some(url) = &args.redis {
         RedisBackend::connect(url).await.map_err(|error| format!("--redis: {}", chain(&error)))?;
     }

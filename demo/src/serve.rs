@@ -34,16 +34,19 @@ struct Site {
 
 type Answer = Result<Json<Value>, (StatusCode, String)>;
 
-/// Serves in the background. The address is the one bound: port 0 becomes a free one.
-pub(crate) async fn start(
-    address: SocketAddr,
+/// Takes the address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("--serve: cannot listen on {address}: {error}"))
+}
+
+/// Serves in the background. Returns the address bound: port 0 has become a free one.
+pub(crate) fn start(
+    listener: TcpListener,
     drivers: Vec<Arc<Driver>>,
     referee: Arc<Mutex<Referee>>,
     circumstances: Circumstances,
 ) -> Result<SocketAddr, String> {
-    let wrong = |error: std::io::Error| format!("cannot serve on {address}: {error}");
-    let listener = TcpListener::bind(address).await.map_err(wrong)?;
-    let bound = listener.local_addr().map_err(wrong)?;
+    let bound = listener.local_addr().map_err(|error| format!("no address is bound: {error}"))?;
     let router = Router::new()
         .route("/", get(async || Html(include_str!("dashboard.html"))))
         .route("/figures", get(figures))

@@ -86,6 +86,6 @@ mod tests {
         // Instance 1: 1 ms. Instance 2: shown before it returned. Instance 0 wrote it.
         assert_eq!(lags.len(), 2);
         assert_eq!(lags.min(), 0);
-        assert!((999_000..1_001_000).contains(&lags.max()), "{}", lags.max());
+        assert!((990_000..1_010_000).contains(&lags.max()), "{}", lags.max());
     }
 }
