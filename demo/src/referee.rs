@@ -148,6 +148,9 @@ impl Referee {
     fn read(&mut self, instance: u16, read: &Read) {
         self.hold_against_the_promise(instance, read);
         self.lag.read(instance, read);
+        if read.answer == Answer::Loaded {
+            self.overlaps.led(read);
+        }
         if read.purpose == Purpose::Lag {
             return;
         }
@@ -262,6 +265,10 @@ mod tests {
         let write = Event::Invalidated { product: 7, version: 2, began: 2, at: 4 };
         assert_eq!(counts(&[(0, began(1)), (1, write), (1, began(3))]), (2, 0));
         assert_eq!(counts(&[(1, write), (0, began(5)), (1, began(6))]), (2, 1));
+        assert_eq!(
+            counts(&[(1, write), (0, began(5)), (1, began(6)), (0, read(2, 3, Answer::Loaded))]),
+            (2, 0)
+        );
     }
 
     #[test]

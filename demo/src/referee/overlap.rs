@@ -4,20 +4,28 @@ use std::collections::{HashMap, VecDeque};
 
 use super::ledger::Ledger;
 use crate::clock::SECOND;
+use crate::events::Read;
 
 /// Longer than a write takes: by then it has been reported.
 const LONGEST_WRITE: u64 = 5 * SECOND;
+/// Longer than a query takes: its load is ended after 30 s.
+const LONGEST_QUERY: u64 = 31 * SECOND;
 
 /// The queries under way, and those that began beside another.
 ///
 /// A write that meets a query under way makes the next reader query again, rightly: the row may
 /// have been read before the write. Without a write in between the second is a duplicate.
+///
+/// In between: from the start of the read that led to the earlier query. 1. It gets the lease; 2. a
+/// write takes that away; 3. its query begins, for it alone; 4. another reader gets the lease, rightly.
 #[derive(Debug, Default)]
 pub(crate) struct Overlaps {
     running: HashMap<u32, Vec<u64>>,
     /// Product, when the earlier query began, when the later one did. To be judged when the writes
     /// of that time are known.
     suspects: VecDeque<(u32, u64, u64)>,
+    /// Reads that led to a query: product, start, end.
+    leads: VecDeque<(u32, u64, u64)>,
 }
 
 impl Overlaps {
@@ -39,6 +47,17 @@ impl Overlaps {
         }
     }
 
+    pub(super) fn led(&mut self, read: &Read) {
+        self.leads.push_back((read.product, read.start, read.end));
+    }
+
+    /// When the read began that led to the query that began at `began`.
+    fn start_of_lead(&self, product: u32, began: u64) -> u64 {
+        let leads = self.leads.iter().filter(|(of, ..)| *of == product);
+        let around = leads.filter(|(_, start, end)| (*start..=*end).contains(&began));
+        around.map(|(_, start, _)| *start).min().unwrap_or(began)
+    }
+
     /// How many of the suspects of long enough ago were duplicates.
     pub(super) fn judge(&mut self, settled: u64, ledger: &Ledger) -> u64 {
         let mut duplicates = 0;
@@ -47,7 +66,12 @@ impl Overlaps {
                 break;
             }
             self.suspects.pop_front();
+            let from = self.start_of_lead(product, from);
             duplicates += u64::from(!ledger.written_between(product, from, to));
+        }
+        let old = settled.saturating_sub(LONGEST_WRITE + LONGEST_QUERY);
+        while self.leads.front().is_some_and(|(.., end)| *end < old) {
+            self.leads.pop_front();
         }
         duplicates
     }
