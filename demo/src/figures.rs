@@ -105,6 +105,8 @@ pub(crate) struct Quantiles {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct OfInstance {
     pub(crate) requests: u64,
+    /// Answered without a query of their own.
+    pub(crate) hit_percent: f64,
     pub(crate) l1_entries: u64,
     pub(crate) l1_suspended: bool,
     pub(crate) l1_hits: u64,
@@ -187,6 +189,7 @@ impl OfInstance {
         let tiers = seat.tiers;
         Self {
             requests: seat.requests,
+            hit_percent: percent(seat.requests - seat.loaded, seat.requests),
             l1_entries: tiers.l1_entries,
             l1_suspended: tiers.l1_suspended,
             l1_hits: tiers.l1_hits,

@@ -42,6 +42,8 @@ pub(crate) struct Referee {
 pub(crate) struct Seat {
     complete_to: u64,
     pub(crate) requests: u64,
+    /// Of those, answered by a query of their own.
+    pub(crate) loaded: u64,
     pub(crate) tiers: Tiers,
 }
 
@@ -120,7 +122,7 @@ impl Referee {
     /// Forgets what was counted before the traffic; the ledger stays.
     pub(crate) fn begin_traffic(&mut self) {
         self.seen = Seen::default();
-        self.instances.iter_mut().for_each(|seat| seat.requests = 0);
+        self.instances.iter_mut().for_each(|seat| (seat.requests, seat.loaded) = (0, 0));
     }
 
     fn look_at(&mut self, instance: u16, event: Event) {
@@ -158,7 +160,9 @@ impl Referee {
         seen.first = Some(seen.first.map_or(read.start, |first| first.min(read.start)));
         seen.last = seen.last.max(read.end);
         seen.requests += 1;
-        self.instances[usize::from(instance)].requests += 1;
+        let seat = &mut self.instances[usize::from(instance)];
+        seat.requests += 1;
+        seat.loaded += u64::from(read.answer == Answer::Loaded);
         let waited = || self.query_ended.get(&read.product).is_some_and(|ended| *ended >= read.start);
         let latencies = &mut seen.latencies;
         let histogram = match read.answer {

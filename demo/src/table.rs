@@ -53,7 +53,7 @@ fn rows(f: &Figures) -> Vec<[String; 3]> {
             "  for one product at the same time, at most",
             count(f.max_concurrent_loads_of_one_key as u64),
             format!(
-                "over all instances; a write in between makes a second right: {} without",
+                "over all instances; only a write may cause a second: {} came without one",
                 count(f.duplicate_loads)
             ),
         ),
