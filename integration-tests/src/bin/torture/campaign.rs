@@ -1,6 +1,7 @@
 //! Faults in epochs, with quiet time between.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
-use crate::ledger::Global;
+use crate::ledger::{Global, Ledger};
 use crate::report::Report;
 use crate::rig::{NotRecovered, Rig};
 use crate::{Args, steady};
@@ -60,14 +61,24 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
         return Ok(Report::of_steady(args, steady));
     }
     let mut rig = Rig::start(args).await?;
+    let ledger = Arc::clone(&rig.ledger);
     let mut course = Course::default();
     let begun = Instant::now();
     tokio::select! {
         () = all(&mut rig, args, &mut course, begun) => course.complete = true,
         () = stopped() => eprintln!("torture: stopped early"),
+        // A mutant need only be found.
+        () = objected(&ledger), if args.mutant.is_some() => course.complete = true,
     }
     course.lasted = begun.elapsed();
-    Ok(Report::of(args, &rig.ledger, &course, steady))
+    Ok(Report::of(args, &ledger, &course, steady))
+}
+
+/// Returns when a stale read has been found.
+async fn objected(ledger: &Ledger) {
+    while ledger.global(Global::Stale).load(Ordering::Relaxed) == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {

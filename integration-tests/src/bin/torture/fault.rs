@@ -1,5 +1,6 @@
 //! What is done to the system.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -196,27 +197,28 @@ async fn repeat(rig: &Rig, rng: &mut Rng, command: &[&[u8]]) {
 /// the connection, of which the node cannot know.
 async fn overflow(rig: &Rig, rng: &mut Rng) -> Option<String> {
     const LIMIT: &[u8] = b"client-output-buffer-limit";
-    let disconnections = || {
-        let info: String = rig.command(&[b"INFO", b"stats"])?;
-        let line = info.lines().find_map(|line| {
-            line.trim_end().strip_prefix("client_output_buffer_limit_disconnections:").map(str::to_owned)
-        });
-        line?.parse::<u64>().ok()
+    // By their addresses, which no two connections share.
+    let subscribers = || {
+        let list: String = rig.command(&[b"CLIENT", b"LIST", b"TYPE", b"pubsub"])?;
+        let address =
+            |line: &str| line.split(' ').find(|field| field.starts_with("addr=")).map(str::to_owned);
+        Some(list.lines().filter_map(address).collect::<HashSet<String>>())
     };
-    let before = disconnections();
+    let before = subscribers().unwrap_or_default();
+    let closed = || subscribers().map_or(0, |now| before.difference(&now).count());
     rig.command::<()>(&[b"CONFIG", b"SET", LIMIT, b"pubsub 1048576 524288 1"]);
     let proxies = some(rig, rng);
     set(&proxies, &[Route::Messages], Conditions { flow: Flow::Stalled, ..Conditions::default() });
     let (bus, junk) = (format!("{{{NAMESPACE}:0}}bus"), vec![b'x'; 64 << 10]);
     for _ in 0..128 {
         rig.command::<u64>(&[b"PUBLISH", bus.as_bytes(), &junk]);
-        if disconnections() > before {
+        if closed() >= proxies.len() {
             break;
         }
         sleep(Duration::from_millis(5)).await;
     }
     sleep(ms(rng, 100..2500)).await;
-    let closed = disconnections().zip(before).map_or(0, |(after, before)| after - before);
+    let closed = closed();
     clear(rig);
     rig.command::<()>(&[b"CONFIG", b"SET", LIMIT, b"pubsub 33554432 8388608 60"]);
     Some(format!("{closed} subscribers closed by the server"))

@@ -79,29 +79,14 @@ impl Report {
     pub(crate) fn of_steady(args: &Args, steady: Option<Steady>) -> Self {
         let complete = steady.is_some();
         let torture = None;
-        let mut report = Self {
-            seed: args.seed,
-            mutant: None,
-            complete,
-            duration_s: 0.0,
-            torture,
-            steady,
-            violations: Vec::new(),
-        };
-        if let Some(steady) = &report.steady
-            && steady.ratio_p50 > STEADY_RATIO
-        {
-            report.violations.push(format!(
-                "an invalidation takes {:.2} times a bare hop, more than {STEADY_RATIO}",
-                steady.ratio_p50
-            ));
-        }
-        report
+        let violations = slow(steady.as_ref()).into_iter().collect();
+        Self { seed: args.seed, mutant: None, complete, duration_s: 0.0, torture, steady, violations }
     }
 
     pub(crate) fn of(args: &Args, ledger: &Ledger, course: &Course, steady: Option<Steady>) -> Self {
         let mut violations = course.failures.clone();
         violations.extend(stale_reads(ledger));
+        violations.extend(slow(steady.as_ref()));
         let figures = Figures::of(args, ledger, course);
         for (count, what) in [
             (figures.lost_wakes, "waits for another node's load were not woken at its end"),
@@ -208,6 +193,13 @@ impl Figures {
             epochs: course.epochs.clone(),
         }
     }
+}
+
+/// Says so if invalidations take too long. A build without optimisation says nothing about that.
+fn slow(steady: Option<&Steady>) -> Option<String> {
+    let ratio = steady?.ratio_p50;
+    (ratio > STEADY_RATIO && !cfg!(debug_assertions))
+        .then(|| format!("an invalidation takes {ratio:.2} times a bare hop, more than {STEADY_RATIO}"))
 }
 
 fn name(fault: Fault) -> String {

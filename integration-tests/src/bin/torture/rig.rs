@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(crate) struct Node {
 pub(crate) struct Rig {
     pub server: RedisServer,
     pub nodes: Vec<Node>,
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     args: Args,
     path: PathBuf,
     _directory: tempfile::TempDir,
@@ -50,7 +51,7 @@ impl Rig {
     pub(crate) async fn start(args: &Args) -> io::Result<Self> {
         let directory = tempfile::TempDir::with_prefix("async-cache-torture-")?;
         let path = directory.path().join("ledger");
-        let ledger = Ledger::create(&path)?;
+        let ledger = Arc::new(Ledger::create(&path)?);
         ledger.global(Global::Fault).store(1, Ordering::SeqCst);
         let server = RedisServer::start();
         let mut rig =
