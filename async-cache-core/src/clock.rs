@@ -20,14 +20,17 @@ pub(crate) struct Clock {
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// The system's, at a glance read through the processor's counter.
-    System(quanta::Clock),
+    /// The system's.
+    System,
+    /// The same, at a glance read through the processor's counter.
+    Counted(quanta::Clock),
     /// Tokio's, so that its paused time governs a test.
     Tokio,
 }
 
 /// How many ticks of the processor's counter a glance reuses one reading of the system's clock for:
 /// 0.1 ms or so, and less than [`Clock::LAG`] on whatever counts faster than 262 MHz.
+/// See [`counter_is_steady`] for where that holds.
 ///
 /// Nothing is calibrated: the counter only says whether time has moved on since the reading. One
 /// that turns out faster or slower, or starts anew, shifts by how much a glance lags, and no
@@ -50,13 +53,14 @@ impl Clock {
         }
         // One origin for all, for they share the readings.
         let origin = *ORIGIN.get_or_init(|| std::time::Instant::now().into());
-        Self { origin, source: Source::System(quanta::Clock::new()) }
+        let source = if counter_is_steady() { Source::Counted(quanta::Clock::new()) } else { Source::System };
+        Self { origin, source }
     }
 
     /// The time. Never `Tick(0)`, which stands for "long ago".
     pub(crate) fn now(&self) -> Tick {
         let now = match self.source {
-            Source::System(_) => std::time::Instant::now().into(),
+            Source::System | Source::Counted(_) => std::time::Instant::now().into(),
             Source::Tokio => Instant::now(),
         };
         let elapsed = now.saturating_duration_since(self.origin);
@@ -66,7 +70,7 @@ impl Clock {
     /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.
     #[inline]
     pub(crate) fn glance(&self) -> Tick {
-        if let Source::System(counter) = &self.source {
+        if let Source::Counted(counter) = &self.source {
             let (counted, (read_at, reading)) = (counter.raw(), READING.get());
             if counted.wrapping_sub(read_at) < GLANCE {
                 return Tick(reading);
@@ -83,6 +87,20 @@ impl Clock {
         READING.set((counted, now.0));
         now
     }
+}
+
+/// Whether the processor's counter is the same on all cores and counts above [`GLANCE`]'s limit.
+///
+/// A thread may move to another core between two glances. The kernel watches the counters, and keeps its
+/// own clock by them only while they agree; elsewhere nobody vouches for them, or they count as slowly as 24 MHz.
+fn counter_is_steady() -> bool {
+    static STEADY: OnceLock<bool> = OnceLock::new();
+    *STEADY.get_or_init(|| {
+        const KERNEL: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+        let kept_by = || std::fs::read_to_string(KERNEL).unwrap_or_default();
+        cfg!(all(target_os = "linux", target_arch = "x86_64"))
+            && matches!(kept_by().trim(), "tsc" | "kvm-clock" | "hyperv_clocksource_tsc_page")
+    })
 }
 
 /// Whether Tokio's time is paused here. There is nothing to ask but the time itself.
@@ -184,7 +202,7 @@ mod tests {
     async fn a_glance_keeps_up_and_never_runs_ahead() {
         assert!(!tokio_stands_still());
         let clock =
-            Clock { origin: std::time::Instant::now().into(), source: Source::System(quanta::Clock::new()) };
+            Clock { origin: std::time::Instant::now().into(), source: Source::Counted(quanta::Clock::new()) };
         for _ in 0..100_000 {
             let (before, glance, after) = (clock.now(), clock.glance(), clock.now());
             assert!(glance <= after, "{glance:?} at {after:?}");
@@ -195,7 +213,7 @@ mod tests {
     #[test]
     fn a_counter_that_starts_anew_is_noticed() {
         let clock =
-            Clock { origin: std::time::Instant::now().into(), source: Source::System(quanta::Clock::new()) };
+            Clock { origin: std::time::Instant::now().into(), source: Source::Counted(quanta::Clock::new()) };
         READING.set((u64::MAX / 2, 7));
         assert!(clock.glance().0 != 7);
     }
