@@ -85,6 +85,8 @@ impl<V: 'static> Shared<V> {
         self.closing.cancel();
         self.node.retire();
         self.tasks.close();
+        #[cfg(feature = "metrics")]
+        crate::observe::publish(self);
     }
 }
 

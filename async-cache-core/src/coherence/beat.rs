@@ -16,6 +16,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 
 /// Starts the background work; it ends when the cache closes.
 pub(crate) fn run<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, heartbeat: Duration) {
+    #[cfg(feature = "metrics")]
+    until_closed(shared, crate::observe::run_metrics(Arc::clone(shared)));
     let Some(l2) = &shared.l2 else { return };
     let region = Arc::clone(&l2.region);
     until_closed(shared, beat(Arc::clone(shared), Arc::clone(&region), heartbeat));

@@ -1,9 +1,13 @@
 //! What a cache tells about itself.
 
 mod event;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod seat;
 mod stats;
 
+#[cfg(feature = "metrics")]
+pub(crate) use self::metrics::{loaded, publish, run as run_metrics};
 pub(crate) use event::Events;
 pub use event::{Event, EventStream, KeyHash, Resumed, StaleCause, SuspendCause};
 pub(crate) use stats::Counters;

@@ -243,7 +243,12 @@ impl<V: 'static> Shared<V> {
     where
         Fut: Future<Output = Result<T, BoxError>>,
     {
-        match self.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await {
+        #[cfg(feature = "metrics")]
+        let begun = self.node.clock.now();
+        let outcome = self.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await;
+        #[cfg(feature = "metrics")]
+        crate::observe::loaded(self, self.node.clock.now().since(begun));
+        match outcome {
             Some(outcome) => outcome.map_err(|error| error.in_namespace(&self.namespace)),
             None => {
                 Err(self.error(ErrorKind::Shutdown, "the cache was shut down while a key was being loaded"))

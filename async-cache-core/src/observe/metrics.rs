@@ -1,0 +1,72 @@
+//! The figures of [`Stats`] on the [`metrics`] facade (feature `metrics`).
+//!
+//! A hit counts as it does without the feature; once a second the counts are copied to whatever recorder is
+//! installed then. Every figure has one label, `namespace`.
+//!
+//! | name | kind |
+//! |---|---|
+//! | `async_cache_<count>_total`, for every count of [`Stats`] | counter |
+//! | `async_cache_<gauge>`, for every gauge of [`Stats`] | gauge |
+//! | `async_cache_load_seconds` | histogram: how long loaders ran, failed ones included |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Stats;
+use crate::shared::Shared;
+
+/// How often the counts are copied.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Copies the counts until the cache is closed.
+pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        publish(&*shared);
+    }
+}
+
+/// Copies the counts now.
+pub(crate) fn publish<V: 'static>(shared: &Shared<V>) {
+    let (stats, namespace) = (shared.stats(), &shared.namespace);
+    for (name, count) in counts(&stats) {
+        metrics::counter!(name, "namespace" => namespace.to_string()).absolute(count);
+    }
+    for (name, gauge) in gauges(&stats) {
+        metrics::gauge!(name, "namespace" => namespace.to_string()).set(gauge as f64);
+    }
+}
+
+/// Notes how long a loader ran.
+pub(crate) fn loaded<V: 'static>(shared: &Shared<V>, took: Duration) {
+    metrics::histogram!("async_cache_load_seconds", "namespace" => shared.namespace.to_string()).record(took);
+}
+
+macro_rules! figures {
+    ($function:ident, $suffix:literal, $($field:ident)*) => {
+        fn $function(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+            [$((concat!("async_cache_", stringify!($field), $suffix), u64::from(stats.$field))),*].into_iter()
+        }
+    };
+}
+
+figures! { counts, "_total",
+    l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
+    invalidations_sent invalidations_received fills_rejected unreadable unasked_keys l2_errors flushes
+}
+figures! { gauges, "", l1_suspended entries in_flight pending_invalidations }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A figure that is added to `Stats` must be added here: each serializes to a field of its own.
+    #[test]
+    fn no_figure_is_left_out() {
+        let stats = Stats::default();
+        let published = counts(&stats).chain(gauges(&stats)).count();
+        let there = format!("{stats:?}").matches(": ").count();
+        assert_eq!(published, there, "{stats:?}");
+    }
+}
