@@ -46,6 +46,10 @@ impl Clock {
     /// How far a glance may lag behind.
     pub(crate) const LAG: Duration = Duration::from_millis(1);
 
+    /// What it shows at its start. Values are older than the node that reads them from L2: there
+    /// are 36 years of ticks before it for that.
+    const START: u64 = 1 << 60;
+
     pub(crate) fn start() -> Self {
         static ORIGIN: OnceLock<Instant> = OnceLock::new();
         if cfg!(feature = "testing") || tokio_stands_still() {
@@ -64,7 +68,7 @@ impl Clock {
             Source::Tokio => Instant::now(),
         };
         let elapsed = now.saturating_duration_since(self.origin);
-        Tick(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()) + 1)
+        Tick(Self::START + elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
     }
 
     /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.

@@ -91,7 +91,7 @@ impl Life {
     #[must_use]
     pub fn is_drawn(&self, now: Tick, u: f64) -> bool {
         let ahead = self.expires.0.saturating_sub(self.due.0) as f64 / MAX_DRAW;
-        now.0 as f64 - ahead * u.ln() >= self.expires.0 as f64
+        -ahead * u.ln() >= self.expires.0.saturating_sub(now.0) as f64
     }
 
     /// The same life, expired no later than `cap`. What has no use as a fallback then has none
@@ -104,6 +104,12 @@ impl Life {
         let ends = if self.ends == self.expires { cap } else { self.ends };
         let span = self.span.saturating_sub(self.expires.0 - cap.0);
         Self { due: self.due.min(cap), expires: cap, ends, span, ..self }
+    }
+
+    /// The same life, with the failures noted at another copy of the value.
+    #[must_use]
+    pub fn with_failures(self, of: Option<Self>) -> Self {
+        of.map_or(self, |of| Self { retry: of.retry, failures: of.failures, ..self })
     }
 
     /// The same life after a failed refresh.

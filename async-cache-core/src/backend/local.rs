@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Life, Token};
 use crate::key::Key;
 
-/// A point on a cache's monotonic clock, in nanoseconds since the cache was built.
+/// A point on a cache's monotonic clock, in nanoseconds from a moment some decades before the
+/// cache was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tick(pub u64);
 

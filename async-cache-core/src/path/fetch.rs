@@ -161,6 +161,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Fetched::Absent(Accept::Nothing);
         }
         let held = self.l1().and_then(|l1| l1.get(key.as_bytes())).filter(|held| held.token == header.token);
+        // Refreshes of it that have failed here stay counted.
+        let failures = held.as_ref().map(|held| held.life);
         let value = match held {
             _ if header.absent => None,
             // The same value as before: keep the copy that others may hold.
@@ -170,6 +172,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Err(_) => return self.unreadable(),
             },
         };
+        let life = life.with_failures(failures);
         let entry = Entry { value, life, generation: 0, seq, token: header.token };
         match phase {
             Phase::Fresh | Phase::Ripe => Fetched::Found(entry, ticket),

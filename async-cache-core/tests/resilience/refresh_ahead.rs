@@ -1,0 +1,127 @@
+//! Refresh ahead of expiry.
+
+use async_cache_core::Loaded;
+use async_cache_core::testing::No;
+use async_cache_core::testing::{Source, ms, until};
+
+use crate::rig::{Builder, Cache, Tiers, on, pass, secs};
+
+on! {
+    l1: crate::rig::Tiers::L1 => {
+        a_hot_key_never_expires, far_from_expiry_nothing_is_refreshed, a_failed_refresh_spoils_nothing,
+        without_the_option_nothing_is_refreshed, the_loader_may_ask_for_it, callers_never_wait,
+    }
+    both: crate::rig::Tiers::both() => {
+        a_hot_key_never_expires, far_from_expiry_nothing_is_refreshed, a_failed_refresh_spoils_nothing,
+        without_the_option_nothing_is_refreshed, the_loader_may_ask_for_it, callers_never_wait,
+        one_node_refreshes_and_the_others_take_it,
+    }
+}
+
+fn minute(builder: Builder) -> Builder {
+    builder.ttl(secs(60)).refresh_ahead(1.0)
+}
+
+async fn ask(cache: &Cache, source: &Source) -> u64 {
+    let load = source.clone();
+    *cache.get_or_load("k", move || load.slow(ms(500))).await.unwrap()
+}
+
+/// Asked every 10 ms. Refreshing takes 500 ms and begins, on average, 500 ms × ln(50) before expiry.
+async fn a_hot_key_never_expires(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    ask(&cache, &source).await;
+    for _ in 0..30_000 {
+        ask(&cache, &source).await;
+        pass(ms(10)).await;
+    }
+    let stats = cache.stats();
+    assert_eq!(stats.l1_hits, 30_000, "nobody has waited");
+    assert!((5..=8).contains(&source.loads()), "{} loads in five lives of a minute", source.loads());
+}
+
+async fn far_from_expiry_nothing_is_refreshed(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    ask(&cache, &source).await;
+    // The most the draw comes to is 37 × 500 ms.
+    for _ in 0..400 {
+        ask(&cache, &source).await;
+        pass(ms(100)).await;
+    }
+    assert_eq!(source.loads(), 1);
+}
+
+async fn a_failed_refresh_spoils_nothing(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    ask(&cache, &source).await;
+    source.write();
+    // 1 ms before expiry, with a cost of 500 ms: the draw is as good as certain within some lookups.
+    pass(secs(60) - ms(505)).await;
+    for _ in 0..500 {
+        let load = source.clone();
+        assert_eq!(*cache.get_or_load("k", move || load.failing()).await.unwrap(), 1);
+        pass(ms(1)).await;
+    }
+    assert_eq!(source.loads(), 2, "one attempt within the backoff");
+    assert!(cache.contains("k").await.unwrap());
+}
+
+async fn without_the_option_nothing_is_refreshed(tiers: Tiers) {
+    let (cache, source) = (tiers.node(|builder| builder.ttl(secs(60))).await, Source::new());
+    ask(&cache, &source).await;
+    pass(ms(59_900)).await;
+    for _ in 0..90 {
+        ask(&cache, &source).await;
+        pass(ms(1)).await;
+    }
+    assert_eq!(source.loads(), 1);
+}
+
+async fn the_loader_may_ask_for_it(tiers: Tiers) {
+    let (cache, source) = (tiers.node(|builder| builder.ttl(secs(60))).await, Source::new());
+    for _ in 0..6000 {
+        let load = source.clone();
+        let loader = move || async move {
+            let version = load.slow(ms(500)).await?;
+            Ok::<_, No>(Loaded::new(version).refresh_ahead(1.0))
+        };
+        cache.get_or_load("k", loader).await.unwrap();
+        pass(ms(10)).await;
+    }
+    assert_eq!((source.loads(), cache.stats().misses), (2, 2));
+    assert_eq!(cache.stats().l1_hits, 5999);
+}
+
+async fn callers_never_wait(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    ask(&cache, &source).await;
+    pass(secs(60) - ms(100)).await;
+    let begun = tokio::time::Instant::now();
+    for _ in 0..100 {
+        ask(&cache, &source).await;
+    }
+    assert!(begun.elapsed() < ms(5), "{:?}", begun.elapsed());
+    until("a refresh has begun", || source.loads() == 2).await;
+    pass(secs(1)).await;
+    assert!(cache.contains("k").await.unwrap());
+}
+
+async fn one_node_refreshes_and_the_others_take_it(tiers: Tiers) {
+    let source = Source::new();
+    let nodes = [tiers.node(minute).await, tiers.node(minute).await, tiers.node(minute).await];
+    for node in &nodes {
+        ask(node, &source).await;
+    }
+    source.write();
+    for _ in 0..6100 {
+        for node in &nodes {
+            ask(node, &source).await;
+        }
+        pass(ms(10)).await;
+    }
+    assert_eq!(source.loads(), 2, "one refresh in the fleet");
+    for node in &nodes {
+        assert_eq!(ask(node, &source).await, 2);
+        assert_eq!(node.stats().stale_served, 0);
+    }
+}
