@@ -17,7 +17,7 @@ use crate::coherence::Mutant;
 use crate::coherence::{Door, Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
-use crate::observe::{Counters, Events};
+use crate::observe::{Counters, Events, Watch};
 use crate::options::{EntryOptions, Outage, option_setters};
 use crate::resilience::Pending;
 use crate::shared::{L2, Shared};
@@ -184,6 +184,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             pending: Pending::default(),
             counters: Counters::default(),
             events: Events::default(),
+            watch: Watch::new(),
             defaults: self.options,
             outage: self.outage,
             switch: self.switch,

@@ -12,7 +12,7 @@ use crate::coherence::{Door, Fence, Node, Switch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
-use crate::observe::{Counters, Event, Events, KeyHash, Stats};
+use crate::observe::{Counters, Event, Events, KeyHash, Stats, Watch};
 use crate::options::{EntryOptions, Outage};
 use crate::resilience::Pending;
 
@@ -25,6 +25,7 @@ pub(crate) struct Shared<V> {
     pub(crate) pending: Pending,
     pub(crate) counters: Counters,
     pub(crate) events: Events,
+    pub(crate) watch: Watch,
     pub(crate) defaults: EntryOptions,
     pub(crate) outage: Outage,
     pub(crate) switch: Switch,
@@ -60,6 +61,7 @@ impl<V: 'static> Shared<V> {
     /// Counts a failed operation on L2 and says where it happened.
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
         self.counters.l2_errors.add(1);
+        self.look_around();
         error.in_namespace(&self.namespace)
     }
 

@@ -56,6 +56,7 @@ async fn beat<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn 
             }
         });
         futures_util::future::join_all(beats).await;
+        shared.look_around();
     }
 }
 
@@ -66,6 +67,7 @@ async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dy
         while let Err(TryAgain) = resync_all(&shared, &*region).await {
             sleep(RETRY_EVERY).await;
         }
+        shared.look_around();
     }
 }
 
@@ -86,7 +88,10 @@ async fn resync_all<V: Send + Sync + 'static>(
             continue;
         };
         match partition.baseline(state, sent, shared.node.max_staleness) {
-            Baseline::Flushed => shared.counters.flushes.add(1),
+            Baseline::Flushed => {
+                shared.counters.flushes.add(1);
+                shared.watch.put_in_doubt();
+            }
             Baseline::Again => outcome = Err(TryAgain),
             Baseline::Continued | Baseline::NotNow => {}
         }

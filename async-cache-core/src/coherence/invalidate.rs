@@ -182,6 +182,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     #[cold]
     fn undecided(&self, what: &str, cause: Error) -> Error {
+        self.look_around();
         let message = format!(
             "the outcome of this {what} is unknown: dropped from this node, and retried as an invalidation until it lands"
         );

@@ -2,6 +2,7 @@
 
 use crate::backend::{BusEvent, Listener};
 use crate::coherence::serving::News;
+use crate::observe::SuspendCause;
 use crate::shared::Shared;
 
 impl<V: Send + Sync + 'static> Listener for Shared<V> {
@@ -13,6 +14,7 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
             }
             BusEvent::Lost => {
                 self.node.partitions().for_each(|(_, partition)| partition.lost());
+                self.suspended(SuspendCause::BusLost);
                 News::Expected
             }
             BusEvent::Invalidated { partition, seq, key } => {
@@ -41,6 +43,7 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
             }
         };
         if news == News::Gap {
+            self.suspended(SuspendCause::Missed);
             self.node.resync.notify_one();
         }
     }

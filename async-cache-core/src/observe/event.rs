@@ -54,9 +54,9 @@ pub enum Event {
     L2Lost,
     /// L2 can be reached again.
     L2Regained,
-    /// An invalidation could not be sent and is being retried.
+    /// Invalidations could not be sent and are being retried.
     InvalidationPending {
-        /// How many are, with it.
+        /// How many are.
         pending: usize,
     },
     /// Retried invalidations have landed.

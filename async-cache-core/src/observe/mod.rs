@@ -5,6 +5,7 @@ mod event;
 mod metrics;
 mod seat;
 mod stats;
+mod watch;
 
 #[cfg(feature = "metrics")]
 pub(crate) use self::metrics::{loaded, publish, run as run_metrics};
@@ -12,3 +13,4 @@ pub(crate) use event::Events;
 pub use event::{Event, EventStream, KeyHash, Resumed, StaleCause, SuspendCause};
 pub(crate) use stats::Counters;
 pub use stats::Stats;
+pub(crate) use watch::Watch;

@@ -9,6 +9,7 @@ use crate::coherence::{Mutant, News, Partition, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
 use crate::key::Key;
+use crate::observe::SuspendCause;
 use crate::options::EntryOptions;
 use crate::shared::{L2, Shared};
 
@@ -124,6 +125,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// knowledge is void.
     fn is_about(&self, partition: &Partition, run: RunId) -> bool {
         if partition.doubt(run) == News::Gap {
+            self.suspended(SuspendCause::ServerChanged);
             self.node.resync.notify_one();
         }
         partition.run() == Some(run) || self.switch.is(Mutant::TrustAnyRun)

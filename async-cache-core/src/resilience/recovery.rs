@@ -123,7 +123,10 @@ pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
             continue;
         };
         match attempt(&shared, &work).await {
-            Ok(()) => shared.pending.landed(&work),
+            Ok(()) => {
+                shared.pending.landed(&work);
+                shared.look_around();
+            }
             Err(_) => tokio::time::sleep(RETRY_EVERY).await,
         }
     }

@@ -195,3 +195,47 @@ async fn a_refresh_that_stores_nothing_leaves_nothing_old() {
     until("the retry has landed", || node.is_idle()).await;
     assert_eq!(load(&other, 2).await, 2);
 }
+
+/// 1. a get finds a value that has expired, and loads; 2. another node invalidates the key, and the
+///    news is on the way for longer than the bound on staleness; 3. the load fails.
+///
+/// L1 still holds the old value, but no longer knows it to be current: L2 is asked, and has none.
+#[tokio::test(start_paused = true)]
+async fn a_fallback_is_verified_when_news_are_late() {
+    for change in [Change::Invalidate, Change::InvalidateAll] {
+        let tier = tier();
+        let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+        let (node, source) = (stage.node().await, Source::new());
+        let first = source.clone();
+        let load = node.get_or_load("k", move || first.now()).ttl(ms(500)).stale_for(Duration::from_secs(60));
+        assert_eq!(*load.await.unwrap(), 1);
+        tokio::time::sleep(ms(600)).await;
+        let call = tokio::spawn({
+            let (node, source) = (node.clone(), source.clone());
+            async move {
+                node.get_or_load("k", move || async move { source.held().await.and(Err::<u64, _>(No(0))) })
+                    .await
+            }
+        });
+        source.begun(2).await;
+        stage.hold_events();
+        change.make(&other).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        source.let_go(1);
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Loader, "{change:?}");
+    }
+}
+
+/// The same, without 2: L2 confirms what L1 holds, and it answers.
+#[tokio::test(start_paused = true)]
+async fn a_fallback_that_l2_confirms_answers() {
+    let tier = tier();
+    let stage = Stage::on(&tier);
+    let (node, source) = (stage.node().await, Source::new());
+    let first = source.clone();
+    let load = node.get_or_load("k", move || first.now()).ttl(ms(500)).stale_for(Duration::from_secs(60));
+    assert_eq!(*load.await.unwrap(), 1);
+    stage.hold_events();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(*node.get_or_load("k", move || source.failing()).await.unwrap(), 1);
+}

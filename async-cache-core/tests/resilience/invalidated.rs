@@ -47,7 +47,7 @@ async fn failing(cache: &Cache, source: &Source) -> tokio::task::JoinHandle<asyn
         let (cache, source) = (cache.clone(), source.clone());
         async move {
             let load = move || async move {
-                source.held().await.and_then(|_| Err::<u64, _>(async_cache_core::testing::No(0)))
+                source.held().await.and(Err::<u64, _>(async_cache_core::testing::No(0)))
             };
             cache.get_or_load("k", load).await.map(|value| *value)
         }

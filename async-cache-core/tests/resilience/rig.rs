@@ -19,20 +19,20 @@ pub(crate) enum Tiers {
 
 impl Tiers {
     pub(crate) fn both() -> Self {
-        Self::Both(MemoryBackend::new(1000))
+        Self::Both(MemoryBackend::new(10_000))
     }
 
     pub(crate) fn l2() -> Self {
-        Self::L2(MemoryBackend::new(1000))
+        Self::L2(MemoryBackend::new(10_000))
     }
 
     /// A node on them.
     pub(crate) async fn node(&self, options: impl FnOnce(Builder) -> Builder) -> Cache {
         let builder = TieredCache::builder().namespace("rows");
         let builder = match self {
-            Self::L1 => builder.l1(MemoryBackend::new(1000)),
+            Self::L1 => builder.l1(MemoryBackend::new(10_000)),
             Self::L2(l2) => builder.l2(l2.clone()),
-            Self::Both(l2) => builder.l1(MemoryBackend::new(1000)).l2(l2.clone()),
+            Self::Both(l2) => builder.l1(MemoryBackend::new(10_000)).l2(l2.clone()),
         };
         let cache = options(builder).build().expect("a valid cache");
         until("the node serves", || cache.is_serving()).await;
