@@ -63,7 +63,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let read = self.read_many(l2, &keys, need).await;
         let (values, floors) = match read {
             Ok(read) => read,
-            Err(error) => return self.without_l2(missed, &error, answers),
+            Err(error) => return self.without_l2(missed, need, &error, answers),
         };
         for ((((at, key, ticket), stored), floor), pending) in
             missed.iter().zip(values).zip(floors).zip(pending)
@@ -86,11 +86,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn without_l2(
         &self,
         missed: &[(usize, Key, Ticket)],
+        need: Option<&Stamp>,
         error: &Error,
         answers: &mut [Answer<V>],
     ) -> Result<()> {
         for (at, key, _) in missed {
-            match recourse(self, key.as_bytes(), self.held(key.as_bytes()), error.clone()) {
+            match recourse(self, key.as_bytes(), self.held(key.as_bytes(), need), error.clone()) {
                 Recourse::Serve(entry) => {
                     self.serve_stale(key.as_bytes(), StaleCause::Outage);
                     answers[*at] = entry.value;

@@ -218,6 +218,9 @@ fn settle<V: Send + Sync + 'static>(
         }
         Grant::Failed => (Err(shared.failed_elsewhere()), None),
         Grant::Unreachable(error) => match recourse(shared, seat.lead.key.as_bytes(), held, error) {
+            Recourse::Serve(entry) if !seat.lead.suffices(&entry) => {
+                return Some(Claimed { seat, claim: Claim::Alone });
+            }
             Recourse::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
             Recourse::Serve(entry) => {
                 shared.serve_stale(seat.lead.key.as_bytes(), StaleCause::Outage);
@@ -240,6 +243,7 @@ async fn wait<'a, V: Send + Sync + 'static>(
 ) -> Vec<Seeker<'a, V>> {
     let next = waiting.iter().map(|seeker| seeker.due_at).min().unwrap_or(give_up).min(give_up);
     tokio::select! {
+        biased;
         () = notify.notified() => sleep(BURST).await,
         () = sleep_until(next) => {}
     }

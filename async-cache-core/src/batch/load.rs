@@ -70,6 +70,7 @@ async fn run<V: Send + Sync + 'static>(
     let mut held = HeldMany { shared: &shared, leases };
     let begun = shared.node.clock.now();
     let picked = tokio::select! {
+        biased;
         picked = call(&shared, &claimed, &plan) => picked,
         never = keep_alive(&shared, held.leases.clone(), plan.options.lease_ttl) => match never {},
     };
@@ -126,7 +127,7 @@ async fn store<V: Send + Sync + 'static>(
         if outcome.is_err() {
             held.leases.push((seat.lead.key.clone(), lease));
         }
-        let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry);
+        let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry).await;
         land(seat, Ok(answer), entry);
     }
 }

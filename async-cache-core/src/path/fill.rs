@@ -45,11 +45,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if outcome.is_ok() {
             held.ended();
         }
-        self.filled(&held.key, reuse, outcome, entry)
+        self.filled(&held.key, reuse, outcome, entry).await
     }
 
     /// What L1 is offered after a fill of L2.
-    pub(crate) fn filled(
+    pub(crate) async fn filled(
         &self,
         key: &Key,
         reuse: Reuse,
@@ -61,7 +61,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Filled::Refused) => {
                 self.rejected(key);
                 // By an invalidation, or because the lease was lost: then the old value stands.
-                self.replaces(key, reuse);
+                self.remove_replaced(key, reuse).await;
                 None
             }
             // Whether L1 may have it does not depend on L2: the ticket decides.
@@ -83,6 +83,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 drop(shared.l2_failed(error));
             }
         });
+    }
+
+    /// The same where L2 can be reached: at once, and later only if that fails. Other lookups of the key
+    /// go on meanwhile: what is replaced is no older than what a reload began from.
+    pub(super) async fn remove_replaced(&self, key: &Key, reuse: Reuse) {
+        if reuse == Reuse::Nothing
+            && self.send_invalidate(std::slice::from_ref(key)).await.is_err_and(|error| error.is_temporary())
+        {
+            self.replaces(key, reuse);
+        }
     }
 
     /// A reload that cannot store what it loads must at least remove what it was to replace.

@@ -25,6 +25,8 @@ pub(crate) struct Flight<V> {
     /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
     /// nobody ever handed out must not make the flight immune to invalidations.
     pub(crate) need: u64,
+    /// The most that anyone insists on who waits for it.
+    insisted: AtomicU64,
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
     landed: OnceLock<Landed<V>>,
@@ -58,6 +60,7 @@ impl<V> Flight<V> {
             started,
             generation: ticket.generation,
             need,
+            insisted: AtomicU64::new(need),
             seq: AtomicU64::new(ticket.seq),
             landed: OnceLock::new(),
             fallback: OnceLock::new(),
@@ -148,6 +151,14 @@ impl<V: 'static> Lead<V> {
         self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
     }
 
+    /// Whether an unverified entry answers everyone who waits. Nobody joins any more once it is asked:
+    ///
+    /// 1. an entry is found new enough; 2. a get joins that insists on more; 3. the entry answers both.
+    pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
+        self.shared.fence.land(&self.key, &self.flight, None);
+        entry.seq >= self.flight.insisted.load(Ordering::Acquire)
+    }
+
     /// Notes that refreshing has failed, at what L1 holds: the next attempt waits a while.
     pub(crate) fn postpone(&self, backoff: Duration) {
         if let Some(l1) = self.shared.l1() {
@@ -191,8 +202,12 @@ impl<V: 'static> Shared<V> {
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
         let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
-            flight.seq().max(flight.need) >= need
-                && (partition.serving_at(now) || self.may_join_unheard(flight, now))
+            let joinable = flight.seq().max(flight.need) >= need
+                && (partition.serving_at(now) || self.may_join_unheard(flight, now));
+            if joinable {
+                flight.insisted.fetch_max(need, Ordering::AcqRel);
+            }
+            joinable
         });
         match entered {
             Enter::Join(flight) => Entered::Join(flight),

@@ -147,7 +147,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The value that came with a wake-up, if it answers.
     pub(crate) fn brought(&self, l2: &L2<V>, lead: &Lead<V>, aim: &Aim, stored: &[u8]) -> Option<Entry<V>> {
-        match self.verdict(l2, &lead.key, stored, 0, lead.ticket, &aim.options) {
+        // It may be from before a clear, which leaves no number in the stripe.
+        let floor = self.node.partition_of(lead.key.as_bytes()).1.floor();
+        match self.verdict(l2, &lead.key, stored, floor, lead.ticket, &aim.options) {
             Fetched::Found(entry, _) if entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry) => {
                 Some(entry)
             }
@@ -250,6 +252,7 @@ impl<'a, V: 'static> Queue<'a, V> {
     async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<Bytes> {
         let pause = self.pause(lapses_in, give_up);
         let wake = tokio::select! {
+            biased;
             wake = self.slot.woken() => Some(wake),
             () = sleep(pause) => None,
         };

@@ -81,16 +81,20 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         }
         Grant::Lease(lease) => with_lease(shared, l2, lead, plan, lease).await,
         Grant::Impatient => {
-            shared.replaces(&lead.key, plan.aim.reuse);
-            (produce(shared, lead, plan).await.map(|produced| produced.value), None)
+            let reuse = plan.aim.reuse;
+            let produced = produce(shared, lead, plan).await;
+            if produced.is_ok() {
+                shared.remove_replaced(&lead.key, reuse).await;
+            }
+            (produced.map(|produced| produced.value), None)
         }
         Grant::Failed => (Err(shared.failed_elsewhere()), None),
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
-            Recourse::Serve(entry) => {
+            Recourse::Serve(entry) if lead.suffices(&entry) => {
                 shared.serve_stale(lead.key.as_bytes(), StaleCause::Outage);
                 (Ok(entry.value), None)
             }
-            Recourse::Load(_) => alone(shared, lead, plan).await,
+            Recourse::Serve(_) | Recourse::Load(_) => alone(shared, lead, plan).await,
             Recourse::Fail(error) => (Err(error), None),
         },
     }
@@ -106,6 +110,7 @@ async fn with_lease<V: Send + Sync + 'static>(
     let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.lease_ttl);
     let held = Held { shared, key: lead.key.clone(), lease: Some(lease) };
     let produced = tokio::select! {
+        biased;
         produced = produce(shared, lead, plan) => produced,
         never = keep_alive(shared, l2, &held.key, lease, lease_ttl) => match never {},
     };
@@ -130,9 +135,9 @@ async fn alone<V: Send + Sync + 'static>(
     plan: Plan<V>,
 ) -> End<V> {
     let reuse = plan.aim.reuse;
-    shared.replaces(&lead.key, reuse);
     match produce(shared, lead, plan).await {
         Ok(produced) if produced.keep == Keep::Cached => {
+            shared.replaces(&lead.key, reuse);
             lead.l1_ttl = produced.options.l1_ttl;
             let term = produced.options.draw_term(produced.value.is_none());
             let entry = shared.entry(&produced, term, lead.ticket.seq);

@@ -132,7 +132,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             Fetched::Unreachable(error) => error,
         };
-        match recourse(self, key.as_bytes(), self.held(key.as_bytes()), unreachable) {
+        match recourse(self, key.as_bytes(), self.held(key.as_bytes(), need), unreachable) {
             Recourse::Serve(entry) => {
                 self.serve_stale(key.as_bytes(), StaleCause::Outage);
                 Ok(entry.value)

@@ -36,19 +36,21 @@ impl<V: 'static> Shared<V> {
     /// The order matters. Each step would be wrong after the next:
     ///
     /// 1. the clock is read and the serving lease checked;
-    /// 2. the generation and what has been applied are read;
+    /// 2. what has been applied is read, if it matters, and then the generation;
     /// 3. the entry is read.
     ///
     /// With 3 before 1: the entry is read; the process is stopped; elsewhere the key is
     /// invalidated; the process goes on, hears of it and renews its lease; the lease is checked,
-    /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush.
+    /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush;
+    /// and with the generation before what has been applied, to a get that insists on a stamp: a new
+    /// baseline moves both, in this order.
     #[inline(always)]
     fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight) {
         let (index, partition) = self.node.partition_of(key);
         let now = self.node.clock.glance();
         let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
-        let generation = partition.generation();
         let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
+        let generation = partition.generation();
         (serving, Sight { now, generation, need })
     }
 
@@ -82,11 +84,14 @@ impl<V: 'static> Shared<V> {
         }
     }
 
-    /// What L1 holds within its life, verified or not.
-    pub(crate) fn held(&self, key: &[u8]) -> Option<Entry<V>> {
-        match self.probe(key, None) {
-            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Unverified(entry) => Some(entry),
-            Probe::Stale(_) | Probe::Miss => None,
+    /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all
+    /// changes up to `need` have been applied says nothing of an entry from before a flush.
+    pub(crate) fn held(&self, key: &[u8], need: Option<&Stamp>) -> Option<Entry<V>> {
+        let (index, _) = self.node.partition_of(key);
+        match self.probe(key, need) {
+            Probe::Hit(entry) | Probe::Ripe(entry) => Some(entry),
+            Probe::Unverified(entry) if need.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => Some(entry),
+            Probe::Unverified(_) | Probe::Stale(_) | Probe::Miss => None,
         }
     }
 

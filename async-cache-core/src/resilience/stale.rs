@@ -134,22 +134,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
             return false;
         }
-        let generation = partition.generation();
         let late_enough = seek.need.is_none_or(|stamp| {
             let need = stamp.seq(index);
             partition.applied() >= need || *reflects >= need
         });
         late_enough
-            && generation == ticket.generation
+            && partition.generation() == ticket.generation
             && self.fence.unmoved(seek.key.as_bytes(), *ticket, entry.seq)
     }
 
     /// What L1 holds, verified or not, if the policy for outages lets it answer.
     pub(crate) fn unverified(&self, seek: Seek<'_>) -> Option<Entry<V>> {
         let (index, partition) = self.node.partition_of(seek.key.as_bytes());
-        let applied = partition.applied();
         let entry = self.l1()?.get(seek.key.as_bytes())?;
-        let late_enough = seek.need.is_none_or(|stamp| applied.max(entry.seq) >= stamp.seq(index));
+        // What has been applied since says nothing of an entry from before a flush.
+        let late_enough = seek.need.is_none_or(|stamp| entry.seq >= stamp.seq(index));
         let usable = self.outage == Outage::ServeL1
             && entry.life.phase(self.node.clock.now()) != Phase::Over
             && !partition.is_void(entry.generation, entry.seq);

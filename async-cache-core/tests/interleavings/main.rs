@@ -103,6 +103,8 @@ async fn a_waiter_does_not_bring_back_what_a_failed_invalidation_dropped() {
 enum Bound {
     /// It was made on the same node.
     Own,
+    /// It was made on the same node, of the whole namespace.
+    OwnClear,
     /// By its stamp.
     Stamp,
     /// By its age.
@@ -114,7 +116,7 @@ enum Bound {
 ///    arrives.
 #[tokio::test(start_paused = true)]
 async fn a_wake_up_from_before_an_invalidation_does_not_answer() {
-    for bound in [Bound::Own, Bound::Stamp, Bound::Staleness] {
+    for bound in [Bound::Own, Bound::OwnClear, Bound::Stamp, Bound::Staleness] {
         let tier = tier();
         let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
         let node = stage.node().await;
@@ -135,7 +137,12 @@ async fn a_wake_up_from_before_an_invalidation_does_not_answer() {
         holder.fill(&key(), lease, &old).await;
         assert_eq!(first.await.unwrap(), 1, "by polling");
 
-        let stamp = if bound == Bound::Own { &node } else { &other }.invalidate("k").await.unwrap();
+        let stamp = match bound {
+            Bound::Own => node.invalidate("k").await,
+            Bound::OwnClear => node.invalidate_all().await,
+            Bound::Stamp | Bound::Staleness => other.invalidate("k").await,
+        };
+        let stamp = stamp.unwrap();
         if bound == Bound::Staleness {
             tokio::time::sleep(Duration::from_millis(1001)).await;
         }
@@ -154,6 +161,28 @@ async fn a_wake_up_from_before_an_invalidation_does_not_answer() {
         holder.fill(&key(), lease, &new).await;
         assert_eq!(*second.await.unwrap().unwrap(), 2, "{bound:?}");
     }
+}
+
+/// 1. a node holds version 1; 2. another invalidates it, and gives a stamp; 3. the first is cut off
+///    before it hears of that; 4. a get there insists on the stamp. That the policy lets L1 answer in
+///    an outage does not make version 1 answer it, nor does a load that others began.
+#[tokio::test(start_paused = true)]
+async fn a_stamp_binds_in_an_outage_too() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let node = stage.node().await;
+    other.insert("k", 1).await.unwrap();
+    assert_eq!(load(&node, 99).await, 1);
+    stage.hold_events();
+    let stamp = other.invalidate("k").await.unwrap();
+    stage.reads_fail();
+    tokio::time::sleep(ms(1001)).await;
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1), "the policy");
+    assert_eq!(node.get_many(["k"]).await.unwrap()[0].as_deref(), Some(&1), "the policy");
+    assert_eq!(node.get("k").at_least(&stamp).await.unwrap_err().kind(), ErrorKind::Backend);
+    assert_eq!(node.get_many(["k"]).at_least(&stamp).await.unwrap_err().kind(), ErrorKind::Backend);
+    let new = node.get_or_load("k", || async { Ok::<_, No>(2) }).at_least(&stamp);
+    assert_eq!(*new.await.unwrap(), 2);
 }
 
 /// Stamps come from outside. One with a number nobody has handed out costs its get a question to

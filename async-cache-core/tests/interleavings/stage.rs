@@ -29,6 +29,7 @@ struct Inner {
     changes_fail: AtomicBool,
     stuck: AtomicBool,
     fills_fail: AtomicBool,
+    reads_fail: AtomicBool,
     unstuck: Notify,
     /// Events that have not arrived, if they are held back.
     late: Mutex<Option<Vec<BusEvent>>>,
@@ -49,6 +50,7 @@ impl Stage {
             changes_fail: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             fills_fail: AtomicBool::new(false),
+            reads_fail: AtomicBool::new(false),
             unstuck: Notify::new(),
             late: Mutex::new(None),
             listener: Mutex::new(None),
@@ -73,6 +75,17 @@ impl Stage {
 
     pub(crate) fn fills_fail(&self) {
         self.0.fills_fail.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn reads_fail(&self) {
+        self.0.reads_fail.store(true, Ordering::SeqCst);
+    }
+
+    fn read(&self) -> Result<()> {
+        match self.0.reads_fail.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Backend, "no answer")),
+            false => Ok(()),
+        }
     }
 
     /// From now on no event arrives.
@@ -167,18 +180,22 @@ impl Region for Staged {
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
+        self.stage.read()?;
         self.region.get(key).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.stage.read()?;
         self.region.get_many(keys).await
     }
 
     async fn state(&self, partition: u16) -> Result<State> {
+        self.stage.read()?;
         self.region.state(partition).await
     }
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        self.stage.read()?;
         self.region.acquire(key, ask).await
     }
 
