@@ -15,6 +15,7 @@
 -- KEYS[1] M; ARGV[1] run id of this physical connection, ARGV[2] record of the namespace.
 -- Gives the rest of the script: M, home, s, f, and the helpers.
 
+local LEAP = 131072
 local M, run, record = KEYS[1], ARGV[1], ARGV[2]
 local home = string.sub(M, 1, -2)
 
@@ -61,7 +62,13 @@ end
 
 local s, f = number(meta[1]), number(meta[2])
 if meta[3] ~= run or not s or not f then
-  s = math.max((s or 0) + 1048576, micros())
+  -- The clock is beyond every number handed out so far: changes take more than 1 µs each. The leap is
+  -- for a promoted replica whose clock is behind: no more changes than that are lost on the way to
+  -- it. It must stay small. While the sequence is ahead of the clock, memory that is lost would let it
+  -- go back:
+  --   1. a server is replaced, and within LEAP µs again: each time the sequence leaps ahead
+  --   2. M is lost: the sequence is the clock's, below numbers that stamps and nodes know
+  s = math.max((s or 0) + LEAP, micros())
   f = s
   -- PERSIST is a write that is allowed when memory is full, and after the first write of a
   -- script Redis lets the others through: a full server can still be fenced.
