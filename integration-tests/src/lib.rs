@@ -5,6 +5,7 @@ pub mod listen;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod simulation;
 pub mod traffic;
 
 pub use listen::{Recorder, eventually};

@@ -1,0 +1,186 @@
+//! What happened, and whether it may have.
+//!
+//! The database is a version per key. A write commits a version, then invalidates; when that has
+//! returned, every read that starts `max_staleness` later owes at least that version; with the stamp
+//! at once; on the same node at once, even if the outcome is unknown.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Something that happened on a node.
+#[expect(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Debug, Clone, Hash)]
+pub enum Event {
+    /// A version was committed.
+    Committed { key: usize, version: u64 },
+    /// A change of a key was asked for, for that version of each key.
+    Changing { what: &'static str, versions: Vec<(usize, u64)> },
+    /// It returned.
+    Changed { what: &'static str, versions: Vec<(usize, u64)>, stamp: String },
+    /// Its outcome is unknown.
+    Undecided { what: &'static str },
+    /// A load read the database.
+    Loaded { key: usize, version: u64 },
+    /// A lookup was answered.
+    Read { what: &'static str, key: usize, begun: u64, version: Option<u64>, owed: u64 },
+    /// A lookup failed.
+    Failed { what: &'static str, key: usize, why: String },
+    /// Something went wrong with the network or the server.
+    Fault { what: String },
+}
+
+/// What must not happen, and did.
+#[expect(missing_docs, reason = "the fields are named for what they are")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// A read gave an older version than it owed.
+    Stale { node: usize, what: &'static str, key: usize, version: u64, owed: u64, at_ms: u64 },
+    /// A read gave a version that was never committed, or another key's.
+    Invented { key: usize, value: u64 },
+    /// Something did not end.
+    Hangs(&'static str),
+    /// Long after the last fault a node still reads something else than what is committed.
+    Diverged { node: usize, key: usize, version: u64, committed: u64 },
+    /// Flights or waiters were left behind.
+    LeftBehind { node: usize },
+    /// More loads than the changes account for.
+    TooManyLoads { key: usize, loads: u64, changes: u64 },
+    /// A lookup failed with the network in order.
+    FailedInCalm(String),
+}
+
+impl Violation {
+    /// Whether it is a broken promise about what is read.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Stale { .. } | Self::Diverged { .. })
+    }
+}
+
+/// The order of events, across nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    at: Instant,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Change {
+    key: usize,
+    version: u64,
+    returned: Moment,
+    node: usize,
+    outcome: Landed,
+}
+
+/// What a node knows of a change it made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// It has been executed: every node owes it.
+    Surely,
+    /// Its outcome is unknown: the node that made it owes it.
+    Perhaps,
+}
+
+/// Everything that happened in one run.
+#[derive(Debug)]
+pub struct History {
+    start: Instant,
+    max_staleness: Duration,
+    number: u64,
+    hasher: DefaultHasher,
+    changes: Vec<Change>,
+    verbose: bool,
+    /// The first thing that must not happen.
+    pub violation: Option<Violation>,
+    /// Lookups answered.
+    pub reads: u64,
+    /// Lookups that began soon after an invalidation of their key: within ten times the bound.
+    pub at_risk: u64,
+    /// Changes that returned.
+    pub changed: u64,
+}
+
+impl History {
+    /// Nothing has happened.
+    #[must_use]
+    pub fn new(max_staleness: Duration, verbose: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            max_staleness,
+            number: 0,
+            hasher: DefaultHasher::new(),
+            changes: Vec::new(),
+            verbose,
+            violation: None,
+            reads: 0,
+            at_risk: 0,
+            changed: 0,
+        }
+    }
+
+    /// Now.
+    pub fn moment(&mut self) -> Moment {
+        self.number += 1;
+        Moment { at: Instant::now(), number: self.number }
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn ms(&self, at: Instant) -> u64 {
+        at.duration_since(self.start).as_millis() as u64
+    }
+
+    /// Notes an event.
+    pub fn note(&mut self, node: usize, event: &Event) {
+        let at = self.ms(Instant::now());
+        (at, node, event).hash(&mut self.hasher);
+        if self.verbose {
+            println!("{at:6} node {node} {event:?}");
+        }
+    }
+
+    /// Notes that a change has returned: from now on its versions are owed.
+    pub fn changed(&mut self, node: usize, versions: &[(usize, u64)], outcome: Landed) {
+        let returned = self.moment();
+        self.changed += versions.len() as u64;
+        let change = |&(key, version)| Change { key, version, returned, node, outcome };
+        self.changes.extend(versions.iter().map(change));
+    }
+
+    /// The version a read of `key` on `node` owes that began then.
+    pub fn owed(&mut self, node: usize, key: usize, begun: Moment) -> u64 {
+        let bound = self.max_staleness;
+        let mut at_risk = false;
+        let mut owed = 0;
+        for change in self.changes.iter().filter(|change| change.key == key) {
+            let due = match change.node == node {
+                true => change.returned < begun,
+                false => change.outcome == Landed::Surely && change.returned.at + bound < begun.at,
+            };
+            if due {
+                owed = owed.max(change.version);
+            }
+            at_risk |= change.returned < begun && begun.at < change.returned.at + bound * 10;
+        }
+        self.reads += 1;
+        self.at_risk += u64::from(at_risk);
+        owed
+    }
+
+    /// Notes a violation; the first counts.
+    pub fn violated(&mut self, violation: Violation) {
+        if self.verbose {
+            println!("{:6} VIOLATION {violation:?}", self.ms(Instant::now()));
+        }
+        self.violation.get_or_insert(violation);
+    }
+
+    /// A number that two runs share only if the same happened in both.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.hasher.finish()
+    }
+}

@@ -1,0 +1,243 @@
+//! A fleet in virtual time, on the in-process double of the shared tier, with a network in between
+//! that delays, reorders, loses and breaks: everything drawn from one seed, so that a run can be
+//! repeated exactly.
+
+mod faults;
+mod history;
+mod network;
+mod plan;
+mod traffic;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_cache::testing::Mutant;
+use async_cache::{MemoryBackend, Outage, TieredCache};
+use async_cache_memory::testing::Mutant as TierMutant;
+use fastrand::Rng;
+use tokio::time::{sleep, timeout};
+
+pub use history::{Event, History, Violation};
+pub use network::{Link, Network, Weather, Wire};
+pub use plan::{Plan, Trouble};
+
+/// The caches under test: the value is key and version.
+pub type Cache = TieredCache<u64, u64>;
+
+/// A fence that is switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Off {
+    /// None.
+    Nothing,
+    /// One of every node.
+    Node(Mutant),
+    /// One of the shared tier.
+    Tier(TierMutant),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What must not happen, and did.
+    pub violation: Option<Violation>,
+    /// A number that two runs share only if the same happened in both.
+    pub fingerprint: u64,
+    /// Lookups answered.
+    pub reads: u64,
+    /// Of those, the ones within ten times the bound of a change of their key.
+    pub at_risk: u64,
+    /// Changes that returned.
+    pub changes: u64,
+    /// Loads begun.
+    pub loads: u64,
+}
+
+/// What the actors of a run share. All on one thread.
+struct World {
+    plan: Plan,
+    nodes: Vec<Cache>,
+    links: Vec<Arc<Link>>,
+    network: Arc<Network>,
+    server: MemoryBackend,
+    rows: Arc<Vec<Row>>,
+    /// One writer at a time for each key: two inserts of one key race for their own account.
+    locks: Vec<tokio::sync::Mutex<()>>,
+    history: RefCell<History>,
+    /// For each key the newest stamp, and the version it stands for.
+    stamps: RefCell<Vec<Option<(async_cache::Stamp, u64)>>>,
+}
+
+/// A row of the database.
+#[derive(Debug, Default)]
+struct Row {
+    version: AtomicU64,
+    loads: AtomicU64,
+    /// Loads asked for by `refresh`, and loads that failed.
+    extra: AtomicU64,
+}
+
+impl World {
+    fn version(&self, key: usize) -> u64 {
+        self.rows[key].version.load(Ordering::SeqCst)
+    }
+}
+
+/// Runs a seed.
+///
+/// # Panics
+///
+/// If a runtime cannot be built.
+#[must_use]
+pub fn run(seed: u64, off: Off, verbose: bool) -> Outcome {
+    // What the core draws (identities, jitter) is drawn from the seed as well.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, live(Plan::draw(seed), off, verbose))
+}
+
+fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
+    let mut rng = Rng::with_seed(plan.seed ^ 0x5eed);
+    let server = MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions);
+    let server = match off {
+        Off::Tier(mutant) => server.mutant(mutant).build(),
+        _ => server.build(),
+    };
+    let network = Network::new(server.clone(), plan.weather, verbose);
+    let links: Vec<_> = (0..plan.nodes).map(|node| network.link(node, rng.u64(..))).collect();
+    let node = |link: &Arc<Link>| {
+        let builder = Cache::builder()
+            .namespace("rows")
+            .l1(MemoryBackend::new(1_000))
+            .l2(Wire(Arc::clone(link)))
+            .max_staleness(plan.max_staleness)
+            .ttl(plan.ttl)
+            .lease_ttl(plan.lease_ttl)
+            .wait_timeout(plan.wait_timeout)
+            .load_timeout(Duration::from_secs(2))
+            .outage(plan.outage);
+        match off {
+            Off::Node(mutant) => builder.mutant(mutant),
+            _ => builder,
+        }
+        .build()
+        .expect("a valid cache")
+    };
+    let rows: Vec<Row> = (0..plan.keys).map(|_| Row::default()).collect();
+    rows.iter().for_each(|row| row.version.store(1, Ordering::SeqCst));
+    Rc::new(World {
+        plan,
+        nodes: links.iter().map(node).collect(),
+        links,
+        network,
+        server,
+        rows: Arc::new(rows),
+        locks: (0..plan.keys).map(|_| tokio::sync::Mutex::default()).collect(),
+        history: RefCell::new(History::new(plan.max_staleness, verbose)),
+        stamps: RefCell::new(vec![None; plan.keys]),
+    })
+}
+
+async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
+    if verbose {
+        println!("{plan:#?}");
+    }
+    let world = build(plan, off, verbose);
+    let (actors, faults) = (traffic::start(&world), faults::start(&world));
+    let ended = async {
+        for actor in actors {
+            actor.await.expect("an actor does not panic");
+        }
+        faults.await.expect("the faults do not panic");
+    };
+    if timeout(plan.traffic + Duration::from_secs(60), ended).await.is_err() {
+        world.history.borrow_mut().violated(Violation::Hangs("a call"));
+    } else {
+        settle(&world).await;
+    }
+    let loads = world.rows.iter().map(|row| row.loads.load(Ordering::SeqCst)).sum();
+    for node in &world.nodes {
+        if timeout(Duration::from_secs(60), node.shutdown()).await.is_err() {
+            world.history.borrow_mut().violated(Violation::Hangs("shutdown"));
+        }
+    }
+    let history = world.history.borrow();
+    Outcome {
+        violation: history.violation.clone(),
+        fingerprint: history.fingerprint(),
+        reads: history.reads,
+        at_risk: history.at_risk,
+        changes: history.changed,
+        loads,
+    }
+}
+
+/// After the last fault: everything comes to rest, and to agree with the database.
+async fn settle(world: &World) {
+    world.network.clear_up();
+    let violated = |violation| world.history.borrow_mut().violated(violation);
+    let until = async |what: &'static str, holds: &dyn Fn(&Cache) -> bool| {
+        for _ in 0..6_000 {
+            if world.nodes.iter().all(holds) {
+                return true;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        violated(Violation::Hangs(what));
+        false
+    };
+    if !until("an invalidation that never lands", &|node| node.stats().pending_invalidations == 0).await
+        || !until("a node that never serves again", &Cache::is_serving).await
+    {
+        return;
+    }
+    // The bound, and what may still be under way.
+    sleep(world.plan.max_staleness + world.plan.weather.worst * 4).await;
+    for node in 0..world.nodes.len() {
+        for key in 0..world.plan.keys {
+            let committed = world.version(key);
+            match traffic::read_settled(world, node, key).await {
+                Some(version) if version == committed => {}
+                version => violated(Violation::Diverged {
+                    node,
+                    key,
+                    version: version.unwrap_or_default(),
+                    committed,
+                }),
+            }
+        }
+    }
+    for _ in 0..6_000 {
+        if world.nodes.iter().all(Cache::is_idle) {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    if let Some(node) = world.nodes.iter().position(|node| !node.is_idle()) {
+        violated(Violation::LeftBehind { node });
+    }
+    if world.plan.trouble == Trouble::None {
+        count_loads(world);
+    }
+}
+
+/// With the network in order: a change costs each node at most one load.
+fn count_loads(world: &World) {
+    for (key, row) in world.rows.iter().enumerate() {
+        let loads = row.loads.load(Ordering::SeqCst);
+        let changes = row.version.load(Ordering::SeqCst);
+        let lives = world.plan.traffic.as_millis() / world.plan.ttl.as_millis();
+        let allowed = (changes + lives as u64 + 1) * (world.plan.nodes as u64 + 1)
+            + row.extra.load(Ordering::SeqCst) * 2;
+        if loads > allowed {
+            world.history.borrow_mut().violated(Violation::TooManyLoads { key, loads, changes });
+        }
+    }
+}

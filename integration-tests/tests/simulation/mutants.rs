@@ -1,0 +1,44 @@
+//! With one fence switched off, the checker objects.
+
+use async_cache::testing::Mutant;
+use async_cache_memory::testing::Mutant as TierMutant;
+use integration_tests::simulation::{Off, run};
+
+fn is_found(off: Off) {
+    for seed in 0..1000 {
+        let outcome = run(seed, off, false);
+        if let Some(violation) = outcome.violation.filter(integration_tests::simulation::Violation::is_stale)
+        {
+            println!("{off:?}: seed {seed}: {violation:?}");
+            return;
+        }
+    }
+    panic!("{off:?} was not found within 1,000 seeds");
+}
+
+macro_rules! found {
+    ($($name:ident: $off:expr,)*) => {
+        $(#[test] fn $name() { is_found($off); })*
+    };
+}
+
+found! {
+    no_stamp: Off::Node(Mutant::NoStamp),
+    stamp_after_reply: Off::Node(Mutant::StampAfterReply),
+    check_then_insert: Off::Node(Mutant::CheckThenInsert),
+    no_second_removal: Off::Node(Mutant::NoSecondRemoval),
+    join_after_invalidation: Off::Node(Mutant::JoinAfterInvalidation),
+    join_while_suspended: Off::Node(Mutant::JoinWhileSuspended),
+    reconnect_without_flush: Off::Node(Mutant::ReconnectWithoutFlush),
+    flush_before_subscribed: Off::Node(Mutant::FlushBeforeSubscribed),
+    heartbeat_without_sequence_check: Off::Node(Mutant::HeartbeatWithoutSequenceCheck),
+    serve_while_suspended: Off::Node(Mutant::ServeWhileSuspended),
+    token_shared_per_client: Off::Node(Mutant::TokenSharedPerClient),
+    trust_any_run: Off::Node(Mutant::TrustAnyRun),
+    read_past_pending: Off::Node(Mutant::ReadPastPending),
+    put_at_any_time: Off::Node(Mutant::PutAtAnyTime),
+    unconditional_fill: Off::Tier(TierMutant::UnconditionalFill),
+    invalidation_keeps_lease: Off::Tier(TierMutant::InvalidationKeepsLease),
+    publish_before_delete: Off::Tier(TierMutant::PublishBeforeDelete),
+    failover_without_fence: Off::Tier(TierMutant::FailoverWithoutFence),
+}
