@@ -245,9 +245,11 @@ impl Line {
             {
                 self.state.subscribers.fetch_add(1, Ordering::Relaxed);
             }
-            let pause = pause(*self.state.route(self.route()).conditions.borrow(), len);
+            let mut conditions = self.state.route(self.route()).conditions.subscribe();
+            let pause = pause(*conditions.borrow_and_update(), len);
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                // What is on its way when the conditions change does not take the old time.
+                let _ = tokio::time::timeout(pause, conditions.changed()).await;
             }
             // It may have stalled while this was being read.
             self.flowing().await;

@@ -12,12 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
-use crate::ledger::{Global, Ledger};
+use crate::ledger::{Count, Global, Ledger};
 use crate::report::Report;
 use crate::rig::{NotRecovered, Rig};
 use crate::{Args, steady};
 
-/// One epoch: from the first thing done until every node is well again.
+/// One epoch: from the first thing done until every node has been well again for one bound.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Epoch {
     pub fault: Fault,
@@ -85,11 +85,21 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
     let mut rng = Rng::with_seed(args.seed);
     let faults = args.faults();
     let mut turn = Vec::new();
+    let mut last = [0, 0];
     // A second for the nodes to fill.
     sleep(Duration::from_secs(1)).await;
     while course.failures.is_empty() {
         let left = args.lasts().saturating_sub(begun.elapsed());
         sleep(Duration::from_millis(rng.u64(1500..3500)).min(left)).await;
+        let quiet = [Count::QuietSuspendedNs, Count::LostWakes].map(|count| rig.ledger.total(count));
+        let [suspended, late] = [quiet[0] - last[0], quiet[1] - last[1]];
+        last = quiet;
+        if suspended + late > 0 {
+            eprintln!(
+                "           then, in quiet time: L1 suspended {:.0} ms, {late} late",
+                suspended as f64 / 1e6
+            );
+        }
         if begun.elapsed() >= args.lasts() {
             break;
         }

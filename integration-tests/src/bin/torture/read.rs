@@ -263,6 +263,9 @@ impl<'a> Call<'a> {
         let stalled = handle.stalled_at.load(Ordering::Relaxed) >= started;
         let still_quiet = handle.ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
         if filled > started && ended.saturating_sub(filled) > WAKE_NS && !stalled && still_quiet {
+            let ms = |ns| ns / 1_000_000;
+            let (took, late) = (ms(ended - started), ms(ended - filled));
+            eprintln!("torture: handle {}, key {key}: {took} ms, {late} ms after a load", handle.index);
             handle.ledger.add(handle.index, Count::LostWakes, 1);
         }
     }

@@ -118,23 +118,33 @@ impl Rig {
         tokio::task::block_in_place(run)
     }
 
-    /// Waits until every handle serves, with nothing left to retry.
+    /// Waits until every handle has served for one bound, with nothing left to retry: what a
+    /// fault leaves behind may suspend it once more. Gives the time until that began.
     pub(crate) async fn recovered(&mut self) -> Result<Duration, NotRecovered> {
-        let begun = (Instant::now(), now());
+        let (begun, since) = (Instant::now(), now());
+        let mut well_since = None;
         loop {
             self.check_alive()?;
-            let lagging = self.handles().find(|handle| !self.well(*handle, begun.1));
-            let Some(lagging) = lagging else { return Ok(begun.0.elapsed()) };
-            if begun.0.elapsed() > RECOVERY {
-                let read = |count| self.ledger.count(lagging, count).load(Ordering::Relaxed);
-                let (serving, pending) = (read(Count::Serving), read(Count::Pending));
-                let why = format!(
-                    "handle {lagging} was not well again after {RECOVERY:?}: serving {serving}, {pending} pending"
-                );
-                return Err(NotRecovered(why));
+            match self.handles().find(|handle| !self.well(*handle, since)) {
+                None => {
+                    let first = *well_since.get_or_insert_with(Instant::now);
+                    if first.elapsed() >= Duration::from_millis(self.args.max_staleness_ms) {
+                        return Ok(first - begun);
+                    }
+                }
+                Some(lagging) if begun.elapsed() > RECOVERY => return Err(self.describe(lagging)),
+                Some(_) => well_since = None,
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    fn describe(&self, lagging: usize) -> NotRecovered {
+        let read = |count| self.ledger.count(lagging, count).load(Ordering::Relaxed);
+        let (serving, pending) = (read(Count::Serving), read(Count::Pending));
+        NotRecovered(format!(
+            "handle {lagging} was not well again after {RECOVERY:?}: serving {serving}, {pending} pending"
+        ))
     }
 
     fn handles(&self) -> impl Iterator<Item = usize> + use<> {
