@@ -6,6 +6,7 @@ use async_cache::backend::Backend;
 use async_cache::testing::until;
 use async_cache::{MemoryBackend, RedisBackend, TieredCache, TieredCacheBuilder};
 
+use crate::proxy::Proxy;
 use crate::server::RedisServer;
 
 /// The caches of these tests: the value is the version of a row.
@@ -78,12 +79,32 @@ impl Fleet {
         &self,
         options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
     ) -> Cache {
-        let builder =
-            TieredCache::builder().namespace("rows").l1(MemoryBackend::new(200_000)).l2(self.backend().await);
-        let cache = options(builder).build().expect("a valid cache");
-        until("the node serves", || cache.is_serving()).await;
-        cache
+        on(self.backend().await, options).await
     }
+
+    /// The same, with every connection through a proxy.
+    ///
+    /// # Panics
+    ///
+    /// If the tier is in this process, or the options are wrong.
+    pub async fn node_through(
+        &self,
+        proxy: &Proxy,
+        options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
+    ) -> Cache {
+        let url = self.server().url_at(proxy.port());
+        on(Arc::new(RedisBackend::connect(url).await.expect("the server answers")), options).await
+    }
+}
+
+async fn on(
+    backend: Arc<dyn Backend>,
+    options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
+) -> Cache {
+    let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(200_000)).l2(backend);
+    let cache = options(builder).build().expect("a valid cache");
+    until("the node serves", || cache.is_serving()).await;
+    cache
 }
 
 /// Makes two tests of each scenario: one on the in-process tier, one on Redis.
