@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
-use crate::ledger::{Count, Global, Ledger};
+use crate::ledger::{Count, Global, Ledger, look_for_stalls};
 use crate::report::Report;
 use crate::rig::{NotRecovered, Rig};
 use crate::{Args, steady};
@@ -62,6 +62,7 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
     }
     let mut rig = Rig::start(args).await?;
     let ledger = Arc::clone(&rig.ledger);
+    tokio::spawn(look_for_stalls(Arc::clone(&ledger)));
     let mut course = Course::default();
     let begun = Instant::now();
     tokio::select! {

@@ -9,8 +9,10 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
@@ -44,6 +46,23 @@ pub(crate) fn now() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
+/// A pause that explains a late wake-up, and how often is looked for one.
+const STALL_NS: u64 = 25_000_000;
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Notes whenever the tasks of this process were kept from running: a wake-up that is late then
+/// says nothing, wherever it was on its way.
+pub(crate) async fn look_for_stalls(ledger: impl Deref<Target = Ledger> + Send + 'static) {
+    loop {
+        let before = now();
+        tokio::time::sleep(LOOK_EVERY).await;
+        let at = now();
+        if at - before > STALL_NS {
+            ledger.global(Global::StalledAt).fetch_max(at, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Words about the run as a whole.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Global {
@@ -53,6 +72,8 @@ pub(crate) enum Global {
     Stale,
     /// The worst staleness.
     Worst,
+    /// When a process last found that it had been kept from running.
+    StalledAt,
 }
 
 /// Counts of a cache handle.

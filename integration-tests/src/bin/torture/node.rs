@@ -10,7 +10,7 @@ use async_cache::testing::Mutant;
 use async_cache::{MemoryBackend, Outage, RedisBackend, TieredCache};
 use clap::Args;
 
-use crate::ledger::{Count, Global, KEYS, Ledger, now};
+use crate::ledger::{Count, Global, KEYS, LOOK_EVERY, Ledger, look_for_stalls, now};
 use crate::{read, write};
 
 /// What a node process is told.
@@ -52,10 +52,6 @@ pub(crate) const WAKE_NS: u64 = 75_000_000;
 /// Readers and writers of each handle.
 const READERS: u64 = 4;
 const WRITERS: u64 = 2;
-/// How often the state of the caches is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A pause of this process that explains a late wake-up.
-const STALL_NS: u64 = 25_000_000;
 
 /// One cache handle, and what its tasks share.
 #[derive(Debug)]
@@ -66,8 +62,6 @@ pub(crate) struct Handle {
     pub bound_ns: u64,
     /// By key: the highest version whose change returned on this handle.
     pub own: Box<[AtomicU64]>,
-    /// When this process last found that it had been kept from running.
-    pub stalled_at: Arc<AtomicU64>,
     pub args: NodeArgs,
 }
 
@@ -94,7 +88,6 @@ pub(crate) fn run(args: NodeArgs) {
 }
 
 async fn serve(args: NodeArgs, ledger: &'static Ledger) {
-    let stalled_at = Arc::<AtomicU64>::default();
     let mut handles = Vec::new();
     for (at, url) in args.urls.iter().enumerate() {
         handles.push(Arc::new(Handle {
@@ -103,10 +96,10 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
             index: args.first + at,
             bound_ns: args.max_staleness_ms * 1_000_000,
             own: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
-            stalled_at: Arc::clone(&stalled_at),
             args: args.clone(),
         }));
     }
+    tokio::spawn(look_for_stalls(ledger));
     let watched = handles.clone();
     std::thread::spawn(move || watch(&watched));
     let mut tasks = tokio::task::JoinSet::new();
@@ -183,9 +176,6 @@ fn watch(handles: &[Arc<Handle>]) {
             ledger.add(handle.index, Count::L1Hits, stats.l1_hits - *hits);
             ledger.add(handle.index, Count::Waits, stats.lease_waits - *waits);
             (*hits, *waits) = (stats.l1_hits, stats.lease_waits);
-            if passed > STALL_NS {
-                handle.stalled_at.store(at, Ordering::Relaxed);
-            }
         }
         was_quiet = quiet;
     }

@@ -251,7 +251,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A wait that ended long after the load it was for, though the bus was well and this process
+    /// A wait that ended long after the load it was for, though the bus was well and every process
     /// was running.
     fn look_for_lost_wake(&self) {
         let Self { handle, key, started, quiet, .. } = *self;
@@ -260,7 +260,7 @@ impl<'a> Call<'a> {
             return;
         }
         let filled = handle.ledger.row(key).filled_at().load(Ordering::Acquire);
-        let stalled = handle.stalled_at.load(Ordering::Relaxed) >= started;
+        let stalled = handle.ledger.global(Global::StalledAt).load(Ordering::Relaxed) >= started;
         let still_quiet = handle.ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
         if filled > started && ended.saturating_sub(filled) > WAKE_NS && !stalled && still_quiet {
             let ms = |ns| ns / 1_000_000;
