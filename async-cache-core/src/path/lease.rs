@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fetch::Fetched;
 use super::flight::Lead;
-use super::{Aim, Origin};
+use super::{Aim, Origin, Reuse};
 use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Tick};
 use crate::coherence::{Ticket, Wake, WakeSlot};
 use crate::error::{Error, Result};
@@ -92,9 +92,18 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
     }
 }
 
-/// Whether a failure elsewhere is failure enough: there is a stale value to make do with.
+/// Whether a failure elsewhere is failure enough: there is a stale value to make do with, or nobody
+/// waits.
 pub(crate) fn makes_do<V>(lead: &Lead<V>, aim: &Aim) -> bool {
-    aim.origin == Origin::Behind || (aim.options.stale_on_error && lead.flight().fallback().is_some())
+    match (aim.origin, aim.reuse) {
+        (Origin::Behind, _) => true,
+        (Origin::Caller, Reuse::Nothing) => false,
+        (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
+            let flight = lead.flight();
+            aim.options.stale_on_error
+                && flight.fallback().is_some_and(|stale| aim.want.accepts(&stale.entry.value))
+        }
+    }
 }
 
 /// What an answer to the question for the lease leads to.

@@ -31,6 +31,7 @@ on! {
         refresh_tells_its_error,
         a_node_that_never_had_it_falls_back_on_what_l2_has,
         one_failure_in_the_fleet_is_enough,
+        a_refresh_does_not_take_anothers_failure_for_its_own,
         the_cap_on_l1_is_no_expiry,
     }
     l2: crate::rig::Tiers::l2() => {
@@ -216,4 +217,18 @@ async fn the_cap_on_l1_is_no_expiry(tiers: Tiers) {
     let unused = source.clone();
     assert_eq!(*cache.get_or_load("k", move || unused.now()).await.unwrap(), 7);
     assert_eq!((source.loads(), cache.stats().stale_served), (0, 0), "L2 still has it, fresh");
+}
+
+async fn a_refresh_does_not_take_anothers_failure_for_its_own(tiers: Tiers) {
+    let source = Source::new();
+    let cache = expired(&tiers, &source).await;
+    let other = tiers.node(minute).await;
+    let load = source.clone();
+    let failing = tokio::spawn(async move { other.get_or_load("k", move || load.failing()).await });
+    source.begun(2).await;
+    source.write();
+    let load = source.clone();
+    assert_eq!(*cache.refresh("k", move || load.now()).await.unwrap(), 2);
+    assert_eq!(*failing.await.unwrap().unwrap(), 1);
+    assert_eq!(source.loads(), 3);
 }

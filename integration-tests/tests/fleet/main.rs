@@ -5,4 +5,5 @@ mod in_flight;
 mod leases;
 mod outages;
 mod reading;
+mod stale;
 mod unreadable;
