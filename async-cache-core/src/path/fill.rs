@@ -57,7 +57,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         entry: Entry<V>,
     ) -> Option<Entry<V>> {
         match outcome {
-            Ok(Filled::Stored { seq }) => Some(Entry { seq, ..entry }),
+            Ok(Filled::Stored { seq }) => {
+                if reuse == Reuse::Nothing {
+                    // A change made here, like any other. L1 may refuse the new value, for the
+                    // sake of another key of its stripe, and must not keep the old one then.
+                    self.fence.changed(self.l1(), key.as_bytes(), seq);
+                }
+                Some(Entry { seq, ..entry })
+            }
             Ok(Filled::Refused) => {
                 self.rejected(key);
                 // By an invalidation, or because the lease was lost: then the old value stands.

@@ -268,3 +268,32 @@ async fn a_fallback_that_l2_confirms_answers() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(*node.get_or_load("k", move || source.failing()).await.unwrap(), 1);
 }
+
+/// 1. a refresh loads; 2. a change begins here, and is stuck: what L1 is offered will be refused;
+/// 3. a get stores the old value in L1; 4. the refresh is stored in L2; 5. a get on this node.
+#[tokio::test(start_paused = true)]
+async fn what_a_refresh_replaces_does_not_stay() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let node = stage.node().await;
+    let source = Source::new();
+    other.insert("k", 1).await.unwrap();
+    source.write();
+    let refreshing = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move { node.refresh("k", move || source.held()).await }
+    });
+    source.begun(1).await;
+    stage.changes_get_stuck();
+    let changing = tokio::spawn({
+        let node = node.clone();
+        async move { node.invalidate("k").await }
+    });
+    stage.a_change_is_stuck().await;
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+    stage.hold_events();
+    source.let_go(1);
+    assert_eq!(*refreshing.await.unwrap().unwrap(), 2);
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&2));
+    changing.abort();
+}

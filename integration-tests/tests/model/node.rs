@@ -1,0 +1,245 @@
+//! One node: its partition (`coherence/serving.rs`), and the stripe of the key
+//! (`coherence/fence.rs`).
+
+use arrayvec::ArrayVec;
+
+use super::mutant::Mutant;
+use super::server::{Acquired, Lock, Message, Value};
+
+/// An L1 entry. `verified`: its generation is the node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Held {
+    pub(crate) value: Value,
+    pub(crate) verified: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Deaf,
+    Syncing(Option<(u8, u8)>),
+    Live,
+}
+
+/// The answer to `state`, on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct State {
+    pub(crate) run: u8,
+    pub(crate) seq: u8,
+    pub(crate) floor: u8,
+    pub(crate) promised: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Node {
+    /// The server knows it as a subscriber.
+    pub(crate) subscribed: bool,
+    /// What is on its way from the server to the listener.
+    pub(crate) bus: ArrayVec<Message, 4>,
+    pub(crate) phase: Phase,
+    pub(crate) run: u8,
+    pub(crate) applied: u8,
+    pub(crate) floor: u8,
+    /// The serving lease. Time is left out: instead of until when L1 may answer, it holds which
+    /// version had been promised to everyone when the proof was asked for. That is what an answer
+    /// owes on the last instant of the lease.
+    pub(crate) serving: Option<u8>,
+    pub(crate) entry: Option<Held>,
+    pub(crate) last_seq: u8,
+    /// The flight that later gets may join.
+    pub(crate) flight: Option<u8>,
+    pub(crate) state: Option<State>,
+    /// `Pending::covers`.
+    pub(crate) pending: bool,
+    /// The highest version whose change was made here and has ended, well or not.
+    pub(crate) own: u8,
+}
+
+/// A ticket, as what has happened since it was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket {
+    /// `local` or the generation has moved.
+    pub(crate) spoiled: bool,
+    /// `remote` has moved.
+    pub(crate) heard: bool,
+    /// `applied` when it was taken.
+    pub(crate) seq: u8,
+    /// The highest change known when it was taken.
+    pub(crate) last_seq: u8,
+    /// `Wakes::Timely`, and what its value owes then: what the serving lease does.
+    pub(crate) timely: Option<u8>,
+}
+
+/// What an answer owes: the least version, by promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Debt {
+    pub(crate) l2: u8,
+    pub(crate) staleness: u8,
+    pub(crate) own: u8,
+    pub(crate) stamp: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Not begun.
+    Unused,
+    /// GET is on its way; `plain` if it will be judged by what the node knows.
+    Get {
+        plain: bool,
+    },
+    /// Its answer is. The floor comes with it unless it is plain.
+    Got {
+        run: u8,
+        value: Option<Value>,
+        floor: Option<u8>,
+    },
+    /// ACQUIRE is on its way.
+    Ask,
+    /// Its answer is.
+    Asked(Acquired),
+    /// Another acquisition holds the lease.
+    Waiting,
+    /// Loading, under a lease or alone; alone, L1 is offered the result or not.
+    Loading(Result<Lock, bool>),
+    /// The row is read; with a lease, FILL is on its way.
+    Loaded(Result<Lock, bool>, u8),
+    /// The answer to FILL is: the value, or only its version if it was refused.
+    Filled(Result<Value, u8>),
+    /// Mutant: admitted, but not stored yet.
+    Checked(Value),
+    Done,
+}
+
+/// A flight and its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Flight {
+    pub(crate) node: u8,
+    pub(crate) step: Step,
+    /// `Reuse::Nothing`.
+    pub(crate) reload: bool,
+    /// The node's generation is that of its start.
+    pub(crate) joinable: bool,
+    pub(crate) seq: u8,
+    /// The stamp its leader insists on; 0 for none.
+    pub(crate) need: u8,
+    /// What had been promised to everyone when it started: a flight joined unheard is young.
+    pub(crate) started: u8,
+    pub(crate) debt: Debt,
+    pub(crate) ticket: Ticket,
+    pub(crate) held: Option<Value>,
+    /// The wake slot.
+    pub(crate) woken: Option<Option<Value>>,
+}
+
+impl Flight {
+    pub(crate) const UNUSED: Self = Self {
+        node: 0,
+        step: Step::Unused,
+        reload: false,
+        joinable: false,
+        seq: 0,
+        need: 0,
+        started: 0,
+        debt: Debt { l2: 0, staleness: 0, own: 0, stamp: 0 },
+        ticket: Ticket { spoiled: false, heard: false, seq: 0, last_seq: 0, timely: None },
+        held: None,
+        woken: None,
+    };
+
+    pub(crate) const DONE: Self = Self { step: Step::Done, ..Self::UNUSED };
+
+    /// Registered for wake-ups: from the first ACQUIRE to its end.
+    pub(crate) fn listens(&self) -> bool {
+        matches!(self.step, Step::Ask | Step::Asked(_) | Step::Waiting)
+    }
+}
+
+impl Node {
+    /// Serving, with nothing promised beyond version 1.
+    pub(crate) fn live(entry: Option<Value>) -> Self {
+        Self {
+            subscribed: true,
+            bus: ArrayVec::new(),
+            phase: Phase::Live,
+            run: 1,
+            applied: 1,
+            floor: 1,
+            serving: Some(1),
+            entry: entry.map(|value| Held { value, verified: true }),
+            last_seq: 0,
+            flight: None,
+            state: None,
+            pending: false,
+            own: 1,
+        }
+    }
+
+    /// `Partition::suspend`.
+    pub(crate) fn suspend(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.serving = None;
+    }
+
+    /// `Partition::doubt`.
+    pub(crate) fn doubt(&mut self, run: u8) {
+        if self.phase == Phase::Live && self.run != run {
+            self.suspend(Phase::Syncing(None));
+        }
+    }
+
+    /// `Partition::heard`.
+    pub(crate) fn heard(&mut self, seq: u8) {
+        match self.phase {
+            Phase::Deaf => {}
+            Phase::Syncing(run) => {
+                self.phase = Phase::Syncing(Some(match run {
+                    Some((first, last)) if seq == last + 1 => (first, seq),
+                    Some((first, last)) if seq <= last => (first, last),
+                    _ => (seq, seq),
+                }));
+            }
+            Phase::Live if seq <= self.applied => {}
+            Phase::Live if seq == self.applied + 1 => self.applied = seq,
+            Phase::Live => self.suspend(Phase::Syncing(Some((seq, seq)))),
+        }
+    }
+
+    /// `Partition::echoed`.
+    pub(crate) fn echoed(&mut self, seq: u8, promised: u8, mutant: Mutant) {
+        match self.phase {
+            Phase::Live if seq == self.applied || mutant == Mutant::HeartbeatWithoutSequenceCheck => {
+                self.serving = self.serving.max(Some(promised));
+            }
+            Phase::Live => self.suspend(Phase::Syncing(None)),
+            Phase::Deaf | Phase::Syncing(_) => {}
+        }
+    }
+
+    /// `Partition::baseline`. Gives whether the generation is to be moved.
+    pub(crate) fn baseline(&mut self, state: State, mutant: Mutant) -> bool {
+        let Phase::Syncing(heard) = self.phase else { return false };
+        let same_run = self.run == state.run;
+        let (missed_none, reached) = match heard {
+            None => (state.seq == self.applied, state.seq),
+            Some((first, last))
+                if first == self.applied + 1
+                    && (last >= state.seq || mutant == Mutant::ContinueBehindTheState) =>
+            {
+                (true, last)
+            }
+            Some((first, last)) if first <= state.seq + 1 => (false, last.max(state.seq)),
+            Some(_) => {
+                self.phase = Phase::Syncing(None);
+                return false;
+            }
+        };
+        let flushed = !(missed_none && same_run);
+        if flushed {
+            self.floor = self.floor.max(state.floor);
+        }
+        self.applied = reached;
+        self.run = state.run;
+        self.phase = Phase::Live;
+        self.serving = Some(state.promised);
+        flushed && !matches!(mutant, Mutant::ReconnectWithoutFlush | Mutant::FlushBeforeSubscribed)
+    }
+}

@@ -1,0 +1,190 @@
+//! The shared tier: what one `redis-server` holds for one key, and the scripts as functions of it.
+
+use super::mutant::Mutant;
+
+/// Larger than any number of changes a replica may lag behind: 2^20 in `fence.lua`.
+const JUMP: u8 = 10;
+
+/// A stored value (`V`): the version of the row it was loaded from, its seal, its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Value {
+    pub(crate) version: u8,
+    pub(crate) seq: u8,
+    pub(crate) token: u8,
+}
+
+/// `L`: token and sequence number of the grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Lock {
+    pub(crate) token: u8,
+    pub(crate) seq: u8,
+}
+
+/// What a replica has too: `M` (sequence, floor, run id), `V`, `L`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Memory {
+    pub(crate) seq: u8,
+    pub(crate) floor: u8,
+    /// 0: `M` is absent.
+    pub(crate) run: u8,
+    pub(crate) value: Option<Value>,
+    pub(crate) lock: Option<Lock>,
+    /// `W`: one bit for each node.
+    pub(crate) waiting: u8,
+}
+
+/// A server process and its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Server {
+    pub(crate) run: u8,
+    pub(crate) memory: Memory,
+    /// The highest number handed out by any server: what the time in microseconds is above.
+    pub(crate) highest: u8,
+}
+
+/// The answer to ACQUIRE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Acquired {
+    Value(Value),
+    Unchanged,
+    Granted(Lock),
+    Busy,
+}
+
+/// What a script publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Message {
+    /// SUBSCRIBE is acknowledged.
+    Subscribed,
+    /// `I:<seq>`.
+    Invalidated(u8),
+    /// `H:<seq>`, with what had been promised when the heartbeat was sent.
+    Echo(u8, u8),
+    /// `V:` with the value, `W:` without.
+    Woken(Option<Value>),
+}
+
+/// A message, and the nodes it goes to, one bit for each.
+pub(crate) type Publication = (u8, Message);
+
+pub(crate) const EVERYONE: u8 = u8::MAX;
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        let memory = Memory { seq: 1, floor: 1, run: 1, value: None, lock: None, waiting: 0 };
+        Self { run: 1, memory, highest: 1 }
+    }
+
+    /// `fence.lua`, the head of every script.
+    fn fence(&mut self, mutant: Mutant) {
+        let memory = &mut self.memory;
+        if memory.run != self.run {
+            if mutant != Mutant::FailoverWithoutFence {
+                memory.seq = if memory.run == 0 { self.highest + JUMP } else { memory.seq + JUMP };
+                memory.floor = memory.seq;
+            }
+            memory.run = self.run;
+        }
+        self.highest = self.highest.max(memory.seq);
+    }
+
+    fn raise(&mut self) -> u8 {
+        self.memory.seq += 1;
+        self.highest = self.highest.max(self.memory.seq);
+        self.memory.seq
+    }
+
+    /// `held` of `lease.lua`.
+    fn standing(&self) -> Option<Lock> {
+        self.memory.lock.filter(|lock| lock.seq >= self.memory.floor)
+    }
+
+    /// `wake.lua`.
+    fn wake(&mut self, value: Option<Value>, out: &mut Vec<Publication>) {
+        let waiting = std::mem::take(&mut self.memory.waiting);
+        if waiting != 0 {
+            out.push((waiting, Message::Woken(value)));
+        }
+    }
+
+    /// `state.lua`: run, sequence, floor.
+    pub(crate) fn state(&mut self, mutant: Mutant) -> (u8, u8, u8) {
+        self.fence(mutant);
+        (self.run, self.memory.seq, self.memory.floor)
+    }
+
+    /// `heartbeat.lua`.
+    pub(crate) fn heartbeat(&mut self, node: u8, promised: u8, mutant: Mutant) -> Publication {
+        self.fence(mutant);
+        (1 << node, Message::Echo(self.memory.seq, promised))
+    }
+
+    /// `acquire.lua`.
+    pub(crate) fn acquire(
+        &mut self,
+        node: u8,
+        token: u8,
+        known: Option<u8>,
+        distrust: bool,
+        mutant: Mutant,
+    ) -> Acquired {
+        self.fence(mutant);
+        if let Some(value) = self.memory.value
+            && !distrust
+            && value.seq >= self.memory.floor
+        {
+            return if known == Some(value.token) { Acquired::Unchanged } else { Acquired::Value(value) };
+        }
+        if self.standing().is_some() && mutant != Mutant::LeaseForEveryone {
+            self.memory.waiting |= 1 << node;
+            return Acquired::Busy;
+        }
+        let lock = Lock { token, seq: self.memory.seq };
+        self.memory.lock = Some(lock);
+        self.memory.waiting &= !(1 << node);
+        Acquired::Granted(lock)
+    }
+
+    /// `fill.lua`. The sequence number the value is sealed with, or `None` if it was refused.
+    pub(crate) fn fill(
+        &mut self,
+        lease: Lock,
+        version: u8,
+        announce: bool,
+        mutant: Mutant,
+        out: &mut Vec<Publication>,
+    ) -> Option<u8> {
+        self.fence(mutant);
+        let unconditional = mutant == Mutant::UnconditionalFill;
+        if self.memory.lock != Some(lease) && !unconditional {
+            return None;
+        }
+        let mut stored = None;
+        if lease.seq >= self.memory.floor || unconditional {
+            let seq = if announce { self.raise() } else { lease.seq };
+            stored = Some(Value { version, seq, token: lease.token });
+            self.memory.value = stored;
+            if announce {
+                out.push((EVERYONE, Message::Invalidated(seq)));
+            }
+        }
+        self.wake(stored, out);
+        self.memory.lock = None;
+        stored.map(|value| value.seq)
+    }
+
+    /// `invalidate.lua` without a value, `put.lua` with one (version and token).
+    pub(crate) fn change(&mut self, put: Option<(u8, u8)>, mutant: Mutant, out: &mut Vec<Publication>) -> u8 {
+        self.fence(mutant);
+        let seq = self.raise();
+        if mutant != Mutant::PublishBeforeDelete {
+            self.memory.value = put.map(|(version, token)| Value { version, seq, token });
+        }
+        if mutant != Mutant::InvalidationKeepsTheLease {
+            self.memory.lock = None;
+        }
+        self.wake(put.and(self.memory.value), out);
+        out.push((EVERYONE, Message::Invalidated(seq)));
+        seq
+    }
+}
