@@ -212,23 +212,36 @@ async fn callers_that_go_away_strand_nobody() {
 fn a_runtime_that_ends_strands_nobody_elsewhere() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (here, elsewhere) = (runtime(), runtime());
-    let loader: DataLoader<u64, u64> =
-        DataLoader::new(|_| std::future::pending::<Result<HashMap<u64, u64>, No>>())
-            .max_batch_size(2)
-            .delay(Duration::from_secs(3600));
-    // One key in a batch that runs there, one in a batch that is being gathered there.
+    let answers = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ready = Arc::clone(&answers);
+    let loader: DataLoader<u64, u64> = DataLoader::new(move |keys: Vec<u64>| {
+        let ready = ready.load(std::sync::atomic::Ordering::SeqCst);
+        async move {
+            if !ready {
+                std::future::pending::<()>().await;
+            }
+            Ok::<HashMap<u64, u64>, No>(keys.into_iter().map(|key| (key, key)).collect())
+        }
+    })
+    .max_batch_size(2)
+    .delay(ms(200));
+    // Two keys in a batch that runs there, one in a batch that is being gathered there; and a
+    // caller here who has joined each.
     for key in [1, 2, 3] {
-        let load = loader.load(key);
-        elsewhere.spawn(load);
+        elsewhere.spawn(loader.load(key));
     }
     elsewhere.block_on(async { tokio::task::yield_now().await });
+    let joined = [1, 3].map(|key| here.spawn(loader.load(key)));
+    here.block_on(async { tokio::task::yield_now().await });
     drop(elsewhere);
     here.block_on(async {
-        let late = loader.load(4);
-        tokio::time::timeout(ms(20), late).await.expect_err("a new batch, here");
-        let outcomes = [loader.load(1), loader.load(3)].map(|load| tokio::time::timeout(ms(20), load));
-        for outcome in join_all(outcomes).await {
-            assert!(outcome.is_err(), "loaded anew, not joined to what has ended");
+        for joined in joined {
+            let told = tokio::time::timeout(Duration::from_secs(10), joined).await.expect("nobody hangs");
+            assert_eq!(told.unwrap().unwrap_err().kind(), ErrorKind::Shutdown);
+        }
+        answers.store(true, std::sync::atomic::Ordering::SeqCst);
+        for outcome in join_all([loader.load(1), loader.load(3)]).await {
+            assert!(outcome.is_ok(), "loaded anew");
         }
     });
 }
