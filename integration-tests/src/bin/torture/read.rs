@@ -187,6 +187,7 @@ impl Load {
         if self.fails {
             return Err(No(0));
         }
+        row.filled_by().store(self.handle as u64, Ordering::Release);
         row.filled_at().fetch_max(now(), Ordering::AcqRel);
         Ok(version)
     }
@@ -259,7 +260,12 @@ impl<'a> Call<'a> {
         if ended - started < WAKE_NS || !quiet {
             return;
         }
-        let filled = handle.ledger.row(key).filled_at().load(Ordering::Acquire);
+        let row = handle.ledger.row(key);
+        let filled = row.filled_at().load(Ordering::Acquire);
+        // Whoever loaded here waits for the answer to its own command, not for a message.
+        if row.filled_by().load(Ordering::Acquire) == handle.index as u64 {
+            return;
+        }
         let stalled = handle.ledger.global(Global::StalledAt).load(Ordering::Relaxed) >= started;
         let still_quiet = handle.ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
         if filled > started && ended.saturating_sub(filled) > WAKE_NS && !stalled && still_quiet {

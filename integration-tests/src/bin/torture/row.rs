@@ -105,9 +105,14 @@ impl<'a> Row<'a> {
         (&self.words[4], &self.words[5])
     }
 
-    /// When a load of the key last ended, with its value stored.
+    /// When a load of the key last ended.
     pub(crate) fn filled_at(&self) -> &'a AtomicU64 {
         &self.words[6]
+    }
+
+    /// The handle on which that was.
+    pub(crate) fn filled_by(&self) -> &'a AtomicU64 {
+        &self.words[7]
     }
 
     /// Time, version and stamp.
