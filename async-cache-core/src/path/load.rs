@@ -36,8 +36,9 @@ pub(super) fn spawn<V: Send + Sync + 'static>(
     route: Route<V>,
 ) {
     let (node, key) = (shared.node.id, lead.key.clone());
-    let task = reentry::within(node, [key], run(Arc::clone(shared), lead, plan, route));
-    shared.tasks.spawn(task);
+    // Boxed before it is wrapped: it is large, and each layer around it moves what it is given.
+    let load = Box::pin(run(Arc::clone(shared), lead, plan, route));
+    shared.tasks.spawn(reentry::within(node, [key], load));
 }
 
 async fn run<V: Send + Sync + 'static>(

@@ -1,0 +1,143 @@
+//! The hot paths: what is set up, and what is counted.
+
+use std::hash::Hash;
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_cache::{MemoryBackend, TieredCache};
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use tokio::runtime::Runtime;
+
+const KEYS: usize = 1000;
+
+type Value = [u64; 12];
+type Bare<K> = Cache<K, Arc<Value>, UnitWeighter, foldhash::quality::RandomState>;
+
+/// Every case, and how often it is run to be counted.
+pub(crate) const CASES: [(&str, usize); 9] = [
+    ("bare_str", 10_000),
+    ("bare_u64", 10_000),
+    ("get_str", 10_000),
+    ("get_u64", 10_000),
+    ("get_or_load_str", 10_000),
+    ("get_or_load_u64", 10_000),
+    ("miss_and_fill", 2_000),
+    ("encode_and_put", 2_000),
+    ("read_and_decode", 2_000),
+];
+
+fn value(i: usize) -> Value {
+    [i as u64; 12]
+}
+
+/// What is counted: nothing outside this function is.
+#[inline(never)]
+fn measured(times: usize, mut operation: impl FnMut(usize)) {
+    let mut at = 0;
+    for _ in 0..times {
+        operation(at);
+        at += 1;
+        if at == KEYS {
+            at = 0;
+        }
+    }
+}
+
+/// A hit is ready at the first poll.
+#[inline(always)]
+fn hit<F: IntoFuture>(request: F) -> F::Output {
+    let mut future = pin!(request.into_future());
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("not a hit"),
+    }
+}
+
+fn bare<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> Bare<K> {
+    let capacity = KEYS * 2;
+    let lifecycle = DefaultLifecycle::default();
+    let cache = Bare::with(capacity, capacity as u64, UnitWeighter, Default::default(), lifecycle);
+    keys.enumerate().for_each(|(i, key)| cache.insert(key, Arc::new(value(i))));
+    cache
+}
+
+fn cache<K: async_cache::CacheKey>(
+    runtime: &Runtime,
+    keys: impl Iterator<Item = K>,
+) -> TieredCache<K, Value> {
+    let cache = TieredCache::builder().l1(MemoryBackend::new(KEYS as u64 * 2)).build().expect("a cache");
+    fill(runtime, &cache, keys);
+    cache
+}
+
+fn fill<K: async_cache::CacheKey>(
+    runtime: &Runtime,
+    cache: &TieredCache<K, Value>,
+    keys: impl Iterator<Item = K>,
+) {
+    let entries = keys.enumerate().map(|(i, key)| (key, value(i)));
+    runtime.block_on(cache.insert_many(entries).into_future()).expect("an insert");
+}
+
+fn shared(runtime: &Runtime) -> TieredCache<u64, Value> {
+    let cache = TieredCache::builder().l2(MemoryBackend::new(KEYS as u64 * 2)).build().expect("a cache");
+    fill(runtime, &cache, 0..KEYS as u64);
+    cache
+}
+
+/// Runs one case.
+pub(crate) fn run(case: &str, times: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let texts: Vec<String> = (0..KEYS).map(|i| format!("user:{i:05}")).collect();
+    let numbers = || (0..KEYS as u64).map(|i| 100_000 + i);
+    let load = |i: usize| move || async move { Ok::<_, std::convert::Infallible>(value(i)) };
+    match case {
+        "bare_str" => {
+            let cache = bare(texts.iter().cloned());
+            measured(times, |i| drop(black_box(cache.get(texts[i].as_str()))));
+        }
+        "bare_u64" => {
+            let cache = bare(numbers());
+            measured(times, |i| drop(black_box(cache.get(&(100_000 + i as u64)))));
+        }
+        "get_str" => {
+            let cache = cache(&runtime, texts.iter().cloned());
+            measured(times, |i| drop(black_box(hit(cache.get(texts[i].as_str())))));
+        }
+        "get_u64" => {
+            let cache = cache(&runtime, numbers());
+            measured(times, |i| drop(black_box(hit(cache.get(&(100_000 + i as u64))))));
+        }
+        "get_or_load_str" => {
+            let cache = cache(&runtime, texts.iter().cloned());
+            measured(times, |i| drop(black_box(hit(cache.get_or_load(texts[i].as_str(), load(i))))));
+        }
+        "get_or_load_u64" => {
+            let cache = cache(&runtime, numbers());
+            measured(times, |i| drop(black_box(hit(cache.get_or_load(&(100_000 + i as u64), load(i))))));
+        }
+        "miss_and_fill" => {
+            let cache = cache(&runtime, numbers());
+            let mut next = 1_000_000;
+            measured(times, |i| {
+                next += 1;
+                drop(black_box(runtime.block_on(cache.get_or_load(&next, load(i)))));
+            });
+        }
+        "encode_and_put" => {
+            let cache = shared(&runtime);
+            measured(times, |i| {
+                drop(black_box(runtime.block_on(cache.insert(&(i as u64), value(i)).into_future())));
+            });
+        }
+        "read_and_decode" => {
+            let cache = shared(&runtime);
+            measured(times, |i| drop(black_box(runtime.block_on(cache.get(&(i as u64))))));
+        }
+        _ => panic!("no such case: {case}"),
+    }
+}
