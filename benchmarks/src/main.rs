@@ -1,2 +1,99 @@
-//! Benchmarks.
-fn main() {}
+//! async-cache side by side with its peers, each job in one run: `cargo run --release -p benchmarks`.
+//!
+//! `--features peers` adds the peers: the Rust crates of `peers/rust`, a workspace of its own so
+//! that nothing else compiles them, and the Python and Node.js caches of `peers/python` and
+//! `peers/node`, where `peers/setup` has put them. They run in processes of their own, against the same Redis.
+
+mod contest;
+mod jobs;
+mod keys;
+mod machine;
+mod peer;
+mod plot;
+mod redis_server;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::peer::Peers;
+use crate::redis_server::RedisServer;
+use crate::report::Report;
+
+/// Measures async-cache beside its peers and prints the tables as Markdown.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Also write everything measured to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also draw the tables as SVG into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    svg: Option<PathBuf>,
+    /// Run only these jobs.
+    #[arg(long, value_enum)]
+    only: Vec<Job>,
+    /// Rounds of each side; medians are of these.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// What this program asks of copies of itself.
+    #[arg(long, hide = true, num_args = 1..)]
+    child: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Job {
+    /// L1 hits.
+    L1,
+    /// L1 inserts under eviction, and hit ratios.
+    Churn,
+    /// L2 hits, one by one and many at once.
+    L2,
+    /// A miss of all tiers.
+    Cold,
+    /// Many tasks on one cold key, in one process and in four.
+    Stampede,
+    /// Invalidations: lag and rate.
+    Fanout,
+    /// DataLoader.
+    Loader,
+    /// Memory per entry.
+    Memory,
+    /// Growth with entries and with nodes.
+    Growth,
+}
+
+/// What every job is given.
+struct Context {
+    rounds: usize,
+    redis: RedisServer,
+    peers: Peers,
+}
+
+fn main() {
+    let args = Args::parse();
+    if !args.child.is_empty() {
+        return jobs::child(&args.child);
+    }
+    let mut context = Context { rounds: args.rounds, redis: RedisServer::start(), peers: Peers::start() };
+    let mut report = Report::new(machine::describe(&context.redis));
+    println!("{}", report.head());
+    for notice in context.peers.absent() {
+        println!("* {notice}");
+    }
+    for job in Job::value_variants() {
+        if args.only.is_empty() || args.only.contains(job) {
+            for table in jobs::run(*job, &mut context) {
+                println!("\n{}", table.markdown());
+                report.tables.push(table);
+            }
+        }
+    }
+    if let Some(path) = args.json {
+        let text = serde_json::to_string_pretty(&report).expect("figures are JSON");
+        std::fs::write(&path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
+    }
+    if let Some(folder) = args.svg {
+        plot::draw(&report, &folder);
+    }
+}

@@ -1,0 +1,241 @@
+//! L2: hits, many at once, and misses of everything.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_cache::{Bincode, Codec, MemoryBackend, RedisBackend, TieredCache};
+use bytes::Bytes;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::{Row, percentile, runtime};
+use crate::Context;
+use crate::contest::{Side, contest};
+use crate::report::Table;
+
+const KEYS: u64 = 1000;
+
+/// A cache without an L1: every hit is one of L2.
+fn shared(runtime: &Runtime, url: &str, bytes: usize) -> TieredCache<u64, Row> {
+    runtime.block_on(async {
+        let redis = RedisBackend::connect(url).await.expect("Redis");
+        let cache: TieredCache<u64, Row> =
+            TieredCache::builder().namespace(format!("l2-{bytes}")).l2(redis).build().expect("a cache");
+        cache.insert_many((0..KEYS).map(|i| (i, Row::new(i, bytes)))).await.expect("an insert");
+        settled(&cache).await;
+        cache
+    })
+}
+
+/// Until the bus is heard, reads ask for the state as well.
+async fn settled<K: async_cache::CacheKey, V: Send + Sync + 'static>(cache: &TieredCache<K, V>) {
+    while !cache.is_serving() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+fn bare(runtime: &Runtime, url: &str, bytes: usize) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("a client");
+    runtime.block_on(async {
+        // Nagle's algorithm off, as for every side.
+        let config = redis::AsyncConnectionConfig::new();
+        let info = client.get_connection_info().clone();
+        let info = info.clone().set_tcp_settings(info.tcp_settings().clone().set_nodelay(true));
+        let client = redis::Client::open(info).expect("a client");
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection");
+        for i in 0..KEYS {
+            let mut encoded = Vec::new();
+            Bincode.encode(&Row::new(i, bytes), &mut encoded).expect("an encoding");
+            let _: () = connection.set(format!("bare-{bytes}:{i}"), encoded).await.expect("SET");
+        }
+        connection
+    })
+}
+
+fn decode(bytes: &[u8]) -> Arc<Row> {
+    Arc::new(Bincode.decode(bytes).expect("what was encoded"))
+}
+
+/// Runs `operations` in `tasks` tasks; gives operations per second.
+fn rate<F>(runtime: &Runtime, tasks: u64, operations: u64, operate: impl Fn(u64) -> F) -> f64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let each = (operations / tasks).max(1);
+    runtime.block_on(async {
+        let start = Instant::now();
+        let running: Vec<_> = (0..tasks).map(|task| tokio::spawn(operate(task * each))).collect();
+        for task in running {
+            task.await.expect("a task");
+        }
+        (tasks * each) as f64 / start.elapsed().as_secs_f64()
+    })
+}
+
+pub(crate) fn throughput(context: &Context) -> Table {
+    let mut table = Table::new("L2 hit, throughput", "lookups per second, more is better");
+    let (runtime, url) = (runtime(), context.redis.url());
+    for (bytes, name) in [(100, "100 B"), (1024, "1 KiB"), (65_536, "64 KiB")] {
+        let (cache, connection) = (shared(&runtime, &url, bytes), bare(&runtime, &url, bytes));
+        let pool = deadpool_redis::Config::from_url(&url)
+            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+            .expect("a pool");
+        for tasks in [64, 256] {
+            let operations = if bytes > 10_000 { 4_000 } else { 16_000 };
+            let each = operations / tasks;
+            let runtime = &runtime;
+            let mut sides = vec![
+                Side::new("async-cache", || {
+                    rate(runtime, tasks, operations, |from| {
+                        let cache = cache.clone();
+                        async move {
+                            for i in from..from + each {
+                                black_box(cache.get(&(i % KEYS)).await.expect("L2").expect("a hit"));
+                            }
+                        }
+                    })
+                }),
+                Side::new("bare GET", || {
+                    rate(runtime, tasks, operations, |from| {
+                        let mut connection = connection.clone();
+                        async move {
+                            for i in from..from + each {
+                                let key = format!("bare-{bytes}:{}", i % KEYS);
+                                let value: Bytes = connection.get(key).await.expect("GET");
+                                black_box(decode(&value));
+                            }
+                        }
+                    })
+                }),
+                Side::new("connection held per command", || {
+                    rate(runtime, tasks, operations, |from| {
+                        let pool = pool.clone();
+                        async move {
+                            for i in from..from + each {
+                                let key = format!("bare-{bytes}:{}", i % KEYS);
+                                let mut connection = pool.get().await.expect("a connection");
+                                let value: Bytes = connection.get(key).await.expect("GET");
+                                drop(connection);
+                                black_box(decode(&value));
+                            }
+                        }
+                    })
+                }),
+            ];
+            let ask = json!({ "redis": url, "tasks": tasks, "bytes": bytes, "operations": operations });
+            sides.extend(context.peers.sides("l2", &ask));
+            table.row(format!("{tasks} tasks, {name}"), Some("bare GET"), contest(context.rounds, sides));
+        }
+    }
+    many(context, &runtime, &mut table);
+    table
+}
+
+fn many(context: &Context, runtime: &Runtime, table: &mut Table) {
+    let url = context.redis.url();
+    let (cache, connection) = (shared(runtime, &url, 100), bare(runtime, &url, 100));
+    let keys: Vec<u64> = (0..100).collect();
+    let sides = vec![
+        Side::new("async-cache", || {
+            runtime.block_on(async {
+                let start = Instant::now();
+                for _ in 0..100 {
+                    black_box(cache.get_many(&keys).await.expect("L2"));
+                }
+                10_000.0 / start.elapsed().as_secs_f64()
+            })
+        }),
+        Side::new("bare GET", || {
+            runtime.block_on(async {
+                let mut connection = connection.clone();
+                let start = Instant::now();
+                for _ in 0..100 {
+                    let names: Vec<String> = keys.iter().map(|i| format!("bare-100:{i}")).collect();
+                    let values: Vec<Bytes> = connection.mget(names).await.expect("MGET");
+                    let rows: Vec<Arc<Row>> = values.iter().map(|value| decode(value)).collect();
+                    black_box(rows);
+                }
+                10_000.0 / start.elapsed().as_secs_f64()
+            })
+        }),
+    ];
+    table.row("`get_many` of 100 (bare: MGET)", Some("bare GET"), contest(context.rounds, sides));
+}
+
+/// The median time of 2,000 operations one after another, in µs.
+fn median<F: Future>(runtime: &Runtime, mut operate: impl FnMut(u64) -> F) -> f64 {
+    runtime.block_on(async {
+        let mut samples = Vec::with_capacity(2000);
+        for i in 0..2000 {
+            let start = Instant::now();
+            operate(i).await;
+            samples.push(start.elapsed().as_nanos() as f64 / 1000.0);
+        }
+        percentile(&mut samples, 0.5)
+    })
+}
+
+fn bare_get<'a>(runtime: &'a Runtime, connection: &'a MultiplexedConnection) -> Side<'a> {
+    Side::new("bare GET", move || {
+        median(runtime, |i| {
+            let mut connection = connection.clone();
+            async move {
+                let value: Bytes = connection.get(format!("bare-100:{}", i % KEYS)).await.expect("GET");
+                black_box(decode(&value));
+            }
+        })
+    })
+}
+
+pub(crate) fn latency(context: &Context) -> Table {
+    let mut table = Table::new("L2 hit, latency", "µs, median of 2,000");
+    let (runtime, url) = (runtime(), context.redis.url());
+    let (cache, connection) = (shared(&runtime, &url, 100), bare(&runtime, &url, 100));
+    let ours = Side::new("async-cache", || {
+        median(&runtime, |i| {
+            let cache = &cache;
+            async move { drop(black_box(cache.get(&(i % KEYS)).await.expect("L2").expect("a hit"))) }
+        })
+    });
+    let mut sides = vec![ours, bare_get(&runtime, &connection)];
+    sides.extend(
+        context.peers.sides("l2", &json!({ "redis": url, "tasks": 1, "bytes": 100, "operations": 2000 })),
+    );
+    table.row("1 task, 100 B", Some("bare GET"), contest(context.rounds, sides));
+    table
+}
+
+pub(crate) fn cold(context: &Context) -> Table {
+    let mut table = Table::new("Cold miss with a loader that is ready at once", "µs, median of 2,000");
+    let (runtime, url) = (runtime(), context.redis.url());
+    let connection = bare(&runtime, &url, 100);
+    let cache = runtime.block_on(async {
+        let redis = RedisBackend::connect(&url).await.expect("Redis");
+        let l1 = MemoryBackend::new(10_000);
+        let cache: TieredCache<u64, Row> =
+            TieredCache::builder().namespace("cold").l1(l1).l2(redis).build().expect("a cache");
+        settled(&cache).await;
+        cache
+    });
+    let mut next = 0;
+    let ours = Side::new("async-cache", || {
+        median(&runtime, |_| {
+            next += 1;
+            let (cache, key) = (&cache, next);
+            async move {
+                let load = move || std::future::ready(Ok::<_, Infallible>(Row::new(key, 100)));
+                drop(black_box(cache.get_or_load(&key, load).await.expect("a load")));
+            }
+        })
+    });
+    let mut sides = vec![ours, bare_get(&runtime, &connection)];
+    sides.extend(context.peers.sides("cold", &json!({ "redis": url, "operations": 2000, "bytes": 100 })));
+    table.row("1 task, 100 B", Some("bare GET"), contest(context.rounds, sides));
+    table.note("A bare GET is one round trip: the ratio is how many of them a caller sees.");
+    table
+}
