@@ -233,8 +233,12 @@ impl State {
             lock.waiting.insert(node);
             return Acquired::Busy(lock.until - now);
         }
+        // Whoever waits behind a lease that has lapsed or is void waits for this one now.
+        let mut waiting =
+            partition.locks.remove(key.as_bytes()).map_or_else(BTreeSet::new, |lock| lock.waiting);
+        waiting.remove(&node);
         let lease = Lease { token: ask.token, seq: partition.seq };
-        let lock = Lock { holder: Holder::Lease(lease), until: now + ask.ttl, waiting: BTreeSet::new() };
+        let lock = Lock { holder: Holder::Lease(lease), until: now + ask.ttl, waiting };
         partition.lock(key, lock, now);
         Acquired::Granted(lease)
     }
@@ -306,8 +310,8 @@ impl State {
                 None
             }
         };
-        self.publish_invalidated(index, seq, key);
         self.wake(key, waiting, stored);
+        self.publish_invalidated(index, seq, key);
         seq
     }
 

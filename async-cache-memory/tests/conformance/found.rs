@@ -73,6 +73,8 @@ found! {
     a_fill_wakes_with_small_values: WakesWithoutValue,
     a_release_wakes: WakesOnlyWithValue,
     only_those_who_wait_are_woken: WakesEveryone,
+    who_waits_outlasts_the_lease: WakesOnlyWithValue,
+    many_at_once_are_as_one_by_one: GrantsTwice,
     each_change_raises_the_sequence_by_one: NumbersInTwos,
     nothing_else_raises_it: NumbersReads,
     many_changes_are_answered_in_order: AnswersBackwards,

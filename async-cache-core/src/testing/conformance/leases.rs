@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
 use super::{Checked, clauses};
-use crate::backend::{Acquire, Acquired, Filled, Lease, Renewed, Token, WAKE_INLINE};
+use crate::backend::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed, Token, WAKE_INLINE};
 
 clauses! {
     one_of_many_is_granted:
@@ -31,6 +31,10 @@ clauses! {
         "`release` wakes the waiters, without a value",
     only_those_who_wait_are_woken:
         "waking goes to each node that was told `Busy`, once, and to no other",
+    who_waits_outlasts_the_lease:
+        "a node that was told `Busy` is woken by the next lease's end, if the one it waited for has lapsed or is void",
+    many_at_once_are_as_one_by_one:
+        "`acquire_many`, `fill_many`, `renew_many` and `release_many` do what one at a time does, in order",
 }
 
 async fn one_of_many_is_granted(bench: &Bench<'_>) -> Checked {
@@ -174,6 +178,58 @@ async fn only_those_who_wait_are_woken(bench: &Bench<'_>) -> Checked {
     for (node, times) in [(&a, 0), (&b, 1), (&c, 0)] {
         node.settle(&k).await?;
         same("times woken", node.heard.woken(&k).len(), times)?;
+    }
+    Ok(())
+}
+
+async fn who_waits_outlasts_the_lease(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let c = bench.node().await?;
+    let k = key("k");
+    a.lease(&k).await?;
+    b.queue(&k).await?;
+    a.region.clear(a.partition(&k)).await?;
+    let lease = c.lease(&k).await?;
+    c.region.release(&k, lease).await?;
+    b.settle(&k).await?;
+    same("woken", b.heard.woken(&k), vec![None])
+}
+
+async fn many_at_once_are_as_one_by_one(bench: &Bench<'_>) -> Checked {
+    let (a, b) = bench.two().await?;
+    let names = ["one", "two", "one"].map(key);
+    let asks: Vec<_> = names.iter().map(|name| (name.clone(), a.ask())).collect();
+    let mut leases = Vec::new();
+    for (at, answer) in a.region.acquire_many(&asks).await.into_iter().enumerate() {
+        match answer? {
+            Acquired::Granted(lease) if at < 2 => leases.push((names[at].clone(), lease)),
+            Acquired::Busy(_) if at == 2 => {}
+            other => same("an answer out of order", Some(other), None)?,
+        }
+    }
+    let seqs: Vec<u64> = leases.iter().map(|(_, lease)| lease.seq).collect();
+    same("renewing", a.region.renew_many(&leases, LIFE).await?, vec![Renewed::Held; 2])?;
+    let fill = |(key, lease): &(crate::key::Key, Lease)| {
+        let frame = frame(lease.token, key.as_bytes());
+        Fill { key: key.clone(), lease: *lease, frame, life: LIFE, announce: Announce::No }
+    };
+    let fills: Vec<Fill> = leases.iter().map(fill).collect();
+    for (filled, seq) in a.region.fill_many(&fills).await.into_iter().zip(seqs) {
+        same("filling", filled?, Filled::Stored { seq })?;
+    }
+    for (name, lease) in &leases {
+        let value = Some(stored(lease.seq, &frame(lease.token, name.as_bytes())));
+        same("what is stored", b.read(name).await?, value)?;
+    }
+    same("renewing", a.region.renew_many(&leases, LIFE).await?, vec![Renewed::Lost; 2])?;
+    let asks = names[..2].iter().map(|name| (name.clone(), Acquire { accept: Accept::Nothing, ..a.ask() }));
+    let mut again = Vec::new();
+    for ((name, _), answer) in leases.iter().zip(a.region.acquire_many(&asks.collect::<Vec<_>>()).await) {
+        again.push((name.clone(), granted(answer?)?));
+    }
+    a.region.release_many(&again).await?;
+    for name in &names[..2] {
+        granted(b.reload(name).await?)?;
     }
     Ok(())
 }
