@@ -3,6 +3,7 @@
 mod bus;
 mod conform;
 mod connect;
+mod differential;
 mod fence;
 mod foreign;
 mod outage;
