@@ -55,6 +55,9 @@ pub struct Report {
     pub invalidations: u64,
     /// The longest an invalidation took, decided or not.
     pub slowest_invalidation: Duration,
+    /// How long this process was kept from running in all, by whatever else the machine had to do: what
+    /// calls may have taken longer for.
+    pub held_up: Duration,
 }
 
 fn name(key: usize) -> String {
@@ -72,6 +75,7 @@ impl Traffic {
             tasks: JoinSet::new(),
             nodes: nodes.to_vec(),
         };
+        traffic.spawn_watch();
         for at in 0..nodes.len() {
             for _ in 0..2 {
                 traffic.spawn_reader(at, load);
@@ -79,6 +83,18 @@ impl Traffic {
             traffic.spawn_writer(at);
         }
         traffic
+    }
+
+    fn spawn_watch(&mut self) {
+        const TICK: Duration = Duration::from_millis(5);
+        let (report, stop) = (Arc::clone(&self.report), self.stop.clone());
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                let begun = Instant::now();
+                tokio::time::sleep(TICK).await;
+                report.lock().held_up += begun.elapsed().saturating_sub(2 * TICK);
+            }
+        });
     }
 
     fn spawn_reader(&mut self, at: usize, load: Duration) {

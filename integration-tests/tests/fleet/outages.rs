@@ -31,8 +31,9 @@ async fn under(fault: impl AsyncFnOnce(&RedisServer, &Traffic), outage: Outage) 
     let report = traffic.finish().await;
     println!("{report:?}");
     // The command deadline is 500 ms; a read may need two (a plain one, then the lease) and its load.
-    assert!(report.slowest_read < Duration::from_secs(2), "{report:?}");
-    assert!(report.slowest_invalidation < Duration::from_secs(2), "{report:?}");
+    let limit = Duration::from_secs(2) + report.held_up;
+    assert!(report.slowest_read < limit, "{report:?}");
+    assert!(report.slowest_invalidation < limit, "{report:?}");
     assert_eq!(report.read_errors, 0, "get_or_load keeps answering: {report:?}");
     report
 }
@@ -123,7 +124,10 @@ async fn a_resurrected_value_is_not_served() {
     one.insert("k", 1).await.unwrap();
     assert_eq!(two.get("k").await.unwrap().as_deref(), Some(&1));
     fleet.server().snapshot();
+    let heard = two.stats().invalidations_received;
     one.invalidate("k").await.unwrap();
+    // Otherwise its own L1 may answer for a second, which is promised.
+    until("the other node has heard", || two.stats().invalidations_received > heard).await;
     fleet.server().restart(Data::Keep);
     assert_eq!(fleet.server().cli::<usize>(&["EXISTS", "{rows:0}V:k"]), 1, "the old value is back");
     let source = Source::new();
