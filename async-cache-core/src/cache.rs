@@ -14,6 +14,7 @@ use crate::observe::{EventStream, Stats};
 use crate::path::{box_informed_loader, box_loader, box_optional_loader};
 use crate::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional};
 use crate::shared::Shared;
+use crate::tags::{MAX_TAGS, Tags};
 
 /// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
 ///
@@ -276,6 +277,28 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         self.shared.invalidate(keys).await
     }
 
+    /// Makes every node forget every entry that has this tag: what it holds, and what it is
+    /// loading, even where only the loader's result names the tag. Takes the same time, and one
+    /// round trip for each partition, whatever the number of entries.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate). [`ErrorKind::Config`](crate::ErrorKind::Config) for a
+    /// tag that no entry can have.
+    pub async fn invalidate_tag(&self, tag: impl AsRef<str>) -> Result<Stamp> {
+        self.invalidate_tags([tag]).await
+    }
+
+    /// Invalidates many tags; see [`invalidate_tag`](Self::invalidate_tag).
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate_tag`](Self::invalidate_tag), for all of them together.
+    pub async fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
+        let changes = tag_changes(tags).map_err(|error| error.in_namespace(&self.shared.namespace))?;
+        self.shared.invalidate_tags(changes).await
+    }
+
     /// Makes every node forget everything in this namespace, in the same time whatever it holds.
     ///
     /// # Errors
@@ -325,6 +348,12 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
 
 fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {
     keys.into_iter().map(Key::encode).collect()
+}
+
+/// Tags as changes, each of as many as one change may have.
+fn tag_changes<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Result<Vec<Tags>> {
+    let tags: Vec<T> = tags.into_iter().collect();
+    tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|tag| tag.as_ref().as_bytes()))).collect()
 }
 
 impl<K, V: 'static> Clone for TieredCache<K, V> {

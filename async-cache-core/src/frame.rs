@@ -19,19 +19,29 @@
 //!     80    …  extensions, then the payload
 //! ```
 //!
-//! All integers are big-endian. A reader skips extensions it does not know.
+//! All integers are big-endian. An extension is its kind in one byte, its length in two, and its
+//! content; a reader skips those it does not know.
+//!
+//! | kind | content |
+//! |---|---|
+//! | 1 | the entry's [`Tags`], packed; left out if there are none |
 
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::Token;
+use crate::tags::Tags;
 
 /// Size of the seal.
 pub const SEAL_LEN: usize = 12;
 /// Where the token stands in a stored value.
 pub const TOKEN_OFFSET: usize = 32;
+/// Where the length of the extension section stands in a stored value.
+pub const EXTENSIONS_LEN_OFFSET: usize = 76;
 /// Size of seal and header.
 pub const HEADER_LEN: usize = 80;
+/// Kind of the extension that holds the tags.
+pub const TAGS_EXTENSION: u8 = 1;
 /// Version of the format described here.
 pub const FORMAT_VERSION: u8 = 1;
 /// Largest payload, in bytes.
@@ -65,6 +75,23 @@ pub fn token_of(stored: &[u8]) -> Option<Token> {
     stored.get(TOKEN_OFFSET..)?.first_chunk().map(|bytes| Token::from_bytes(*bytes))
 }
 
+/// The tags of a stored value, unchecked: none if it has none that can be read.
+#[must_use]
+pub fn tags_of(stored: &[u8]) -> Tags {
+    stored.get(SEAL_LEN..).map(frame_tags).unwrap_or_default()
+}
+
+/// The same of a frame without its seal.
+#[must_use]
+pub fn frame_tags(frame: &[u8]) -> Tags {
+    let tags = || {
+        let length: [u8; 4] = *frame.get(EXTENSIONS_LEN_OFFSET - SEAL_LEN..)?.first_chunk()?;
+        let extensions = frame.get(HEADER_LEN - SEAL_LEN..)?.get(..u32::from_be_bytes(length) as usize)?;
+        read_extensions(extensions).ok()
+    };
+    tags().unwrap_or_default()
+}
+
 /// What identifies the format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
@@ -79,7 +106,7 @@ impl Format {
 }
 
 /// The header's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) absent: bool,
     pub(crate) token: Token,
@@ -87,6 +114,7 @@ pub(crate) struct Header {
     pub(crate) ends_ms: u64,
     pub(crate) loaded_ms: u64,
     pub(crate) cost_us: u32,
+    pub(crate) tags: Tags,
 }
 
 /// Why a stored value cannot be used. Each is a miss, and the value is overwritten.
@@ -116,11 +144,38 @@ pub(crate) fn write<E>(
     out.put_u64(header.ends_ms);
     out.put_u64(header.loaded_ms);
     out.put_u32(header.cost_us);
-    out.put_u32(0);
+    write_extensions(&mut out, header);
     payload(&mut out)?;
     let checksum = xxh3_64(&out[8..]);
     out[..8].copy_from_slice(&checksum.to_be_bytes());
     Ok(out.into())
+}
+
+fn write_extensions(out: &mut Vec<u8>, header: &Header) {
+    let tags = header.tags.packed();
+    if tags.is_empty() {
+        return out.put_u32(0);
+    }
+    // At most 32 tags of 129 bytes: both lengths fit.
+    out.put_u32(3 + tags.len() as u32);
+    out.put_u8(TAGS_EXTENSION);
+    out.put_u16(tags.len() as u16);
+    out.put_slice(tags);
+}
+
+/// The tags among the extensions.
+fn read_extensions(mut rest: &[u8]) -> Result<Tags, Unreadable> {
+    let mut tags = Tags::NONE;
+    while !rest.is_empty() {
+        let (&[kind, high, low], behind) = rest.split_first_chunk().ok_or(Unreadable::Corrupt)?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (content, behind) = behind.split_at_checked(length).ok_or(Unreadable::Corrupt)?;
+        if kind == TAGS_EXTENSION {
+            tags = Tags::from_packed(content).ok_or(Unreadable::Corrupt)?;
+        }
+        rest = behind;
+    }
+    Ok(tags)
 }
 
 /// Checks a stored value and splits it into sequence, header and payload.
@@ -136,7 +191,9 @@ pub(crate) fn read(format: Format, stored: &[u8]) -> Result<(u64, Header, &[u8])
     if head[22] != FORMAT_VERSION || u32_at(24) != format.codec || u32_at(28) != format.schema {
         return Err(Unreadable::OtherFormat);
     }
-    let payload = stored.get(HEADER_LEN + u32_at(76) as usize..).ok_or(Unreadable::Corrupt)?;
+    let extensions_len = u32_at(EXTENSIONS_LEN_OFFSET) as usize;
+    let (extensions, payload) =
+        stored[HEADER_LEN..].split_at_checked(extensions_len).ok_or(Unreadable::Corrupt)?;
     let header = Header {
         absent: head[23] & FLAG_ABSENT != 0,
         token: token_of(stored).ok_or(Unreadable::Corrupt)?,
@@ -144,6 +201,7 @@ pub(crate) fn read(format: Format, stored: &[u8]) -> Result<(u64, Header, &[u8])
         ends_ms: u64_at(56),
         loaded_ms: u64_at(64),
         cost_us: u32_at(72),
+        tags: read_extensions(extensions)?,
     };
     Ok((seq, header, payload))
 }
@@ -156,6 +214,10 @@ mod tests {
     const FORMAT: Format = Format { codec: 0xC0DE, schema: 3 };
 
     fn stored(payload: &[u8]) -> (Header, Vec<u8>) {
+        tagged(Tags::NONE, payload)
+    }
+
+    fn tagged(tags: Tags, payload: &[u8]) -> (Header, Vec<u8>) {
         let token = Token { node: NodeId(0x0123_4567_89AB_CDEF), counter: 42 };
         let header = Header {
             absent: false,
@@ -164,6 +226,7 @@ mod tests {
             ends_ms: 1_700_000_009_999,
             loaded_ms: 1_699_999_999_000,
             cost_us: 9,
+            tags,
         };
         let frame = write(FORMAT, &header, |out| {
             out.extend_from_slice(payload);
@@ -175,13 +238,31 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (header, bytes) = stored(b"payload");
-        assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
         assert_eq!(token_of(&bytes), Some(header.token));
+        assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
+        let longest = Tags::new((0..32).map(|n| format!("{n:0>128}"))).unwrap();
+        for tags in [Tags::new(["team:9"]).unwrap(), longest] {
+            let (header, bytes) = tagged(tags, b"payload");
+            assert_eq!(tags_of(&bytes), header.tags);
+            assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
+        }
+    }
+
+    #[test]
+    fn extensions_of_other_kinds_are_skipped() {
+        let tags = Tags::new(["a"]).unwrap();
+        let unknown = b"\x09\x00\x02xx";
+        let ours = [&[TAGS_EXTENSION, 0, 2][..], tags.packed()].concat();
+        assert_eq!(read_extensions(&[&unknown[..], &ours, unknown].concat()), Ok(tags));
+        assert_eq!(read_extensions(b""), Ok(Tags::NONE));
+        for junk in [&b"\x01"[..], b"\x01\x00\x05ab", b"\x01\x00\x01\x00"] {
+            assert_eq!(read_extensions(junk), Err(Unreadable::Corrupt));
+        }
     }
 
     #[test]
     fn every_single_damaged_bit_is_seen() {
-        let (_, bytes) = stored(b"payload");
+        let (_, bytes) = tagged(Tags::new(["team:9"]).unwrap(), b"payload");
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);

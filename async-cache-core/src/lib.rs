@@ -28,6 +28,7 @@ mod path;
 pub mod request;
 mod resilience;
 mod shared;
+pub mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -42,3 +43,4 @@ pub use key::CacheKey;
 pub use loaded::{LoadContext, Loaded};
 pub use observe::{Event, EventStream, KeyHash, Resumed, StaleCause, Stats, SuspendCause};
 pub use options::{EntryOptions, Outage};
+pub use tags::Tags;

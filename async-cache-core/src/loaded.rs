@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Entry, Tick};
+use crate::tags::Collected;
 
 /// What a loader gives: a value, and what it knows about caching it.
 ///
@@ -18,12 +19,14 @@ pub struct Loaded<V> {
 }
 
 /// Options chosen by a loader, each over that of the call.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Choice {
     pub(crate) ttl: Option<Duration>,
     pub(crate) l1_ttl: Option<Duration>,
     pub(crate) stale_for: Option<Duration>,
     pub(crate) refresh_ahead: Option<f64>,
+    /// Added to those of the call.
+    pub(crate) tags: Collected,
 }
 
 /// Whether a loaded value is stored.
@@ -39,7 +42,7 @@ impl<V> Loaded<V> {
         Self { value: Some(value), choice: Choice::default(), keep: Keep::Cached }
     }
 
-    /// The previous value is still the right one: it begins a new life, and is what everyone who
+    /// The previous value is still the right one: it begins a new life, keeps its tags, and is what everyone who
     /// waits gets. For loaders that are told of it: see [`LoadContext::previous`]. Without a
     /// previous value it is an error of kind [`Loader`](crate::ErrorKind::Loader).
     #[must_use]
@@ -72,6 +75,23 @@ impl<V> Loaded<V> {
     #[must_use]
     pub fn refresh_ahead(mut self, eagerness: f64) -> Self {
         self.choice.refresh_ahead = Some(eagerness);
+        self
+    }
+
+    /// Adds a tag to those of the call; see [`EntryOptions::tag`](crate::EntryOptions::tag).
+    ///
+    /// An invalidation of the tag that meets the load is not lost, although nobody knew the tag
+    /// before the load ended: the value goes to those who asked before, and is stored nowhere.
+    #[must_use]
+    pub fn tag(mut self, tag: impl AsRef<str>) -> Self {
+        self.choice.tags.add(tag.as_ref());
+        self
+    }
+
+    /// Adds tags; see [`tag`](Self::tag).
+    #[must_use]
+    pub fn tags<T: AsRef<str>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        tags.into_iter().for_each(|tag| self.choice.tags.add(tag.as_ref()));
         self
     }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::loaded::Choice;
+use crate::tags::Collected;
 
 /// Options of an entry. The cache has defaults; each call may differ.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct EntryOptions {
@@ -47,6 +48,7 @@ pub struct EntryOptions {
     pub lease_ttl: Duration,
     /// How long to wait for other nodes' loads before loading here, uncached. Default 10 s.
     pub wait_timeout: Duration,
+    pub(crate) tags: Collected,
 }
 
 impl Default for EntryOptions {
@@ -65,6 +67,7 @@ impl Default for EntryOptions {
             load_timeout: Duration::from_secs(30),
             lease_ttl: Duration::from_secs(3),
             wait_timeout: Duration::from_secs(10),
+            tags: Collected::default(),
         }
     }
 }
@@ -113,11 +116,12 @@ impl EntryOptions {
         if self.lease_ttl < 10 * millisecond || self.lease_ttl > Duration::from_secs(3600) {
             return wrong("lease_ttl", "from 10 ms to 1 hour");
         }
-        Ok(())
+        self.tags.get().map(drop)
     }
 
-    /// What a loader chose, where it did.
+    /// What a loader chose, where it did. Its tags are added.
     pub(crate) fn chosen(mut self, choice: &Choice) -> Self {
+        self.tags.add_all(&choice.tags);
         self.ttl = choice.ttl.unwrap_or(self.ttl);
         self.l1_ttl = choice.l1_ttl.or(self.l1_ttl);
         self.stale_for = choice.stale_for.unwrap_or(self.stale_for);
@@ -247,6 +251,21 @@ macro_rules! option_setters {
         pub fn wait_timeout(mut self, wait_timeout: std::time::Duration) -> Self {
             let $this = &mut self;
             $options.wait_timeout = wait_timeout;
+            self
+        }
+
+        /// Adds a tag: [`invalidate_tag`](crate::TieredCache::invalidate_tag) voids every entry
+        /// that has it. 1 to 128 bytes, at most 32 of them; a wrong one is an error of the call.
+        pub fn tag(mut self, tag: impl AsRef<str>) -> Self {
+            let $this = &mut self;
+            $options.tags.add(tag.as_ref());
+            self
+        }
+
+        /// Adds tags; see [`tag`](Self::tag).
+        pub fn tags<T: AsRef<str>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+            let $this = &mut self;
+            tags.into_iter().for_each(|tag| $options.tags.add(tag.as_ref()));
             self
         }
     };

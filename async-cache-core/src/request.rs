@@ -166,7 +166,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     }
 
     fn options(&mut self) -> &mut EntryOptions {
-        self.options.get_or_insert(self.shared.defaults)
+        self.options.get_or_insert_with(|| self.shared.defaults.clone())
     }
 
     #[inline]
@@ -210,7 +210,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     }
 
     fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
-        let mut options = self.options.take().unwrap_or(self.shared.defaults);
+        let mut options = self.options.take().unwrap_or_else(|| self.shared.defaults.clone());
         let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
         let loader = boxing(loader, &mut options);
         Plan::new((want, reuse, origin), options, loader)
@@ -323,7 +323,7 @@ pub struct Insert<'a, V> {
 
 impl<'a, V> Insert<'a, V> {
     pub(crate) fn new(shared: &'a Arc<Shared<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
-        Self { shared, values, options: shared.defaults }
+        Self { shared, values, options: shared.defaults.clone() }
     }
 
     option_setters!(|this| this.options);

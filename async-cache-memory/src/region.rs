@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany, Region,
-    RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Announce, Backend, Baseline, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany,
+    Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::key::Key;
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -98,10 +98,27 @@ impl Region for MemoryRegion {
         Ok(ReadMany { run: self.run(), values })
     }
 
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        Ok(Read { run: self.run(), value: self.operate(|state| state.get_valid(key)) })
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        let values = self.operate(|state| keys.iter().map(|key| state.get_valid(key)).collect());
+        Ok(ReadMany { run: self.run(), values })
+    }
+
     async fn state(&self, partition: u16) -> Result<State> {
         self.check(partition)?;
         let (seq, floor) = self.operate(|state| state.seq_and_floor(partition));
         Ok(State { run: self.run(), seq, floor, time_ms: self.store.time_ms() })
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.check(partition)?;
+        let read = |state: &mut crate::store::State| (state.seq_and_floor(partition), state.tags(partition));
+        let ((seq, floor), (tag_floor, tags)) = self.operate(read);
+        let state = State { run: self.run(), seq, floor, time_ms: self.store.time_ms() };
+        Ok(Baseline { state, tag_floor, tags })
     }
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
@@ -152,6 +169,11 @@ impl Region for MemoryRegion {
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.check(partition)?;
         Ok(self.operate(|state| state.clear(partition)))
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.check(partition)?;
+        Ok(self.operate(|state| state.invalidate_tags(partition, tags)))
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {

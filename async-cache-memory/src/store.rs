@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use async_cache_core::Tags;
 use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId,
-    WAKE_INLINE,
+    TAG_TABLE, WAKE_INLINE,
 };
-use async_cache_core::frame::{seal, token_of, unseal};
+use async_cache_core::frame::{frame_tags, seal, tags_of, token_of, unseal};
 use async_cache_core::key::Key;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -63,6 +64,9 @@ pub(crate) struct State {
 struct Partition {
     seq: u64,
     floor: u64,
+    /// Tags, and the number of the last invalidation of each.
+    tags: HashMap<Bytes, u64>,
+    tag_floor: u64,
     locks: HashMap<Key, Lock>,
     /// Number of locks at which the lapsed ones are thrown out.
     sweep_at: usize,
@@ -213,14 +217,26 @@ impl State {
         (stored.expires > Instant::now()).then_some(stored.bytes)
     }
 
+    /// The stored value, unless a clear or the invalidation of a tag has made it void.
+    pub(crate) fn get_valid(&self, key: &Key) -> Option<Bytes> {
+        let partition = &self.partitions[usize::from(key.partition(self.partitions.len() as u16))];
+        self.get(key).filter(|bytes| partition.admits(bytes))
+    }
+
+    /// Of a partition that exists: its tag floor and its tags.
+    pub(crate) fn tags(&self, partition: u16) -> (u64, Vec<(Bytes, u64)>) {
+        let found = &self.partitions[usize::from(partition)];
+        (found.tag_floor, found.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect())
+    }
+
     pub(crate) fn acquire(&mut self, node: NodeId, key: &Key, ask: Acquire) -> Acquired {
-        let stored = self.get(key);
+        let stored = self.get_valid(key);
         let (_, partition) = self.partition(key);
-        if let Some(bytes) = stored
-            && unseal(&bytes).is_some_and(|seq| seq >= partition.floor)
-        {
+        if let Some(bytes) = stored {
             match ask.accept {
-                Accept::Known(token) if token_of(&bytes) == Some(token) => return Acquired::Unchanged,
+                Accept::Known(token) if token_of(&bytes) == Some(token) => {
+                    return Acquired::Unchanged { seq: partition.seq };
+                }
                 Accept::Other(token) if token_of(&bytes) == Some(token) => {}
                 Accept::Any | Accept::Known(_) | Accept::Other(_) => return Acquired::Value(bytes),
                 Accept::Nothing => {}
@@ -258,7 +274,8 @@ impl State {
             None if switch.is(Mutant::UnconditionalFill) => BTreeSet::new(),
             None => return Filled::Refused,
         };
-        if lease.seq < partition.floor {
+        // Tags do not break a lease: nobody knows them before the load has ended.
+        if lease.seq < partition.floor || partition.voids(&frame_tags(frame), lease.seq) {
             self.wake(key, waiting, None);
             return Filled::Refused;
         }
@@ -335,7 +352,17 @@ impl State {
         let found = &mut self.partitions[usize::from(partition)];
         let seq = found.next_seq();
         found.floor = seq;
+        found.tags.clear();
         self.outbox.push(To::Everyone, &BusEvent::Cleared { partition, seq });
+        seq
+    }
+
+    /// Of a partition that exists.
+    pub(crate) fn invalidate_tags(&mut self, partition: u16, tags: &Tags) -> u64 {
+        let found = &mut self.partitions[usize::from(partition)];
+        let seq = found.next_seq();
+        found.note(tags, seq);
+        self.outbox.push(To::Everyone, &BusEvent::TagsInvalidated { partition, seq, tags: tags.clone() });
         seq
     }
 
@@ -377,6 +404,26 @@ impl Partition {
     fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
+    }
+
+    /// Whether a stored value is intact, and not void.
+    fn admits(&self, bytes: &[u8]) -> bool {
+        unseal(bytes).is_some_and(|seq| seq >= self.floor && !self.voids(&tags_of(bytes), seq))
+    }
+
+    /// Whether the invalidation of a tag has made a value of number `seq` void.
+    fn voids(&self, tags: &Tags, seq: u64) -> bool {
+        let newer = |tag| self.tags.get(tag).is_some_and(|last| *last > seq);
+        !tags.is_empty() && (seq < self.tag_floor || tags.iter().any(newer))
+    }
+
+    /// Notes the invalidation of tags. A full table starts anew, with its floor above what it held.
+    fn note(&mut self, tags: &Tags, seq: u64) {
+        if self.tags.len() + tags.iter().count() > TAG_TABLE {
+            self.tag_floor = seq;
+            self.tags.clear();
+        }
+        self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
     }
 
     /// Locks a key, and throws lapsed locks out once in a while: nobody else would, after a

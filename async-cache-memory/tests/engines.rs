@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_cache_core::LocalBackend;
+use async_cache_core::Tags;
 use async_cache_core::backend::{Entry, Life, NodeId, Tick, Token};
 use async_cache_core::key::Key;
 use async_cache_memory::{Engine, MemoryBackend};
@@ -19,7 +20,7 @@ fn key(name: &str) -> Key {
 fn entry(value: u64) -> Entry<u64> {
     let life = Life::new(Tick::MAX, Tick::MAX, Duration::ZERO, Duration::ZERO);
     let token = Token { node: NodeId(1), counter: value };
-    Entry { value: Some(Arc::new(value)), life, generation: 0, seq: value, token }
+    Entry { value: Some(Arc::new(value)), life, generation: 0, seq: value, token, tags: Tags::NONE }
 }
 
 fn value(cache: &MemoryBackend<u64>, name: &str) -> Option<u64> {

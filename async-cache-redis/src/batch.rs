@@ -39,6 +39,24 @@ impl RedisRegion {
         Ok(ReadMany { run: line.link.run, values })
     }
 
+    pub(crate) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        const DOING: &str = "reading values";
+        let line = self.line(DOING).await?;
+        let mut values = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(KEYS) {
+            let calls: Vec<Cmd> =
+                chunk.iter().map(|key| self.key_call(&line, &SCRIPTS.get_valid, key)).collect();
+            let run = line.link.scripts::<Value>(&SCRIPTS.get_valid, &calls);
+            let answers = line.answer(run).await.map_err(|fault| self.error(DOING, fault))?;
+            values.extend(answers.into_iter().map(|value| stored(Ok(value)).ok().flatten()));
+        }
+        if values.len() == keys.len() {
+            Ok(ReadMany { run: line.link.run, values })
+        } else {
+            Err(self.nonsense(DOING))
+        }
+    }
+
     /// One MGET for each partition concerned, and where each of its answers belongs.
     fn reads(&self, keys: &[Key]) -> (Pipeline, Vec<usize>) {
         let mut places: Vec<usize> = (0..keys.len()).collect();

@@ -57,7 +57,7 @@ pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next()) {
         (Some(Value::Int(1)), Some(Value::BulkString(value))) => Some(Acquired::Value(value.into())),
-        (Some(Value::Int(2)), None) => Some(Acquired::Unchanged),
+        (Some(Value::Int(2)), Some(Value::Int(seq))) => Some(Acquired::Unchanged { seq: seq as u64 }),
         (Some(Value::Int(3)), Some(Value::Int(seq))) => {
             Some(Acquired::Granted(Lease { token, seq: seq as u64 }))
         }

@@ -5,14 +5,13 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id, `v` record; later `tf`, the tag floor |
+//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id, `v` record ; of tags: `tf` floor, `tl` last change, `ts`, `us`, `tt`, `ml` |
 //! | `{users:0}V:<key>` | a stored value: seal and frame |
 //! | `{users:0}L:<key>` | the lock: `<token>:<sequence>`, or `~` while cooling |
 //! | `{users:0}W:<key>` | set of the nodes that wait for the load |
+//! | `{users:0}T`, `{users:0}U` | hashes: tag → sequence of its last invalidation, the younger half and the older |
 //! | `{users:0}bus` | channel: changes, for every node |
 //! | `{users:0}node:<node>` | channel: echoes and wake-ups, for one node |
-//!
-//! `{users:0}T` will hold the tags.
 
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
@@ -22,13 +21,15 @@ use async_cache_core::key::Key;
 pub(crate) struct Home {
     prefix: String,
     meta: String,
+    tags: [String; 2],
 }
 
 impl Home {
     pub(crate) fn new(namespace: &str, partition: u16) -> Self {
         let prefix = format!("{{{namespace}:{partition}}}");
         let meta = format!("{prefix}M");
-        Self { prefix, meta }
+        let tags = [format!("{prefix}T"), format!("{prefix}U")];
+        Self { prefix, meta, tags }
     }
 
     /// `M`.
@@ -41,9 +42,15 @@ impl Home {
         self.of(b"V:", key)
     }
 
-    /// `M`, `V`, `L` and `W`: what every script about one key is given.
-    pub(crate) fn of_key(&self, key: &Key) -> [Vec<u8>; 4] {
-        [self.meta.clone().into_bytes(), self.value(key), self.of(b"L:", key), self.of(b"W:", key)]
+    /// `M`, `V`, `L`, `W`, `T` and `U`: what every script about one key is given.
+    pub(crate) fn of_key(&self, key: &Key) -> [Vec<u8>; 6] {
+        let [meta, young, old] = self.with_tags().map(<[u8]>::to_vec);
+        [meta, self.value(key), self.of(b"L:", key), self.of(b"W:", key), young, old]
+    }
+
+    /// `M`, `T` and `U`: what a script about tags is given.
+    pub(crate) fn with_tags(&self) -> [&[u8]; 3] {
+        [self.meta(), self.tags[0].as_bytes(), self.tags[1].as_bytes()]
     }
 
     /// The channel of changes.
@@ -72,7 +79,7 @@ mod tests {
         assert_eq!(home.meta(), b"{users:3}M");
         assert_eq!(
             home.of_key(&key).map(|name| String::from_utf8(name).unwrap()),
-            ["{users:3}M", "{users:3}V:42", "{users:3}L:42", "{users:3}W:42"]
+            ["{users:3}M", "{users:3}V:42", "{users:3}L:42", "{users:3}W:42", "{users:3}T", "{users:3}U"]
         );
         assert_eq!(home.bus(), "{users:3}bus");
         assert_eq!(home.node(NodeId(0xAB)), "{users:3}node:00000000000000ab");

@@ -4,13 +4,15 @@
 //! |---|---|---|
 //! | `I:<seq>:<key>` | bus | a key was invalidated or overwritten |
 //! | `C:<seq>` | bus | the partition was cleared |
+//! | `T:<seq>:<tags>` | bus | tags, packed, were invalidated |
 //! | `H:<seq>:<beat>` | node | echo of a heartbeat |
 //! | `W:<key>` | node | a load has ended, the value is not sent along |
 //! | `V:<length of key>:<key><stored value>` | node | a load has ended, with its value |
 //!
-//! Numbers are decimal, keys and values raw bytes. `T:` is kept for tags. Anyone can publish:
+//! Numbers are decimal, keys, tags and values raw bytes. Anyone can publish:
 //! what does not parse is dropped without a word.
 
+use async_cache_core::Tags;
 use async_cache_core::backend::BusEvent;
 use async_cache_core::frame;
 use async_cache_core::key::MAX_KEY_BYTES;
@@ -37,6 +39,11 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
             Some(BusEvent::Invalidated { partition, seq: sequence(seq)?, key: key_in(message, key)? })
         }
         (Channel::Bus, b"C:") => Some(BusEvent::Cleared { partition, seq: sequence(number(rest)?)? }),
+        (Channel::Bus, b"T:") => {
+            let (seq, tags) = number_until_colon(rest)?;
+            let tags = Tags::from_packed(tags).filter(|tags| !tags.is_empty())?;
+            Some(BusEvent::TagsInvalidated { partition, seq: sequence(seq)?, tags })
+        }
         (Channel::Node, b"H:") => {
             let (seq, beat) = number_until_colon(rest)?;
             Some(BusEvent::Echo { partition, seq: sequence(seq)?, beat: number(beat)? })
@@ -104,13 +111,29 @@ mod tests {
             read(Channel::Node, b"H:1790000000000001:18446744073709551615"),
             Some(BusEvent::Echo { partition: 7, seq: 1_790_000_000_000_001, beat: u64::MAX })
         );
+        assert_eq!(
+            read(Channel::Bus, b"T:12:\x03a:1\x01b"),
+            Some(BusEvent::TagsInvalidated { partition: 7, seq: 12, tags: Tags::new(["a:1", "b"]).unwrap() })
+        );
         assert_eq!(read(Channel::Bus, b"C:1"), Some(BusEvent::Cleared { partition: 7, seq: 1 }));
     }
 
     #[test]
     fn junk_is_dropped() {
-        let bus: [&[u8]; 9] =
-            [b"", b"I", b"I:", b"I:x:k", b"I:+1:k", b"I:1", b"C:", b"C:1:", b"I:9007199254740993:k"];
+        let bus: [&[u8]; 12] = [
+            b"",
+            b"T:1:",
+            b"T:1:\x05a",
+            b"T:x:\x01a",
+            b"I",
+            b"I:",
+            b"I:x:k",
+            b"I:+1:k",
+            b"I:1",
+            b"C:",
+            b"C:1:",
+            b"I:9007199254740993:k",
+        ];
         for message in bus {
             assert_eq!(read(Channel::Bus, message), None, "{}", message.escape_ascii());
         }

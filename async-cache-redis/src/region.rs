@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Fill, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec, Renewed,
-    State,
+    Acquire, Acquired, Announce, Baseline, Fill, Filled, Lease, Pulse, Read, ReadMany, Region, RegionSpec,
+    Renewed, State, TAG_TABLE,
 };
 use async_cache_core::key::Key;
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, RedisError, RedisResult, Value};
@@ -26,6 +26,12 @@ use crate::slot::Line;
 
 /// Longest life of a value: Redis refuses expiries whose sum with its clock overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+/// How long a load may take before its tagged value is refused for what the tag table has dropped.
+const LOAD: Duration = Duration::from_secs(60);
+
+/// Tags and their numbers, as a hash is answered by a script.
+type TagList = Vec<(Vec<u8>, u64)>;
 
 pub(crate) struct RedisRegion {
     pub(crate) shared: Arc<Shared>,
@@ -194,6 +200,18 @@ impl Region for RedisRegion {
         self.read_many(keys).await
     }
 
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        const DOING: &str = "reading a value";
+        let line = self.line(DOING).await?;
+        let call = self.key_call(&line, &SCRIPTS.get_valid, key);
+        let value: Value = self.script(DOING, &line, &SCRIPTS.get_valid, &call).await?;
+        Ok(Read { run: line.link.run, value: stored(Ok(value)).ok().flatten() })
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.read_many_valid(keys).await
+    }
+
     async fn state(&self, partition: u16) -> Result<State> {
         const DOING: &str = "reading the state of the namespace";
         self.home_of(partition)?;
@@ -201,6 +219,18 @@ impl Region for RedisRegion {
         let (seq, floor, time_ms) =
             self.read_state(&line, partition).await.map_err(|fault| self.error(DOING, fault))?;
         Ok(State { run: line.link.run, seq, floor, time_ms })
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        const DOING: &str = "reading the state and the tags of the namespace";
+        let home = self.home_of(partition)?;
+        let line = self.line(DOING).await?;
+        let call = line.link.call(&SCRIPTS.baseline, &home.with_tags(), &self.record);
+        let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
+            self.script(DOING, &line, &SCRIPTS.baseline, &call).await?;
+        let tags = young.into_iter().chain(old).filter(|(tag, _)| !tag.is_empty());
+        let tags = tags.map(|(tag, seq)| (tag.into(), seq)).collect();
+        Ok(Baseline { state: State { run: line.link.run, seq, floor, time_ms }, tag_floor, tags })
     }
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
@@ -272,8 +302,17 @@ impl Region for RedisRegion {
         const DOING: &str = "clearing the namespace";
         let home = self.home_of(partition)?;
         let line = self.line(DOING).await?;
-        let call = line.link.call(&SCRIPTS.clear, &[home.meta()], &self.record);
+        let call = line.link.call(&SCRIPTS.clear, &home.with_tags(), &self.record);
         self.script(DOING, &line, &SCRIPTS.clear, &call).await
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        const DOING: &str = "invalidating tags";
+        let home = self.home_of(partition)?;
+        let line = self.line(DOING).await?;
+        let mut call = line.link.call(&SCRIPTS.tag, &home.with_tags(), &self.record);
+        call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD));
+        self.script(DOING, &line, &SCRIPTS.tag, &call).await
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {

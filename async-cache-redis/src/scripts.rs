@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use async_cache_core::backend::{GRANT_PACE, WAKE_INLINE};
-use async_cache_core::frame::TOKEN_OFFSET;
+use async_cache_core::frame::{EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
+use async_cache_core::tags::MAX_TAGS;
 use redis::Script;
 
 /// Every script the backend runs.
@@ -17,13 +18,29 @@ pub(crate) struct Scripts {
     pub(crate) clear: Script,
     pub(crate) heartbeat: Script,
     pub(crate) state: Script,
+    pub(crate) get_valid: Script,
+    pub(crate) baseline: Script,
+    pub(crate) tag: Script,
 }
 
 impl Scripts {
     /// All of them, for loading.
-    pub(crate) fn all(&self) -> [&Script; 9] {
-        let Self { acquire, fill, renew, release, put, invalidate, clear, heartbeat, state } = self;
-        [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state]
+    pub(crate) fn all(&self) -> [&Script; 12] {
+        let Self {
+            acquire,
+            fill,
+            renew,
+            release,
+            put,
+            invalidate,
+            clear,
+            heartbeat,
+            state,
+            get_valid,
+            baseline,
+            tag,
+        } = self;
+        [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get_valid, baseline, tag]
     }
 }
 
@@ -32,25 +49,33 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
     const LEASE: &str = include_str!("lua/lease.lua");
     const WAKE: &str = include_str!("lua/wake.lua");
     const CHANGE: &str = include_str!("lua/change.lua");
+    const TAGS: &str = include_str!("lua/tags.lua");
+    const VALID: &str = include_str!("lua/valid.lua");
     Scripts {
-        acquire: join(&[SEAL, LEASE, include_str!("lua/acquire.lua")]),
-        fill: join(&[SEAL, WAKE, CHANGE, include_str!("lua/fill.lua")]),
+        acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("lua/acquire.lua")]),
+        fill: join(&[SEAL, WAKE, CHANGE, TAGS, include_str!("lua/fill.lua")]),
         renew: join(&[include_str!("lua/renew.lua")]),
         release: join(&[WAKE, include_str!("lua/release.lua")]),
-        put: join(&[SEAL, LEASE, WAKE, CHANGE, include_str!("lua/put.lua")]),
+        put: join(&[SEAL, LEASE, WAKE, CHANGE, TAGS, include_str!("lua/put.lua")]),
         invalidate: join(&[LEASE, WAKE, CHANGE, include_str!("lua/invalidate.lua")]),
         clear: join(&[CHANGE, include_str!("lua/clear.lua")]),
         heartbeat: join(&[include_str!("lua/heartbeat.lua")]),
         state: join(&[include_str!("lua/state.lua")]),
+        get_valid: join(&[SEAL, TAGS, VALID, include_str!("lua/get_valid.lua")]),
+        baseline: join(&[TAGS, include_str!("lua/baseline.lua")]),
+        tag: join(&[CHANGE, TAGS, include_str!("lua/tag.lua")]),
     }
 });
 
 /// The core's constants, the fence, then the parts: the fence comes first in every script.
 fn join(parts: &[&str]) -> Script {
     let mut code = format!(
-        "local PACE, INLINE, TOKEN_AT = {}, {WAKE_INLINE}, {}\n",
+        "local PACE, INLINE, TOKEN_AT, MAX_TAGS, TAGS_KIND = {}, {WAKE_INLINE}, {}, {MAX_TAGS}, {TAGS_EXTENSION}\n\
+         local EXTENSIONS_AT, FRAME_EXTENSIONS_AT = {}, {}\n",
         GRANT_PACE.as_millis(),
         TOKEN_OFFSET + 1,
+        EXTENSIONS_LEN_OFFSET + 1,
+        EXTENSIONS_LEN_OFFSET - SEAL_LEN + 1,
     );
     code.push_str(include_str!("lua/fence.lua"));
     for part in parts {

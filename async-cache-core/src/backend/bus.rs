@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::tags::Tags;
+
 /// Receives the events of one region, in the order in which the backend executed them.
 ///
 /// Called from the task that reads the subscriber's socket: an implementation must not block
@@ -35,6 +37,15 @@ pub enum BusEvent {
         partition: u16,
         /// The partition's sequence number after the change, and its new floor.
         seq: u64,
+    },
+    /// Tags were invalidated.
+    TagsInvalidated {
+        /// The partition.
+        partition: u16,
+        /// The partition's sequence number after the change.
+        seq: u64,
+        /// The tags.
+        tags: Tags,
     },
     /// Answer to this node's [`Region::heartbeat`](super::Region::heartbeat), delivered behind
     /// every change executed before it.

@@ -119,7 +119,10 @@ pub enum Acquired {
     /// A valid value is stored: seal and frame.
     Value(Bytes),
     /// The valid stored value is the one the caller knows.
-    Unchanged,
+    Unchanged {
+        /// The partition's sequence number now: the value reflects every change up to it.
+        seq: u64,
+    },
     /// The caller holds the lease and should load.
     Granted(Lease),
     /// Another acquisition holds the lease. This node has been noted as waiting and will get
@@ -135,7 +138,8 @@ pub enum Filled {
         /// The sequence number it is sealed with: the lease's, or that of the announced change.
         seq: u64,
     },
-    /// The lease was lost, broken by an invalidation, or overtaken by a clear: nothing is stored.
+    /// The lease was lost, broken by an invalidation, or overtaken by a clear or by an invalidation
+    /// of one of the frame's tags: nothing is stored.
     Refused,
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Life, Token};
+use crate::coherence::TagTable;
 use crate::key::Key;
+use crate::tags::Tags;
 
 /// A point on a cache's monotonic clock, in nanoseconds from a moment some decades before the
 /// cache was built.
@@ -28,7 +30,7 @@ impl Tick {
     }
 }
 
-/// What L1 holds for a key. Cloning it costs one reference count.
+/// What L1 holds for a key. Cloning it costs one reference count, or two if it has tags.
 #[derive(Debug)]
 pub struct Entry<V> {
     /// The value; `None` is a cached absence.
@@ -41,25 +43,29 @@ pub struct Entry<V> {
     pub seq: u64,
     /// The token it is stored under in L2.
     pub token: Token,
+    /// Its tags.
+    pub tags: Tags,
 }
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), ..*self }
+        Self { value: self.value.clone(), tags: self.tags.clone(), ..*self }
     }
 }
 
 /// What an entry is held against before it may answer. Read before the entry is.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Sight {
+pub struct Sight<'a> {
     pub(crate) now: Tick,
     pub(crate) generation: u64,
     /// The sequence number a value must reflect, unless that was applied here already.
     pub(crate) need: u64,
+    /// Looked at last, and for tagged entries alone.
+    pub(crate) tags: &'a TagTable,
 }
 
-impl Sight {
+impl Sight<'_> {
     #[inline]
     pub(crate) fn admits<V>(&self, entry: &Entry<V>) -> bool {
         self.now < entry.life.due && self.verifies(entry)
@@ -68,7 +74,9 @@ impl Sight {
     /// Whether it reflects everything it must, as long as the node serves.
     #[inline]
     pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
-        entry.generation == self.generation && entry.seq >= self.need
+        entry.generation == self.generation
+            && entry.seq >= self.need
+            && !self.tags.voids(&entry.tags, entry.seq)
     }
 }
 
@@ -97,7 +105,7 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
     /// `get`: of an entry that answers, the value alone is taken out, and comes back in two registers.
     #[doc(hidden)]
     #[inline]
-    fn answer(&self, key: &[u8], sight: &Sight) -> Option<Option<Arc<V>>> {
+    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
         let found = self.get(key);
         if !found.as_ref().is_some_and(|entry| sight.admits(entry)) {
             return None;

@@ -17,7 +17,9 @@ pub use bus::{BusEvent, Listener};
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Sight, Tick};
-pub use region::{GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, WAKE_INLINE};
+pub use region::{
+    Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
+};
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};

@@ -9,12 +9,17 @@ use bytes::Bytes;
 use super::{Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
 use crate::error::Result;
 use crate::key::Key;
+use crate::tags::Tags;
 
 /// Least time between a broken lease and the next grant for the same key.
 pub const GRANT_PACE: Duration = Duration::from_millis(10);
 
 /// Largest stored value sent along with a wake-up, in bytes.
 pub const WAKE_INLINE: usize = 4096;
+
+/// Most tags whose last invalidation a partition keeps by name; the oldest make room, and the tag
+/// floor is raised over them.
+pub const TAG_TABLE: usize = 32_768;
 
 /// What a node says of itself when it opens a namespace.
 #[derive(Debug, Clone)]
@@ -55,6 +60,17 @@ pub struct State {
     pub time_ms: u64,
 }
 
+/// Answer to [`Region::baseline`]: the state, and what voids tagged values, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    /// The state.
+    pub state: State,
+    /// Tagged values granted below this sequence number are void, whatever their tags.
+    pub tag_floor: u64,
+    /// Tags, and the sequence number of the last invalidation of each. At most [`TAG_TABLE`].
+    pub tags: Vec<(Bytes, u64)>,
+}
+
 /// Answer to [`Region::heartbeat`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse {
@@ -87,11 +103,19 @@ pub struct ReadMany {
 /// # The contract
 ///
 /// * Each partition has a *sequence*, raised by one by every change (`put`, `invalidate`,
-///   `clear`), and a *floor*. Each operation is atomic, and a change is published to every
+///   `invalidate_tags`, `clear`), a *floor*, and a *tag table*: for each tag the sequence number of
+///   its last invalidation, and a *tag floor*. Each operation is atomic, and a change is published to every
 ///   subscribed node in the order of its sequence number, never before it can be read.
 /// * A stored value is [`seal(seq)`](crate::frame::seal) followed by the frame it was given,
 ///   where `seq` is the lease's sequence number (`fill`) or the change's own (`put`). A value
-///   whose seal is below the floor is void: `acquire` never returns it.
+///   whose seal is below the floor is void, and so is one whose frame has [`Tags`] and whose seal is
+///   below the tag floor or below the table's number for one of them. Nothing else in a frame concerns
+///   the backend: see [`frame`](crate::frame). `get_valid`, `get_many_valid`
+///   and `acquire` never return a void value.
+/// * The tag table holds at most [`TAG_TABLE`] tags. To make room the tag floor is raised to the
+///   highest number dropped: sound for every value, and felt only by values that were granted
+///   before it and are still alive. Losing the table (eviction, foreign bytes) raises the tag
+///   floor to the last tag change. A clear may empty it.
 /// * If the backend's memory may have been replaced (restart, promotion, flush), the first
 ///   operation raises sequence and floor beyond any number seen before: everything stored
 ///   earlier is void and every outstanding lease is broken.
@@ -121,21 +145,31 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// executed, if its caller sets `not_after_ms` by this.
     fn command_timeout(&self) -> Duration;
 
-    /// Reads one stored value, without regard to floor or lease. The cheapest operation.
+    /// Reads one stored value, without regard to floor, tags or lease. The cheapest operation.
     async fn get(&self, key: &Key) -> Result<Read>;
 
     /// Reads many stored values in one round trip (one for each partition concerned).
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany>;
 
+    /// Reads one stored value if it is not void.
+    async fn get_valid(&self, key: &Key) -> Result<Read>;
+
+    /// Reads those of many stored values that are not void.
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany>;
+
     /// Reads the state of a partition, creating or fencing it first if need be. Checks the
     /// namespace record.
     async fn state(&self, partition: u16) -> Result<State>;
 
+    /// Reads the state of a partition and its tag table, in one step.
+    async fn baseline(&self, partition: u16) -> Result<Baseline>;
+
     /// Returns the valid value, or grants the lease, or says who is ahead.
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired>;
 
-    /// Stores a loaded value for `life` if `lease` still holds and is not below the floor; in any
-    /// case ends the lease (if it is still this one) and wakes the waiters. With
+    /// Stores a loaded value for `life` if `lease` still holds, is not below the floor, and no tag of
+    /// the frame has been invalidated since the lease was granted (only the frame knows the tags: the
+    /// loader may have chosen them); in any case ends the lease (if it is still this one) and wakes the waiters. With
     /// [`Announce::Yes`], storing is a change: it raises the sequence, seals the value with the
     /// new number, and is published.
     async fn fill(
@@ -202,6 +236,11 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// Removes values, each as a change: breaks the key's lease, wakes its waiters, publishes.
     /// Returns the sequence number of each.
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>>;
+
+    /// Notes these tags in the partition's table under a new sequence number, which is returned and
+    /// published: every value that has one of them, stored or being loaded, is void. Takes the same
+    /// time whatever the partition holds.
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64>;
 
     /// Raises the partition's floor to a new sequence number, which is returned: every value and
     /// lease of the partition is void. Takes the same time whatever the partition holds.

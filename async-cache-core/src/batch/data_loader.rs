@@ -210,7 +210,7 @@ where
     /// Over a cache this is [`insert`](crate::TieredCache::insert), with its errors.
     pub fn prime(&self, key: K, value: V) -> Update {
         let Gathering { source, settings, .. } = &*self.inner;
-        match source.prime(key, value, settings.options) {
+        match source.prime(key, value, settings.options.clone()) {
             Ok(work) => Update::begin(work),
             Err((key, value)) => {
                 self.inner.keep(key, value);

@@ -237,7 +237,7 @@ where
             let mut state = self.gathering.state.lock();
             self.waiting.iter().for_each(|waiting| state.end(waiting, None));
         }
-        let outcomes = Arc::clone(source).run(keys, settings.options).await;
+        let outcomes = Arc::clone(source).run(keys, settings.options.clone()).await;
         debug_assert_eq!(outcomes.len(), self.waiting.len());
         {
             let mut state = self.gathering.state.lock();

@@ -1,11 +1,10 @@
 //! Many keys without a loader: L1 for each, one question to L2 for the rest.
 
-use crate::backend::Accept;
 use crate::coherence::{Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
-use crate::path::{Answer, Fetched, Probe};
+use crate::path::{Answer, Fetched, Judged, Probe};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
 
@@ -61,17 +60,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // Before the question: afterwards, the retry may have landed in between.
         let pending: Vec<bool> = keys.iter().map(|key| self.is_pending(key)).collect();
         let read = self.read_many(l2, &keys, need).await;
-        let (values, floors) = match read {
+        let Judged { read, by } = match read {
             Ok(read) => read,
             Err(error) => return self.without_l2(missed, need, &error, answers),
         };
-        for ((((at, key, ticket), stored), floor), pending) in
-            missed.iter().zip(values).zip(floors).zip(pending)
-        {
-            let fetched = match stored {
-                Some(stored) if !pending => self.verdict(l2, key, &stored, floor, *ticket, &self.defaults),
-                _ => Fetched::Absent(Accept::Any),
-            };
+        for (((at, key, ticket), stored), pending) in missed.iter().zip(read.values).zip(pending) {
+            let stored = stored.as_deref().filter(|_| !pending);
+            let fetched = self.judged(l2, key, stored, by, (*ticket, &self.defaults));
             if let Fetched::Found(entry, ticket) = fetched {
                 self.counters.l2_hits.add(1);
                 self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);

@@ -85,12 +85,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         let Some(l2) = self.l2.as_ref().filter(|_| !keys.is_empty()) else { return read };
         match self.read_many(l2, &keys, need).await {
-            Ok((values, floors)) => {
-                for (at, (stored, floor)) in asked.into_iter().zip(values.into_iter().zip(floors)) {
+            Ok(judged) => {
+                for (at, stored) in asked.into_iter().zip(judged.read.values) {
                     let Seat { lead, aim, .. } = &seats[at];
-                    if let Some(stored) = stored {
-                        read[at] = self.verdict(l2, &lead.key, &stored, floor, lead.ticket, &aim.options);
-                    }
+                    let under = (lead.ticket, &aim.options);
+                    read[at] = self.judged(l2, &lead.key, stored.as_deref(), judged.by, under);
                 }
             }
             Err(error) => {
@@ -104,6 +103,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Option<Open<V>> {
     match found {
         Found::Answer(entry, admissible) => {
+            seat.lead.flight().came_from(entry.seq, &entry.tags);
             seat.lead.land(Ok(entry.value.clone()), admissible.then_some(entry));
             None
         }
@@ -224,6 +224,7 @@ fn settle<V: Send + Sync + 'static>(
             Recourse::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
             Recourse::Serve(entry) => {
                 shared.serve_stale(seat.lead.key.as_bytes(), StaleCause::Outage);
+                seat.lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
             Recourse::Fail(error) => (Err(error), None),

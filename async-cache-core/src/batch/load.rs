@@ -147,7 +147,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         cost: Duration,
     ) -> Stock<V> {
         let produced = match answer {
-            Some(Ok(given)) => resolve(self, given, None, seat.aim.options, cost),
+            Some(Ok(given)) => resolve(self, given, None, seat.aim.options.clone(), cost),
             Some(Err(cause)) => {
                 Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
             }
@@ -162,6 +162,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Stock::Land(Err(error), None);
             }
         };
+        let loaded_at = match claim {
+            Claim::Lease(lease) => lease.seq,
+            Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
+        };
+        seat.lead.flight().came_from(loaded_at, &produced.options.tags.tags);
         let answer = produced.value.clone();
         if produced.keep == Keep::Uncached {
             forget_previous(self, &seat.lead, seat.aim.reuse);
@@ -172,7 +177,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
             Claim::Alone => {
                 let term = produced.options.draw_term(answer.is_none());
-                Stock::Land(Ok(answer), Some(self.entry(&produced, term, seat.lead.ticket.seq)))
+                Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
             }
             Claim::Nothing => Stock::Land(Ok(answer), None),
         }

@@ -35,7 +35,7 @@ pub(crate) type BatchLoader<V> =
 impl<V> PlanMany<V> {
     /// An absence answers as well as a value.
     fn aim(&self, reuse: Reuse, origin: Origin) -> Aim {
-        Aim { want: Want::ValueOrAbsence, reuse, origin, wish: Wish::Nothing, options: self.options }
+        Aim { want: Want::ValueOrAbsence, reuse, origin, wish: Wish::Nothing, options: self.options.clone() }
     }
 }
 
@@ -91,7 +91,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.refresh_many_behind(keys, &refresh, &plan);
         let calls: Vec<Call<'_>> = keys
             .iter()
-            .map(|key| Call::new(Seek { key, need, want: Want::ValueOrAbsence }, Reuse::Cached, plan.options))
+            .map(|key| {
+                self.call(Seek { key, need, want: Want::ValueOrAbsence }, Reuse::Cached, plan.options.clone())
+            })
             .collect();
         while !open.is_empty() {
             open = self.fly(&calls, &open, &plan, &mut outcomes).await;
@@ -149,8 +151,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// Leads or joins a flight for each key, and waits for all. Gives those whose leader was
-    /// cancelled before it began to load: someone else must lead.
+    /// Leads or joins a flight for each key, and waits for all. Gives those that are to be asked for
+    /// again: their leader was cancelled before it began to load, or they joined what is too old for them.
     async fn fly(
         self: &Arc<Self>,
         calls: &[Call<'_>],
@@ -166,27 +168,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.l1_ttl) {
                 Entered::Lead(lead) => {
                     flights.push((place, Role::Leads, lead.flight()));
-                    seats.push(Seat { place, aim, lead });
+                    seats.push(Seat { place, aim: aim.clone(), lead });
                 }
                 Entered::Join(flight) => flights.push((place, Role::Joined, flight)),
             }
         }
         self.lead_many(seats, need, plan).await;
-        let mut abandoned = Vec::new();
+        let mut again = Vec::new();
         for (place, role, flight) in flights {
             match (self.wait(&calls[place], &flight).await, role) {
                 (Landed::Answer(outcome), Role::Leads) => outcomes[place] = Some(outcome),
+                (Landed::Answer(Ok(_)), Role::Joined) if self.is_too_old(&calls[place], &flight) => {
+                    again.push(place);
+                }
                 (Landed::Answer(outcome), Role::Joined) => {
                     self.counters.coalesced_waits.add(1);
                     outcomes[place] = Some(outcome);
                 }
                 (Landed::Abandoned, Role::Leads) => {}
                 (Landed::Abandoned, Role::Joined) => match self.check_open() {
-                    Ok(()) => abandoned.push(place),
+                    Ok(()) => again.push(place),
                     Err(error) => outcomes[place] = Some(Err(error)),
                 },
             }
         }
-        abandoned
+        again
     }
 }

@@ -140,6 +140,6 @@ where
     }
 
     fn loader_over(&self, batch: TypedBatch<K, V>) -> DataLoader<K, V> {
-        DataLoader::over(Arc::new(Over { cache: self.clone(), batch }), self.shared.defaults)
+        DataLoader::over(Arc::new(Over { cache: self.clone(), batch }), self.shared.defaults.clone())
     }
 }

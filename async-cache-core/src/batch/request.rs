@@ -155,7 +155,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             let loader = loader.lock().clone();
             loader(keys)
         });
-        let (keys, options) = (Distinct::new(keys), self.shared.defaults);
+        let (keys, options) = (Distinct::new(keys), self.shared.defaults.clone());
         GetManyOrLoad { shared: &self.shared, keys, need: None, options, batch }
     }
 }

@@ -91,7 +91,7 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
         (pace, concurrency): (Pace, usize),
         work: Work<'a, K>,
     ) -> Self {
-        let options = shared.defaults;
+        let options = shared.defaults.clone();
         Self { shared, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
     }
 
@@ -138,8 +138,9 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
                 let keys: Vec<K> = keys.by_ref().take(step).collect();
                 (!keys.is_empty() && shared.check_open().is_ok()).then_some(keys)
             }));
-            let mut done =
-                stream::iter(steps).map(move |keys| work(keys, options)).buffer_unordered(concurrency);
+            let mut done = stream::iter(steps)
+                .map(move |keys| work(keys, options.clone()))
+                .buffer_unordered(concurrency);
             while let Some(step) = done.next().await {
                 step.into_iter().for_each(|(key, outcome)| report.add(key, outcome));
                 on_progress(report.progress(total));

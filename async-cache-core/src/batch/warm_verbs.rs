@@ -130,7 +130,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             Box::pin(async move {
                 let mut step = Step::new();
                 for key in keys {
-                    let warm = warm_one(Arc::clone(&shared), key, Arc::clone(&load), options);
+                    let warm = warm_one(Arc::clone(&shared), key, Arc::clone(&load), options.clone());
                     step.push(warm.await);
                 }
                 step

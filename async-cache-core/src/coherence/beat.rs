@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::serving::Baseline;
-use crate::backend::{Region, State};
+use crate::backend::{Baseline as Known, Region, State};
 use crate::error::Result;
 use crate::resilience;
 use crate::shared::Shared;
@@ -83,11 +83,11 @@ async fn resync_all<V: Send + Sync + 'static>(
             continue;
         }
         let sent = shared.node.clock.now();
-        let Ok(state) = shared.read_state(region, index).await else {
+        let Ok(known) = shared.read_baseline(region, index).await else {
             outcome = Err(TryAgain);
             continue;
         };
-        match partition.baseline(state, sent, shared.node.max_staleness) {
+        match partition.baseline(&known, sent, shared.node.max_staleness) {
             Baseline::Flushed => {
                 shared.counters.flushes.add(1);
                 shared.watch.put_in_doubt();
@@ -106,5 +106,13 @@ impl<V: 'static> Shared<V> {
         let state = region.state(partition).await.map_err(|error| self.l2_failed(error))?;
         self.node.server_clock.observe(state.time_ms, sent, self.node.clock.now());
         Ok(state)
+    }
+
+    /// The same, with the tag table.
+    async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Known> {
+        let sent = self.node.clock.now();
+        let known = region.baseline(partition).await.map_err(|error| self.l2_failed(error))?;
+        self.node.server_clock.observe(known.state.time_ms, sent, self.node.clock.now());
+        Ok(known)
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Ticket {
     pub(crate) generation: u64,
     /// Every change up to this one is reflected in what is read from now on.
     pub(crate) seq: u64,
+    /// Every change up to this one is reflected in what is loaded from now on.
+    pub(crate) reached: u64,
     /// No change known here to have been executed has a higher number.
     pub(crate) last_seq: u64,
 }
@@ -294,6 +296,7 @@ impl<V: 'static> Stripe<V> {
             remote: self.remote,
             generation: partition.generation(),
             seq: partition.applied(),
+            reached: partition.reached(),
             last_seq: self.last_seq,
         }
     }

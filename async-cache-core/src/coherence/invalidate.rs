@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Mutant, Stamp, Ticket};
+use futures_util::future::join_all;
+
+use super::{Mutant, Partition, Stamp, Ticket};
 use crate::backend::{Entry, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::options::EntryOptions;
-use crate::shared::Shared;
+use crate::shared::{L2, Shared};
+use crate::tags::Tags;
 
 /// Most keys in one call that changes many.
 pub(crate) const MAX_CHANGES: usize = 100_000;
@@ -55,6 +58,23 @@ impl<V: Send + Sync + 'static> Shared<V> {
         .await
     }
 
+    pub(crate) async fn invalidate_tags(self: &Arc<Self>, tags: Vec<Tags>) -> Result<Stamp> {
+        let count = tags.iter().map(|tags| tags.iter().count()).sum();
+        self.check_change(count)?;
+        self.counters.invalidations_sent.add(count);
+        let shared = Arc::clone(self);
+        self.in_own_task(async move {
+            match shared.send_tags(&tags).await {
+                Err(error) if error.is_temporary() => {
+                    shared.pending.add_tags(&tags, || shared.node.move_generations());
+                    Err(shared.undecided("invalidation", error))
+                }
+                decided => decided,
+            }
+        })
+        .await
+    }
+
     /// Stores values as changes: other nodes drop theirs, loads under way are broken.
     pub(crate) async fn insert(
         self: &Arc<Self>,
@@ -91,6 +111,37 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(self.stamp(keys, &seqs))
     }
 
+    /// Sends invalidations of tags to every partition, and applies those that were executed. Also
+    /// what retries call.
+    pub(crate) async fn send_tags(&self, tags: &[Tags]) -> Result<Stamp> {
+        let Some(l2) = &self.l2 else {
+            for (_, partition) in self.node.partitions() {
+                tags.iter().for_each(|tags| partition.change_tags_alone(tags));
+            }
+            return Ok(self.stamp(&[], &[]));
+        };
+        let mut seqs = Vec::new();
+        for tags in tags {
+            let sent = self.node.partitions().map(|at| self.send_tags_to(l2, tags, at));
+            let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
+            for outcome in outcomes {
+                seqs.push(outcome?);
+            }
+        }
+        Ok(Stamp::new(&self.namespace, seqs))
+    }
+
+    async fn send_tags_to(
+        &self,
+        l2: &L2<V>,
+        tags: &Tags,
+        (index, partition): (u16, &Partition),
+    ) -> Result<(u16, u64)> {
+        let seq = l2.region.invalidate_tags(index, tags).await.map_err(|error| self.l2_failed(error))?;
+        partition.tags_changed(tags, seq);
+        Ok((index, seq))
+    }
+
     pub(crate) async fn send_clear(&self) -> Result<Stamp> {
         let mut seqs = Vec::new();
         if let Some(l2) = &self.l2 {
@@ -108,10 +159,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn send_insert(&self, values: Vec<(Key, Arc<V>)>, options: EntryOptions) -> Result<Stamp> {
         let term = options.draw_term(false);
+        let tags = &options.tags.tags;
         let tickets: Vec<Ticket> = values.iter().map(|(key, _)| self.ticket(key)).collect();
         let Some(l2) = &self.l2 else {
             for ((key, value), ticket) in values.into_iter().zip(tickets) {
-                let entry = self.new_entry(Some(value), term, Duration::ZERO, ticket.seq);
+                let entry = self.new_entry(Some(value), term, Duration::ZERO, (ticket.seq, tags));
                 self.admit(&key, ticket, entry, options.l1_ttl);
             }
             return Ok(self.stamp(&[], &[]));
@@ -121,7 +173,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut entries = Vec::with_capacity(values.len());
         let mut frames = Vec::with_capacity(values.len());
         for (key, value) in values {
-            let entry = self.new_entry(Some(value), term, Duration::ZERO, 0);
+            let entry = self.new_entry(Some(value), term, Duration::ZERO, (0, tags));
             let frame = self.frame_of(l2, &entry, term, Duration::ZERO)?;
             frames.push((key.clone(), frame));
             entries.push(entry);
@@ -158,8 +210,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn check_change(&self, keys: usize) -> Result<()> {
         self.check_open()?;
         if keys > MAX_CHANGES {
-            let message =
-                format!("{keys} keys in one call is over the limit of {MAX_CHANGES}: send them in parts");
+            let message = format!(
+                "{keys} keys or tags in one call is over the limit of {MAX_CHANGES}: send them in parts"
+            );
             return Err(self.error(ErrorKind::Key, message));
         }
         Ok(())

@@ -31,6 +31,13 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
                     partition.heard(seq)
                 })
             }
+            BusEvent::TagsInvalidated { partition, seq, tags } => {
+                self.counters.invalidations_received.add(1);
+                self.node.partition(partition).map_or(News::Expected, |partition| {
+                    partition.tags_changed(&tags, seq);
+                    partition.heard(seq)
+                })
+            }
             BusEvent::Echo { partition, seq, beat } => {
                 let max_staleness = self.node.max_staleness;
                 self.node

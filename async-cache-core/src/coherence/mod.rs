@@ -8,6 +8,7 @@ mod listen;
 mod mutant;
 mod serving;
 mod stamp;
+mod tags;
 
 pub(crate) use beat::run as run_background;
 pub(crate) use door::Door;
@@ -20,3 +21,4 @@ pub(crate) use mutant::Switch;
 pub(crate) use serving::{News, Node, Partition};
 pub use stamp::Stamp;
 pub(crate) use stamp::foreign as foreign_stamp;
+pub(crate) use tags::TagTable;

@@ -7,6 +7,7 @@
 //! the time it noted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::mutant::{Mutant, Switch};
-use crate::backend::{NodeId, RunId, State, Tick, Token};
+use super::tags::TagTable;
+use crate::backend::{Baseline as Known, Entry, NodeId, RunId, Tick, Token};
 use crate::clock::{Clock, ServerClock};
 use crate::key::partition_of;
+use crate::tags::Tags;
 
 /// This cache as one node of the fleet.
 #[derive(Debug)]
@@ -28,6 +31,9 @@ pub(crate) struct Node {
     /// Wakes the task that takes new baselines.
     pub(crate) resync: Notify,
     partitions: Box<[Partition]>,
+    /// Number of the last generation of any partition. Generations of different partitions can be
+    /// compared: a later one has the higher number.
+    generations: Arc<Mutex<u64>>,
     counter: AtomicU64,
     beats: AtomicU64,
     switch: Switch,
@@ -35,13 +41,16 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration, switch: Switch) -> Self {
+        let generations = Arc::<Mutex<u64>>::default();
+        let partition = |_| Partition::suspended(partitions, Arc::clone(&generations), switch);
         Self {
             id,
             clock: Clock::start(),
             server_clock: ServerClock::unknown(),
             max_staleness,
             resync: Notify::new(),
-            partitions: (0..partitions.max(1)).map(|_| Partition::suspended(switch)).collect(),
+            partitions: (0..partitions.max(1)).map(partition).collect(),
+            generations,
             counter: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             switch,
@@ -96,6 +105,17 @@ impl Node {
         self.partitions.iter().all(|partition| partition.serving_at(now))
     }
 
+    /// Makes everything held "verify on next use", and returns the generation of what is read from
+    /// now on: what has a lower one was read before.
+    pub(crate) fn move_generations(&self) -> u64 {
+        let mut last = self.generations.lock();
+        *last += 1;
+        for partition in &self.partitions {
+            partition.generation.store(*last, Ordering::Release);
+        }
+        *last
+    }
+
     /// Stops L1 for good.
     pub(crate) fn retire(&self) {
         self.partitions.iter().for_each(Partition::lost);
@@ -118,7 +138,7 @@ impl Node {
 const MAX_BEATS: usize = 16;
 
 /// What this node knows of one partition. The atomics are read by every hit; they change only
-/// under `sync`.
+/// under `sync`, but for the generation, which changes only under `generations`.
 #[derive(Debug)]
 pub(crate) struct Partition {
     serving_until: AtomicU64,
@@ -127,6 +147,10 @@ pub(crate) struct Partition {
     void: AtomicU64,
     floor: AtomicU64,
     applied: AtomicU64,
+    /// The highest number given in a reply to a tag change of our own.
+    reached: AtomicU64,
+    tags: TagTable,
+    generations: Arc<Mutex<u64>>,
     sync: Mutex<Sync>,
     switch: Switch,
 }
@@ -175,13 +199,16 @@ pub(crate) enum Baseline {
 }
 
 impl Partition {
-    fn suspended(switch: Switch) -> Self {
+    fn suspended(partitions: u16, generations: Arc<Mutex<u64>>, switch: Switch) -> Self {
         Self {
             serving_until: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             void: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
+            tags: TagTable::new(partitions),
+            generations,
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
             switch,
         }
@@ -210,6 +237,52 @@ impl Partition {
     /// Every change up to this one has been applied here (while the node was serving).
     pub(crate) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
+    }
+
+    /// A load that begins now reflects every change up to this one. Ahead of `applied` when a
+    /// command's reply has come before the messages of the changes before it.
+    pub(crate) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire).max(self.applied())
+    }
+
+    pub(crate) fn tags(&self) -> &TagTable {
+        &self.tags
+    }
+
+    /// Number of the last change of any tag that this node knows of.
+    pub(crate) fn last_tag_change(&self) -> u64 {
+        self.tags.latest()
+    }
+
+    /// Whether an invalidation of one of these tags is newer than `seq`.
+    #[inline]
+    pub(crate) fn voids_by_tag(&self, tags: &Tags, seq: u64) -> bool {
+        self.tags.voids(tags, seq)
+    }
+
+    /// Whether a clear or an invalidation of a tag has made an entry of L1 worthless.
+    pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
+        self.is_void(entry.generation, entry.seq) || self.voids_by_tag(&entry.tags, entry.seq)
+    }
+
+    /// The same of a value of L2, whatever L1 held.
+    pub(crate) fn voids_stored<V>(&self, entry: &Entry<V>) -> bool {
+        entry.seq < self.floor() || self.voids_by_tag(&entry.tags, entry.seq)
+    }
+
+    /// Applies an invalidation of tags: from the bus, where the number is counted afterwards, or
+    /// from the reply to a command of our own.
+    pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64) {
+        self.tags.raise(tags, seq);
+        self.reached.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Invalidates tags on a node without a fleet, which numbers its changes itself.
+    pub(crate) fn change_tags_alone(&self, tags: &Tags) {
+        let _order = self.sync.lock();
+        let seq = self.applied() + 1;
+        self.tags.raise(tags, seq);
+        self.applied.store(seq, Ordering::Release);
     }
 
     /// The server process this node's knowledge is about.
@@ -313,7 +386,8 @@ impl Partition {
     ///
     /// 1. changes 6 and 7 are executed; 2. 6 is heard, 7 is slow to arrive; 3. the state is read:
     ///    7; 4. L1 serves for `max_staleness` from 3, without 7.
-    pub(crate) fn baseline(&self, state: State, sent: Tick, max_staleness: Duration) -> Baseline {
+    pub(crate) fn baseline(&self, known: &Known, sent: Tick, max_staleness: Duration) -> Baseline {
+        let state = known.state;
         let mut sync = self.sync.lock();
         let Phase::Syncing(heard) = sync.phase else { return Baseline::NotNow };
         let applied = self.applied();
@@ -333,7 +407,9 @@ impl Partition {
             if missed_none && same_run || unfenced { Baseline::Continued } else { Baseline::Flushed };
         if outcome == Baseline::Flushed {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
-            self.generation.fetch_add(1, Ordering::AcqRel);
+            self.tags.raise_floor(known.tag_floor);
+            known.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
+            self.next_generation();
         }
         self.applied.store(reached, Ordering::Release);
         sync.run = Some(state.run);
@@ -354,8 +430,15 @@ impl Partition {
     }
 
     fn void_all(&self) {
-        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let generation = self.next_generation();
         self.void.store(generation, Ordering::Release);
+    }
+
+    fn next_generation(&self) -> u64 {
+        let mut last = self.generations.lock();
+        *last += 1;
+        self.generation.store(*last, Ordering::Release);
+        *last
     }
 
     /// Applies a clear, once: the bus and the reply to our own clear both bring it.
@@ -376,18 +459,20 @@ fn lease_end(sent: Tick, max_staleness: Duration) -> Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::State;
 
     const STALENESS: Duration = Duration::from_secs(1);
 
-    fn state(seq: u64) -> State {
-        State { run: RunId(1), seq, floor: 0, time_ms: 0 }
+    fn known(seq: u64) -> Known {
+        let state = State { run: RunId(1), seq, floor: 0, time_ms: 0 };
+        Known { state, tag_floor: 0, tags: Vec::new() }
     }
 
     /// Live at 5, lost, and subscribed again.
     fn resubscribed() -> Partition {
-        let partition = Partition::suspended(Switch::default());
+        let partition = Partition::suspended(1, Arc::default(), Switch::default());
         partition.subscribed();
-        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Flushed);
+        assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Flushed);
         partition.lost();
         partition.subscribed();
         partition
@@ -397,12 +482,12 @@ mod tests {
     fn what_is_held_is_kept_if_nothing_was_missed() {
         let partition = resubscribed();
         let generation = partition.generation();
-        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Continued);
+        assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Continued);
         assert_eq!(partition.generation(), generation);
 
         let partition = resubscribed();
         assert_eq!(partition.heard(6), News::Expected);
-        assert_eq!(partition.baseline(state(6), Tick(1), STALENESS), Baseline::Continued);
+        assert_eq!(partition.baseline(&known(6), Tick(1), STALENESS), Baseline::Continued);
         assert_eq!(partition.applied(), 6);
     }
 
@@ -411,7 +496,7 @@ mod tests {
         let partition = resubscribed();
         let generation = partition.generation();
         assert_eq!(partition.heard(6), News::Expected);
-        assert_eq!(partition.baseline(state(7), Tick(1), STALENESS), Baseline::Flushed);
+        assert_eq!(partition.baseline(&known(7), Tick(1), STALENESS), Baseline::Flushed);
         assert_ne!(partition.generation(), generation);
         assert_eq!(partition.applied(), 7);
         assert_eq!(partition.heard(7), News::Expected);
@@ -421,7 +506,7 @@ mod tests {
     fn changes_missed_before_those_heard_are_noticed() {
         let partition = resubscribed();
         assert_eq!(partition.heard(7), News::Expected);
-        assert_eq!(partition.baseline(state(5), Tick(1), STALENESS), Baseline::Again);
-        assert_eq!(partition.baseline(state(7), Tick(1), STALENESS), Baseline::Flushed);
+        assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Again);
+        assert_eq!(partition.baseline(&known(7), Tick(1), STALENESS), Baseline::Flushed);
     }
 }

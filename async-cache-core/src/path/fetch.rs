@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::backend::{Accept, Entry, Life, Phase, RunId, Tick};
+use crate::backend::{Accept, Entry, Life, Phase, Read, ReadMany, RunId, Tick};
 use crate::coherence::{Mutant, News, Partition, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
@@ -26,6 +24,20 @@ pub(crate) enum Fetched<V> {
     Unreachable(Error),
 }
 
+/// What was read, and who is to say, or has said, whether it is void.
+#[derive(Debug)]
+pub(crate) struct Judged<R> {
+    pub(crate) read: R,
+    pub(crate) by: Judge,
+}
+
+/// Who knows floor and tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judge {
+    Node,
+    Backend,
+}
+
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Reads a key from L2, unless it holds what was invalidated here and could not yet be removed there.
     pub(crate) async fn fetch_unless_pending(
@@ -40,9 +52,29 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Fetched::Unreachable(error);
         }
         match self.read(l2, key, need).await {
-            Ok((Some(stored), floor)) => self.verdict(l2, key, &stored, floor, ticket, options),
-            Ok((None, _)) => Fetched::Absent(Accept::Any),
+            Ok(Judged { read, by }) => self.judged(l2, key, read.value.as_deref(), by, (ticket, options)),
             Err(error) => Fetched::Unreachable(error),
+        }
+    }
+
+    /// What was read, checked and decoded, and judged by this node if nobody has.
+    pub(crate) fn judged(
+        &self,
+        l2: &L2<V>,
+        key: &Key,
+        stored: Option<&[u8]>,
+        by: Judge,
+        (ticket, options): (Ticket, &EntryOptions),
+    ) -> Fetched<V> {
+        let (_, partition) = self.node.partition_of(key.as_bytes());
+        let Some(stored) = stored else { return Fetched::Absent(Accept::Any) };
+        match self.verdict(l2, key, stored, ticket, options) {
+            Fetched::Found(entry, _) | Fetched::Stale(entry, _)
+                if by == Judge::Node && partition.voids_stored(&entry) =>
+            {
+                Fetched::Absent(Accept::Any)
+            }
+            fetched => fetched,
         }
     }
 
@@ -61,58 +93,38 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    /// Reads the stored bytes, and the floor below which they are void.
+    /// Reads the stored bytes.
     ///
-    /// While the node serves, it knows the floor as of `max_staleness` ago, and a plain read is
-    /// enough. Otherwise the state is read along; in whichever order the two are executed, a
-    /// clear that was complete before this call is in the floor, and the runs are compared.
-    async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<(Option<Bytes>, u64)> {
+    /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
+    /// enough, and the node judges what it brings. Otherwise the backend does.
+    async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<Judged<Read>> {
         let (index, partition) = self.node.partition_of(key.as_bytes());
         if self.knows(index, partition, need) {
             let read = self.counted(l2.region.get(key)).await?;
             if self.is_about(partition, read.run) {
-                return Ok((read.value, partition.floor()));
+                return Ok(Judged { read, by: Judge::Node });
             }
         }
-        for _ in 0..RUN_RETRIES {
-            let state = self.read_state(&*l2.region, index);
-            let (state, read) = tokio::join!(state, self.counted(l2.region.get(key)));
-            let (state, read) = (state?, read?);
-            if state.run == read.run {
-                return Ok((read.value, state.floor));
-            }
-        }
-        Err(self.server_changed())
+        let read = self.counted(l2.region.get_valid(key)).await?;
+        Ok(Judged { read, by: Judge::Backend })
     }
 
-    /// The same for many keys: their stored bytes, and for each the floor.
+    /// The same for many keys.
     pub(crate) async fn read_many(
         &self,
         l2: &L2<V>,
         keys: &[Key],
         need: Option<&Stamp>,
-    ) -> Result<(Vec<Option<Bytes>>, Vec<u64>)> {
+    ) -> Result<Judged<ReadMany>> {
         let of = |key: &Key| self.node.partition_of(key.as_bytes());
         if keys.iter().all(|key| self.knows(of(key).0, of(key).1, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
             if keys.iter().all(|key| self.is_about(of(key).1, read.run)) {
-                return Ok((read.values, keys.iter().map(|key| of(key).1.floor()).collect()));
+                return Ok(Judged { read, by: Judge::Node });
             }
         }
-        let mut concerned: Vec<u16> = keys.iter().map(|key| of(key).0).collect();
-        concerned.sort_unstable();
-        concerned.dedup();
-        for _ in 0..RUN_RETRIES {
-            let states = concerned.iter().map(|index| self.read_state(&*l2.region, *index));
-            let states = futures_util::future::try_join_all(states);
-            let (states, read) = tokio::join!(states, self.counted(l2.region.get_many(keys)));
-            let (states, read) = (states?, read?);
-            if states.iter().all(|state| state.run == read.run) {
-                let floor = |key| concerned.binary_search(&of(key).0).map_or(u64::MAX, |at| states[at].floor);
-                return Ok((read.values, keys.iter().map(floor).collect()));
-            }
-        }
-        Err(self.server_changed())
+        let read = self.counted(l2.region.get_many_valid(keys)).await?;
+        Ok(Judged { read, by: Judge::Backend })
     }
 
     /// Whether what this node knows of the partition is recent enough to judge a plain read by.
@@ -135,17 +147,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         operation.await.map_err(|error| self.l2_failed(error))
     }
 
-    fn server_changed(&self) -> Error {
-        self.error(ErrorKind::Backend, "reading from L2 failed: the server changed during every attempt")
-    }
-
-    /// Checks and decodes stored bytes.
+    /// Checks and decodes stored bytes, which may yet be void.
     pub(crate) fn verdict(
         &self,
         l2: &L2<V>,
         key: &Key,
         stored: &[u8],
-        floor: u64,
         ticket: Ticket,
         options: &EntryOptions,
     ) -> Fetched<V> {
@@ -154,8 +161,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(parts) => parts,
             Err(Unreadable::Corrupt | Unreadable::OtherFormat) => return self.unreadable(),
         };
-        if seq < floor {
-            return Fetched::Absent(Accept::Any);
+        if self.pending.holds_tag_of(&header.tags) {
+            // Invalidated here, and L2 does not know it yet.
+            return Fetched::Absent(Accept::Nothing);
         }
         let life = self.life_of(&header, now, options);
         let phase = life.phase(now);
@@ -175,7 +183,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             },
         };
         let life = life.with_failures(failures);
-        let entry = Entry { value, life, generation: 0, seq, token: header.token };
+        let Header { token, tags, .. } = header;
+        let entry = Entry { value, life, generation: 0, seq, token, tags };
         match phase {
             Phase::Fresh | Phase::Ripe => Fetched::Found(entry, ticket),
             Phase::Stale | Phase::Over => Fetched::Stale(entry, ticket),
@@ -195,6 +204,3 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Fetched::Absent(Accept::Nothing)
     }
 }
-
-/// How often a read is repeated because the server was replaced between its two halves.
-const RUN_RETRIES: usize = 3;

@@ -13,6 +13,7 @@ use crate::frame::{self, Header};
 use crate::key::Key;
 use crate::options::Term;
 use crate::shared::{L2, Shared};
+use crate::tags::Tags;
 
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Stores in L2 what was loaded under a lease. Returns what L1 is to be offered: nothing if an
@@ -111,14 +112,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What was loaded, as an entry with a token of its own.
     pub(crate) fn entry(&self, produced: &Produced<V>, term: Term, seq: u64) -> Entry<V> {
-        self.new_entry(produced.value.clone(), term, produced.options.ahead(produced.cost), seq)
+        let ahead = produced.options.ahead(produced.cost);
+        self.new_entry(produced.value.clone(), term, ahead, (seq, &produced.options.tags.tags))
     }
 
     /// A new entry, with a token of its own.
-    pub(crate) fn new_entry(&self, value: Answer<V>, term: Term, ahead: Duration, seq: u64) -> Entry<V> {
+    pub(crate) fn new_entry(
+        &self,
+        value: Answer<V>,
+        term: Term,
+        ahead: Duration,
+        (seq, tags): (u64, &Tags),
+    ) -> Entry<V> {
         let now = self.node.clock.now();
         let life = Life::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
-        Entry { value, life, generation: 0, seq, token: self.node.next_token() }
+        let (token, tags) = (self.node.next_token(), tags.clone());
+        Entry { value, life, generation: 0, seq, token, tags }
     }
 
     /// The frame that L2 keeps of an entry.
@@ -132,6 +141,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             ends_ms: at(now.after(term.kept())),
             loaded_ms: at(now),
             cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
+            tags: entry.tags.clone(),
         };
         let frame = frame::write(l2.format, &header, |out| match &entry.value {
             Some(value) => l2.codec.encode(value, out),

@@ -10,12 +10,13 @@ use tokio::sync::Notify;
 
 use super::{Answer, Reuse};
 use crate::backend::{Entry, Tick};
-use crate::coherence::{Admitted, Enter, Mutant, Stamp, Ticket};
+use crate::coherence::{Admitted, Enter, Mutant, Partition, Stamp, Ticket};
 use crate::error::Result;
 use crate::key::Key;
 use crate::options::Outage;
 use crate::resilience::Fallback;
 use crate::shared::Shared;
+use crate::tags::Tags;
 
 /// One lookup under way, and everyone who waits for it.
 pub(crate) struct Flight<V> {
@@ -29,11 +30,20 @@ pub(crate) struct Flight<V> {
     insisted: AtomicU64,
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
+    /// What the value is a value of; set before the end, if it has tags.
+    source: OnceLock<Source>,
     landed: OnceLock<Landed<V>>,
     /// A stale value found on the way.
     fallback: OnceLock<Fallback<V>>,
     /// One of the two above has come.
     news: Notify,
+}
+
+/// The tags of a value, and the number up to which it reflects every change.
+#[derive(Debug)]
+struct Source {
+    seq: u64,
+    tags: Tags,
 }
 
 /// How a flight ended.
@@ -62,6 +72,7 @@ impl<V> Flight<V> {
             need,
             insisted: AtomicU64::new(need),
             seq: AtomicU64::new(ticket.seq),
+            source: OnceLock::new(),
             landed: OnceLock::new(),
             fallback: OnceLock::new(),
             news: Notify::new(),
@@ -75,6 +86,32 @@ impl<V> Flight<V> {
     /// The lease was granted at this number: what is loaded from now on reflects it.
     pub(crate) fn granted(&self, seq: u64) {
         self.seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Notes where the value comes from. The first word counts: what is stored may be sealed with
+    /// a later number than it was loaded at.
+    pub(crate) fn came_from(&self, seq: u64, tags: &Tags) {
+        if !tags.is_empty() {
+            let _ = self.source.set(Source { seq, tags: tags.clone() });
+        }
+    }
+
+    /// Whether the value is too old for a caller who joined when `known` was the last tag change.
+    ///
+    /// While a load runs nobody knows its tags, so that an invalidation of one cannot make the
+    /// node forget the flight:
+    ///
+    /// 1. a load begins, and reads version 1;
+    /// 2. version 2 is committed, and its tag invalidated: change 7;
+    /// 3. a get starts here, and joins the load; 4. the load ends: its value has the tag.
+    ///
+    /// The value is of before 7, and 7 is not newer than the last tag change known at 3: the get
+    /// asks again. Those who joined before 2 may have the value. Which of two changes of one tag
+    /// came before 3 is not known; then the get asks once more than it need.
+    pub(crate) fn too_old_since(&self, known: u64, partition: &Partition) -> bool {
+        self.source
+            .get()
+            .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
     }
 
     /// Waits for the end.
@@ -170,6 +207,9 @@ impl<V: 'static> Lead<V> {
     pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
         let shared = &*self.shared;
         let (_, partition) = shared.node.partition_of(self.key.as_bytes());
+        if let Some(entry) = &entry {
+            self.flight.came_from(entry.seq, &entry.tags);
+        }
         let offer = entry.and_then(|entry| {
             shared.l1().map(|l1| (l1, partition, self.ticket, shared.capped(entry, self.l1_ttl)))
         });

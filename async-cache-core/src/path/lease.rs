@@ -133,7 +133,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Step::Done(Grant::Lease(lease))
             }
             Ok(Acquired::Value(stored)) => {
-                match self.verdict(l2, &lead.key, &stored, 0, lead.ticket, &aim.options) {
+                match self.verdict(l2, &lead.key, &stored, lead.ticket, &aim.options) {
                     Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
                     Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                         let accept = Accept::Other(entry.token);
@@ -145,8 +145,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     Fetched::Absent(_) | Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
                 }
             }
-            Ok(Acquired::Unchanged) => match held {
-                Some(entry) => Step::Done(Grant::Found(entry.clone())),
+            Ok(Acquired::Unchanged { seq }) => match held {
+                Some(entry) => Step::Done(Grant::Found(Entry { seq: seq.max(entry.seq), ..entry.clone() })),
                 None => Step::Again(Accept::Nothing),
             },
             Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
@@ -156,14 +156,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The value that came with a wake-up, if it answers.
     pub(crate) fn brought(&self, l2: &L2<V>, lead: &Lead<V>, aim: &Aim, stored: &[u8]) -> Option<Entry<V>> {
-        // It may be from before a clear, which leaves no number in the stripe.
-        let floor = self.node.partition_of(lead.key.as_bytes()).1.floor();
-        match self.verdict(l2, &lead.key, stored, floor, lead.ticket, &aim.options) {
-            Fetched::Found(entry, _) if entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry) => {
-                Some(entry)
-            }
-            _ => None,
-        }
+        let Fetched::Found(entry, _) = self.verdict(l2, &lead.key, stored, lead.ticket, &aim.options) else {
+            return None;
+        };
+        // It may be from before a clear or a tag's invalidation, which leave no number in the stripe.
+        let (_, partition) = self.node.partition_of(lead.key.as_bytes());
+        let recent = entry.seq >= lead.ticket.last_seq && !partition.voids_stored(&entry);
+        (recent && aim.is_answered_by(&entry)).then_some(entry)
     }
 }
 
@@ -219,7 +218,7 @@ impl<'a, V: 'static> Queue<'a, V> {
     ///
     /// So its value counts only if this node serves, and thus has heard what came before 2 unless
     /// 2 is recent; if it has heard of all that the caller insists on; and if it is no older than
-    /// a change that was made here (see [`acquire`]). Looked up first, emptied then: with the
+    /// a change that was made here, of the key or of a tag (see [`acquire`]). Looked up first, emptied then: with the
     /// slot emptied first, 5 and the news of 2 could come between.
     pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());

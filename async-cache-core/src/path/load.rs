@@ -82,8 +82,8 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         }
         Grant::Lease(lease) => with_lease(shared, l2, lead, plan, lease).await,
         Grant::Impatient => {
-            let reuse = plan.aim.reuse;
-            let produced = produce(shared, lead, plan).await;
+            let (reuse, loaded_at) = (plan.aim.reuse, lead.ticket.reached);
+            let produced = produce(shared, lead, plan, loaded_at).await;
             if produced.is_ok() {
                 shared.remove_replaced(&lead.key, reuse).await;
             }
@@ -93,6 +93,7 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) if lead.suffices(&entry) => {
                 shared.serve_stale(lead.key.as_bytes(), StaleCause::Outage);
+                lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
             Recourse::Serve(_) | Recourse::Load(_) => alone(shared, lead, plan).await,
@@ -112,7 +113,7 @@ async fn with_lease<V: Send + Sync + 'static>(
     let held = Held { shared, key: lead.key.clone(), lease: Some(lease) };
     let produced = tokio::select! {
         biased;
-        produced = produce(shared, lead, plan) => produced,
+        produced = produce(shared, lead, plan, lease.seq) => produced,
         never = keep_alive(shared, l2, &held.key, lease, lease_ttl) => match never {},
     };
     match produced {
@@ -136,12 +137,13 @@ async fn alone<V: Send + Sync + 'static>(
     plan: Plan<V>,
 ) -> End<V> {
     let reuse = plan.aim.reuse;
-    match produce(shared, lead, plan).await {
+    let loaded_at = lead.ticket.reached;
+    match produce(shared, lead, plan, loaded_at).await {
         Ok(produced) if produced.keep == Keep::Cached => {
             shared.replaces(&lead.key, reuse);
             lead.l1_ttl = produced.options.l1_ttl;
             let term = produced.options.draw_term(produced.value.is_none());
-            let entry = shared.entry(&produced, term, lead.ticket.seq);
+            let entry = shared.entry(&produced, term, loaded_at);
             (Ok(produced.value), Some(entry))
         }
         Ok(produced) => {
@@ -162,11 +164,13 @@ pub(crate) fn forget_previous<V: Send + Sync + 'static>(shared: &Shared<V>, lead
     }
 }
 
-/// Runs the loader under its deadline, and turns what can go wrong into an error for everyone.
+/// Runs the loader under its deadline, and turns what can go wrong into an error for everyone. What
+/// it gives reflects every change up to `loaded_at`.
 async fn produce<V: Send + Sync + 'static>(
     shared: &Shared<V>,
     lead: &Lead<V>,
     plan: Plan<V>,
+    loaded_at: u64,
 ) -> Result<Produced<V>> {
     shared.counters.misses.add(1);
     shared.counters.loads.add(1);
@@ -177,11 +181,13 @@ async fn produce<V: Send + Sync + 'static>(
     let given = shared.run_loader(move || loader.run(context), limit).await;
     let cost = shared.node.clock.now().since(begun);
     let outcome = given.and_then(|given| resolve(shared, given, previous, options, cost));
-    if let Err(error) = &outcome {
-        shared.counters.load_failures.add(1);
-        shared
-            .events
-            .tell(|| Event::LoadFailed { key: KeyHash::of(lead.key.as_bytes()), kind: error.kind() });
+    match &outcome {
+        Ok(produced) => lead.flight().came_from(loaded_at, &produced.options.tags.tags),
+        Err(error) => {
+            shared.counters.load_failures.add(1);
+            let key = KeyHash::of(lead.key.as_bytes());
+            shared.events.tell(|| Event::LoadFailed { key, kind: error.kind() });
+        }
     }
     outcome
 }
@@ -194,16 +200,19 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
     options: EntryOptions,
     cost: Duration,
 ) -> Result<Produced<V>> {
-    let options = options.chosen(&given.choice);
+    let mut options = options.chosen(&given.choice);
     options.validate().map_err(|error| {
         let message = "a loader chose an option that cannot be; use `uncached` for what is not to be stored";
         shared.error(ErrorKind::Config, message).because(error)
     })?;
     let value = match given.payload {
         Payload::New(value) => value,
-        Payload::Unchanged => match previous.and_then(|entry| entry.value) {
-            Some(value) => Some(value),
-            None => {
+        Payload::Unchanged => match previous {
+            Some(Entry { value: Some(value), tags, .. }) => {
+                options.tags.add_all(&tags.into());
+                Some(value)
+            }
+            _ => {
                 let message = "a loader answered `unchanged`, but there is no previous value: look at `LoadContext::previous` first";
                 return Err(shared.error(ErrorKind::Loader, message));
             }

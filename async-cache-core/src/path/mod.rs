@@ -28,7 +28,7 @@ use crate::observe::StaleCause;
 use crate::options::EntryOptions;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
-pub(crate) use fetch::Fetched;
+pub(crate) use fetch::{Fetched, Judged};
 pub(crate) use flight::{Entered, Flight, Landed, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use probe::Probe;
@@ -44,7 +44,7 @@ pub(crate) struct Plan<V> {
 }
 
 /// What a lookup with a loader wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Aim {
     pub(crate) want: Want,
     pub(crate) reuse: Reuse,
@@ -149,12 +149,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         mut plan: Plan<V>,
     ) -> Result<Answer<V>> {
         self.check(need)?;
-        let aim = plan.aim;
-        aim.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
+        plan.aim.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
         reentry::check(self, key)?;
-        let mut call = Call::new(Seek { key, need, want: aim.want }, aim.reuse, aim.options);
+        let (want, l1_ttl) = (plan.aim.want, plan.aim.options.l1_ttl);
+        let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
         loop {
-            let flight = match self.enter(key, need, call.reuse, aim.options.l1_ttl) {
+            let flight = match self.enter(key, need, call.reuse, l1_ttl) {
                 Entered::Join(flight) => flight,
                 Entered::Lead(lead) => {
                     return match self.lead(lead, need, plan).await? {
@@ -169,7 +169,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
             };
             match self.wait(&call, &flight).await {
-                Landed::Answer(Ok(answer)) if !aim.want.accepts(&answer) => {
+                Landed::Answer(Ok(_)) if self.is_too_old(&call, &flight) => {}
+                Landed::Answer(Ok(answer)) if !want.accepts(&answer) => {
                     plan.aim.reuse = Reuse::Nothing;
                     call.reuse = Reuse::Nothing;
                 }
@@ -202,6 +203,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match self.find(&lead, need, &plan.aim).await {
             Ok(Found::Answer(entry, admissible)) => {
                 let answer = entry.value.clone();
+                lead.flight().came_from(entry.seq, &entry.tags);
                 lead.land(Ok(answer.clone()), admissible.then_some(entry));
                 Ok(Led::Landed(answer))
             }
@@ -238,7 +240,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Here::Enough(Found::Answer(entry, false));
             }
             // Its token is worth a question that needs no payload for an answer: ask with the lease.
-            Probe::Unverified(entry) if aim.is_answered_by(&entry) => {
+            Probe::Unverified(entry) if aim.is_answered_by(&entry) && !self.pending.voids(&entry) => {
                 let route = self.route(&lead.key, Accept::Known(entry.token), Some(entry));
                 return Here::Enough(Found::Nothing(route));
             }

@@ -37,21 +37,23 @@ impl<V: 'static> Shared<V> {
     ///
     /// 1. the clock is read and the serving lease checked;
     /// 2. what has been applied is read, if it matters, and then the generation;
-    /// 3. the entry is read.
+    /// 3. the entry is read;
+    /// 4. its tags are looked up, if it has any.
     ///
     /// With 3 before 1: the entry is read; the process is stopped; elsewhere the key is
     /// invalidated; the process goes on, hears of it and renews its lease; the lease is checked,
     /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush;
     /// and with the generation before what has been applied, to a get that insists on a stamp: a new
-    /// baseline moves both, in this order.
+    /// baseline moves both, in this order. With 4 before 1 it happens by way of a tag; that 4 comes
+    /// last only lets it see more.
     #[inline(always)]
-    fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight) {
+    fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight<'_>) {
         let (index, partition) = self.node.partition_of(key);
         let now = self.node.clock.glance();
         let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
         let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
         let generation = partition.generation();
-        (serving, Sight { now, generation, need })
+        (serving, Sight { now, generation, need, tags: partition.tags() })
     }
 
     /// The answer of L1 to a lookup that asks for nothing special, if it has one, counted. Apart from

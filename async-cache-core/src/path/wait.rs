@@ -20,11 +20,14 @@ pub(crate) struct Call<'a> {
     options: EntryOptions,
     /// When to make do with a stale value.
     soft: Option<Instant>,
+    /// The last tag change known when it was begun.
+    known: u64,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Self {
-        Self { seek, reuse, options, soft: options.soft_timeout.map(|limit| Instant::now() + limit) }
+    fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions, known: u64) -> Self {
+        let soft = options.soft_timeout.map(|limit| Instant::now() + limit);
+        Self { seek, reuse, options, soft, known }
     }
 
     /// Who asks for a load whatever is cached does not want what is cached.
@@ -34,6 +37,18 @@ impl<'a> Call<'a> {
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
+    /// Begins a lookup.
+    pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Call<'a> {
+        let (_, partition) = self.node.partition_of(seek.key.as_bytes());
+        Call::new(seek, reuse, options, partition.last_tag_change())
+    }
+
+    /// Whether what a flight has ended with is too old for a caller who joined it.
+    pub(crate) fn is_too_old(&self, call: &Call<'_>, flight: &Flight<V>) -> bool {
+        let (_, partition) = self.node.partition_of(call.seek.key.as_bytes());
+        flight.too_old_since(call.known, partition)
+    }
+
     /// Waits until the flight has landed, or a stale value is to be served instead.
     pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Landed<V> {
         let at_hand = || self.at_hand(call.seek, flight);

@@ -25,8 +25,8 @@ pub(crate) fn recourse<V>(
     let (_, partition) = shared.node.partition_of(key);
     match (shared.outage, held) {
         (Outage::Fail, _) => Recourse::Fail(error),
-        // What a clear has voided stays void, outage or not.
-        (Outage::ServeL1, Some(entry)) if !partition.is_void(entry.generation, entry.seq) => {
+        // What was invalidated stays so, outage or not.
+        (Outage::ServeL1, Some(entry)) if !partition.voids(&entry) && !shared.pending.voids(&entry) => {
             Recourse::Serve(entry)
         }
         (Outage::ServeL1 | Outage::Load, _) => Recourse::Load(error),

@@ -140,6 +140,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         });
         late_enough
             && partition.generation() == ticket.generation
+            && !partition.voids_by_tag(&entry.tags, entry.seq)
             && self.fence.unmoved(seek.key.as_bytes(), *ticket, entry.seq)
     }
 
@@ -151,7 +152,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let late_enough = seek.need.is_none_or(|stamp| entry.seq >= stamp.seq(index));
         let usable = self.outage == Outage::ServeL1
             && entry.life.phase(self.node.clock.now()) != Phase::Over
-            && !partition.is_void(entry.generation, entry.seq);
+            && !partition.voids(&entry)
+            && !self.pending.voids(&entry);
         (usable && late_enough && seek.want.accepts(&entry.value)).then_some(entry)
     }
 

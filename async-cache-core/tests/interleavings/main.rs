@@ -27,16 +27,18 @@ async fn load(node: &Cache, version: u64) -> u64 {
 enum Change {
     Invalidate,
     InvalidateAll,
+    InvalidateTag,
     Insert,
 }
 
 impl Change {
-    const ALL: [Self; 3] = [Self::Invalidate, Self::InvalidateAll, Self::Insert];
+    const ALL: [Self; 4] = [Self::Invalidate, Self::InvalidateAll, Self::InvalidateTag, Self::Insert];
 
     async fn make(self, node: &Cache) -> Result<Stamp, async_cache_core::Error> {
         match self {
             Self::Invalidate => node.invalidate("k").await,
             Self::InvalidateAll => node.invalidate_all().await,
+            Self::InvalidateTag => node.invalidate_tag("t").await,
             Self::Insert => node.insert("k", 2).await,
         }
     }
@@ -50,7 +52,7 @@ async fn what_is_read_before_a_change_fails_does_not_stay() {
         let tier = tier();
         let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
         let node = stage.node().await;
-        other.insert("k", 1).await.unwrap();
+        other.insert("k", 1).tag("t").await.unwrap();
         stage.changes_get_stuck();
         let changing = tokio::spawn({
             let node = node.clone();

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, NodeId, Pulse, Read,
-    ReadMany, Region, RegionSpec, Renewed, State, Token,
+    Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Filled, Lease, Listener, NodeId, Pulse,
+    Read, ReadMany, Region, RegionSpec, Renewed, State, Token,
 };
 use async_cache_core::key::Key;
 use async_cache_core::testing::until;
-use async_cache_core::{Error, ErrorKind, Result, TieredCache};
+use async_cache_core::{Error, ErrorKind, Result, Tags, TieredCache};
 use async_cache_memory::MemoryBackend;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -189,6 +189,18 @@ impl Region for Staged {
         self.region.get_many(keys).await
     }
 
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        self.region.get_valid(key).await
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.region.get_many_valid(keys).await
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.region.baseline(partition).await
+    }
+
     async fn state(&self, partition: u16) -> Result<State> {
         self.stage.read()?;
         self.region.state(partition).await
@@ -229,6 +241,11 @@ impl Region for Staged {
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
         self.stage.change().await?;
         self.region.invalidate(keys).await
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.stage.change().await?;
+        self.region.invalidate_tags(partition, tags).await
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {

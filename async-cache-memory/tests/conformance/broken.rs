@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Filled, GRANT_PACE, Lease, Listener, Pulse, Read,
-    ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Filled, GRANT_PACE, Lease, Listener,
+    Pulse, Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
-use async_cache_core::frame::{SEAL_LEN, unseal};
+use async_cache_core::frame::{SEAL_LEN, frame_tags, unseal};
 use async_cache_core::key::Key;
 use async_cache_core::testing::conformance::{Hook, Subject};
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_cache_memory::MemoryBackend;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -63,6 +63,12 @@ pub(crate) enum Fault {
     SubscribesForEver,
     NeedsItsListener,
     HangsWhileAway,
+    AnswersWhatIsVoid,
+    ForgetsRoom,
+    ForgetsTags,
+    TakesOneTag,
+    FillsPastTags,
+    KeepsTagsToItself,
 }
 
 /// A tier with a fault; its handles are clones.
@@ -155,6 +161,9 @@ impl Listener for Ear {
                 if self.count.fetch_add(1, Ordering::SeqCst) % 10 == 9 =>
             {
                 return;
+            }
+            (Fault::KeepsTagsToItself, BusEvent::TagsInvalidated { partition, seq, .. }) => {
+                BusEvent::Invalidated { partition, seq, key: Bytes::new() }
             }
             (Fault::CallsClearsInvalidations, BusEvent::Cleared { partition, seq }) => {
                 BusEvent::Invalidated { partition, seq, key: Bytes::new() }
@@ -253,6 +262,27 @@ impl Region for BrokenRegion {
         Ok(read)
     }
 
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        self.reachable().await?;
+        if self.has(Fault::AnswersWhatIsVoid) {
+            return self.inner.get(&self.key(key)).await;
+        }
+        self.inner.get_valid(&self.key(key)).await
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        let keys: Vec<Key> = keys.iter().map(|key| self.key(key)).collect();
+        let mut read = self.inner.get_many_valid(&keys).await?;
+        match self.fault {
+            Fault::AnswersWhatIsVoid => self.inner.get_many(&keys).await,
+            Fault::MixesAnswersUp => {
+                read.values.reverse();
+                Ok(read)
+            }
+            _ => Ok(read),
+        }
+    }
+
     async fn state(&self, partition: u16) -> Result<State> {
         self.reachable().await?;
         let invented = self.has(Fault::InventsPartitions);
@@ -260,6 +290,17 @@ impl Region for BrokenRegion {
         let state = self.inner.state(partition).await?;
         let time_ms = if self.has(Fault::StopsItsClock) { 1 } else { state.time_ms };
         Ok(State { time_ms, ..state })
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.reachable().await?;
+        let mut baseline = self.inner.baseline(partition).await?;
+        match self.fault {
+            Fault::ForgetsRoom => baseline.tags.truncate(1),
+            Fault::StopsItsClock => baseline.state.time_ms = 1,
+            _ => {}
+        }
+        Ok(baseline)
     }
 
     async fn acquire(&self, key: &Key, mut ask: Acquire) -> Result<Acquired> {
@@ -307,6 +348,10 @@ impl Region for BrokenRegion {
         };
         let filled = self.inner.fill(key, lease, frame.clone(), life, announce).await?;
         match (self.fault, filled) {
+            (Fault::FillsPastTags, Filled::Refused) if !frame_tags(&frame).is_empty() => {
+                let seq = self.inner.put(&[(key.clone(), frame)], life, u64::MAX).await?[0];
+                Ok(Filled::Stored { seq })
+            }
             (Fault::FillsWithoutLease, Filled::Refused) => {
                 let seq = self.inner.put(&[(key.clone(), frame)], life, u64::MAX).await?[0];
                 Ok(Filled::Stored { seq })
@@ -396,6 +441,18 @@ impl Region for BrokenRegion {
             _ => {}
         }
         self.inner.clear(partition).await
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.reachable().await?;
+        if self.has(Fault::ForgetsTags) {
+            let key = (0..).map(|n: u32| Key::from_encoded(&n.to_be_bytes()));
+            let mut keys = key.filter(|key| key.partition(self.partitions()) == partition);
+            return Ok(self.inner.invalidate(&[keys.next().unwrap()]).await?[0]);
+        }
+        let first = Tags::new(tags.iter().take(1))?;
+        let tags = if self.has(Fault::TakesOneTag) { &first } else { tags };
+        self.inner.invalidate_tags(partition, tags).await
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {

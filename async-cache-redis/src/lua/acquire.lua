@@ -1,20 +1,18 @@
 -- The value, or the lease, or who is ahead.
 --
--- KEYS M V L W; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] which stored value
+-- KEYS M V L W T U; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] which stored value
 -- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
 -- token, 'N' none; ARGV[7] that token (raw).
--- Answers {1, value} | {2} unchanged | {3, seq} granted | {4, ms} busy.
+-- Answers {1, value} | {2, sequence} unchanged | {3, seq} granted | {4, ms} busy.
 
 if ARGV[6] ~= 'N' then
-  local value = text(redis.pcall('GET', KEYS[2]))
-  local seq = value and sealed(value)
-  -- The tag floor and the tags of the value will be checked here.
-  if seq and seq >= f then
+  local value = valid()
+  if value then
     local same = ARGV[6] ~= 'A' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[7]
     if not same then
       return {1, value}
     elseif ARGV[6] == 'K' then
-      return {2}
+      return {2, s}
     end
   end
 end

@@ -1,11 +1,14 @@
 -- Voids every value and lease of the partition by raising the floor: the same work whatever the
 -- partition holds. What is below the floor expires by itself.
 --
--- KEYS M. Answers the sequence number.
+-- KEYS M T U. Answers the sequence number.
 
 -- See fence.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
 f = raise()
 redis.call('HSET', M, 'f', whole(f))
+-- Whatever a tag voids is below the floor.
+redis.call('UNLINK', KEYS[2], KEYS[3])
+redis.call('HDEL', M, 'tf', 'tl', 'ts', 'us', 'tt')
 announce('C:' .. whole(f))
 return f

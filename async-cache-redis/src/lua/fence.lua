@@ -73,6 +73,6 @@ if meta[3] ~= run or not s or not f then
   -- PERSIST is a write that is allowed when memory is full, and after the first write of a
   -- script Redis lets the others through: a full server can still be fenced.
   redis.call('PERSIST', M)
-  -- The tag floor `tf` will be raised here, and T dropped.
+  -- The tag table may stay: all its numbers are below the floor now.
   redis.call('HSET', M, 's', whole(s), 'f', whole(f), 'r', run, 'v', record)
 end

@@ -1,6 +1,6 @@
 -- Stores what was loaded, if no change came between.
 --
--- KEYS M V L W; ARGV[3] lease text, ARGV[4] lease sequence, ARGV[5] life (ms), ARGV[6] '1' if the
+-- KEYS M V L W T U; ARGV[3] lease text, ARGV[4] lease sequence, ARGV[5] life (ms), ARGV[6] '1' if the
 -- fill replaces a value other nodes may hold, ARGV[7] frame.
 -- Answers the sequence number of the value, or 0 if it was refused.
 
@@ -9,7 +9,13 @@ if text(redis.pcall('GET', KEYS[3])) ~= ARGV[3] then
 end
 
 local seq, value = tonumber(ARGV[4]), nil
-if seq >= f then
+-- Only now are the tags known: the loader may have chosen them. An invalidation of one since the
+-- grant has not broken the lease, and refuses the fill.
+local tags = tags_in(ARGV[7], FRAME_EXTENSIONS_AT)
+if seq >= f and not (tags and voided(tags, seq)) then
+  if tags then
+    note_life(ARGV[5])
+  end
   local announced = ARGV[6] == '1'
   -- Unless it is a change, the seal carries the sequence of the *grant*: the value reflects
   -- changes up to it, not those made during the load. An announced fill is sealed with its own

@@ -1,6 +1,6 @@
 -- Removes a value as a change.
 --
--- KEYS M V L W. Answers the sequence number.
+-- KEYS M V L W T U. Answers the sequence number.
 
 -- First write of the script, and one that is allowed when memory is full: Redis then lets the
 -- rest through. Invalidation must not fail for want of memory.

@@ -1,6 +1,6 @@
 -- Stores a value as a change.
 --
--- KEYS M V L W; ARGV[3] latest time of execution (ms), ARGV[4] life (ms), ARGV[5] frame.
+-- KEYS M V L W T U; ARGV[3] latest time of execution (ms), ARGV[4] life (ms), ARGV[5] frame.
 -- Answers the sequence number.
 
 -- A write its caller has given up may sit in a socket buffer:
@@ -14,6 +14,9 @@ end
 -- First write of the script, so that a server without memory refuses before anything changed.
 local seq = raise()
 local value = seal(seq) .. ARGV[5]
+if tags_in(ARGV[5], FRAME_EXTENSIONS_AT) then
+  note_life(ARGV[4])
+end
 redis.call('SET', KEYS[2], value, 'PX', ARGV[4])
 break_lease()
 wake(value)

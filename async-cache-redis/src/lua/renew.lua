@@ -1,6 +1,6 @@
 -- Extends a lease that still holds.
 --
--- KEYS M V L W; ARGV[3] lease text, ARGV[4] lease sequence, ARGV[5] ttl (ms).
+-- KEYS M V L W T U; ARGV[3] lease text, ARGV[4] lease sequence, ARGV[5] ttl (ms).
 -- Answers 1 held | 0 lost.
 
 if text(redis.pcall('GET', KEYS[3])) ~= ARGV[3] or tonumber(ARGV[4]) < f then

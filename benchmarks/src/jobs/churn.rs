@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_cache::backend::{Entry, Life, LocalBackend, NodeId, Tick, Token};
 use async_cache::key::Key;
-use async_cache::{Engine, MemoryBackend};
+use async_cache::{Engine, MemoryBackend, Tags};
 use quick_cache::sync::Cache as QuickCache;
 use serde_json::json;
 
@@ -25,6 +25,7 @@ fn entry() -> Entry<u64> {
         generation: 0,
         seq: 0,
         token: Token { node: NodeId(0), counter: 0 },
+        tags: Tags::NONE,
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use async_cache::MemoryBackend;
 use async_cache::backend::{
-    Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, Pulse, Read, ReadMany, Region,
-    RegionSpec, Renewed, State,
+    Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Filled, Lease, Listener, Pulse, Read, ReadMany,
+    Region, RegionSpec, Renewed, State,
 };
 use async_cache::key::Key;
-use async_cache::{Error, ErrorKind, Result};
+use async_cache::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastrand::Rng;
@@ -368,6 +368,20 @@ impl Region for Distant {
         self.send("get_many", move |server| async move { server.get_many(&keys).await }).await
     }
 
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        let key = key.clone();
+        self.send("get_valid", move |server| async move { server.get_valid(&key).await }).await
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        let keys = keys.to_vec();
+        self.send("get_many_valid", move |server| async move { server.get_many_valid(&keys).await }).await
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.send("baseline", move |server| async move { server.baseline(partition).await }).await
+    }
+
     async fn state(&self, partition: u16) -> Result<State> {
         self.send("state", move |server| async move { server.state(partition).await }).await
     }
@@ -408,6 +422,13 @@ impl Region for Distant {
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
         let keys = keys.to_vec();
         self.send("invalidate", move |server| async move { server.invalidate(&keys).await }).await
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        let tags = tags.clone();
+        let change =
+            move |server: Arc<dyn Region>| async move { server.invalidate_tags(partition, &tags).await };
+        self.send("invalidate_tags", change).await
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {

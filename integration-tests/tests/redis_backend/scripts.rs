@@ -45,7 +45,8 @@ async fn acquire_gives_the_value_or_says_it_is_known() {
     let answer = async |ask: Acquire| node.region.acquire(&k, ask).await.unwrap();
     let other = node.token();
     assert_eq!(answer(ask(Accept::Any)).await, Acquired::Value(value.clone()));
-    assert_eq!(answer(ask(Accept::Known(token))).await, Acquired::Unchanged);
+    let seq = node.region.state(0).await.unwrap().seq;
+    assert_eq!(answer(ask(Accept::Known(token))).await, Acquired::Unchanged { seq });
     assert_eq!(answer(ask(Accept::Known(other))).await, Acquired::Value(value.clone()));
     assert_eq!(answer(ask(Accept::Other(other))).await, Acquired::Value(value));
     let Acquired::Granted(lease) = answer(ask(Accept::Other(token))).await else { panic!("not granted") };

@@ -27,6 +27,7 @@ mod changes;
 mod leases;
 mod replaced;
 mod rig;
+mod tags;
 mod values;
 
 use std::fmt;
@@ -100,7 +101,10 @@ impl fmt::Display for Violation {
 
 /// Every case.
 pub fn cases() -> impl Iterator<Item = Case> {
-    [values::CASES, leases::CASES, changes::CASES, bus::CASES, replaced::CASES].into_iter().flatten().copied()
+    [values::CASES, leases::CASES, changes::CASES, tags::CASES, bus::CASES, replaced::CASES]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// Runs one case.

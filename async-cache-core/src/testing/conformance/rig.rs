@@ -212,7 +212,9 @@ impl Ear {
     /// The numbers of the changes of a partition heard so far.
     pub(super) fn changes(&self, of: u16) -> Vec<u64> {
         let seq = |event| match event {
-            BusEvent::Invalidated { partition, seq, .. } | BusEvent::Cleared { partition, seq }
+            BusEvent::Invalidated { partition, seq, .. }
+            | BusEvent::TagsInvalidated { partition, seq, .. }
+            | BusEvent::Cleared { partition, seq }
                 if partition == of =>
             {
                 Some(seq)

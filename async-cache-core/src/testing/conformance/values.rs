@@ -75,7 +75,8 @@ async fn a_stored_value_answers(bench: &Bench<'_>) -> Checked {
     let (token, _, value) = a.put(&k, b"v").await?;
     same("asked", b.acquire(&k).await?, Acquired::Value(value.clone()))?;
     let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
-    same("knowing it", ask(Accept::Known(token)).await?, Acquired::Unchanged)?;
+    let unchanged = Acquired::Unchanged { seq: b.seq(&k).await? };
+    same("knowing it", ask(Accept::Known(token)).await?, unchanged)?;
     same("knowing another", ask(Accept::Known(b.token())).await?, Acquired::Value(value.clone()))?;
     let lease = granted(b.reload(&k).await?)?;
     same("asked while it is reloaded", a.acquire(&k).await?, Acquired::Value(value))?;

@@ -1,0 +1,21 @@
+-- The partition's state and its tag table, as of one moment.
+--
+-- KEYS M T U. Answers {sequence, floor, time in ms, tag floor, T, U}, T and U as tag, sequence,
+-- tag, sequence…, the mark among them.
+
+local meta = redis.call('HMGET', M, 'tf', 'tl', 'ts', 'us')
+local floor = number(meta[1]) or 0
+local halves = {}
+for i, half in ipairs({T, U}) do
+  halves[i] = {}
+  local mark = meta[2 + i]
+  if mark then
+    if redis.pcall('HGET', half, '') == mark then
+      halves[i] = redis.call('HGETALL', half)
+    else
+      -- Lost: see tags.lua.
+      floor = math.max(floor, number(meta[2]) or s)
+    end
+  end
+end
+return {s, f, millis(), floor, halves[1], halves[2]}

@@ -1,0 +1,42 @@
+-- Invalidates tags: the same work whatever the partition holds.
+--
+-- KEYS M T U; ARGV[3] tags, packed, ARGV[4] most tags in one half of the table, ARGV[5] time (ms)
+-- that a load may take. Answers the sequence number.
+
+-- See fence.lua: makes the rest go through when memory is full.
+redis.call('PERSIST', M)
+local tags = unpacked(ARGV[3], 1, #ARGV[3])
+local now = millis()
+local meta = redis.call('HMGET', M, 'ts', 'us', 'tt', 'ml', 'tl', 'tf')
+local mark, floor = meta[1], number(meta[6]) or 0
+
+if mark and redis.pcall('HGET', T, '') ~= mark then
+  -- Evicted or overwritten: what it held is not known any more.
+  floor = math.max(floor, number(meta[5]) or s)
+  redis.call('UNLINK', T, U)
+  redis.call('HDEL', M, 'us')
+  mark = nil
+elseif mark then
+  local old = now - (number(meta[3]) or 0) > (number(meta[4]) or 0) + tonumber(ARGV[5])
+  if old or redis.call('HLEN', T) + #tags > tonumber(ARGV[4]) then
+    -- U goes. All its numbers are from before T was begun, and the mark is the number of then.
+    floor = math.max(floor, number(mark) or s)
+    redis.call('RENAME', T, U)
+    redis.call('HSET', M, 'us', mark)
+    mark = nil
+  end
+end
+if not mark then
+  mark = whole(s)
+  redis.call('UNLINK', T)
+  redis.call('HSET', T, '', mark)
+  redis.call('HSET', M, 'ts', mark, 'tt', whole(now), 'tf', whole(floor))
+end
+
+local seq = raise()
+redis.call('HSET', M, 'tl', whole(seq))
+for _, tag in ipairs(tags) do
+  redis.call('HSET', T, tag, whole(seq))
+end
+announce('T:' .. whole(seq) .. ':' .. ARGV[3])
+return seq
