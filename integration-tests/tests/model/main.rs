@@ -4,10 +4,6 @@
 //! are. Each transition is named after the function it stands for; the table is at the head of
 //! each model. A debug build goes through smaller bounds.
 
-mod choices;
+mod check;
 mod fills;
-mod fleet;
-mod mutant;
-mod node;
-mod scenes;
-mod server;
+mod time;

@@ -24,12 +24,20 @@
 //! Left out: time, clears and tags, cooling, and the expiry of values, which only ever takes
 //! something away.
 
-use stateright::{Model, Property};
+mod changes;
+mod choices;
+mod fleet;
+mod gets;
+mod mutant;
+mod node;
+mod scenes;
+mod server;
 
-use super::fleet::{Budget, CHANGES, Change, Fleet, NODES, Progress, Promise, VERSIONS};
-use super::mutant::Mutant;
-use super::node::{Debt, Flight, Node, Phase, State, Step};
-use super::server::{Acquired, Lock, Message, Server, Value};
+use fleet::{Budget, CHANGES, Change, FLIGHTS, Fleet, NODES, Progress, Promise, VERSIONS};
+use mutant::Mutant;
+use node::{Debt, Flight, Node, Phase, State, Step};
+use server::{Lock, Message, Server, Value};
+use stateright::{Model, Property};
 
 /// What happens next; numbers are nodes, flights and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,284 +101,6 @@ const OLD_TOKEN: u8 = 30;
 const PUT_TOKEN: u8 = 10;
 
 impl Fills {
-    fn token(&self, flight: usize, node: usize) -> u8 {
-        match self.mutant {
-            Mutant::TokenSharedPerClient => OLD_TOKEN + node as u8,
-            _ => flight as u8,
-        }
-    }
-
-    fn start(&self, fleet: &mut Fleet, n: usize, reload: bool, insist: bool) -> Option<()> {
-        let f = fleet.flights.iter().position(|flight| flight.step == Step::Unused)?;
-        let node = &fleet.nodes[n];
-        let newest = usize::from(fleet.executed);
-        let need = if insist { fleet.stamps[newest] } else { 0 };
-        if insist && need <= node.applied {
-            return None;
-        }
-        // A hit, or a get that joins.
-        let joins = node.flight.is_some_and(|f| fleet.flights[usize::from(f)].joinable);
-        if !reload && !insist && (fleet.hit(n, self.mutant).is_some() || (joins && node.serving.is_some())) {
-            return None;
-        }
-        let held = node.entry.map(|held| held.value).filter(|_| !reload);
-        // A refresh follows a commit, as an invalidation would.
-        fleet.row += u8::from(reload);
-        let node = &fleet.nodes[n];
-        let stamp = if insist { fleet.executed } else { 0 };
-        let ticket = fleet.ticket(n);
-        let plain = node.serving.is_some() && node.applied >= need;
-        fleet.flights[f] = Flight {
-            node: n as u8,
-            step: Step::Get { plain },
-            reload,
-            joinable: true,
-            seq: ticket.seq,
-            need,
-            started: fleet.promised,
-            debt: Debt { l2: fleet.executed, staleness: 0, own: node.own, stamp },
-            ticket,
-            held,
-            woken: None,
-        };
-        if node.pending && self.mutant != Mutant::ReadPastPending {
-            fleet.flights[f].step = Step::Loading(Err(true));
-        } else if held.is_some() || reload {
-            fleet.ask(f);
-        }
-        fleet.nodes[n].flight = Some(f as u8);
-        Some(())
-    }
-
-    fn get_executed(&self, fleet: &mut Fleet, f: usize) -> Option<()> {
-        let Step::Get { plain } = fleet.flights[f].step else { return None };
-        let floor = if plain { None } else { Some(fleet.server.state(self.mutant).2) };
-        let (run, value) = (fleet.server.run, fleet.server.memory.value);
-        fleet.flights[f].step = Step::Got { run, value, floor };
-        Some(())
-    }
-
-    fn got_answer(&self, fleet: &mut Fleet, f: usize) -> Option<()> {
-        let flight = fleet.flights[f];
-        let Step::Got { run, value, floor } = flight.step else { return None };
-        let n = usize::from(flight.node);
-        if self.mutant == Mutant::StampAfterReply {
-            fleet.flights[f].ticket = fleet.ticket(n);
-        }
-        let floor = match floor {
-            Some(floor) => floor,
-            None => {
-                fleet.nodes[n].doubt(run);
-                if fleet.nodes[n].run != run && self.mutant != Mutant::TrustAnyRun {
-                    fleet.flights[f].step = Step::Get { plain: false };
-                    return Some(());
-                }
-                fleet.nodes[n].floor
-            }
-        };
-        match value.filter(|value| value.seq >= floor) {
-            Some(value) => fleet.land(f, value.version, Some(value), self.mutant),
-            None => self.ask(fleet, f),
-        }
-        Some(())
-    }
-
-    /// One turn of `lease::acquire`.
-    fn ask(&self, fleet: &mut Fleet, f: usize) {
-        fleet.ask(f);
-        let n = usize::from(fleet.flights[f].node);
-        if fleet.nodes[n].pending && self.mutant != Mutant::ReadPastPending {
-            fleet.flights[f].step = Step::Loading(Err(false));
-        }
-    }
-
-    fn acquire_executed(&self, fleet: &mut Fleet, f: usize) -> Option<()> {
-        let flight = fleet.flights[f];
-        let (Step::Ask, n) = (flight.step, flight.node) else { return None };
-        let known = flight.held.map(|value| value.token);
-        let token = self.token(f, usize::from(n));
-        let acquired = fleet.server.acquire(n, token, known, flight.reload, self.mutant);
-        if matches!(acquired, Acquired::Granted(_)) && !flight.reload {
-            if fleet.loads_allowed == 0 {
-                fleet.broken = Some(Promise::OneLoad);
-            }
-            fleet.loads_allowed = fleet.loads_allowed.saturating_sub(1);
-        }
-        fleet.flights[f].step = Step::Asked(acquired);
-        Some(())
-    }
-
-    fn acquire_answered(&self, fleet: &mut Fleet, f: usize) -> Option<()> {
-        let flight = fleet.flights[f];
-        let Step::Asked(acquired) = flight.step else { return None };
-        if self.mutant == Mutant::StampAfterReply {
-            fleet.flights[f].ticket = fleet.ticket(usize::from(flight.node));
-        }
-        match acquired {
-            Acquired::Value(value) => fleet.land(f, value.version, Some(value), self.mutant),
-            Acquired::Unchanged => fleet.land(f, flight.held?.version, flight.held, self.mutant),
-            Acquired::Granted(lease) => {
-                fleet.flights[f].seq = flight.seq.max(lease.seq);
-                fleet.flights[f].step = Step::Loading(Ok(lease));
-            }
-            Acquired::Busy => fleet.flights[f].step = Step::Waiting,
-        }
-        Some(())
-    }
-
-    fn woken(&self, fleet: &mut Fleet, f: usize) -> Option<()> {
-        let flight = fleet.flights[f];
-        let (Step::Waiting, Some(woken)) = (flight.step, flight.woken) else { return None };
-        let trusted = self.mutant == Mutant::TrustLateWakes;
-        let timely = flight.ticket.timely.is_some() || trusted;
-        let answers = |value: &Value| value.seq >= flight.ticket.last_seq || trusted;
-        match woken.filter(|_| timely && !flight.reload).filter(answers) {
-            Some(value) => {
-                // It was sent before it was asked for: it owes what L1 does.
-                let debt = &mut fleet.flights[f].debt;
-                debt.l2 = 0;
-                debt.staleness = debt.staleness.max(flight.ticket.timely.unwrap_or(flight.started));
-                fleet.land(f, value.version, Some(value), self.mutant);
-            }
-            None => self.ask(fleet, f),
-        }
-        Some(())
-    }
-
-    fn fill_executed(&self, fleet: &mut Fleet, f: usize, answered: bool) -> Option<()> {
-        let flight = fleet.flights[f];
-        let Step::Loaded(lease, version) = flight.step else { return None };
-        let lease = match lease {
-            Ok(lease) => lease,
-            Err(offered) => {
-                let value = Value { version, seq: flight.ticket.seq, token: f as u8 };
-                fleet.land(f, version, offered.then_some(value), self.mutant);
-                return answered.then_some(());
-            }
-        };
-        let mut out = Vec::new();
-        let announce = flight.reload && self.mutant != Mutant::RefreshInSilence;
-        let stored = fleet.server.fill(lease, version, announce, self.mutant, &mut out);
-        fleet.publish(out)?;
-        let value = |seq| Value { version, seq, token: lease.token };
-        if let Some(seq) = stored.filter(|_| flight.reload) {
-            self.took_effect(fleet, version, seq);
-        }
-        if answered {
-            fleet.flights[f].step = Step::Filled(stored.map(value).ok_or(version));
-        } else {
-            fleet.land(f, version, Some(value(lease.seq)), self.mutant);
-        }
-        Some(())
-    }
-
-    fn commit(&self, fleet: &mut Fleet, n: usize, put: bool) -> Option<()> {
-        let c = fleet.changes.iter().position(|change| change.progress == Progress::Unused)?;
-        let under_way = |change: &Change| {
-            matches!(change.progress, Progress::Sent | Progress::Executed(_) | Progress::Published(_))
-        };
-        // Two writers that insert at once would have to agree among themselves on who is later.
-        if fleet.changes.iter().any(|change| under_way(change) && (put || change.put)) {
-            return None;
-        }
-        fleet.row += 1;
-        fleet.change_begins(n, self.mutant);
-        let ticket = fleet.ticket(n);
-        let version = fleet.row;
-        fleet.changes[c] =
-            Change { node: n as u8, version, put, progress: Progress::Sent, stuck: false, ticket };
-        Some(())
-    }
-
-    fn execute(&self, fleet: &mut Fleet, c: usize, put: bool) -> Option<u8> {
-        let change = fleet.changes[c];
-        let mut out = Vec::new();
-        let put = put.then_some((change.version, PUT_TOKEN + c as u8));
-        let seq = fleet.server.change(put, self.mutant, &mut out);
-        fleet.publish(out)?;
-        self.took_effect(fleet, change.version, seq);
-        fleet.loads_allowed += 1;
-        Some(seq)
-    }
-
-    /// From here on L2 owes this version.
-    fn took_effect(&self, fleet: &mut Fleet, version: u8, seq: u8) {
-        fleet.executed = fleet.executed.max(version);
-        let stamp = &mut fleet.stamps[usize::from(version)];
-        if *stamp == 0 {
-            *stamp = seq;
-        }
-    }
-
-    fn change_answered(&self, fleet: &mut Fleet, c: usize) -> Option<()> {
-        let change = fleet.changes[c];
-        let Progress::Executed(seq) = change.progress else { return None };
-        let n = usize::from(change.node);
-        if self.mutant != Mutant::NoSecondRemoval {
-            fleet.changed(n, seq, self.mutant);
-        }
-        let value = Value { version: change.version, seq, token: PUT_TOKEN + c as u8 };
-        let ticket = fleet.changes[c].ticket;
-        if change.put && fleet.admissible(n, ticket, value, self.mutant) {
-            fleet.store(n, value);
-        }
-        self.ended(fleet, c);
-        fleet.promised = fleet.promised.max(change.version);
-        fleet.changes[c].progress = Progress::Done;
-        Some(())
-    }
-
-    /// The caller of a change gets its answer.
-    fn ended(&self, fleet: &mut Fleet, c: usize) {
-        let change = fleet.changes[c];
-        let own = &mut fleet.nodes[usize::from(change.node)].own;
-        *own = (*own).max(change.version);
-    }
-
-    fn change_failed(&self, fleet: &mut Fleet, c: usize) -> Option<()> {
-        let change = fleet.changes[c];
-        let stuck = match change.progress {
-            Progress::Sent => true,
-            Progress::Executed(_) => false,
-            _ => return None,
-        };
-        let n = usize::from(change.node);
-        fleet.nodes[n].pending = true;
-        if self.mutant != Mutant::NoRemovalOnFailure {
-            fleet.change_begins(n, self.mutant);
-        }
-        self.ended(fleet, c);
-        fleet.changes[c].progress = Progress::Retrying;
-        fleet.changes[c].stuck = stuck;
-        Some(())
-    }
-
-    fn late_change(&self, fleet: &mut Fleet, c: usize) -> Option<()> {
-        let change = fleet.changes[c];
-        if !change.stuck {
-            return None;
-        }
-        // A put is refused: `LATE`.
-        if !change.put || self.mutant == Mutant::PutAtAnyTime {
-            self.execute(fleet, c, change.put)?;
-        }
-        fleet.changes[c].stuck = false;
-        Some(())
-    }
-
-    fn retry_answered(&self, fleet: &mut Fleet, c: usize) -> Option<()> {
-        let change = fleet.changes[c];
-        let Progress::Retried(seq) = change.progress else { return None };
-        let n = usize::from(change.node);
-        fleet.changed(n, seq, self.mutant);
-        fleet.changes[c].progress = Progress::Done;
-        let retrying = |other: &Change| matches!(other.progress, Progress::Retrying | Progress::Retried(_));
-        fleet.nodes[n].pending =
-            fleet.changes.iter().any(|other| retrying(other) && usize::from(other.node) == n);
-        fleet.promised = fleet.promised.max(change.version);
-        Some(())
-    }
-
     fn baseline(&self, fleet: &mut Fleet, n: usize) -> Option<()> {
         let state = fleet.nodes[n].state.take()?;
         if fleet.nodes[n].baseline(state, self.mutant) {
@@ -395,7 +125,7 @@ impl Model for Fills {
                 nodes: [Node::live(value), Node::live(value)],
                 server,
                 replica: None,
-                flights: [Flight::UNUSED; super::fleet::FLIGHTS],
+                flights: [Flight::UNUSED; FLIGHTS],
                 changes: [Change::UNUSED; CHANGES],
                 row: 1,
                 executed: 1,
@@ -433,7 +163,7 @@ impl Model for Fills {
         if fleet.broken.is_some() {
             return;
         }
-        super::choices::choices(fleet, actions);
+        choices::choices(fleet, actions);
     }
 
     fn next_state(&self, last: &Fleet, action: Action) -> Option<Fleet> {
@@ -599,7 +329,7 @@ impl Model for Fills {
             }),
         ];
         if self.mutant == Mutant::None {
-            properties.extend(super::choices::interesting(self.budget));
+            properties.extend(choices::interesting(self.budget));
         }
         properties
     }

@@ -1,11 +1,11 @@
-//! What can happen in a state of [`fills`](super::fills), and what should be seen to happen.
+//! What can happen in a state of [`Fills`], and what should be seen to happen.
 
 use stateright::Property;
 
-use super::fills::{Action, Fills};
 use super::fleet::{Budget, Fleet, NODES, Progress};
 use super::node::{Phase, Step};
 use super::server::Acquired;
+use super::{Action, Fills};
 
 /// Everything that can happen next. What turns out impossible in its function is no transition.
 pub(crate) fn choices(fleet: &Fleet, actions: &mut Vec<Action>) {

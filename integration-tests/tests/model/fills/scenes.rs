@@ -1,12 +1,9 @@
 //! The bounds within which the models are searched, and what must be found there.
 
-use std::time::Instant;
-
-use stateright::{Checker, HasDiscoveries, Model};
-
-use super::fills::{Fills, Opening};
 use super::fleet::Budget;
 use super::mutant::Mutant;
+use super::{Fills, Opening};
+use crate::check::{holds, in_full, is_caught};
 
 const NOTHING: Budget = Budget {
     flights: 0,
@@ -23,41 +20,13 @@ const NOTHING: Budget = Budget {
     silences: 0,
 };
 
-/// Builds without optimization go through what takes them a second.
-fn in_full() -> bool {
-    !cfg!(debug_assertions)
-}
-
-/// No mutant, no violation, and everything interesting is reached.
-fn holds(scene: &str, budget: Budget, opening: Opening) {
-    let begun = Instant::now();
-    let model = Fills { mutant: Mutant::None, budget, opening };
-    let checker = model.checker().threads(2).spawn_bfs().join();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{scene}: no violation in all {states} states, {depth} steps deep ({:.1?})", begun.elapsed());
-    checker.assert_properties();
-}
-
-/// The mutant breaks a promise.
-fn is_caught(mutant: Mutant, budget: Budget, opening: Opening) {
-    let model = Fills { mutant, budget, opening };
-    let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let states = checker.unique_state_count();
-    let found = checker.discoveries();
-    let shortest = found.iter().min_by_key(|(_, path)| (*path).clone().into_actions().len());
-    let (promise, path) = shortest.unwrap_or_else(|| panic!("{mutant:?} went unnoticed in {states} states"));
-    let actions = path.clone().into_actions();
-    println!("{mutant:?}: broken in {} steps, within {states} states: {promise}", actions.len());
-    println!("    {actions:?}");
-}
-
 macro_rules! scenes {
     ($($name:ident: $opening:ident, $full:expr, $small:expr;)*) => {
         mod base {
             use super::*;
             $(#[test] fn $name() {
                 let budget = if in_full() { $full } else { $small };
-                holds(stringify!($name), budget, Opening::$opening);
+                holds(stringify!($name), Fills { mutant: Mutant::None, budget, opening: Opening::$opening });
             })*
         }
     };
@@ -68,7 +37,8 @@ macro_rules! mutants {
         mod $module {
             use super::*;
             $(#[test] #[cfg_attr(debug_assertions, $slow)] fn $name() {
-                is_caught(Mutant::$mutant, $budget, Opening::$opening);
+                let mutant = Mutant::$mutant;
+                is_caught(mutant, Fills { mutant, budget: $budget, opening: Opening::$opening });
             })*
         }
     };
