@@ -55,7 +55,12 @@ impl Violation {
     /// Whether it is a broken promise about what is read.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Stale { .. } | Self::Diverged { .. })
+        match self {
+            Self::Stale { .. } => true,
+            // No version stands for no answer.
+            Self::Diverged { version, .. } => *version > 0,
+            _ => false,
+        }
     }
 }
 

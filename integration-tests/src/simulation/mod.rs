@@ -198,8 +198,8 @@ async fn settle(world: &World) {
     {
         return;
     }
-    // The bound, and what may still be under way.
-    sleep(world.plan.max_staleness + world.plan.weather.worst * 4).await;
+    // The bound, the last stop of a node (see `faults`), and what may still be under way.
+    sleep(world.plan.max_staleness * 4 + world.plan.weather.worst * 4).await;
     for node in 0..world.nodes.len() {
         for key in 0..world.plan.keys {
             let committed = world.version(key);

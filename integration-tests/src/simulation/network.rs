@@ -139,6 +139,12 @@ impl Link {
         state.unreachable_until = state.unreachable_until.max(Instant::now() + span);
     }
 
+    /// Whether commands are sent at all.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.state.lock().unreachable_until <= Instant::now()
+    }
+
     /// Loses messages for a while without a sign.
     pub async fn go_deaf(self: Arc<Self>, span: Duration) {
         if self.take_down(Bus::Deaf) {
@@ -351,7 +357,7 @@ impl Region for Distant {
     }
 
     fn available(&self) -> bool {
-        self.link.state.lock().unreachable_until <= Instant::now()
+        self.link.is_reachable()
     }
 
     fn command_timeout(&self) -> Duration {

@@ -164,6 +164,7 @@ struct Begun {
     owed: u64,
     at: Instant,
     outages: u64,
+    reachable: bool,
 }
 
 /// A number that changes when a node does not get an answer from L2, or answers for want of one.
@@ -177,8 +178,8 @@ impl Begun {
         let mut history = world.history.borrow_mut();
         let begun = history.moment();
         let owed = history.owed(node, key, begun);
-        let outages = outages(world, node);
-        Self { what, node, key, owed, at: Instant::now(), outages }
+        let (outages, reachable) = (outages(world, node), world.links[node].is_reachable());
+        Self { what, node, key, owed, at: Instant::now(), outages, reachable }
     }
 
     /// Checks the answer; `insisted` is the version the caller insisted on.
@@ -206,7 +207,7 @@ impl Begun {
             history.violated(Violation::Invented { key, value: found.unwrap_or_default() });
         }
         // With this policy an outage suspends the bound.
-        let outage = outages(world, node) != self.outages;
+        let outage = !self.reachable || outages(world, node) != self.outages;
         let excused = world.plan.outage == Outage::ServeL1 && outage && insisted == 0;
         if version < owed && !excused {
             let at_ms = history.ms(Instant::now());
