@@ -7,4 +7,5 @@ mod leases;
 mod outages;
 mod reading;
 mod stale;
+mod tags;
 mod unreadable;
