@@ -6,8 +6,7 @@
 //! expiry; and if nothing keeps lookups from refreshing while one is at it, there are e^(1/β)
 //! refreshes for each expiry. With single-flight and the lease there is one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_cache_core::TieredCache;
@@ -69,19 +68,44 @@ fn unlocked(beta: f64, expiries: u32) -> (f64, f64) {
     (refreshes as f64 / f64::from(expiries), lead / f64::from(expiries))
 }
 
-/// Lookups at the rate, spread over nodes. Loads per expiry, and how far ahead they began, on average.
-async fn cached(beta: f64, nodes: usize, expiries: u32) -> (f64, f64) {
+/// What the source sees: loads, and the lives of the values they replace.
+#[derive(Default)]
+struct Ledger {
+    loads: u32,
+    lives: u32,
+    lead: f64,
+    /// When the newest value was loaded, and whether a load to replace it has begun.
+    newest: Option<(Instant, bool)>,
+}
+
+impl Ledger {
+    fn begun(&mut self) {
+        let Some((loaded, replaced)) = &mut self.newest else { return };
+        self.loads += 1;
+        if !std::mem::replace(replaced, true) {
+            self.lives += 1;
+            self.lead += TTL.as_secs_f64() - loaded.elapsed().as_secs_f64();
+        }
+    }
+
+    fn ended(&mut self) {
+        self.newest = Some((Instant::now(), false));
+    }
+}
+
+/// Lookups at the rate, spread over nodes. Loads for each life, and how far ahead of its end they
+/// began, on average.
+async fn cached(beta: f64, nodes: usize, minutes: u64) -> (f64, f64) {
     let tier = MemoryBackend::new(10);
     let nodes: Vec<Cache> = (0..nodes).map(|_| node(&tier, beta)).collect();
-    let loads = Arc::new(AtomicUsize::new(0));
-    let begun = Instant::now();
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut turn = 0;
-    let all = u64::from(expiries) * TTL.as_secs() * LOOKUPS_A_SECOND;
-    for _ in 0..all {
-        let count = Arc::clone(&loads);
+    for _ in 0..minutes * 60 * LOOKUPS_A_SECOND {
+        let ledger = Arc::clone(&ledger);
         let load = move || async move {
-            count.fetch_add(1, Ordering::Relaxed);
+            ledger.lock().expect("never poisoned").begun();
             sleep(COST).await;
+            ledger.lock().expect("never poisoned").ended();
             Ok::<_, std::io::Error>(0)
         };
         nodes[turn].get_or_load(&1, load).await.expect("it loads");
@@ -89,12 +113,9 @@ async fn cached(beta: f64, nodes: usize, expiries: u32) -> (f64, f64) {
         let gap = -(1.0 - fastrand::f64()).ln() / LOOKUPS_A_SECOND as f64;
         sleep(Duration::from_secs_f64(gap)).await;
     }
-    let elapsed = begun.elapsed().as_secs_f64();
-    // A life lasts from the end of one load to the beginning of the next, and the load.
-    let lives = loads.load(Ordering::Relaxed) as f64;
-    let lead = TTL.as_secs_f64() + COST.as_secs_f64() - elapsed / lives;
-    let expected = elapsed / (TTL.as_secs_f64() + COST.as_secs_f64() - lead);
-    (lives / expected.round(), lead)
+    let ledger = ledger.lock().expect("never poisoned");
+    let lives = f64::from(ledger.lives);
+    (f64::from(ledger.loads) / lives, ledger.lead / lives)
 }
 
 fn node(tier: &MemoryBackend, beta: f64) -> Cache {
