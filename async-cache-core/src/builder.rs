@@ -153,7 +153,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         Ok(TieredCache::new(shared))
     }
 
-    fn assemble(self, refused: &mut Option<Error>) -> Shared<V> {
+    /// The cache without its background work.
+    pub(crate) fn assemble(self, refused: &mut Option<Error>) -> Shared<V> {
         let id = NodeId::random();
         let door = Door::closed();
         let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));

@@ -26,6 +26,9 @@ enum Source {
     Counted(quanta::Clock),
     /// Tokio's, so that its paused time governs a test.
     Tokio,
+    /// A number, moved by hand.
+    #[cfg(all(test, shuttle))]
+    Hand(std::sync::Arc<crate::sync::AtomicU64>),
 }
 
 /// How many ticks of the processor's counter a glance reuses one reading of the system's clock for:
@@ -52,6 +55,10 @@ impl Clock {
 
     pub(crate) fn start() -> Self {
         static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        #[cfg(all(test, shuttle))]
+        if let Some(clock) = Self::by_hand() {
+            return clock;
+        }
         if cfg!(feature = "testing") || tokio_stands_still() {
             return Self { origin: Instant::now(), source: Source::Tokio };
         }
@@ -66,6 +73,8 @@ impl Clock {
         let now = match self.source {
             Source::System | Source::Counted(_) => std::time::Instant::now().into(),
             Source::Tokio => Instant::now(),
+            #[cfg(all(test, shuttle))]
+            Source::Hand(ref hand) => return Tick(hand.load(Ordering::SeqCst)),
         };
         let elapsed = now.saturating_duration_since(self.origin);
         Tick(Self::START + elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
@@ -90,6 +99,21 @@ impl Clock {
         let now = self.now();
         READING.set((counted, now.0));
         now
+    }
+}
+
+#[cfg(all(test, shuttle))]
+impl Clock {
+    /// The clock of a node whose threads are scheduled.
+    fn by_hand() -> Option<Self> {
+        let hand = std::sync::Arc::new(crate::sync::AtomicU64::new(Self::START));
+        Some(Self { origin: Instant::now(), source: Source::Hand(hand) })
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        if let Source::Hand(hand) = &self.source {
+            hand.fetch_add(span.as_nanos() as u64, Ordering::SeqCst);
+        }
     }
 }
 

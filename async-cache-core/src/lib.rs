@@ -27,7 +27,10 @@ mod options;
 mod path;
 pub mod request;
 mod resilience;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod shared;
+mod sync;
 pub mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;

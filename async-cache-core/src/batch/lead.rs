@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::load::{Claim, Claimed, land, spawn};
@@ -15,6 +14,7 @@ use crate::path::lease::{Grant, Queue, Step, makes_do};
 use crate::path::{Fetched, Found, Here, Route, reentry};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
+use crate::sync::Notify;
 
 /// Wake-ups come in bursts, when a batch elsewhere has ended: those that come this close together
 /// are answered by one question and, if it comes to that, one load.

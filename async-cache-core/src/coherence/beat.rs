@@ -71,9 +71,10 @@ async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dy
     }
 }
 
-struct TryAgain;
+#[derive(Debug)]
+pub(crate) struct TryAgain;
 
-async fn resync_all<V: Send + Sync + 'static>(
+pub(crate) async fn resync_all<V: Send + Sync + 'static>(
     shared: &Shared<V>,
     region: &dyn Region,
 ) -> Result<(), TryAgain> {

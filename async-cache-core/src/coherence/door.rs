@@ -1,11 +1,10 @@
 //! The listener a backend is given while the cache is still being put together.
 
-use std::sync::{Arc, OnceLock, Weak};
-
-use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
 
 use crate::backend::{BusEvent, Listener};
 use crate::shared::Shared;
+use crate::sync::{Mutex, OnceLock};
 
 /// Hands events to the cache, and keeps those that come before there is one.
 ///

@@ -15,11 +15,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::mutant::{Mutant, Switch};
@@ -27,8 +24,12 @@ use super::serving::Partition;
 use crate::backend::{Entry, LocalBackend, Tick};
 use crate::key::Key;
 use crate::path::{Flight, Reuse};
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
+use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
-const STRIPES: usize = 1024;
+/// Under a scheduler each costs time in every schedule, and neighbours are wanted.
+const STRIPES: usize = if cfg!(all(test, shuttle)) { 1 } else { 1024 };
 
 #[derive(Debug)]
 pub(crate) struct Fence<V> {
@@ -170,6 +171,14 @@ impl<V: 'static> Fence<V> {
         ticket: Ticket,
         entry: Entry<V>,
     ) -> Admitted {
+        #[cfg(all(test, shuttle))]
+        if Fault::InsertUnlocked.is_planted() {
+            if !self.unmoved(key.as_bytes(), ticket, entry.seq) {
+                return Admitted::Rejected;
+            }
+            l1.insert(key, Entry { generation: ticket.generation, ..entry });
+            return Admitted::Stored;
+        }
         let mut stripe = self.stripe(key.as_bytes()).lock();
         stripe.admit(l1, key, partition, ticket, entry)
     }
@@ -199,6 +208,12 @@ impl<V: 'static> Fence<V> {
         offer: Option<Offer<'_, V>>,
     ) -> Option<Admitted> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
+        #[cfg(all(test, shuttle))]
+        if Fault::LandInTwoSteps.is_planted() {
+            self.remove_flight(&mut stripe, key.as_bytes(), true);
+            drop(stripe);
+            return offer.map(|(l1, partition, ticket, entry)| self.admit(l1, key, partition, ticket, entry));
+        }
         let admitted =
             offer.map(|(l1, partition, ticket, entry)| stripe.admit(l1, key, partition, ticket, entry));
         if flight.reuse == Reuse::Nothing {
@@ -206,6 +221,8 @@ impl<V: 'static> Fence<V> {
             stripe.local += 1;
         }
         let ours = stripe.flights.get(key.as_bytes()).is_some_and(|current| Arc::ptr_eq(current, flight));
+        #[cfg(all(test, shuttle))]
+        let ours = ours || Fault::LandAny.is_planted();
         self.remove_flight(&mut stripe, key.as_bytes(), ours);
         admitted
     }
@@ -234,6 +251,10 @@ impl<V: 'static> Fence<V> {
         if !self.switch.is(Mutant::NoStamp) {
             stripe.remote += 1;
             stripe.last_seq = stripe.last_seq.max(seq);
+        }
+        #[cfg(all(test, shuttle))]
+        if Fault::LastNotHighest.is_planted() {
+            stripe.last_seq = seq;
         }
         if let Some(l1) = l1 {
             if l1.get(key).is_some_and(|entry| entry.seq < seq) {
@@ -274,6 +295,12 @@ impl<V: 'static> Fence<V> {
     pub(crate) fn wake(&self, key: &[u8], value: Option<&Bytes>) {
         let stripe = self.stripe(key).lock();
         for slot in stripe.waiting.get(key).into_iter().flatten() {
+            #[cfg(all(test, shuttle))]
+            if Fault::RingBeforeTelling.is_planted() {
+                slot.notify.notify_one();
+                *slot.wake.lock() = Some(Wake::Ended);
+                continue;
+            }
             *slot.wake.lock() = Some(value.map_or(Wake::Ended, |value| Wake::Value(value.clone())));
             slot.notify.notify_one();
         }

@@ -3,6 +3,8 @@
 use crate::backend::{BusEvent, Listener};
 use crate::coherence::serving::News;
 use crate::observe::SuspendCause;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
 use crate::shared::Shared;
 
 impl<V: Send + Sync + 'static> Listener for Shared<V> {
@@ -19,6 +21,10 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
             }
             BusEvent::Invalidated { partition, seq, key } => {
                 self.counters.invalidations_received.add(1);
+                #[cfg(all(test, shuttle))]
+                if Fault::CountBeforeRemoval.is_planted() {
+                    let _ = self.node.partition(partition).map(|partition| partition.heard(seq));
+                }
                 // Remove, then count: see `Partition::heard`. Own changes are not skipped: a
                 // command that we gave up on may execute late, and only the bus tells.
                 self.fence.changed(self.l1(), &key, seq);

@@ -10,6 +10,8 @@ mod serving;
 mod stamp;
 mod tags;
 
+#[cfg(all(test, shuttle))]
+pub(crate) use beat::resync_all;
 pub(crate) use beat::run as run_background;
 pub(crate) use door::Door;
 pub(crate) use fence::{Admitted, Enter, Fence, Ticket, Wake, WakeSlot};

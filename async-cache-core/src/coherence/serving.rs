@@ -8,17 +8,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::mutant::{Mutant, Switch};
 use super::tags::TagTable;
 use crate::backend::{Baseline as Known, Entry, NodeId, RunId, Tick, Token};
 use crate::clock::{Clock, ServerClock};
 use crate::key::partition_of;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
+use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
 use crate::tags::Tags;
 
 /// This cache as one node of the fleet.
@@ -405,6 +404,10 @@ impl Partition {
             self.switch.is(Mutant::ReconnectWithoutFlush) || self.switch.is(Mutant::FlushBeforeSubscribed);
         let outcome =
             if missed_none && same_run || unfenced { Baseline::Continued } else { Baseline::Flushed };
+        #[cfg(all(test, shuttle))]
+        if Fault::ServeBeforeFlush.is_planted() {
+            self.extend(lease_end(sent, max_staleness));
+        }
         if outcome == Baseline::Flushed {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
             self.tags.raise_floor(known.tag_floor);

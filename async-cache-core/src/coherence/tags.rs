@@ -8,12 +8,11 @@
 //! from before is "ask L2", whose answer carries a number above the floor.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::backend::TAG_TABLE;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::tags::Tags;
 
 /// Slots for a table that is at most half full.

@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::{Answer, Reuse};
 use crate::backend::{Entry, Tick};
@@ -15,7 +12,10 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::options::Outage;
 use crate::resilience::Fallback;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
 use crate::shared::Shared;
+use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 use crate::tags::Tags;
 
 /// One lookup under way, and everyone who waits for it.
@@ -122,6 +122,14 @@ impl<V> Flight<V> {
     /// Waits until there is something to be seen, and looks again whenever there is news.
     pub(crate) async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
         loop {
+            #[cfg(all(test, shuttle))]
+            if Fault::LookBeforeRegistering.is_planted() {
+                if let Some(seen) = look() {
+                    return seen;
+                }
+                self.news.notified().await;
+                continue;
+            }
             // Registered before the look, so that news between the look and the wait are not missed.
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
@@ -222,6 +230,10 @@ impl<V: 'static> Lead<V> {
 
 impl<V: 'static> Drop for Lead<V> {
     fn drop(&mut self) {
+        #[cfg(all(test, shuttle))]
+        if Fault::StrandWaiters.is_planted() {
+            return;
+        }
         if self.flight.landed.get().is_none() {
             self.shared.fence.land(&self.key, &self.flight, None);
             self.flight.end(Landed::Abandoned);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::fetch::Fetched;
@@ -15,6 +14,7 @@ use crate::coherence::{Ticket, Wake, WakeSlot};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::shared::{L2, Shared};
+use crate::sync::Notify;
 
 /// Outcome of asking the fleet for a key.
 #[derive(Debug)]

@@ -220,7 +220,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// What the tiers have for the leader.
-    async fn find(&self, lead: &Lead<V>, need: Option<&Stamp>, aim: &Aim) -> Result<Found<V>> {
+    pub(crate) async fn find(&self, lead: &Lead<V>, need: Option<&Stamp>, aim: &Aim) -> Result<Found<V>> {
         let accept = match self.find_here(lead, need, aim) {
             Here::Enough(found) => return Ok(found),
             Here::Ask(accept) => accept,

@@ -6,6 +6,8 @@ use super::{Answer, Want};
 use crate::backend::{Entry, Phase, Sight, Tick};
 use crate::coherence::{Admitted, Partition, Stamp, Ticket};
 use crate::key::Key;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
 use crate::shared::Shared;
 
 /// What L1 has for a key.
@@ -49,10 +51,14 @@ impl<V: 'static> Shared<V> {
     #[inline(always)]
     fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight<'_>) {
         let (index, partition) = self.node.partition_of(key);
+        #[cfg(all(test, shuttle))]
+        let early = partition.generation();
         let now = self.node.clock.glance();
         let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
         let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
         let generation = partition.generation();
+        #[cfg(all(test, shuttle))]
+        let generation = if Fault::GenerationFirst.is_planted() { early } else { generation };
         (serving, Sight { now, generation, need, tags: partition.tags() })
     }
 

@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::backend::Entry;
 use crate::error::Result;
 use crate::key::Key;
 use crate::shared::Shared;
+use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 use crate::tags::{MAX_TAGS, Tags};
 
 /// More keys and tags than this are replaced by one clear of the namespace: sound, and it costs

@@ -1,0 +1,245 @@
+//! One node, its database, and what its callers and its background tasks do, on threads.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shuttle::future::block_on;
+use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use shuttle::sync::mpsc::Receiver;
+use shuttle::thread::{self, JoinHandle};
+
+use super::Verdict;
+use super::server::{Map, Server, TIME_MS, Tier};
+use crate::backend::{
+    Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend, Region,
+};
+use crate::builder::TieredCacheBuilder;
+use crate::coherence::{Mutant, Partition, resync_all};
+use crate::key::Key;
+use crate::options::EntryOptions;
+use crate::path::lease::{Grant, Step};
+use crate::path::{Aim, Entered, Found, Landed, Lead, Origin, Reuse, Route, Want, Wish};
+use crate::shared::Shared;
+use crate::tags::Tags;
+
+pub(super) type Events = Receiver<Option<BusEvent>>;
+
+pub(super) struct Cache {
+    pub(super) shared: Arc<Shared<u64>>,
+    pub(super) key: Key,
+    pub(super) verdict: Verdict,
+    /// The database: one value, whose number is its version.
+    pub(super) source: AtomicU64,
+    pub(super) loads: AtomicU64,
+    /// Versions below this one were invalidated before.
+    pub(super) gone: AtomicU64,
+    /// Invalidations begun and ended: odd in the middle of one.
+    epoch: AtomicU64,
+    leading: std::sync::Mutex<HashSet<u64>>,
+}
+
+/// What a flight ends with: the version, and what L1 is offered.
+type End = (u64, Option<Entry<u64>>);
+
+impl Cache {
+    /// A cache without a fleet.
+    pub(super) fn alone(off: Option<Mutant>) -> Arc<Self> {
+        Self::of(TieredCacheBuilder::new().l1(Map::default()), off)
+    }
+
+    /// A node that serves, and whose L1 holds version 1.
+    pub(super) fn warm(off: Option<Mutant>) -> (Arc<Self>, Arc<Server>, Events) {
+        let (cache, server, events) = Self::cold(off);
+        assert_eq!(cache.get(), 1);
+        (cache, server, events)
+    }
+
+    /// A node that serves.
+    pub(super) fn cold(off: Option<Mutant>) -> (Arc<Self>, Arc<Server>, Events) {
+        let (server, events) = Server::start();
+        let cache = Self::of(TieredCacheBuilder::new().l1(Map::default()).l2(Tier(Arc::clone(&server))), off);
+        let now = cache.shared.node.clock.now();
+        cache.shared.node.server_clock.observe(TIME_MS, now, now);
+        cache.shared.notify(BusEvent::Subscribed);
+        cache.resync();
+        (cache, server, events)
+    }
+
+    fn of(builder: TieredCacheBuilder<u64, u64>, off: Option<Mutant>) -> Arc<Self> {
+        let builder = match off {
+            Some(mutant) => builder.mutant(mutant),
+            None => builder,
+        };
+        let shared = Arc::new(builder.assemble(&mut None));
+        shared.door.open(&shared);
+        Arc::new(Self {
+            shared,
+            key: Key::encode("key").unwrap(),
+            verdict: Verdict::default(),
+            source: AtomicU64::new(1),
+            loads: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            leading: std::sync::Mutex::default(),
+        })
+    }
+
+    pub(super) fn partition(&self) -> &Partition {
+        self.shared.node.partition_of(self.key.as_bytes()).1
+    }
+
+    pub(super) fn l1(&self) -> &dyn LocalBackend<u64> {
+        self.shared.l1().unwrap()
+    }
+
+    pub(super) fn hit(&self) -> Option<u64> {
+        self.shared.hit(self.key.as_bytes(), Want::Value).map(|answer| *answer.unwrap())
+    }
+
+    /// A lookup with a loader.
+    pub(super) fn get(&self) -> u64 {
+        if let Some(version) = self.hit() {
+            return version;
+        }
+        loop {
+            let epoch = self.epoch.load(SeqCst);
+            match self.shared.enter(&self.key, None, Reuse::Cached, None) {
+                Entered::Join(flight) => {
+                    if let Landed::Answer(outcome) = block_on(flight.landed()) {
+                        return *outcome.unwrap().unwrap();
+                    }
+                }
+                Entered::Lead(lead) => return self.lead(lead, epoch),
+            }
+        }
+    }
+
+    /// A lookup without one. What it finds in L2 is offered to L1.
+    pub(super) fn peek(&self) -> Option<u64> {
+        self.hit().or_else(|| block_on(self.shared.get(&self.key, None)).unwrap().map(|version| *version))
+    }
+
+    /// Demands that what is read now is not from before an invalidation that has ended by now.
+    pub(super) fn demand_current(&self, read: impl FnOnce() -> Option<u64>) {
+        let gone = self.gone.load(SeqCst);
+        if let Some(version) = read() {
+            self.verdict.demand(version >= gone, || format!("version {version} was read, {gone} is due"));
+        }
+    }
+
+    /// Commits the next version and invalidates the last.
+    pub(super) fn change(&self) {
+        let version = self.source.fetch_add(1, SeqCst) + 1;
+        self.epoch.fetch_add(1, SeqCst);
+        self.shared.fence.change_begins(self.shared.l1(), self.key.as_bytes());
+        self.epoch.fetch_add(1, SeqCst);
+        block_on(self.shared.send_invalidate(std::slice::from_ref(&self.key))).unwrap();
+        self.gone.fetch_max(version, SeqCst);
+    }
+
+    pub(super) fn resync(&self) {
+        let region = &self.shared.l2.as_ref().unwrap().region;
+        while block_on(resync_all(&self.shared, &**region)).is_err() {}
+    }
+
+    /// Reads the subscriber's socket to its end.
+    pub(super) fn listen(self: &Arc<Self>, events: Events) -> JoinHandle<()> {
+        self.spawn(move |cache| {
+            while let Ok(Some(event)) = events.recv() {
+                cache.shared.notify(event);
+            }
+        })
+    }
+
+    pub(super) fn spawn(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> JoinHandle<()> {
+        let cache = Arc::clone(self);
+        thread::spawn(move || work(&cache))
+    }
+
+    /// All have ended: nothing is left behind, and nothing was seen that must not be.
+    pub(super) fn end(&self) {
+        let (in_flight, idle) = (self.shared.fence.in_flight(), self.shared.fence.is_idle());
+        self.verdict.demand(in_flight == 0 && idle, || format!("{in_flight} flights are left behind"));
+        self.verdict.pronounce();
+    }
+
+    fn lead(&self, mut lead: Lead<u64>, epoch: u64) -> u64 {
+        // If none began meanwhile, this leader belongs between two invalidations that are known. In
+        // a fleet, the reply to one and the word from the bus each make room for another leader.
+        let counted = self.shared.l2.is_none() && epoch % 2 == 0 && self.epoch.load(SeqCst) == epoch;
+        if counted {
+            let alone = self.leading.lock().unwrap().insert(epoch);
+            self.verdict.demand(alone, || format!("two lead in epoch {epoch}"));
+        }
+        let aim = Aim {
+            want: Want::Value,
+            reuse: Reuse::Cached,
+            origin: Origin::Caller,
+            wish: Wish::Nothing,
+            options: EntryOptions::default(),
+        };
+        let (version, entry) = match block_on(self.shared.find(&lead, None, &aim)).unwrap() {
+            Found::Answer(entry, new) => (version_of(&entry), new.then_some(entry)),
+            Found::Nothing(Route::Fleet(accept, _)) => self.over_the_fleet(&mut lead, &aim, accept),
+            Found::Nothing(Route::Alone) => self.load(lead.ticket.seq),
+        };
+        if counted {
+            self.leading.lock().unwrap().remove(&epoch);
+        }
+        lead.land(Ok(Some(Arc::new(version))), entry);
+        version
+    }
+
+    fn over_the_fleet(&self, lead: &mut Lead<u64>, aim: &Aim, accept: Accept) -> End {
+        let (shared, key) = (&*self.shared, &self.key);
+        let l2 = shared.l2.as_ref().unwrap();
+        let slot = shared.fence.listen(key, &Arc::default());
+        let grant = loop {
+            lead.ticket = shared.fence.ticket_for(key, self.partition(), &slot);
+            let asked = shared.node.clock.now();
+            let ask = Acquire { token: shared.node.next_token(), ttl: Duration::from_secs(3), accept };
+            let answer = block_on(l2.region.acquire(key, ask));
+            match shared.answered(l2, lead, aim, None, asked, answer) {
+                Step::Done(grant) => break grant,
+                Step::Again(_) => unreachable!("whatever is stored answers"),
+                Step::Wait(_) => drop(block_on(slot.woken())),
+            }
+        };
+        shared.fence.unlisten(key, &slot);
+        match grant {
+            Grant::Found(entry) => (version_of(&entry), Some(entry)),
+            Grant::Lease(lease) => self.fill(&*l2.region, lease),
+            Grant::Impatient | Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
+        }
+    }
+
+    fn fill(&self, region: &dyn Region, lease: Lease) -> End {
+        let (version, entry) = self.load(lease.seq);
+        let term = EntryOptions::default().draw_term(false);
+        let l2 = self.shared.l2.as_ref().unwrap();
+        let frame = self.shared.frame_of(l2, entry.as_ref().unwrap(), term, Duration::ZERO).unwrap();
+        let filled = block_on(region.fill(&self.key, lease, frame, term.kept(), Announce::No)).unwrap();
+        (version, entry.filter(|_| filled != Filled::Refused))
+    }
+
+    fn load(&self, seq: u64) -> End {
+        self.loads.fetch_add(1, SeqCst);
+        let version = self.source.load(SeqCst);
+        (version, Some(self.entry(version, seq)))
+    }
+
+    pub(super) fn entry(&self, version: u64, seq: u64) -> Entry<u64> {
+        let term = EntryOptions::default().draw_term(false);
+        self.shared.new_entry(Some(Arc::new(version)), term, Duration::ZERO, (seq, &Tags::default()))
+    }
+}
+
+fn version_of(entry: &Entry<u64>) -> u64 {
+    **entry.value.as_ref().unwrap()
+}
+
+pub(super) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    let threads: Vec<_> = threads.into_iter().collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}

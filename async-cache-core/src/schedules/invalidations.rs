@@ -1,0 +1,152 @@
+//! Loads, gets and invalidations of one key.
+
+use std::sync::Arc;
+
+use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use super::Wrong::{Off, Planted};
+use super::cache::{Cache, Events, join};
+use super::server::Server;
+use super::{Fault, proves};
+use crate::coherence::{Admitted, Mutant, Stamp};
+use crate::key::Key;
+use crate::path::Probe;
+
+#[test]
+fn no_get_sees_a_value_from_before_an_invalidation() {
+    proves(
+        |off| invalidated(Cache::warm(off)),
+        &[
+            Off(Mutant::NoStamp),
+            Off(Mutant::StampAfterReply),
+            Off(Mutant::NoSecondRemoval),
+            Off(Mutant::JoinAfterInvalidation),
+        ],
+    );
+}
+
+#[test]
+fn nor_if_nothing_was_cached() {
+    proves(|off| invalidated(Cache::cold(off)), &[Off(Mutant::JoinAfterInvalidation)]);
+}
+
+fn invalidated((cache, server, events): (Arc<Cache>, Arc<Server>, Events)) {
+    let bus = cache.listen(events);
+    join([
+        cache.spawn(|cache| {
+            cache.change();
+            cache.demand_current(|| cache.hit());
+            cache.demand_current(|| Some(cache.get()));
+        }),
+        cache.spawn(|cache| {
+            cache.demand_current(|| Some(cache.get()));
+            cache.demand_current(|| Some(cache.get()));
+        }),
+        cache.spawn(|cache| {
+            cache.demand_current(|| cache.peek());
+            cache.demand_current(|| cache.hit());
+        }),
+    ]);
+    server.hang_up();
+    join([bus]);
+    cache.demand_current(|| cache.hit());
+    cache.demand_current(|| Some(cache.get()));
+    cache.end();
+}
+
+#[test]
+fn what_is_read_from_l2_meets_an_invalidation() {
+    proves(
+        |off| {
+            let (cache, server, events) = Cache::warm(off);
+            cache.l1().remove(cache.key.as_bytes());
+            let reading = cache.spawn(|cache| cache.demand_current(|| cache.peek()));
+            cache.change();
+            cache.demand_current(|| cache.hit());
+            join([reading]);
+            cache.demand_current(|| cache.hit());
+            server.hang_up();
+            join([cache.listen(events)]);
+            cache.demand_current(|| cache.hit());
+            cache.end();
+        },
+        &[
+            Off(Mutant::NoStamp),
+            Off(Mutant::StampAfterReply),
+            Off(Mutant::CheckThenInsert),
+            Off(Mutant::NoSecondRemoval),
+            Planted(Fault::InsertUnlocked),
+        ],
+    );
+}
+
+#[test]
+fn changes_told_out_of_order_let_nothing_old_in_and_keep_nothing_new_out() {
+    proves(
+        two_changes_and_a_fill,
+        &[Off(Mutant::NoStamp), Planted(Fault::LastNotHighest), Planted(Fault::InsertUnlocked)],
+    );
+}
+
+/// One change is heard from the bus, the other in the reply to a command, a third is of a key
+/// in the same stripe: each is told on a thread of its own, whatever its number.
+fn two_changes_and_a_fill(off: Option<Mutant>) {
+    let cache = Cache::alone(off);
+    let (executed, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let change = |key: &Key| {
+        let (executed, told, key) = (Arc::clone(&executed), Arc::clone(&told), key.clone());
+        cache.spawn(move |cache| {
+            let seq = executed.fetch_add(1, SeqCst) + 1;
+            cache.shared.fence.changed(cache.shared.l1(), key.as_bytes(), seq);
+            if key == cache.key {
+                told.fetch_max(seq, SeqCst);
+            }
+        })
+    };
+    let neighbour = Key::encode("neighbour").unwrap();
+    let changes = [change(&cache.key), change(&cache.key), change(&neighbour)];
+    let fill = {
+        let (executed, told) = (Arc::clone(&executed), Arc::clone(&told));
+        cache.spawn(move |cache| {
+            let ticket = cache.shared.ticket(&cache.key);
+            let seq = executed.load(SeqCst);
+            let entry = cache.entry(1, seq);
+            let fence = &cache.shared.fence;
+            let admitted = fence.admit(cache.l1(), &cache.key, cache.partition(), ticket, entry);
+            let newer = executed.load(SeqCst) > seq;
+            cache.verdict.demand(admitted == Admitted::Stored || newer, || {
+                format!("what reflects {seq} was refused, though nothing is newer")
+            });
+            demand_held(cache, &told);
+        })
+    };
+    join(changes.into_iter().chain([fill]));
+    demand_held(&cache, &told);
+    cache.end();
+}
+
+/// Demands that L1 holds nothing from before a change that it was told of by now.
+fn demand_held(cache: &Cache, told: &AtomicU64) {
+    let due = told.load(SeqCst);
+    if let Some(entry) = cache.l1().get(cache.key.as_bytes()) {
+        cache.verdict.demand(entry.seq >= due, || format!("{} is held, {due} is due", entry.seq));
+    }
+}
+
+#[test]
+fn what_counts_as_applied_is_found_by_no_probe_that_insists_on_it() {
+    proves(
+        |off| {
+            let (cache, server, events) = Cache::warm(off);
+            let seq = server.change(&cache.key);
+            let bus = cache.listen(events);
+            let stamp = Stamp::new(&cache.shared.namespace, [(0, seq)]);
+            let probe = cache.shared.probe(cache.key.as_bytes(), Some(&stamp));
+            cache.verdict.demand(!matches!(probe, Probe::Hit(_)), || format!("a hit from before {seq}"));
+            server.hang_up();
+            join([bus]);
+            cache.end();
+        },
+        &[Planted(Fault::CountBeforeRemoval)],
+    );
+}

@@ -1,0 +1,90 @@
+//! The serving lease: what a hit must not answer, whenever it began.
+
+use std::sync::Arc;
+
+use shuttle::future::block_on;
+use shuttle::sync::atomic::Ordering::SeqCst;
+
+use super::Wrong::{Off, Planted};
+use super::cache::{Cache, join};
+use super::server::Bus;
+use super::{Fault, proves};
+use crate::backend::{BusEvent, Listener, Region};
+use crate::coherence::Mutant;
+
+#[test]
+fn no_hit_answers_what_changed_while_the_bus_was_lost() {
+    proves(
+        lost,
+        &[
+            Off(Mutant::ServeWhileSuspended),
+            Off(Mutant::ReconnectWithoutFlush),
+            Off(Mutant::FlushBeforeSubscribed),
+            Planted(Fault::GenerationFirst),
+            Planted(Fault::ServeBeforeFlush),
+        ],
+    );
+}
+
+fn lost(off: Option<Mutant>) {
+    let (cache, server, _events) = Cache::warm(off);
+    let bus = cache.spawn(move |cache| {
+        cache.shared.notify(BusEvent::Lost);
+        server.set_bus(Bus::Lossy);
+        let version = cache.source.fetch_add(1, SeqCst) + 1;
+        server.change(&cache.key);
+        cache.gone.fetch_max(version, SeqCst);
+        server.set_bus(Bus::Whole);
+        cache.shared.notify(BusEvent::Subscribed);
+        cache.resync();
+    });
+    let hitting = cache.spawn(|cache| {
+        cache.demand_current(|| cache.hit());
+        cache.demand_current(|| cache.hit());
+    });
+    let getting = cache.spawn(|cache| {
+        cache.demand_current(|| Some(cache.get()));
+        cache.demand_current(|| cache.hit());
+    });
+    join([bus, hitting, getting]);
+    cache.demand_current(|| cache.hit());
+    cache.end();
+}
+
+#[test]
+fn no_hit_answers_under_a_lease_that_has_lapsed_or_was_proven_by_too_little() {
+    proves(lapsed, &[Off(Mutant::ServeWhileSuspended), Off(Mutant::HeartbeatWithoutSequenceCheck)]);
+}
+
+/// The message of a change is lost, and heartbeats go on.
+fn lapsed(off: Option<Mutant>) {
+    let (cache, server, events) = Cache::warm(off);
+    let bus = cache.listen(events);
+    server.set_bus(Bus::Lossy);
+    let (elsewhere, here) = (Arc::clone(&server), Arc::clone(&server));
+    let changing = cache.spawn(move |cache| {
+        let version = cache.source.fetch_add(1, SeqCst) + 1;
+        elsewhere.change(&cache.key);
+        cache.shared.node.clock.advance(cache.shared.node.max_staleness);
+        cache.gone.fetch_max(version, SeqCst);
+    });
+    let beating = cache.spawn(move |cache| {
+        for _ in 0..2 {
+            let beat = cache.shared.node.begin_beat(cache.partition());
+            block_on(here.heartbeat(0, beat)).unwrap();
+        }
+        cache.resync();
+    });
+    let hitting = cache.spawn(|cache| {
+        for _ in 0..3 {
+            cache.demand_current(|| cache.hit());
+        }
+    });
+    join([changing, beating, hitting]);
+    server.hang_up();
+    join([bus]);
+    cache.demand_current(|| cache.hit());
+    cache.resync();
+    cache.demand_current(|| cache.hit());
+    cache.end();
+}
