@@ -54,6 +54,15 @@ fn objects(mutant: &str, faults: &str) {
     panic!("{mutant} was not found");
 }
 
+/// Polling answers every wait in the end: what is lost is time.
+#[test]
+fn objects_to_wakes_that_are_lost() {
+    let args = ["--seconds", "10", "--reads-per-s", "12000", "--seed", "1", "--faults", "none"];
+    let (code, report) = torture(&[&args[..], &["--mutant", "lose_wakes"]].concat());
+    assert_eq!((code, number(&report, "stale_reads")), (1, 0), "{report:#}");
+    assert!(number(&report, "late_wakes") > 0, "{report:#}");
+}
+
 #[test]
 fn objects_to_serving_while_suspended() {
     objects("serve_while_suspended", "half_open,stop_node");

@@ -293,6 +293,9 @@ impl<V: 'static> Fence<V> {
 
     /// Tells everyone here who waits for this key.
     pub(crate) fn wake(&self, key: &[u8], value: Option<&Bytes>) {
+        if self.switch.is(Mutant::LoseWakes) {
+            return;
+        }
         let stripe = self.stripe(key).lock();
         for slot in stripe.waiting.get(key).into_iter().flatten() {
             #[cfg(all(test, shuttle))]

@@ -36,12 +36,14 @@ pub enum Mutant {
     ReadPastPending,
     /// A put that was given up may be executed at any later time.
     PutAtAnyTime,
+    /// Nobody is told that the load it waits for has ended.
+    LoseWakes,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -56,6 +58,7 @@ impl Mutant {
         Self::TrustAnyRun,
         Self::ReadPastPending,
         Self::PutAtAnyTime,
+        Self::LoseWakes,
     ];
 }
 

@@ -92,7 +92,7 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
     while course.failures.is_empty() {
         let left = args.lasts().saturating_sub(begun.elapsed());
         sleep(Duration::from_millis(rng.u64(1500..3500)).min(left)).await;
-        let quiet = [Count::QuietSuspendedNs, Count::LostWakes].map(|count| rig.ledger.total(count));
+        let quiet = [Count::QuietSuspendedNs, Count::LateWakes].map(|count| rig.ledger.total(count));
         let [suspended, late] = [quiet[0] - last[0], quiet[1] - last[1]];
         last = quiet;
         if suspended + late > 0 {
@@ -121,6 +121,7 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
 async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, begun: Instant) {
     let began = begun.elapsed();
     rig.ledger.global(Global::Fault).store(1, Ordering::SeqCst);
+    rig.ledger.global(Global::Epochs).fetch_add(1, Ordering::SeqCst);
     let slow_node = rng.u8(..4) == 0;
     if slow_node {
         let slow = Conditions {

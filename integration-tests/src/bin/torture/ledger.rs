@@ -38,7 +38,8 @@ const HANDLES_AT: usize = GLOBALS;
 const DETAILS_AT: usize = HANDLES_AT + HANDLES * HANDLE_WORDS;
 const STALENESS_AT: usize = DETAILS_AT + DETAILS * DETAIL_WORDS;
 const ROWS_AT: usize = STALENESS_AT + STEPS;
-const WORDS: usize = ROWS_AT + KEYS * ROW_WORDS;
+const LOADING_AT: usize = ROWS_AT + KEYS * ROW_WORDS;
+const WORDS: usize = LOADING_AT + HANDLES * KEYS;
 
 /// Now, on the clock that all processes share.
 pub(crate) fn now() -> u64 {
@@ -46,8 +47,8 @@ pub(crate) fn now() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// A pause that explains a late wake-up, and how often is looked for one.
-const STALL_NS: u64 = 25_000_000;
+/// A pause that may explain a late wake-up, and how often is looked for one.
+pub(crate) const STALL_NS: u64 = 25_000_000;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Notes whenever the tasks of this process were kept from running: a wake-up that is late then
@@ -58,7 +59,7 @@ pub(crate) async fn look_for_stalls(ledger: impl Deref<Target = Ledger> + Send +
         tokio::time::sleep(LOOK_EVERY).await;
         let at = now();
         if at - before > STALL_NS {
-            ledger.global(Global::StalledAt).fetch_max(at, Ordering::Relaxed);
+            ledger.stalled();
         }
     }
 }
@@ -72,8 +73,10 @@ pub(crate) enum Global {
     Stale,
     /// The worst staleness.
     Worst,
-    /// When a process last found that it had been kept from running.
+    /// When a process last found that it, or the way to the server and back, had been kept from running.
     StalledAt,
+    /// Fault epochs begun.
+    Epochs,
 }
 
 /// Counts of a cache handle.
@@ -94,7 +97,9 @@ pub(crate) enum Count {
     /// Calls in which a change of one key returned; each key of a batch or clear counts.
     Invalidations,
     Undecided,
-    LostWakes,
+    LateWakes,
+    /// Waits that may have been late, in moments that excuse it.
+    UnjudgedWaits,
     Waits,
     Hung,
     Panics,
@@ -190,6 +195,27 @@ impl Ledger {
     pub(crate) fn row(&self, key: usize) -> Row<'_> {
         let at = ROWS_AT + (key % KEYS) * ROW_WORDS;
         Row::new(&self.words()[at..at + ROW_WORDS])
+    }
+
+    /// Notes that something did not run as it should, other than the caches.
+    pub(crate) fn stalled(&self) {
+        self.global(Global::StalledAt).fetch_max(now(), Ordering::Relaxed);
+    }
+
+    /// The fault epoch that is over, or `None` in one.
+    pub(crate) fn quiet(&self) -> Option<u64> {
+        let epoch = self.global(Global::Epochs).load(Ordering::SeqCst);
+        (self.global(Global::Fault).load(Ordering::SeqCst) == 0).then_some(epoch)
+    }
+
+    /// Loads of a key that are under way on a handle.
+    pub(crate) fn loading(&self, handle: usize, key: usize) -> &AtomicU64 {
+        &self.words()[LOADING_AT + (handle % HANDLES) * KEYS + key % KEYS]
+    }
+
+    /// Whether any load of a key is under way.
+    pub(crate) fn is_loading(&self, key: usize) -> bool {
+        (0..HANDLES).any(|handle| self.loading(handle, key).load(Ordering::Acquire) > 0)
     }
 
     /// Notes how old an answer was.

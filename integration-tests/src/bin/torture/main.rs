@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `rig`, `fault`, `campaign` | the system under test, what is done to it, and when |
 //! | `node`, `read`, `write` | a node process and its traffic |
+//! | `canary` | whether the way to the server and back is as it should be |
 //! | `ledger`, `row` | what all processes know in common; the judgement |
 //! | `steady` | how fast an invalidation is while nothing is wrong |
 //! | `report` | the figures |
 
 mod campaign;
+mod canary;
 mod fault;
 mod ledger;
 mod node;

@@ -21,6 +21,9 @@ const HUNG: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(2);
 const BURST: u64 = 512;
 
+/// Within this time a pause of a process or of the way to the server has been noted.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// Counts of one task, added to the ledger after each burst.
 #[derive(Debug, Default)]
 struct Tally {
@@ -179,6 +182,7 @@ impl Load {
 
     async fn run(self) -> Result<u64, No> {
         self.ledger.add(self.handle, Count::Loads, 1);
+        let _running = Running::begin(&self);
         let row = self.ledger.row(self.key);
         let version = row.committed().load(Ordering::SeqCst);
         if !self.takes.is_zero() {
@@ -187,9 +191,31 @@ impl Load {
         if self.fails {
             return Err(No(0));
         }
+        Ok(version)
+    }
+}
+
+/// A load under way, until it ends in whatever way.
+struct Running {
+    ledger: &'static Ledger,
+    handle: usize,
+    key: usize,
+}
+
+impl Running {
+    fn begin(load: &Load) -> Self {
+        let Load { ledger, handle, key, .. } = *load;
+        ledger.loading(handle, key).fetch_add(1, Ordering::AcqRel);
+        Self { ledger, handle, key }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let row = self.ledger.row(self.key);
         row.filled_by().store(self.handle as u64, Ordering::Release);
         row.filled_at().fetch_max(now(), Ordering::AcqRel);
-        Ok(version)
+        self.ledger.loading(self.handle, self.key).fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -200,13 +226,13 @@ struct Call<'a> {
     owed: u64,
     owed_by: Claim,
     started: u64,
-    quiet: bool,
+    quiet: Option<u64>,
 }
 
 impl<'a> Call<'a> {
     /// What is owed has been read before; the clock is read last.
     fn begin(handle: &'a Handle, key: usize, (owed, owed_by): (u64, Claim)) -> Self {
-        let quiet = handle.ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
+        let quiet = handle.ledger.quiet();
         Self { handle, key, owed, owed_by, started: now(), quiet }
     }
 
@@ -226,7 +252,7 @@ impl<'a> Call<'a> {
         let Some(version) = version else { return };
         let row = handle.ledger.row(key);
         tally.at_risk += u64::from(row.at_risk(self.started, 10 * handle.bound_ns));
-        self.look_for_lost_wake();
+        self.look_for_late_wake();
         let (owed, owed_by) = (self.owed, self.owed_by);
         let read = Answered { version, started: self.started, bound_ns: handle.bound_ns, owed, owed_by };
         match row.judge(&read) {
@@ -252,27 +278,35 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A wait that ended long after the load it was for, though the bus was well and every process
-    /// was running.
-    fn look_for_lost_wake(&self) {
+    /// A wait that went on long after the load it was for had ended, though nothing was done to the
+    /// system, and everything ran.
+    fn look_for_late_wake(&self) {
         let Self { handle, key, started, quiet, .. } = *self;
-        let ended = now();
-        if ended - started < WAKE_NS || !quiet {
+        let (ledger, index, ended) = (handle.ledger, handle.index, now());
+        if ended - started < WAKE_NS || quiet.is_none() || quiet != ledger.quiet() {
             return;
         }
-        let row = handle.ledger.row(key);
-        let filled = row.filled_at().load(Ordering::Acquire);
-        // Whoever loaded here waits for the answer to its own command, not for a message.
-        if row.filled_by().load(Ordering::Acquire) == handle.index as u64 {
+        let row = ledger.row(key);
+        let (filled, by) = (row.filled_at().load(Ordering::Acquire), row.filled_by().load(Ordering::Acquire));
+        if filled <= started || ended.saturating_sub(filled) <= WAKE_NS {
             return;
         }
-        let stalled = handle.ledger.global(Global::StalledAt).load(Ordering::Relaxed) >= started;
-        let still_quiet = handle.ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
-        if filled > started && ended.saturating_sub(filled) > WAKE_NS && !stalled && still_quiet {
+        if ledger.is_loading(key) {
+            // It may have waited for that one.
+            return ledger.add(index, Count::UnjudgedWaits, 1);
+        }
+        tokio::spawn(async move {
+            // What keeps everything from running is noted when it is over.
+            sleep(SETTLED).await;
+            if ledger.global(Global::StalledAt).load(Ordering::Relaxed) >= started {
+                return ledger.add(index, Count::UnjudgedWaits, 1);
+            }
             let ms = |ns| ns / 1_000_000;
             let (took, late) = (ms(ended - started), ms(ended - filled));
-            eprintln!("torture: handle {}, key {key}: {took} ms, {late} ms after a load", handle.index);
-            handle.ledger.add(handle.index, Count::LostWakes, 1);
-        }
+            eprintln!(
+                "torture: handle {index}, key {key}: {took} ms, {late} ms after a load on handle {by}, at {ended}"
+            );
+            ledger.add(index, Count::LateWakes, 1);
+        });
     }
 }

@@ -60,7 +60,9 @@ pub(crate) struct Figures {
     pub undecided_invalidations: u64,
     pub loads_per_invalidation: f64,
     pub lease_waits: u64,
-    pub lost_wakes: u64,
+    pub late_wakes: u64,
+    /// Waits that may have been late, while the machine was, or a load of the key was under way.
+    pub unjudged_waits: u64,
     pub hung_calls: u64,
     pub panics: u64,
     pub process_starts: u64,
@@ -89,7 +91,7 @@ impl Report {
         violations.extend(slow(steady.as_ref()));
         let figures = Figures::of(args, ledger, course);
         for (count, what) in [
-            (figures.lost_wakes, "waits for another node's load were not woken at its end"),
+            (figures.late_wakes, "waits for a load went on after its end"),
             (figures.hung_calls, "calls did not end"),
             (figures.panics, "panics in node processes"),
             (figures.errors["other"], "errors of a kind that should not occur"),
@@ -180,7 +182,8 @@ impl Figures {
             undecided_invalidations: ledger.total(Count::Undecided),
             loads_per_invalidation: loads as f64 / (invalidations as f64).max(1.0),
             lease_waits: ledger.total(Count::Waits),
-            lost_wakes: ledger.total(Count::LostWakes),
+            late_wakes: ledger.total(Count::LateWakes),
+            unjudged_waits: ledger.total(Count::UnjudgedWaits),
             hung_calls: ledger.total(Count::Hung),
             panics: ledger.total(Count::Panics),
             process_starts: ledger.total(Count::Starts),

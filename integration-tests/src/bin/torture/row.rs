@@ -105,7 +105,7 @@ impl<'a> Row<'a> {
         (&self.words[4], &self.words[5])
     }
 
-    /// When a load of the key last ended.
+    /// When a load of the key last ended, whatever it came to.
     pub(crate) fn filled_at(&self) -> &'a AtomicU64 {
         &self.words[6]
     }
