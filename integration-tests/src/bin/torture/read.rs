@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_cache::testing::No;
-use async_cache::{Error, ErrorKind, Stamp};
+use async_cache::{Error, ErrorKind, Loaded, Stamp};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::{Count, Detail, Global, KEYS, Ledger, now};
 use crate::node::{Handle, NAMESPACE, WAKE_NS};
 use crate::row::{Answered, Claim, Verdict};
+use crate::write::tag_of;
 
 /// Half of the reads go to so many keys.
 const HOT: usize = 16;
@@ -180,7 +181,7 @@ impl Load {
         Self { ledger: handle.ledger, handle: handle.index, key, takes, fails: rng.u32(..500) == 0 }
     }
 
-    async fn run(self) -> Result<u64, No> {
+    async fn run(self) -> Result<Loaded<u64>, No> {
         self.ledger.add(self.handle, Count::Loads, 1);
         let _running = Running::begin(&self);
         let row = self.ledger.row(self.key);
@@ -191,7 +192,7 @@ impl Load {
         if self.fails {
             return Err(No(0));
         }
-        Ok(version)
+        Ok(Loaded::new(version).tag(tag_of(self.key)))
     }
 }
 

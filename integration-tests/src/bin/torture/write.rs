@@ -15,11 +15,13 @@ use crate::read::{count_error, draw_key};
 /// Values are inserted into every so-manieth key, and into no other: two inserts of one key that
 /// race are ordered by Redis, not by the database, so that only one task may insert into a key.
 const INSERTED: usize = 8;
+/// The keys are spread over so many tags: those of one tag are all inserted into, or none is.
+const TAGS: usize = 2 * INSERTED;
 /// How long a new process leaves inserts alone: its predecessor's last may still be under way,
 /// and is executed within its deadline or never.
 const HEIR_WAITS: Duration = Duration::from_secs(2);
 
-/// Changes at a rate, for ever. `all`: inserts and clears too, not only invalidations.
+/// Changes at a rate, for ever. `all`: inserts, tags and clears too, not only invalidations.
 pub(crate) async fn changes(handle: Arc<Handle>, seed: u64, per_s: f64, all: bool) {
     let mut rng = Rng::with_seed(seed);
     let born = Instant::now();
@@ -28,7 +30,8 @@ pub(crate) async fn changes(handle: Arc<Handle>, seed: u64, per_s: f64, all: boo
         sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / per_s)).await;
         match rng.u32(..1000) {
             0..2 if all => clear(&handle).await,
-            2..300 if all && born.elapsed() > HEIR_WAITS => insert(&handle, &mut rng).await,
+            2..22 if all => invalidate_tag(&handle, &mut rng).await,
+            22..300 if all && born.elapsed() > HEIR_WAITS => insert(&handle, &mut rng).await,
             300..400 => invalidate(&handle, (0..4).map(|_| invalidated_key(&mut rng)).collect()).await,
             _ => invalidate(&handle, vec![invalidated_key(&mut rng)]).await,
         }
@@ -68,6 +71,19 @@ async fn insert(handle: &Handle, rng: &mut Rng) {
     let version = commit(handle, key);
     let outcome = handle.cache.insert(&(key as u64), version).await;
     returned(handle, &[(key, version)], outcome);
+}
+
+/// The tag of a loaded value.
+pub(crate) fn tag_of(key: usize) -> String {
+    format!("tag {}", key % TAGS)
+}
+
+async fn invalidate_tag(handle: &Handle, rng: &mut Rng) {
+    let first = invalidated_key(rng) % TAGS;
+    let changed: Vec<(usize, u64)> =
+        (first..KEYS).step_by(TAGS).map(|key| (key, commit(handle, key))).collect();
+    let outcome = handle.cache.invalidate_tag(tag_of(first)).await;
+    returned(handle, &changed, outcome);
 }
 
 async fn clear(handle: &Handle) {
