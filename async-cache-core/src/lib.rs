@@ -39,6 +39,12 @@ pub use backend::{Backend, LocalBackend};
 pub use batch::DataLoader;
 pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
 pub use cache::TieredCache;
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "msgpack")]
+pub use codec::MessagePack;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
 pub use codec::{Bincode, Codec};
 pub use coherence::Stamp;
 pub use error::{BoxError, Error, ErrorKind, Result};
