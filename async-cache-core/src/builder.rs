@@ -177,6 +177,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             None => Node::alone(id),
         };
         Shared {
+            events: Events::of(&namespace),
             namespace,
             l1: self.l1,
             l2,
@@ -184,7 +185,6 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             fence: Fence::new(self.switch),
             pending: Pending::default(),
             counters: Counters::default(),
-            events: Events::default(),
             watch: Watch::new(),
             defaults: self.options,
             outage: self.outage,

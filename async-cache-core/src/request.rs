@@ -14,6 +14,7 @@ use crate::coherence::Stamp;
 use crate::error::{Error, Result};
 use crate::key::{CacheKey, Key, with_encoded};
 use crate::observe::StaleCause;
+use crate::observe::{KeyHash, trace};
 use crate::options::{EntryOptions, option_setters};
 use crate::path::{Answer, BoxLoader, Origin, Plan, Probe, Reuse, Want};
 use crate::resilience::{Aged, aged};
@@ -140,11 +141,25 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
                 let (shared, need) = (self.shared, self.need);
-                let slow = self.slow.insert(Box::pin(async move { shared.get(&key, need).await }));
+                let slow = in_span(shared, key, move |key| async move { shared.get(&key, need).await });
+                let slow = self.slow.insert(slow);
                 slow.as_mut().poll(cx)
             }
         }
     }
+}
+
+/// The rest of a lookup, after L1 had no answer.
+fn in_span<'a, V, F>(
+    shared: &Shared<V>,
+    key: Key,
+    work: impl FnOnce(Key) -> F,
+) -> BoxFuture<'a, Result<Answer<V>>>
+where
+    F: Future<Output = Result<Answer<V>>> + Send + 'a,
+{
+    let digest = KeyHash::of(key.as_bytes());
+    Box::pin(trace::lookup(&shared.namespace, digest, work(key)))
 }
 
 /// A lookup with a loader: what the three verbs below share.
@@ -203,7 +218,12 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             First::Miss(key) => {
                 let (shared, need) = (self.shared, self.need);
                 let plan = self.plan(want, reuse, Origin::Caller);
-                let slow = Box::pin(async move { shared.get_or_load(&key, need, plan).await });
+                let slow =
+                    in_span(
+                        shared,
+                        key,
+                        move |key| async move { shared.get_or_load(&key, need, plan).await },
+                    );
                 self.slow.insert(slow).as_mut().poll(cx)
             }
         }

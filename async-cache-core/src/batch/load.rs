@@ -12,7 +12,7 @@ use crate::backend::{Announce, Entry, Fill, Lease, Renewed};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::Keep;
-use crate::observe::{Event, KeyHash};
+use crate::observe::{Event, KeyHash, trace};
 use crate::path::load::{Produced, forget_previous, resolve};
 use crate::path::{Answer, Given, reentry};
 use crate::resilience::excuses;
@@ -58,7 +58,8 @@ pub(super) fn spawn<V: Send + Sync + 'static>(
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
     let load = run(Arc::clone(shared), claimed, Arc::clone(plan));
-    shared.tasks.spawn(reentry::within(shared.node.id, keys, load));
+    let (count, load) = (keys.len(), reentry::within(shared.node.id, keys, load));
+    shared.tasks.spawn(trace::load(&shared.namespace, count, load));
 }
 
 async fn run<V: Send + Sync + 'static>(

@@ -12,6 +12,7 @@ use super::{Mutant, Partition, Stamp, Ticket};
 use crate::backend::{Entry, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::observe::trace;
 use crate::options::EntryOptions;
 use crate::shared::{L2, Shared};
 use crate::tags::Tags;
@@ -246,7 +247,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        match self.tasks.spawn(work).await {
+        match self.tasks.spawn(trace::change(&self.namespace, work)).await {
             Ok(result) => result,
             Err(cause) => {
                 Err(self.error(ErrorKind::Backend, "the task making a change ended early").because(cause))

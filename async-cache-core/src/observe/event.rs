@@ -12,6 +12,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::trace;
 use crate::error::ErrorKind;
 
 /// Events kept for a listener that does not keep up; what is beyond is dropped, oldest first.
@@ -134,23 +135,29 @@ impl fmt::Debug for KeyHash {
 }
 
 /// Where events are told. With no listener, telling one costs a relaxed load.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Events {
+    namespace: Arc<str>,
     listeners: Arc<AtomicUsize>,
     sender: OnceLock<Sender<Event>>,
 }
 
 impl Events {
+    pub(crate) fn of(namespace: &Arc<str>) -> Self {
+        Self { namespace: Arc::clone(namespace), listeners: Arc::default(), sender: OnceLock::new() }
+    }
+
     /// Tells an event, which is made only if somebody listens.
     #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if self.listeners.load(Ordering::Relaxed) > 0 {
+        if self.listeners.load(Ordering::Relaxed) > 0 || trace::wanted() {
             self.send(event());
         }
     }
 
     #[cold]
     fn send(&self, event: Event) {
+        trace::event(&self.namespace, &event);
         if let Some(sender) = self.sender.get() {
             // No listener any more: nobody to tell.
             let _ = sender.send(event);
@@ -219,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_sleeps_is_told_how_much_it_missed() {
-        let events = Events::default();
+        let events = Events::of(&"rows".into());
         let mut stream = events.subscribe();
         for pending in 0..CAPACITY + 10 {
             events.tell(|| Event::InvalidationPending { pending });
@@ -232,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_made_for_nobody() {
-        let events = Events::default();
+        let events = Events::of(&"rows".into());
         events.tell(|| unreachable!("nobody listens"));
         drop(events.subscribe());
         events.tell(|| unreachable!("nobody listens any more"));

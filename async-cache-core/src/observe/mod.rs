@@ -5,6 +5,7 @@ mod event;
 mod metrics;
 mod seat;
 mod stats;
+pub(crate) mod trace;
 mod watch;
 
 #[cfg(feature = "metrics")]

@@ -13,7 +13,7 @@ use crate::backend::{Accept, Entry, Lease, Renewed};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
-use crate::observe::{Event, KeyHash, StaleCause};
+use crate::observe::{Event, KeyHash, StaleCause, trace};
 use crate::options::EntryOptions;
 use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
@@ -38,7 +38,7 @@ pub(super) fn spawn<V: Send + Sync + 'static>(
     let (node, key) = (shared.node.id, lead.key.clone());
     // Boxed before it is wrapped: it is large, and each layer around it moves what it is given.
     let load = Box::pin(run(Arc::clone(shared), lead, plan, route));
-    shared.tasks.spawn(reentry::within(node, [key], load));
+    shared.tasks.spawn(trace::load(&shared.namespace, 1, reentry::within(node, [key], load)));
 }
 
 async fn run<V: Send + Sync + 'static>(
