@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::trace;
 use crate::options::EntryOptions;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
 use crate::shared::{L2, Shared};
 use crate::tags::Tags;
 
@@ -227,7 +229,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ///
     /// First queued, then emptied: whoever takes a ticket after that finds the key
     /// [covered](crate::resilience::Pending::covers), and does not read L2.
-    fn retry_later(&self, keys: &[Key]) {
+    pub(crate) fn retry_later(&self, keys: &[Key]) {
+        #[cfg(all(test, shuttle))]
+        if Fault::EmptyThenQueue.is_planted() {
+            keys.iter().for_each(|key| self.fence.change_begins(self.l1(), key.as_bytes()));
+            return self.pending.add(keys);
+        }
         self.pending.add(keys);
         for key in keys {
             self.fence.change_begins(self.l1(), key.as_bytes());

@@ -12,11 +12,13 @@ use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::backend::TAG_TABLE;
+#[cfg(all(test, shuttle))]
+use crate::schedules::Fault;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::tags::Tags;
 
-/// Slots for a table that is at most half full.
-const SLOTS: usize = 2 * TAG_TABLE;
+/// Slots for a table that is at most half full. Under a scheduler it is soon full.
+const SLOTS: usize = if cfg!(all(test, shuttle)) { 4 } else { 2 * TAG_TABLE };
 /// Fewest slots, for a partition among many: each is told of every tag.
 const MIN_SLOTS: usize = SLOTS / 16;
 /// Slots looked at for one tag. A tag that finds no room in them makes the table count as full.
@@ -59,7 +61,8 @@ impl TagTable {
             floor: AtomicU64::new(0),
             slots: OnceLock::new(),
             size,
-            seed: fastrand::u64(..),
+            // A schedule is run again and again.
+            seed: if cfg!(all(test, shuttle)) { 0 } else { fastrand::u64(..) },
             used: Mutex::new(0),
         }
     }
@@ -110,6 +113,10 @@ impl TagTable {
                 slot.tag.store(hash, Ordering::Release);
             }
             Place::Crowded => {
+                #[cfg(all(test, shuttle))]
+                if Fault::EmptyBeforeFloor.is_planted() {
+                    self.slots().iter().for_each(|slot| slot.tag.store(0, Ordering::Release));
+                }
                 self.floor.fetch_max(seq.max(self.latest()), Ordering::AcqRel);
                 for slot in self.slots() {
                     slot.tag.store(0, Ordering::Release);

@@ -138,6 +138,15 @@ impl Cache {
         self.gone.fetch_max(version, SeqCst);
     }
 
+    /// The same, and nobody knows whether the invalidation was executed.
+    pub(super) fn change_undecided(&self) {
+        let (version, keys) = (self.source.fetch_add(1, SeqCst) + 1, std::slice::from_ref(&self.key));
+        self.shared.fence.change_begins(self.shared.l1(), self.key.as_bytes());
+        assert!(block_on(self.shared.send_invalidate(keys)).is_err_and(|error| error.is_temporary()));
+        self.shared.retry_later(keys);
+        self.gone.fetch_max(version, SeqCst);
+    }
+
     pub(super) fn resync(&self) {
         let region = &self.shared.l2.as_ref().unwrap().region;
         while block_on(resync_all(&self.shared, &**region)).is_err() {}
@@ -198,6 +207,9 @@ impl Cache {
         let grant = loop {
             lead.ticket = shared.fence.ticket_for(key, self.partition(), &slot);
             let asked = shared.node.clock.now();
+            if shared.is_pending(key) {
+                break Grant::Impatient;
+            }
             let ask = Acquire { token: shared.node.next_token(), ttl: Duration::from_secs(3), accept };
             let answer = block_on(l2.region.acquire(key, ask));
             match shared.answered(l2, lead, aim, None, asked, answer) {
@@ -210,7 +222,8 @@ impl Cache {
         match grant {
             Grant::Found(entry) => (version_of(&entry), Some(entry)),
             Grant::Lease(lease) => self.fill(&*l2.region, lease),
-            Grant::Impatient | Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
+            Grant::Impatient => (self.load(0).0, None),
+            Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
         }
     }
 

@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     ServeBeforeFlush,
     /// A change that is heard counts as applied before it is.
     CountBeforeRemoval,
+    /// A table of tags that starts anew is emptied first, and its floor raised after.
+    EmptyBeforeFloor,
+    /// A change of unknown outcome empties L1 first, and is queued after.
+    EmptyThenQueue,
 }
 
 thread_local! {

@@ -60,7 +60,7 @@ fn an_invalidation_makes_room_for_one_leader_and_nobody_joins_the_one_before() {
             cache.demand_current(|| cache.hit());
             cache.end();
         },
-        &[Off(Mutant::JoinAfterInvalidation), Off(Mutant::NoStamp), Planted(Fault::LandAny)],
+        &[Off(Mutant::JoinAfterInvalidation), Off(Mutant::NoStamp)],
     );
 }
 

@@ -11,6 +11,7 @@ use super::{Fault, proves};
 use crate::coherence::{Admitted, Mutant, Stamp};
 use crate::key::Key;
 use crate::path::Probe;
+use crate::tags::Tags;
 
 #[test]
 fn no_get_sees_a_value_from_before_an_invalidation() {
@@ -148,5 +149,54 @@ fn what_counts_as_applied_is_found_by_no_probe_that_insists_on_it() {
             cache.end();
         },
         &[Planted(Fault::CountBeforeRemoval)],
+    );
+}
+
+#[test]
+fn nothing_is_read_past_an_invalidation_whose_outcome_is_unknown() {
+    proves(
+        |off| {
+            let (cache, server, events) = Cache::warm(off);
+            let bus = cache.listen(events);
+            server.fail_once();
+            let getting = cache.spawn(|cache| {
+                cache.demand_current(|| Some(cache.get()));
+                cache.demand_current(|| Some(cache.get()));
+            });
+            cache.change_undecided();
+            cache.demand_current(|| cache.hit());
+            cache.demand_current(|| Some(cache.get()));
+            join([getting]);
+            cache.demand_current(|| cache.hit());
+            server.hang_up();
+            join([bus]);
+            cache.end();
+        },
+        &[Off(Mutant::ReadPastPending), Planted(Fault::EmptyThenQueue)],
+    );
+}
+
+#[test]
+fn a_tag_that_was_changed_voids_although_its_table_starts_anew() {
+    proves(
+        |off| {
+            let cache = Cache::alone(off);
+            let raising = cache.spawn(|cache| {
+                for (tag, seq) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+                    cache.partition().tags_changed(&Tags::new([tag]).unwrap(), seq);
+                    cache.gone.store(seq, SeqCst);
+                }
+            });
+            for _ in 0..3 {
+                for (tag, seq) in [("a", 1), ("b", 2), ("c", 3)] {
+                    let due = cache.gone.load(SeqCst) >= seq;
+                    let void = cache.partition().voids_by_tag(&Tags::new([tag]).unwrap(), seq - 1);
+                    cache.verdict.demand(void || !due, || format!("what {tag} voids is not void"));
+                }
+            }
+            join([raising]);
+            cache.end();
+        },
+        &[Planted(Fault::EmptyBeforeFloor)],
     );
 }

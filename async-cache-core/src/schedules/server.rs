@@ -13,7 +13,7 @@ use crate::backend::{
     Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Entry, Fill, Filled, Lease, Listener,
     LocalBackend, Pulse, Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::seal;
 use crate::key::Key;
 use crate::sync::Mutex;
@@ -48,7 +48,7 @@ impl LocalBackend<u64> for Map {
     }
 }
 
-/// Whether what is published arrives.
+/// Whether the changes that are published arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bus {
     Whole,
@@ -66,6 +66,8 @@ struct Store {
     leases: HashMap<Key, Lease>,
     waiting: Vec<Key>,
     bus: Bus,
+    /// The next invalidation is not executed, and nobody knows.
+    fails: bool,
     events: Sender<Option<BusEvent>>,
 }
 
@@ -85,6 +87,7 @@ impl Server {
             leases: HashMap::new(),
             waiting: Vec::new(),
             bus: Bus::Whole,
+            fails: false,
             events,
         };
         (Arc::new(Self { store: Mutex::new(store) }), receiver)
@@ -92,6 +95,11 @@ impl Server {
 
     pub(super) fn set_bus(&self, bus: Bus) {
         self.store.lock().bus = bus;
+    }
+
+    /// Lets the next invalidation fail.
+    pub(super) fn fail_once(&self) {
+        self.store.lock().fails = true;
     }
 
     /// Ends the bus behind what has been published.
@@ -119,7 +127,7 @@ impl Server {
 
 impl Store {
     fn publish(&self, event: BusEvent) {
-        if self.bus == Bus::Whole {
+        if self.bus == Bus::Whole || !matches!(event, BusEvent::Invalidated { .. }) {
             self.events.send(Some(event)).ok();
         }
     }
@@ -234,6 +242,9 @@ impl Region for Server {
     }
 
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        if std::mem::take(&mut self.store.lock().fails) {
+            return Err(Error::new(ErrorKind::Backend, "the reply is lost"));
+        }
         Ok(keys.iter().map(|key| self.change(key)).collect())
     }
 
@@ -247,8 +258,7 @@ impl Region for Server {
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
         let store = self.store.lock();
-        // The echo itself is not lost: what is before it may be.
-        store.events.send(Some(BusEvent::Echo { partition, seq: store.seq, beat })).ok();
+        store.publish(BusEvent::Echo { partition, seq: store.seq, beat });
         Ok(Pulse { run: RUN, time_ms: TIME_MS })
     }
 }

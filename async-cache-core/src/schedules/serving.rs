@@ -10,7 +10,8 @@ use super::cache::{Cache, join};
 use super::server::Bus;
 use super::{Fault, proves};
 use crate::backend::{BusEvent, Listener, Region};
-use crate::coherence::Mutant;
+use crate::coherence::{Mutant, Stamp};
+use crate::path::Probe;
 
 #[test]
 fn no_hit_answers_what_changed_while_the_bus_was_lost() {
@@ -87,4 +88,53 @@ fn lapsed(off: Option<Mutant>) {
     cache.resync();
     cache.demand_current(|| cache.hit());
     cache.end();
+}
+
+#[test]
+fn no_probe_that_insists_on_a_lost_change_is_answered_by_what_a_flush_put_in_doubt() {
+    proves(
+        |off| {
+            let (cache, server, _events) = Cache::warm(off);
+            server.set_bus(Bus::Lossy);
+            let seq = server.change(&cache.key);
+            let noticing = cache.spawn(move |cache| {
+                let beat = cache.shared.node.begin_beat(cache.partition());
+                cache.shared.notify(BusEvent::Echo { partition: 0, seq, beat });
+                cache.resync();
+            });
+            let stamp = Stamp::new(&cache.shared.namespace, [(0, seq)]);
+            for _ in 0..2 {
+                let probe = cache.shared.probe(cache.key.as_bytes(), Some(&stamp));
+                cache.verdict.demand(!matches!(probe, Probe::Hit(_)), || format!("a hit from before {seq}"));
+            }
+            join([noticing]);
+            cache.end();
+        },
+        &[Planted(Fault::GenerationFirst)],
+    );
+}
+
+#[test]
+fn no_flight_is_joined_that_nobody_would_have_told_to_be_forgotten() {
+    proves(
+        |off| {
+            let (cache, server, events) = Cache::cold(off);
+            let bus = cache.listen(events);
+            server.set_bus(Bus::Lossy);
+            let elsewhere = Arc::clone(&server);
+            let changing = cache.spawn(move |cache| {
+                let version = cache.source.fetch_add(1, SeqCst) + 1;
+                elsewhere.change(&cache.key);
+                cache.shared.node.clock.advance(cache.shared.node.max_staleness * 2);
+                cache.gone.fetch_max(version, SeqCst);
+            });
+            let getting = cache.spawn(|cache| cache.demand_current(|| Some(cache.get())));
+            cache.demand_current(|| Some(cache.get()));
+            join([changing, getting]);
+            server.hang_up();
+            join([bus]);
+            cache.end();
+        },
+        &[Off(Mutant::JoinWhileSuspended)],
+    );
 }
