@@ -12,7 +12,7 @@ use crate::calls::{acquired, filled, renewed};
 use crate::orphan::Orphan;
 use crate::region::{RedisRegion, millis, stored};
 use crate::scripts::SCRIPTS;
-use crate::slot::Line;
+use crate::slot::{Line, Purpose};
 
 /// Keys in one pipeline. Each pipeline has the command's deadline for itself.
 pub(crate) const KEYS: usize = 512;
@@ -23,7 +23,7 @@ impl RedisRegion {
     pub(crate) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
         // One connection for all of it: the answer speaks for one run.
-        let line = self.pick(DOING)?;
+        let line = self.pick(Purpose::Read, DOING)?;
         let mut values = vec![None; keys.len()];
         let mut start = 0;
         for chunk in keys.chunks(KEYS) {
@@ -41,7 +41,7 @@ impl RedisRegion {
 
     pub(crate) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             let calls: Vec<Cmd> =
@@ -82,7 +82,7 @@ impl RedisRegion {
         not_after_ms: u64,
     ) -> Result<Vec<u64>> {
         const DOING: &str = "storing values";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
@@ -103,7 +103,7 @@ impl RedisRegion {
 
     pub(crate) async fn invalidate_many(&self, keys: &[Key]) -> Result<Vec<u64>> {
         const DOING: &str = "invalidating keys";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             let calls: Vec<Cmd> =
@@ -115,7 +115,7 @@ impl RedisRegion {
 
     pub(crate) async fn ask_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
         const DOING: &str = "asking for values or the leases to load them";
-        let line = match self.line(DOING).await {
+        let line = match self.line(Purpose::Read, DOING).await {
             Ok(line) => line,
             Err(error) => return vec![Err(error); asks.len()],
         };
@@ -147,7 +147,7 @@ impl RedisRegion {
 
     pub(crate) async fn store_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         const DOING: &str = "storing loaded values";
-        let line = match self.line(DOING).await {
+        let line = match self.line(Purpose::Write, DOING).await {
             Ok(line) => line,
             Err(error) => return vec![Err(error); fills.len()],
         };
@@ -173,7 +173,7 @@ impl RedisRegion {
 
     pub(crate) async fn extend_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
         const DOING: &str = "renewing leases";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let mut outcomes = Vec::with_capacity(leases.len());
         for chunk in leases.chunks(KEYS) {
             let calls: Vec<Cmd> =
@@ -187,7 +187,7 @@ impl RedisRegion {
 
     pub(crate) async fn give_back_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
         const DOING: &str = "releasing leases";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let mut first = Ok(());
         for chunk in leases.chunks(KEYS) {
             let calls: Vec<Cmd> =

@@ -13,11 +13,13 @@ use crate::bus::Bus;
 use crate::connect::{self, Connector};
 use crate::fault::Secrets;
 use crate::shared::Shared;
-use crate::slot::{Slots, tend};
+use crate::slot::{Deadlines, Slots, tend};
 use crate::subscriber::Subscriber;
 
 /// Most connections for commands.
 const MAX_CONNECTIONS: usize = 64;
+/// Deadline of operations, unless set.
+const DEADLINE: Duration = Duration::from_millis(500);
 /// Most partitions.
 const MAX_PARTITIONS: u16 = 1024;
 
@@ -27,7 +29,7 @@ pub struct RedisBackendBuilder {
     target: Target,
     connections: usize,
     partitions: u16,
-    command_timeout: Duration,
+    deadlines: Deadlines,
     connect_timeout: Duration,
 }
 
@@ -44,7 +46,7 @@ impl RedisBackendBuilder {
             target: Target::Missing,
             connections: 2,
             partitions: 1,
-            command_timeout: Duration::from_millis(500),
+            deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
             connect_timeout: Duration::from_secs(1),
         }
     }
@@ -86,10 +88,27 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Deadline of every command, 500 ms unless set. Operations on many keys send pipelines of at
-    /// most 512 keys or 4 MiB, each of which has the deadline for itself.
-    pub fn command_timeout(mut self, limit: Duration) -> Self {
-        self.command_timeout = limit;
+    /// Deadline of every command, 500 ms unless set: [`read_timeout`](Self::read_timeout) and
+    /// [`write_timeout`](Self::write_timeout) in one.
+    ///
+    /// Operations on many keys send pipelines of at most 512 keys or 4 MiB, each of which has the
+    /// deadline for itself. Three deadlines in a row, of whichever kind, take a connection down.
+    pub fn command_timeout(self, limit: Duration) -> Self {
+        self.read_timeout(limit).write_timeout(limit)
+    }
+
+    /// Deadline of what a lookup waits for: reading values, asking for the lease to load one,
+    /// reading the state of the namespace, heartbeats. A lookup may meet it twice, once for the value
+    /// and once for the lease; then its cache's outage policy decides.
+    pub fn read_timeout(mut self, limit: Duration) -> Self {
+        self.deadlines.read = limit;
+        self
+    }
+
+    /// Deadline of what changes something: storing values, invalidating keys and tags, clearing,
+    /// renewing and releasing leases. An insert that has met it is never executed afterwards.
+    pub fn write_timeout(mut self, limit: Duration) -> Self {
+        self.deadlines.write = limit;
         self
     }
 
@@ -109,7 +128,7 @@ impl RedisBackendBuilder {
     /// server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
         self.validate()?;
-        let Self { target, connections, partitions, command_timeout, connect_timeout } = self;
+        let Self { target, connections, partitions, deadlines, connect_timeout } = self;
         let (pool, client) = match target {
             Target::Missing => return Err(wrong("no server given: call `url`")),
             Target::Url(url) => ours(connect::parse(&url)?, connections, connect_timeout)?,
@@ -119,14 +138,15 @@ impl RedisBackendBuilder {
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
         let server = info.addr().to_string();
-        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, command_timeout));
+        let longest = deadlines.longest();
+        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, longest));
         let first = match connector.link().await {
             Ok(link) => link,
             Err(refusal) => return Err(connector.explain(refusal, &secrets).await),
         };
-        let slots = Arc::new(Slots::new(first, connections, command_timeout, secrets));
+        let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
         let bus = Arc::new(Bus::new());
-        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout };
+        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout: longest };
         let shared = Shared::new(server, partitions, Arc::clone(&slots), subscriber);
         for index in 0..connections {
             shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
@@ -144,7 +164,8 @@ impl RedisBackendBuilder {
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
             return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));
         }
-        if self.command_timeout.is_zero() || self.connect_timeout.is_zero() {
+        let Deadlines { read, write } = self.deadlines;
+        if read.min(write).min(self.connect_timeout).is_zero() {
             return Err(wrong("a timeout of zero lets nothing through"));
         }
         Ok(())
@@ -167,7 +188,8 @@ impl fmt::Debug for RedisBackendBuilder {
         f.debug_struct("RedisBackendBuilder")
             .field("connections", &self.connections)
             .field("partitions", &self.partitions)
-            .field("command_timeout", &self.command_timeout)
+            .field("read_timeout", &self.deadlines.read)
+            .field("write_timeout", &self.deadlines.write)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }

@@ -22,7 +22,7 @@ use crate::keys::Home;
 use crate::orphan::Orphan;
 use crate::scripts::SCRIPTS;
 use crate::shared::Shared;
-use crate::slot::Line;
+use crate::slot::{Line, Purpose};
 
 /// Longest life of a value: Redis refuses expiries whose sum with its clock overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
@@ -68,8 +68,8 @@ impl RedisRegion {
     ///
     /// Nodes with different numbers of partitions share partition 0 only, so that is where they
     /// find out: it is visited before anything is done to another.
-    pub(crate) async fn line(&self, doing: &str) -> Result<Line<'_>> {
-        let line = self.pick(doing)?;
+    pub(crate) async fn line(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
+        let line = self.pick(purpose, doing)?;
         if self.homes.len() > 1 && !self.checked.load(Ordering::Relaxed) {
             self.read_state(&line, 0).await.map_err(|fault| self.error(doing, fault))?;
             self.checked.store(true, Ordering::Relaxed);
@@ -77,8 +77,8 @@ impl RedisRegion {
         Ok(line)
     }
 
-    pub(crate) fn pick(&self, doing: &str) -> Result<Line<'_>> {
-        self.shared.slots.pick().map_err(|fault| self.error(doing, fault))
+    pub(crate) fn pick(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
+        self.shared.slots.pick(purpose).map_err(|fault| self.error(doing, fault))
     }
 
     /// The call of a script about one key, ready for its own arguments.
@@ -183,12 +183,12 @@ impl Region for RedisRegion {
     }
 
     fn command_timeout(&self) -> Duration {
-        self.shared.slots.command_timeout()
+        self.shared.slots.deadlines.write
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
-        let line = self.pick(DOING)?;
+        let line = self.pick(Purpose::Read, DOING)?;
         let mut cmd = redis::cmd("GET");
         cmd.arg(self.home(key).value(key));
         let read = async { stored(line.link.query(&cmd).await) };
@@ -202,7 +202,7 @@ impl Region for RedisRegion {
 
     async fn get_valid(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let call = self.key_call(&line, &SCRIPTS.get_valid, key);
         let value: Value = self.script(DOING, &line, &SCRIPTS.get_valid, &call).await?;
         Ok(Read { run: line.link.run, value: stored(Ok(value)).ok().flatten() })
@@ -215,7 +215,7 @@ impl Region for RedisRegion {
     async fn state(&self, partition: u16) -> Result<State> {
         const DOING: &str = "reading the state of the namespace";
         self.home_of(partition)?;
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let (seq, floor, time_ms) =
             self.read_state(&line, partition).await.map_err(|fault| self.error(DOING, fault))?;
         Ok(State { run: line.link.run, seq, floor, time_ms })
@@ -224,7 +224,7 @@ impl Region for RedisRegion {
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
         const DOING: &str = "reading the state and the tags of the namespace";
         let home = self.home_of(partition)?;
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let call = line.link.call(&SCRIPTS.baseline, &home.with_tags(), &self.record);
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
             self.script(DOING, &line, &SCRIPTS.baseline, &call).await?;
@@ -235,7 +235,7 @@ impl Region for RedisRegion {
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
         const DOING: &str = "asking for a value or the lease to load it";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let call = self.acquire_call(&line, key, &ask);
         let orphan = Orphan::new(&self.shared, &line.link, vec![self.release_call(&line, key, ask.token)]);
         let answer: Result<Vec<Value>> = self.script(DOING, &line, &SCRIPTS.acquire, &call).await;
@@ -271,21 +271,21 @@ impl Region for RedisRegion {
         announce: Announce,
     ) -> Result<Filled> {
         const DOING: &str = "storing a loaded value";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let call = self.fill_call(&line, key, &lease, &frame, life, announce);
         Ok(filled(self.script(DOING, &line, &SCRIPTS.fill, &call).await?))
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
         const DOING: &str = "renewing a lease";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let call = self.renew_call(&line, key, &lease, ttl);
         Ok(renewed(self.script(DOING, &line, &SCRIPTS.renew, &call).await?))
     }
 
     async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
         const DOING: &str = "releasing a lease";
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let call = self.release_call(&line, key, lease.token);
         self.script(DOING, &line, &SCRIPTS.release, &call).await
     }
@@ -301,7 +301,7 @@ impl Region for RedisRegion {
     async fn clear(&self, partition: u16) -> Result<u64> {
         const DOING: &str = "clearing the namespace";
         let home = self.home_of(partition)?;
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let call = line.link.call(&SCRIPTS.clear, &home.with_tags(), &self.record);
         self.script(DOING, &line, &SCRIPTS.clear, &call).await
     }
@@ -309,7 +309,7 @@ impl Region for RedisRegion {
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         const DOING: &str = "invalidating tags";
         let home = self.home_of(partition)?;
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Write, DOING).await?;
         let mut call = line.link.call(&SCRIPTS.tag, &home.with_tags(), &self.record);
         call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD));
         self.script(DOING, &line, &SCRIPTS.tag, &call).await
@@ -318,7 +318,7 @@ impl Region for RedisRegion {
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
         const DOING: &str = "sending a heartbeat";
         let home = self.home_of(partition)?;
-        let line = self.line(DOING).await?;
+        let line = self.line(Purpose::Read, DOING).await?;
         let mut call = line.link.call(&SCRIPTS.heartbeat, &[home.meta()], &self.record);
         call.arg(&self.node).arg(beat);
         let vitals = &self.shared.bus.vitals;

@@ -20,11 +20,41 @@ const CHECK: Duration = Duration::from_secs(1);
 /// Longest first pause before reconnecting, and longest of all.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How long operations may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) read: Duration,
+    pub(crate) write: Duration,
+}
+
+impl Deadlines {
+    pub(crate) fn of(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Read => self.read,
+            Purpose::Write => self.write,
+        }
+    }
+
+    /// For what nobody waits for.
+    pub(crate) fn longest(&self) -> Duration {
+        self.read.max(self.write)
+    }
+}
+
+/// What an operation is for, which decides about its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To find a value, or whose turn it is to load it: a get waits for it.
+    Read,
+    /// To change what is stored.
+    Write,
+}
+
 /// The slots of one backend, used in turn.
 pub(crate) struct Slots {
     slots: Vec<Arc<Slot>>,
     next: AtomicUsize,
-    limit: Duration,
+    pub(crate) deadlines: Deadlines,
     secrets: Secrets,
 }
 
@@ -40,12 +70,12 @@ enum State {
 
 impl Slots {
     /// Slots of which the first is up.
-    pub(crate) fn new(first: Link, count: usize, limit: Duration, secrets: Secrets) -> Self {
+    pub(crate) fn new(first: Link, count: usize, deadlines: Deadlines, secrets: Secrets) -> Self {
         let waiting = Outage { since: Instant::now(), cause: secrets.cause("not connected yet") };
         let mut slots = vec![Slot::new(State::Up(Arc::new(first)))];
         slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
         let slots = slots.into_iter().map(Arc::new).collect();
-        Self { slots, next: AtomicUsize::new(0), limit, secrets }
+        Self { slots, next: AtomicUsize::new(0), deadlines, secrets }
     }
 
     /// Whether any slot is up.
@@ -53,19 +83,17 @@ impl Slots {
         self.slots.iter().any(|slot| slot.link().is_ok())
     }
 
-    /// Deadline of every command.
-    pub(crate) fn command_timeout(&self) -> Duration {
-        self.limit
-    }
-
     /// A connection to run commands on, or at once the reason why there is none.
-    pub(crate) fn pick(&self) -> Result<Line<'_>, Fault> {
+    pub(crate) fn pick(&self, purpose: Purpose) -> Result<Line<'_>, Fault> {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let mut outage: Option<Outage> = None;
         for turn in 0..self.slots.len() {
             let slot = &self.slots[start.wrapping_add(turn) % self.slots.len()];
             match slot.link() {
-                Ok(link) => return Ok(Line { slots: self, slot, link }),
+                Ok(link) => {
+                    let limit = self.deadlines.of(purpose);
+                    return Ok(Line { slots: self, slot, link, limit });
+                }
                 // The whole is down since its last slot went down.
                 Err(other) if outage.as_ref().is_none_or(|known| known.since < other.since) => {
                     outage = Some(other);
@@ -126,19 +154,20 @@ pub(crate) struct Line<'a> {
     slots: &'a Slots,
     slot: &'a Slot,
     pub(crate) link: Arc<Link>,
+    limit: Duration,
 }
 
 impl Line<'_> {
     /// Waits for an answer within the deadline, and draws the conclusions for the slot.
     pub(crate) async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
-        let Slots { limit, secrets, .. } = self.slots;
-        let fault = match timeout(*limit, answer).await {
+        let (limit, secrets) = (self.limit, &self.slots.secrets);
+        let fault = match timeout(limit, answer).await {
             Ok(Ok(value)) => {
                 self.link.answered();
                 return Ok(value);
             }
-            Ok(Err(error)) => Fault::of(&error, secrets, *limit),
-            Err(_) => Fault::Timeout(*limit),
+            Ok(Err(error)) => Fault::of(&error, secrets, limit),
+            Err(_) => Fault::Timeout(limit),
         };
         match &fault {
             Fault::Timeout(_) if self.link.timed_out() >= STRIKES => {
@@ -168,7 +197,7 @@ pub(crate) async fn tend(slots: Arc<Slots>, index: usize, connector: Arc<Connect
 
 /// Returns when the link has gone down. A dead connection says nothing by itself.
 async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
-    let line = Line { slots, slot, link };
+    let line = Line { slots, slot, link, limit: slots.deadlines.longest() };
     while slot.link().is_ok_and(|current| Arc::ptr_eq(&current, &line.link)) {
         tokio::select! {
             () = slot.went_down.notified() => {}

@@ -141,8 +141,9 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// instead of asking.
     fn available(&self) -> bool;
 
-    /// How long an operation may take before it fails. A `put` that takes longer is never
-    /// executed, if its caller sets `not_after_ms` by this.
+    /// How long an operation may take before it fails; where reads have a deadline of their own, that
+    /// of changes. A `put` that takes longer is never executed, if its caller sets `not_after_ms` by
+    /// this.
     fn command_timeout(&self) -> Duration;
 
     /// Reads one stored value, without regard to floor, tags or lease. The cheapest operation.

@@ -104,6 +104,8 @@ async fn settings_out_of_range_are_refused() {
         start().partitions(0),
         start().partitions(1025),
         start().command_timeout(Duration::ZERO),
+        start().read_timeout(Duration::ZERO),
+        start().write_timeout(Duration::ZERO),
     ] {
         assert_eq!(builder.connect().await.unwrap_err().kind(), ErrorKind::Config);
     }

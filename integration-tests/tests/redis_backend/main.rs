@@ -3,6 +3,7 @@
 mod bus;
 mod conform;
 mod connect;
+mod deadlines;
 mod differential;
 mod fence;
 mod foreign;
