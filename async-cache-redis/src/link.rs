@@ -120,9 +120,12 @@ impl Link {
         let (server, replication): (String, String) =
             pipeline.query_async(&mut connection).await.map_err(Unfit::Error)?;
         let run = fit(&server, &replication).map_err(Unfit::Server)?;
+        // One round trip: a server that has just come back is slow, and is being waited for.
+        let mut pipeline = Pipeline::with_capacity(12);
         for script in SCRIPTS.all() {
-            script.load_async(&mut connection).await.map_err(Unfit::Error)?;
+            pipeline.load_script(script).ignore();
         }
+        pipeline.exec_async(&mut connection).await.map_err(Unfit::Error)?;
         Ok(Self::new(connection, run))
     }
 }

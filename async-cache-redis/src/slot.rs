@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use redis::{RedisError, RedisResult};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{sleep, timeout};
 
 use crate::connect::Connector;
@@ -56,6 +56,8 @@ pub(crate) struct Slots {
     next: AtomicUsize,
     pub(crate) deadlines: Deadlines,
     secrets: Secrets,
+    /// Held by whoever tries to reach the server.
+    probing: Mutex<()>,
 }
 
 struct Slot {
@@ -75,7 +77,7 @@ impl Slots {
         let mut slots = vec![Slot::new(State::Up(Arc::new(first)))];
         slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
         let slots = slots.into_iter().map(Arc::new).collect();
-        Self { slots, next: AtomicUsize::new(0), deadlines, secrets }
+        Self { slots, next: AtomicUsize::new(0), deadlines, secrets, probing: Mutex::default() }
     }
 
     /// Whether any slot is up.
@@ -210,7 +212,11 @@ async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
 }
 
 /// Returns when a connection has been put in place.
+///
+/// One slot at a time: as many probes as there are connections would find out no more. Once it has
+/// succeeded the others follow, one soon after the other.
 async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
+    let _probing = slots.probing.lock().await;
     for attempt in 0.. {
         sleep(backoff(attempt, BACKOFF)).await;
         match connector.link().await {

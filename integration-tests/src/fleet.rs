@@ -18,7 +18,7 @@ pub enum Fleet {
     /// The in-process tier.
     Memory(MemoryBackend),
     /// A server of the test's own.
-    Redis(RedisServer),
+    Redis(Arc<RedisServer>),
 }
 
 impl Fleet {
@@ -31,7 +31,13 @@ impl Fleet {
     /// Nodes on a new `redis-server`.
     #[must_use]
     pub fn redis() -> Self {
-        Self::Redis(RedisServer::start())
+        Self::on(Arc::new(RedisServer::start()))
+    }
+
+    /// Nodes on a server.
+    #[must_use]
+    pub fn on(server: Arc<RedisServer>) -> Self {
+        Self::Redis(server)
     }
 
     /// The server.

@@ -1,5 +1,6 @@
 //! What the tests against a real `redis-server` share.
 
+pub mod delay;
 pub mod fleet;
 pub mod listen;
 pub mod process;

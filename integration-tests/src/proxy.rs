@@ -68,6 +68,8 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     target: AtomicU16,
+    /// Connections that were asked for.
+    asked: AtomicUsize,
     /// Connections on which a client has subscribed.
     subscribers: AtomicUsize,
     routes: [RouteState; 2],
@@ -104,6 +106,7 @@ impl Proxy {
         };
         let state = Arc::new(State {
             target: AtomicU16::new(target),
+            asked: AtomicUsize::new(0),
             subscribers: AtomicUsize::new(0),
             routes: [route(), route()],
         });
@@ -113,6 +116,7 @@ impl Proxy {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
+                shared.asked.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(forward(client, Arc::clone(&shared)));
             }
         });
@@ -123,6 +127,12 @@ impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections were asked for so far, those it refused included.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.state.asked.load(Ordering::Relaxed)
     }
 
     /// How many connections a client has subscribed on so far.

@@ -187,6 +187,14 @@ impl RedisServer {
         self.cli::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count()
     }
 
+    /// How long it was ready to run and did not; nothing while it is away. Never waits.
+    #[must_use]
+    pub fn run_delay(&self) -> Duration {
+        let process = self.process.try_lock();
+        let id = process.and_then(|process| process.as_ref().map(Child::id));
+        id.map_or(Duration::ZERO, crate::delay::of_process)
+    }
+
     /// Writes what [`Data::Keep`] brings back.
     pub fn snapshot(&self) {
         self.cli::<()>(&["SAVE"]);

@@ -309,6 +309,18 @@ impl<V: 'static> Fence<V> {
         }
     }
 
+    /// Tells everyone here who waits that what they wait for may have been lost.
+    pub(crate) fn bus_lost(&self) {
+        for stripe in &self.stripes {
+            let stripe = stripe.lock();
+            for slot in stripe.waiting.values().flatten() {
+                // What has come already is worth more.
+                slot.wake.lock().get_or_insert(Wake::Lost);
+                slot.notify.notify_one();
+            }
+        }
+    }
+
     /// Whether nothing is left behind by loads and waits.
     #[cfg(feature = "testing")]
     pub(crate) fn is_idle(&self) -> bool {
@@ -374,13 +386,15 @@ pub(crate) struct WakeSlot {
     notify: Arc<Notify>,
 }
 
-/// The end of a load elsewhere.
+/// The end of a load elsewhere, or of the news about it.
 #[derive(Debug, Clone)]
 pub(crate) enum Wake {
     /// It was stored, and here is what was stored.
     Value(Bytes),
     /// It was not stored, or is too large to come along.
     Ended,
+    /// It may have ended: the bus was lost, and a wake-up with it.
+    Lost,
 }
 
 impl WakeSlot {

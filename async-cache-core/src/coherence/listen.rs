@@ -16,6 +16,9 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
             }
             BusEvent::Lost => {
                 self.node.partitions().for_each(|(_, partition)| partition.lost());
+                // Who waits asks again at once: if the server has gone with the bus, waiting for the
+                // next poll would be in vain.
+                self.fence.bus_lost();
                 self.suspended(SuspendCause::BusLost);
                 News::Expected
             }

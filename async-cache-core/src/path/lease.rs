@@ -280,6 +280,11 @@ impl<'a, V: 'static> Queue<'a, V> {
                 self.disappointments += 1;
                 None
             }
+            Wake::Lost => {
+                // As if it had begun to wait without a bus.
+                self.poll = Some(POLL_BLIND / 2);
+                None
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Several nodes on one shared tier: what each must see of the others' changes.
 
+mod away;
 mod batches;
 mod connections;
 mod in_flight;

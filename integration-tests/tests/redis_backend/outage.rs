@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use async_cache_core::ErrorKind;
-use async_cache_core::backend::Acquired;
+use async_cache_core::backend::{Acquired, NodeId, RegionSpec};
 use async_cache_redis::RedisBackend;
 use integration_tests::listen::PATIENCE;
-use integration_tests::{Data, RedisServer, eventually};
+use integration_tests::{Conditions, Data, Flow, Proxy, Recorder, RedisServer, Route, eventually};
 
-use crate::rig::{Node, RECORD, TTL, key};
+use crate::rig::{Node, RECORD, TTL, key, open};
 
 /// A node with a deadline short enough to wait for.
 async fn node(server: &RedisServer) -> Node {
@@ -103,6 +103,34 @@ async fn one_slow_answer_opens_nothing() {
         assert!(node.region.available());
     }
     assert_eq!(clients(&server), first, "the connections are still the first ones");
+}
+
+/// Whatever the number of connections and of calls; and afterwards all of them come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_probe_at_a_time_tests_a_server_that_is_away() {
+    const CONNECTIONS: usize = 16;
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let builder = RedisBackend::builder().url(server.url_at(proxy.port())).connections(CONNECTIONS);
+    let backend = builder.connect().await.unwrap();
+    eventually("all are there", || (server.clients() == CONNECTIONS).then_some(())).await;
+    let region = open(&backend, RegionSpec::new("ns", NodeId::random(), RECORD), &Recorder::new()).unwrap();
+    eventually("and the subscriber", || (server.subscribers() == 1).then_some(())).await;
+    // The subscriber goes on: only the commands' connections are counted.
+    let before = proxy.asked();
+    proxy.set(Route::Commands, Conditions { flow: Flow::Refused, ..Conditions::default() });
+    proxy.cut(Route::Commands);
+    let away = Instant::now();
+    while away.elapsed() < Duration::from_secs(2) {
+        let _ = region.get(&key("k")).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(!region.available());
+    // The shortest pauses there can be: 10, 20, 40, 80, 160 ms, then 200 ms.
+    let probes = proxy.asked() - before;
+    assert!((2..=14).contains(&probes), "{probes} probes");
+    proxy.clear();
+    eventually("all are back", || (server.clients() == CONNECTIONS + 1).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
