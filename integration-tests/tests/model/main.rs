@@ -5,5 +5,7 @@
 //! each model. A debug build goes through smaller bounds.
 
 mod check;
+mod clears;
 mod fills;
+mod phase;
 mod time;

@@ -3,9 +3,10 @@
 use stateright::Property;
 
 use super::fleet::{Budget, Fleet, NODES, Progress};
-use super::node::{Phase, Step};
+use super::node::Step;
 use super::server::Acquired;
 use super::{Action, Fills};
+use crate::phase::Phase;
 
 /// Everything that can happen next. What turns out impossible in its function is no transition.
 pub(crate) fn choices(fleet: &Fleet, actions: &mut Vec<Action>) {

@@ -1,8 +1,9 @@
 //! The state of a fleet, and its functions by the names they have in the code.
 
 use super::mutant::Mutant;
-use super::node::{Debt, Flight, Held, Node, Phase, Step, Ticket};
+use super::node::{Debt, Flight, Held, Node, Step, Ticket};
 use super::server::{Message, Publication, Server, Value};
+use crate::phase::Phase;
 
 pub(crate) const NODES: usize = 2;
 pub(crate) const FLIGHTS: usize = 3;

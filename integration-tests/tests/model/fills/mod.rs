@@ -35,9 +35,11 @@ mod server;
 
 use fleet::{Budget, CHANGES, Change, FLIGHTS, Fleet, NODES, Progress, Promise, VERSIONS};
 use mutant::Mutant;
-use node::{Debt, Flight, Node, Phase, State, Step};
+use node::{Debt, Flight, Node, State, Step};
 use server::{Lock, Message, Server, Value};
 use stateright::{Model, Property};
+
+use crate::phase::Phase;
 
 /// What happens next; numbers are nodes, flights and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,19 +5,13 @@ use arrayvec::ArrayVec;
 
 use super::mutant::Mutant;
 use super::server::{Acquired, Lock, Message, Value};
+use crate::phase::{Joined, Phase};
 
 /// An L1 entry. `verified`: its generation is the node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Held {
     pub(crate) value: Value,
     pub(crate) verified: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    Deaf,
-    Syncing(Option<(u8, u8)>),
-    Live,
 }
 
 /// The answer to `state`, on its way.
@@ -188,18 +182,9 @@ impl Node {
 
     /// `Partition::heard`.
     pub(crate) fn heard(&mut self, seq: u8) {
-        match self.phase {
-            Phase::Deaf => {}
-            Phase::Syncing(run) => {
-                self.phase = Phase::Syncing(Some(match run {
-                    Some((first, last)) if seq == last + 1 => (first, seq),
-                    Some((first, last)) if seq <= last => (first, last),
-                    _ => (seq, seq),
-                }));
-            }
-            Phase::Live if seq <= self.applied => {}
-            Phase::Live if seq == self.applied + 1 => self.applied = seq,
-            Phase::Live => self.suspend(Phase::Syncing(Some((seq, seq)))),
+        (self.phase, self.applied) = self.phase.heard(seq, self.applied);
+        if self.phase != Phase::Live {
+            self.serving = None;
         }
     }
 
@@ -218,21 +203,19 @@ impl Node {
     pub(crate) fn baseline(&mut self, state: State, mutant: Mutant) -> bool {
         let Phase::Syncing(heard) = self.phase else { return false };
         let same_run = self.run == state.run;
-        let (missed_none, reached) = match heard {
-            None => (state.seq == self.applied, state.seq),
-            Some((first, last))
-                if first == self.applied + 1
-                    && (last >= state.seq || mutant == Mutant::ContinueBehindTheState) =>
-            {
-                (true, last)
-            }
-            Some((first, last)) if first <= state.seq + 1 => (false, last.max(state.seq)),
-            Some(_) => {
+        let behind = |(first, last): (u8, u8)| (first == self.applied + 1).then_some(last);
+        let (reached, missed) = match Joined::of(heard, state.seq, self.applied) {
+            Joined::Whole(reached) => (reached, false),
+            Joined::Missed(reached) => match heard.and_then(behind) {
+                Some(last) if mutant == Mutant::ContinueBehindTheState => (last, false),
+                _ => (reached, true),
+            },
+            Joined::Again => {
                 self.phase = Phase::Syncing(None);
                 return false;
             }
         };
-        let flushed = !(missed_none && same_run);
+        let flushed = missed || !same_run;
         if flushed {
             self.floor = self.floor.max(state.floor);
         }

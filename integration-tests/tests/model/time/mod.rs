@@ -21,9 +21,10 @@
 mod story;
 
 use stateright::{Model, Property};
-use story::{BOUND, CHANGES, Generation, LAG, Message, Phase, Story};
+use story::{BOUND, CHANGES, Generation, LAG, Message, Story};
 
 use crate::check::{holds, is_caught};
+use crate::phase::Phase;
 
 /// Fences of the lease, switched off one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

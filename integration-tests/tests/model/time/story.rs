@@ -6,6 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::{Mutant, Scene};
+use crate::phase::{Joined, Phase};
 
 /// `max_staleness`, in ticks.
 pub(super) const BOUND: u8 = 2;
@@ -21,13 +22,6 @@ pub(super) enum Message {
     Invalidated(u8),
     /// The sequence, and how long ago the heartbeat was begun.
     Echo(u8, u8),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
-    Deaf,
-    Syncing(Option<(u8, u8)>),
-    Live,
 }
 
 /// Which generation, as far as anyone can still ask.
@@ -216,18 +210,9 @@ impl Story {
 
     /// `Partition::heard`.
     fn heard(&mut self, seq: u8) {
-        match self.phase {
-            Phase::Deaf => {}
-            Phase::Syncing(run) => {
-                self.phase = Phase::Syncing(Some(match run {
-                    Some((first, last)) if seq == last + 1 => (first, seq),
-                    Some((first, last)) if seq <= last => (first, last),
-                    _ => (seq, seq),
-                }));
-            }
-            Phase::Live if seq <= self.applied => {}
-            Phase::Live if seq == self.applied + 1 => self.applied = seq,
-            Phase::Live => self.suspend(Phase::Syncing(Some((seq, seq)))),
+        (self.phase, self.applied) = self.phase.heard(seq, self.applied);
+        if self.phase != Phase::Live {
+            (self.proof, self.flag) = (None, false);
         }
     }
 
@@ -235,17 +220,16 @@ impl Story {
     pub(super) fn baseline(&mut self, mutant: Mutant) -> Option<()> {
         let (sent, seq) = self.state.take()?;
         let (Phase::Syncing(heard), seq) = (self.phase, seq?) else { return Some(()) };
-        let (missed_none, reached) = match heard {
-            None => (seq == self.applied, seq),
-            Some((first, last)) if first == self.applied + 1 && last >= seq => (true, last),
-            Some((first, last)) if first <= seq + 1 => (false, last.max(seq)),
-            Some(_) => {
+        let (reached, missed) = match Joined::of(heard, seq, self.applied) {
+            Joined::Whole(reached) => (reached, false),
+            Joined::Missed(reached) => (reached, true),
+            Joined::Again => {
                 self.phase = Phase::Syncing(None);
                 return Some(());
             }
         };
         let unfenced = matches!(mutant, Mutant::ReconnectWithoutFlush | Mutant::FlushBeforeSubscribed);
-        let half = Half { sent, flushes: !missed_none && !unfenced };
+        let half = Half { sent, flushes: missed && !unfenced };
         self.applied = reached;
         match mutant {
             Mutant::LeaseBeforeGeneration => self.serve_from(half, mutant),

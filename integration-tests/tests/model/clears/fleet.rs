@@ -1,0 +1,456 @@
+//! The state of the fleet, and the steps of gets, changes and messages by the names they have in the
+//! code.
+
+use super::node::{Debt, Flight, Held, Node, Promise, Side, Step};
+use super::server::{Acquired, Lock, Message, Server, Tag, Value};
+use super::{CHANGES, FLIGHTS, Mutant, NODES, PARTITIONS, Scene, VERSIONS};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Tag,
+    Clear,
+}
+
+/// How far a change has come in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Progress {
+    Sent,
+    /// Under this number; the answer is on its way.
+    Executed(u8),
+    Answered,
+}
+
+/// A commit of every row, and the invalidation of their tag, or of everything, after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Change {
+    pub(super) node: u8,
+    pub(super) version: u8,
+    pub(super) kind: Kind,
+    pub(super) progress: [Progress; PARTITIONS],
+}
+
+/// What may still happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Budget {
+    pub(super) flights: u8,
+    pub(super) reloads: u8,
+    pub(super) joiners: u8,
+    pub(super) tags: u8,
+    pub(super) clears: u8,
+    /// Invalidations of another tag.
+    pub(super) others: u8,
+    pub(super) evictions: u8,
+    pub(super) beats: u8,
+    pub(super) losses: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Fleet {
+    pub(super) nodes: [Node; NODES],
+    pub(super) servers: [Server; PARTITIONS],
+    pub(super) flights: [Flight; FLIGHTS],
+    pub(super) changes: [Option<Change>; CHANGES],
+    /// The rows' version, and the version whose invalidation has been executed, by partition, and has
+    /// returned.
+    pub(super) row: u8,
+    executed: [u8; PARTITIONS],
+    pub(super) promised: u8,
+    /// The number of each version's invalidation, by partition: its stamp.
+    stamps: [[u8; VERSIONS]; PARTITIONS],
+    pub(super) broken: Option<Promise>,
+    pub(super) asked_again: bool,
+    pub(super) left: Budget,
+}
+
+impl Fleet {
+    pub(super) fn opening(scene: &Scene) -> Self {
+        // Numbers of two partitions say nothing of one another.
+        let seq = |partition: usize| 1 + 2 * partition as u8;
+        let old = |partition| Value { version: 1, seq: seq(partition) };
+        let held = |partition| Some(old(partition)).filter(|_| scene.warm && partition < scene.partitions);
+        let node = Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1 };
+        let mut stamps = [[0; VERSIONS]; PARTITIONS];
+        (0..PARTITIONS).for_each(|p| stamps[p][1] = seq(p));
+        Self {
+            nodes: [node.clone(), node],
+            servers: std::array::from_fn(|p| Server::new(seq(p), held(p))),
+            flights: [Flight::UNUSED; FLIGHTS],
+            changes: [None; CHANGES],
+            row: 1,
+            executed: [1; PARTITIONS],
+            promised: 1,
+            stamps,
+            broken: None,
+            asked_again: false,
+            left: scene.budget,
+        }
+    }
+
+    fn publish(&mut self, partition: usize, message: Message) -> Option<()> {
+        self.nodes.iter_mut().try_for_each(|node| node.sides[partition].bus.try_push(message).ok())
+    }
+
+    fn answer(&mut self, version: u8, Debt(least, promise): Debt) {
+        if version < least {
+            self.broken = self.broken.or(Some(promise));
+        }
+    }
+
+    /// The number that a get insists on which brings this version's stamp.
+    fn need(&self, partition: usize, version: u8, mutant: Mutant) -> u8 {
+        let partition = if mutant == Mutant::OneNumberForAllPartitions { 0 } else { partition };
+        self.stamps[partition][usize::from(version)]
+    }
+
+    /// The version that whoever brings its stamp is answered for, on the ground of this number.
+    fn stamped(&self, partition: usize, seq: u8, mutant: Mutant) -> u8 {
+        let allowed = |version: &u8| (1..=seq).contains(&self.need(partition, *version, mutant));
+        (1..=self.promised).filter(allowed).max().unwrap_or(0)
+    }
+
+    /// What an answer on the ground of the serving lease and of this number owes.
+    fn owes(&self, n: usize, partition: usize, seq: u8, mutant: Mutant) -> Option<Debt> {
+        let serving = self.nodes[n].sides[partition].serving?;
+        let stamp = Debt(self.stamped(partition, seq, mutant), Promise::Stamp);
+        Some(Debt(serving, Promise::Staleness).max(stamp).max(Debt(self.nodes[n].own, Promise::Own)))
+    }
+
+    /// What L1 could answer is asked for after every step.
+    pub(super) fn settle(&mut self, mutant: Mutant) {
+        for n in 0..NODES {
+            for p in 0..PARTITIONS {
+                let side = &self.nodes[n].sides[p];
+                let by_tag = |seq| side.tags.voids(seq) && mutant != Mutant::HitsIgnoreTags;
+                let Some(held) = side.entry.filter(|held| held.current && !by_tag(held.value.seq)) else {
+                    continue;
+                };
+                if let Some(debt) = self.owes(n, p, side.applied.max(held.value.seq), mutant) {
+                    self.answer(held.value.version, debt);
+                }
+            }
+        }
+    }
+
+    /// The flights of a node in a partition.
+    fn flights_of(&mut self, n: usize, partition: usize) -> impl Iterator<Item = &mut Flight> {
+        self.flights.iter_mut().filter(move |flight| flight.is_of(n, partition))
+    }
+
+    /// `Partition::next_generation`.
+    fn move_generation(&mut self, n: usize, partition: usize, mutant: Mutant) {
+        if let Some(held) = &mut self.nodes[n].sides[partition].entry {
+            held.current = false;
+        }
+        for flight in self.flights_of(n, partition) {
+            flight.spoiled = true;
+            flight.joinable &= mutant == Mutant::JoinFromBeforeClear;
+        }
+    }
+
+    /// `Partition::cleared`.
+    fn cleared(&mut self, n: usize, partition: usize, seq: u8, mutant: Mutant) {
+        if self.nodes[n].sides[partition].floor < seq {
+            self.nodes[n].sides[partition].floor = seq;
+            self.move_generation(n, partition, mutant);
+        }
+    }
+
+    /// `Fence::changed`.
+    fn changed(&mut self, n: usize, partition: usize, seq: u8) {
+        self.flights_of(n, partition).for_each(|flight| flight.heard = true);
+        let side = &mut self.nodes[n].sides[partition];
+        side.last_seq = side.last_seq.max(seq);
+        side.entry = side.entry.filter(|held| held.value.seq >= seq);
+        if side.flight.is_some_and(|f| self.flights[usize::from(f)].seq < seq) {
+            side.flight = None;
+        }
+    }
+
+    /// `Listener::notify`.
+    pub(super) fn deliver(&mut self, n: usize, partition: usize, mutant: Mutant) -> Option<()> {
+        let message = self.nodes[n].sides[partition].bus.pop_at(0)?;
+        match message {
+            Message::Invalidated(seq) => self.changed(n, partition, seq),
+            Message::Cleared(seq) => self.cleared(n, partition, seq, mutant),
+            Message::TagInvalidated(tag, seq) => {
+                self.nodes[n].sides[partition].tags.raise(tag, seq, mutant);
+            }
+            Message::Echo(seq, promised) => self.nodes[n].sides[partition].echoed(seq, promised),
+        }
+        if let Message::Invalidated(seq) | Message::Cleared(seq) | Message::TagInvalidated(_, seq) = message {
+            self.nodes[n].sides[partition].heard(seq);
+        }
+        Some(())
+    }
+
+    pub(super) fn beat(&mut self, n: usize, partition: usize) -> Option<()> {
+        let echo = Message::Echo(self.servers[partition].seq, self.promised);
+        self.nodes[n].sides[partition].bus.try_push(echo).ok()
+    }
+
+    pub(super) fn baseline(&mut self, n: usize, partition: usize, mutant: Mutant) -> Option<()> {
+        let known = self.nodes[n].sides[partition].known.take()?;
+        if self.nodes[n].sides[partition].baseline(known, mutant) {
+            self.move_generation(n, partition, mutant);
+        }
+        Some(())
+    }
+
+    /// `Shared::get_or_load` up to its first command: the probe, `Fence::enter` as a leader.
+    pub(super) fn start(
+        &mut self,
+        n: usize,
+        partition: usize,
+        (reload, insist): (bool, bool),
+        mutant: Mutant,
+    ) -> Option<()> {
+        let f = self.flights.iter().position(|flight| flight.step == Step::Unused)?;
+        let side = &self.nodes[n].sides[partition];
+        let need = if insist { self.need(partition, self.promised, mutant) } else { 0 };
+        if insist && need <= side.applied {
+            return None;
+        }
+        let known = side.serving.filter(|_| side.applied >= need);
+        // One that insists on less than was applied here is like one that does not insist.
+        let stamp = if insist { self.promised } else { self.stamped(partition, side.applied, mutant) };
+        let least = match known {
+            Some(promised) if !reload => Debt(promised, Promise::Staleness),
+            _ => Debt(self.executed[partition], Promise::L2),
+        };
+        // Expired or refused, or of an earlier generation: then its token is worth a question.
+        let held = side.entry.filter(|held| !held.current && !reload).map(|held| held.value);
+        let get = Step::Get { plain: known.is_some() };
+        self.flights[f] = Flight {
+            node: n as u8,
+            partition: partition as u8,
+            step: if reload || held.is_some() { Step::Ask } else { get },
+            reload,
+            joinable: true,
+            seq: side.applied,
+            debt: least.max(Debt(stamp, Promise::Stamp)).max(Debt(self.nodes[n].own, Promise::Own)),
+            held,
+            ..Flight::UNUSED
+        };
+        self.nodes[n].sides[partition].flight = Some(f as u8);
+        Some(())
+    }
+
+    /// `Fence::enter` as a joiner, at any time.
+    pub(super) fn join(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let Flight { node, partition, seq, joinable, joiner, .. } = self.flights[f];
+        let (n, p) = (usize::from(node), usize::from(partition));
+        let side = &self.nodes[n].sides[p];
+        if !joinable || joiner.is_some() || side.flight != Some(f as u8) {
+            return None;
+        }
+        let debt = self.owes(n, p, seq, mutant)?;
+        self.flights[f].joiner = Some((side.tags.latest, debt));
+        Some(())
+    }
+
+    /// `get_valid.lua`, or GET.
+    pub(super) fn get_executed(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let Step::Get { plain } = self.flights[f].step else { return None };
+        let server = &self.servers[usize::from(self.flights[f].partition)];
+        let value = if plain { server.value } else { server.valid(mutant) };
+        self.flights[f].step = Step::Got { plain, value };
+        Some(())
+    }
+
+    /// `Shared::judged`, `Shared::found`; then a ticket for the next question: `Queue::ticket`.
+    pub(super) fn got(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let flight = self.flights[f];
+        let Step::Got { plain, value } = flight.step else { return None };
+        let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
+        let floor = |value: &Value| value.seq < side.floor && mutant != Mutant::PlainReadsIgnoreTheFloor;
+        let tags = |value: &Value| side.tags.voids(value.seq) && mutant != Mutant::PlainReadsIgnoreTags;
+        match value.filter(|value| !(plain && (floor(value) || tags(value)))) {
+            Some(value) => self.land(f, value.version, value.seq, Some(value), mutant),
+            None => {
+                let flight = &mut self.flights[f];
+                (flight.step, flight.spoiled, flight.heard) = (Step::Ask, false, false);
+            }
+        }
+        Some(())
+    }
+
+    /// `acquire.lua`.
+    pub(super) fn acquire_executed(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let flight = self.flights[f];
+        let server = &mut self.servers[usize::from(flight.partition)];
+        let step = match server.acquire(f as u8, flight.held, flight.reload, mutant)? {
+            Acquired::Value(value) => Step::Found(value),
+            Acquired::Granted(lease) => Step::Loading(lease),
+        };
+        self.flights[f].step = step;
+        Some(())
+    }
+
+    /// `Queue::wait`, and a new ticket: somebody else holds the lease.
+    pub(super) fn polled(&mut self, f: usize) {
+        let flight = &mut self.flights[f];
+        (flight.spoiled, flight.heard) = (false, false);
+    }
+
+    /// `load::produce`, under a lease whose grant has been heard of.
+    pub(super) fn row_read(&mut self, f: usize, lease: Lock) {
+        let flight = &mut self.flights[f];
+        flight.seq = flight.seq.max(lease.seq);
+        flight.step = Step::Loaded(lease, self.row);
+    }
+
+    /// `fill.lua`.
+    pub(super) fn fill_executed(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let flight = self.flights[f];
+        let (Step::Loaded(lease, version), p) = (flight.step, usize::from(flight.partition)) else {
+            return None;
+        };
+        let seq = self.servers[p].fill(lease, version, flight.reload, mutant);
+        if let Some(seq) = seq.filter(|_| flight.reload) {
+            self.publish(p, Message::Invalidated(seq))?;
+        }
+        self.flights[f].step = Step::Filled { version, loaded_at: lease.seq, seq };
+        Some(())
+    }
+
+    /// `Shared::filled`.
+    pub(super) fn filled(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let Flight { step: Step::Filled { version, loaded_at, seq }, reload, node, partition, .. } =
+            self.flights[f]
+        else {
+            return None;
+        };
+        let (n, p) = (usize::from(node), usize::from(partition));
+        if let Some(seq) = seq.filter(|_| reload) {
+            self.changed(n, p, seq);
+        }
+        self.land(f, version, loaded_at, seq.map(|seq| Value { version, seq }), mutant);
+        Some(())
+    }
+
+    /// `Lead::land`: L1 first, then the leader, then who has joined: `Flight::too_old_since`.
+    pub(super) fn land(&mut self, f: usize, version: u8, source: u8, offer: Option<Value>, mutant: Mutant) {
+        let flight = self.flights[f];
+        let (n, p) = (usize::from(flight.node), usize::from(flight.partition));
+        let side = &mut self.nodes[n].sides[p];
+        let admissible = |value: &Value| !flight.spoiled && (!flight.heard || side.last_seq <= value.seq);
+        if let Some(value) = offer.filter(admissible) {
+            side.entry = Some(Held { value, current: true });
+        }
+        if side.flight == Some(f as u8) {
+            side.flight = None;
+        }
+        let tags = side.tags;
+        self.flights[f] = Flight::DONE;
+        if flight.reload {
+            self.flights_of(n, p).for_each(|flight| flight.spoiled = true);
+        }
+        self.answer(version, flight.debt);
+        if let Some((known, debt)) = flight.joiner {
+            match source < known && tags.voids(source) && mutant != Mutant::JoinersTakeAnything {
+                true => self.asked_again = true,
+                false => self.answer(version, debt),
+            }
+        }
+    }
+
+    /// The caller's commit, then `Shared::invalidate_all` or `invalidate_tags` up to the first command.
+    pub(super) fn commit(&mut self, n: usize, kind: Kind, scene: &Scene) -> Option<()> {
+        let c = self.changes.iter().position(Option::is_none)?;
+        self.row += 1;
+        if kind == Kind::Clear {
+            (0..PARTITIONS).for_each(|p| self.move_generation(n, p, scene.mutant));
+        }
+        let sent = |p| if p < scene.partitions { Progress::Sent } else { Progress::Answered };
+        let progress = std::array::from_fn(sent);
+        self.changes[c] = Some(Change { node: n as u8, version: self.row, kind, progress });
+        Some(())
+    }
+
+    /// `clear.lua`, one partition after the other; `tag.lua`, in any order.
+    pub(super) fn change_executed(&mut self, c: usize, p: usize, mutant: Mutant) -> Option<()> {
+        let Change { version, kind, progress, .. } = self.changes[c]?;
+        let first_there = progress[..p].iter().all(|progress| *progress == Progress::Answered);
+        let (seq, message) = match kind {
+            Kind::Clear if !first_there => return None,
+            Kind::Clear if p > 0 && mutant == Mutant::ClearOfOnePartition => (self.servers[p].seq, None),
+            Kind::Clear => {
+                let seq = self.servers[p].clear();
+                (seq, Some(Message::Cleared(seq)))
+            }
+            Kind::Tag => {
+                let seq = self.servers[p].invalidate_tag(Tag::Ours, mutant);
+                (seq, Some(Message::TagInvalidated(Tag::Ours, seq)))
+            }
+        };
+        if let Some(message) = message {
+            self.publish(p, message)?;
+        }
+        self.executed[p] = self.executed[p].max(version);
+        self.stamps[p][usize::from(version)] = seq;
+        self.changes[c].as_mut()?.progress[p] = Progress::Executed(seq);
+        Some(())
+    }
+
+    /// `Partition::cleared`, `tags_changed`; after the last answer the change returns.
+    pub(super) fn change_answered(&mut self, c: usize, p: usize, mutant: Mutant) -> Option<()> {
+        let change = self.changes[c]?;
+        let (Progress::Executed(seq), n) = (change.progress[p], usize::from(change.node)) else {
+            return None;
+        };
+        match change.kind {
+            Kind::Clear if mutant == Mutant::NothingClearedAfterReply => {}
+            Kind::Clear => self.cleared(n, p, seq, mutant),
+            Kind::Tag if mutant == Mutant::NoTagNotedAfterReply => {}
+            Kind::Tag => self.nodes[n].sides[p].tags.raise(Tag::Ours, seq, mutant),
+        }
+        let change = self.changes[c].as_mut()?;
+        change.progress[p] = Progress::Answered;
+        if change.progress.iter().all(|progress| *progress == Progress::Answered) {
+            self.promised = self.promised.max(change.version);
+            self.nodes[n].own = self.nodes[n].own.max(change.version);
+        }
+        Some(())
+    }
+
+    /// Forgets what nothing will ask for again, so that states which differ in it alone are one.
+    pub(super) fn forget(&mut self) {
+        for (f, flight) in self.flights.iter_mut().enumerate() {
+            let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
+            if side.flight != Some(f as u8) {
+                (flight.seq, flight.joinable) = (0, false);
+            }
+            if !matches!(flight.step, Step::Ask) {
+                flight.held = None;
+            }
+        }
+        for change in self.changes.iter_mut().flatten() {
+            if change.progress.iter().all(|progress| *progress == Progress::Answered) {
+                (change.node, change.version, change.kind) = (0, 0, Kind::Tag);
+            }
+        }
+    }
+
+    /// The same fleet with its nodes exchanged.
+    pub(super) fn exchanged(&self) -> Self {
+        let mut other = self.clone();
+        other.nodes.swap(0, 1);
+        for flight in &mut other.flights {
+            if !matches!(flight.step, Step::Unused | Step::Done) {
+                flight.node = 1 - flight.node;
+            }
+        }
+        for change in other.changes.iter_mut().flatten() {
+            if change.version != 0 {
+                change.node = 1 - change.node;
+            }
+        }
+        other
+    }
+
+    /// Somebody invalidates another tag.
+    pub(super) fn other_tag(&mut self, p: usize, mutant: Mutant) -> Option<()> {
+        let seq = self.servers[p].invalidate_tag(Tag::Other, mutant);
+        self.publish(p, Message::TagInvalidated(Tag::Other, seq))
+    }
+}

@@ -1,0 +1,303 @@
+//! Clears and tags: two nodes, one or two partitions with one key each, and a tag that both keys have.
+//!
+//! | transition | function |
+//! |---|---|
+//! | [`Start`](Action::Start) | `Shared::get_or_load` up to the first command: `probe`, `Fence::enter`, `find_here` |
+//! | [`Joined`](Action::Joined) | `Fence::enter`: a get joins, knowing of tag changes up to `Call::known` |
+//! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `Shared::read`: GET or `get_valid.lua`; `Shared::judged`, `Partition::voids_stored` |
+//! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `Shared::answered`; `Queue::wait` |
+//! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |
+//! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `Shared::filled`, `Lead::land`, `Flight::too_old_since` |
+//! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
+//! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
+//! | [`OtherTag`](Action::OtherTag), [`Evicted`](Action::Evicted) | another tag is invalidated, and takes room: `tag.lua`, `TagTable::raise_one`; the server drops `T` |
+//! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message vanishes and nobody notices |
+//! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
+//! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `baseline.lua`, `Partition::baseline` |
+//!
+//! L1 is asked after every step: `Shared::hit`. Left out: what the model of fills has (changes of single
+//! keys, disconnects, servers that are replaced), time, and changes of unknown outcome.
+
+mod fleet;
+mod node;
+mod scenes;
+mod server;
+
+use fleet::{Budget, Fleet, Kind, Progress};
+use node::{Promise, Step};
+use stateright::{Model, Property};
+
+use crate::phase::Phase;
+
+const NODES: usize = 2;
+const PARTITIONS: usize = 2;
+const FLIGHTS: usize = 2;
+const CHANGES: usize = 2;
+/// Versions 0 (none) to this.
+const VERSIONS: usize = CHANGES + 2;
+
+/// Fences of clears and tags, switched off one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mutant {
+    /// Nothing.
+    None,
+    /// FILL does not look its tags up.
+    FillIgnoresTags,
+    /// FILL, and who asks for the lease, respect a lease from before a clear.
+    FillIgnoresTheFloor,
+    /// A refresh is held against the tags by the number it is sealed with, not by its lease's.
+    RefreshComparesWithItsOwnNumber,
+    /// L1 answers whatever tags an entry has.
+    HitsIgnoreTags,
+    /// A plain read is not held against the node's tags.
+    PlainReadsIgnoreTags,
+    /// Nor against its floor.
+    PlainReadsIgnoreTheFloor,
+    /// The scripts answer with a stored value whatever its tags.
+    TagsLeaveStoredValues,
+    /// Who has joined a flight takes what it ends with.
+    JoinersTakeAnything,
+    /// The node's table, when it is full, drops a tag and raises no floor.
+    FullTableForgets,
+    /// The server's, when it drops a half, raises no floor.
+    DroppedHalfIsForgotten,
+    /// The server looks tags up in `T` alone.
+    OnlyTheNewerHalf,
+    /// A table that was evicted counts as one without tags.
+    EvictedTableIsEmpty,
+    /// A new baseline does not bring the tags.
+    BaselineWithoutTags,
+    /// A flight from before a clear is joined.
+    JoinFromBeforeClear,
+    /// An own clear voids L1 before its command only.
+    NothingClearedAfterReply,
+    /// An own invalidation of a tag is noted when the bus brings it, not at its reply.
+    NoTagNotedAfterReply,
+    /// A clear leaves out the second partition.
+    ClearOfOnePartition,
+    /// A stamp holds one number, whatever the partition.
+    OneNumberForAllPartitions,
+}
+
+/// What happens next; numbers are nodes, partitions, flights and changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Action {
+    Start { node: usize, partition: usize, reload: bool, insist: bool },
+    Joined(usize),
+    GetExecuted(usize),
+    Got(usize),
+    AcquireExecuted(usize),
+    Found(usize),
+    Polled(usize),
+    RowRead(usize),
+    FillExecuted(usize),
+    Filled(usize),
+    Commit { node: usize, kind: Kind },
+    ChangeExecuted(usize, usize),
+    ChangeAnswered(usize, usize),
+    OtherTag(usize),
+    Evicted(usize),
+    Delivered(usize, usize),
+    MessageLost(usize, usize),
+    Beat(usize, usize),
+    StateRead(usize, usize),
+    Baseline(usize, usize),
+}
+
+/// The model of one scene.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    mutant: Mutant,
+    partitions: usize,
+    /// Version 1 is in every tier; otherwise the keys are cold.
+    warm: bool,
+    budget: Budget,
+}
+
+impl Scene {
+    fn flights(fleet: &Fleet, actions: &mut Vec<Action>) {
+        for (f, flight) in fleet.flights.iter().enumerate() {
+            let server = &fleet.servers[usize::from(flight.partition)];
+            match flight.step {
+                Step::Unused | Step::Done => continue,
+                Step::Get { .. } => actions.push(Action::GetExecuted(f)),
+                Step::Got { .. } => actions.push(Action::Got(f)),
+                Step::Ask => {
+                    actions.push(Action::AcquireExecuted(f));
+                    if server.lock.is_some() && (flight.spoiled || flight.heard) {
+                        actions.push(Action::Polled(f));
+                    }
+                }
+                Step::Found(_) => actions.push(Action::Found(f)),
+                Step::Loading(_) => actions.push(Action::RowRead(f)),
+                Step::Loaded(..) => actions.push(Action::FillExecuted(f)),
+                Step::Filled { .. } => actions.push(Action::Filled(f)),
+            }
+            if fleet.left.joiners > 0 && flight.joinable {
+                actions.push(Action::Joined(f));
+            }
+        }
+    }
+
+    fn changes(fleet: &Fleet, actions: &mut Vec<Action>) {
+        for (c, change) in fleet.changes.iter().enumerate() {
+            for (p, progress) in change.iter().flat_map(|change| &change.progress).enumerate() {
+                match progress {
+                    Progress::Sent => actions.push(Action::ChangeExecuted(c, p)),
+                    Progress::Executed(_) => actions.push(Action::ChangeAnswered(c, p)),
+                    Progress::Answered => {}
+                }
+            }
+        }
+    }
+
+    fn side(fleet: &Fleet, n: usize, p: usize, actions: &mut Vec<Action>) {
+        let (side, left) = (&fleet.nodes[n].sides[p], &fleet.left);
+        if left.flights > 0 {
+            let start = |reload, insist| Action::Start { node: n, partition: p, reload, insist };
+            actions.push(start(false, false));
+            if fleet.promised > 1 {
+                actions.push(start(false, true));
+            }
+            if left.reloads > 0 {
+                actions.push(start(true, false));
+            }
+        }
+        if !side.bus.is_empty() {
+            actions.push(Action::Delivered(n, p));
+            if left.losses > 0 {
+                actions.push(Action::MessageLost(n, p));
+            }
+        }
+        if left.beats > 0 && side.phase == Phase::Live {
+            actions.push(Action::Beat(n, p));
+        }
+        if matches!(side.phase, Phase::Syncing(_)) && side.known.is_none() {
+            actions.push(Action::StateRead(n, p));
+        }
+        if side.known.is_some() {
+            actions.push(Action::Baseline(n, p));
+        }
+    }
+}
+
+impl Model for Scene {
+    type State = Fleet;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Fleet> {
+        vec![Fleet::opening(self)]
+    }
+
+    fn actions(&self, fleet: &Fleet, actions: &mut Vec<Action>) {
+        if fleet.broken.is_some() {
+            return;
+        }
+        Self::flights(fleet, actions);
+        Self::changes(fleet, actions);
+        for n in 0..NODES {
+            (0..self.partitions).for_each(|p| Self::side(fleet, n, p, actions));
+            if fleet.left.tags > 0 {
+                actions.push(Action::Commit { node: n, kind: Kind::Tag });
+            }
+            if fleet.left.clears > 0 {
+                actions.push(Action::Commit { node: n, kind: Kind::Clear });
+            }
+        }
+        for p in 0..self.partitions {
+            if fleet.left.others > 0 {
+                actions.push(Action::OtherTag(p));
+            }
+            if fleet.left.evictions > 0 {
+                actions.push(Action::Evicted(p));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &Fleet, action: Action) -> Option<Fleet> {
+        let mut next = last.clone();
+        let (fleet, mutant) = (&mut next, self.mutant);
+        match action {
+            Action::Start { node, partition, reload, insist } => {
+                fleet.left.flights -= 1;
+                fleet.left.reloads -= u8::from(reload);
+                fleet.start(node, partition, (reload, insist), mutant)?;
+            }
+            Action::Joined(f) => {
+                fleet.left.joiners -= 1;
+                fleet.join(f, mutant)?;
+            }
+            Action::GetExecuted(f) => fleet.get_executed(f, mutant)?,
+            Action::Got(f) => fleet.got(f, mutant)?,
+            Action::AcquireExecuted(f) => fleet.acquire_executed(f, mutant)?,
+            Action::Found(f) => {
+                let Step::Found(value) = fleet.flights[f].step else { return None };
+                fleet.land(f, value.version, value.seq, Some(value), mutant);
+            }
+            Action::Polled(f) => fleet.polled(f),
+            Action::RowRead(f) => {
+                let Step::Loading(lease) = fleet.flights[f].step else { return None };
+                fleet.row_read(f, lease);
+            }
+            Action::FillExecuted(f) => fleet.fill_executed(f, mutant)?,
+            Action::Filled(f) => fleet.filled(f, mutant)?,
+            Action::Commit { node, kind } => {
+                match kind {
+                    Kind::Tag => fleet.left.tags -= 1,
+                    Kind::Clear => fleet.left.clears -= 1,
+                }
+                fleet.commit(node, kind, self)?;
+            }
+            Action::ChangeExecuted(c, p) => fleet.change_executed(c, p, mutant)?,
+            Action::ChangeAnswered(c, p) => fleet.change_answered(c, p, mutant)?,
+            Action::OtherTag(p) => {
+                fleet.left.others -= 1;
+                fleet.other_tag(p, mutant)?;
+            }
+            Action::Evicted(p) => {
+                fleet.left.evictions -= 1;
+                fleet.servers[p].evict()?;
+            }
+            Action::Delivered(n, p) => fleet.deliver(n, p, mutant)?,
+            Action::MessageLost(n, p) => {
+                fleet.left.losses -= 1;
+                fleet.nodes[n].sides[p].bus.pop_at(0)?;
+            }
+            Action::Beat(n, p) => {
+                fleet.left.beats -= 1;
+                fleet.beat(n, p)?;
+            }
+            Action::StateRead(n, p) => {
+                let known = fleet.servers[p].known(fleet.promised, mutant);
+                fleet.nodes[n].sides[p].known = Some(known);
+            }
+            Action::Baseline(n, p) => fleet.baseline(n, p, mutant)?,
+        }
+        next.settle(mutant);
+        next.forget();
+        // The nodes are alike: of two fleets that differ in their names, one will do.
+        let other = next.exchanged();
+        Some(if other < next { other } else { next })
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always("1: L2 answers nothing from before a change", |_, fleet: &Fleet| {
+                fleet.broken != Some(Promise::L2)
+            }),
+            Property::always("2: staleness is bounded", |_, fleet: &Fleet| {
+                fleet.broken != Some(Promise::Staleness)
+            }),
+            Property::always("3: a node reads its own changes", |_, fleet: &Fleet| {
+                fleet.broken != Some(Promise::Own)
+            }),
+            Property::always("4: nothing from before a stamp", |_, fleet: &Fleet| {
+                fleet.broken != Some(Promise::Stamp)
+            }),
+        ];
+        if self.mutant == Mutant::None {
+            properties.extend(scenes::interesting(self));
+        }
+        properties
+    }
+}
