@@ -1,8 +1,7 @@
 //! async-cache side by side with its peers, each job in one run: `cargo run --release -p benchmarks`.
 //!
-//! `--features peers` adds the peers: the Rust crates of `peers/rust`, a workspace of its own so
-//! that nothing else compiles them, and the Python and Node.js caches of `peers/python` and
-//! `peers/node`, where `peers/setup` has put them. They run in processes of their own, against the same Redis.
+//! `--features peers` adds the peers: the Rust crates of `peers/rust`, in a workspace of its own so that
+//! nothing else compiles them, and in a process of their own, against the same Redis.
 
 mod contest;
 mod jobs;

@@ -56,7 +56,7 @@ pub(crate) fn run(context: &Context) -> Table {
         };
         let ask = json!({
             "keys": case.keys, "key": case.key, "bytes": case.bytes, "threads": case.threads,
-            "verb": case.verb, "lookups": LOOKUPS,
+            "verb": case.verb, "lookups": LOOKUPS, "redis": context.redis.url(),
         });
         sides.extend(context.peers.sides("l1", &ask));
         table.row(case.name, Some("quick_cache"), contest(context.rounds, sides));

@@ -86,7 +86,7 @@ pub(crate) fn throughput(context: &Context) -> Table {
             .create_pool(Some(deadpool_redis::Runtime::Tokio1))
             .expect("a pool");
         for tasks in [64, 256] {
-            let operations = if bytes > 10_000 { 4_000 } else { 16_000 };
+            let operations = if bytes > 10_000 { 1_024 } else { 8_192 };
             let each = operations / tasks;
             let runtime = &runtime;
             let mut sides = vec![
@@ -167,11 +167,11 @@ fn many(context: &Context, runtime: &Runtime, table: &mut Table) {
     table.row("`get_many` of 100 (bare: MGET)", Some("bare GET"), contest(context.rounds, sides));
 }
 
-/// The median time of 2,000 operations one after another, in µs.
+/// The median time of 1,000 operations one after another, in µs.
 fn median<F: Future>(runtime: &Runtime, mut operate: impl FnMut(u64) -> F) -> f64 {
     runtime.block_on(async {
-        let mut samples = Vec::with_capacity(2000);
-        for i in 0..2000 {
+        let mut samples = Vec::with_capacity(1000);
+        for i in 0..1000 {
             let start = Instant::now();
             operate(i).await;
             samples.push(start.elapsed().as_nanos() as f64 / 1000.0);
@@ -193,7 +193,7 @@ fn bare_get<'a>(runtime: &'a Runtime, connection: &'a MultiplexedConnection) -> 
 }
 
 pub(crate) fn latency(context: &Context) -> Table {
-    let mut table = Table::new("L2 hit, latency", "µs, median of 2,000");
+    let mut table = Table::new("L2 hit, latency", "µs, median of 1,000");
     let (runtime, url) = (runtime(), context.redis.url());
     let (cache, connection) = (shared(&runtime, &url, 100), bare(&runtime, &url, 100));
     let ours = Side::new("async-cache", || {
@@ -204,14 +204,14 @@ pub(crate) fn latency(context: &Context) -> Table {
     });
     let mut sides = vec![ours, bare_get(&runtime, &connection)];
     sides.extend(
-        context.peers.sides("l2", &json!({ "redis": url, "tasks": 1, "bytes": 100, "operations": 2000 })),
+        context.peers.sides("l2", &json!({ "redis": url, "tasks": 1, "bytes": 100, "operations": 1000 })),
     );
     table.row("1 task, 100 B", Some("bare GET"), contest(context.rounds, sides));
     table
 }
 
 pub(crate) fn cold(context: &Context) -> Table {
-    let mut table = Table::new("Cold miss with a loader that is ready at once", "µs, median of 2,000");
+    let mut table = Table::new("Cold miss with a loader that is ready at once", "µs, median of 1,000");
     let (runtime, url) = (runtime(), context.redis.url());
     let connection = bare(&runtime, &url, 100);
     let cache = runtime.block_on(async {
@@ -234,7 +234,7 @@ pub(crate) fn cold(context: &Context) -> Table {
         })
     });
     let mut sides = vec![ours, bare_get(&runtime, &connection)];
-    sides.extend(context.peers.sides("cold", &json!({ "redis": url, "operations": 2000, "bytes": 100 })));
+    sides.extend(context.peers.sides("cold", &json!({ "redis": url, "operations": 1000, "bytes": 100 })));
     table.row("1 task, 100 B", Some("bare GET"), contest(context.rounds, sides));
     table.note("A bare GET is one round trip: the ratio is how many of them a caller sees.");
     table
