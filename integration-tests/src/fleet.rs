@@ -1,6 +1,7 @@
 //! Several nodes of one namespace on one shared tier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_cache::backend::Backend;
 use async_cache::testing::until;
@@ -74,6 +75,24 @@ impl Fleet {
     /// If it does not come to serve.
     pub async fn node(&self) -> Cache {
         self.node_with(|builder| builder).await
+    }
+
+    /// The same, with time: for what is stored in the end, on a machine that has other things to do. What
+    /// meets a deadline is loaded and not stored, and a thousand at once take the connections down.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to serve.
+    pub async fn patient_node(&self) -> Cache {
+        const TIME: Duration = Duration::from_secs(60);
+        let backend: Arc<dyn Backend> = match self {
+            Self::Memory(_) => self.backend().await,
+            Self::Redis(server) => {
+                let builder = RedisBackend::builder().url(server.url()).command_timeout(TIME);
+                Arc::new(builder.connect().await.expect("the server answers"))
+            }
+        };
+        on(backend, |builder| builder.lease_ttl(TIME).ttl(10 * TIME)).await
     }
 
     /// The same, with options.

@@ -188,7 +188,7 @@ async fn another_codec_is_refused(fleet: Fleet) {
 
 /// 100,000 distinct cold keys: nothing but the entries is left behind.
 async fn many_cold_keys_leave_nothing_behind(fleet: Fleet) {
-    let node = fleet.node().await;
+    let node = fleet.patient_node().await;
     let keys: Vec<String> = (0..100_000).map(|n| format!("key-{n}")).collect();
     for chunk in keys.chunks(1000) {
         let loads = chunk.iter().map(|key| {

@@ -10,4 +10,5 @@ mod foreign;
 mod outage;
 mod rig;
 mod scripts;
+mod tag_table;
 mod whole;

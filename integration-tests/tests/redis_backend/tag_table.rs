@@ -1,0 +1,180 @@
+//! The tag table in Redis: lost, overwritten, aged, and in want of memory.
+
+use async_cache::testing::No;
+use async_cache::{MemoryBackend, TieredCache};
+use async_cache_core::backend::{Acquired, Announce, Baseline, Filled, Token};
+use async_cache_core::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
+use async_cache_core::{ErrorKind, Tags};
+use async_cache_redis::RedisBackend;
+use bytes::Bytes;
+use integration_tests::RedisServer;
+
+use crate::rig::{LIFE, Node, key};
+
+/// A frame with a tag where a stored value has it.
+fn tagged(token: Token, tag: &str) -> Bytes {
+    let tags = Tags::new([tag]).unwrap();
+    let mut frame = vec![b'h'; HEADER_LEN - SEAL_LEN];
+    frame[TOKEN_OFFSET - SEAL_LEN..][..Token::LEN].copy_from_slice(&token.to_bytes());
+    let packed = tags.packed();
+    let extension = [&[TAGS_EXTENSION][..], &(packed.len() as u16).to_be_bytes(), packed].concat();
+    frame[HEADER_LEN - SEAL_LEN - 4..].copy_from_slice(&(extension.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&extension);
+    frame.extend_from_slice(b"v");
+    frame.into()
+}
+
+async fn put(node: &Node, name: &str, tag: &str) -> u64 {
+    let entry = [(key(name), tagged(node.token(), tag))];
+    node.region.put(&entry, LIFE, u64::MAX >> 12).await.unwrap()[0]
+}
+
+async fn valid(node: &Node, name: &str) -> bool {
+    node.region.get_valid(&key(name)).await.unwrap().value.is_some()
+}
+
+async fn invalidate(node: &Node, tag: &str) -> u64 {
+    node.region.invalidate_tags(0, &Tags::new([tag]).unwrap()).await.unwrap()
+}
+
+/// The number below which a baseline voids a value with this tag.
+async fn bound(node: &Node, tag: &str) -> u64 {
+    let Baseline { tags, tag_floor, .. } = node.region.baseline(0).await.unwrap();
+    let numbers = tags.iter().filter(|(name, _)| name == tag.as_bytes()).map(|(_, seq)| *seq);
+    numbers.max().unwrap_or(0).max(tag_floor)
+}
+
+/// Makes T as old as this.
+async fn age(server: &RedisServer, node: &Node, seconds: u64) {
+    let begun = node.region.state(0).await.unwrap().time_ms - seconds * 1000;
+    server.cli::<u64>(&["HSET", "{ns:0}M", "tt", &begun.to_string()]);
+}
+
+/// The tags in one half of the table.
+fn half(server: &RedisServer, name: &str) -> Vec<String> {
+    let mut tags: Vec<String> = server.cli(&["HKEYS", &format!("{{ns:0}}{name}")]);
+    tags.retain(|tag| !tag.is_empty());
+    tags
+}
+
+/// What may become of a half of the table in Redis.
+const LOSSES: [&[&str]; 6] = [
+    &["DEL", "KEY"],
+    &["SET", "KEY", "x"],
+    &["SADD", "KEY", "x"],
+    &["RPUSH", "KEY", "x"],
+    &["HSET", "KEY", "x", "y"],
+    &["HSET", "KEY", "", "7"],
+];
+
+/// 1. a tag is invalidated; 2. Redis evicts the table, or somebody overwrites it; 3. what the tag voided
+///    must not come back. What was stored since the last tag change is not concerned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
+    for lost in ["T", "U"] {
+        for loss in LOSSES {
+            let server = RedisServer::start();
+            let node = Node::on(&server).await;
+            let seq = put(&node, "old", "t").await;
+            let lease = node.lease(&key("loading")).await;
+            invalidate(&node, "t").await;
+            if lost == "U" {
+                age(&server, &node, 1000).await;
+                invalidate(&node, "other").await;
+            }
+            put(&node, "young", "t").await;
+            assert!(half(&server, lost).contains(&"t".to_owned()), "the tag is in {lost}");
+
+            let place = format!("{{ns:0}}{lost}");
+            server.cli::<i64>(&["DEL", &place]);
+            let words: Vec<&str> =
+                loss.iter().map(|word| if *word == "KEY" { place.as_str() } else { *word }).collect();
+            server.cli::<redis::Value>(&words);
+
+            assert!(!valid(&node, "old").await, "{lost} {loss:?}");
+            assert!(valid(&node, "young").await, "{lost} {loss:?}");
+            assert!(bound(&node, "t").await > seq, "nodes are told: {lost} {loss:?}");
+            let frame = tagged(lease.token, "t");
+            let filled = node.region.fill(&key("loading"), lease, frame, LIFE, Announce::No).await.unwrap();
+            assert_eq!(filled, Filled::Refused, "{lost} {loss:?}");
+
+            // The next change begins the table anew, and forgets nothing of that.
+            invalidate(&node, "other").await;
+            assert!(!valid(&node, "old").await, "{lost} {loss:?}");
+            assert!(bound(&node, "t").await > seq, "{lost} {loss:?}");
+            put(&node, "k", "t").await;
+            assert!(valid(&node, "k").await);
+            invalidate(&node, "t").await;
+            assert!(!valid(&node, "k").await && half(&server, "T").contains(&"t".to_owned()));
+        }
+    }
+}
+
+/// A half is kept for as long as a tagged value may live, and a minute for its load.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_turned_over_by_age() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let kept = LIFE.as_secs() + 60;
+    let seq = put(&node, "old", "t").await;
+    invalidate(&node, "t").await;
+    put(&node, "second", "other").await;
+    age(&server, &node, kept - 20).await;
+    invalidate(&node, "u").await;
+    assert_eq!((half(&server, "T").len(), half(&server, "U").len()), (2, 0), "not yet");
+
+    age(&server, &node, kept + 20).await;
+    invalidate(&node, "v").await;
+    assert_eq!((half(&server, "T"), half(&server, "U").len()), (vec!["v".to_owned()], 2));
+    assert!(!valid(&node, "old").await && bound(&node, "t").await > seq);
+    assert!(valid(&node, "second").await, "nothing was dropped yet");
+
+    age(&server, &node, kept + 20).await;
+    invalidate(&node, "w").await;
+    assert_eq!((half(&server, "T"), half(&server, "U")), (vec!["w".to_owned()], vec!["v".to_owned()]));
+    assert!(!valid(&node, "old").await && bound(&node, "t").await > seq, "dropped, and covered by the floor");
+    put(&node, "old", "t").await;
+    assert!(valid(&node, "old").await);
+}
+
+/// Tags are invalidated, and void values are not answered, when there is no memory left; lookups go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_still_invalidates_tags() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    put(&node, "t", "t").await;
+    put(&node, "u", "u").await;
+    let lease = node.lease(&key("loading")).await;
+    server.cli::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let limit = |bytes: &str| server.cli::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
+    limit("1");
+
+    invalidate(&node, "t").await;
+    assert!(!valid(&node, "t").await && valid(&node, "u").await);
+    assert!(matches!(node.acquire(&key("u")).await, Acquired::Value(_)));
+    let frame = tagged(lease.token, "u");
+    let filled = node.region.fill(&key("loading"), lease, frame, LIFE, Announce::No).await.unwrap_err();
+    assert!(filled.to_string().contains("no memory left"), "{filled}");
+    node.region.release(&key("loading"), lease).await.unwrap();
+    assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}L:loading"]));
+    // The table is lost, and turned over, in that state.
+    server.cli::<i64>(&["DEL", "{ns:0}T"]);
+    assert!(!valid(&node, "t").await && !valid(&node, "u").await);
+    invalidate(&node, "u").await;
+    limit("0");
+    age(&server, &node, 100_000).await;
+    limit("1");
+    invalidate(&node, "v").await;
+    assert!(!valid(&node, "t").await && !valid(&node, "u").await);
+
+    let cache: TieredCache<u64, u64> = TieredCache::builder()
+        .namespace("rows")
+        .l1(MemoryBackend::new(10))
+        .l2(RedisBackend::connect(server.url()).await.unwrap())
+        .build()
+        .unwrap();
+    assert_eq!(*cache.get_or_load(&1, || async { Ok::<_, No>(7) }).tag("t").await.unwrap(), 7);
+    assert_eq!(cache.insert(&1, 8).await.unwrap_err().kind(), ErrorKind::Backend);
+    cache.invalidate_tag("t").await.unwrap();
+    assert_eq!(*cache.get_or_load(&1, || async { Ok::<_, No>(9) }).tag("t").await.unwrap(), 9);
+}
