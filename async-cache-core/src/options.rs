@@ -72,7 +72,7 @@ impl Default for EntryOptions {
     }
 }
 
-/// Longest lifetime of an entry: a hundred years, so that no sum of times overflows.
+/// Longest lifetime and longest limit: a hundred years, so that no sum of times overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl EntryOptions {
@@ -102,7 +102,12 @@ impl EntryOptions {
                 return wrong(name, "at most 100 years");
             }
         }
-        for (name, span) in [("stale_for", self.stale_for), ("error_backoff", self.error_backoff)] {
+        for (name, span) in [
+            ("stale_for", self.stale_for),
+            ("error_backoff", self.error_backoff),
+            ("soft_timeout", self.soft_timeout.unwrap_or_default()),
+            ("wait_timeout", self.wait_timeout),
+        ] {
             if span > MAX_LIFE {
                 return wrong(name, "at most 100 years");
             }
@@ -305,6 +310,8 @@ mod tests {
         assert!(refused(EntryOptions::new().ttl_jitter(f64::NAN)).contains("`ttl_jitter`"));
         assert!(refused(EntryOptions::new().lease_ttl(Duration::ZERO)).contains("`lease_ttl`"));
         assert!(refused(EntryOptions::new().stale_for(Duration::MAX)).contains("`stale_for`"));
+        assert!(refused(EntryOptions::new().soft_timeout(Duration::MAX)).contains("`soft_timeout`"));
+        assert!(refused(EntryOptions::new().wait_timeout(Duration::MAX)).contains("`wait_timeout`"));
         assert!(refused(EntryOptions::new().refresh_ahead(f64::NAN)).contains("`refresh_ahead`"));
         assert!(refused(EntryOptions::new().refresh_ahead(-1.0)).contains("`refresh_ahead`"));
         assert!(EntryOptions::new().validate().is_ok());

@@ -9,11 +9,12 @@ use tokio_util::task::TaskTracker;
 use crate::backend::{LocalBackend, Region};
 use crate::codec::Codec;
 use crate::coherence::{Door, Fence, Node, Switch};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
 use crate::observe::{Counters, Event, Events, KeyHash, Stats, Watch};
 use crate::options::{EntryOptions, Outage};
+use crate::path::guard;
 use crate::resilience::Pending;
 
 pub(crate) struct Shared<V> {
@@ -40,6 +41,20 @@ pub(crate) struct L2<V> {
     pub(crate) region: Arc<dyn Region>,
     pub(crate) codec: Arc<dyn Codec<V>>,
     pub(crate) format: Format,
+}
+
+impl<V: 'static> L2<V> {
+    /// Encodes a value. Its own code runs there, and a panic of it is this value's error: a batch has
+    /// others, and those who wait for a load have its value all the same.
+    pub(crate) fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        guard::call("encoding a value", || self.codec.encode(value, out))
+    }
+
+    /// Decodes a value. One at which this panics is as good as damaged: what is stored would make everybody
+    /// panic who reads it, until it expires.
+    pub(crate) fn decode(&self, payload: &[u8]) -> Result<V, BoxError> {
+        guard::call("decoding a value", || self.codec.decode(payload))
+    }
 }
 
 impl<V: 'static> Shared<V> {

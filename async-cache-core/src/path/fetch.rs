@@ -177,7 +177,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             _ if header.absent => None,
             // The same value as before: keep the copy that others may hold.
             Some(held) => held.value,
-            None => match l2.codec.decode(payload) {
+            None => match l2.decode(payload) {
                 Ok(value) => Some(value.into()),
                 Err(_) => return self.unreadable(),
             },

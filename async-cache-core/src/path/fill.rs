@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             tags: entry.tags.clone(),
         };
         let frame = frame::write(l2.format, &header, |out| match &entry.value {
-            Some(value) => l2.codec.encode(value, out),
+            Some(value) => l2.encode(value, out),
             None => Ok(()),
         });
         match frame {

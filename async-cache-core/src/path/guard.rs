@@ -1,7 +1,7 @@
 //! What can go wrong in code that is not ours, as an error for everyone who waits.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,15 +20,23 @@ where
         Err(_) => {
             Err(Error::new(ErrorKind::Timeout, format!("{what} took longer than its limit of {limit:?}")))
         }
-        Ok(Err(panic)) => Err(panicked(&*panic)),
+        Ok(Err(panic)) => {
+            let message = format!("the loader panicked: {}", text_of(&*panic));
+            Err(Error::new(ErrorKind::LoaderPanicked, message))
+        }
         Ok(Ok(Err(cause))) => Err(Error::new(ErrorKind::Loader, format!("{what} failed")).because(cause)),
         Ok(Ok(Ok(loaded))) => Ok(loaded),
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+/// Calls a codec. `what` says in messages what it does.
+pub(crate) fn call<T>(what: &str, code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(code))
+        .unwrap_or_else(|panic| Err(format!("{what} panicked: {}", text_of(&*panic)).into()))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = format!("the loader panicked: {}", text.unwrap_or("with something that is no text"));
-    Error::new(ErrorKind::LoaderPanicked, message)
+    text.unwrap_or("with something that is no text")
 }
