@@ -12,6 +12,9 @@
 //! | `{users:0}T`, `{users:0}U` | hashes: tag → sequence of its last invalidation, the younger half and the older |
 //! | `{users:0}bus` | channel: changes, for every node |
 //! | `{users:0}node:<node>` | channel: echoes and wake-ups, for one node |
+//!
+//! In another database than 0 its number follows the hash tag, `{users:0}3:M`: a server's databases share
+//! their channels, and the changes of one are no news to the nodes of another.
 
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
@@ -25,8 +28,9 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn new(namespace: &str, partition: u16) -> Self {
-        let prefix = format!("{{{namespace}:{partition}}}");
+    pub(crate) fn new(namespace: &str, partition: u16, database: i64) -> Self {
+        let tag = format!("{{{namespace}:{partition}}}");
+        let prefix = if database == 0 { tag } else { format!("{tag}{database}:") };
         let meta = format!("{prefix}M");
         let tags = [format!("{prefix}T"), format!("{prefix}U")];
         Self { prefix, meta, tags }
@@ -74,7 +78,7 @@ mod tests {
 
     #[test]
     fn names_are_as_documented() {
-        let home = Home::new("users", 3);
+        let home = Home::new("users", 3, 0);
         let key = Key::from_encoded(b"42");
         assert_eq!(home.meta(), b"{users:3}M");
         assert_eq!(
@@ -83,5 +87,8 @@ mod tests {
         );
         assert_eq!(home.bus(), "{users:3}bus");
         assert_eq!(home.node(NodeId(0xAB)), "{users:3}node:00000000000000ab");
+        let other = Home::new("users", 3, 7);
+        assert_eq!(other.meta(), b"{users:3}7:M");
+        assert_eq!(other.bus(), "{users:3}7:bus");
     }
 }

@@ -82,7 +82,7 @@ impl RedisBackend {
     }
 
     /// **Escape hatch:** uses the caller's own pool for commands, and `client` to open the
-    /// subscriber; both must lead to the same server.
+    /// subscriber; both must lead to the same database of the same server.
     ///
     /// Connections are taken out of the pool for good, two unless set by
     /// [`RedisBackendBuilder::connections`]: the pool makes them, and makes new ones when they
@@ -114,7 +114,8 @@ impl Backend for RedisBackend {
         if !self.shared.names.lock().insert(namespace.clone()) {
             return config("already open on this RedisBackend: share the cache, or connect a second backend");
         }
-        let homes: Vec<Home> = (0..self.shared.partitions).map(|p| Home::new(namespace, p)).collect();
+        let homes: Vec<Home> =
+            (0..self.shared.partitions).map(|p| Home::new(namespace, p, self.shared.database)).collect();
         let channels =
             homes.iter().map(|home| (Bytes::from(home.bus()), Bytes::from(home.node(spec.node)))).collect();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

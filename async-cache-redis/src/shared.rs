@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     /// Where it is connected to, as it is shown.
     pub(crate) server: String,
     pub(crate) partitions: u16,
+    pub(crate) database: i64,
     pub(crate) slots: Arc<Slots>,
     pub(crate) bus: Arc<Bus>,
     /// Namespaces that are open.
@@ -39,6 +40,7 @@ impl Shared {
         Self {
             server,
             partitions,
+            database: subscriber.client.get_connection_info().redis_settings().db(),
             slots,
             bus: Arc::clone(&subscriber.bus),
             names: Mutex::default(),
