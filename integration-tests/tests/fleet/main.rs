@@ -2,6 +2,7 @@
 
 mod away;
 mod batches;
+mod cancelled;
 mod connections;
 mod in_flight;
 mod leases;
