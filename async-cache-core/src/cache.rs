@@ -332,6 +332,34 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         self.shared.tasks.wait().await;
     }
 
+    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that
+    /// is at once.
+    ///
+    /// For a service that is to take its first requests with its caches in working order. None needs
+    /// this to be right: until then lookups go to L2. Waits for as long as L2 is away, so a limit belongs
+    /// around it:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use async_cache_core::{Result, TieredCache};
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
+    /// match tokio::time::timeout(Duration::from_secs(5), users.ready()).await {
+    ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
+    ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Shutdown`](crate::ErrorKind::Shutdown); or what L2 says that will not have this node, such as
+    /// [`Config`](crate::ErrorKind::Config) where other nodes use another codec.
+    pub async fn ready(&self) -> Result<()> {
+        self.shared.ready().await
+    }
+
     /// Whether no load, read, wait or pending change is left: what a test of leaks asks.
     #[cfg(feature = "testing")]
     #[must_use]

@@ -84,7 +84,9 @@ pub(crate) async fn resync_all<V: Send + Sync + 'static>(
             continue;
         }
         let sent = shared.node.clock.now();
-        let Ok(known) = shared.read_baseline(region, index).await else {
+        let read = shared.read_baseline(region, index).await;
+        shared.watch.baseline_asked(&read);
+        let Ok(known) = read else {
             outcome = Err(TryAgain);
             continue;
         };

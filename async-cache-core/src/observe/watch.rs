@@ -1,9 +1,14 @@
 //! Changes of state worth an event: told once, when they begin and when they end.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
 use super::event::{Event, Resumed, SuspendCause};
+use crate::error::{Error, Result};
 use crate::shared::Shared;
 
 /// What was told last.
@@ -14,6 +19,10 @@ pub(crate) struct Watch {
     in_doubt: AtomicBool,
     l2_lost: AtomicBool,
     pending: AtomicUsize,
+    /// Why the shared tier will not have this node, if it said so when it was last asked for a baseline.
+    refusal: Mutex<Option<Error>>,
+    /// The node serves, or has been refused: for those who wait until it is ready.
+    news: Notify,
 }
 
 impl Watch {
@@ -24,6 +33,18 @@ impl Watch {
             in_doubt: AtomicBool::new(false),
             l2_lost: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
+            refusal: Mutex::default(),
+            news: Notify::new(),
+        }
+    }
+
+    /// A baseline was asked for, and this is how that ended.
+    pub(crate) fn baseline_asked<T>(&self, outcome: &Result<T>) {
+        let refusal = outcome.as_ref().err().filter(|error| !error.is_temporary()).cloned();
+        let refused = refusal.is_some();
+        *self.refusal.lock() = refusal;
+        if refused {
+            self.news.notify_waiters();
         }
     }
 
@@ -40,14 +61,39 @@ impl<V: 'static> Shared<V> {
         }
     }
 
-    /// Looks for what happens without anybody being told: once a heartbeat, and after each failure.
-    pub(crate) fn look_around(&self) {
-        if !self.node.is_serving() {
-            self.suspended(SuspendCause::Silence);
-        } else if self.l1.is_some() && self.watch.l1_suspended.swap(false, Ordering::Relaxed) {
+    /// L1 answers.
+    fn resumed(&self) {
+        if self.l1.is_some() && self.watch.l1_suspended.swap(false, Ordering::Relaxed) {
             let in_doubt = self.watch.in_doubt.swap(false, Ordering::Relaxed);
             let held = if in_doubt { Resumed::InDoubt } else { Resumed::Kept };
             self.events.tell(|| Event::L1Resumed { held });
+        }
+        self.watch.news.notify_waiters();
+    }
+
+    /// Waits until the node serves.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        loop {
+            // Registered before the look, so that news between the look and the wait are not missed.
+            let mut news = pin!(self.watch.news.notified());
+            news.as_mut().enable();
+            self.check_open()?;
+            if self.node.is_serving() {
+                return Ok(());
+            }
+            if let Some(refusal) = &*self.watch.refusal.lock() {
+                return Err(refusal.clone());
+            }
+            self.closing.run_until_cancelled(news).await;
+        }
+    }
+
+    /// Looks for what happens without anybody being told: once a heartbeat, and after each failure.
+    pub(crate) fn look_around(&self) {
+        if self.node.is_serving() {
+            self.resumed();
+        } else {
+            self.suspended(SuspendCause::Silence);
         }
         let lost = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
         if self.watch.l2_lost.swap(lost, Ordering::Relaxed) != lost {

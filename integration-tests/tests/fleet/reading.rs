@@ -178,12 +178,45 @@ async fn another_codec_is_refused(fleet: Fleet) {
         .build();
     let error = match built {
         Err(error) => error,
-        Ok(two) => two.get("k").await.unwrap_err(),
+        Ok(two) => {
+            let waited = tokio::time::timeout(Duration::from_secs(5), two.ready()).await;
+            let error = waited.expect("who waits for it to be ready is told").unwrap_err();
+            assert_eq!(error.kind(), async_cache::ErrorKind::Config, "{error}");
+            two.get("k").await.unwrap_err()
+        }
     };
     assert_eq!(error.kind(), async_cache::ErrorKind::Config, "{error}");
     let said = format!("{error}");
     assert!(said.contains("rows") && said.contains("text") && said.contains("bincode-2"), "{said}");
     assert_eq!(one.get("k").await.unwrap().as_deref(), Some(&1));
+}
+
+/// The databases of one server share their channels: nodes of one hear nothing of another.
+#[tokio::test]
+async fn databases_of_one_server_are_worlds_apart() {
+    let fleet = Fleet::redis();
+    let node = async |database: u8| {
+        let url = format!("{}/{database}", fleet.server().url());
+        let redis = async_cache::RedisBackend::connect(url).await.unwrap();
+        let cache: TieredCache<String, u64> =
+            TieredCache::builder().namespace("rows").l1(MemoryBackend::new(100)).l2(redis).build().unwrap();
+        cache.ready().await.unwrap();
+        cache
+    };
+    let (here, beside, far) = (node(0).await, node(0).await, node(3).await);
+    here.insert("k", 1).await.unwrap();
+    until("the change has been heard", || here.stats().invalidations_received == 1).await;
+    let before = here.stats();
+    for value in 0..20 {
+        far.insert("k", 100 + value).await.unwrap();
+    }
+    // All that was published before has arrived when this has.
+    beside.insert("other", 1).await.unwrap();
+    until("the change has been heard", || here.stats().invalidations_received > 1).await;
+    let after = here.stats();
+    assert_eq!((after.invalidations_received, after.flushes), (2, before.flushes), "{after:?}");
+    assert_eq!(here.get("k").await.unwrap().as_deref(), Some(&1));
+    assert_eq!(far.get("k").await.unwrap().as_deref(), Some(&119));
 }
 
 /// 100,000 distinct cold keys: nothing but the entries is left behind.
