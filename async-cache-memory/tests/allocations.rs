@@ -30,6 +30,7 @@ fn a_hit_does_not_allocate() {
     let pair = (7, "a longer name than fits into a key".to_owned());
     runtime.block_on(async {
         texts.insert("user:42", 1).await.unwrap();
+        texts.insert("user:43", 1).tags(["team:9"]).await.unwrap();
         numbers.insert(&42, 2).await.unwrap();
         pairs.insert(&pair, 3).await.unwrap();
     });
@@ -37,6 +38,7 @@ fn a_hit_does_not_allocate() {
         runtime.block_on(async {
             for _ in 0..times {
                 black_box(texts.get("user:42").await.unwrap().unwrap());
+                black_box(texts.get("user:43").await.unwrap().unwrap());
                 black_box(numbers.get(&42).await.unwrap().unwrap());
                 black_box(pairs.get(&pair).await.unwrap().unwrap());
                 black_box(texts.get_or_load("user:42", || load(4)).await.unwrap());
@@ -47,7 +49,7 @@ fn a_hit_does_not_allocate() {
     // The first hit of a thread takes its seat among the counters.
     hits(1);
     assert_eq!(measure(|| hits(1000)).count_total, 0);
-    assert_eq!(texts.stats().l1_hits + numbers.stats().l1_hits + pairs.stats().l1_hits, 5 * 1001);
+    assert_eq!(texts.stats().l1_hits + numbers.stats().l1_hits + pairs.stats().l1_hits, 6 * 1001);
 }
 
 const ENTRIES: usize = 100_000;
@@ -61,7 +63,7 @@ fn held<T>(build: impl FnOnce() -> T) -> f64 {
 }
 
 /// Key and value count on both sides. What an entry has besides (life, sequence, generation, token)
-/// takes 76 bytes of it, growth of the tables included.
+/// takes 35 bytes more than the key's own allocation there, growth of the tables included.
 #[test]
 fn an_entry_takes_little_more_than_in_the_bare_engine() {
     let runtime = runtime();
@@ -80,5 +82,5 @@ fn an_entry_takes_little_more_than_in_the_bare_engine() {
         cache
     });
     println!("bytes per entry: {ours:.0}, bare engine {bare:.0}: {:.2} ×", ours / bare);
-    assert!(ours < bare * 1.4, "{ours:.0} bytes per entry, {bare:.0} in the bare engine");
+    assert!(ours < bare * 1.2, "{ours:.0} bytes per entry, {bare:.0} in the bare engine");
 }

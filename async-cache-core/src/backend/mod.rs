@@ -11,12 +11,14 @@ mod bus;
 mod lease;
 mod life;
 mod local;
+mod packed;
 mod region;
 
 pub use bus::{BusEvent, Listener};
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Sight, Tick};
+pub use packed::Packed;
 pub use region::{
     Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
 };

@@ -1,7 +1,7 @@
 //! On moka.
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::Entry;
+use async_cache_core::backend::{Entry, Packed};
 use async_cache_core::key::Key;
 
 use super::weigh;
@@ -9,7 +9,7 @@ use crate::Hasher;
 use crate::builder::Weigher;
 
 pub(crate) struct Moka<V> {
-    cache: ::moka::sync::Cache<Key, (Entry<V>, u32), Hasher>,
+    cache: ::moka::sync::Cache<Key, (Packed<V>, u32), Hasher>,
     weigher: Option<Weigher<V>>,
 }
 
@@ -25,12 +25,12 @@ impl<V: Send + Sync + 'static> Moka<V> {
 
 impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.cache.get(key).map(|(entry, _)| entry)
+        self.cache.get(key).map(|(entry, _)| entry.into())
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
         match self.weigher.as_ref().map_or(Some(1), |weigher| weigh(weigher, key, &entry)) {
-            Some(weight) => self.cache.insert(key.clone(), (entry, weight)),
+            Some(weight) => self.cache.insert(key.clone(), (entry.into(), weight)),
             None => self.remove(key.as_bytes()),
         }
     }

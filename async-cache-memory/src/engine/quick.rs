@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::Entry;
+use async_cache_core::backend::{Entry, Packed, Sight};
 use async_cache_core::key::Key;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, UnitWeighter, Weighter};
@@ -22,11 +22,11 @@ const MAX_SHARDS: u64 = 4096;
 const GUESSED_WEIGHT: u64 = 1024;
 
 /// Entries, each of weight 1.
-pub(crate) struct Quick<V>(Cache<Key, Entry<V>, UnitWeighter, Hasher>);
+pub(crate) struct Quick<V>(Cache<Key, Packed<V>, UnitWeighter, Hasher>);
 
 /// Entries with their weights.
 pub(crate) struct QuickWeighed<V> {
-    cache: Cache<Key, (Entry<V>, u32), Stored, Hasher>,
+    cache: Cache<Key, (Packed<V>, u32), Stored, Hasher>,
     weigher: Arc<Weigher<V>>,
 }
 
@@ -34,8 +34,8 @@ pub(crate) struct QuickWeighed<V> {
 #[derive(Clone)]
 struct Stored;
 
-impl<V> Weighter<Key, (Entry<V>, u32)> for Stored {
-    fn weight(&self, _: &Key, value: &(Entry<V>, u32)) -> u64 {
+impl<V> Weighter<Key, (Packed<V>, u32)> for Stored {
+    fn weight(&self, _: &Key, value: &(Packed<V>, u32)) -> u64 {
         u64::from(value.1)
     }
 }
@@ -89,14 +89,17 @@ impl<V> Quick<V> {
 }
 
 impl<V: Send + Sync + 'static> LocalBackend<V> for Quick<V> {
-    // Into `answer`.
-    #[inline(always)]
     fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.0.get(&Bytes(key))
+        self.0.get(&Bytes(key)).map(Entry::from)
+    }
+
+    #[inline]
+    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        self.0.get(&Bytes(key))?.answer(sight)
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
-        self.0.insert(key.clone(), entry);
+        self.0.insert(key.clone(), entry.into());
     }
 
     fn remove(&self, key: &[u8]) {
@@ -121,12 +124,17 @@ impl<V> QuickWeighed<V> {
 
 impl<V: Send + Sync + 'static> LocalBackend<V> for QuickWeighed<V> {
     fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.cache.get(&Bytes(key)).map(|(entry, _)| entry)
+        self.cache.get(&Bytes(key)).map(|(entry, _)| entry.into())
+    }
+
+    #[inline]
+    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        self.cache.get(&Bytes(key))?.0.answer(sight)
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
         match weigh(&self.weigher, key, &entry) {
-            Some(weight) => self.cache.insert(key.clone(), (entry, weight)),
+            Some(weight) => self.cache.insert(key.clone(), (entry.into(), weight)),
             None => self.remove(key.as_bytes()),
         }
     }
