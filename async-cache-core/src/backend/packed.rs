@@ -75,14 +75,29 @@ fn plain(due: Tick, span: u64) -> Life {
 }
 
 impl<V> Packed<V> {
-    /// The value, if the entry may answer: [`LocalBackend::answer`](super::LocalBackend::answer).
+    /// The value of what was found, if that may answer: [`LocalBackend::answer`](super::LocalBackend::answer).
+    /// What was found is looked at where it is, and only the value moves.
     #[inline(always)]
-    pub fn answer(self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        let admitted = self.due > sight.now
+    pub fn answer(found: Option<Self>, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        if !found.as_ref().is_some_and(|packed| packed.is_admitted(sight)) {
+            return None;
+        }
+        found.map(|packed| packed.value)
+    }
+
+    #[inline(always)]
+    fn is_admitted(&self, sight: &Sight<'_>) -> bool {
+        sight.now < self.due
             && self.generation == sight.generation
             && self.seq >= sight.need
-            && self.more.as_ref().is_none_or(|more| !sight.tags.voids(&more.tags, self.seq));
-        admitted.then_some(self.value)
+            && self.more.as_deref().is_none_or(|more| !more.is_void(self.seq, sight))
+    }
+}
+
+impl More {
+    #[inline(never)]
+    fn is_void(&self, seq: u64, sight: &Sight<'_>) -> bool {
+        sight.tags.voids(&self.tags, seq)
     }
 }
 

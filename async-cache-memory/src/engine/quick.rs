@@ -95,7 +95,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Quick<V> {
 
     #[inline]
     fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        self.0.get(&Bytes(key))?.answer(sight)
+        Packed::answer(self.0.get(&Bytes(key)), sight)
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
@@ -129,7 +129,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for QuickWeighed<V> {
 
     #[inline]
     fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        self.cache.get(&Bytes(key))?.0.answer(sight)
+        Packed::answer(self.cache.get(&Bytes(key)).map(|(entry, _)| entry), sight)
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
