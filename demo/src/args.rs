@@ -13,7 +13,7 @@ use clap::Parser;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "async-cache-demo", version, max_term_width = 100)]
 pub(crate) struct Args {
-    /// Share the cache over this Redis instead of in this process [redis://[user:password@]host[:port]]
+    /// Share the cache over this Redis instead of in this process (`redis://[user:password@]host[:port]`)
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{Mutant, Partition, Stamp, Ticket};
@@ -18,6 +19,10 @@ use crate::options::EntryOptions;
 use crate::schedules::Fault;
 use crate::shared::{L2, Shared};
 use crate::tags::Tags;
+
+/// Most entries, and most bytes of them, sent with one deadline.
+const PART_KEYS: usize = 512;
+const PART_BYTES: usize = 4 << 20;
 
 /// Most keys in one call that changes many.
 pub(crate) const MAX_CHANGES: usize = 100_000;
@@ -182,19 +187,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
             entries.push(entry);
             keys.push(key);
         }
-        // Once we have given up on it, it must not be executed: our caller may write something newer.
-        let given_up = self.node.clock.now().after(l2.region.command_timeout());
-        let not_after = match self.switch.is(Mutant::PutAtAnyTime) {
-            true => u64::MAX >> 12,
-            false => self.node.server_clock.at_earliest(given_up),
-        };
-        let seqs =
-            l2.region.put(&frames, term.kept(), not_after).await.map_err(|error| self.l2_failed(error))?;
+        let seqs = self.put(l2, &frames, term.kept()).await?;
         for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
             self.fence.changed(self.l1(), key.as_bytes(), *seq);
             self.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);
         }
         Ok(self.stamp(&keys, &seqs))
+    }
+
+    /// Sends values in parts, each with a deadline of its own: thousands take longer than one command may.
+    async fn put(&self, l2: &L2<V>, mut frames: &[(Key, Bytes)], life: Duration) -> Result<Vec<u64>> {
+        let mut seqs = Vec::with_capacity(frames.len());
+        while !frames.is_empty() {
+            let (part, rest) = frames.split_at(fitting(frames));
+            frames = rest;
+            // Once we have given up on it, it must not be executed: our caller may write something newer.
+            let given_up = self.node.clock.now().after(l2.region.command_timeout());
+            let not_after = match self.switch.is(Mutant::PutAtAnyTime) {
+                true => u64::MAX >> 12,
+                false => self.node.server_clock.at_earliest(given_up),
+            };
+            let put = l2.region.put(part, life, not_after).await;
+            seqs.extend(put.map_err(|error| self.l2_failed(error))?);
+        }
+        Ok(seqs)
     }
 
     /// Frames carry times of the server's clock: read it if no answer has told it yet.
@@ -261,4 +277,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
         }
     }
+}
+
+/// How many of the first entries are sent together; at least one.
+fn fitting(frames: &[(Key, Bytes)]) -> usize {
+    let mut bytes = 0;
+    let fit = frames.iter().take(PART_KEYS).take_while(|(_, frame)| {
+        bytes += frame.len();
+        bytes <= PART_BYTES
+    });
+    fit.count().max(1)
 }

@@ -190,14 +190,17 @@ impl Region for Staged {
     }
 
     async fn get_valid(&self, key: &Key) -> Result<Read> {
+        self.stage.read()?;
         self.region.get_valid(key).await
     }
 
     async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.stage.read()?;
         self.region.get_many_valid(keys).await
     }
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.stage.read()?;
         self.region.baseline(partition).await
     }
 

@@ -102,6 +102,17 @@ async fn many_keys_from_both_tiers(fleet: Fleet) {
     assert_eq!((stats.l1_hits, stats.l2_hits, stats.misses), (1, 100, 20), "{stats:?}");
 }
 
+/// An insert of thousands takes longer than one command may, and is done all the same.
+async fn an_insert_of_very_many(fleet: Fleet) {
+    const MANY: u64 = 100_000;
+    let node = fleet.node().await;
+    node.insert_many((0..MANY).map(|n| (format!("k{n}"), n))).await.unwrap();
+    let other = fleet.node().await;
+    for n in [0, 511, 512, MANY / 2, MANY - 1] {
+        assert_eq!(other.get(&format!("k{n}")).await.unwrap().as_deref(), Some(&n));
+    }
+}
+
 /// L2 without L1: nothing is kept in the process, loads are shared all the same.
 async fn without_l1(fleet: Fleet) {
     let cache: TieredCache<u64, String> =
@@ -251,6 +262,7 @@ on_both_tiers! {
     an_insert_reaches_every_node,
     a_stamp_of_a_clear_voids_l1_and_l2,
     many_keys_from_both_tiers,
+    an_insert_of_very_many,
     without_l1,
     promotion_does_not_extend_a_life,
     another_schema_is_a_miss,
