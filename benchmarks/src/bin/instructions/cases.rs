@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use async_cache::{MemoryBackend, TieredCache};
+use async_cache::{MemoryBackend, TieredCache, cached};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use tokio::runtime::Runtime;
@@ -17,13 +17,15 @@ type Value = [u64; 12];
 type Bare<K> = Cache<K, Arc<Value>, UnitWeighter, foldhash::quality::RandomState>;
 
 /// Every case, and how often it is run to be counted.
-pub(crate) const CASES: [(&str, usize); 9] = [
+pub(crate) const CASES: [(&str, usize); 11] = [
     ("bare_str", 10_000),
     ("bare_u64", 10_000),
     ("get_str", 10_000),
     ("get_u64", 10_000),
     ("get_or_load_str", 10_000),
     ("get_or_load_u64", 10_000),
+    ("by_hand", 10_000),
+    ("decorated", 10_000),
     ("miss_and_fill", 2_000),
     ("encode_and_put", 2_000),
     ("read_and_decode", 2_000),
@@ -88,6 +90,20 @@ fn shared(runtime: &Runtime) -> TieredCache<u64, Value> {
     cache
 }
 
+/// A decorated function, and the same written by hand.
+#[cached(cache = cache, key = "{team}:{id}", skip(cache))]
+async fn decorated(cache: &TieredCache<String, Value>, team: u32, id: u64) -> Value {
+    value(id as usize + team as usize)
+}
+
+async fn by_hand(cache: &TieredCache<(u32, u64), Value>, team: u32, id: u64) -> Value {
+    let load = move || async move { Ok::<_, std::convert::Infallible>(value(id as usize + team as usize)) };
+    match cache.get_or_load(&(team, id), load).await {
+        Ok(value) => Value::clone(&value),
+        Err(_) => value(0),
+    }
+}
+
 /// Runs one case.
 pub(crate) fn run(case: &str, times: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -119,6 +135,14 @@ pub(crate) fn run(case: &str, times: usize) {
         "get_or_load_u64" => {
             let cache = cache(&runtime, numbers());
             measured(times, |i| drop(black_box(hit(cache.get_or_load(&(100_000 + i as u64), load(i))))));
+        }
+        "by_hand" => {
+            let cache = cache(&runtime, (0..KEYS as u64).map(|i| (9, i)));
+            measured(times, |i| _ = black_box(hit(by_hand(&cache, 9, i as u64))));
+        }
+        "decorated" => {
+            let cache = cache(&runtime, (0..KEYS).map(|i| format!("9:{i}")));
+            measured(times, |i| _ = black_box(hit(decorated(&cache, 9, i as u64))));
         }
         "miss_and_fill" => {
             let cache = cache(&runtime, numbers());
