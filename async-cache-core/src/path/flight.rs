@@ -108,10 +108,15 @@ impl<V> Flight<V> {
     /// The value is of before 7, and 7 is not newer than the last tag change known at 3: the get
     /// asks again. Those who joined before 2 may have the value. Which of two changes of one tag
     /// came before 3 is not known; then the get asks once more than it need.
+    ///
+    /// While it flies it has given nothing: what the caller has got then is a stand-in, which has been
+    /// held against its own tags, and asking again would find the same flight and the same stand-in.
     pub(crate) fn too_old_since(&self, known: u64, partition: &Partition) -> bool {
-        self.source
-            .get()
-            .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
+        self.landed.get().is_some()
+            && self
+                .source
+                .get()
+                .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
     }
 
     /// Waits for the end.

@@ -3,6 +3,8 @@
 
 mod stage;
 
+use std::collections::HashMap;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use async_cache_core::key::Key;
@@ -298,4 +300,63 @@ async fn what_a_refresh_replaces_does_not_stay() {
     assert_eq!(*refreshing.await.unwrap().unwrap(), 2);
     assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&2));
     changing.abort();
+}
+
+/// How a get comes to be answered with a stale value while it has joined a load.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    None,
+    Short,
+    /// None, in a batch.
+    NoneOfMany,
+}
+
+impl Patience {
+    async fn get(self, node: &Cache) -> u64 {
+        let load = || async { Ok::<_, No>(3) };
+        match self {
+            Self::None => *node.get_or_load("k", load).stale_while_revalidate(true).await.unwrap(),
+            Self::Short => *node.get_or_load("k", load).soft_timeout(ms(10)).await.unwrap(),
+            Self::NoneOfMany => {
+                let load = |_| async { Ok::<HashMap<String, u64>, No>(HashMap::new()) };
+                let got = node.get_many_or_load(["k"], load).stale_while_revalidate(true).await.unwrap();
+                **got[0].as_ref().unwrap()
+            }
+        }
+    }
+}
+
+/// 1. a load has read its row, and its fill is under way; 2. its tag is invalidated; 3. a get joins
+///    it, and is given a stale value, which does not have the tag.
+///
+/// What it was given is not what it has joined: were it judged by that, it would join it again, and be
+/// given the same, for ever. On a thread of its own, which such a loop would never leave.
+#[test]
+fn what_stands_in_for_a_load_is_not_judged_by_its_tags() {
+    for patience in [Patience::None, Patience::Short, Patience::NoneOfMany] {
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            tell.send(runtime.block_on(stale_beside_a_stuck_fill(patience))).unwrap();
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(1), "{patience:?}");
+    }
+}
+
+async fn stale_beside_a_stuck_fill(patience: Patience) -> u64 {
+    let stage = Stage::on(&tier());
+    let node = stage.bare_node();
+    node.insert("k", 1).ttl(ms(500)).stale_for(Duration::from_secs(60)).await.unwrap();
+    tokio::time::sleep(ms(600)).await;
+    stage.fills_get_stuck();
+    let leading = tokio::spawn({
+        let node = node.clone();
+        async move { node.get_or_load("k", || async { Ok::<_, No>(2) }).tag("t").await }
+    });
+    stage.a_fill_is_stuck().await;
+    node.invalidate_tag("t").await.unwrap();
+    let got = patience.get(&node).await;
+    leading.abort();
+    got
 }

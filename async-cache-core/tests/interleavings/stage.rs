@@ -29,6 +29,7 @@ struct Inner {
     changes_fail: AtomicBool,
     stuck: AtomicBool,
     fills_fail: AtomicBool,
+    fills_stick: AtomicBool,
     reads_fail: AtomicBool,
     unstuck: Notify,
     /// Events that have not arrived, if they are held back.
@@ -50,6 +51,7 @@ impl Stage {
             changes_fail: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             fills_fail: AtomicBool::new(false),
+            fills_stick: AtomicBool::new(false),
             reads_fail: AtomicBool::new(false),
             unstuck: Notify::new(),
             late: Mutex::new(None),
@@ -75,6 +77,16 @@ impl Stage {
 
     pub(crate) fn fills_fail(&self) {
         self.0.fills_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on fills get no answer, for good.
+    pub(crate) fn fills_get_stuck(&self) {
+        self.0.fills_stick.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a fill is stuck.
+    pub(crate) async fn a_fill_is_stuck(&self) {
+        until("a fill is stuck", || self.0.stuck.load(Ordering::SeqCst)).await;
     }
 
     pub(crate) fn reads_fail(&self) {
@@ -117,6 +129,11 @@ impl Stage {
         let node = TieredCache::builder().namespace("rows").l1(l1).l2(self.clone()).build().unwrap();
         until("the node serves", || node.is_serving()).await;
         node
+    }
+
+    /// A node behind this stage that keeps nothing of its own.
+    pub(crate) fn bare_node(&self) -> Cache {
+        TieredCache::builder().namespace("rows").l2(self.clone()).build().unwrap()
     }
 
     async fn change(&self) -> Result<()> {
@@ -224,6 +241,10 @@ impl Region for Staged {
     ) -> Result<Filled> {
         if self.stage.0.fills_fail.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Backend, "no answer"));
+        }
+        if self.stage.0.fills_stick.load(Ordering::SeqCst) {
+            self.stage.0.stuck.store(true, Ordering::SeqCst);
+            std::future::pending::<()>().await;
         }
         self.region.fill(key, lease, frame, life, announce).await
     }
