@@ -165,6 +165,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
             // Invalidated here, and L2 does not know it yet.
             return Fetched::Absent(Accept::Nothing);
         }
+        // Whoever judged it, this node may know more by now. Asked after what is pending:
+        //
+        // 1. an invalidation of a tag fails here, and is to be retried; 2. a get asks L2, which finds a
+        //    value of that tag valid; 3. the retry lands: nothing is pending; 4. the get has its answer.
+        let (_, partition) = self.node.partition_of(key.as_bytes());
+        if partition.voids_by_tag(&header.tags, seq) {
+            return Fetched::Absent(Accept::Any);
+        }
         let life = self.life_of(&header, now, options);
         let phase = life.phase(now);
         if phase == Phase::Over {

@@ -167,6 +167,38 @@ async fn a_wake_up_from_before_an_invalidation_does_not_answer() {
     }
 }
 
+/// 1. an invalidation of a tag fails here, and is to be retried; 2. a get asks L2, which finds a value
+///    of that tag valid; 3. the retry lands: nothing is pending any more; 4. the get has its answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_outrun_the_retry_of_a_tag() {
+    let tier = tier();
+    let stage = Stage::on(&tier);
+    let node = stage.node().await;
+    node.insert("k", 1).tag("t").await.unwrap();
+    stage.hold_events();
+    tokio::time::sleep(ms(1001)).await;
+    assert!(!node.is_serving(), "L2 judges what is read from it");
+    stage.changes_get_stuck();
+    let change = tokio::spawn({
+        let node = node.clone();
+        async move { node.invalidate_tag("t").await }
+    });
+    stage.a_change_is_stuck().await;
+    stage.time_out();
+    assert!(change.await.unwrap().unwrap_err().is_temporary());
+    stage.answers_are_late();
+    let get = tokio::spawn({
+        let node = node.clone();
+        async move { node.get_or_load("k", || async { Ok::<_, No>(2) }).await }
+    });
+    stage.an_answer_is_on_its_way().await;
+    stage.changes_go_through();
+    stage.time_out();
+    until("the retry lands", || node.stats().pending_invalidations == 0).await;
+    stage.answers_arrive();
+    assert_eq!(*get.await.unwrap().unwrap(), 2, "invalidated here before the get began");
+}
+
 /// 1. a node holds version 1; 2. another invalidates it, and gives a stamp; 3. the first is cut off
 ///    before it hears of that; 4. a get there insists on the stamp. That the policy lets L1 answer in
 ///    an outage does not make version 1 answer it, nor does a load that others began.

@@ -31,6 +31,10 @@ struct Inner {
     fills_fail: AtomicBool,
     fills_stick: AtomicBool,
     reads_fail: AtomicBool,
+    /// Answers to reads of valid values are on their way until they are let go.
+    answers_late: AtomicBool,
+    on_the_way: AtomicBool,
+    arrived: Notify,
     unstuck: Notify,
     /// Events that have not arrived, if they are held back.
     late: Mutex<Option<Vec<BusEvent>>>,
@@ -53,6 +57,9 @@ impl Stage {
             fills_fail: AtomicBool::new(false),
             fills_stick: AtomicBool::new(false),
             reads_fail: AtomicBool::new(false),
+            answers_late: AtomicBool::new(false),
+            on_the_way: AtomicBool::new(false),
+            arrived: Notify::new(),
             unstuck: Notify::new(),
             late: Mutex::new(None),
             listener: Mutex::new(None),
@@ -73,6 +80,27 @@ impl Stage {
     /// The stuck changes time out.
     pub(crate) fn time_out(&self) {
         self.0.unstuck.notify_waiters();
+    }
+
+    /// Changes are executed and answered again.
+    pub(crate) fn changes_go_through(&self) {
+        self.0.changes_fail.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on reads of valid values are executed, and answered once they are let go.
+    pub(crate) fn answers_are_late(&self) {
+        self.0.answers_late.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until such an answer is on its way.
+    pub(crate) async fn an_answer_is_on_its_way(&self) {
+        until("an answer is on its way", || self.0.on_the_way.load(Ordering::SeqCst)).await;
+    }
+
+    /// It arrives.
+    pub(crate) fn answers_arrive(&self) {
+        self.0.answers_late.store(false, Ordering::SeqCst);
+        self.0.arrived.notify_waiters();
     }
 
     pub(crate) fn fills_fail(&self) {
@@ -208,7 +236,13 @@ impl Region for Staged {
 
     async fn get_valid(&self, key: &Key) -> Result<Read> {
         self.stage.read()?;
-        self.region.get_valid(key).await
+        let answer = self.region.get_valid(key).await;
+        if self.stage.0.answers_late.load(Ordering::SeqCst) {
+            let arrived = self.stage.0.arrived.notified();
+            self.stage.0.on_the_way.store(true, Ordering::SeqCst);
+            arrived.await;
+        }
+        answer
     }
 
     async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
