@@ -92,6 +92,8 @@ async fn a_stamp_of_a_clear_voids_l1_and_l2(fleet: Fleet) {
 async fn many_keys_from_both_tiers(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     one.insert_many((0..100).map(|n| (format!("k{n}"), n))).await.unwrap();
+    // What is read before the message of its insert has come is not kept.
+    until("the other node has heard", || two.stats().invalidations_received == 100).await;
     assert!(two.contains("k7").await.unwrap());
     let names: Vec<String> = (0..120).rev().map(|n| format!("k{n}")).collect();
     let answers = two.get_many(names.iter().map(String::as_str)).await.unwrap();
