@@ -126,7 +126,14 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     /// Switches one fence of this cache off, to show that a proof objects.
     #[cfg(feature = "testing")]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
-        self.switch = Switch::off(mutant);
+        self.switch.off = Some(mutant);
+        self
+    }
+
+    /// Sets the slots of the table of invalidated tags, of which half are used: a power of two.
+    #[cfg(feature = "testing")]
+    pub fn tag_slots(mut self, slots: usize) -> Self {
+        self.switch.tag_slots = Some(slots.next_power_of_two());
         self
     }
 

@@ -62,7 +62,14 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// Breaks one rule of the shared tier, to show that a proof objects.
     #[cfg(feature = "testing")]
     pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
-        self.switch = Switch::off(mutant);
+        self.switch.off = Some(mutant);
+        self
+    }
+
+    /// Sets how many invalidated tags a partition of the shared tier remembers.
+    #[cfg(feature = "testing")]
+    pub fn tag_table(mut self, tags: usize) -> Self {
+        self.switch.tag_table = Some(tags);
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_cache_core::Tags;
 use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId,
-    TAG_TABLE, WAKE_INLINE,
+    WAKE_INLINE,
 };
 use async_cache_core::frame::{frame_tags, seal, tags_of, token_of, unseal};
 use async_cache_core::key::Key;
@@ -275,7 +275,12 @@ impl State {
             None => return Filled::Refused,
         };
         // Tags do not break a lease: nobody knows them before the load has ended.
-        if lease.seq < partition.floor || partition.voids(&frame_tags(frame), lease.seq) {
+        let known = match announce {
+            Announce::Yes if switch.is(Mutant::RefreshComparesOwnNumber) => partition.seq + 1,
+            Announce::No | Announce::Yes => lease.seq,
+        };
+        let voided = partition.voids(&frame_tags(frame), known) && !switch.is(Mutant::FillIgnoresTags);
+        if lease.seq < partition.floor || voided {
             self.wake(key, waiting, None);
             return Filled::Refused;
         }
@@ -359,9 +364,10 @@ impl State {
 
     /// Of a partition that exists.
     pub(crate) fn invalidate_tags(&mut self, partition: u16, tags: &Tags) -> u64 {
+        let switch = self.switch;
         let found = &mut self.partitions[usize::from(partition)];
         let seq = found.next_seq();
-        found.note(tags, seq);
+        found.note(tags, seq, switch);
         self.outbox.push(To::Everyone, &BusEvent::TagsInvalidated { partition, seq, tags: tags.clone() });
         seq
     }
@@ -418,9 +424,11 @@ impl Partition {
     }
 
     /// Notes the invalidation of tags. A full table starts anew, with its floor above what it held.
-    fn note(&mut self, tags: &Tags, seq: u64) {
-        if self.tags.len() + tags.iter().count() > TAG_TABLE {
-            self.tag_floor = seq;
+    fn note(&mut self, tags: &Tags, seq: u64, switch: Switch) {
+        if self.tags.len() + tags.iter().count() > switch.tag_table() {
+            if !switch.is(Mutant::TagsForgotten) {
+                self.tag_floor = seq;
+            }
             self.tags.clear();
         }
         self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));

@@ -1,5 +1,7 @@
 //! What only tests do to the shared tier (feature `testing`).
 
+use async_cache_core::backend::TAG_TABLE;
+
 /// A rule of the shared tier to be broken: what is left is wrong, and a proof must find it so.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,19 +15,30 @@ pub enum Mutant {
     PublishBeforeDelete,
     /// Memory that was replaced by an older one goes on from its own sequence and floor.
     FailoverWithoutFence,
+    /// A fill is stored whatever tags were invalidated since its lease was granted.
+    FillIgnoresTags,
+    /// A refresh is held against its tags by the number it is stored under, not by its lease's.
+    RefreshComparesOwnNumber,
+    /// A full table of tags starts anew without raising its floor.
+    TagsForgotten,
 }
 
-/// Which rule is broken; outside of tests, none.
+/// Which rule is broken, and which limit lowered; outside of tests, none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Switch {
     #[cfg(feature = "testing")]
-    off: Option<Mutant>,
+    pub(crate) off: Option<Mutant>,
+    #[cfg(feature = "testing")]
+    pub(crate) tag_table: Option<usize>,
 }
 
 impl Switch {
-    #[cfg(feature = "testing")]
-    pub(crate) fn off(mutant: Mutant) -> Self {
-        Self { off: Some(mutant) }
+    /// Most tags in a partition's table.
+    pub(crate) fn tag_table(self) -> usize {
+        #[cfg(feature = "testing")]
+        return self.tag_table.unwrap_or(TAG_TABLE);
+        #[cfg(not(feature = "testing"))]
+        TAG_TABLE
     }
 
     #[inline(always)]

@@ -76,7 +76,7 @@ impl Sight<'_> {
     pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
         entry.generation == self.generation
             && entry.seq >= self.need
-            && !self.tags.voids(&entry.tags, entry.seq)
+            && !self.tags.voids_hit(&entry.tags, entry.seq)
     }
 }
 

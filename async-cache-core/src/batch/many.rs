@@ -17,7 +17,8 @@ use crate::key::Key;
 use crate::observe::StaleCause;
 use crate::options::EntryOptions;
 use crate::path::{
-    Aim, Answer, Call, Entered, Flight, Given, Landed, Lead, Origin, Probe, Reuse, Want, Wish, reentry,
+    Aim, Answer, Call, Entered, Flight, Given, Hearing, Landed, Lead, Origin, Probe, Reuse, Want, Wish,
+    reentry,
 };
 use crate::resilience::{Aged, Seek, aged};
 use crate::shared::Shared;
@@ -57,7 +58,7 @@ enum First<V> {
 /// What this call is in a flight.
 enum Role {
     Leads,
-    Joined,
+    Joined(Hearing),
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -170,23 +171,27 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     flights.push((place, Role::Leads, lead.flight()));
                     seats.push(Seat { place, aim: aim.clone(), lead });
                 }
-                Entered::Join(flight) => flights.push((place, Role::Joined, flight)),
+                Entered::Join(flight, hearing) => flights.push((place, Role::Joined(hearing), flight)),
             }
         }
         self.lead_many(seats, need, plan).await;
         let mut again = Vec::new();
         for (place, role, flight) in flights {
-            match (self.wait(&calls[place], &flight).await, role) {
+            let hearing = match role {
+                Role::Leads => Hearing::Heard,
+                Role::Joined(hearing) => hearing,
+            };
+            match (self.wait(&calls[place], &flight, hearing).await, role) {
                 (Landed::Answer(outcome), Role::Leads) => outcomes[place] = Some(outcome),
-                (Landed::Answer(Ok(_)), Role::Joined) if self.is_too_old(&calls[place], &flight) => {
+                (Landed::Answer(Ok(_)), Role::Joined(_)) if self.is_too_old(&calls[place], &flight) => {
                     again.push(place);
                 }
-                (Landed::Answer(outcome), Role::Joined) => {
+                (Landed::Answer(outcome), Role::Joined(_)) => {
                     self.counters.coalesced_waits.add(1);
                     outcomes[place] = Some(outcome);
                 }
                 (Landed::Abandoned, Role::Leads) => {}
-                (Landed::Abandoned, Role::Joined) => match self.check_open() {
+                (Landed::Abandoned, Role::Joined(_)) => match self.check_open() {
                     Ok(()) => again.push(place),
                     Err(error) => outcomes[place] = Some(Err(error)),
                 },

@@ -38,12 +38,23 @@ pub enum Mutant {
     PutAtAnyTime,
     /// Nobody is told that the load it waits for has ended.
     LoseWakes,
+    /// A hit is not held against the tags that were invalidated.
+    HitsIgnoreTags,
+    /// A load is joined whatever tags its value turns out to have.
+    JoinersUnchecked,
+    /// Those who joined a load are checked by the number its value is sealed with, not by that at
+    /// which it was loaded.
+    JoinersCheckedBySeal,
+    /// A full table of tags starts anew without raising its floor.
+    TagsForgotten,
+    /// A stale value that a load has found is served whatever happened since.
+    FallbackUnchecked,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -59,20 +70,30 @@ impl Mutant {
         Self::ReadPastPending,
         Self::PutAtAnyTime,
         Self::LoseWakes,
+        Self::HitsIgnoreTags,
+        Self::JoinersUnchecked,
+        Self::JoinersCheckedBySeal,
+        Self::TagsForgotten,
+        Self::FallbackUnchecked,
     ];
 }
 
-/// Which fence is switched off; outside of tests, none.
+/// Which fence is switched off, and which limit lowered; outside of tests, none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Switch {
     #[cfg(feature = "testing")]
-    off: Option<Mutant>,
+    pub(crate) off: Option<Mutant>,
+    #[cfg(feature = "testing")]
+    pub(crate) tag_slots: Option<usize>,
 }
 
 impl Switch {
-    #[cfg(feature = "testing")]
-    pub(crate) fn off(mutant: Mutant) -> Self {
-        Self { off: Some(mutant) }
+    /// Slots of a table of tags, if not as many as usual.
+    pub(crate) fn tag_slots(self) -> Option<usize> {
+        #[cfg(feature = "testing")]
+        return self.tag_slots;
+        #[cfg(not(feature = "testing"))]
+        None
     }
 
     /// Whether this is that mutant.

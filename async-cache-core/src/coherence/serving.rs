@@ -206,7 +206,7 @@ impl Partition {
             floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             reached: AtomicU64::new(0),
-            tags: TagTable::new(partitions),
+            tags: TagTable::new(partitions, switch),
             generations,
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
             switch,

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::mutant::{Mutant, Switch};
 use crate::backend::TAG_TABLE;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
@@ -37,6 +38,7 @@ pub(crate) struct TagTable {
     seed: u64,
     /// Slots in use. Whoever changes the table holds it.
     used: Mutex<usize>,
+    switch: Switch,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +56,9 @@ enum Place<'a> {
 
 impl TagTable {
     /// An empty table, for one of so many partitions.
-    pub(crate) fn new(partitions: u16) -> Self {
-        let size = (SLOTS / usize::from(partitions.max(1))).next_power_of_two().clamp(MIN_SLOTS, SLOTS);
+    pub(crate) fn new(partitions: u16, switch: Switch) -> Self {
+        let usual = (SLOTS / usize::from(partitions.max(1))).next_power_of_two().clamp(MIN_SLOTS, SLOTS);
+        let size = switch.tag_slots().unwrap_or(usual);
         Self {
             latest: AtomicU64::new(0),
             floor: AtomicU64::new(0),
@@ -64,6 +67,7 @@ impl TagTable {
             // A schedule is run again and again.
             seed: if cfg!(all(test, shuttle)) { 0 } else { fastrand::u64(..) },
             used: Mutex::new(0),
+            switch,
         }
     }
 
@@ -76,6 +80,12 @@ impl TagTable {
     #[inline]
     pub(crate) fn voids(&self, tags: &Tags, seq: u64) -> bool {
         !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq)
+    }
+
+    /// The same of what a hit has found.
+    #[inline]
+    pub(crate) fn voids_hit(&self, tags: &Tags, seq: u64) -> bool {
+        self.voids(tags, seq) && !self.switch.is(Mutant::HitsIgnoreTags)
     }
 
     /// The order matters: a table that starts anew raises its floor first, then empties the slots,
@@ -117,7 +127,9 @@ impl TagTable {
                 if Fault::EmptyBeforeFloor.is_planted() {
                     self.slots().iter().for_each(|slot| slot.tag.store(0, Ordering::Release));
                 }
-                self.floor.fetch_max(seq.max(self.latest()), Ordering::AcqRel);
+                if !self.switch.is(Mutant::TagsForgotten) {
+                    self.floor.fetch_max(seq.max(self.latest()), Ordering::AcqRel);
+                }
                 for slot in self.slots() {
                     slot.tag.store(0, Ordering::Release);
                 }
@@ -166,7 +178,7 @@ mod tests {
 
     #[test]
     fn older_entries_with_the_tag_are_void_and_no_others() {
-        let table = TagTable::new(1);
+        let table = TagTable::new(1, Switch::default());
         assert!(!table.voids(&tags(["a"]), 0));
         table.raise(&tags(["a", "b"]), 7);
         table.raise(&tags(["c"]), 9);
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn any_number_of_tags_fits() {
         for partitions in [1, 64] {
-            let table = TagTable::new(partitions);
+            let table = TagTable::new(partitions, Switch::default());
             let mut size = 0;
             for seq in 1..=1_000_000_u64 {
                 let tag = seq.to_string();

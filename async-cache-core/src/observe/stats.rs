@@ -22,7 +22,8 @@ pub struct Stats {
     pub coalesced_waits: u64,
     /// Times a load waited for another node's load of the same key.
     pub lease_waits: u64,
-    /// Lookups answered from L1 unverified because L2 could not be reached.
+    /// Lookups answered with a value that had expired, or that nothing verified because L2 could not be
+    /// reached: [`StaleCause`](crate::StaleCause) says which.
     pub stale_served: u64,
     /// Keys invalidated or overwritten from here, and clears.
     pub invalidations_sent: u64,

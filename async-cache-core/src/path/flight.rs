@@ -174,7 +174,16 @@ impl<V> fmt::Debug for Flight<V> {
 
 pub(crate) enum Entered<V: 'static> {
     Lead(Lead<V>),
-    Join(Arc<Flight<V>>),
+    Join(Arc<Flight<V>>, Hearing),
+}
+
+/// Whether this node would have been told to forget the flight that it leads or joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// It would, or the flight is younger than the bound.
+    Heard,
+    /// It may not, and the policy for outages makes do with that.
+    Unheard,
 }
 
 /// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
@@ -258,30 +267,32 @@ impl<V: 'static> Shared<V> {
         let (index, partition) = self.node.partition_of(key.as_bytes());
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
+        let mut hearing = Hearing::Heard;
         let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
-            let joinable = flight.seq().max(flight.need) >= need
-                && (partition.serving_at(now) || self.may_join_unheard(flight, now));
+            let recent = partition.serving_at(now) || now <= flight.started.after(self.node.max_staleness);
+            if !recent {
+                hearing = Hearing::Unheard;
+            }
+            let joinable = flight.seq().max(flight.need) >= need && (recent || self.may_join_unheard());
             if joinable {
                 flight.insisted.fetch_max(need, Ordering::AcqRel);
             }
             joinable
         });
         match entered {
-            Enter::Join(flight) => Entered::Join(flight),
+            Enter::Join(flight) => Entered::Join(flight, hearing),
             Enter::Lead(flight, ticket) => {
                 Entered::Lead(Lead { key: key.clone(), ticket, l1_ttl, shared: Arc::clone(self), flight })
             }
         }
     }
 
-    /// Whether to join although the bus may be silent, so that nobody would have told this node
-    /// to forget the flight. A flight younger than `max_staleness` reflects every change that was
+    /// Whether to join a flight older than `max_staleness` although the bus may be silent, so that
+    /// nobody would have told this node to forget it. A younger one reflects every change that was
     /// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
-    /// outage lets older ones be joined.
-    fn may_join_unheard(&self, flight: &Flight<V>, now: Tick) -> bool {
+    /// outage lets older ones be joined; what they bring is served as unverified.
+    fn may_join_unheard(&self) -> bool {
         let outage = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
-        now <= flight.started.after(self.node.max_staleness)
-            || (outage && self.outage == Outage::ServeL1)
-            || self.switch.is(Mutant::JoinWhileSuspended)
+        (outage && self.outage == Outage::ServeL1) || self.switch.is(Mutant::JoinWhileSuspended)
     }
 }

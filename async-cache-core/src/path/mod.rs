@@ -29,7 +29,7 @@ use crate::options::EntryOptions;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::{Fetched, Judged};
-pub(crate) use flight::{Entered, Flight, Landed, Lead};
+pub(crate) use flight::{Entered, Flight, Hearing, Landed, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use probe::Probe;
 pub(crate) use wait::Call;
@@ -154,12 +154,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (want, l1_ttl) = (plan.aim.want, plan.aim.options.l1_ttl);
         let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
         loop {
-            let flight = match self.enter(key, need, call.reuse, l1_ttl) {
-                Entered::Join(flight) => flight,
+            let (flight, hearing) = match self.enter(key, need, call.reuse, l1_ttl) {
+                Entered::Join(flight, hearing) => (flight, hearing),
                 Entered::Lead(lead) => {
                     return match self.lead(lead, need, plan).await? {
                         Led::Landed(answer) => Ok(answer),
-                        Led::Flying(flight) => match self.wait(&call, &flight).await {
+                        Led::Flying(flight) => match self.wait(&call, &flight, Hearing::Heard).await {
                             Landed::Answer(outcome) => outcome,
                             Landed::Abandoned => {
                                 Err(self.error(ErrorKind::Shutdown, "the load ended with the runtime"))
@@ -168,7 +168,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     };
                 }
             };
-            match self.wait(&call, &flight).await {
+            match self.wait(&call, &flight, hearing).await {
                 Landed::Answer(Ok(_)) if self.is_too_old(&call, &flight) => {}
                 Landed::Answer(Ok(answer)) if !want.accepts(&answer) => {
                     plan.aim.reuse = Reuse::Nothing;

@@ -4,13 +4,14 @@ use std::future::pending;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::flight::Landed;
+use super::flight::{Hearing, Landed};
 use super::{Flight, Reuse};
 use crate::backend::Phase;
+use crate::coherence::Mutant;
 use crate::error::Error;
 use crate::observe::StaleCause;
 use crate::options::EntryOptions;
-use crate::resilience::{Seek, excuses};
+use crate::resilience::{Seek, StandIn, Standing, excuses};
 use crate::shared::Shared;
 
 /// One caller's lookup, and how it wants to be answered.
@@ -46,11 +47,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Whether what a flight has ended with is too old for a caller who joined it.
     pub(crate) fn is_too_old(&self, call: &Call<'_>, flight: &Flight<V>) -> bool {
         let (_, partition) = self.node.partition_of(call.seek.key.as_bytes());
-        flight.too_old_since(call.known, partition)
+        flight.too_old_since(call.known, partition) && !self.switch.is(Mutant::JoinersUnchecked)
     }
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
-    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Landed<V> {
+    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, hearing: Hearing) -> Landed<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             match call.options.stale_while_revalidate && call.takes_stale() {
@@ -67,17 +68,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 _ => pending().await,
             }
         };
-        let (entry, cause) = tokio::select! {
+        let (found, cause) = tokio::select! {
             biased;
             landed = flight.landed() => return match landed {
                 Landed::Answer(Err(error)) => self.or_stale(call, flight, error).await,
-                landed => landed,
+                Landed::Answer(Ok(answer)) => {
+                    if hearing == Hearing::Unheard && !self.is_too_old(call, flight) {
+                        self.serve_stale(call.seek.key.as_bytes(), StaleCause::Outage);
+                    }
+                    Landed::Answer(Ok(answer))
+                }
+                Landed::Abandoned => Landed::Abandoned,
             },
-            entry = at_once => (entry, StaleCause::Revalidating),
-            entry = soon => (entry, StaleCause::SlowLoad),
+            found = at_once => (found, StaleCause::Revalidating),
+            found = soon => (found, StaleCause::SlowLoad),
         };
-        self.serve_stale(call.seek.key.as_bytes(), cause);
-        Landed::Answer(Ok(entry.value))
+        self.stand_in(call, found, Some(cause))
     }
 
     /// What a caller gets whose load failed.
@@ -85,11 +91,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !(call.takes_stale() && call.options.stale_on_error && excuses(&error)) {
             return Landed::Answer(Err(error));
         }
-        let Some(entry) = self.fallback(call.seek, flight, &call.options).await else {
+        let Some(found) = self.fallback(call.seek, flight, &call.options).await else {
             return Landed::Answer(Err(error));
         };
-        if entry.life.phase(self.node.clock.now()) == Phase::Stale {
-            self.serve_stale(call.seek.key.as_bytes(), StaleCause::LoadFailed(error.kind()));
+        // Meanwhile another load may have brought a value that is as good as any.
+        let is_stale = found.entry.life.phase(self.node.clock.now()) == Phase::Stale;
+        self.stand_in(call, found, is_stale.then(|| StaleCause::LoadFailed(error.kind())))
+    }
+
+    /// Answers with what stands in, and tells so: of one that nothing verifies, always.
+    fn stand_in(&self, call: &Call<'_>, found: StandIn<V>, cause: Option<StaleCause>) -> Landed<V> {
+        let StandIn { entry, standing } = found;
+        let cause = if standing == Standing::Unverified { Some(StaleCause::Outage) } else { cause };
+        if let Some(cause) = cause {
+            self.serve_stale(call.seek.key.as_bytes(), cause);
         }
         Landed::Answer(Ok(entry.value))
     }

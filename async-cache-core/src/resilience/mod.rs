@@ -6,4 +6,4 @@ mod stale;
 
 pub(crate) use outage::{Recourse, recourse};
 pub(crate) use recovery::{Pending, run as run_recovery};
-pub(crate) use stale::{Aged, Fallback, Seek, aged, excuses};
+pub(crate) use stale::{Aged, Fallback, Seek, StandIn, Standing, aged, excuses};

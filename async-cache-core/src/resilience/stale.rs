@@ -12,7 +12,7 @@
 //! its serving lease has lapsed by the time the bound on staleness is reached, and L2 is asked.
 
 use crate::backend::{Entry, Life, Phase, Tick};
-use crate::coherence::{Stamp, Ticket};
+use crate::coherence::{Mutant, Stamp, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::observe::{Event, KeyHash, StaleCause};
@@ -30,6 +30,28 @@ pub(crate) struct Fallback<V> {
     pub(crate) confirmed: Tick,
     /// Every change up to this one is reflected in it.
     pub(crate) reflects: u64,
+}
+
+/// A value that may stand in for what a load brings.
+#[derive(Debug)]
+pub(crate) struct StandIn<V> {
+    pub(crate) entry: Entry<V>,
+    pub(crate) standing: Standing,
+}
+
+/// What is known of a value that stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing has changed since, as of `max_staleness` ago.
+    Verified,
+    /// Nobody can be asked, and the policy for outages makes do with that.
+    Unverified,
+}
+
+impl Standing {
+    fn of<V>(self, entry: Entry<V>) -> StandIn<V> {
+        StandIn { entry, standing: self }
+    }
 }
 
 /// What to do with an entry that is past its freshest.
@@ -76,13 +98,13 @@ pub(crate) struct Seek<'a> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     /// A value that may be served now, expired or not, without asking anyone.
-    pub(crate) fn at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<Entry<V>> {
+    pub(crate) fn at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<StandIn<V>> {
         // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
         match self.probe(seek.key.as_bytes(), seek.need) {
             Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry)
                 if seek.want.accepts(&entry.value) =>
             {
-                return Some(entry);
+                return Some(Standing::Verified.of(entry));
             }
             _ => {}
         }
@@ -90,7 +112,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             && seek.want.accepts(&fallback.entry.value)
             && self.holds(seek, fallback)
         {
-            return Some(fallback.entry.clone());
+            return Some(Standing::Verified.of(fallback.entry.clone()));
         }
         let cut_off = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
         if cut_off { self.unverified(seek) } else { None }
@@ -102,9 +124,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         seek: Seek<'_>,
         flight: &Flight<V>,
         options: &EntryOptions,
-    ) -> Option<Entry<V>> {
-        if let Some(entry) = self.at_hand(seek, flight) {
-            return Some(entry);
+    ) -> Option<StandIn<V>> {
+        if let Some(found) = self.at_hand(seek, flight) {
+            return Some(found);
         }
         let ticket = self.ticket(seek.key);
         match self.fetch_unless_pending(seek.key, seek.need, ticket, options).await {
@@ -112,7 +134,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 if seek.want.accepts(&entry.value) =>
             {
                 self.admit(seek.key, ticket, entry.clone(), options.l1_ttl);
-                Some(entry)
+                Some(Standing::Verified.of(entry))
             }
             Fetched::Unreachable(_) => self.unverified(seek),
             Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,
@@ -121,7 +143,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The value that a load is to replace.
     pub(crate) fn previous(&self, key: &Key, flight: &Flight<V>) -> Option<Entry<V>> {
-        self.at_hand(Seek { key, need: None, want: Want::Value }, flight)
+        self.at_hand(Seek { key, need: None, want: Want::Value }, flight).map(|found| found.entry)
     }
 
     /// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
@@ -138,6 +160,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let need = stamp.seq(index);
             partition.applied() >= need || *reflects >= need
         });
+        if self.switch.is(Mutant::FallbackUnchecked) {
+            return true;
+        }
         late_enough
             && partition.generation() == ticket.generation
             && !partition.voids_by_tag(&entry.tags, entry.seq)
@@ -145,7 +170,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// What L1 holds, verified or not, if the policy for outages lets it answer.
-    pub(crate) fn unverified(&self, seek: Seek<'_>) -> Option<Entry<V>> {
+    fn unverified(&self, seek: Seek<'_>) -> Option<StandIn<V>> {
         let (index, partition) = self.node.partition_of(seek.key.as_bytes());
         let entry = self.l1()?.get(seek.key.as_bytes())?;
         // What has been applied since says nothing of an entry from before a flush.
@@ -154,7 +179,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             && entry.life.phase(self.node.clock.now()) != Phase::Over
             && !partition.voids(&entry)
             && !self.pending.voids(&entry);
-        (usable && late_enough && seek.want.accepts(&entry.value)).then_some(entry)
+        (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
     }
 
     /// Counts and tells that an entry is served although nothing says that it is current.

@@ -105,7 +105,7 @@ impl Cache {
         loop {
             let epoch = self.epoch.load(SeqCst);
             match self.shared.enter(&self.key, None, Reuse::Cached, None) {
-                Entered::Join(flight) => {
+                Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();
                     }

@@ -31,6 +31,8 @@ struct Inner {
     fills_fail: AtomicBool,
     fills_stick: AtomicBool,
     reads_fail: AtomicBool,
+    /// The tier is known to be unreachable.
+    away: AtomicBool,
     /// Answers to reads of valid values are on their way until they are let go.
     answers_late: AtomicBool,
     on_the_way: AtomicBool,
@@ -57,6 +59,7 @@ impl Stage {
             fills_fail: AtomicBool::new(false),
             fills_stick: AtomicBool::new(false),
             reads_fail: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             answers_late: AtomicBool::new(false),
             on_the_way: AtomicBool::new(false),
             arrived: Notify::new(),
@@ -119,6 +122,12 @@ impl Stage {
 
     pub(crate) fn reads_fail(&self) {
         self.0.reads_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// The same, and the node knows it.
+    pub(crate) fn goes_away(&self) {
+        self.reads_fail();
+        self.0.away.store(true, Ordering::SeqCst);
     }
 
     fn read(&self) -> Result<()> {
@@ -217,7 +226,7 @@ impl Region for Staged {
     }
 
     fn available(&self) -> bool {
-        self.region.available()
+        self.region.available() && !self.stage.0.away.load(Ordering::SeqCst)
     }
 
     fn command_timeout(&self) -> Duration {

@@ -23,11 +23,12 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
     let mut replaced: Option<Instant> = None;
     let mut under_way = Vec::new();
     while Instant::now() < end {
-        sleep(Duration::from_millis(rng.u64(20..600))).await;
+        sleep(Duration::from_millis(rng.u64(20..world.plan.calm))).await;
         let kind = match world.plan.trouble {
             Trouble::None => return,
             Trouble::Bus => rng.u8(..3),
             Trouble::Commands => rng.u8(2..4),
+            Trouble::Server if world.plan.sudden => [4, 6, 6, 7][rng.usize(..4)],
             Trouble::Server => rng.u8(4..8),
             Trouble::Everything => rng.u8(..8),
         };
@@ -87,10 +88,13 @@ fn replace_server(
     };
     world.network.server_died();
     world.server.restart(memory);
-    let away = Duration::from_millis(rng.u64(..100));
+    let bound = world.plan.max_staleness.as_millis() as u64;
+    let (away, unnoticed) = if world.plan.sudden { (10, bound) } else { (100, 60) };
+    let away = Duration::from_millis(rng.u64(..away));
     for link in &world.links {
         link.unreachable(away);
-        let (notice, after) = (Duration::from_millis(rng.u64(..60)), Duration::from_millis(rng.u64(..200)));
+        let (notice, after) =
+            (Duration::from_millis(rng.u64(..unnoticed)), Duration::from_millis(rng.u64(..200)));
         under_way.push(spawn_local(Arc::clone(link).cut(notice, after)));
     }
     format!("server replaced, memory {what}")

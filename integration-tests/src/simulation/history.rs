@@ -2,12 +2,18 @@
 //!
 //! The database is a version per key. A write commits a version, then invalidates; when that has
 //! returned, every read that starts `max_staleness` later owes at least that version; with the stamp
-//! at once; on the same node at once, even if the outcome is unknown.
+//! at once; on the same node at once, even if the outcome is unknown. The invalidation of a tag is
+//! one of every key that carries the tag; where versions of one key differ in a tag, no older
+//! version that carries it may be read, others may.
+//!
+//! Values that have expired, and values found absent, are judged like any other.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::plan::{CLASSES, class_of};
 
 /// Something that happened on a node.
 #[expect(missing_docs, reason = "the fields are named for what they are")]
@@ -24,7 +30,7 @@ pub enum Event {
     /// A load read the database.
     Loaded { key: usize, version: u64 },
     /// A lookup was answered.
-    Read { what: &'static str, key: usize, begun: u64, version: Option<u64>, owed: u64 },
+    Read { what: &'static str, key: usize, begun: u64, version: Option<u64>, owed: Owed },
     /// A lookup failed.
     Failed { what: &'static str, key: usize, why: String },
     /// Something went wrong with the network or the server.
@@ -36,7 +42,9 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// A read gave an older version than it owed.
-    Stale { node: usize, what: &'static str, key: usize, version: u64, owed: u64, at_ms: u64 },
+    Stale { node: usize, what: &'static str, key: usize, version: u64, owed: Owed, at_ms: u64 },
+    /// A read found a row gone that is there in every version it may give.
+    Vanished { node: usize, what: &'static str, key: usize, owed: u64, at_ms: u64 },
     /// A read gave a version that was never committed, or another key's.
     Invented { key: usize, value: u64 },
     /// Something did not end.
@@ -56,7 +64,7 @@ impl Violation {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         match self {
-            Self::Stale { .. } => true,
+            Self::Stale { .. } | Self::Vanished { .. } => true,
             // No version stands for no answer.
             Self::Diverged { version, .. } => *version > 0,
             _ => false,
@@ -71,10 +79,47 @@ pub struct Moment {
     number: u64,
 }
 
+/// The oldest versions of a key that a read may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Owed {
+    /// Of any class.
+    pub any: u64,
+    /// Of each class.
+    pub classes: [u64; CLASSES],
+}
+
+impl Owed {
+    /// At least that version.
+    #[must_use]
+    pub fn version(version: u64) -> Self {
+        Self { any: version, ..Self::default() }
+    }
+
+    /// Whether a read may give that version.
+    #[must_use]
+    pub fn is_met_by(&self, version: u64) -> bool {
+        version >= self.any && version >= self.classes[class_of(version)]
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let classes = std::array::from_fn(|class| self.classes[class].max(other.classes[class]));
+        Self { any: self.any.max(other.any), classes }
+    }
+
+    fn raise(&mut self, class: Option<usize>, version: u64) {
+        let least = class.map_or(&mut self.any, |class| &mut self.classes[class]);
+        *least = version.max(*least);
+    }
+}
+
 #[derive(Debug)]
 struct Change {
     key: usize,
     version: u64,
+    /// The versions that it voids, if not all below.
+    class: Option<usize>,
     returned: Moment,
     node: usize,
     outcome: Landed,
@@ -148,31 +193,32 @@ impl History {
     }
 
     /// Notes that a change has returned: from now on its versions are owed.
-    pub fn changed(&mut self, node: usize, versions: &[(usize, u64)], outcome: Landed) {
+    pub fn changed(&mut self, node: usize, versions: &[(usize, u64)], class: Option<usize>, outcome: Landed) {
         let returned = self.moment();
         self.changed += versions.len() as u64;
-        let change = |&(key, version)| Change { key, version, returned, node, outcome };
+        let change = |&(key, version)| Change { key, version, class, returned, node, outcome };
         self.changes.extend(versions.iter().map(change));
     }
 
-    /// The version a read of `key` on `node` owes that began then.
-    pub fn owed(&mut self, node: usize, key: usize, begun: Moment) -> u64 {
+    /// What a read of `key` on `node` owes that began then: whatever happens, and as long as the
+    /// bound is not suspended.
+    pub fn owed(&mut self, node: usize, key: usize, begun: Moment) -> (Owed, Owed) {
         let bound = self.max_staleness;
         let mut at_risk = false;
-        let mut owed = 0;
+        let (mut always, mut bounded) = (Owed::default(), Owed::default());
         for change in self.changes.iter().filter(|change| change.key == key) {
-            let due = match change.node == node {
-                true => change.returned < begun,
-                false => change.outcome == Landed::Surely && change.returned.at + bound < begun.at,
-            };
-            if due {
-                owed = owed.max(change.version);
+            if change.node == node {
+                if change.returned < begun {
+                    always.raise(change.class, change.version);
+                }
+            } else if change.outcome == Landed::Surely && change.returned.at + bound < begun.at {
+                bounded.raise(change.class, change.version);
             }
             at_risk |= change.returned < begun && begun.at < change.returned.at + bound * 10;
         }
         self.reads += 1;
         self.at_risk += u64::from(at_risk);
-        owed
+        (always, bounded)
     }
 
     /// Notes a violation; the first counts.

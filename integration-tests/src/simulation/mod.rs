@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::Mutant;
-use async_cache::{MemoryBackend, Outage, TieredCache};
+use async_cache::{EventStream, MemoryBackend, Outage, StaleCause, TieredCache};
 use async_cache_memory::testing::Mutant as TierMutant;
 use fastrand::Rng;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{sleep, timeout};
 
-pub use history::{Event, History, Violation};
+pub use history::{Event, History, Owed, Violation};
 pub use network::{Link, Network, Weather, Wire};
-pub use plan::{Plan, Trouble};
+pub use plan::{Plan, Stale, Trouble};
 
 /// The caches under test: the value is key and version.
 pub type Cache = TieredCache<u64, u64>;
@@ -68,6 +69,8 @@ struct World {
     history: RefCell<History>,
     /// For each key the newest stamp, and the version it stands for.
     stamps: RefCell<Vec<Option<(async_cache::Stamp, u64)>>>,
+    /// What each node tells of itself, and how often it has told of an answer for want of a server.
+    told: Vec<RefCell<(EventStream, u64)>>,
 }
 
 /// A row of the database.
@@ -80,6 +83,19 @@ struct Row {
 }
 
 impl World {
+    /// A number that changes when a node answers with what it could not verify.
+    fn unverified(&self, node: usize) -> u64 {
+        let (events, count) = &mut *self.told[node].borrow_mut();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            match event {
+                async_cache::Event::StaleServed { cause: StaleCause::Outage, .. }
+                | async_cache::Event::Dropped { .. } => *count += 1,
+                _ => {}
+            }
+        }
+        *count
+    }
+
     fn version(&self, key: usize) -> u64 {
         self.rows[key].version.load(Ordering::SeqCst)
     }
@@ -105,7 +121,8 @@ pub fn run(seed: u64, off: Off, verbose: bool) -> Outcome {
 
 fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
     let mut rng = Rng::with_seed(plan.seed ^ 0x5eed);
-    let server = MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions);
+    let server =
+        MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions).tag_table(plan.tag_table);
     let server = match off {
         Off::Tier(mutant) => server.mutant(mutant).build(),
         _ => server.build(),
@@ -122,7 +139,21 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
             .lease_ttl(plan.lease_ttl)
             .wait_timeout(plan.wait_timeout)
             .load_timeout(Duration::from_secs(2))
+            .negative_ttl(plan.negative_ttl)
+            .stale_for(plan.stale.stale_for)
+            .stale_while_revalidate(plan.stale.stale_while_revalidate)
+            .stale_on_error(plan.stale.stale_on_error)
+            .error_backoff(plan.stale.error_backoff)
+            .tag_slots(2 * plan.tag_table)
             .outage(plan.outage);
+        let builder = match plan.stale.soft_timeout {
+            Some(limit) => builder.soft_timeout(limit),
+            None => builder,
+        };
+        let builder = match plan.refresh_ahead {
+            Some(eagerness) => builder.refresh_ahead(eagerness),
+            None => builder,
+        };
         match off {
             Off::Node(mutant) => builder.mutant(mutant),
             _ => builder,
@@ -132,9 +163,11 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
     };
     let rows: Vec<Row> = (0..plan.keys).map(|_| Row::default()).collect();
     rows.iter().for_each(|row| row.version.store(1, Ordering::SeqCst));
+    let nodes: Vec<Cache> = links.iter().map(node).collect();
     Rc::new(World {
         plan,
-        nodes: links.iter().map(node).collect(),
+        told: nodes.iter().map(|node| RefCell::new((node.subscribe(), 0))).collect(),
+        nodes,
         links,
         network,
         server,
@@ -223,7 +256,7 @@ async fn settle(world: &World) {
     if let Some(node) = world.nodes.iter().position(|node| !node.is_idle()) {
         violated(Violation::LeftBehind { node });
     }
-    if world.plan.trouble == Trouble::None {
+    if world.plan.loads_are_counted() {
         count_loads(world);
     }
 }

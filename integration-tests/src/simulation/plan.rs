@@ -49,6 +49,32 @@ pub struct Plan {
     pub weather: Weather,
     /// How long there is traffic.
     pub traffic: Duration,
+    /// Longest pause between two faults, in milliseconds.
+    pub calm: u64,
+    /// Another server takes over while nodes still hear of the old one.
+    pub sudden: bool,
+    /// Loads out of forty that fail.
+    pub failing: u8,
+    /// Whether entries have tags.
+    pub tags: bool,
+    /// Tags that a node and the server remember the invalidations of.
+    pub tag_table: usize,
+    /// Whether rows are gone in some versions.
+    pub absences: bool,
+    pub negative_ttl: Duration,
+    pub stale: Stale,
+    pub refresh_ahead: Option<f64>,
+}
+
+/// Which use a run makes of values that have expired.
+#[expect(missing_docs, reason = "all are options of the cache")]
+#[derive(Debug, Clone, Copy)]
+pub struct Stale {
+    pub stale_for: Duration,
+    pub stale_while_revalidate: bool,
+    pub stale_on_error: bool,
+    pub soft_timeout: Option<Duration>,
+    pub error_backoff: Duration,
 }
 
 impl Plan {
@@ -76,7 +102,7 @@ impl Plan {
             lost_messages: lossy(bus, [0.0, 0.005, 0.05][rng.usize(..3)]),
             command_timeout: ms([80, 150, 300][rng.usize(..3)]),
         };
-        Self {
+        let plan = Self {
             seed,
             trouble,
             nodes: rng.usize(2..=3),
@@ -95,6 +121,95 @@ impl Plan {
             long: [1, 1, 10][rng.usize(..3)],
             weather,
             traffic: ms(3_000),
+            calm: 600,
+            sudden: false,
+            failing: 1,
+            tags: false,
+            tag_table: 4,
+            absences: false,
+            negative_ttl: ms(300),
+            stale: Stale {
+                stale_for: Duration::ZERO,
+                stale_while_revalidate: false,
+                stale_on_error: true,
+                soft_timeout: None,
+                error_backoff: ms(100),
+            },
+            refresh_ahead: None,
+        };
+        plan.stressed(&mut rng).varied(&mut rng)
+    }
+
+    /// Some runs are about one thing: loads that outlast the bound, or servers that come and go.
+    fn stressed(self, rng: &mut Rng) -> Self {
+        let ms = Duration::from_millis;
+        match rng.u8(..8) {
+            0 if self.trouble != Trouble::None => {
+                Self { max_staleness: ms(60), long: 15, calm: 200, ttl: ms(60_000), ..self }
+            }
+            1 => {
+                let max_staleness = ms([250, 500][rng.usize(..2)]);
+                let trouble = Trouble::Server;
+                Self { trouble, max_staleness, calm: 250, sudden: true, ttl: ms(60_000), ..self }
+            }
+            _ => self,
         }
     }
+
+    /// What entries are beside plain values.
+    fn varied(self, rng: &mut Rng) -> Self {
+        let ms = Duration::from_millis;
+        let stale = Stale {
+            stale_for: ms([1_000, 60_000][rng.usize(..2)]),
+            stale_while_revalidate: rng.bool(),
+            stale_on_error: rng.u8(..4) > 0,
+            soft_timeout: [None, Some(ms(2)), Some(ms(50))][rng.usize(..3)],
+            error_backoff: ms([1, 100, 1_000][rng.usize(..3)]),
+        };
+        let expiring = rng.u8(..3) == 0;
+        let (short, failing) = (ms([20, 80, 300][rng.usize(..3)]), [1, 8, 20][rng.usize(..3)]);
+        let plan = Self {
+            tags: rng.bool(),
+            tag_table: [2, 2, 256][rng.usize(..3)],
+            absences: rng.u8(..4) == 0,
+            negative_ttl: ms([30, 300, 30_000][rng.usize(..3)]),
+            refresh_ahead: [None, None, None, Some(1.0), Some(20.0)][rng.usize(..5)],
+            ..self
+        };
+        if expiring { Self { stale, ttl: short, failing, ..plan } } else { plan }
+    }
+
+    /// Whether the row is gone in that version.
+    #[must_use]
+    pub fn is_absent(&self, key: usize, version: u64) -> bool {
+        self.absences && version > 1 && (version * 7 + key as u64).is_multiple_of(4)
+    }
+
+    /// Whether every load has a change, a failure or an expiry for a reason.
+    #[must_use]
+    pub fn loads_are_counted(&self) -> bool {
+        let is_fresh = self.stale.stale_for.is_zero() && self.refresh_ahead.is_none();
+        self.trouble == Trouble::None && is_fresh && !self.absences
+    }
+}
+
+/// The class of a version: one of its tags.
+#[must_use]
+pub(super) fn class_of(version: u64) -> usize {
+    (version % CLASSES as u64) as usize
+}
+
+/// Number of classes.
+pub(super) const CLASSES: usize = 2;
+
+/// The tag of a class.
+#[must_use]
+pub(super) fn class_tag(class: usize) -> String {
+    format!("class:{class}")
+}
+
+/// The tag of a key, whatever its version: keys of a group share it.
+#[must_use]
+pub(super) fn group_tag(key: usize) -> String {
+    format!("group:{}", key % 2)
 }

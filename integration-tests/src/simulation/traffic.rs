@@ -1,17 +1,21 @@
 //! Readers and writers.
 
+mod writer;
+
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_cache::testing::No;
-use async_cache::{ErrorKind, Result, Stamp};
+use async_cache::{ErrorKind, Loaded, Result};
 use fastrand::Rng;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::history::{Event, Landed, Violation};
+use super::history::{Event, Owed, Violation};
+use super::plan::{class_of, class_tag, group_tag};
 use super::{Outage, Row, Trouble, World};
 
 /// Versions have this many bits; the key is above.
@@ -31,7 +35,7 @@ pub(super) fn start(world: &Rc<World>) -> Vec<JoinHandle<()>> {
         }
     }
     for _ in 0..world.plan.writers {
-        actors.push(spawn_local(writer(Rc::clone(world), Rng::with_seed(rng.u64(..)))));
+        actors.push(spawn_local(writer::writer(Rc::clone(world), Rng::with_seed(rng.u64(..)))));
     }
     actors
 }
@@ -45,6 +49,8 @@ async fn reader(world: Rc<World>, node: usize, mut rng: Rng) {
             2 => lookup_all(&world, node).await,
             3..=4 => after_stamp(&world, node, key, &mut rng).await,
             5 => refresh(&world, node, key, &mut rng).await,
+            7..=9 => load_all(&world, node, &mut rng).await,
+            10..=13 if world.plan.absences => load_optional(&world, node, key, &mut rng).await,
             6 => {
                 // A caller that goes away.
                 let patience = Duration::from_millis(rng.u64(..20));
@@ -63,34 +69,71 @@ async fn pause(rng: &mut Rng, limit: u64) {
     }
 }
 
+/// What one query will be like.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    before: u64,
+    after: u64,
+    fails: bool,
+}
+
+impl Manner {
+    fn draw(world: &World, rng: &mut Rng) -> Self {
+        let usual = rng.u64(..=world.plan.load);
+        let (before, after) = (
+            rng.u64(..=world.plan.load / 4),
+            if rng.u8(..30) < world.plan.long { usual + rng.u64(..1_200) } else { usual },
+        );
+        Self { before, after, fails: rng.u8(..40) < world.plan.failing }
+    }
+
+    /// Reads versions of rows, then takes its time, or fails.
+    async fn read(self, rows: &[Row], keys: &[usize]) -> Result<Vec<u64>, No> {
+        for key in keys {
+            rows[*key].loads.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.before > 0 {
+            sleep(Duration::from_millis(self.before)).await;
+        }
+        let versions = keys.iter().map(|key| rows[*key].version.load(Ordering::SeqCst)).collect();
+        if self.after > 0 {
+            sleep(Duration::from_millis(self.after)).await;
+        }
+        if self.fails {
+            for key in keys {
+                rows[*key].extra.fetch_add(1, Ordering::SeqCst);
+            }
+            return Err(No(0));
+        }
+        Ok(versions)
+    }
+}
+
+/// A row as a loader gives it: the tags are the loader's choice.
+fn loaded(tagged: bool, key: usize, version: u64) -> Loaded<u64> {
+    let loaded = Loaded::new(value(key, version));
+    match tagged {
+        true => loaded.tag(group_tag(key)).tag(class_tag(class_of(version))),
+        false => loaded,
+    }
+}
+
+/// The tags that a call gives to whatever it loads.
+fn tags_of_call(world: &World, keys: impl Iterator<Item = usize>) -> Vec<String> {
+    if world.plan.tags { keys.map(group_tag).collect() } else { Vec::new() }
+}
+
 /// A query of the database: reads the row, then takes its time, or fails.
 fn query(
     world: &World,
     key: usize,
     rng: &mut Rng,
-) -> impl Future<Output = Result<u64, No>> + Send + 'static + use<> {
+) -> impl Future<Output = Result<Loaded<u64>, No>> + Send + 'static + use<> {
     let rows: Arc<Vec<Row>> = Arc::clone(&world.rows);
-    let usual = rng.u64(..=world.plan.load);
-    let (before, after) = (
-        rng.u64(..=world.plan.load / 4),
-        if rng.u8(..30) < world.plan.long { usual + rng.u64(..1_200) } else { usual },
-    );
-    let fails = rng.u8(..40) == 0;
+    let (manner, tagged) = (Manner::draw(world, rng), world.plan.tags);
     async move {
-        let row: &Row = &rows[key];
-        row.loads.fetch_add(1, Ordering::SeqCst);
-        if before > 0 {
-            sleep(Duration::from_millis(before)).await;
-        }
-        let version = row.version.load(Ordering::SeqCst);
-        if after > 0 {
-            sleep(Duration::from_millis(after)).await;
-        }
-        if fails {
-            row.extra.fetch_add(1, Ordering::SeqCst);
-            return Err(No(0));
-        }
-        Ok(value(key, version))
+        let versions = manner.read(&rows, &[key]).await?;
+        Ok(loaded(tagged, key, versions[0]))
     }
 }
 
@@ -98,13 +141,48 @@ async fn load(world: &World, node: usize, key: usize, rng: &mut Rng) {
     let begun = Begun::now(world, node, key, "get_or_load");
     let query = query(world, key, rng);
     let outcome = world.nodes[node].get_or_load(&(key as u64), || query).await;
-    begun.ended(world, outcome.map(|value| Some(*value)), 0);
+    begun.ended(world, outcome.map(|value| Some(*value)), Owed::default());
+}
+
+/// A lookup that takes an absence for an answer.
+async fn load_optional(world: &World, node: usize, key: usize, rng: &mut Rng) {
+    let begun = Begun::now(world, node, key, "get_or_load_optional");
+    let (manner, plan, rows) = (Manner::draw(world, rng), world.plan, Arc::clone(&world.rows));
+    let query = async move {
+        let version = manner.read(&rows, &[key]).await?[0];
+        Ok::<_, No>((!plan.is_absent(key, version)).then(|| loaded(plan.tags, key, version)))
+    };
+    let name = key as u64;
+    let asked = world.nodes[node].get_or_load_optional(&name, || query);
+    let outcome = asked.tags(tags_of_call(world, std::iter::once(key))).await;
+    begun.ended_optional(world, outcome.map(|found| found.map(|value| *value)));
+}
+
+async fn load_all(world: &World, node: usize, rng: &mut Rng) {
+    let keys: Vec<u64> = (0..world.plan.keys as u64).collect();
+    let begun: Vec<Begun> =
+        (0..world.plan.keys).map(|key| Begun::now(world, node, key, "get_many_or_load")).collect();
+    let (manner, plan, rows) = (Manner::draw(world, rng), world.plan, Arc::clone(&world.rows));
+    let batch = move |missing: Vec<u64>| async move {
+        let missing: Vec<usize> = missing.into_iter().map(|key| key as usize).collect();
+        let versions = manner.read(&rows, &missing).await?;
+        let row = |(key, version): (usize, u64)| {
+            let found = (!plan.is_absent(key, version)).then(|| loaded(plan.tags, key, version));
+            (key as u64, found)
+        };
+        Ok::<HashMap<u64, Option<Loaded<u64>>>, No>(missing.into_iter().zip(versions).map(row).collect())
+    };
+    let asked = world.nodes[node].get_many_or_load(&keys, batch);
+    let outcome = asked.tags(tags_of_call(world, 0..world.plan.keys)).await;
+    for (at, begun) in begun.into_iter().enumerate() {
+        begun.ended_optional(world, outcome.clone().map(|found| found[at].as_deref().copied()));
+    }
 }
 
 async fn lookup(world: &World, node: usize, key: usize) {
     let begun = Begun::now(world, node, key, "get");
     let outcome = world.nodes[node].get(&(key as u64)).await;
-    begun.ended(world, outcome.map(|found| found.map(|value| *value)), 0);
+    begun.ended(world, outcome.map(|found| found.map(|value| *value)), Owed::default());
 }
 
 async fn lookup_all(world: &World, node: usize) {
@@ -113,7 +191,7 @@ async fn lookup_all(world: &World, node: usize) {
         (0..world.plan.keys).map(|key| Begun::now(world, node, key, "get_many")).collect();
     let outcome = world.nodes[node].get_many(&keys).await;
     for (at, begun) in begun.into_iter().enumerate() {
-        begun.ended(world, outcome.clone().map(|found| found[at].as_deref().copied()), 0);
+        begun.ended(world, outcome.clone().map(|found| found[at].as_deref().copied()), Owed::default());
     }
 }
 
@@ -128,7 +206,7 @@ async fn after_stamp(world: &World, node: usize, key: usize, rng: &mut Rng) {
         let asked = world.nodes[node].get(&name).at_least(&stamp);
         asked.await.map(|found| found.map(|value| *value))
     };
-    begun.ended(world, outcome, version);
+    begun.ended(world, outcome, Owed::version(version));
 }
 
 async fn refresh(world: &World, node: usize, key: usize, rng: &mut Rng) {
@@ -138,7 +216,7 @@ async fn refresh(world: &World, node: usize, key: usize, rng: &mut Rng) {
     world.rows[key].extra.fetch_add(1, Ordering::SeqCst);
     let outcome = world.nodes[node].refresh(&(key as u64), || query).await;
     // Its load begins after it is asked for.
-    begun.ended(world, outcome.map(|value| Some(*value)), committed);
+    begun.ended(world, outcome.map(|value| Some(*value)), Owed::version(committed));
 }
 
 /// What a node reads when everything has come to rest; `None` if it cannot.
@@ -151,7 +229,7 @@ pub(super) async fn read_settled(world: &World, node: usize, key: usize) -> Opti
         return None;
     };
     let version = *outcome.ok()? & ((1 << VERSION_BITS) - 1);
-    let read = Event::Read { what: "settled", key, begun: 0, version: Some(version), owed: 0 };
+    let read = Event::Read { what: "settled", key, begun: 0, version: Some(version), owed: Owed::default() };
     world.history.borrow_mut().note(node, &read);
     Some(version)
 }
@@ -161,16 +239,10 @@ struct Begun {
     what: &'static str,
     node: usize,
     key: usize,
-    owed: u64,
+    /// What it owes whatever happens, and as long as the bound is not suspended.
+    owed: (Owed, Owed),
     at: Instant,
-    outages: u64,
-    reachable: bool,
-}
-
-/// A number that changes when a node does not get an answer from L2, or answers for want of one.
-fn outages(world: &World, node: usize) -> u64 {
-    let stats = world.nodes[node].stats();
-    stats.stale_served + stats.l2_errors
+    unverified: u64,
 }
 
 impl Begun {
@@ -178,14 +250,32 @@ impl Begun {
         let mut history = world.history.borrow_mut();
         let begun = history.moment();
         let owed = history.owed(node, key, begun);
-        let (outages, reachable) = (outages(world, node), world.links[node].is_reachable());
-        Self { what, node, key, owed, at: Instant::now(), outages, reachable }
+        Self { what, node, key, owed, at: Instant::now(), unverified: world.unverified(node) }
     }
 
-    /// Checks the answer; `insisted` is the version the caller insisted on.
-    fn ended(self, world: &World, outcome: Result<Option<u64>>, insisted: u64) {
-        let Self { what, node, key, at, .. } = self;
-        let owed = self.owed.max(insisted);
+    /// Checks the answer; `insisted` is what the caller insisted on. None says nothing.
+    fn ended(self, world: &World, outcome: Result<Option<u64>>, insisted: Owed) {
+        self.judge(world, outcome, insisted);
+    }
+
+    /// Checks the answer to a caller for whom none is one, too.
+    fn ended_optional(self, world: &World, outcome: Result<Option<u64>>) {
+        let Self { node, what, key, .. } = self;
+        let gone = matches!(outcome, Ok(None));
+        let owed = self.judge(world, outcome, Owed::default());
+        let mut versions = owed.any..=world.version(key);
+        if gone && !versions.any(|version| world.plan.is_absent(key, version)) {
+            let mut history = world.history.borrow_mut();
+            let at_ms = history.ms(Instant::now());
+            history.violated(Violation::Vanished { node, what, key, owed: owed.any, at_ms });
+        }
+    }
+
+    fn judge(self, world: &World, outcome: Result<Option<u64>>, insisted: Owed) -> Owed {
+        let Self { what, node, key, at, owed: (always, bounded), unverified } = self;
+        // With this policy an answer that says so is not bound.
+        let excused = world.plan.outage == Outage::ServeL1 && world.unverified(node) != unverified;
+        let owed = always.and(insisted).and(if excused { Owed::default() } else { bounded });
         let mut history = world.history.borrow_mut();
         let begun = history.ms(at);
         let found = match outcome {
@@ -197,98 +287,19 @@ impl Begun {
                 if calm {
                     history.violated(Violation::FailedInCalm(error.to_string()));
                 }
-                return;
+                return owed;
             }
         };
         let version = found.map(|value| value & ((1 << VERSION_BITS) - 1));
         history.note(node, &Event::Read { what, key, begun, version, owed });
-        let Some(version) = version else { return };
+        let Some(version) = version else { return owed };
         if found != Some(value(key, version)) || version > world.version(key) || version == 0 {
             history.violated(Violation::Invented { key, value: found.unwrap_or_default() });
         }
-        // With this policy an outage suspends the bound.
-        let outage = !self.reachable || outages(world, node) != self.outages;
-        let excused = world.plan.outage == Outage::ServeL1 && outage && insisted == 0;
-        if version < owed && !excused {
+        if !owed.is_met_by(version) {
             let at_ms = history.ms(Instant::now());
             history.violated(Violation::Stale { node, what, key, version, owed, at_ms });
         }
-    }
-}
-
-async fn writer(world: Rc<World>, mut rng: Rng) {
-    let end = Instant::now() + world.plan.traffic;
-    // One kind of run has inserts, the other has writers that do not wait for one another.
-    let inserts = world.plan.seed.is_multiple_of(2);
-    while Instant::now() < end {
-        pause(&mut rng, world.plan.rest).await;
-        let node = rng.usize(..world.plan.nodes);
-        let key = rng.usize(..world.plan.keys);
-        let _one_at_a_time = if inserts { Some(world.locks[key].lock().await) } else { None };
-        let version = world.rows[key].version.fetch_add(1, Ordering::SeqCst) + 1;
-        world.history.borrow_mut().note(node, &Event::Committed { key, version });
-        pause(&mut rng, 5).await;
-        match rng.u8(..10) {
-            0 => change_all(&world, node).await,
-            1 => change_many(&world, node).await,
-            2..=4 if inserts => insert(&world, node, key, version).await,
-            _ => invalidate(&world, node, key, version).await,
-        }
-    }
-}
-
-async fn invalidate(world: &World, node: usize, key: usize, version: u64) {
-    let versions = vec![(key, version)];
-    begin(world, node, "invalidate", &versions);
-    let outcome = world.nodes[node].invalidate(&(key as u64)).await;
-    end(world, node, "invalidate", versions, outcome);
-}
-
-async fn insert(world: &World, node: usize, key: usize, version: u64) {
-    let versions = vec![(key, version)];
-    begin(world, node, "insert", &versions);
-    let outcome = world.nodes[node].insert(&(key as u64), value(key, version)).await;
-    end(world, node, "insert", versions, outcome);
-}
-
-async fn change_many(world: &World, node: usize) {
-    let versions: Vec<_> = (0..world.plan.keys).map(|key| (key, world.version(key))).collect();
-    let keys: Vec<u64> = (0..world.plan.keys as u64).collect();
-    begin(world, node, "invalidate_many", &versions);
-    let outcome = world.nodes[node].invalidate_many(&keys).await;
-    end(world, node, "invalidate_many", versions, outcome);
-}
-
-async fn change_all(world: &World, node: usize) {
-    let versions: Vec<_> = (0..world.plan.keys).map(|key| (key, world.version(key))).collect();
-    begin(world, node, "invalidate_all", &versions);
-    let outcome = world.nodes[node].invalidate_all().await;
-    end(world, node, "invalidate_all", versions, outcome);
-}
-
-fn begin(world: &World, node: usize, what: &'static str, versions: &[(usize, u64)]) {
-    world.history.borrow_mut().note(node, &Event::Changing { what, versions: versions.to_vec() });
-}
-
-fn end(world: &World, node: usize, what: &'static str, versions: Vec<(usize, u64)>, outcome: Result<Stamp>) {
-    let mut history = world.history.borrow_mut();
-    match outcome {
-        Ok(stamp) => {
-            history.changed(node, &versions, Landed::Surely);
-            for &(key, version) in &versions {
-                let newest = &mut world.stamps.borrow_mut()[key];
-                if newest.as_ref().is_none_or(|(_, newest)| *newest < version) {
-                    *newest = Some((stamp.clone(), version));
-                }
-            }
-            history.note(node, &Event::Changed { what, versions, stamp: stamp.to_string() });
-        }
-        Err(error) => {
-            history.changed(node, &versions, Landed::Perhaps);
-            history.note(node, &Event::Undecided { what });
-            if world.plan.trouble == Trouble::None {
-                history.violated(Violation::FailedInCalm(error.to_string()));
-            }
-        }
+        owed
     }
 }

@@ -1,0 +1,73 @@
+//! Answers that nothing verifies, which the policy for outages lets through: each says so.
+
+use async_cache_core::testing::{No, Source, ms, until};
+use async_cache_core::{Event, EventStream, StaleCause};
+use futures_util::{FutureExt, StreamExt};
+
+use crate::stage::Stage;
+use crate::tier;
+
+fn causes(events: &mut EventStream) -> Vec<StaleCause> {
+    let told = std::iter::from_fn(|| events.next().now_or_never().flatten());
+    let cause = |event| match event {
+        Event::StaleServed { cause, .. } => Some(cause),
+        _ => None,
+    };
+    told.filter_map(cause).collect()
+}
+
+/// 1. a load begins; 2. another node inserts the key, and a get here stores that in L1; 3. the node is
+///    cut off for longer than the bound; 4. the load fails, and what L1 holds stands in: it has not
+///    expired, but it may have been invalidated since.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_value_that_stands_in() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let (node, source) = (stage.node().await, Source::new());
+    let mut events = node.subscribe();
+    let call = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move {
+            node.get_or_load("k", move || async move { source.held().await.and(Err::<u64, _>(No(0))) }).await
+        }
+    });
+    source.begun(1).await;
+    let heard = node.stats().invalidations_received;
+    other.insert("k", 1).await.unwrap();
+    until("the insert is heard", || node.stats().invalidations_received > heard).await;
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+    stage.hold_events();
+    tokio::time::sleep(ms(1001)).await;
+    stage.reads_fail();
+    source.let_go(1);
+    assert_eq!(*call.await.unwrap().unwrap(), 1);
+    assert_eq!(causes(&mut events), [StaleCause::Outage]);
+    assert_eq!(node.stats().stale_served, 1);
+}
+
+/// 1. a load begins; 2. the node is cut off, and would not hear of an invalidation that makes it forget
+///    the load; 3. longer than the bound after 1 a get joins it.
+#[tokio::test(start_paused = true)]
+async fn a_load_that_is_joined_unheard() {
+    let stage = Stage::on(&tier());
+    let (node, source) = (stage.node().await, Source::new());
+    let mut events = node.subscribe();
+    let ask = || {
+        let (node, source) = (node.clone(), source.clone());
+        tokio::spawn(async move { node.get_or_load("k", move || source.held()).await })
+    };
+    let first = ask();
+    source.begun(1).await;
+    stage.hold_events();
+    stage.goes_away();
+    let in_time = ask();
+    tokio::time::sleep(ms(1001)).await;
+    let late = ask();
+    tokio::time::sleep(ms(1)).await;
+    source.let_go(1);
+    for call in [first, in_time, late] {
+        assert_eq!(*call.await.unwrap().unwrap(), 1);
+    }
+    assert_eq!((source.loads(), node.stats().stale_served), (1, 1));
+    assert_eq!(causes(&mut events), [StaleCause::Outage]);
+}

@@ -1,0 +1,226 @@
+//! The way of one node, as the backend that its cache is built on.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_cache::backend::{
+    Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Fill, Filled, Lease, Listener, Pulse, Read,
+    ReadMany, Region, RegionSpec, Renewed, State,
+};
+use async_cache::key::Key;
+use async_cache::{Error, ErrorKind, Result, Tags};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{Bus, Link};
+
+/// What the server tells of a node goes on its way.
+struct Relay {
+    link: Arc<Link>,
+}
+
+impl Listener for Relay {
+    fn notify(&self, event: BusEvent) {
+        let first = {
+            let mut state = self.link.state.lock();
+            let first = event == BusEvent::Subscribed && !state.joined;
+            state.joined |= first;
+            if state.bus == Bus::Down || (state.bus == Bus::Deaf && !first) {
+                return;
+            }
+            first
+        };
+        // Later comings and goings of the subscription are the link's own affair.
+        if !first && matches!(event, BusEvent::Lost | BusEvent::Subscribed) {
+            return;
+        }
+        if !first && self.link.chance(self.link.network.weather.lost_messages) {
+            return;
+        }
+        self.link.queue(event);
+    }
+}
+
+/// A [`Link`] as a backend.
+#[derive(Debug, Clone)]
+pub struct Wire(pub Arc<Link>);
+
+impl Backend for Wire {
+    fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        let relay = Arc::new(Relay { link: Arc::clone(&self.0) });
+        let weak: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&relay) as Arc<dyn Listener>));
+        let server = self.0.network.server.open(spec, weak)?;
+        tokio::spawn(Arc::clone(&self.0).deliver(listener));
+        Ok(Arc::new(Distant { server, link: Arc::clone(&self.0), _relay: relay }))
+    }
+}
+
+/// A region at the other end of a link.
+struct Distant {
+    server: Arc<dyn Region>,
+    link: Arc<Link>,
+    _relay: Arc<Relay>,
+}
+
+impl fmt::Debug for Distant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Distant")
+    }
+}
+
+impl Distant {
+    async fn send<T, C, F>(&self, name: &'static str, command: C) -> Result<T>
+    where
+        T: fmt::Debug + Send + 'static,
+        C: FnOnce(Arc<dyn Region>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        if !self.available() {
+            return Err(Error::new(ErrorKind::Backend, "not tried: the server is away"));
+        }
+        let (answer, answered) = oneshot::channel();
+        let (server, link) = (Arc::clone(&self.server), Arc::clone(&self.link));
+        let epoch = link.network.epoch.load(Ordering::SeqCst);
+        tokio::spawn(async move {
+            let arrives = link.travel().await;
+            if !arrives || link.network.epoch.load(Ordering::SeqCst) != epoch {
+                return;
+            }
+            let outcome = command(server).await;
+            link.trace(name, &outcome);
+            if link.travel().await {
+                let _ = answer.send(outcome);
+            }
+        });
+        let answered = async {
+            match answered.await {
+                Ok(outcome) => outcome,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let late = |_| Error::new(ErrorKind::Backend, "no answer in time");
+        timeout(self.command_timeout(), answered).await.map_err(late)?
+    }
+}
+
+#[async_trait]
+impl Region for Distant {
+    fn partitions(&self) -> u16 {
+        self.server.partitions()
+    }
+
+    fn available(&self) -> bool {
+        self.link.is_reachable()
+    }
+
+    fn command_timeout(&self) -> Duration {
+        self.link.network.weather.command_timeout
+    }
+
+    async fn get(&self, key: &Key) -> Result<Read> {
+        let key = key.clone();
+        self.send("get", move |server| async move { server.get(&key).await }).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        let keys = keys.to_vec();
+        self.send("get_many", move |server| async move { server.get_many(&keys).await }).await
+    }
+
+    async fn get_valid(&self, key: &Key) -> Result<Read> {
+        let key = key.clone();
+        self.send("get_valid", move |server| async move { server.get_valid(&key).await }).await
+    }
+
+    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        let keys = keys.to_vec();
+        self.send("get_many_valid", move |server| async move { server.get_many_valid(&keys).await }).await
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.send("baseline", move |server| async move { server.baseline(partition).await }).await
+    }
+
+    async fn state(&self, partition: u16) -> Result<State> {
+        self.send("state", move |server| async move { server.state(partition).await }).await
+    }
+
+    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        let key = key.clone();
+        self.send("acquire", move |server| async move { server.acquire(&key, ask).await }).await
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        lease: Lease,
+        frame: Bytes,
+        life: Duration,
+        announce: Announce,
+    ) -> Result<Filled> {
+        let key = key.clone();
+        self.send("fill", move |server| async move { server.fill(&key, lease, frame, life, announce).await })
+            .await
+    }
+
+    async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        let (count, asks) = (asks.len(), asks.to_vec());
+        let ask = move |server: Arc<dyn Region>| async move { Ok(server.acquire_many(&asks).await) };
+        self.send("acquire_many", ask).await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        let (count, fills) = (fills.len(), fills.to_vec());
+        let fill = move |server: Arc<dyn Region>| async move { Ok(server.fill_many(&fills).await) };
+        self.send("fill_many", fill).await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        let leases = leases.to_vec();
+        self.send("renew_many", move |server| async move { server.renew_many(&leases, ttl).await }).await
+    }
+
+    async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        let leases = leases.to_vec();
+        self.send("release_many", move |server| async move { server.release_many(&leases).await }).await
+    }
+
+    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        let key = key.clone();
+        self.send("renew", move |server| async move { server.renew(&key, lease, ttl).await }).await
+    }
+
+    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
+        let key = key.clone();
+        self.send("release", move |server| async move { server.release(&key, lease).await }).await
+    }
+
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
+        let entries = entries.to_vec();
+        self.send("put", move |server| async move { server.put(&entries, life, not_after_ms).await }).await
+    }
+
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        let keys = keys.to_vec();
+        self.send("invalidate", move |server| async move { server.invalidate(&keys).await }).await
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        let tags = tags.clone();
+        let change =
+            move |server: Arc<dyn Region>| async move { server.invalidate_tags(partition, &tags).await };
+        self.send("invalidate_tags", change).await
+    }
+
+    async fn clear(&self, partition: u16) -> Result<u64> {
+        self.send("clear", move |server| async move { server.clear(partition).await }).await
+    }
+
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.send("heartbeat", move |server| async move { server.heartbeat(partition, beat).await }).await
+    }
+}
