@@ -129,6 +129,8 @@ impl RedisBackendBuilder {
     pub async fn connect(self) -> Result<RedisBackend> {
         self.validate()?;
         let Self { target, connections, partitions, deadlines, connect_timeout } = self;
+        let longest = deadlines.longest();
+        let lengthened = matches!(target, Target::Pool(..)).then(|| longest.max(connect_timeout));
         let (pool, client) = match target {
             Target::Missing => return Err(wrong("no server given: call `url`")),
             Target::Url(url) => ours(connect::parse(&url)?, connections, connect_timeout)?,
@@ -138,8 +140,7 @@ impl RedisBackendBuilder {
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
         let server = info.addr().to_string();
-        let longest = deadlines.longest();
-        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, longest));
+        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, lengthened));
         let first = match connector.link().await {
             Ok(link) => link,
             Err(refusal) => return Err(connector.explain(refusal, &secrets).await),

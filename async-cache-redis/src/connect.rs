@@ -20,7 +20,8 @@ pub(crate) struct Connector {
     pool: Pool,
     addr: ConnectionAddr,
     connect_timeout: Duration,
-    command_timeout: Duration,
+    /// What the deadline of the pool's connections is lengthened to, if they may have one.
+    lengthened: Option<Duration>,
 }
 
 /// Why there is no connection.
@@ -40,9 +41,9 @@ impl Connector {
         pool: Pool,
         addr: ConnectionAddr,
         connect_timeout: Duration,
-        command_timeout: Duration,
+        lengthened: Option<Duration>,
     ) -> Self {
-        Self { pool, addr, connect_timeout, command_timeout }
+        Self { pool, addr, connect_timeout, lengthened }
     }
 
     /// A new connection, through the handshake.
@@ -52,9 +53,12 @@ impl Connector {
     pub(crate) async fn link(&self) -> Result<Link, Refusal> {
         let made = timeout(self.connect_timeout, async {
             let mut connection = Connection::take(self.pool.get().await?);
-            // The deadline is kept by the caller of each command; a shorter one set on the
-            // caller's pool would undercut it.
-            connection.set_response_timeout(self.command_timeout.max(self.connect_timeout));
+            // The deadline is kept by the caller of each command; a shorter one set on a pool from
+            // outside would undercut it. On our own none is set: a second timer for every command
+            // would end nothing.
+            if let Some(longest) = self.lengthened {
+                connection.set_response_timeout(longest);
+            }
             Link::handshake(connection).await.map_err(|unfit| match unfit {
                 Unfit::Error(error) => Refusal::Error(error),
                 Unfit::Server(why) => Refusal::Server(why),
