@@ -71,8 +71,11 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Connections for commands, used in turn, each shared by any number of tasks: 1 to 64, 2
-    /// unless set. One more is opened for the bus when the first namespace is opened.
+    /// Connections for commands, each shared by any number of tasks: 1 to 64, 2 unless set. One more is
+    /// opened for the bus when the first namespace is opened.
+    ///
+    /// They are used in turn, but for reads of single keys: those meet on one of them while it can take
+    /// them, so that those under way at the same time share commands.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self

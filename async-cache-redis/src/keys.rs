@@ -16,8 +16,11 @@
 //! In another database than 0 its number follows the hash tag, `{users:0}3:M`: a server's databases share
 //! their channels, and the changes of one are no news to the nodes of another.
 
+use std::io::Write;
+
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
+use redis::{RedisWrite, ToRedisArgs};
 
 /// The names of one partition of a namespace.
 #[derive(Debug)]
@@ -69,6 +72,23 @@ impl Home {
 
     fn of(&self, letter: &[u8], key: &Key) -> Vec<u8> {
         [self.prefix.as_bytes(), letter, key.as_bytes()].concat()
+    }
+}
+
+/// `V:<key>` as an argument, written where it is to stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValueName<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) key: &'a Key,
+}
+
+impl ToRedisArgs for ValueName<'_> {
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        let mut name = out.writer_for_next_arg();
+        for part in [self.home.prefix.as_bytes(), b"V:", self.key.as_bytes()] {
+            // Into memory: it does not fail.
+            let _ = name.write_all(part);
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `region`, `batch` | turn an operation into a command, a script or a pipeline |
 //! | `slot` | pick a connection; deadline, breaker, restoring |
 //! | `link` | one physical connection and the run of the server behind it |
+//! | `gather` | reads of single keys that are asked for at the same time share a command |
 //! | `scripts`, `lua/` | what is executed in Redis, atomically |
 //! | `subscriber`, `bus`, `message` | the way back: from the socket to a region's listener |
 //!
@@ -33,6 +34,7 @@ mod bus;
 mod calls;
 mod connect;
 mod fault;
+mod gather;
 mod keys;
 mod link;
 mod message;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_cache_core::backend::RunId;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
+use tokio::runtime::Handle;
 
+use crate::gather::Gather;
 use crate::scripts::SCRIPTS;
 
 /// A connection that has been through the handshake.
@@ -20,6 +22,9 @@ pub(crate) struct Link {
     pub(crate) run: RunId,
     /// Timeouts in a row.
     strikes: AtomicU32,
+    pub(crate) gather: Gather,
+    /// Where it was made, and lives.
+    pub(crate) runtime: Handle,
 }
 
 impl Link {
@@ -27,12 +32,21 @@ impl Link {
         let mut hasher = DefaultHasher::new();
         run_text.hash(&mut hasher);
         let run = RunId(hasher.finish());
-        Self { connection, run_text, run, strikes: AtomicU32::new(0) }
+        Self {
+            connection,
+            run_text,
+            run,
+            strikes: AtomicU32::new(0),
+            gather: Gather::new(),
+            runtime: Handle::current(),
+        }
     }
 
     /// Notes an answer in time.
     pub(crate) fn answered(&self) {
-        self.strikes.store(0, Ordering::Relaxed);
+        if self.strikes.load(Ordering::Relaxed) != 0 {
+            self.strikes.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Notes a timeout; gives how many there have been in a row.

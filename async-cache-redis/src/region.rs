@@ -18,7 +18,7 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 use crate::bus::Member;
 use crate::calls::{acquired, filled, renewed};
 use crate::fault::{Fault, said};
-use crate::keys::Home;
+use crate::keys::{Home, ValueName};
 use crate::orphan::Orphan;
 use crate::scripts::SCRIPTS;
 use crate::shared::Shared;
@@ -188,11 +188,9 @@ impl Region for RedisRegion {
 
     async fn get(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
-        let line = self.pick(Purpose::Read, DOING)?;
-        let mut cmd = redis::cmd("GET");
-        cmd.arg(self.home(key).value(key));
-        let read = async { stored(line.link.query(&cmd).await) };
-        let value = line.answer(read).await.map_err(|fault| self.error(DOING, fault))?;
+        let line = self.shared.slots.meet().map_err(|fault| self.error(DOING, fault))?;
+        let name = ValueName { home: self.home(key), key };
+        let value = line.read(&name).await.map_err(|fault| self.error(DOING, fault))?;
         Ok(Read { run: line.link.run, value })
     }
 

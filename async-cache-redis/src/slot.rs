@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Mutex, Notify};
@@ -11,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::connect::Connector;
 use crate::fault::{Cause, Fault, Outage, Secrets};
+use crate::keys::ValueName;
 use crate::link::Link;
 
 /// Timeouts in a row that take a slot down.
@@ -54,6 +56,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Slots {
     slots: Vec<Arc<Slot>>,
     next: AtomicUsize,
+    /// Where reads of one key meet.
+    meeting: AtomicUsize,
     pub(crate) deadlines: Deadlines,
     secrets: Secrets,
     /// Held by whoever tries to reach the server.
@@ -77,7 +81,14 @@ impl Slots {
         let mut slots = vec![Slot::new(State::Up(Arc::new(first)))];
         slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
         let slots = slots.into_iter().map(Arc::new).collect();
-        Self { slots, next: AtomicUsize::new(0), deadlines, secrets, probing: Mutex::default() }
+        Self {
+            slots,
+            next: AtomicUsize::new(0),
+            meeting: AtomicUsize::new(0),
+            deadlines,
+            secrets,
+            probing: Mutex::default(),
+        }
     }
 
     /// Whether any slot is up.
@@ -87,7 +98,21 @@ impl Slots {
 
     /// A connection to run commands on, or at once the reason why there is none.
     pub(crate) fn pick(&self, purpose: Purpose) -> Result<Line<'_>, Fault> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        self.up_from(self.next.fetch_add(1, Ordering::Relaxed), purpose)
+    }
+
+    /// The connection to read a single key on: the same for all while it can take them, for there they
+    /// share commands.
+    pub(crate) fn meet(&self) -> Result<Line<'_>, Fault> {
+        let line = self.up_from(self.meeting.load(Ordering::Relaxed), Purpose::Read)?;
+        if line.link.gather.is_crowded() {
+            self.meeting.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line)
+    }
+
+    /// The first connection that is up, from `start` on.
+    fn up_from(&self, start: usize, purpose: Purpose) -> Result<Line<'_>, Fault> {
         let mut outage: Option<Outage> = None;
         for turn in 0..self.slots.len() {
             let slot = &self.slots[start.wrapping_add(turn) % self.slots.len()];
@@ -160,6 +185,11 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
+    /// Reads a value.
+    pub(crate) async fn read(&self, name: &ValueName<'_>) -> Result<Option<Bytes>, Fault> {
+        self.answer(self.link.get(name, self.limit)).await
+    }
+
     /// Waits for an answer within the deadline, and draws the conclusions for the slot.
     pub(crate) async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
         let (limit, secrets) = (self.limit, &self.slots.secrets);

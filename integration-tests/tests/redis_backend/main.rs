@@ -7,6 +7,7 @@ mod deadlines;
 mod differential;
 mod fence;
 mod foreign;
+mod gather;
 mod outage;
 mod rig;
 mod scripts;
