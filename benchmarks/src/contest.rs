@@ -1,6 +1,8 @@
 //! Sides that take turns: every round runs each of them once, so that what else the machine does
 //! falls on all alike.
 
+use std::cell::RefCell;
+
 use crate::report::Figure;
 
 /// One side of a contest. A call is a round, and gives its figure; `Err` says why there is none.
@@ -35,4 +37,22 @@ pub(crate) fn contest(rounds: usize, mut sides: Vec<Side<'_>>) -> Vec<Figure> {
         }
     }
     sides.into_iter().zip(samples).map(|(side, samples)| Figure::of(side.name, samples)).collect()
+}
+
+/// What sides count besides being timed, in the round in which it was the most: loads, batches.
+#[derive(Default)]
+pub(crate) struct Most(RefCell<Vec<(String, u64)>>);
+
+impl Most {
+    pub(crate) fn note(&self, side: &str, count: u64) {
+        let mut counts = self.0.borrow_mut();
+        match counts.iter_mut().find(|(name, _)| name == side) {
+            Some((_, most)) => *most = count.max(*most),
+            None => counts.push((side.to_owned(), count)),
+        }
+    }
+
+    pub(crate) fn figures(self) -> Vec<Figure> {
+        self.0.into_inner().into_iter().map(|(side, most)| Figure::one(side, most as f64)).collect()
+    }
 }

@@ -1,7 +1,8 @@
 //! async-cache side by side with its peers, each job in one run: `cargo run --release -p benchmarks`.
 //!
-//! `--features peers` adds the peers: the Rust crates of `peers/rust`, in a workspace of its own so that
-//! nothing else compiles them, and in a process of their own, against the same Redis.
+//! `--features peers` adds the peers, in processes of their own and against the same Redis: Rust crates
+//! (`peers/rust`, a workspace of its own, so that nothing else compiles them), and if `peers/setup` has
+//! installed them those of Python and npm. More is in the README beside.
 
 mod contest;
 mod jobs;

@@ -3,52 +3,136 @@
 use std::path::Path;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::{Report, Table};
+use crate::report::{Report, Table, number};
+
+const WIDTH: u32 = 960;
+/// Where the bars begin, and the space they have.
+const LEFT: i32 = 270;
+const SPACE: i32 = 560;
+const TOP: i32 = 76;
+const LINE: i32 = 18;
+const GREY: RGBColor = RGBColor(120, 120, 120);
+const OURS: RGBColor = RGBColor(200, 60, 30);
+const OTHERS: RGBColor = RGBColor(110, 140, 180);
 
 /// Draws every table into `folder`, one file each.
 pub(crate) fn draw(report: &Report, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for table in &report.tables {
-        let name: String =
-            table.title.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let path = folder.join(format!("{}.svg", name.to_lowercase()));
+        let path = folder.join(format!("{}.svg", file_name(&table.title)));
         if let Err(error) = bars(table, &path) {
             eprintln!("{} was not drawn: {error}", path.display());
         }
     }
 }
 
-/// One horizontal bar for each case and side, on a logarithmic scale.
-fn bars(table: &Table, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let bars: Vec<(String, f64, usize)> = table
-        .rows
-        .iter()
-        .flat_map(|row| {
-            row.figures.iter().enumerate().filter_map(|(side, figure)| {
-                let value = figure.median.filter(|value| *value > 0.0)?;
-                Some((format!("{} · {}", row.case, figure.side), value, side))
+fn file_name(title: &str) -> String {
+    let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+/// What stands in a line of the picture.
+enum Line<'a> {
+    Case(&'a str),
+    Bar { side: &'a str, value: f64, spread: (f64, f64) },
+    Gap,
+}
+
+fn lines(table: &Table) -> Vec<Line<'_>> {
+    let mut lines = Vec::new();
+    for row in &table.rows {
+        lines.push(Line::Case(&row.case));
+        for figure in &row.figures {
+            // A logarithmic scale has no place for nothing at all.
+            if let (Some(value), Some(spread)) = (figure.median.filter(|value| *value > 0.0), figure.spread) {
+                lines.push(Line::Bar { side: &figure.side, value, spread });
+            }
+        }
+        lines.push(Line::Gap);
+    }
+    lines
+}
+
+/// The logarithmic scale around all values.
+struct Scale {
+    low: f64,
+    high: f64,
+}
+
+impl Scale {
+    fn around(lines: &[Line<'_>]) -> Option<Self> {
+        let values = || {
+            lines.iter().filter_map(|line| match line {
+                Line::Bar { value, spread, .. } => Some((*value, spread.1)),
+                _ => None,
             })
-        })
-        .collect();
-    let (Some(low), Some(high)) = (
-        bars.iter().map(|bar| bar.1).min_by(f64::total_cmp),
-        bars.iter().map(|bar| bar.1).max_by(f64::total_cmp),
-    ) else {
-        return Ok(());
-    };
-    let root = SVGBackend::new(path, (900, 60 + 18 * bars.len() as u32)).into_drawing_area();
+        };
+        let least = values().map(|(value, _)| value).min_by(f64::total_cmp)?;
+        let most = values().map(|(_, highest)| highest).max_by(f64::total_cmp)?;
+        // A bar of the smallest value is still one.
+        let low = rounds(least / 20.0).filter(|round| *round <= least / 1.5).last()?;
+        let high = rounds(most).find(|round| *round >= most)?;
+        Some(Self { low, high })
+    }
+
+    fn x(&self, value: f64) -> i32 {
+        let share = (value / self.low).ln() / (self.high / self.low).ln();
+        LEFT + (f64::from(SPACE) * share.clamp(0.0, 1.0)) as i32
+    }
+
+    /// Where there are lines: as many as can be told apart.
+    fn ticks(&self) -> Vec<f64> {
+        let decades = (self.high / self.low).log10();
+        let all = rounds(self.low).filter(|round| (self.low..=self.high).contains(round));
+        all.filter(|round| decades < 3.0 || (round.log10() - round.log10().round()).abs() < 1e-6).collect()
+    }
+}
+
+/// Round numbers, 1, 2, 5 and so on, from the decade of `from` upwards; ten decades of them.
+fn rounds(from: f64) -> impl Iterator<Item = f64> {
+    let first = from.log10().floor() as i32;
+    (first..first + 10).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)))
+}
+
+fn aligned(size: i32, at: HPos, colour: &RGBColor) -> TextStyle<'_> {
+    TextStyle::from(("sans-serif", size).into_font()).pos(Pos::new(at, VPos::Center)).color(colour)
+}
+
+/// A bar for each side, below the case it belongs to. Sides of this project are in another colour.
+fn bars(table: &Table, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let lines = lines(table);
+    let Some(scale) = Scale::around(&lines) else { return Ok(()) };
+    let height = TOP + LINE * lines.len() as i32 + 10;
+    let root = SVGBackend::new(path, (WIDTH, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    let scale = ((low / 2.0).ln(), (high * 2.0).ln());
-    let x = |value: f64| 380 + (440.0 * (value.ln() - scale.0) / (scale.1 - scale.0)) as i32;
-    let text = ("sans-serif", 13).into_font();
-    root.draw(&Text::new(format!("{} ({})", table.title, table.unit), (10, 10), ("sans-serif", 18)))?;
-    for (at, (label, value, side)) in bars.iter().enumerate() {
-        let y = 40 + 18 * at as i32;
-        let colour = Palette99::pick(*side);
-        root.draw(&Text::new(label.clone(), (10, y), text.clone()))?;
-        root.draw(&Rectangle::new([(380, y), (x(*value), y + 13)], colour.filled()))?;
-        root.draw(&Text::new(format!("{value:.1}"), (x(*value) + 5, y), text.clone()))?;
+    root.draw(&Text::new(table.title.clone(), (10, 18), aligned(20, HPos::Left, &BLACK)))?;
+    let scale_text = format!("{}. Logarithmic; thin: quartiles of the rounds", table.scale());
+    root.draw(&Text::new(scale_text, (10, 40), aligned(13, HPos::Left, &GREY)))?;
+    for tick in scale.ticks() {
+        let x = scale.x(tick);
+        root.draw(&PathElement::new([(x, TOP - 6), (x, height - 10)], RGBColor(225, 225, 225)))?;
+        root.draw(&Text::new(number(tick), (x, TOP - 14), aligned(12, HPos::Center, &GREY)))?;
+    }
+    for (at, line) in lines.iter().enumerate() {
+        let y = TOP + LINE * at as i32 + LINE / 2;
+        match line {
+            Line::Gap => {}
+            Line::Case(case) => {
+                root.draw(&Text::new((*case).to_owned(), (10, y), aligned(14, HPos::Left, &BLACK)))?;
+            }
+            Line::Bar { side, value, spread } => {
+                let ours = *side == "async-cache" || side.starts_with("async-cache on ");
+                let colour = if ours { OURS } else { OTHERS };
+                let (end, far) = (scale.x(*value), scale.x(spread.1));
+                root.draw(&Text::new((*side).to_owned(), (LEFT - 8, y), aligned(12, HPos::Right, &BLACK)))?;
+                root.draw(&Rectangle::new([(LEFT, y - 6), (end, y + 6)], colour.filled()))?;
+                root.draw(&PathElement::new([(scale.x(spread.0), y), (far, y)], BLACK))?;
+                let label = (end.max(far) + 6, y);
+                root.draw(&Text::new(number(*value), label, aligned(12, HPos::Left, &BLACK)))?;
+            }
+        }
     }
     root.present()?;
     Ok(())

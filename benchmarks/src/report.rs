@@ -40,7 +40,7 @@ impl Figure {
     }
 }
 
-/// One line: a case, and every side's figure. The first side is ours.
+/// A case, and every side's figure. The first side is ours.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) case: String,
@@ -49,18 +49,69 @@ pub(crate) struct Row {
     pub(crate) limit: Option<String>,
 }
 
+impl Row {
+    pub(crate) fn figure(&self, side: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.side == side)
+    }
+
+    fn ours(&self) -> Option<f64> {
+        self.figures.first().and_then(|figure| figure.median)
+    }
+
+    /// Ours ÷ the limit.
+    fn ratio(&self) -> Option<f64> {
+        let limit = self.limit.as_deref().and_then(|side| self.figure(side)).and_then(|figure| figure.median);
+        Some(self.ours()? / limit?)
+    }
+}
+
+/// Which of two figures is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Better {
+    Less,
+    More,
+}
+
+/// Whether figures of a case are set in relation to the first one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ratios {
+    Shown,
+    Meaningless,
+}
+
 /// One job.
 #[derive(Debug, Serialize)]
 pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) unit: String,
+    pub(crate) better: Better,
     pub(crate) rows: Vec<Row>,
     pub(crate) notes: Vec<String>,
+    #[serde(skip)]
+    ratios: Ratios,
 }
 
+/// With more sides than these a line is a side's, not a case's.
+const WIDEST: usize = 5;
+
 impl Table {
+    /// A table of costs: less is better.
     pub(crate) fn new(title: &str, unit: &str) -> Self {
-        Self { title: title.to_owned(), unit: unit.to_owned(), rows: Vec::new(), notes: Vec::new() }
+        let (title, unit) = (title.to_owned(), unit.to_owned());
+        let (rows, notes) = (Vec::new(), Vec::new());
+        Self { title, unit, better: Better::Less, rows, notes, ratios: Ratios::Shown }
+    }
+
+    pub(crate) fn more_is_better(mut self) -> Self {
+        self.better = Better::More;
+        self
+    }
+
+    /// For sides that are not the same thing done by several.
+    pub(crate) fn without_ratios(mut self) -> Self {
+        self.ratios = Ratios::Meaningless;
+        self
     }
 
     pub(crate) fn row(&mut self, case: impl Into<String>, limit: Option<&str>, figures: Vec<Figure>) {
@@ -71,10 +122,17 @@ impl Table {
         self.notes.push(note.into());
     }
 
-    fn sides(&self) -> Vec<&str> {
+    /// The unit, and which way is up.
+    pub(crate) fn scale(&self) -> String {
+        let better = if self.better == Better::More { "more" } else { "less" };
+        format!("{}; {better} is better", self.unit)
+    }
+
+    /// Every side that has a figure, in the order of the first case that has it.
+    pub(crate) fn sides(&self) -> Vec<&str> {
         let mut sides: Vec<&str> = Vec::new();
         for figure in self.rows.iter().flat_map(|row| &row.figures) {
-            if !sides.contains(&figure.side.as_str()) {
+            if figure.median.is_some() && !sides.contains(&figure.side.as_str()) {
                 sides.push(&figure.side);
             }
         }
@@ -83,24 +141,36 @@ impl Table {
 
     pub(crate) fn markdown(&self) -> String {
         let sides = self.sides();
-        let mut out = format!("## {} ({})\n\n| case |", self.title, self.unit);
-        sides.iter().for_each(|side| write!(out, " {side} |").expect("a string"));
-        out.push_str(" ours ÷ limit |\n|---|");
-        sides.iter().for_each(|_| out.push_str("---:|"));
-        out.push_str("---:|\n");
-        for row in &self.rows {
-            write!(out, "| {} |", row.case).expect("a string");
-            let find = |side: &str| row.figures.iter().find(|figure| figure.side == side);
-            let ours = row.figures.first().and_then(|figure| figure.median);
-            for side in &sides {
-                out.push_str(&cell(find(side), ours));
+        let cell = |row: &Row, side| self.cell(row.figure(side), row.ours());
+        let limited = self.rows.iter().any(|row| row.ratio().is_some());
+        let ratio = |row: &Row| row.ratio().map_or_else(String::new, |ratio| format!("**{ratio:.2}**"));
+        let mut lines: Vec<Vec<String>> = Vec::new();
+        if sides.len() <= WIDEST {
+            lines.push(std::iter::once("case").chain(sides.iter().copied()).map(str::to_owned).collect());
+            for row in &self.rows {
+                lines.push(vec![row.case.clone()]);
+                lines.last_mut().expect("pushed").extend(sides.iter().map(|side| cell(row, side)));
             }
-            let limit = row.limit.as_deref().and_then(find).and_then(|figure| figure.median);
-            match (ours, limit) {
-                (Some(ours), Some(limit)) => writeln!(out, " **{:.2}** |", ours / limit),
-                _ => writeln!(out, " |"),
+            if limited {
+                lines[0].push("ours ÷ limit".to_owned());
+                lines[1..].iter_mut().zip(&self.rows).for_each(|(line, row)| line.push(ratio(row)));
             }
-            .expect("a string");
+        } else {
+            let titled = |title: &str, cell: &dyn Fn(&Row) -> String| {
+                std::iter::once(title.to_owned()).chain(self.rows.iter().map(cell)).collect()
+            };
+            lines.push(titled("side", &|row| row.case.clone()));
+            lines.extend(sides.iter().map(|side| titled(side, &|row| cell(row, side))));
+            if limited {
+                lines.push(titled("**ours ÷ limit**", &ratio));
+            }
+        }
+        let mut out = format!("## {} ({})\n\n", self.title, self.scale());
+        for (at, line) in lines.iter().enumerate() {
+            writeln!(out, "| {} |", line.join(" | ")).expect("a string");
+            if at == 0 {
+                writeln!(out, "|---|{}", "---:|".repeat(line.len() - 1)).expect("a string");
+            }
         }
         for (side, why) in self.absences() {
             write!(out, "\n* {side}: {why}").expect("a string");
@@ -109,36 +179,57 @@ impl Table {
         out
     }
 
-    fn absences(&self) -> Vec<(&str, &str)> {
-        let figures = self.rows.iter().flat_map(|row| &row.figures);
-        let mut absences: Vec<_> =
-            figures.filter_map(|figure| Some((&*figure.side, figure.absent.as_deref()?))).collect();
-        absences.sort_unstable();
-        absences.dedup();
-        absences
-    }
-}
-
-/// Median, half the distance of the quartiles, and the ratio to ours.
-fn cell(figure: Option<&Figure>, ours: Option<f64>) -> String {
-    let Some((median, (low, high))) = figure.and_then(|figure| Some((figure.median?, figure.spread?))) else {
-        return " — |".to_owned();
-    };
-    let spread = if high > low { format!(" ±{}", number((high - low) / 2.0)) } else { String::new() };
-    match ours {
-        Some(ours) if ours > 0.0 && (median - ours).abs() > f64::EPSILON => {
-            format!(" {}{spread} ({:.2}×) |", number(median), median / ours)
+    /// Why figures are missing, and whose.
+    fn absences(&self) -> Vec<(String, &str)> {
+        let mut absences: Vec<(Vec<&str>, &str)> = Vec::new();
+        for figure in self.rows.iter().flat_map(|row| &row.figures) {
+            let Some(why) = figure.absent.as_deref() else { continue };
+            match absences.iter_mut().find(|(_, reason)| *reason == why) {
+                Some((sides, _)) if sides.contains(&&*figure.side) => {}
+                Some((sides, _)) => sides.push(&figure.side),
+                None => absences.push((vec![&figure.side], why)),
+            }
         }
-        _ => format!(" {}{spread} |", number(median)),
+        absences.into_iter().map(|(sides, why)| (sides.join(", "), why)).collect()
+    }
+
+    /// Median, half the distance of the quartiles, and the ratio to ours.
+    fn cell(&self, figure: Option<&Figure>, ours: Option<f64>) -> String {
+        let Some((median, (low, high))) = figure.and_then(|figure| Some((figure.median?, figure.spread?)))
+        else {
+            return "—".to_owned();
+        };
+        let spread = if high > low { format!(" ±{}", number((high - low) / 2.0)) } else { String::new() };
+        match ours {
+            Some(ours)
+                if ours > 0.0 && (median - ours).abs() > f64::EPSILON && self.ratios == Ratios::Shown =>
+            {
+                format!("{}{spread} ({:.2}×)", number(median), median / ours)
+            }
+            _ => format!("{}{spread}", number(median)),
+        }
     }
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
-        size if size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 1000.0 => thousands(value),
+        size if size >= 100.0 || size.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut out = if value < 0.0 { "-".to_owned() } else { String::new() };
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 impl Report {

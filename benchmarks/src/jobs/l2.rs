@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::{Row, percentile, runtime};
+use super::{Row, percentile, runtime, settled};
 use crate::Context;
 use crate::contest::{Side, contest};
 use crate::report::Table;
@@ -29,13 +29,6 @@ fn shared(runtime: &Runtime, url: &str, bytes: usize) -> TieredCache<u64, Row> {
         settled(&cache).await;
         cache
     })
-}
-
-/// Until the bus is heard, reads ask for the state as well.
-async fn settled<K: async_cache::CacheKey, V: Send + Sync + 'static>(cache: &TieredCache<K, V>) {
-    while !cache.is_serving() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
 }
 
 fn bare(runtime: &Runtime, url: &str, bytes: usize) -> MultiplexedConnection {
@@ -78,7 +71,7 @@ where
 }
 
 pub(crate) fn throughput(context: &Context) -> Table {
-    let mut table = Table::new("L2 hit, throughput", "lookups per second, more is better");
+    let mut table = Table::new("L2 hit, throughput", "lookups per second").more_is_better();
     let (runtime, url) = (runtime(), context.redis.url());
     for (bytes, name) in [(100, "100 B"), (1024, "1 KiB"), (65_536, "64 KiB")] {
         let (cache, connection) = (shared(&runtime, &url, bytes), bare(&runtime, &url, bytes));
@@ -86,7 +79,7 @@ pub(crate) fn throughput(context: &Context) -> Table {
             .create_pool(Some(deadpool_redis::Runtime::Tokio1))
             .expect("a pool");
         for tasks in [64, 256] {
-            let operations = if bytes > 10_000 { 1_024 } else { 8_192 };
+            let operations = if bytes > 10_000 { 4_096 } else { 32_768 };
             let each = operations / tasks;
             let runtime = &runtime;
             let mut sides = vec![
@@ -127,7 +120,9 @@ pub(crate) fn throughput(context: &Context) -> Table {
                     })
                 }),
             ];
-            let ask = json!({ "redis": url, "tasks": tasks, "bytes": bytes, "operations": operations });
+            let ask = json!({
+                "redis": url, "tasks": tasks, "bytes": bytes, "operations": operations, "unit": "lookups/s",
+            });
             sides.extend(context.peers.sides("l2", &ask));
             table.row(format!("{tasks} tasks, {name}"), Some("bare GET"), contest(context.rounds, sides));
         }
@@ -203,9 +198,8 @@ pub(crate) fn latency(context: &Context) -> Table {
         })
     });
     let mut sides = vec![ours, bare_get(&runtime, &connection)];
-    sides.extend(
-        context.peers.sides("l2", &json!({ "redis": url, "tasks": 1, "bytes": 100, "operations": 1000 })),
-    );
+    let ask = json!({ "redis": url, "tasks": 1, "bytes": 100, "operations": 1000, "unit": "µs" });
+    sides.extend(context.peers.sides("l2", &ask));
     table.row("1 task, 100 B", Some("bare GET"), contest(context.rounds, sides));
     table
 }

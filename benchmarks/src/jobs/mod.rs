@@ -12,7 +12,9 @@ mod stampede;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context as Poller, Poll, Waker};
+use std::time::Duration;
 
+use async_cache::{CacheKey, TieredCache};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
@@ -26,11 +28,11 @@ pub(crate) fn run(job: Job, context: &mut Context) -> Vec<Table> {
         Job::Churn => vec![churn::inserts(context), churn::ratios()],
         Job::L2 => vec![l2::throughput(context), l2::latency(context)],
         Job::Cold => vec![l2::cold(context)],
-        Job::Stampede => vec![stampede::run(context)],
-        Job::Fanout => vec![fanout::run(context, &[1, 4, 16])],
-        Job::Loader => vec![loader::run(context)],
+        Job::Stampede => stampede::run(context),
+        Job::Fanout => fanout::run(context, &[1, 4, 16]),
+        Job::Loader => loader::run(context),
         Job::Memory => vec![memory::run()],
-        Job::Growth => vec![growth::entries(context), growth::nodes(context)],
+        Job::Growth => growth::run(context),
     }
 }
 
@@ -58,6 +60,13 @@ impl Row {
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+/// Until the bus is heard: before, reads ask for the state as well.
+async fn settled<K: CacheKey, V: Send + Sync + 'static>(cache: &TieredCache<K, V>) {
+    while !cache.is_serving() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A future that is ready at once, as a hit is.

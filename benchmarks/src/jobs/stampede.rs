@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_cache::{MemoryBackend, RedisBackend, TieredCache};
@@ -11,14 +11,15 @@ use serde_json::json;
 
 use super::{Row, runtime};
 use crate::Context;
-use crate::contest::{Side, contest};
-use crate::report::{Figure, Table};
+use crate::contest::{Most, Side, contest};
+use crate::peer::PROCESSES;
+use crate::report::Table;
 
 const LOADING: Duration = Duration::from_millis(100);
 
 /// Runs the tasks; gives the time of the slowest in ms, and how often was loaded.
-async fn storm(cache: &TieredCache<u64, Row>, key: u64, tasks: usize) -> (f64, usize) {
-    let loads = Arc::new(AtomicUsize::new(0));
+async fn storm(cache: &TieredCache<u64, Row>, key: u64, tasks: usize) -> (f64, u64) {
+    let loads = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let running: Vec<_> = (0..tasks)
         .map(|_| {
@@ -41,48 +42,59 @@ async fn storm(cache: &TieredCache<u64, Row>, key: u64, tasks: usize) -> (f64, u
     (slowest.as_secs_f64() * 1000.0, loads.load(Ordering::Relaxed))
 }
 
-pub(crate) fn run(context: &Context) -> Table {
-    let mut table =
-        Table::new("Stampede on one cold key, 100 ms loader", "ms until the slowest caller has it");
+pub(crate) fn run(context: &Context) -> Vec<Table> {
+    let title = "Stampede on one cold key, 100 ms loader";
+    let mut times = Table::new(title, "ms until the slowest caller has it");
+    let mut loads = Table::new("Stampede on one cold key, loads", "loads, the most in a round");
+    let rounds = context.rounds.min(5);
+    let ask = |tasks: usize| json!({ "tasks": tasks, "loading_ms": 100, "redis": context.redis.url() });
+
+    let most = Most::default();
+    let mut sides = vec![alone(&most)];
+    sides.extend(context.peers.counting("stampede", &ask(1000), &most));
+    let case = "1,000 tasks in one process";
+    times.row(case, None, contest(rounds, sides));
+    loads.row(case, None, most.figures());
+
+    let most = Most::default();
+    let url = context.redis.url();
+    let mut key = 0;
+    let mut sides = vec![Side::new("async-cache", || {
+        key += 1;
+        let (slowest, loads) = fleet(&url, key);
+        most.note("async-cache", loads);
+        slowest
+    })];
+    sides.extend(context.peers.fleets("fleet", &ask(250), &most));
+    let case = format!("{PROCESSES} processes of 250 tasks");
+    times.row(&*case, None, contest(rounds, sides));
+    loads.row(case, None, most.figures());
+    vec![times, loads]
+}
+
+fn alone(most: &Most) -> Side<'_> {
     let runtime = runtime();
     let cache = {
         let _inside = runtime.enter();
         TieredCache::builder().l1(MemoryBackend::new(1000)).build().expect("a cache")
     };
-    let (mut key, mut most) = (0, 0);
-    let ours = Side::new("async-cache", || {
+    let mut key = 0;
+    Side::new("async-cache", move || {
         key += 1;
         let (slowest, loads) = runtime.block_on(storm(&cache, key, 1000));
-        most = most.max(loads);
+        most.note("async-cache", loads);
         slowest
-    });
-    let mut sides = vec![ours];
-    sides.extend(
-        context
-            .peers
-            .sides("stampede", &json!({ "tasks": 1000, "loading_ms": 100, "redis": context.redis.url() })),
-    );
-    let figures = contest(context.rounds.min(5), sides);
-    table.row("1,000 tasks in one process", None, figures);
-    table.note(format!("async-cache, one process: at most {most} load(s) in a round"));
-
-    let url = context.redis.url();
-    let rounds: Vec<(f64, usize)> = (0..context.rounds.min(5)).map(|round| fleet(&url, round)).collect();
-    let samples = rounds.iter().map(|round| round.0).collect();
-    table.row("4 processes of 250 tasks", None, vec![Figure::of("async-cache".to_owned(), Ok(samples))]);
-    let most = rounds.iter().map(|round| round.1).max().unwrap_or(0);
-    table.note(format!("async-cache, four processes: at most {most} load(s) in a round"));
-    table
+    })
 }
 
-/// Four copies of this program begin at the same moment.
-fn fleet(url: &str, round: usize) -> (f64, usize) {
+/// Copies of this program begin at the same moment.
+fn fleet(url: &str, key: u64) -> (f64, u64) {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock") + Duration::from_millis(1000);
     let start = start.as_millis().to_string();
-    let copies: Vec<_> = (0..4)
+    let copies: Vec<_> = (0..PROCESSES)
         .map(|_| {
             Command::new(std::env::current_exe().expect("this program"))
-                .args(["--child", "stampede", url, &round.to_string(), &start])
+                .args(["--child", "stampede", url, &key.to_string(), &start])
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("a copy of this program")
@@ -90,7 +102,7 @@ fn fleet(url: &str, round: usize) -> (f64, usize) {
         .collect();
     copies.into_iter().fold((0.0_f64, 0), |(slowest, loads), copy| {
         let output = copy.wait_with_output().expect("a child");
-        let (time, count): (f64, usize) = serde_json::from_slice(&output.stdout).expect("what a child says");
+        let (time, count): (f64, u64) = serde_json::from_slice(&output.stdout).expect("what a child says");
         (slowest.max(time), loads + count)
     })
 }

@@ -1,106 +1,94 @@
 //! L1 hits: the driver's cases with `&str` keys.
+//!
+//! Peers that keep values as they are get what the driver's sides get, `Arc<Vec<u8>>`; those that decode
+//! on every hit (multi-tier-cache by its typed `get`, hitbox) get the row that the jobs on Redis cache.
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use cached::ConcurrentCached;
-use multi_tier_cache::{CacheManager, L1Cache, L2Cache, MokaCacheConfig};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use crate::Round;
-
-/// The driver's order of keys: the same distribution, if not the same draw.
-fn zipf(keys: usize, length: usize) -> Vec<u32> {
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut sum = 0.0;
-    let cumulated: Vec<f64> = (1..=keys)
-        .map(|rank| {
-            sum += (rank as f64).powf(-0.99);
-            sum
-        })
-        .collect();
-    let mut spread: Vec<u32> = (0..keys as u32).collect();
-    random.shuffle(&mut spread);
-    let mut draw = || {
-        let drawn = random.f64() * sum;
-        spread[cumulated.partition_point(|weight| *weight < drawn).min(keys - 1)]
-    };
-    (0..length).map(|_| draw()).collect()
-}
-
-fn timed(threads: usize, order: &[u32], lookup: impl Fn(usize) + Sync) -> f64 {
-    let start_line = Barrier::new(threads + 1);
-    let (lookup, start_line) = (&lookup, &start_line);
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let share = order.len() / threads;
-                    start_line.wait();
-                    order[share * thread..][..share].iter().for_each(|at| lookup(*at as usize));
-                })
-            })
-            .collect();
-        start_line.wait();
-        let start = Instant::now();
-        running.into_iter().for_each(|thread| thread.join().expect("a thread"));
-        start.elapsed().as_nanos() as f64 / order.len() as f64
-    })
-}
+use crate::work::{Row, number, per_lookup, ready, text, zipf};
+use crate::{Round, hitbox_rows, multi_tier};
 
 pub fn side(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
-    let number = |name: &str| ask[name].as_u64().expect("a number") as usize;
-    let (keys, bytes, threads) = (number("keys"), number("bytes"), number("threads"));
     if ask["key"] != "str" || ask["verb"] != "get" {
-        return Err("is driven with `get` of `&str` keys only".to_owned());
+        return Err("driven with `get` of `&str` keys only".to_owned());
     }
-    let order = zipf(keys, number("lookups"));
+    let (keys, bytes) = (number(ask, "keys") as usize, number(ask, "bytes"));
+    let (threads, handle) = (number(ask, "threads") as usize, runtime.clone());
+    let order = zipf(keys, number(ask, "lookups") as usize);
     let texts: Vec<String> = (0..keys).map(|i| format!("user:{i:06}")).collect();
-    let value = || Arc::new(vec![0_u8; bytes]);
+    let value = || Arc::new(vec![0_u8; bytes as usize]);
+    let room = keys * 2;
     match side {
         "foyer" => {
-            let cache: foyer::Cache<String, Arc<Vec<u8>>> = foyer::CacheBuilder::new(keys * 2)
-                .with_eviction_config(foyer::S3FifoConfig::default())
-                .build();
+            let cache: foyer::Cache<String, Arc<Vec<u8>>> =
+                foyer::CacheBuilder::new(room).with_eviction_config(foyer::S3FifoConfig::default()).build();
             texts.iter().for_each(|text| drop(cache.insert(text.clone(), value())));
+            let lookup = move |text: &String| cache.get(text.as_str()).map(|entry| Arc::clone(entry.value()));
             Ok(Box::new(move || {
-                timed(threads, &order, |at| {
-                    drop(black_box(cache.get(texts[at].as_str()).map(|entry| Arc::clone(entry.value()))));
-                })
+                Ok(per_lookup(threads, &order, &handle, |at| drop(black_box(lookup(&texts[at])))).into())
             }))
         }
         "cached" => {
             let cache: cached::ShardedLruCache<String, Arc<Vec<u8>>> =
-                cached::ShardedLruCache::builder().max_size(keys * 2).build().map_err(|e| format!("{e:?}"))?;
+                cached::ShardedLruCache::builder().max_size(room).build().map_err(|e| format!("{e:?}"))?;
             texts.iter().for_each(|text| drop(cache.cache_set(text.clone(), value())));
-            Ok(Box::new(move || timed(threads, &order, |at| drop(black_box(cache.cache_get(&texts[at]))))))
-        }
-        "multi-tier-cache" => {
-            let url = ask["redis"].as_str().ok_or("needs Redis even for its L1")?.to_owned();
-            let (handle, capacity) = (runtime.clone(), keys as u64 * 2);
-            let cache = runtime
-                .block_on(async {
-                    let hour = Duration::from_secs(3600);
-                    let l1 = MokaCacheConfig { max_capacity: capacity, time_to_live: hour, time_to_idle: hour };
-                    let (l1, l2) = (Arc::new(L1Cache::new(l1)?), Arc::new(L2Cache::with_url(&url).await?));
-                    let cache = CacheManager::new(l1, l2).await?;
-                    let stored = bytes::Bytes::from(serde_json::to_vec(&"x".repeat(bytes)).expect("JSON"));
-                    for text in &texts {
-                        let strategy = multi_tier_cache::CacheStrategy::MediumTerm;
-                        cache.set_with_strategy(text, stored.clone(), strategy).await?;
-                    }
-                    Ok::<_, multi_tier_cache::CacheError>(cache)
-                })
-                .map_err(|error| error.to_string())?;
             Ok(Box::new(move || {
-                timed(threads, &order, |at| {
-                    let found = handle.block_on(cache.get_typed::<String>(&texts[at]));
-                    drop(black_box(found));
-                })
+                Ok(per_lookup(threads, &order, &handle, |at| drop(black_box(cache.cache_get(&texts[at]))))
+                    .into())
             }))
         }
-        _ => Err("is not driven yet".to_owned()),
+        "cachet" => {
+            let cache = cachet::Cache::builder::<String, Arc<Vec<u8>>>(tick::Clock::new_tokio())
+                .memory_with(|memory| memory.max_capacity(room as u64))
+                .build();
+            for text in &texts {
+                runtime.block_on(cache.insert(text.clone(), value())).map_err(|error| error.to_string())?;
+            }
+            Ok(Box::new(move || {
+                Ok(per_lookup(threads, &order, &handle, |at| {
+                    drop(black_box(ready(cache.get(texts[at].as_str()))))
+                })
+                .into())
+            }))
+        }
+        "multi-tier-cache" => {
+            let fill = async {
+                let cache = multi_tier::tiered(text(ask, "redis"), room as u64).await?;
+                let stored = bytes::Bytes::from(serde_json::to_vec(&Row::new(0, bytes)).expect("JSON"));
+                for text in &texts {
+                    cache.set_with_strategy(text, stored.clone(), multi_tier::LIFE).await?;
+                }
+                Ok::<_, multi_tier_cache::CacheError>(cache)
+            };
+            let cache = runtime.block_on(fill).map_err(|error| error.to_string())?;
+            Ok(Box::new(move || {
+                Ok(per_lookup(threads, &order, &handle, |at| {
+                    drop(black_box(ready(cache.get_typed::<Row>(&texts[at]))));
+                })
+                .into())
+            }))
+        }
+        "hitbox" => {
+            let cache = hitbox_rows::on_moka(room as u64);
+            runtime.block_on(async {
+                for key in &texts {
+                    hitbox_rows::named(key.clone(), bytes).cache(&cache).await;
+                }
+            });
+            Ok(Box::new(move || {
+                Ok(per_lookup(threads, &order, &handle, |at| {
+                    drop(black_box(ready(
+                        hitbox_rows::named(texts[at].clone(), bytes).cache(&cache).into_future(),
+                    )));
+                })
+                .into())
+            }))
+        }
+        _ => Err("not driven".to_owned()),
     }
 }

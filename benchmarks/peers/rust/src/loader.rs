@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use crate::Round;
+use crate::work::number;
+use crate::{Answer, Round};
 
-struct Batches(Duration);
+/// The batch function: how long it takes, and how often it was called.
+#[derive(Clone)]
+struct Batches(Duration, Arc<AtomicUsize>);
 
 impl Batches {
     async fn run(&self, keys: &[u64]) -> HashMap<u64, u64> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         if !self.0.is_zero() {
             tokio::time::sleep(self.0).await;
         }
@@ -36,43 +41,49 @@ impl async_graphql::dataloader::Loader<u64> for Batches {
     }
 }
 
-async fn all(tasks: Vec<tokio::task::JoinHandle<()>>) {
-    for task in tasks {
-        task.await.expect("a task");
+/// Loads every key in a task of its own; gives the time until all have theirs, and the batches.
+async fn timed<F>(keys: u64, batches: &Batches, load: impl Fn(u64) -> F) -> Result<Answer, String>
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..keys).map(|key| tokio::spawn(load(key))).collect();
+    for (key, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.map_err(|error| error.to_string())?, key as u64);
     }
+    let loads = Some(batches.1.load(Ordering::Relaxed));
+    Ok(Answer { value: start.elapsed().as_secs_f64() * 1000.0, loads })
 }
 
 pub fn side(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
-    let number = |name: &str| ask[name].as_u64().expect("a number");
-    let (keys, batch) = (number("keys"), number("batch") as usize);
-    let pause = Duration::from_millis(number("batch_ms"));
+    let (keys, batch) = (number(ask, "keys"), number(ask, "batch") as usize);
+    let pause = Duration::from_millis(number(ask, "batch_ms"));
+    let batches = move || Batches(pause, Arc::default());
     let runtime = runtime.clone();
     match side {
         "dataloader" => Ok(Box::new(move || {
             runtime.block_on(async {
-                let loader = dataloader::non_cached::Loader::new(Batches(pause)).with_max_batch_size(batch);
-                let start = Instant::now();
-                let one = |key| {
+                let batches = batches();
+                let loader = dataloader::non_cached::Loader::new(batches.clone()).with_max_batch_size(batch);
+                timed(keys, &batches, |key| {
                     let loader = loader.clone();
-                    tokio::spawn(async move { assert_eq!(loader.load(key).await, key) })
-                };
-                all((0..keys).map(one).collect()).await;
-                start.elapsed().as_secs_f64() * 1000.0
+                    async move { loader.load(key).await }
+                })
+                .await
             })
         })),
         "async-graphql" => Ok(Box::new(move || {
             runtime.block_on(async {
-                let loader = async_graphql::dataloader::DataLoader::new(Batches(pause), tokio::spawn);
+                let batches = batches();
+                let loader = async_graphql::dataloader::DataLoader::new(batches.clone(), tokio::spawn);
                 let loader = Arc::new(loader.max_batch_size(batch));
-                let start = Instant::now();
-                let one = |key| {
+                timed(keys, &batches, |key| {
                     let loader = Arc::clone(&loader);
-                    tokio::spawn(async move { assert_eq!(loader.load_one(key).await, Ok(Some(key))) })
-                };
-                all((0..keys).map(one).collect()).await;
-                start.elapsed().as_secs_f64() * 1000.0
+                    async move { loader.load_one(key).await.expect("a batch").expect("a value") }
+                })
+                .await
             })
         })),
-        _ => Err("is not driven yet".to_owned()),
+        _ => Err("not driven".to_owned()),
     }
 }

@@ -1,0 +1,120 @@
+//! Redis: hits, and misses of everything.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::work::{KEYS, Row, median, number, per_second, text};
+use crate::{Round, hitbox_rows, multi_tier};
+
+const NO_REDIS: &str = "brings no Redis tier";
+
+/// Runs lookups as asked: a rate, or the time of one.
+fn measured<F>(
+    ask: &Value,
+    runtime: &Handle,
+    lookup: impl Fn(u64) -> F + Clone + Send + Sync + 'static,
+) -> Round
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (tasks, operations) = (number(ask, "tasks"), number(ask, "operations"));
+    let (unit, runtime) = (text(ask, "unit").to_owned(), runtime.clone());
+    Box::new(move || match unit.as_str() {
+        "lookups/s" => {
+            let each = operations / tasks;
+            let rate = per_second(tasks, operations, |from| {
+                let lookup = lookup.clone();
+                async move {
+                    for i in from..from + each {
+                        lookup(i % KEYS).await;
+                    }
+                }
+            });
+            Ok(runtime.block_on(rate).into())
+        }
+        "µs" => Ok(runtime.block_on(median(operations, |i| lookup(i % KEYS))).into()),
+        other => Err(format!("does not measure in {other}")),
+    })
+}
+
+pub fn hits(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
+    let (url, bytes) = (text(ask, "redis"), number(ask, "bytes"));
+    match side {
+        "multi-tier-cache" => {
+            let fill = async {
+                let cache = multi_tier::shared(url).await?;
+                for i in 0..KEYS {
+                    let stored = serde_json::to_vec(&Row::new(i, bytes)).expect("JSON").into();
+                    cache.set_with_strategy(&format!("mtc-{bytes}:{i}"), stored, multi_tier::LIFE).await?;
+                }
+                Ok::<_, multi_tier_cache::CacheError>(Arc::new(cache))
+            };
+            let cache = runtime.block_on(fill).map_err(|error| error.to_string())?;
+            Ok(measured(ask, runtime, move |i| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    let found = cache.get_typed::<Row>(&format!("mtc-{bytes}:{i}")).await.expect("L2");
+                    drop(black_box(found.expect("a hit")));
+                }
+            }))
+        }
+        "hitbox" => {
+            let cache = hitbox_rows::on_redis(url)?;
+            runtime.block_on(async {
+                for i in 0..KEYS {
+                    hitbox_rows::row("l2".to_owned(), i, bytes).cache(&cache).await;
+                }
+            });
+            Ok(measured(ask, runtime, move |i| {
+                let cache = cache.clone();
+                async move {
+                    drop(black_box(hitbox_rows::row("l2".to_owned(), i, bytes).cache(&cache).await));
+                }
+            }))
+        }
+        "cachet" => Err(NO_REDIS.to_owned()),
+        _ => Err("not driven".to_owned()),
+    }
+}
+
+pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
+    let (url, bytes, operations) = (text(ask, "redis"), number(ask, "bytes"), number(ask, "operations"));
+    let (handle, mut next) = (runtime.clone(), 0);
+    match side {
+        "multi-tier-cache" => {
+            let cache =
+                runtime.block_on(multi_tier::tiered(url, 10_000)).map_err(|error| error.to_string())?;
+            Ok(Box::new(move || {
+                let misses = median(operations, |_| {
+                    next += 1;
+                    let (cache, id) = (&cache, next);
+                    async move {
+                        let key = format!("mtc-cold:{id}");
+                        let load = move || std::future::ready(Ok(Row::new(id, bytes)));
+                        let loaded = cache.get_or_compute_typed(&key, multi_tier::LIFE, load).await;
+                        drop(black_box(loaded.expect("a load")));
+                    }
+                });
+                Ok(handle.block_on(misses).into())
+            }))
+        }
+        "hitbox" => {
+            let cache = hitbox_rows::on_redis(url)?;
+            Ok(Box::new(move || {
+                let misses = median(operations, |_| {
+                    next += 1;
+                    let (cache, id) = (&cache, next);
+                    async move {
+                        drop(black_box(hitbox_rows::row("cold".to_owned(), id, bytes).cache(cache).await));
+                    }
+                });
+                Ok(handle.block_on(misses).into())
+            }))
+        }
+        "cachet" => Err(NO_REDIS.to_owned()),
+        _ => Err("not driven".to_owned()),
+    }
+}

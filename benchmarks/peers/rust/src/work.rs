@@ -1,0 +1,114 @@
+//! What is asked for, and how it is timed: as in the driver, so that figures compare.
+
+use std::pin::pin;
+use std::sync::Barrier;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+pub const KEYS: u64 = 1000;
+
+/// The driver's row.
+#[derive(Debug, Clone, Serialize, Deserialize, hitbox_fn::CacheableResponse)]
+pub struct Row {
+    pub id: u64,
+    pub text: String,
+}
+
+impl Row {
+    pub fn new(id: u64, bytes: u64) -> Self {
+        Self { id, text: "x".repeat(bytes as usize) }
+    }
+}
+
+pub fn number(ask: &Value, name: &str) -> u64 {
+    ask[name].as_u64().unwrap_or_else(|| panic!("the driver says {name}"))
+}
+
+pub fn text<'a>(ask: &'a Value, name: &str) -> &'a str {
+    ask[name].as_str().unwrap_or_else(|| panic!("the driver says {name}"))
+}
+
+/// The driver's order of keys: the same distribution, if not the same draw.
+pub fn zipf(keys: usize, length: usize) -> Vec<u32> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut sum = 0.0;
+    let cumulated: Vec<f64> = (1..=keys)
+        .map(|rank| {
+            sum += (rank as f64).powf(-0.99);
+            sum
+        })
+        .collect();
+    let mut spread: Vec<u32> = (0..keys as u32).collect();
+    random.shuffle(&mut spread);
+    let mut draw = || {
+        let drawn = random.f64() * sum;
+        spread[cumulated.partition_point(|weight| *weight < drawn).min(keys - 1)]
+    };
+    (0..length).map(|_| draw()).collect()
+}
+
+/// A future that is ready at once, as a hit is; none of the cost of entering a runtime falls on it.
+pub fn ready<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("not ready at once"),
+    }
+}
+
+/// Runs `lookup` over the order, a part of it on each of the threads; gives ns per lookup.
+pub fn per_lookup(threads: usize, order: &[u32], runtime: &Handle, lookup: impl Fn(usize) + Sync) -> f64 {
+    let start_line = Barrier::new(threads + 1);
+    let (lookup, start_line) = (&lookup, &start_line);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let _inside = runtime.enter();
+                    let share = order.len() / threads;
+                    start_line.wait();
+                    order[share * thread..][..share].iter().for_each(|at| lookup(*at as usize));
+                })
+            })
+            .collect();
+        start_line.wait();
+        let start = Instant::now();
+        running.into_iter().for_each(|thread| thread.join().expect("a thread"));
+        start.elapsed().as_nanos() as f64 / order.len() as f64
+    })
+}
+
+/// Runs `operations` in `tasks` tasks; gives operations per second.
+pub async fn per_second<F>(tasks: u64, operations: u64, operate: impl Fn(u64) -> F) -> f64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let each = (operations / tasks).max(1);
+    let start = Instant::now();
+    let running: Vec<_> = (0..tasks).map(|task| tokio::spawn(operate(task * each))).collect();
+    for task in running {
+        task.await.expect("a task");
+    }
+    (tasks * each) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The median time of `operations` one after another, in µs.
+pub async fn median<F: Future<Output = ()>>(operations: u64, mut operate: impl FnMut(u64) -> F) -> f64 {
+    let mut samples = Vec::with_capacity(operations as usize);
+    for i in 0..operations {
+        let start = Instant::now();
+        operate(i).await;
+        samples.push(start.elapsed().as_nanos() as f64 / 1000.0);
+    }
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// Until the moment at which all processes of a fleet begin.
+pub fn wait_until(at_ms: u64) {
+    let at = UNIX_EPOCH + Duration::from_millis(at_ms);
+    std::thread::sleep(at.duration_since(SystemTime::now()).unwrap_or_default());
+}

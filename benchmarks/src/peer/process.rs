@@ -1,0 +1,117 @@
+//! One peer: a child process and its pipes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A peer that says nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct Peer {
+    command: RefCell<Command>,
+    child: RefCell<Child>,
+    stdin: RefCell<ChildStdin>,
+    lines: Receiver<String>,
+    sides: HashMap<String, Vec<String>>,
+    warm: Cell<bool>,
+}
+
+/// What a peer answers.
+pub(super) struct Answer {
+    pub(super) value: f64,
+    /// How often was loaded, where the job counts that.
+    pub(super) loads: Option<u64>,
+}
+
+impl Peer {
+    pub(super) fn start(mut command: Command) -> Result<Self, String> {
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| format!("cannot be started: {error}"))?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("have no pipes".to_owned());
+        };
+        let (sender, lines) = channel();
+        // Ends with the process, or with this peer.
+        std::thread::spawn(move || {
+            let read = BufReader::new(stdout).lines().map_while(Result::ok);
+            for line in read {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut peer = Self {
+            command: RefCell::new(command),
+            child: RefCell::new(child),
+            stdin: RefCell::new(stdin),
+            lines,
+            sides: HashMap::new(),
+            warm: Cell::new(false),
+        };
+        let line = peer.line()?;
+        peer.sides =
+            serde_json::from_str(&line).map_err(|_| format!("said {line:?} instead of their sides"))?;
+        Ok(peer)
+    }
+
+    /// Another process of the same.
+    pub(super) fn another(&self) -> Result<Self, String> {
+        let command = self.command.borrow();
+        let mut again = Command::new(command.get_program());
+        again.args(command.get_args());
+        Self::start(again)
+    }
+
+    /// What it takes part in, in one job.
+    pub(super) fn sides(&self, job: &str) -> &[String] {
+        self.sides.get(job).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it has answered yet.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm.get()
+    }
+
+    pub(super) fn ask(&self, ask: &Value) -> Result<Answer, String> {
+        self.say(ask)?;
+        self.hear()
+    }
+
+    pub(super) fn say(&self, ask: &Value) -> Result<(), String> {
+        writeln!(self.stdin.borrow_mut(), "{ask}").map_err(|error| format!("its process is gone: {error}"))
+    }
+
+    pub(super) fn hear(&self) -> Result<Answer, String> {
+        let line = self.line()?;
+        self.warm.set(true);
+        let answer: Value = serde_json::from_str(&line).map_err(|_| format!("answered {line:?}"))?;
+        match answer["value"].as_f64() {
+            Some(value) => Ok(Answer { value, loads: answer["loads"].as_u64() }),
+            None => Err(answer["absent"].as_str().unwrap_or("gave no figure").to_owned()),
+        }
+    }
+
+    fn line(&self) -> Result<String, String> {
+        self.lines.recv_timeout(PATIENCE).map_err(|error| match error {
+            // A late answer would be taken for that of the next round.
+            RecvTimeoutError::Timeout => {
+                let _ = self.child.borrow_mut().kill();
+                format!("said nothing for {} s", PATIENCE.as_secs())
+            }
+            RecvTimeoutError::Disconnected => "its process is gone".to_owned(),
+        })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let mut child = self.child.borrow_mut();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
