@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Filled, Lease, Listener, NodeId, Pulse,
-    Read, ReadMany, Region, RegionSpec, Renewed, State, Token,
+    Read, ReadMany, Region, RegionSpec, Renewed, RunId, State, Token,
 };
 use async_cache_core::key::Key;
 use async_cache_core::testing::until;
@@ -33,6 +33,8 @@ struct Inner {
     reads_fail: AtomicBool,
     /// The tier is known to be unreachable.
     away: AtomicBool,
+    /// Another server answers plain reads.
+    usurped: AtomicBool,
     /// Answers to reads of valid values are on their way until they are let go.
     answers_late: AtomicBool,
     on_the_way: AtomicBool,
@@ -60,6 +62,7 @@ impl Stage {
             fills_stick: AtomicBool::new(false),
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            usurped: AtomicBool::new(false),
             answers_late: AtomicBool::new(false),
             on_the_way: AtomicBool::new(false),
             arrived: Notify::new(),
@@ -130,6 +133,11 @@ impl Stage {
         self.0.away.store(true, Ordering::SeqCst);
     }
 
+    /// From now on plain reads are answered by another server than the one the node knows.
+    pub(crate) fn another_server_answers(&self) {
+        self.0.usurped.store(true, Ordering::SeqCst);
+    }
+
     fn read(&self) -> Result<()> {
         match self.0.reads_fail.load(Ordering::SeqCst) {
             true => Err(Error::new(ErrorKind::Backend, "no answer")),
@@ -151,6 +159,11 @@ impl Stage {
     pub(crate) fn let_events_go(&self) {
         let late = self.0.late.lock().take().unwrap_or_default();
         late.into_iter().for_each(|event| self.deliver(event));
+    }
+
+    /// All events held back are lost, and later ones arrive.
+    pub(crate) fn lose_held_events(&self) {
+        *self.0.late.lock() = None;
     }
 
     fn deliver(&self, event: BusEvent) {
@@ -235,7 +248,9 @@ impl Region for Staged {
 
     async fn get(&self, key: &Key) -> Result<Read> {
         self.stage.read()?;
-        self.region.get(key).await
+        let read = self.region.get(key).await?;
+        let usurped = self.stage.0.usurped.load(Ordering::SeqCst);
+        Ok(Read { run: if usurped { RunId(u64::MAX) } else { read.run }, ..read })
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {

@@ -2,18 +2,17 @@
 
 use async_cache_core::testing::{No, Source, ms, until};
 use async_cache_core::{Event, EventStream, StaleCause};
-use futures_util::{FutureExt, StreamExt};
 
 use crate::stage::Stage;
 use crate::tier;
+use crate::told::told;
 
 fn causes(events: &mut EventStream) -> Vec<StaleCause> {
-    let told = std::iter::from_fn(|| events.next().now_or_never().flatten());
     let cause = |event| match event {
         Event::StaleServed { cause, .. } => Some(cause),
         _ => None,
     };
-    told.filter_map(cause).collect()
+    told(events).into_iter().filter_map(cause).collect()
 }
 
 /// 1. a load begins; 2. another node inserts the key, and a get here stores that in L1; 3. the node is
