@@ -190,6 +190,19 @@ where
     }
 
     /// Loads many keys, each with its own outcome, in the order of the keys. They may repeat.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::DataLoader;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// # let names = DataLoader::new(|ids: Vec<u64>| async move {
+    /// #     Ok::<HashMap<u64, String>, std::io::Error>(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+    /// # });
+    /// for (id, name) in [2, 1, 2].into_iter().zip(names.load_many([2, 1, 2]).await) {
+    ///     assert_eq!(*name?.unwrap(), format!("user {id}"));
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn load_many(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -208,6 +221,18 @@ where
     /// Makes a value known: loads from now on answer it, whatever is being loaded.
     ///
     /// Over a cache this is [`insert`](crate::TieredCache::insert), with its errors.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::DataLoader;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// # let names = DataLoader::new(|ids: Vec<u64>| async move {
+    /// #     Ok::<HashMap<u64, String>, std::io::Error>(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+    /// # });
+    /// names.prime(1, "just created".to_owned()).await?;
+    /// assert_eq!(*names.load(1).await?.unwrap(), "just created"); // no batch
+    /// # Ok(()) }
+    /// ```
     pub fn prime(&self, key: K, value: V) -> Update {
         let Gathering { source, settings, .. } = &*self.inner;
         match source.prime(key, value, settings.options.clone()) {
@@ -222,6 +247,19 @@ where
     /// Forgets a key: loads from now on load it afresh, and do not join one that has set out.
     ///
     /// Over a cache this is [`invalidate`](crate::TieredCache::invalidate), with its errors.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::DataLoader;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// # let names = DataLoader::new(|ids: Vec<u64>| async move {
+    /// #     Ok::<HashMap<u64, String>, std::io::Error>(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+    /// # });
+    /// names.prime(1, "before the change".to_owned()).await?;
+    /// names.clear(&1).await?;
+    /// assert_eq!(*names.load(1).await?.unwrap(), "user 1"); // loaded afresh
+    /// # Ok(()) }
+    /// ```
     pub fn clear(&self, key: &K) -> Update {
         self.inner.forget(key);
         self.inner.source.clear(Some(key)).map_or(Update(None), Update::begin)

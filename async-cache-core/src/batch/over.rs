@@ -130,6 +130,25 @@ where
 
     /// As [`data_loader`](Self::data_loader), for a batch function that gives an outcome for each
     /// key: a key's error reaches only those who asked for it.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let lengths: TieredCache<String, usize> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// let lengths = lengths.data_loader_each(|paths: Vec<String>| async move {
+    ///     let outcome = |path: &str| match path {
+    ///         "secret" => Err(std::io::Error::other("not for you")),
+    ///         path => Ok(path.len()),
+    ///     };
+    ///     paths.into_iter().map(|path| (path.clone(), outcome(&path))).collect::<HashMap<_, _>>()
+    /// });
+    /// let (open, secret) = tokio::join!(lengths.load("open".to_owned()), lengths.load("secret".to_owned()));
+    /// assert_eq!(open?.as_deref(), Some(&4));
+    /// assert_eq!(secret.unwrap_err().loader_error::<std::io::Error>().unwrap().to_string(), "not for you");
+    /// # Ok(()) }
+    /// ```
     pub fn data_loader_each<F, Fut, R>(&self, batch: F) -> DataLoader<K, V>
     where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
