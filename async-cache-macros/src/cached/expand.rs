@@ -40,12 +40,12 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
 
         #[doc = #about_refresh]
         #(#conditions)*
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "comes with the lookup, whether it is called or not")]
         #visibility #reload
 
         #[doc = #about_invalidate]
         #(#conditions)*
-        #[allow(dead_code)]
+        #[allow(dead_code, reason = "comes with the lookup, whether it is called or not")]
         #visibility #invalidate
 
         #[doc(hidden)]
@@ -117,7 +117,7 @@ impl Call<'_> {
         let errors = self.errors();
         quote! {
             #signature {
-                #[allow(unused_imports)]
+                #[allow(unused_imports, reason = "which of them a value needs depends on its type")]
                 use #krate::decorated::{Give as _, GiveClone as _, GiveFrom as _, GiveNot as _};
                 #errors
                 let __outcome = {
