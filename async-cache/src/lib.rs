@@ -32,6 +32,6 @@ pub use async_cache_macros::CacheKey;
 #[cfg(feature = "macros")]
 pub use async_cache_macros::cached;
 #[cfg(feature = "memory")]
-pub use async_cache_memory::{Engine, MemoryBackend};
+pub use async_cache_memory::{Engine, MemoryBackend, MemoryBackendBuilder};
 #[cfg(feature = "redis")]
-pub use async_cache_redis::RedisBackend;
+pub use async_cache_redis::{RedisBackend, RedisBackendBuilder};
