@@ -34,7 +34,9 @@ async fn four_processes_load_once() {
     let mut owner: HashMap<String, usize> = HashMap::new();
     for at in 0..4 {
         nodes.push(NodeProcess::start(NODE, &server.url()).await);
-        for address in server.client_addresses() {
+        // Two for commands, of which the second is made in the background, and the subscriber.
+        let addresses = || Some(server.client_addresses()).filter(|all| all.len() == 3 * (at + 1));
+        for address in integration_tests::eventually("the node has its connections", addresses).await {
             owner.entry(address).or_insert(at);
         }
     }
