@@ -29,7 +29,7 @@ pub const MAX_NAMESPACE_BYTES: usize = 128;
 #[must_use = "nothing is built until `build` is called"]
 pub struct TieredCacheBuilder<K, V> {
     namespace: String,
-    l1: Option<Arc<dyn LocalBackend<V>>>,
+    l1: Option<Box<dyn LocalBackend<V>>>,
     l2: Option<SharedTier<V>>,
     schema_version: u32,
     options: EntryOptions,

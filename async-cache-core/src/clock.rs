@@ -23,7 +23,7 @@ enum Source {
     /// The system's.
     System,
     /// The same, at a glance read through the processor's counter.
-    Counted(quanta::Clock),
+    Counted,
     /// Tokio's, so that its paused time governs a test.
     Tokio,
     /// A number, moved by hand.
@@ -64,14 +64,14 @@ impl Clock {
         }
         // One origin for all, for they share the readings.
         let origin = *ORIGIN.get_or_init(|| std::time::Instant::now().into());
-        let source = if counter_is_steady() { Source::Counted(quanta::Clock::new()) } else { Source::System };
+        let source = if counter_is_steady() { Source::Counted } else { Source::System };
         Self { origin, source }
     }
 
     /// The time. Never `Tick(0)`, which stands for "long ago".
     pub(crate) fn now(&self) -> Tick {
         let now = match self.source {
-            Source::System | Source::Counted(_) => std::time::Instant::now().into(),
+            Source::System | Source::Counted => std::time::Instant::now().into(),
             Source::Tokio => Instant::now(),
             #[cfg(all(test, shuttle))]
             Source::Hand(ref hand) => return Tick(hand.load(Ordering::SeqCst)),
@@ -83,19 +83,25 @@ impl Clock {
     /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.
     #[inline]
     pub(crate) fn glance(&self) -> Tick {
-        if let Source::Counted(counter) = &self.source {
-            let (counted, (read_at, reading)) = (counter.raw(), READING.get());
-            if counted.wrapping_sub(read_at) < GLANCE {
-                return Tick(reading);
-            }
-            return self.read(counted);
+        match self.source {
+            Source::Counted => self.glimpse().unwrap_or_else(|| self.read()),
+            _ => self.now(),
         }
-        self.now()
+    }
+
+    /// A glance, if that takes no call.
+    #[inline]
+    pub(crate) fn glimpse(&self) -> Option<Tick> {
+        let Source::Counted = self.source else { return None };
+        let (read_at, reading) = READING.get();
+        if counter().wrapping_sub(read_at) < GLANCE { Some(Tick(reading)) } else { None }
     }
 
     #[cold]
     #[inline(never)]
-    fn read(&self, counted: u64) -> Tick {
+    fn read(&self) -> Tick {
+        // The counter first: a reading is never taken for younger than it is.
+        let counted = counter();
         let now = self.now();
         READING.set((counted, now.0));
         now
@@ -115,6 +121,21 @@ impl Clock {
             hand.fetch_add(span.as_nanos() as u64, Ordering::SeqCst);
         }
     }
+}
+
+/// The processor's counter: what a hit costs besides is not worth a call of a function.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "the intrinsic is the only way to read it without a call")]
+#[inline(always)]
+fn counter() -> u64 {
+    // SAFETY: an instruction that every x86-64 processor has, without operands and without effects.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// No other processor's counter is trusted: see [`counter_is_steady`].
+#[cfg(not(target_arch = "x86_64"))]
+fn counter() -> u64 {
+    0
 }
 
 /// Whether the processor's counter is the same on all cores and counts above [`GLANCE`]'s limit.
@@ -229,8 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_glance_keeps_up_and_never_runs_ahead() {
         assert!(!tokio_stands_still());
-        let clock =
-            Clock { origin: std::time::Instant::now().into(), source: Source::Counted(quanta::Clock::new()) };
+        let clock = Clock { origin: std::time::Instant::now().into(), source: Source::Counted };
         for _ in 0..100_000 {
             let (before, glance, after) = (clock.now(), clock.glance(), clock.now());
             assert!(glance <= after, "{glance:?} at {after:?}");
@@ -240,8 +260,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_starts_anew_is_noticed() {
-        let clock =
-            Clock { origin: std::time::Instant::now().into(), source: Source::Counted(quanta::Clock::new()) };
+        let clock = Clock { origin: std::time::Instant::now().into(), source: Source::Counted };
         READING.set((u64::MAX / 2, 7));
         assert!(clock.glance().0 != 7);
     }

@@ -134,6 +134,18 @@ pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&
     if writer.overflow { Err(too_long()) } else { Ok(then(&buffer)) }
 }
 
+/// The same for a look into L1, which has nothing under a key that is too long.
+#[inline]
+pub(crate) fn with_any_length<Q: CacheKey + ?Sized, R>(
+    key: &Q,
+    then: impl FnOnce(&[u8]) -> Option<R>,
+) -> Option<R> {
+    match key.as_bytes() {
+        Some(bytes) => then(bytes),
+        None => with_encoded(key, then).ok().flatten(),
+    }
+}
+
 #[cold]
 fn too_long() -> Error {
     Error::new(

@@ -7,7 +7,7 @@
 //! (probe, flight, fetch, lease, load, fill), `coherence` (what keeps nodes from serving what
 //! another has invalidated), `resilience` (what happens while the shared tier is away).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod backend;
 pub mod batch;

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use crate::backend::{Entry, Token};
 use crate::coherence::Stamp;
 use crate::error::{Error, Result};
-use crate::key::{CacheKey, Key, with_encoded};
+use crate::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::observe::StaleCause;
 use crate::observe::{KeyHash, trace};
 use crate::options::{EntryOptions, option_setters};
@@ -34,7 +34,12 @@ fn hit<V: 'static, Q: CacheKey + ?Sized>(
     if need.is_some() {
         return None;
     }
-    with_encoded(key, |bytes| shared.hit(bytes, want)).ok().flatten()
+    let answer = with_any_length(key, |bytes| shared.hit(bytes))?;
+    if !want.accepts(&answer) {
+        return None;
+    }
+    shared.counters.l1_hits.increment();
+    Some(answer)
 }
 
 /// What L1 said to a request, or what went wrong with its key.

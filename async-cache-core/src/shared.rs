@@ -19,7 +19,7 @@ use crate::resilience::Pending;
 
 pub(crate) struct Shared<V> {
     pub(crate) namespace: Arc<str>,
-    pub(crate) l1: Option<Arc<dyn LocalBackend<V>>>,
+    pub(crate) l1: Option<Box<dyn LocalBackend<V>>>,
     pub(crate) l2: Option<L2<V>>,
     pub(crate) node: Node,
     pub(crate) fence: Fence<V>,

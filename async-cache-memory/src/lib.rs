@@ -25,10 +25,10 @@ mod testing;
 use std::fmt;
 use std::sync::Arc;
 
-use async_cache_core::LocalBackend;
 pub use builder::MemoryBackendBuilder;
 use bytes::Bytes;
 pub use engine::Engine;
+use engine::Shareable;
 use store::Stores;
 
 /// Hashes are seeded at random for each cache, so that keys chosen from outside cannot be made to
@@ -43,7 +43,7 @@ type Hasher = foldhash::quality::RandomState;
 /// What it holds is bounded by its capacity. An expired entry is dropped when it is next looked
 /// up and replaced, or when its room is needed.
 pub struct MemoryBackend<V: 'static = Bytes> {
-    engine: Arc<dyn LocalBackend<V>>,
+    engine: Box<dyn Shareable<V>>,
     stores: Arc<Stores>,
 }
 
@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static> MemoryBackend<V> {
 
 impl<V: 'static> Clone for MemoryBackend<V> {
     fn clone(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), stores: Arc::clone(&self.stores) }
+        Self { engine: self.engine.share(), stores: Arc::clone(&self.stores) }
     }
 }
 

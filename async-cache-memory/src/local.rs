@@ -1,7 +1,5 @@
 //! As an L1.
 
-use std::sync::Arc;
-
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::Entry;
 use async_cache_core::key::Key;
@@ -29,7 +27,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for MemoryBackend<V> {
         self.engine.len()
     }
 
-    fn into_shared(self) -> Arc<dyn LocalBackend<V>> {
-        self.engine
+    fn into_shared(self) -> Box<dyn LocalBackend<V>> {
+        self.engine.into_handle()
     }
 }

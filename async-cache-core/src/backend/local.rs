@@ -1,5 +1,7 @@
 //! The tier inside the process.
 
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,30 +55,64 @@ impl<V> Clone for Entry<V> {
     }
 }
 
-/// What an entry is held against before it may answer. Read before the entry is.
+/// What is looked for, and what an entry is held against before it may answer: read before the entry
+/// is. Hashed like the key.
+///
+/// In cells, though nothing changes: or the compiler would have all of it ready in registers before a
+/// search that mostly looks at one entry, and keep what they held elsewhere.
 #[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Sight<'a> {
-    pub(crate) now: Tick,
-    pub(crate) generation: u64,
-    /// The sequence number a value must reflect, unless that was applied here already.
-    pub(crate) need: u64,
+    key: Cell<&'a [u8]>,
+    now: Cell<Tick>,
+    generation: Cell<u64>,
     /// Looked at last, and for tagged entries alone.
-    pub(crate) tags: &'a TagTable,
+    tags: &'a TagTable,
 }
 
-impl Sight<'_> {
+impl Hash for Sight<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl<'a> Sight<'a> {
+    #[inline(always)]
+    pub(crate) fn new(key: &'a [u8], now: Tick, generation: u64, tags: &'a TagTable) -> Self {
+        Self { key: Cell::new(key), now: Cell::new(now), generation: Cell::new(generation), tags }
+    }
+
+    /// The key.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        self.key.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
     #[inline]
     pub(crate) fn admits<V>(&self, entry: &Entry<V>) -> bool {
-        self.now < entry.life.due && self.verifies(entry)
+        self.now() < entry.life.due && self.verifies(entry)
     }
 
     /// Whether it reflects everything it must, as long as the node serves.
     #[inline]
     pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
-        entry.generation == self.generation
-            && entry.seq >= self.need
-            && !self.tags.voids_hit(&entry.tags, entry.seq)
+        entry.generation == self.generation() && !self.voids(&entry.tags, entry.seq)
+    }
+
+    pub(crate) fn voids(&self, tags: &Tags, seq: u64) -> bool {
+        self.tags.voids_hit(tags, seq)
     }
 }
 
@@ -101,25 +137,20 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
     /// Number of entries held, near enough for a gauge.
     fn len(&self) -> u64;
 
-    /// The value under a key, if its entry may answer. Here so that it is compiled together with
-    /// `get`: of an entry that answers, the value alone is taken out, and comes back in two registers.
+    /// The value under a key, if its entry may answer. Here so that it is compiled together with `get`.
     #[doc(hidden)]
     #[inline]
-    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        let found = self.get(key);
-        if !found.as_ref().is_some_and(|entry| sight.admits(entry)) {
-            return None;
-        }
-        found.map(|entry| entry.value)
+    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        self.get(sight.key()).filter(|entry| sight.admits(entry)).map(|entry| entry.value)
     }
 
     /// Itself, to be called for every lookup: an engine inside another hands out the inner one.
     #[doc(hidden)]
-    fn into_shared(self) -> Arc<dyn LocalBackend<V>>
+    fn into_shared(self) -> Box<dyn LocalBackend<V>>
     where
         Self: Sized,
     {
-        Arc::new(self)
+        Box::new(self)
     }
 
     /// Whether no entry is held, near enough for a gauge.

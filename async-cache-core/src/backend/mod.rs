@@ -11,17 +11,17 @@ mod bus;
 mod lease;
 mod life;
 mod local;
-mod packed;
 mod region;
+mod terms;
 
 pub use bus::{BusEvent, Listener};
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Sight, Tick};
-pub use packed::Packed;
 pub use region::{
     Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
 };
+pub use terms::Terms;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};

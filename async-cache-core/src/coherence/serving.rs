@@ -88,6 +88,15 @@ impl Node {
         }
     }
 
+    /// The partition, if there is but one.
+    #[inline]
+    pub(crate) fn only_partition(&self) -> Option<&Partition> {
+        match &*self.partitions {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     #[inline(never)]
     fn partition_among<'a>(many: &'a [Partition], key: &[u8]) -> (u16, &'a Partition) {
         let index = partition_of(key, many.len() as u16);

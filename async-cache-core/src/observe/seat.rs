@@ -25,17 +25,18 @@ impl Drop for Taken {
     }
 }
 
-/// This thread's seat.
+/// This thread's seat, or a large number if it has none: then it should [`take`] one.
 #[inline]
 pub(super) fn mine() -> usize {
-    match MINE.get() {
-        NONE => take(),
-        seat => seat,
-    }
+    MINE.get()
 }
 
+/// This thread's seat, taken if it has none yet; a large number if it is to have none any more.
 #[cold]
-fn take() -> usize {
+pub(super) fn take() -> usize {
+    if MINE.get() != NONE {
+        return MINE.get();
+    }
     let seat = {
         let mut free = FREE.lock();
         free.0.pop().unwrap_or_else(|| {
@@ -58,10 +59,10 @@ mod tests {
 
     #[test]
     fn a_seat_is_one_threads_and_is_given_back() {
-        let (mine_here, there) = (mine(), std::thread::spawn(mine).join().unwrap());
+        let (mine_here, there) = (take(), std::thread::spawn(take).join().unwrap());
         assert_ne!(mine_here, there);
-        assert_eq!(mine_here, mine());
+        assert_eq!((mine_here, mine_here), (mine(), take()));
         // Other tests take seats too: some thread soon sits where that one sat.
-        assert!((0..10_000).any(|_| std::thread::spawn(mine).join().unwrap() == there));
+        assert!((0..10_000).any(|_| std::thread::spawn(take).join().unwrap() == there));
     }
 }

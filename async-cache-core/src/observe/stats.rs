@@ -91,19 +91,29 @@ const OWNED: usize = 32;
 #[repr(align(128))]
 struct Padded(AtomicU64);
 
+impl Padded {
+    /// Of the thread that owns it: nobody else writes it.
+    #[inline]
+    fn increment(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
 impl StripedCounter {
     #[inline]
     pub(crate) fn increment(&self) {
         match self.owned.get(seat::mine()) {
-            // Nobody else writes it.
-            Some(Padded(own)) => own.store(own.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed),
-            None => self.increment_shared(),
+            Some(own) => own.increment(),
+            None => self.increment_seatless(),
         }
     }
 
     #[cold]
-    fn increment_shared(&self) {
-        self.shared.0.fetch_add(1, Ordering::Relaxed);
+    fn increment_seatless(&self) {
+        match self.owned.get(seat::take()) {
+            Some(own) => own.increment(),
+            None => _ = self.shared.0.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Answer, Want};
-use crate::backend::{Entry, Phase, Sight, Tick};
+use super::Answer;
+use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
 use crate::coherence::{Admitted, Partition, Stamp, Ticket};
 use crate::key::Key;
 #[cfg(all(test, shuttle))]
@@ -33,11 +33,11 @@ enum Serving {
 }
 
 impl<V: 'static> Shared<V> {
-    /// What is read before an entry.
+    /// What is read before an entry: whether the node serves, the number an entry must reflect, the rest.
     ///
     /// The order matters. Each step would be wrong after the next:
     ///
-    /// 1. the clock is read and the serving lease checked;
+    /// 1. the clock has been read; the serving lease is checked;
     /// 2. what has been applied is read, if it matters, and then the generation;
     /// 3. the entry is read;
     /// 4. its tags are looked up, if it has any.
@@ -49,41 +49,60 @@ impl<V: 'static> Shared<V> {
     /// baseline moves both, in this order. With 4 before 1 it happens by way of a tag; that 4 comes
     /// last only lets it see more.
     #[inline(always)]
-    fn sight(&self, key: &[u8], need: Option<&Stamp>) -> (Serving, Sight<'_>) {
-        let (index, partition) = self.node.partition_of(key);
+    fn sight<'a>(
+        key: &'a [u8],
+        (index, partition): (u16, &'a Partition),
+        now: Tick,
+        need: Option<&Stamp>,
+    ) -> (Serving, u64, Sight<'a>) {
         #[cfg(all(test, shuttle))]
         let early = partition.generation();
-        let now = self.node.clock.glance();
         let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
         let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
         let generation = partition.generation();
         #[cfg(all(test, shuttle))]
         let generation = if Fault::GenerationFirst.is_planted() { early } else { generation };
-        (serving, Sight { now, generation, need, tags: partition.tags() })
+        (serving, need, Sight::new(key, now, generation, partition.tags()))
     }
 
-    /// The answer of L1 to a lookup that asks for nothing special, if it has one, counted. Apart from
-    /// encoding the key this is all of a hit; whatever gets none probes again.
+    /// The answer of L1 to a lookup that asks for nothing special, if it has one. Apart from encoding the
+    /// key and counting this is all of a hit; whatever gets none probes again.
+    ///
+    /// Nothing is called on the way to the engine, so that nothing need be kept for after a call.
     #[inline(never)]
-    pub(crate) fn hit(&self, key: &[u8], want: Want) -> Option<Answer<V>> {
-        let l1 = self.l1()?;
-        let (Serving::Yes, sight) = self.sight(key, None) else { return None };
-        let answer = l1.answer(key, &sight)?;
-        if !want.accepts(&answer) {
-            return None;
-        }
-        self.counters.l1_hits.increment();
-        Some(answer)
+    pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
+        let Some(now) = self.node.clock.glimpse() else { return self.hit_at_length(key) };
+        let Some(partition) = self.node.only_partition() else { return self.hit_at_length(key) };
+        Self::answer(self.l1()?, key, (0, partition), now)
+    }
+
+    /// The same where the clock has to be asked, or the partition looked for.
+    #[inline(never)]
+    fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
+        let partition = self.node.partition_of(key);
+        Self::answer(self.l1()?, key, partition, self.node.clock.glance())
+    }
+
+    #[inline(always)]
+    fn answer(
+        l1: &dyn LocalBackend<V>,
+        key: &[u8],
+        partition: (u16, &Partition),
+        now: Tick,
+    ) -> Option<Answer<V>> {
+        let (Serving::Yes, _, sight) = Self::sight(key, partition, now, None) else { return None };
+        l1.answer(&sight)
     }
 
     /// What L1 has, whether it may answer or not.
     #[cold]
     pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
         let Some(l1) = self.l1() else { return Probe::Miss };
-        let (serving, sight) = self.sight(key, need);
+        let (partition, now) = (self.node.partition_of(key), self.node.clock.glance());
+        let (serving, need, sight) = Self::sight(key, partition, now, need);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
-        let verified = serving == Serving::Yes && sight.verifies(&entry);
-        match (entry.life.phase(sight.now), verified) {
+        let verified = serving == Serving::Yes && entry.seq >= need && sight.verifies(&entry);
+        match (entry.life.phase(sight.now()), verified) {
             (Phase::Fresh, true) => Probe::Hit(entry),
             (Phase::Ripe, true) => Probe::Ripe(entry),
             (Phase::Stale, true) => Probe::Stale(entry),

@@ -94,7 +94,7 @@ impl Cache {
     }
 
     pub(super) fn hit(&self) -> Option<u64> {
-        self.shared.hit(self.key.as_bytes(), Want::Value).map(|answer| *answer.unwrap())
+        self.shared.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
     }
 
     /// A lookup with a loader.

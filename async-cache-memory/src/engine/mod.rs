@@ -3,14 +3,12 @@
 mod moka;
 mod quick;
 
-use std::sync::Arc;
-
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::Entry;
 use async_cache_core::key::Key;
 
 use self::moka::Moka;
-use self::quick::{Quick, QuickWeighed};
+use self::quick::Quick;
 use crate::builder::Weigher;
 
 /// What an L1 runs on.
@@ -27,16 +25,33 @@ pub enum Engine {
     Moka,
 }
 
-/// Builds the engine of one L1. It is called through one pointer, with nothing in between.
+/// An engine of which several caches can have a handle each: called through one pointer, with nothing
+/// in between.
+pub(crate) trait Shareable<V>: LocalBackend<V> {
+    fn share(&self) -> Box<dyn Shareable<V>>;
+    fn into_handle(self: Box<Self>) -> Box<dyn LocalBackend<V>>;
+}
+
+impl<V: 'static, E: LocalBackend<V> + Clone> Shareable<V> for E {
+    fn share(&self) -> Box<dyn Shareable<V>> {
+        Box::new(self.clone())
+    }
+
+    fn into_handle(self: Box<Self>) -> Box<dyn LocalBackend<V>> {
+        self
+    }
+}
+
+/// Builds the engine of one L1.
 pub(crate) fn build<V: Send + Sync + 'static>(
     engine: Engine,
     capacity: u64,
     weigher: Option<Weigher<V>>,
-) -> Arc<dyn LocalBackend<V>> {
+) -> Box<dyn Shareable<V>> {
     match (engine, weigher) {
-        (Engine::Quick, None) => Arc::new(Quick::new(capacity)),
-        (Engine::Quick, Some(weigher)) => Arc::new(QuickWeighed::new(capacity, weigher)),
-        (Engine::Moka, weigher) => Arc::new(Moka::new(capacity, weigher)),
+        (Engine::Quick, None) => Box::new(Quick::new(capacity)),
+        (Engine::Quick, Some(weigher)) => Box::new(Quick::weighed(capacity, weigher)),
+        (Engine::Moka, weigher) => Box::new(Moka::new(capacity, weigher)),
     }
 }
 

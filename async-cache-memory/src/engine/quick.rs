@@ -1,15 +1,16 @@
 //! On quick_cache.
 
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::{Entry, Packed, Sight};
+use async_cache_core::backend::{Entry, Sight, Terms};
 use async_cache_core::key::Key;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, OptionsBuilder, UnitWeighter, Weighter};
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::weigh;
-use crate::Hasher;
 use crate::builder::Weigher;
 
 /// Most entries expected in one shard. A shard's table grows at once, under its lock: this bounds
@@ -21,44 +22,77 @@ const MAX_SHARDS: u64 = 4096;
 /// expect, and remembers half as many that it has dropped.
 const GUESSED_WEIGHT: u64 = 1024;
 
-/// Entries, each of weight 1.
-pub(crate) struct Quick<V>(Cache<Key, Packed<V>, UnitWeighter, Hasher>);
+type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, crate::Hasher>;
 
-/// Entries with their weights.
-pub(crate) struct QuickWeighed<V> {
-    cache: Cache<Key, (Packed<V>, u32), Stored, Hasher>,
-    weigher: Arc<Weigher<V>>,
+/// Entries of one weight each, or with weights of their own. Clones share everything.
+pub(crate) struct Quick<V, W: Weighing<V>> {
+    cache: Arc<Entries<V, W::Weight>>,
+    weighing: Arc<W>,
 }
 
-/// Reads the weight stored with the entry.
-#[derive(Clone)]
-struct Stored;
-
-impl<V> Weighter<Key, (Packed<V>, u32)> for Stored {
-    fn weight(&self, _: &Key, value: &(Packed<V>, u32)) -> u64 {
-        u64::from(value.1)
+impl<V, W: Weighing<V>> Clone for Quick<V, W> {
+    fn clone(&self) -> Self {
+        Self { cache: Arc::clone(&self.cache), weighing: Arc::clone(&self.weighing) }
     }
 }
 
-/// A key as it is looked up.
+/// What the engine takes for the key: the key, and all of the entry but its value.
+///
+/// So an entry is judged where it is, in the course of the comparison, and a value that may not
+/// answer is not even found. Of one that may, the value alone is taken out.
+struct Slot<W> {
+    key: Key,
+    terms: Terms,
+    weight: W,
+}
+
+impl<W> Hash for Slot<W> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl<W> PartialEq for Slot<W> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<W> Eq for Slot<W> {}
+
+/// A key as it is looked up, whatever is held under it.
 #[derive(Hash)]
 struct Bytes<'a>(&'a [u8]);
 
-impl Equivalent<Key> for Bytes<'_> {
-    #[inline]
-    fn equivalent(&self, key: &Key) -> bool {
-        same(self.0, key.as_bytes())
+impl<W> Equivalent<Slot<W>> for Bytes<'_> {
+    fn equivalent(&self, slot: &Slot<W>) -> bool {
+        self.0 == slot.key.as_bytes()
     }
 }
 
-/// Equality, with short keys compared in place: a call of `memcmp` costs more than that.
-#[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    /// Two slices of one length from `N` to 2 × `N`: equal if both ends are.
+/// What is looked for is found if it may answer.
+impl<W> Equivalent<Slot<W>> for Sight<'_> {
+    /// The common case in place, all else at the price of a call: or the comparison would be too large
+    /// to be compiled into the engine's search, and always cost one.
     #[inline(always)]
-    fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
-        a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
+    fn equivalent(&self, slot: &Slot<W>) -> bool {
+        let (asked, held) = (self.key(), slot.key.as_bytes());
+        let plainly = asked.len() == held.len()
+            && (8..=16).contains(&asked.len())
+            && ends::<8>(asked, held)
+            && slot.terms.answers_plainly(self);
+        plainly || is_answered(self, slot)
     }
+}
+
+#[inline(never)]
+fn is_answered<W>(sight: &Sight<'_>, slot: &Slot<W>) -> bool {
+    same(sight.key(), slot.key.as_bytes()) && slot.terms.answers(sight)
+}
+
+/// Equality, with short keys compared in place: a call of `memcmp` costs more than that.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len()
         && match a.len() {
             8..=16 => ends::<8>(a, b),
@@ -68,75 +102,123 @@ fn same(a: &[u8], b: &[u8]) -> bool {
         }
 }
 
-fn build<T: Clone, W: Weighter<Key, T> + Clone>(
-    capacity: u64,
-    entries: u64,
-    weighter: W,
-) -> Cache<Key, T, W, Hasher> {
-    let threads = std::thread::available_parallelism().map_or(4, |n| n.get() as u64);
-    let shards = (entries / SHARD_ENTRIES).clamp(threads * 4, MAX_SHARDS.max(threads * 4));
-    let mut options = OptionsBuilder::new();
-    options.shards(shards as usize).weight_capacity(capacity).estimated_items_capacity(entries as usize);
-    // Fails only for what is not set.
-    let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
-    Cache::with_options(options, weighter, Hasher::default(), DefaultLifecycle::default())
+/// Whether two slices begin and end with the same `N` bytes: if they are of one length from `N` to
+/// 2 × `N`, that is all of them.
+#[inline(always)]
+fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+    a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
 }
 
-impl<V> Quick<V> {
-    pub(crate) fn new(capacity: u64) -> Self {
-        Self(build(capacity, capacity, UnitWeighter))
+/// A key as it is looked up for all that is held under it.
+struct Whole<'a>(&'a [u8], Cell<Option<Terms>>);
+
+impl Hash for Whole<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 
-impl<V: Send + Sync + 'static> LocalBackend<V> for Quick<V> {
-    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.0.get(&Bytes(key)).map(Entry::from)
-    }
-
-    #[inline]
-    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        Packed::answer(self.0.get(&Bytes(key)), sight)
-    }
-
-    fn insert(&self, key: &Key, entry: Entry<V>) {
-        self.0.insert(key.clone(), entry.into());
-    }
-
-    fn remove(&self, key: &[u8]) {
-        self.0.remove(&Bytes(key));
-    }
-
-    fn clear(&self) {
-        self.0.clear();
-    }
-
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-}
-
-impl<V> QuickWeighed<V> {
-    pub(crate) fn new(capacity: u64, weigher: Weigher<V>) -> Self {
-        let entries = (capacity / GUESSED_WEIGHT).max(capacity.min(10_000));
-        Self { cache: build(capacity, entries, Stored), weigher: Arc::new(weigher) }
-    }
-}
-
-impl<V: Send + Sync + 'static> LocalBackend<V> for QuickWeighed<V> {
-    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.cache.get(&Bytes(key)).map(|(entry, _)| entry.into())
-    }
-
-    #[inline]
-    fn answer(&self, key: &[u8], sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
-        Packed::answer(self.cache.get(&Bytes(key)).map(|(entry, _)| entry), sight)
-    }
-
-    fn insert(&self, key: &Key, entry: Entry<V>) {
-        match weigh(&self.weigher, key, &entry) {
-            Some(weight) => self.cache.insert(key.clone(), (entry.into(), weight)),
-            None => self.remove(key.as_bytes()),
+impl<W> Equivalent<Slot<W>> for Whole<'_> {
+    fn equivalent(&self, slot: &Slot<W>) -> bool {
+        let found = self.0 == slot.key.as_bytes();
+        if found {
+            self.1.set(Some(slot.terms.clone()));
         }
+        found
+    }
+}
+
+/// How entries are weighed.
+pub(crate) trait Weighing<V>: Send + Sync + 'static {
+    type Weight: Copy + Into<u64> + Send + Sync + 'static;
+
+    /// `None` if it cannot be told.
+    fn weigh(&self, key: &Key, entry: &Entry<V>) -> Option<Self::Weight>;
+}
+
+/// One like the other.
+pub(crate) struct Alike;
+
+/// The weight of one that is like the other.
+#[derive(Clone, Copy)]
+pub(crate) struct One;
+
+impl From<One> for u64 {
+    fn from(_: One) -> Self {
+        1
+    }
+}
+
+impl<V> Weighing<V> for Alike {
+    type Weight = One;
+
+    fn weigh(&self, _: &Key, _: &Entry<V>) -> Option<One> {
+        Some(One)
+    }
+}
+
+impl<V: 'static> Weighing<V> for Weigher<V> {
+    type Weight = u32;
+
+    fn weigh(&self, key: &Key, entry: &Entry<V>) -> Option<u32> {
+        weigh(self, key, entry)
+    }
+}
+
+/// Reads the weight kept with the entry.
+#[derive(Clone)]
+struct Scale;
+
+impl<W: Copy + Into<u64>, T> Weighter<Slot<W>, T> for Scale {
+    fn weight(&self, slot: &Slot<W>, _: &T) -> u64 {
+        slot.weight.into()
+    }
+}
+
+impl<V: Send + Sync + 'static> Quick<V, Alike> {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self::build(capacity, capacity, Alike)
+    }
+}
+
+impl<V: Send + Sync + 'static> Quick<V, Weigher<V>> {
+    pub(crate) fn weighed(capacity: u64, weigher: Weigher<V>) -> Self {
+        let entries = (capacity / GUESSED_WEIGHT).max(capacity.min(10_000));
+        Self::build(capacity, entries, weigher)
+    }
+}
+
+impl<V: Send + Sync + 'static, W: Weighing<V>> Quick<V, W> {
+    fn build(capacity: u64, entries: u64, weighing: W) -> Self {
+        let threads = std::thread::available_parallelism().map_or(4, |n| n.get() as u64);
+        let shards = (entries / SHARD_ENTRIES).clamp(threads * 4, MAX_SHARDS.max(threads * 4));
+        let mut options = OptionsBuilder::new();
+        options.shards(shards as usize).weight_capacity(capacity).estimated_items_capacity(entries as usize);
+        // Fails only for what is not set.
+        let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
+        let cache =
+            Cache::with_options(options, Scale, crate::Hasher::default(), DefaultLifecycle::default());
+        Self { cache: Arc::new(cache), weighing: Arc::new(weighing) }
+    }
+}
+
+impl<V: Send + Sync + 'static, W: Weighing<V>> LocalBackend<V> for Quick<V, W> {
+    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+        let whole = Whole(key, Cell::new(None));
+        let value = self.cache.get(&whole)?;
+        Some(whole.1.into_inner()?.with(value))
+    }
+
+    #[inline]
+    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        self.cache.get(sight)
+    }
+
+    fn insert(&self, key: &Key, entry: Entry<V>) {
+        let Some(weight) = self.weighing.weigh(key, &entry) else { return self.remove(key.as_bytes()) };
+        let (terms, value) = Terms::of(entry);
+        // The engine replaces the key with the value.
+        self.cache.insert(Slot { key: key.clone(), terms, weight }, value);
     }
 
     fn remove(&self, key: &[u8]) {

@@ -1,0 +1,146 @@
+//! An entry as an engine keeps it: small, for there are many.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::{Entry, Life, NodeId, Sight, Tick, Token};
+use crate::tags::Tags;
+
+/// All of an [`Entry`] but its value, in 40 bytes instead of 96. What most have none of is kept apart.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// When the entry is due if nothing of it is kept apart; otherwise at once, so that one comparison
+    /// tells both.
+    plainly_due: Tick,
+    generation: u64,
+    seq: u64,
+    rest: Rest,
+}
+
+#[derive(Debug, Clone)]
+enum Rest {
+    /// The token; and the span, in milliseconds, as exact as a frame has it, plus one; [`ENDLESS`] for a
+    /// life without end.
+    Plain {
+        node: NodeId,
+        counter: u32,
+        span: NonZeroU32,
+    },
+    More(Arc<More>),
+}
+
+/// All of an entry that does not simply end when it is due: one with tags, a time as a fallback, a
+/// refresh ahead of its expiry or one that failed; or with a number too large for its place.
+#[derive(Debug)]
+struct More {
+    life: Life,
+    token: Token,
+    tags: Tags,
+}
+
+const ENDLESS: NonZeroU32 = NonZeroU32::MAX;
+const MS: u64 = 1_000_000;
+
+impl Terms {
+    /// Takes an entry apart.
+    #[must_use]
+    pub fn of<V>(entry: Entry<V>) -> (Self, Option<Arc<V>>) {
+        let Entry { value, life, generation, seq, token, tags } = entry;
+        let simple = tags.is_empty() && life == plain(life.due, life.span);
+        let (plainly_due, rest) = match (u32::try_from(token.counter), packed(life.span)) {
+            (Ok(counter), Some(span)) if simple => {
+                (life.due, Rest::Plain { node: token.node, counter, span })
+            }
+            _ => (Tick(0), Rest::More(Arc::new(More { life, token, tags }))),
+        };
+        (Self { plainly_due, generation, seq, rest }, value)
+    }
+
+    /// Puts an entry together again.
+    #[must_use]
+    pub fn with<V>(&self, value: Option<Arc<V>>) -> Entry<V> {
+        let Self { plainly_due, generation, seq, ref rest } = *self;
+        let (life, token, tags) = match rest {
+            Rest::More(more) => (more.life, more.token, more.tags.clone()),
+            Rest::Plain { node, counter, span } => {
+                let token = Token { node: *node, counter: u64::from(*counter) };
+                (plain(plainly_due, unpacked(*span)), token, Tags::NONE)
+            }
+        };
+        Entry { value, life, generation, seq, token, tags }
+    }
+
+    /// Whether the entry may answer, and nothing of it is kept apart.
+    #[inline(always)]
+    #[must_use]
+    pub fn answers_plainly(&self, sight: &Sight<'_>) -> bool {
+        sight.now() < self.plainly_due && self.generation == sight.generation()
+    }
+
+    /// Whether the entry may answer.
+    #[must_use]
+    pub fn answers(&self, sight: &Sight<'_>) -> bool {
+        match &self.rest {
+            Rest::Plain { .. } => self.answers_plainly(sight),
+            Rest::More(more) => {
+                sight.now() < more.life.due
+                    && self.generation == sight.generation()
+                    && !sight.voids(&more.tags, self.seq)
+            }
+        }
+    }
+}
+
+/// A span as it is kept in place, if it can be.
+fn packed(span: u64) -> Option<NonZeroU32> {
+    if span == u64::MAX {
+        return Some(ENDLESS);
+    }
+    let ms = u32::try_from(span / MS).ok()?;
+    ms.checked_add(1).and_then(NonZeroU32::new).filter(|kept| *kept != ENDLESS)
+}
+
+fn unpacked(span: NonZeroU32) -> u64 {
+    if span == ENDLESS { u64::MAX } else { u64::from(span.get() - 1) * MS }
+}
+
+/// A life that simply ends when it is due.
+fn plain(due: Tick, span: u64) -> Life {
+    Life { due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes an entry apart and puts it together, and tells whether it was kept in one piece.
+    fn in_one_piece(life: Life, counter: u64, tags: Tags) -> bool {
+        let token = Token { node: NodeId(1), counter };
+        let entry = Entry { value: Some(Arc::new(3)), life, generation: 4, seq: 5, token, tags };
+        let (terms, value) = Terms::of(entry.clone());
+        let whole = matches!(terms.rest, Rest::Plain { .. });
+        assert_eq!(format!("{:?}", terms.with(value)), format!("{entry:?}"));
+        whole
+    }
+
+    #[test]
+    fn nothing_is_lost_and_the_common_entry_is_in_one_piece() {
+        let life = plain(Tick(7), 60_000 * MS);
+        assert!(in_one_piece(life, 2, Tags::NONE));
+        assert!(in_one_piece(plain(Tick::MAX, u64::MAX), 2, Tags::NONE));
+        assert!(!in_one_piece(life, 2, Tags::new(["a"]).unwrap()));
+        assert!(!in_one_piece(life, 1 << 32, Tags::NONE));
+        for life in [
+            Life { expires: Tick(8), ends: Tick(8), ..life },
+            Life { ends: Tick(9), ..life },
+            Life { retry: Tick(1), ..life },
+            Life { failures: 1, ..life },
+            Life { span: u64::from(u32::MAX) * MS, ..life },
+            Life { span: u64::MAX - 1, ..life },
+        ] {
+            assert!(!in_one_piece(life, 2, Tags::NONE), "{life:?}");
+        }
+        assert_eq!((size_of::<Terms>(), size_of::<Entry<u8>>()), (40, 104));
+    }
+}
