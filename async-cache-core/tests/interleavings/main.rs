@@ -201,6 +201,36 @@ async fn an_answer_does_not_outrun_the_retry_of_a_tag() {
     assert_eq!(*get.await.unwrap().unwrap(), 2, "invalidated here before the get began");
 }
 
+/// 1. an invalidation fails here, and is to be retried; 2. a get of many asks L2, which has the old value;
+/// 3. the retry lands: nothing is pending any more; 4. the get has its answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_for_many_does_not_outrun_the_retry_of_one() {
+    let stage = Stage::on(&tier());
+    let node = stage.node().await;
+    node.insert_many([("k".to_owned(), 1), ("other".to_owned(), 1)]).await.unwrap();
+    stage.changes_get_stuck();
+    let change = tokio::spawn({
+        let node = node.clone();
+        async move { node.invalidate("k").await }
+    });
+    stage.a_change_is_stuck().await;
+    stage.time_out();
+    assert!(change.await.unwrap().unwrap_err().is_temporary());
+    stage.answers_are_late();
+    let get = tokio::spawn({
+        let node = node.clone();
+        async move { node.get_many(["k", "other"]).await }
+    });
+    stage.an_answer_is_on_its_way().await;
+    stage.changes_go_through();
+    stage.time_out();
+    until("the retry lands", || node.stats().pending_invalidations == 0).await;
+    stage.answers_arrive();
+    let got = get.await.unwrap().unwrap();
+    assert_eq!(got[0], None, "invalidated here before the get began");
+    assert_eq!(got[1].as_deref(), Some(&1));
+}
+
 /// 1. a node holds version 1; 2. another invalidates it, and gives a stamp; 3. the first is cut off
 ///    before it hears of that; 4. a get there insists on the stamp. That the policy lets L1 answer in
 ///    an outage does not make version 1 answer it, nor does a load that others began.

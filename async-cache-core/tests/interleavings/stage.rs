@@ -35,7 +35,7 @@ struct Inner {
     away: AtomicBool,
     /// Another server answers plain reads.
     usurped: AtomicBool,
-    /// Answers to reads of valid values are on their way until they are let go.
+    /// Answers to reads of valid values, and of many, are on their way until they are let go.
     answers_late: AtomicBool,
     on_the_way: AtomicBool,
     arrived: Notify,
@@ -93,7 +93,7 @@ impl Stage {
         self.0.changes_fail.store(false, Ordering::SeqCst);
     }
 
-    /// From now on reads of valid values are executed, and answered once they are let go.
+    /// From now on reads of valid values, and of many, are executed, and answered once they are let go.
     pub(crate) fn answers_are_late(&self) {
         self.0.answers_late.store(true, Ordering::SeqCst);
     }
@@ -186,6 +186,14 @@ impl Stage {
         TieredCache::builder().namespace("rows").l2(self.clone()).build().unwrap()
     }
 
+    async fn answered(&self) {
+        if self.0.answers_late.load(Ordering::SeqCst) {
+            let arrived = self.0.arrived.notified();
+            self.0.on_the_way.store(true, Ordering::SeqCst);
+            arrived.await;
+        }
+    }
+
     async fn change(&self) -> Result<()> {
         if self.0.changes_fail.load(Ordering::SeqCst) {
             let unstuck = self.0.unstuck.notified();
@@ -255,17 +263,15 @@ impl Region for Staged {
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
         self.stage.read()?;
-        self.region.get_many(keys).await
+        let answer = self.region.get_many(keys).await;
+        self.stage.answered().await;
+        answer
     }
 
     async fn get_valid(&self, key: &Key) -> Result<Read> {
         self.stage.read()?;
         let answer = self.region.get_valid(key).await;
-        if self.stage.0.answers_late.load(Ordering::SeqCst) {
-            let arrived = self.stage.0.arrived.notified();
-            self.stage.0.on_the_way.store(true, Ordering::SeqCst);
-            arrived.await;
-        }
+        self.stage.answered().await;
         answer
     }
 
