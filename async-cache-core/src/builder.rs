@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
 use crate::observe::{Counters, Events, Watch};
 use crate::options::{EntryOptions, Outage, option_setters};
+use crate::path::Odds;
 use crate::resilience::Pending;
 use crate::shared::{L2, Shared};
 
@@ -191,6 +192,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             node,
             fence: Fence::new(self.switch),
             pending: Pending::default(),
+            odds: Odds::default(),
             counters: Counters::default(),
             watch: Watch::new(),
             defaults: self.options,

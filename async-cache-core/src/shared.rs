@@ -14,7 +14,7 @@ use crate::frame::Format;
 use crate::key::Key;
 use crate::observe::{Counters, Event, Events, KeyHash, Stats, Watch};
 use crate::options::{EntryOptions, Outage};
-use crate::path::guard;
+use crate::path::{Odds, guard};
 use crate::resilience::Pending;
 
 pub(crate) struct Shared<V> {
@@ -24,6 +24,7 @@ pub(crate) struct Shared<V> {
     pub(crate) node: Node,
     pub(crate) fence: Fence<V>,
     pub(crate) pending: Pending,
+    pub(crate) odds: Odds,
     pub(crate) counters: Counters,
     pub(crate) events: Events,
     pub(crate) watch: Watch,

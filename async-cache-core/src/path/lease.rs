@@ -129,10 +129,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Step<V> {
         match answer {
             Ok(Acquired::Granted(lease)) => {
+                self.odds.missed();
                 lead.flight().granted(lease.seq);
                 Step::Done(Grant::Lease(lease))
             }
             Ok(Acquired::Value(stored)) => {
+                self.odds.found();
                 match self.verdict(l2, &lead.key, &stored, lead.ticket, &aim.options) {
                     Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
                     Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
@@ -247,6 +249,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
                 self.shared.counters.lease_waits.add(1);
+                self.shared.odds.missed();
                 if partition.serving_at(self.shared.node.clock.now()) { POLL_LISTENING } else { POLL_BLIND }
             }
         };

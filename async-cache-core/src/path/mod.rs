@@ -2,7 +2,7 @@
 //!
 //! 1. [`probe`]: L1, if the node's serving lease is live. A hit ends here, synchronously.
 //! 2. [`flight`]: one caller per key leads, the others wait for what it finds.
-//! 3. [`fetch`]: the leader reads L2.
+//! 3. [`fetch`]: the leader reads L2, unless the [`odds`] are that it has nothing.
 //! 4. [`lease`]: L2 has nothing: one node of the fleet gets the lease, the others wait.
 //! 5. [`load`]: the loader runs, in a task of its own, under a deadline.
 //! 6. [`fill`]: the value goes to L2, then to L1, unless an invalidation has met it.
@@ -14,6 +14,7 @@ pub(crate) mod guard;
 pub(crate) mod lease;
 pub(crate) mod load;
 mod loader;
+mod odds;
 mod probe;
 pub(crate) mod reentry;
 mod wait;
@@ -31,6 +32,7 @@ use crate::shared::Shared;
 pub(crate) use fetch::{Fetched, Judged};
 pub(crate) use flight::{Entered, Flight, Hearing, Landed, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
+pub(crate) use odds::Odds;
 pub(crate) use probe::Probe;
 pub(crate) use wait::Call;
 
@@ -225,6 +227,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Here::Enough(found) => return Ok(found),
             Here::Ask(accept) => accept,
         };
+        if self.odds.are_poor() && aim.reuse != Reuse::Nothing && !self.is_pending(&lead.key) {
+            return Ok(Found::Nothing(self.route(&lead.key, accept, None)));
+        }
         let asked = self.node.clock.now();
         let fetched = self.fetch_unless_pending(&lead.key, need, lead.ticket, &aim.options).await;
         self.found(lead, need, aim, (accept, asked), fetched)
@@ -265,6 +270,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         (mut accept, asked): (Accept, Tick),
         fetched: Fetched<V>,
     ) -> Result<Found<V>> {
+        if let Fetched::Found(..) | Fetched::Stale(..) = fetched {
+            self.odds.found();
+        }
         match fetched {
             Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
                 self.counters.l2_hits.add(1);

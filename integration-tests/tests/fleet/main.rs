@@ -6,6 +6,7 @@ mod cancelled;
 mod connections;
 mod in_flight;
 mod leases;
+mod odds;
 mod outages;
 mod reading;
 mod stale;

@@ -1,0 +1,42 @@
+//! What L2 is asked first.
+
+use async_cache::testing::Source;
+use integration_tests::fleet::{Cache, Fleet};
+
+/// Loads keys, and gives how often each command was sent for it.
+async fn commands(
+    fleet: &Fleet,
+    node: &Cache,
+    keys: std::ops::Range<u32>,
+    source: &Source,
+) -> (usize, usize) {
+    let monitor = fleet.server().monitor();
+    for key in keys {
+        let load = source.clone();
+        node.get_or_load(&key.to_string(), move || load.now()).await.unwrap();
+    }
+    let sent = monitor.commands();
+    let about = |name: &str, word: &str| {
+        sent.iter().filter(|command| command.starts_with(name) && command.contains(word)).count()
+    };
+    // Scripts about one key name its value; heartbeats do not.
+    (about("\"GET\"", "V:"), about("\"EVALSHA\"", "V:"))
+}
+
+/// While nothing is found there, the value is not asked for without the lease: two commands for a cold
+/// key. What others have loaded is found all the same, and then asked for alone again.
+#[tokio::test]
+async fn a_cold_fleet_asks_for_the_lease_at_once() {
+    let fleet = Fleet::redis();
+    let (one, two) = (fleet.node().await, fleet.node().await);
+    let source = Source::new();
+    assert_eq!(commands(&fleet, &one, 0..10, &source).await, (10, 20));
+    commands(&fleet, &one, 10..100, &source).await;
+    assert_eq!(commands(&fleet, &one, 100..200, &source).await, (0, 200));
+
+    assert_eq!(commands(&fleet, &two, 500..600, &source).await.1, 200);
+    let loads = source.loads();
+    let (reads, scripts) = commands(&fleet, &two, 0..100, &source).await;
+    assert!(reads > 80 && scripts < 20, "{reads} reads, {scripts} scripts");
+    assert_eq!((source.loads(), two.stats().l2_hits), (loads, 100));
+}
