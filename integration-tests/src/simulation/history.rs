@@ -55,6 +55,8 @@ pub enum Violation {
     LeftBehind { node: usize },
     /// More loads than the changes account for.
     TooManyLoads { key: usize, loads: u64, changes: u64 },
+    /// With the network in order, a lookup went on long after the load that it had waited for.
+    LateWake { node: usize, key: usize, late_ms: u64 },
     /// A lookup failed with the network in order.
     FailedInCalm(String),
 }

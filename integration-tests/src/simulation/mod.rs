@@ -19,7 +19,8 @@ use async_cache::{EventStream, MemoryBackend, Outage, StaleCause, TieredCache};
 use async_cache_memory::testing::Mutant as TierMutant;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{sleep, timeout};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 
 pub use history::{Event, History, Owed, Violation};
 pub use network::{Link, Network, Weather, Wire};
@@ -80,6 +81,35 @@ struct Row {
     loads: AtomicU64,
     /// Loads asked for by `refresh`, and loads that failed.
     extra: AtomicU64,
+    /// Loads under way.
+    running: AtomicU64,
+    /// When the last one ended.
+    ended: Mutex<Option<Instant>>,
+}
+
+/// Loads of rows under way; its end is theirs, whatever ends it.
+struct Running<'a> {
+    rows: &'a [Row],
+    keys: &'a [usize],
+}
+
+impl<'a> Running<'a> {
+    fn begin(rows: &'a [Row], keys: &'a [usize]) -> Self {
+        for key in keys {
+            rows[*key].loads.fetch_add(1, Ordering::SeqCst);
+            rows[*key].running.fetch_add(1, Ordering::SeqCst);
+        }
+        Self { rows, keys }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for key in self.keys {
+            self.rows[*key].running.fetch_sub(1, Ordering::SeqCst);
+            *self.rows[*key].ended.lock() = Some(Instant::now());
+        }
+    }
 }
 
 impl World {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::history::{Event, Owed, Violation};
 use super::plan::{class_of, class_tag, group_tag};
-use super::{Outage, Row, Trouble, World};
+use super::{Outage, Row, Running, Trouble, World};
 
 /// Versions have this many bits; the key is above.
 const VERSION_BITS: u32 = 40;
@@ -89,9 +89,7 @@ impl Manner {
 
     /// Reads versions of rows, then takes its time, or fails.
     async fn read(self, rows: &[Row], keys: &[usize]) -> Result<Vec<u64>, No> {
-        for key in keys {
-            rows[*key].loads.fetch_add(1, Ordering::SeqCst);
-        }
+        let _running = Running::begin(rows, keys);
         if self.before > 0 {
             sleep(Duration::from_millis(self.before)).await;
         }
@@ -234,6 +232,11 @@ pub(super) async fn read_settled(world: &World, node: usize, key: usize) -> Opti
     Some(version)
 }
 
+/// With the network in order: how long after the end of the load that it waited for a lookup may end. A
+/// fill, a wake-up, a question and its answer take 30 ms each at the worst; who is not woken asks after
+/// up to 313 ms.
+const LATE: Duration = Duration::from_millis(120);
+
 /// A lookup under way.
 struct Begun {
     what: &'static str,
@@ -271,7 +274,22 @@ impl Begun {
         }
     }
 
+    /// How long ago the load ended that a lookup of one key has waited for, if that is too long.
+    fn is_late(&self, world: &World) -> Option<Duration> {
+        let row = &world.rows[self.key];
+        let is_judged = world.plan.trouble == Trouble::None && self.what != "get_many_or_load";
+        if !is_judged || row.running.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        let ended = row.ended.lock().filter(|ended| *ended > self.at)?;
+        Some(ended.elapsed()).filter(|late| *late > LATE)
+    }
+
     fn judge(self, world: &World, outcome: Result<Option<u64>>, insisted: Owed) -> Owed {
+        if let Some(late) = self.is_late(world) {
+            let (node, key, late_ms) = (self.node, self.key, late.as_millis() as u64);
+            world.history.borrow_mut().violated(Violation::LateWake { node, key, late_ms });
+        }
         let Self { what, node, key, at, owed: (always, bounded), unverified } = self;
         // With this policy an answer that says so is not bound.
         let excused = world.plan.outage == Outage::ServeL1 && world.unverified(node) != unverified;

@@ -2,13 +2,12 @@
 
 use async_cache::testing::Mutant;
 use async_cache_memory::testing::Mutant as TierMutant;
-use integration_tests::simulation::{Off, run};
+use integration_tests::simulation::{Off, Violation, run};
 
-fn is_found(off: Off) {
+fn is_found(off: Off, as_what: impl Fn(&Violation) -> bool) {
     for seed in 0..1000 {
         let outcome = run(seed, off, false);
-        if let Some(violation) = outcome.violation.filter(integration_tests::simulation::Violation::is_stale)
-        {
+        if let Some(violation) = outcome.violation.filter(&as_what) {
             println!("{off:?}: seed {seed}: {violation:?}");
             return;
         }
@@ -18,7 +17,7 @@ fn is_found(off: Off) {
 
 macro_rules! found {
     ($($name:ident: $off:expr,)*) => {
-        $(#[test] fn $name() { is_found($off); })*
+        $(#[test] fn $name() { is_found($off, Violation::is_stale); })*
     };
 }
 
@@ -49,4 +48,10 @@ found! {
     fill_ignores_tags: Off::Tier(TierMutant::FillIgnoresTags),
     refresh_compares_own_number: Off::Tier(TierMutant::RefreshComparesOwnNumber),
     tags_forgotten_by_the_tier: Off::Tier(TierMutant::TagsForgotten),
+}
+
+/// Who is not woken waits for longer, and reads nothing old.
+#[test]
+fn lose_wakes() {
+    is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
 }
