@@ -66,8 +66,9 @@ enum Job {
 /// What every job is given.
 struct Context {
     rounds: usize,
-    redis: RedisServer,
+    // Ended before their server, or they complain.
     peers: Peers,
+    redis: RedisServer,
 }
 
 fn main() {
@@ -75,7 +76,7 @@ fn main() {
     if !args.child.is_empty() {
         return jobs::child(&args.child);
     }
-    let mut context = Context { rounds: args.rounds, redis: RedisServer::start(), peers: Peers::start() };
+    let mut context = Context { rounds: args.rounds, peers: Peers::start(), redis: RedisServer::start() };
     let mut report = Report::new(machine::describe(&context.redis));
     println!("{}", report.head());
     for notice in context.peers.absent() {

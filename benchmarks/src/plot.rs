@@ -45,7 +45,7 @@ fn lines(table: &Table) -> Vec<Line<'_>> {
     for row in &table.rows {
         lines.push(Line::Case(&row.case));
         for figure in &row.figures {
-            // A logarithmic scale has no place for nothing at all.
+            // Nothing at all has no place on a logarithmic scale.
             if let (Some(value), Some(spread)) = (figure.median.filter(|value| *value > 0.0), figure.spread) {
                 lines.push(Line::Bar { side: &figure.side, value, spread });
             }
@@ -55,10 +55,11 @@ fn lines(table: &Table) -> Vec<Line<'_>> {
     lines
 }
 
-/// The logarithmic scale around all values.
-struct Scale {
-    low: f64,
-    high: f64,
+/// From nothing upwards where figures are near each other; logarithmic where they are not.
+#[derive(Clone, Copy)]
+enum Scale {
+    Linear { high: f64 },
+    Logarithmic { low: f64, high: f64 },
 }
 
 impl Scale {
@@ -71,22 +72,43 @@ impl Scale {
         };
         let least = values().map(|(value, _)| value).min_by(f64::total_cmp)?;
         let most = values().map(|(_, highest)| highest).max_by(f64::total_cmp)?;
+        if most < least * 10.0 {
+            return Some(Self::Linear { high: most });
+        }
         // A bar of the smallest value is still one.
         let low = rounds(least / 20.0).filter(|round| *round <= least / 1.5).last()?;
-        let high = rounds(most).find(|round| *round >= most)?;
-        Some(Self { low, high })
+        Some(Self::Logarithmic { low, high: rounds(most).find(|round| *round >= most)? })
     }
 
-    fn x(&self, value: f64) -> i32 {
-        let share = (value / self.low).ln() / (self.high / self.low).ln();
+    fn x(self, value: f64) -> i32 {
+        let share = match self {
+            Self::Linear { high } => value / high,
+            Self::Logarithmic { low, high } => (value / low).ln() / (high / low).ln(),
+        };
         LEFT + (f64::from(SPACE) * share.clamp(0.0, 1.0)) as i32
     }
 
     /// Where there are lines: as many as can be told apart.
-    fn ticks(&self) -> Vec<f64> {
-        let decades = (self.high / self.low).log10();
-        let all = rounds(self.low).filter(|round| (self.low..=self.high).contains(round));
-        all.filter(|round| decades < 3.0 || (round.log10() - round.log10().round()).abs() < 1e-6).collect()
+    fn ticks(self) -> Vec<f64> {
+        match self {
+            Self::Linear { high } => {
+                let step = rounds(high / 100.0).find(|step| high / step <= 6.0).unwrap_or(high);
+                (0..=(high / step) as u32).map(|tick| f64::from(tick) * step).collect()
+            }
+            Self::Logarithmic { low, high } => {
+                let decades = (high / low).log10();
+                let whole = |round: &f64| (round.log10() - round.log10().round()).abs() < 1e-6;
+                let all = rounds(low).filter(|round| (low..=high).contains(round));
+                all.filter(|round| decades < 3.0 || whole(round)).collect()
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "",
+            Self::Logarithmic { .. } => "Logarithmic scale. ",
+        }
     }
 }
 
@@ -108,7 +130,7 @@ fn bars(table: &Table, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(path, (WIDTH, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
     root.draw(&Text::new(table.title.clone(), (10, 18), aligned(20, HPos::Left, &BLACK)))?;
-    let scale_text = format!("{}. Logarithmic; thin: quartiles of the rounds", table.scale());
+    let scale_text = format!("{}. {}Thin: quartiles of the rounds", table.scale(), scale.name());
     root.draw(&Text::new(scale_text, (10, 40), aligned(13, HPos::Left, &GREY)))?;
     for tick in scale.ticks() {
         let x = scale.x(tick);

@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use async_cache::{MemoryBackend, RedisBackend, TieredCache};
+use tokio::runtime::Runtime;
 
-use super::{Row, fanout, ready, runtime};
+use super::{Row, fanout, ready, runtime, settled};
 use crate::Context;
 use crate::report::{Figure, Table, number};
 
@@ -16,15 +17,11 @@ const INVALIDATIONS: u64 = 1_000;
 
 pub(crate) fn run(context: &Context) -> Vec<Table> {
     let mut tables = vec![entries()];
-    let fanned = fanout::run(context, &SIZES);
-    // What all nodes of the largest fleet are told in a second when messages come in bulk.
-    let told = fanned.last().and_then(|rates| rates.rows.last()?.figures.first()?.median);
-    let told = told.unwrap_or(f64::NAN) * SIZES[SIZES.len() - 1] as f64;
-    for mut table in fanned {
+    for mut table in fanout::run(context, &SIZES) {
         table.title.insert_str(0, "Growth with nodes: ");
         tables.push(table);
     }
-    tables.push(redis_time(context, told));
+    tables.push(redis_time(context));
     tables
 }
 
@@ -73,77 +70,93 @@ fn used(connection: &mut redis::Connection) -> f64 {
     (field("used_cpu_sys_main_thread") + field("used_cpu_user_main_thread")) * 1e6
 }
 
-/// What a fleet costs the one thing all of it shares.
+/// What a fleet costs the one thing all of it shares: µs of Redis' processor.
 struct Cost {
     nodes: f64,
-    /// µs of Redis' processor for each second in which nothing is asked of the caches.
+    /// For each second in which nothing is asked of the caches.
     idle: Figure,
-    /// µs of Redis' processor for each invalidation.
-    invalidation: Figure,
+    /// For each invalidation, one after another.
+    single: Figure,
+    /// For each of many invalidations at once.
+    bulk: Figure,
 }
 
-fn redis_time(context: &Context, told: f64) -> Table {
-    let mut table =
-        Table::new("Growth with nodes: what they cost Redis", "µs of its processor").without_ratios();
+fn redis_time(context: &Context) -> Table {
+    let title = "Growth with nodes: what they cost Redis";
+    let mut table = Table::new(title, "µs of its processor").without_ratios();
     let none = cost(context, 0);
     let costs: Vec<Cost> = SIZES.iter().map(|&nodes| cost(context, nodes)).collect();
-    table.row("no node", None, vec![none.idle.clone()]);
-    let (base, most) = (none.idle.median.unwrap_or(0.0), costs.last().expect("sizes"));
-    let extrapolated = extrapolate(base, &costs[0], most, told);
+    let extrapolated = extrapolate(&none, &costs[0], costs.last().expect("sizes"));
+    table.row("no node", None, vec![none.idle]);
     for cost in costs {
         let name = if cost.nodes == 1.0 { "1 node".to_owned() } else { format!("{} nodes", cost.nodes) };
-        table.row(name, None, vec![cost.idle, cost.invalidation]);
+        table.row(name, None, vec![cost.idle, cost.single, cost.bulk]);
     }
     extrapolated.into_iter().for_each(|note| table.note(note));
     table
+}
+
+/// Caches on connections of their own, all of which hear each other.
+fn fleet(runtime: &Runtime, url: &str, nodes: usize) -> Vec<TieredCache<u64, Row>> {
+    let namespace = format!("growth-{nodes}");
+    runtime.block_on(async {
+        let mut caches = Vec::new();
+        for _ in 0..nodes {
+            let redis = RedisBackend::connect(url).await.expect("Redis");
+            let builder = TieredCache::builder().namespace(&namespace).l1(MemoryBackend::new(1000));
+            caches.push(builder.l2(redis).build().expect("a cache"));
+        }
+        for cache in &caches {
+            settled(cache).await;
+        }
+        caches
+    })
 }
 
 fn cost(context: &Context, nodes: usize) -> Cost {
     let (runtime, url) = (runtime(), context.redis.url());
     let client = redis::Client::open(&*url).expect("a client");
     let mut connection = client.get_connection().expect("a connection");
-    let namespace = format!("growth-{nodes}");
-    let caches: Vec<TieredCache<u64, Row>> = runtime.block_on(async {
-        let mut caches = Vec::new();
-        for _ in 0..nodes {
-            let redis = RedisBackend::connect(&url).await.expect("Redis");
-            let builder = TieredCache::builder().namespace(&namespace).l1(MemoryBackend::new(1000));
-            caches.push(builder.l2(redis).build().expect("a cache"));
-        }
-        for cache in &caches {
-            super::settled(cache).await;
-        }
-        caches
-    });
-    let (mut idle, mut invalidation) = (Vec::new(), Vec::new());
+    let caches = fleet(&runtime, &url, nodes);
+    let keys: Vec<u64> = (0..INVALIDATIONS).collect();
+    let [mut idle, mut single, mut bulk] = [const { Vec::new() }; 3];
     for _ in 0..context.rounds.min(5) {
         let (before, start) = (used(&mut connection), Instant::now());
         std::thread::sleep(Duration::from_secs(2));
         idle.push((used(&mut connection) - before) / start.elapsed().as_secs_f64());
-        if let Some(cache) = caches.first() {
-            let before = used(&mut connection);
-            for key in 0..INVALIDATIONS {
-                runtime.block_on(cache.invalidate(&key).into_future()).expect("an invalidation");
-            }
-            invalidation.push((used(&mut connection) - before) / INVALIDATIONS as f64);
+        let Some(cache) = caches.first() else { continue };
+        let before = used(&mut connection);
+        for key in &keys {
+            runtime.block_on(cache.invalidate(key).into_future()).expect("an invalidation");
         }
+        single.push((used(&mut connection) - before) / keys.len() as f64);
+        let before = used(&mut connection);
+        runtime.block_on(cache.invalidate_many(&keys).into_future()).expect("invalidations");
+        bulk.push((used(&mut connection) - before) / keys.len() as f64);
     }
+    let figure = |side: &str, samples| Figure::of(side.to_owned(), Ok(samples));
     Cost {
         nodes: nodes as f64,
-        idle: Figure::of("idle, in a second".to_owned(), Ok(idle)),
-        invalidation: Figure::of("one invalidation".to_owned(), Ok(invalidation)),
+        idle: figure("idle, in a second", idle),
+        single: figure("an invalidation", single),
+        bulk: figure("one of 1,000 at once", bulk),
     }
 }
 
-/// The lines through what was measured, at a fleet of a thousand.
-fn extrapolate(base: f64, one: &Cost, most: &Cost, told: f64) -> Vec<String> {
+/// What is measured as a line over the number of nodes: what it is without one, and for each.
+fn line(less: (f64, &Figure), more: (f64, &Figure)) -> (f64, f64) {
     let median = |figure: &Figure| figure.median.unwrap_or(f64::NAN);
-    let beats = (median(&most.idle) - base) / most.nodes;
-    let (low, high) = (median(&one.invalidation), median(&most.invalidation));
-    let message = (high - low) / (most.nodes - one.nodes);
-    let change = low - message;
-    let (idle, fanned) = (beats * FLEET, change + message * FLEET);
-    let per_second = |time: f64| number((time - idle).max(0.0) / fanned);
+    let each = (median(more.1) - median(less.1)) / (more.0 - less.0);
+    (median(less.1) - each * less.0, each)
+}
+
+/// The lines through what was measured, at a fleet of a thousand.
+fn extrapolate(none: &Cost, one: &Cost, most: &Cost) -> Vec<String> {
+    let (_, beats) = line((none.nodes, &none.idle), (most.nodes, &most.idle));
+    let (single, to_one) = line((one.nodes, &one.single), (most.nodes, &most.single));
+    let (bulk, bulk_to_one) = line((one.nodes, &one.bulk), (most.nodes, &most.bulk));
+    let (idle, fanned) = (beats * FLEET, single + to_one * FLEET);
+    let per_second = |time: f64, each: f64| number((time - idle).max(0.0) / each);
     vec![
         format!(
             "Heartbeats, extrapolated to {nodes} nodes on this machine: {beats:.0} µs a second for each node and cache, {share:.0} % of \
@@ -153,14 +166,14 @@ fn extrapolate(base: f64, one: &Cost, most: &Cost, told: f64) -> Vec<String> {
             scripts = number(FLEET * 4.0),
         ),
         format!(
-            "Invalidations: {change:.1} µs and {message:.2} µs for each node, {each:.2} ms at {nodes} nodes. Beside the heartbeats that is \
-             {all} a second with Redis saturated, {half} at half its time; in bulk (`invalidate_many`, or many callers at once), where \
-             a node is sent several with one write, {bulk}. Of all that grows with nodes this is the first to saturate.",
+            "An invalidation: {single:.1} µs and {to_one:.2} µs for each node, {each:.2} ms at {nodes} nodes. Beside the heartbeats that \
+             is {all} a second with Redis saturated, {half} at half its time. Of many at once a node is sent several with one write: \
+             {bulk_to_one:.2} µs for each node, {many} a second at half its time. Of all that grows with nodes this saturates first.",
             each = fanned / 1e3,
             nodes = number(FLEET),
-            all = per_second(1e6),
-            half = per_second(5e5),
-            bulk = number(told / FLEET),
+            all = per_second(1e6, fanned),
+            half = per_second(5e5, fanned),
+            many = per_second(5e5, bulk + bulk_to_one * FLEET),
         ),
         format!(
             "Connections: 3 for each node, {all} of the 10,000 that Redis takes unless told otherwise.",

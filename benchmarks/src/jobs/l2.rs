@@ -139,23 +139,23 @@ fn many(context: &Context, runtime: &Runtime, table: &mut Table) {
         Side::new("async-cache", || {
             runtime.block_on(async {
                 let start = Instant::now();
-                for _ in 0..100 {
+                for _ in 0..500 {
                     black_box(cache.get_many(&keys).await.expect("L2"));
                 }
-                10_000.0 / start.elapsed().as_secs_f64()
+                50_000.0 / start.elapsed().as_secs_f64()
             })
         }),
         Side::new("bare GET", || {
             runtime.block_on(async {
                 let mut connection = connection.clone();
                 let start = Instant::now();
-                for _ in 0..100 {
+                for _ in 0..500 {
                     let names: Vec<String> = keys.iter().map(|i| format!("bare-100:{i}")).collect();
                     let values: Vec<Bytes> = connection.mget(names).await.expect("MGET");
                     let rows: Vec<Arc<Row>> = values.iter().map(|value| decode(value)).collect();
                     black_box(rows);
                 }
-                10_000.0 / start.elapsed().as_secs_f64()
+                50_000.0 / start.elapsed().as_secs_f64()
             })
         }),
     ];

@@ -2,12 +2,21 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
+use cached::{AsyncRedisCache, ConcurrentCachedAsync};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::work::{KEYS, Row, median, number, per_second, text};
 use crate::{Round, hitbox_rows, multi_tier};
+
+/// cached's own client of Redis, as its macro makes one.
+async fn cached_rows(url: &str, prefix: String) -> Result<Arc<AsyncRedisCache<u64, Row>>, String> {
+    let builder = AsyncRedisCache::builder(prefix).ttl(Duration::from_secs(3600));
+    let built = builder.connection_string(url).connection_manager(true).build().await;
+    built.map(Arc::new).map_err(|error| format!("{error:?}"))
+}
 
 const NO_REDIS: &str = "brings no Redis tier";
 
@@ -75,6 +84,22 @@ pub fn hits(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
                 }
             }))
         }
+        "cached" => {
+            let cache = runtime.block_on(async {
+                let cache = cached_rows(url, format!("cached-{bytes}")).await?;
+                for i in 0..KEYS {
+                    let set = cache.async_cache_set(i, Row::new(i, bytes)).await;
+                    set.map_err(|error| format!("{error:?}"))?;
+                }
+                Ok::<_, String>(cache)
+            })?;
+            Ok(measured(ask, runtime, move |i| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    drop(black_box(cache.async_cache_get(&i).await.expect("L2").expect("a hit")));
+                }
+            }))
+        }
         "cachet" => Err(NO_REDIS.to_owned()),
         _ => Err("not driven".to_owned()),
     }
@@ -109,6 +134,24 @@ pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
                     let (cache, id) = (&cache, next);
                     async move {
                         drop(black_box(hitbox_rows::row("cold".to_owned(), id, bytes).cache(cache).await));
+                    }
+                });
+                Ok(handle.block_on(misses).into())
+            }))
+        }
+        "cached" => {
+            let cache = runtime.block_on(cached_rows(url, "cached-cold".to_owned()))?;
+            Ok(Box::new(move || {
+                let misses = median(operations, |_| {
+                    next += 1;
+                    let (cache, id) = (&cache, next);
+                    // What its macro writes around a function.
+                    async move {
+                        if cache.async_cache_get(&id).await.expect("L2").is_none() {
+                            let row = Row::new(id, bytes);
+                            cache.async_cache_set(id, row.clone()).await.expect("L2");
+                            drop(black_box(row));
+                        }
                     }
                 });
                 Ok(handle.block_on(misses).into())

@@ -35,9 +35,9 @@ fn main() {
     let mut out = std::io::stdout().lock();
     let sides = json!({
         "l1": ["foyer", "cached", "cachet", "multi-tier-cache", "hitbox"],
-        "l2": ["multi-tier-cache", "hitbox", "cachet"],
-        "cold": ["multi-tier-cache", "hitbox", "cachet"],
-        "stampede": ["foyer", "cachet", "multi-tier-cache", "hitbox"],
+        "l2": ["multi-tier-cache", "hitbox", "cached", "cachet"],
+        "cold": ["multi-tier-cache", "hitbox", "cached", "cachet"],
+        "stampede": ["moka", "quick_cache", "foyer", "cachet", "multi-tier-cache", "hitbox"],
         "fleet": ["multi-tier-cache", "hitbox"],
         "loader": ["dataloader", "async-graphql"],
     });

@@ -49,6 +49,27 @@ async fn load(key: u64, pause: Duration, loads: Arc<AtomicUsize>) -> Row {
 pub fn alone(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
     let pause = Duration::from_millis(number(ask, "loading_ms"));
     match side {
+        "moka" => {
+            let cache: moka::future::Cache<u64, Arc<Row>> = moka::future::Cache::new(1000);
+            Ok(storms(ask, runtime, move |key, loads| {
+                let cache = cache.clone();
+                async move {
+                    let fetch = async move { Arc::new(load(key, pause, loads).await) };
+                    drop(cache.get_with(key, fetch).await);
+                }
+            }))
+        }
+        "quick_cache" => {
+            let cache: Arc<quick_cache::sync::Cache<u64, Arc<Row>>> =
+                Arc::new(quick_cache::sync::Cache::new(1000));
+            Ok(storms(ask, runtime, move |key, loads| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    let fetch = async move { Ok::<_, Infallible>(Arc::new(load(key, pause, loads).await)) };
+                    drop(cache.get_or_insert_async(&key, fetch).await.expect("a load"));
+                }
+            }))
+        }
         "foyer" => {
             let cache: foyer::Cache<u64, Arc<Row>> = foyer::CacheBuilder::new(1000).build();
             Ok(storms(ask, runtime, move |key, loads| {
