@@ -5,6 +5,7 @@
 //! installed them those of Python and npm. More is in the README beside.
 
 mod contest;
+mod distant;
 mod jobs;
 mod keys;
 mod machine;

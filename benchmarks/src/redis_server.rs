@@ -31,6 +31,10 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn version(&self) -> String {
         let output = Command::new("redis-server").arg("--version").output();
         output.map_or_else(
