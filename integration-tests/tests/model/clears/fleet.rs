@@ -2,7 +2,7 @@
 //! code.
 
 use super::node::{Debt, Flight, Held, Node, Promise, Side, Step};
-use super::server::{Acquired, Lock, Message, Server, Tag, Value};
+use super::server::{Acquired, Lock, Message, Server, Value};
 use super::{CHANGES, FLIGHTS, Mutant, NODES, PARTITIONS, Scene, VERSIONS};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +27,19 @@ pub(super) struct Change {
     pub(super) version: u8,
     pub(super) kind: Kind,
     pub(super) progress: [Progress; PARTITIONS],
+    /// Its outcome was unknown: this is about the retry.
+    pub(super) retried: bool,
+}
+
+impl Change {
+    pub(super) fn is_answered(&self) -> bool {
+        self.progress.iter().all(|progress| *progress == Progress::Answered)
+    }
+
+    /// Retries are repeated until they land; only the last of them counts here.
+    pub(super) fn may_fail(&self) -> bool {
+        self.kind == Kind::Tag && !self.retried && !self.is_answered()
+    }
 }
 
 /// What may still happen.
@@ -37,11 +50,22 @@ pub(super) struct Budget {
     pub(super) joiners: u8,
     pub(super) tags: u8,
     pub(super) clears: u8,
+    /// Invalidations of the tag whose outcome is unknown.
+    pub(super) failures: u8,
     /// Invalidations of another tag.
     pub(super) others: u8,
     pub(super) evictions: u8,
     pub(super) beats: u8,
     pub(super) losses: u8,
+}
+
+/// What a node makes of a stored value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Valid,
+    Void,
+    /// An invalidation of its tag made here may not have reached the server.
+    Pending,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,10 +77,10 @@ pub(super) struct Fleet {
     /// The rows' version, and the version whose invalidation has been executed, by partition, and has
     /// returned.
     pub(super) row: u8,
-    executed: [u8; PARTITIONS],
+    pub(super) executed: [u8; PARTITIONS],
     pub(super) promised: u8,
     /// The number of each version's invalidation, by partition: its stamp.
-    stamps: [[u8; VERSIONS]; PARTITIONS],
+    pub(super) stamps: [[u8; VERSIONS]; PARTITIONS],
     pub(super) broken: Option<Promise>,
     pub(super) asked_again: bool,
     pub(super) left: Budget,
@@ -68,7 +92,8 @@ impl Fleet {
         let seq = |partition: usize| 1 + 2 * partition as u8;
         let old = |partition| Value { version: 1, seq: seq(partition) };
         let held = |partition| Some(old(partition)).filter(|_| scene.warm && partition < scene.partitions);
-        let node = Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1 };
+        let node =
+            Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1, pending: false };
         let mut stamps = [[0; VERSIONS]; PARTITIONS];
         (0..PARTITIONS).for_each(|p| stamps[p][1] = seq(p));
         Self {
@@ -86,7 +111,7 @@ impl Fleet {
         }
     }
 
-    fn publish(&mut self, partition: usize, message: Message) -> Option<()> {
+    pub(super) fn publish(&mut self, partition: usize, message: Message) -> Option<()> {
         self.nodes.iter_mut().try_for_each(|node| node.sides[partition].bus.try_push(message).ok())
     }
 
@@ -137,7 +162,7 @@ impl Fleet {
     }
 
     /// `Partition::next_generation`.
-    fn move_generation(&mut self, n: usize, partition: usize, mutant: Mutant) {
+    pub(super) fn move_generation(&mut self, n: usize, partition: usize, mutant: Mutant) {
         if let Some(held) = &mut self.nodes[n].sides[partition].entry {
             held.current = false;
         }
@@ -148,7 +173,7 @@ impl Fleet {
     }
 
     /// `Partition::cleared`.
-    fn cleared(&mut self, n: usize, partition: usize, seq: u8, mutant: Mutant) {
+    pub(super) fn cleared(&mut self, n: usize, partition: usize, seq: u8, mutant: Mutant) {
         if self.nodes[n].sides[partition].floor < seq {
             self.nodes[n].sides[partition].floor = seq;
             self.move_generation(n, partition, mutant);
@@ -218,7 +243,8 @@ impl Fleet {
             _ => Debt(self.executed[partition], Promise::L2),
         };
         // Expired or refused, or of an earlier generation: then its token is worth a question.
-        let held = side.entry.filter(|held| !held.current && !reload).map(|held| held.value);
+        let held = side.entry.filter(|held| !held.current && !reload);
+        let held = held.filter(|held| !(held.marked && self.nodes[n].pending)).map(|held| held.value);
         let get = Step::Get { plain: known.is_some() };
         self.flights[f] = Flight {
             node: n as u8,
@@ -263,13 +289,39 @@ impl Fleet {
         let Step::Got { plain, value } = flight.step else { return None };
         let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
         let floor = |value: &Value| value.seq < side.floor && mutant != Mutant::PlainReadsIgnoreTheFloor;
-        let tags = |value: &Value| side.tags.voids(value.seq) && mutant != Mutant::PlainReadsIgnoreTags;
-        match value.filter(|value| !(plain && (floor(value) || tags(value)))) {
+        let unheeded = if plain { Mutant::PlainReadsIgnoreTags } else { Mutant::AnswersIgnoreTags };
+        let verdict = value.map_or(Verdict::Void, |value| self.verdict(f, value, mutant != unheeded));
+        match value.filter(|value| verdict == Verdict::Valid && !(plain && floor(value))) {
             Some(value) => self.land(f, value.version, value.seq, Some(value), mutant),
-            None => {
-                let flight = &mut self.flights[f];
-                (flight.step, flight.spoiled, flight.heard) = (Step::Ask, false, false);
-            }
+            None => self.ask_again(f, verdict == Verdict::Pending),
+        }
+        Some(())
+    }
+
+    /// `Shared::verdict`, of a value that has the tag: what is pending first, then the node's own tags.
+    fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
+        let flight = self.flights[f];
+        let node = &self.nodes[usize::from(flight.node)];
+        match node.sides[usize::from(flight.partition)].tags.voids(value.seq) && heed_tags {
+            _ if node.pending => Verdict::Pending,
+            true => Verdict::Void,
+            false => Verdict::Valid,
+        }
+    }
+
+    fn ask_again(&mut self, f: usize, anew: bool) {
+        let flight = &mut self.flights[f];
+        (flight.step, flight.spoiled, flight.heard) = (Step::Ask, false, false);
+        flight.anew |= anew;
+    }
+
+    /// `Shared::answered`. What is unchanged was judged when it was held.
+    pub(super) fn found(&mut self, f: usize, mutant: Mutant) -> Option<()> {
+        let Step::Found { value, unchanged } = self.flights[f].step else { return None };
+        let heed_tags = mutant != Mutant::AnswersIgnoreTags;
+        match unchanged || self.verdict(f, value, heed_tags) == Verdict::Valid {
+            true => self.land(f, value.version, value.seq, Some(value), mutant),
+            false => self.ask_again(f, true),
         }
         Some(())
     }
@@ -278,8 +330,9 @@ impl Fleet {
     pub(super) fn acquire_executed(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let server = &mut self.servers[usize::from(flight.partition)];
-        let step = match server.acquire(f as u8, flight.held, flight.reload, mutant)? {
-            Acquired::Value(value) => Step::Found(value),
+        let step = match server.acquire(f as u8, flight.held, flight.reload || flight.anew, mutant)? {
+            Acquired::Value(value) => Step::Found { value, unchanged: false },
+            Acquired::Unchanged(value) => Step::Found { value, unchanged: true },
             Acquired::Granted(lease) => Step::Loading(lease),
         };
         self.flights[f].step = step;
@@ -335,7 +388,7 @@ impl Fleet {
         let side = &mut self.nodes[n].sides[p];
         let admissible = |value: &Value| !flight.spoiled && (!flight.heard || side.last_seq <= value.seq);
         if let Some(value) = offer.filter(admissible) {
-            side.entry = Some(Held { value, current: true });
+            side.entry = Some(Held { value, current: true, marked: false });
         }
         if side.flight == Some(f as u8) {
             side.flight = None;
@@ -354,65 +407,6 @@ impl Fleet {
         }
     }
 
-    /// The caller's commit, then `Shared::invalidate_all` or `invalidate_tags` up to the first command.
-    pub(super) fn commit(&mut self, n: usize, kind: Kind, scene: &Scene) -> Option<()> {
-        let c = self.changes.iter().position(Option::is_none)?;
-        self.row += 1;
-        if kind == Kind::Clear {
-            (0..PARTITIONS).for_each(|p| self.move_generation(n, p, scene.mutant));
-        }
-        let sent = |p| if p < scene.partitions { Progress::Sent } else { Progress::Answered };
-        let progress = std::array::from_fn(sent);
-        self.changes[c] = Some(Change { node: n as u8, version: self.row, kind, progress });
-        Some(())
-    }
-
-    /// `clear.lua`, one partition after the other; `tag.lua`, in any order.
-    pub(super) fn change_executed(&mut self, c: usize, p: usize, mutant: Mutant) -> Option<()> {
-        let Change { version, kind, progress, .. } = self.changes[c]?;
-        let first_there = progress[..p].iter().all(|progress| *progress == Progress::Answered);
-        let (seq, message) = match kind {
-            Kind::Clear if !first_there => return None,
-            Kind::Clear if p > 0 && mutant == Mutant::ClearOfOnePartition => (self.servers[p].seq, None),
-            Kind::Clear => {
-                let seq = self.servers[p].clear();
-                (seq, Some(Message::Cleared(seq)))
-            }
-            Kind::Tag => {
-                let seq = self.servers[p].invalidate_tag(Tag::Ours, mutant);
-                (seq, Some(Message::TagInvalidated(Tag::Ours, seq)))
-            }
-        };
-        if let Some(message) = message {
-            self.publish(p, message)?;
-        }
-        self.executed[p] = self.executed[p].max(version);
-        self.stamps[p][usize::from(version)] = seq;
-        self.changes[c].as_mut()?.progress[p] = Progress::Executed(seq);
-        Some(())
-    }
-
-    /// `Partition::cleared`, `tags_changed`; after the last answer the change returns.
-    pub(super) fn change_answered(&mut self, c: usize, p: usize, mutant: Mutant) -> Option<()> {
-        let change = self.changes[c]?;
-        let (Progress::Executed(seq), n) = (change.progress[p], usize::from(change.node)) else {
-            return None;
-        };
-        match change.kind {
-            Kind::Clear if mutant == Mutant::NothingClearedAfterReply => {}
-            Kind::Clear => self.cleared(n, p, seq, mutant),
-            Kind::Tag if mutant == Mutant::NoTagNotedAfterReply => {}
-            Kind::Tag => self.nodes[n].sides[p].tags.raise(Tag::Ours, seq, mutant),
-        }
-        let change = self.changes[c].as_mut()?;
-        change.progress[p] = Progress::Answered;
-        if change.progress.iter().all(|progress| *progress == Progress::Answered) {
-            self.promised = self.promised.max(change.version);
-            self.nodes[n].own = self.nodes[n].own.max(change.version);
-        }
-        Some(())
-    }
-
     /// Forgets what nothing will ask for again, so that states which differ in it alone are one.
     pub(super) fn forget(&mut self) {
         for (f, flight) in self.flights.iter_mut().enumerate() {
@@ -425,8 +419,8 @@ impl Fleet {
             }
         }
         for change in self.changes.iter_mut().flatten() {
-            if change.progress.iter().all(|progress| *progress == Progress::Answered) {
-                (change.node, change.version, change.kind) = (0, 0, Kind::Tag);
+            if change.is_answered() {
+                *change = Change { node: 0, version: 0, kind: Kind::Tag, retried: false, ..*change };
             }
         }
     }
@@ -446,11 +440,5 @@ impl Fleet {
             }
         }
         other
-    }
-
-    /// Somebody invalidates another tag.
-    pub(super) fn other_tag(&mut self, p: usize, mutant: Mutant) -> Option<()> {
-        let seq = self.servers[p].invalidate_tag(Tag::Other, mutant);
-        self.publish(p, Message::TagInvalidated(Tag::Other, seq))
     }
 }

@@ -10,14 +10,16 @@
 //! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `Shared::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
+//! | [`ChangeFailed`](Action::ChangeFailed) | `Pending::add_tags`; the retry's way is that of the change, then `Pending::landed` |
 //! | [`OtherTag`](Action::OtherTag), [`Evicted`](Action::Evicted) | another tag is invalidated, and takes room: `tag.lua`, `TagTable::raise_one`; the server drops `T` |
 //! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message vanishes and nobody notices |
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
 //! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `baseline.lua`, `Partition::baseline` |
 //!
 //! L1 is asked after every step: `Shared::hit`. Left out: what the model of fills has (changes of single
-//! keys, disconnects, servers that are replaced), time, and changes of unknown outcome.
+//! keys and their retries, to which one of a clear is like; disconnects; servers that are replaced), and time.
 
+mod changes;
 mod fleet;
 mod node;
 mod scenes;
@@ -51,7 +53,11 @@ enum Mutant {
     HitsIgnoreTags,
     /// A plain read is not held against the node's tags.
     PlainReadsIgnoreTags,
-    /// Nor against its floor.
+    /// What the scripts answer with is not held against the node's tags.
+    AnswersIgnoreTags,
+    /// A node does not know which of its invalidations of tags have failed.
+    PendingTagsUnknown,
+    /// A plain read is not held against the node's floor.
     PlainReadsIgnoreTheFloor,
     /// The scripts answer with a stored value whatever its tags.
     TagsLeaveStoredValues,
@@ -95,6 +101,7 @@ enum Action {
     Commit { node: usize, kind: Kind },
     ChangeExecuted(usize, usize),
     ChangeAnswered(usize, usize),
+    ChangeFailed(usize),
     OtherTag(usize),
     Evicted(usize),
     Delivered(usize, usize),
@@ -128,7 +135,7 @@ impl Scene {
                         actions.push(Action::Polled(f));
                     }
                 }
-                Step::Found(_) => actions.push(Action::Found(f)),
+                Step::Found { .. } => actions.push(Action::Found(f)),
                 Step::Loading(_) => actions.push(Action::RowRead(f)),
                 Step::Loaded(..) => actions.push(Action::FillExecuted(f)),
                 Step::Filled { .. } => actions.push(Action::Filled(f)),
@@ -141,6 +148,9 @@ impl Scene {
 
     fn changes(fleet: &Fleet, actions: &mut Vec<Action>) {
         for (c, change) in fleet.changes.iter().enumerate() {
+            if fleet.left.failures > 0 && change.is_some_and(|change| change.may_fail()) {
+                actions.push(Action::ChangeFailed(c));
+            }
             for (p, progress) in change.iter().flat_map(|change| &change.progress).enumerate() {
                 match progress {
                     Progress::Sent => actions.push(Action::ChangeExecuted(c, p)),
@@ -230,10 +240,7 @@ impl Model for Scene {
             Action::GetExecuted(f) => fleet.get_executed(f, mutant)?,
             Action::Got(f) => fleet.got(f, mutant)?,
             Action::AcquireExecuted(f) => fleet.acquire_executed(f, mutant)?,
-            Action::Found(f) => {
-                let Step::Found(value) = fleet.flights[f].step else { return None };
-                fleet.land(f, value.version, value.seq, Some(value), mutant);
-            }
+            Action::Found(f) => fleet.found(f, mutant)?,
             Action::Polled(f) => fleet.polled(f),
             Action::RowRead(f) => {
                 let Step::Loading(lease) = fleet.flights[f].step else { return None };
@@ -250,6 +257,10 @@ impl Model for Scene {
             }
             Action::ChangeExecuted(c, p) => fleet.change_executed(c, p, mutant)?,
             Action::ChangeAnswered(c, p) => fleet.change_answered(c, p, mutant)?,
+            Action::ChangeFailed(c) => {
+                fleet.left.failures -= 1;
+                fleet.change_failed(c, self)?;
+            }
             Action::OtherTag(p) => {
                 fleet.left.others -= 1;
                 fleet.other_tag(p, mutant)?;

@@ -42,11 +42,13 @@ impl Mirror {
     }
 }
 
-/// An L1 entry. `current`: its generation is the partition's.
+/// An L1 entry. `current`: its generation is the partition's. `marked`: it is from before the tag's
+/// invalidation that is pending, see `Pending::voids`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Held {
     pub(super) value: Value,
     pub(super) current: bool,
+    pub(super) marked: bool,
 }
 
 /// `Partition`, and the stripe of the partition's key.
@@ -72,6 +74,8 @@ pub(super) struct Node {
     pub(super) sides: [Side; PARTITIONS],
     /// The highest version whose change was made here and has returned.
     pub(super) own: u8,
+    /// An invalidation of the tag made here may not have reached the server: `Pending::holds_tag_of`.
+    pub(super) pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +91,10 @@ pub(super) enum Step {
     },
     /// ACQUIRE is on its way, or will be repeated.
     Ask,
-    Found(Value),
+    Found {
+        value: Value,
+        unchanged: bool,
+    },
     Loading(Lock),
     /// The row is read; FILL is on its way.
     Loaded(Lock, u8),
@@ -119,6 +126,8 @@ pub(super) struct Flight {
     pub(super) partition: u8,
     pub(super) step: Step,
     pub(super) reload: bool,
+    /// No stored value will do: `Accept::Nothing`.
+    pub(super) anew: bool,
     /// The generation is that of its start.
     pub(super) joinable: bool,
     pub(super) seq: u8,
@@ -137,6 +146,7 @@ impl Flight {
         partition: 0,
         step: Step::Unused,
         reload: false,
+        anew: false,
         joinable: false,
         seq: 0,
         debt: Debt(0, Promise::Staleness),
@@ -164,7 +174,7 @@ impl Side {
             serving: Some(1),
             floor: 1,
             tags: Mirror::default(),
-            entry: entry.map(|value| Held { value, current: true }),
+            entry: entry.map(|value| Held { value, current: true, marked: false }),
             last_seq: 0,
             flight: None,
             known: None,

@@ -29,6 +29,13 @@ pub(super) fn interesting(scene: &Scene) -> Vec<Property<Scene>> {
             fleet.flights.iter().any(|flight| matches!(flight.step, Step::Filled { seq: None, .. }))
         }));
     }
+    if scene.budget.failures > 0 && scene.budget.flights > 0 && scene.warm {
+        seen.push(Property::sometimes("a retry lands while an old answer is on its way", |_, fleet: &Fleet| {
+            let landed = fleet.left.failures == 0 && !fleet.nodes.iter().any(|node| node.pending);
+            let old = |step| matches!(step, Step::Got { value: Some(value), .. } if value.version < fleet.promised);
+            landed && fleet.flights.iter().any(|flight| old(flight.step))
+        }));
+    }
     if scene.budget.losses > 0 {
         seen.push(Property::sometimes("what was missed is made up for", |_, fleet: &Fleet| {
             let caught_up = |side: &super::node::Side| side.phase == Phase::Live && side.tags.voids(1);
@@ -44,6 +51,7 @@ const NOTHING: Budget = Budget {
     joiners: 0,
     tags: 0,
     clears: 0,
+    failures: 0,
     others: 0,
     evictions: 0,
     beats: 0,
@@ -69,6 +77,10 @@ const TAG_OF_WARM: Scene = with(WARM, Budget { tags: 1, ..LOADS });
 const TAG_AND_CLEAR: Scene = with(COLD, Budget { tags: 1, clears: 1, joiners: 0, beats: 0, ..LOADS });
 const REFRESH: Scene = with(COLD, Budget { tags: 1, reloads: 1, ..LOADS });
 const REFRESH_AND_CLEAR: Scene = with(COLD, Budget { clears: 1, reloads: 1, ..LOADS });
+const FAILS: Scene = with(WARM, Budget { tags: 1, failures: 1, ..LOADS });
+const FAILS_WHILE_COLD: Scene = with(COLD, Budget { tags: 1, failures: 1, ..LOADS });
+const FAILS_SUSPENDED: Scene =
+    with(WARM, Budget { flights: 1, tags: 1, failures: 1, others: 1, losses: 1, beats: 1, ..NOTHING });
 const ROOM_FOR_ONE: Scene = with(WARM, Budget { flights: 2, tags: 1, others: 2, beats: 1, ..NOTHING });
 const EVICTION: Scene = with(WARM, Budget { flights: 2, tags: 1, evictions: 1, others: 1, ..NOTHING });
 const LOST_MESSAGE: Scene = with(COLD, Budget { flights: 2, tags: 1, others: 1, losses: 1, ..NOTHING });
@@ -76,6 +88,7 @@ const TWO_PARTITIONS: Scene =
     Scene { partitions: 2, ..with(WARM, Budget { flights: 2, clears: 1, beats: 1, ..NOTHING }) };
 const ONE_CLEAR: Scene = Scene { budget: Budget { flights: 1, clears: 1, ..NOTHING }, ..TWO_PARTITIONS };
 const ONE_TAG: Scene = with(WARM, Budget { flights: 1, tags: 1, ..NOTHING });
+const ONE_TAG_FAILS: Scene = with(WARM, Budget { flights: 1, tags: 1, failures: 1, ..NOTHING });
 const JOINED_MEETS_TAG: Scene = with(COLD, Budget { flights: 1, joiners: 1, tags: 1, ..NOTHING });
 const JOINED_MEETS_CLEAR: Scene = with(COLD, Budget { flights: 1, joiners: 1, clears: 1, ..NOTHING });
 const REFRESH_MEETS_TAG: Scene = with(COLD, Budget { flights: 1, reloads: 1, tags: 1, ..NOTHING });
@@ -112,6 +125,9 @@ scenes! {
     a_tag_and_a_clear: TAG_AND_CLEAR, less(TAG_AND_CLEAR, 1);
     a_refresh: REFRESH, less(REFRESH, 1);
     a_refresh_and_a_clear: REFRESH_AND_CLEAR, less(REFRESH_AND_CLEAR, 1);
+    a_tag_that_fails: FAILS, less(FAILS, 1);
+    a_tag_that_fails_meets_loads: FAILS_WHILE_COLD, less(FAILS_WHILE_COLD, 1);
+    a_tag_that_fails_while_suspended: FAILS_SUSPENDED, less(FAILS_SUSPENDED, 0);
     tables_with_room_for_one: ROOM_FOR_ONE, less(ROOM_FOR_ONE, 1);
     a_table_is_evicted: EVICTION, less(EVICTION, 1);
     a_message_is_lost: LOST_MESSAGE, less(LOST_MESSAGE, 0);
@@ -125,6 +141,7 @@ mutants! {
     a_refresh_compares_with_its_own_number: RefreshComparesWithItsOwnNumber, REFRESH_MEETS_TAG;
     hits_ignore_tags: HitsIgnoreTags, ONE_TAG;
     plain_reads_ignore_tags: PlainReadsIgnoreTags, ONE_TAG;
+    pending_tags_unknown: PendingTagsUnknown, ONE_TAG_FAILS;
     plain_reads_ignore_the_floor: PlainReadsIgnoreTheFloor, READ_AFTER_CLEAR;
     tags_leave_stored_values: TagsLeaveStoredValues, ONE_TAG;
     joiners_take_anything: JoinersTakeAnything, JOINED_MEETS_TAG;
@@ -141,5 +158,6 @@ mutants! {
 
 mutants! {
     deep_mutants, ignore = "hundreds of thousands of states: run with --release",
+    answers_ignore_tags: AnswersIgnoreTags, FAILS_SUSPENDED;
     a_baseline_without_tags: BaselineWithoutTags, LOST_MESSAGE;
 }

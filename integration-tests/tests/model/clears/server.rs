@@ -48,6 +48,8 @@ pub(super) struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Acquired {
     Value(Value),
+    /// What the caller holds, as of now.
+    Unchanged(Value),
     Granted(Lock),
 }
 
@@ -104,19 +106,19 @@ impl Server {
         self.lock.filter(|lock| lock.seq >= self.floor || mutant == Mutant::FillIgnoresTheFloor)
     }
 
-    /// `acquire.lua`. `held` is what the caller has of it: then the answer is that it is unchanged, as of
-    /// now.
+    /// `acquire.lua`. `held` is what the caller has of it. With `anew` no stored value will do.
     pub(super) fn acquire(
         &mut self,
         token: u8,
         held: Option<Value>,
-        reload: bool,
+        anew: bool,
         mutant: Mutant,
     ) -> Option<Acquired> {
-        if let Some(value) = self.valid(mutant).filter(|_| !reload) {
-            let same = held.is_some_and(|held| held.version == value.version);
-            let seq = if same { self.seq } else { value.seq };
-            return Some(Acquired::Value(Value { seq, ..value }));
+        if let Some(value) = self.valid(mutant).filter(|_| !anew) {
+            return Some(match held.is_some_and(|held| held.version == value.version) {
+                true => Acquired::Unchanged(Value { seq: self.seq, ..value }),
+                false => Acquired::Value(value),
+            });
         }
         if self.standing(mutant).is_some() {
             return None;
