@@ -1,15 +1,16 @@
 //! What nodes share: values, leases, sequences; each operation is one critical section.
 
+mod partition;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_cache_core::Tags;
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Lease, NodeId, Renewed, RunId,
-    WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
 };
-use async_cache_core::frame::{frame_tags, seal, tags_of, token_of, unseal};
+use async_cache_core::frame::{frame_tags, seal, token_of};
 use async_cache_core::key::Key;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use crate::Hasher;
 use crate::deliver::{Courier, Outbox, To};
 use crate::testing::{Mutant, Switch};
+use partition::{Holder, Lock, Partition};
 
 /// The server process this memory begins with.
 const FIRST_RUN: RunId = RunId(1);
@@ -60,37 +62,10 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
 }
 
-#[derive(Clone, Default)]
-struct Partition {
-    seq: u64,
-    floor: u64,
-    /// Tags, and the number of the last invalidation of each.
-    tags: HashMap<Bytes, u64>,
-    tag_floor: u64,
-    locks: HashMap<Key, Lock>,
-    /// Number of locks at which the lapsed ones are thrown out.
-    sweep_at: usize,
-}
-
 #[derive(Clone)]
 struct Stored {
     bytes: Bytes,
     expires: Instant,
-}
-
-/// The lock of a key, and who waits for it.
-#[derive(Clone)]
-struct Lock {
-    holder: Holder,
-    until: Instant,
-    waiting: BTreeSet<NodeId>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Lease(Lease),
-    /// Broken a moment ago: nobody is granted it before the lock lapses.
-    Cooling,
 }
 
 /// A change of one key: stored under its new sequence number, or removed.
@@ -103,8 +78,7 @@ impl Store {
     pub(crate) fn new(record: String, stores: &Stores) -> Self {
         let values =
             moka::sync::Cache::builder().max_capacity(stores.capacity).build_with_hasher(Hasher::default());
-        let partitions =
-            (0..stores.partitions).map(|_| Partition { seq: 1, ..Partition::default() }).collect();
+        let partitions = (0..stores.partitions).map(|_| Partition::new()).collect();
         let (switch, outbox) = (stores.switch, Outbox::default());
         let state = State { run: FIRST_RUN, switch, partitions, values, outbox };
         Self { record, state: Mutex::new(state), courier: Courier::default(), born: Instant::now() }
@@ -403,80 +377,6 @@ impl State {
     #[cfg(test)]
     pub(crate) fn locks(&self) -> usize {
         self.partitions.iter().map(|partition| partition.locks.len()).sum()
-    }
-}
-
-impl Partition {
-    fn next_seq(&mut self) -> u64 {
-        self.seq += 1;
-        self.seq
-    }
-
-    /// Whether a stored value is intact, and not void.
-    fn admits(&self, bytes: &[u8]) -> bool {
-        unseal(bytes).is_some_and(|seq| seq >= self.floor && !self.voids(&tags_of(bytes), seq))
-    }
-
-    /// Whether the invalidation of a tag has made a value of number `seq` void.
-    fn voids(&self, tags: &Tags, seq: u64) -> bool {
-        let newer = |tag| self.tags.get(tag).is_some_and(|last| *last > seq);
-        !tags.is_empty() && (seq < self.tag_floor || tags.iter().any(newer))
-    }
-
-    /// Notes the invalidation of tags. A full table starts anew, with its floor above what it held.
-    fn note(&mut self, tags: &Tags, seq: u64, switch: Switch) {
-        if self.tags.len() + tags.iter().count() > switch.tag_table() {
-            if !switch.is(Mutant::TagsForgotten) {
-                self.tag_floor = seq;
-            }
-            self.tags.clear();
-        }
-        self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
-    }
-
-    /// Locks a key, and throws lapsed locks out once in a while: nobody else would, after a
-    /// holder that died.
-    fn lock(&mut self, key: &Key, lock: Lock, now: Instant) {
-        if self.locks.len() >= self.sweep_at {
-            self.locks.retain(|_, lock| lock.until > now);
-            self.sweep_at = (2 * self.locks.len()).max(64);
-        }
-        self.locks.insert(key.clone(), lock);
-    }
-
-    /// Takes a lock away from its holder, if it is this lease and still stands.
-    fn take_lock(&mut self, key: &Key, lease: Lease) -> Option<Lock> {
-        let held = self.locks.get(key.as_bytes())?;
-        if held.holder != Holder::Lease(lease) || held.until <= Instant::now() {
-            return None;
-        }
-        self.locks.remove(key.as_bytes())
-    }
-
-    /// Breaks a lock, and returns who waited. A lease that stood leaves the key cooling; a key
-    /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
-    fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
-        let (now, floor) = (Instant::now(), self.floor);
-        let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };
-        let waiting = std::mem::take(&mut lock.waiting);
-        match lock.holder {
-            Holder::Lease(_) if lock.stands(now, floor) => {
-                lock.holder = Holder::Cooling;
-                lock.until = now + GRANT_PACE;
-            }
-            Holder::Cooling if lock.until > now => {}
-            Holder::Lease(_) | Holder::Cooling => {
-                self.locks.remove(key.as_bytes());
-            }
-        }
-        waiting
-    }
-}
-
-impl Lock {
-    fn stands(&self, now: Instant, floor: u64) -> bool {
-        let void = matches!(self.holder, Holder::Lease(lease) if lease.seq < floor);
-        self.until > now && !void
     }
 }
 

@@ -1,0 +1,118 @@
+//! One partition: its numbers, its tags, its locks.
+
+use std::collections::{BTreeSet, HashMap};
+
+use async_cache_core::Tags;
+use async_cache_core::backend::{GRANT_PACE, Lease, NodeId};
+use async_cache_core::frame::{tags_of, unseal};
+use async_cache_core::key::Key;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::testing::{Mutant, Switch};
+
+/// What is known of one partition but its values.
+#[derive(Clone, Default)]
+pub(super) struct Partition {
+    pub(super) seq: u64,
+    pub(super) floor: u64,
+    /// Tags, and the number of the last invalidation of each.
+    pub(super) tags: HashMap<Bytes, u64>,
+    pub(super) tag_floor: u64,
+    pub(super) locks: HashMap<Key, Lock>,
+    /// Number of locks at which the lapsed ones are thrown out.
+    sweep_at: usize,
+}
+
+/// The lock of a key, and who waits for it.
+#[derive(Clone)]
+pub(super) struct Lock {
+    pub(super) holder: Holder,
+    pub(super) until: Instant,
+    pub(super) waiting: BTreeSet<NodeId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    Lease(Lease),
+    /// Broken a moment ago: nobody is granted it before the lock lapses.
+    Cooling,
+}
+
+impl Partition {
+    pub(super) fn new() -> Self {
+        Self { seq: 1, ..Self::default() }
+    }
+
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Whether a stored value is intact, and not void.
+    pub(super) fn admits(&self, bytes: &[u8]) -> bool {
+        unseal(bytes).is_some_and(|seq| seq >= self.floor && !self.voids(&tags_of(bytes), seq))
+    }
+
+    /// Whether the invalidation of a tag has made a value of number `seq` void.
+    pub(super) fn voids(&self, tags: &Tags, seq: u64) -> bool {
+        let newer = |tag| self.tags.get(tag).is_some_and(|last| *last > seq);
+        !tags.is_empty() && (seq < self.tag_floor || tags.iter().any(newer))
+    }
+
+    /// Notes the invalidation of tags. A full table starts anew, with its floor above what it held.
+    pub(super) fn note(&mut self, tags: &Tags, seq: u64, switch: Switch) {
+        if self.tags.len() + tags.iter().count() > switch.tag_table() {
+            if !switch.is(Mutant::TagsForgotten) {
+                self.tag_floor = seq;
+            }
+            self.tags.clear();
+        }
+        self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
+    }
+
+    /// Locks a key, and throws lapsed locks out once in a while: nobody else would, after a
+    /// holder that died.
+    pub(super) fn lock(&mut self, key: &Key, lock: Lock, now: Instant) {
+        if self.locks.len() >= self.sweep_at {
+            self.locks.retain(|_, lock| lock.until > now);
+            self.sweep_at = (2 * self.locks.len()).max(64);
+        }
+        self.locks.insert(key.clone(), lock);
+    }
+
+    /// Takes a lock away from its holder, if it is this lease and still stands.
+    pub(super) fn take_lock(&mut self, key: &Key, lease: Lease) -> Option<Lock> {
+        let held = self.locks.get(key.as_bytes())?;
+        if held.holder != Holder::Lease(lease) || held.until <= Instant::now() {
+            return None;
+        }
+        self.locks.remove(key.as_bytes())
+    }
+
+    /// Breaks a lock, and returns who waited. A lease that stood leaves the key cooling; a key
+    /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
+    pub(super) fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
+        let (now, floor) = (Instant::now(), self.floor);
+        let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };
+        let waiting = std::mem::take(&mut lock.waiting);
+        match lock.holder {
+            Holder::Lease(_) if lock.stands(now, floor) => {
+                lock.holder = Holder::Cooling;
+                lock.until = now + GRANT_PACE;
+            }
+            Holder::Cooling if lock.until > now => {}
+            Holder::Lease(_) | Holder::Cooling => {
+                self.locks.remove(key.as_bytes());
+            }
+        }
+        waiting
+    }
+}
+
+impl Lock {
+    pub(super) fn stands(&self, now: Instant, floor: u64) -> bool {
+        let void = matches!(self.holder, Holder::Lease(lease) if lease.seq < floor);
+        self.until > now && !void
+    }
+}
