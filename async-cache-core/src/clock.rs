@@ -207,10 +207,10 @@ impl ServerClock {
     /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
     /// earliest there is if that was before our clock began.
     pub(crate) fn tick_at(&self, server_ms: u64, now: Tick) -> Tick {
+        const MS: u64 = 1_000_000;
         let shows = self.at(now);
-        let ago = Duration::from_millis(shows.saturating_sub(server_ms));
-        let ahead = Duration::from_millis(server_ms.saturating_sub(shows));
-        Tick(now.after(ahead).0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)))
+        let (ahead, ago) = (server_ms.saturating_sub(shows), shows.saturating_sub(server_ms));
+        Tick(now.0.saturating_add(ahead.saturating_mul(MS)).saturating_sub(ago.saturating_mul(MS)))
     }
 }
 

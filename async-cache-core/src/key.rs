@@ -51,11 +51,18 @@ pub trait CacheKey: Send + Sync {
 pub struct Digits(itoa::Buffer);
 
 /// An encoded key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(SmallVec<[u8; INLINE]>);
 
 /// Bytes of a key that need no allocation: what fits into the three words of a key.
 const INLINE: usize = 16;
+
+impl Clone for Key {
+    // In one piece: derived, it would go byte by byte.
+    fn clone(&self) -> Self {
+        Self::from_encoded(&self.0)
+    }
+}
 
 impl Key {
     /// Encodes a key.

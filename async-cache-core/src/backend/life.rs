@@ -49,7 +49,10 @@ impl Life {
     /// cost times the eagerness of refreshing, and zero for no refresh before expiry.
     #[must_use]
     pub fn new(expires: Tick, ends: Tick, span: Duration, ahead: Duration) -> Self {
-        let window = u64::try_from(ahead.mul_f64(MAX_DRAW).as_nanos()).unwrap_or(u64::MAX);
+        let window = match ahead.is_zero() {
+            true => 0,
+            false => u64::try_from(ahead.mul_f64(MAX_DRAW).as_nanos()).unwrap_or(u64::MAX),
+        };
         Self {
             due: Tick(expires.0.saturating_sub(window)),
             expires,

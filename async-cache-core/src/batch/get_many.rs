@@ -11,13 +11,31 @@ use crate::shared::{L2, Shared};
 /// Most keys in one call.
 pub(super) const MAX_KEYS: usize = 100_000;
 
+/// Keys that L1 had no answer for.
+struct Missed {
+    keys: Vec<Key>,
+    /// Where the answer to each belongs, and under which ticket it is read.
+    seats: Vec<(usize, Ticket)>,
+}
+
+impl Missed {
+    fn of(count: usize) -> Self {
+        Self { keys: Vec::with_capacity(count), seats: Vec::with_capacity(count) }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Key, &(usize, Ticket))> {
+        self.keys.iter().zip(&self.seats)
+    }
+}
+
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Looks up every key; answers stand in the order of the keys.
     pub(crate) async fn get_many(&self, keys: Vec<Key>, need: Option<&Stamp>) -> Result<Vec<Answer<V>>> {
         self.check(need)?;
         self.check_count(keys.len())?;
-        let mut answers: Vec<Answer<V>> = Vec::with_capacity(keys.len());
-        let mut missed: Vec<(usize, Key, Ticket)> = Vec::new();
+        let count = keys.len();
+        let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
+        let mut missed = Missed::of(0);
         for (at, key) in keys.into_iter().enumerate() {
             match self.probe(key.as_bytes(), need) {
                 Probe::Hit(entry) | Probe::Ripe(entry) => {
@@ -26,17 +44,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
                 Probe::Stale(_) | Probe::Unverified(_) | Probe::Miss => {
                     answers.push(None);
-                    let ticket = self.ticket(&key);
-                    missed.push((at, key, ticket));
+                    if missed.keys.is_empty() {
+                        missed = Missed::of(count - at);
+                    }
+                    missed.seats.push((at, self.ticket_to_read(&key)));
+                    missed.keys.push(key);
                 }
             }
         }
         if let Some(l2) = &self.l2
-            && !missed.is_empty()
+            && !missed.keys.is_empty()
         {
             self.fetch_many(l2, &missed, need, &mut answers).await?;
         } else {
-            self.counters.misses.add(missed.len());
+            self.counters.misses.add(missed.keys.len());
         }
         Ok(answers)
     }
@@ -52,40 +73,40 @@ impl<V: Send + Sync + 'static> Shared<V> {
     async fn fetch_many(
         &self,
         l2: &L2<V>,
-        missed: &[(usize, Key, Ticket)],
+        missed: &Missed,
         need: Option<&Stamp>,
         answers: &mut [Answer<V>],
     ) -> Result<()> {
-        let keys: Vec<Key> = missed.iter().map(|(_, key, _)| key.clone()).collect();
         // Before the question: afterwards, the retry may have landed in between.
-        let pending: Vec<bool> = keys.iter().map(|key| self.is_pending(key)).collect();
-        let read = self.read_many(l2, &keys, need).await;
+        let pending: Vec<bool> = missed.keys.iter().map(|key| self.is_pending(key)).collect();
+        let read = self.read_many(l2, &missed.keys, need).await;
         let Judged { read, by } = match read {
             Ok(read) => read,
             Err(error) => return self.without_l2(missed, need, &error, answers),
         };
-        for (((at, key, ticket), stored), pending) in missed.iter().zip(read.values).zip(pending) {
+        let mut hits = 0;
+        for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read.values).zip(pending) {
             let stored = stored.as_deref().filter(|_| !pending);
             let fetched = self.judged(l2, key, stored, by, (*ticket, &self.defaults));
             if let Fetched::Found(entry, ticket) = fetched {
-                self.counters.l2_hits.add(1);
-                self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);
-                answers[*at] = entry.value;
-            } else {
-                self.counters.misses.add(1);
+                hits += 1;
+                answers[*at].clone_from(&entry.value);
+                self.admit(key, ticket, entry, self.defaults.l1_ttl);
             }
         }
+        self.counters.l2_hits.add(hits);
+        self.counters.misses.add(missed.keys.len() - hits);
         Ok(())
     }
 
     fn without_l2(
         &self,
-        missed: &[(usize, Key, Ticket)],
+        missed: &Missed,
         need: Option<&Stamp>,
         error: &Error,
         answers: &mut [Answer<V>],
     ) -> Result<()> {
-        for (at, key, _) in missed {
+        for (key, (at, _)) in missed.iter() {
             match recourse(self, key.as_bytes(), self.held(key.as_bytes(), need), error.clone()) {
                 Recourse::Serve(entry) => {
                     self.serve_stale(key.as_bytes(), StaleCause::Outage);

@@ -68,6 +68,12 @@ pub(crate) struct Ticket {
     pub(crate) last_seq: u64,
 }
 
+impl Ticket {
+    /// For a read of which nothing is stored here: there is no L1.
+    pub(crate) const NONE: Self =
+        Self { local: u64::MAX, remote: u64::MAX, generation: 0, seq: 0, reached: 0, last_seq: 0 };
+}
+
 /// How a lookup that missed goes on.
 #[derive(Debug)]
 pub(crate) enum Enter<V> {

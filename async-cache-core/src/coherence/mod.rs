@@ -20,7 +20,7 @@ pub use mutant::Mutant;
 #[cfg(not(feature = "testing"))]
 pub(crate) use mutant::Mutant;
 pub(crate) use mutant::Switch;
-pub(crate) use serving::{News, Node, Partition};
+pub(crate) use serving::{News, Node, Partition, Server};
 pub use stamp::Stamp;
 pub(crate) use stamp::foreign as foreign_stamp;
 pub(crate) use tags::TagTable;

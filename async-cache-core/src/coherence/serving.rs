@@ -14,7 +14,7 @@ use super::mutant::{Mutant, Switch};
 use super::tags::TagTable;
 use crate::backend::{Baseline as Known, Entry, NodeId, RunId, Tick, Token};
 use crate::clock::{Clock, ServerClock};
-use crate::key::partition_of;
+use crate::key::{Key, partition_of};
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
@@ -95,6 +95,17 @@ impl Node {
             [only] => Some(only),
             _ => None,
         }
+    }
+
+    /// The partitions of these keys, each once.
+    pub(crate) fn partitions_of(&self, keys: &[Key]) -> Vec<(u16, &Partition)> {
+        if let [only] = &*self.partitions {
+            return vec![(0, only)];
+        }
+        let mut found: Vec<_> = keys.iter().map(|key| self.partition_of(key.as_bytes())).collect();
+        found.sort_unstable_by_key(|(index, _)| *index);
+        found.dedup_by_key(|(index, _)| *index);
+        found
     }
 
     #[inline(never)]
@@ -190,6 +201,16 @@ pub(crate) enum News {
     Expected,
     /// Changes were missed: take a new baseline.
     Gap,
+}
+
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Server {
+    /// The server process that this node's knowledge is about.
+    Known,
+    /// Another one, and what that means.
+    Other(News),
 }
 
 /// Outcome of [`Partition::baseline`].
@@ -293,11 +314,6 @@ impl Partition {
         self.applied.store(seq, Ordering::Release);
     }
 
-    /// The server process this node's knowledge is about.
-    pub(crate) fn run(&self) -> Option<RunId> {
-        self.sync.lock().run
-    }
-
     pub(crate) fn subscribed(&self) {
         self.suspend(&mut self.sync.lock(), Phase::Syncing(None));
     }
@@ -314,15 +330,18 @@ impl Partition {
         self.serving_until.store(0, Ordering::Release);
     }
 
-    /// An answer came from another server process than the one this node knows: everything it
-    /// knows is in doubt.
-    pub(crate) fn doubt(&self, run: RunId) -> News {
+    /// Whether an answer came from the server process that this node knows. If not, everything it knows
+    /// is in doubt.
+    pub(crate) fn answered_by(&self, run: RunId) -> Server {
         let mut sync = self.sync.lock();
-        if sync.phase != Phase::Live || sync.run == Some(run) {
-            return News::Expected;
+        if sync.run == Some(run) {
+            return Server::Known;
+        }
+        if sync.phase != Phase::Live {
+            return Server::Other(News::Expected);
         }
         self.suspend(&mut sync, Phase::Syncing(None));
-        News::Gap
+        Server::Other(News::Gap)
     }
 
     /// A change was heard, and has been applied to L1 by the caller: first the removal, then the

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::{Accept, Entry, Life, Phase, Read, ReadMany, RunId, Tick};
-use crate::coherence::{Mutant, News, Partition, Stamp, Ticket};
+use crate::coherence::{Mutant, News, Partition, Server, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
 use crate::key::Key;
@@ -55,6 +55,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Judged { read, by }) => self.judged(l2, key, read.value.as_deref(), by, (ticket, options)),
             Err(error) => Fetched::Unreachable(error),
         }
+    }
+
+    /// A ticket to read a key outside a flight, where it decides about L1 alone.
+    pub(crate) fn ticket_to_read(&self, key: &Key) -> Ticket {
+        if self.l1.is_some() { self.ticket(key) } else { Ticket::NONE }
     }
 
     /// What was read, checked and decoded, and judged by this node if nobody has.
@@ -116,10 +121,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         keys: &[Key],
         need: Option<&Stamp>,
     ) -> Result<Judged<ReadMany>> {
-        let of = |key: &Key| self.node.partition_of(key.as_bytes());
-        if keys.iter().all(|key| self.knows(of(key).0, of(key).1, need)) {
+        let partitions = self.node.partitions_of(keys);
+        if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
-            if keys.iter().all(|key| self.is_about(of(key).1, read.run)) {
+            if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
                 return Ok(Judged { read, by: Judge::Node });
             }
         }
@@ -127,20 +132,25 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(Judged { read, by: Judge::Backend })
     }
 
-    /// Whether what this node knows of the partition is recent enough to judge a plain read by.
+    /// Whether what this node knows of the partition is recent enough to judge a plain read by. At a
+    /// glance, as a hit sees it: the lease is shorter for that.
     fn knows(&self, index: u16, partition: &Partition, need: Option<&Stamp>) -> bool {
-        partition.serving_at(self.node.clock.now())
+        partition.serving_at(self.node.clock.glance())
             && need.is_none_or(|stamp| partition.applied() >= stamp.seq(index))
     }
 
     /// Whether an answer came from the server this node's knowledge is about; if not, the
     /// knowledge is void.
     fn is_about(&self, partition: &Partition, run: RunId) -> bool {
-        if partition.doubt(run) == News::Gap {
-            self.suspended(SuspendCause::ServerChanged);
-            self.node.resync.notify_one();
+        match partition.answered_by(run) {
+            Server::Known => return true,
+            Server::Other(News::Expected) => {}
+            Server::Other(News::Gap) => {
+                self.suspended(SuspendCause::ServerChanged);
+                self.node.resync.notify_one();
+            }
         }
-        partition.run() == Some(run) || self.switch.is(Mutant::TrustAnyRun)
+        self.switch.is(Mutant::TrustAnyRun)
     }
 
     async fn counted<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
@@ -156,7 +166,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         ticket: Ticket,
         options: &EntryOptions,
     ) -> Fetched<V> {
-        let now = self.node.clock.now();
+        let now = self.node.clock.glance();
         let (seq, header, payload) = match frame::read(l2.format, stored) {
             Ok(parts) => parts,
             Err(Unreadable::Corrupt | Unreadable::OtherFormat) => return self.unreadable(),

@@ -122,11 +122,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// A lookup without a loader, after the probe has missed.
     pub(crate) async fn get(&self, key: &Key, need: Option<&Stamp>) -> Result<Answer<V>> {
         self.check(need)?;
-        let unreachable = match self.fetch_unless_pending(key, need, self.ticket(key), &self.defaults).await {
+        let ticket = self.ticket_to_read(key);
+        let unreachable = match self.fetch_unless_pending(key, need, ticket, &self.defaults).await {
             Fetched::Found(entry, ticket) => {
                 self.counters.l2_hits.add(1);
-                self.admit(key, ticket, entry.clone(), self.defaults.l1_ttl);
-                return Ok(entry.value);
+                let answer = entry.value.clone();
+                self.admit(key, ticket, entry, self.defaults.l1_ttl);
+                return Ok(answer);
             }
             Fetched::Stale(..) | Fetched::Absent(_) => {
                 self.counters.misses.add(1);

@@ -51,3 +51,26 @@ fn changes_missed_before_those_heard_are_noticed() {
     assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Again);
     assert_eq!(partition.baseline(&known(7), Tick(1), STALENESS), Baseline::Flushed);
 }
+
+#[test]
+fn another_server_puts_everything_in_doubt_once() {
+    let partition = resubscribed();
+    assert_eq!(partition.answered_by(RunId(1)), Server::Known);
+    assert_eq!(partition.answered_by(RunId(2)), Server::Other(News::Expected));
+    assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Continued);
+    assert_eq!(partition.answered_by(RunId(1)), Server::Known);
+    assert!(partition.serving_at(Tick(1)));
+    assert_eq!(partition.answered_by(RunId(2)), Server::Other(News::Gap));
+    assert!(!partition.serving_at(Tick(1)));
+    assert_eq!(partition.answered_by(RunId(2)), Server::Other(News::Expected));
+}
+
+#[test]
+fn many_keys_of_few_partitions() {
+    let keys: Vec<Key> = (0..100).map(|i| Key::from_encoded(format!("k{i}").as_bytes())).collect();
+    for count in [1, 4] {
+        let node = Node::new(NodeId(1), count, STALENESS, Switch::default());
+        let indexes: Vec<u16> = node.partitions_of(&keys).iter().map(|(index, _)| *index).collect();
+        assert_eq!(indexes, (0..count).collect::<Vec<_>>());
+    }
+}
