@@ -9,8 +9,9 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
 
 use crate::calls::{acquired, filled, renewed};
+use crate::keys::{Home, ValueName};
 use crate::orphan::Orphan;
-use crate::region::{RedisRegion, millis, stored};
+use crate::region::{RedisRegion, bytes, millis};
 use crate::scripts::SCRIPTS;
 use crate::slot::{Line, Purpose};
 
@@ -24,19 +25,53 @@ impl RedisRegion {
         const DOING: &str = "reading values";
         // One connection for all of it: the answer speaks for one run.
         let line = self.pick(Purpose::Read, DOING)?;
-        let mut values = vec![None; keys.len()];
-        let mut start = 0;
+        let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
-            let (pipeline, places) = self.reads(chunk);
-            let answers: Vec<Vec<Value>> =
-                line.answer(line.link.pipeline(&pipeline)).await.map_err(|fault| self.error(DOING, fault))?;
-            let found = answers.into_iter().flatten();
-            for (place, value) in places.into_iter().zip(found) {
-                values[start + place] = stored(Ok(value)).ok().flatten();
+            match &self.homes[..] {
+                [home] => values.extend(self.read_home(&line, home, chunk).await?),
+                _ => values.extend(self.read_homes(&line, chunk).await?),
             }
-            start += chunk.len();
         }
-        Ok(ReadMany { run: line.link.run, values })
+        if values.len() == keys.len() {
+            Ok(ReadMany { run: line.link.run, values })
+        } else {
+            Err(self.nonsense(DOING))
+        }
+    }
+
+    /// One MGET.
+    async fn read_home(
+        &self,
+        line: &Line<'_>,
+        home: &Home,
+        keys: &[Key],
+    ) -> Result<impl Iterator<Item = Option<Bytes>>> {
+        const DOING: &str = "reading values";
+        let names = keys.iter().map(|key| ValueName { home, key });
+        let mut mget = Cmd::with_capacity(1 + keys.len(), names.clone().map(|name| name.len()).sum());
+        mget.arg("MGET");
+        names.for_each(|name| {
+            mget.arg(name);
+        });
+        let answer = line.answer(line.link.query(&mget)).await;
+        match answer.map_err(|fault| self.error(DOING, fault))? {
+            Value::Array(values) => Ok(values.into_iter().map(bytes)),
+            _ => Err(self.nonsense(DOING)),
+        }
+    }
+
+    /// One MGET for each partition concerned.
+    async fn read_homes(&self, line: &Line<'_>, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+        let mut values = vec![None; keys.len()];
+        let (pipeline, places) = self.reads(keys);
+        let answers: Vec<Vec<Value>> = line
+            .answer(line.link.pipeline(&pipeline))
+            .await
+            .map_err(|fault| self.error("reading values", fault))?;
+        for (place, value) in places.into_iter().zip(answers.into_iter().flatten()) {
+            values[place] = bytes(value);
+        }
+        Ok(values)
     }
 
     pub(crate) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
@@ -48,7 +83,7 @@ impl RedisRegion {
                 chunk.iter().map(|key| self.key_call(&line, &SCRIPTS.get_valid, key)).collect();
             let run = line.link.scripts::<Value>(&SCRIPTS.get_valid, &calls);
             let answers = line.answer(run).await.map_err(|fault| self.error(DOING, fault))?;
-            values.extend(answers.into_iter().map(|value| stored(Ok(value)).ok().flatten()));
+            values.extend(answers.into_iter().map(bytes));
         }
         if values.len() == keys.len() {
             Ok(ReadMany { run: line.link.run, values })
@@ -57,7 +92,7 @@ impl RedisRegion {
         }
     }
 
-    /// One MGET for each partition concerned, and where each of its answers belongs.
+    /// The commands for that, and where each of their answers belongs.
     fn reads(&self, keys: &[Key]) -> (Pipeline, Vec<usize>) {
         let mut places: Vec<usize> = (0..keys.len()).collect();
         // Stable: within a partition the order stays.
@@ -69,7 +104,7 @@ impl RedisRegion {
             pipeline.cmd("MGET");
             for place in group {
                 let key = &keys[*place];
-                pipeline.arg(self.home(key).value(key));
+                pipeline.arg(ValueName { home: self.home(key), key });
             }
         }
         (pipeline, places)

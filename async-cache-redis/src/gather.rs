@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::keys::ValueName;
 use crate::link::Link;
-use crate::region::stored;
+use crate::region::{bytes, stored};
 use crate::slot::out_of_time;
 
 /// Reads under way that still go alone.
@@ -216,7 +216,7 @@ impl Batch {
                 }
                 for (tell, value) in self.tell.into_iter().zip(values) {
                     // Its caller may be gone.
-                    let _ = tell.send(stored(Ok(value)));
+                    let _ = tell.send(Ok(bytes(value)));
                 }
             }
             Err(error) if !is_an_answer(&error) => {

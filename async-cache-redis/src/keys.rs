@@ -16,10 +16,9 @@
 //! In another database than 0 its number follows the hash tag, `{users:0}3:M`: a server's databases share
 //! their channels, and the changes of one are no news to the nodes of another.
 
-use std::io::Write;
-
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
+use bytes::BufMut;
 use redis::{RedisWrite, ToRedisArgs};
 
 /// The names of one partition of a namespace.
@@ -82,13 +81,17 @@ pub(crate) struct ValueName<'a> {
     pub(crate) key: &'a Key,
 }
 
+impl ValueName<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.home.prefix.len() + 2 + self.key.as_bytes().len()
+    }
+}
+
 impl ToRedisArgs for ValueName<'_> {
     fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
-        let mut name = out.writer_for_next_arg();
-        for part in [self.home.prefix.as_bytes(), b"V:", self.key.as_bytes()] {
-            // Into memory: it does not fail.
-            let _ = name.write_all(part);
-        }
+        let parts = [self.home.prefix.as_bytes(), b"V:", self.key.as_bytes()];
+        let mut name = out.bufmut_for_next_arg(self.len());
+        parts.iter().for_each(|part| name.put_slice(part));
     }
 }
 

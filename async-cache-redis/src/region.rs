@@ -160,10 +160,17 @@ pub(crate) fn millis(span: Duration) -> u64 {
 /// A stored value; a wrong type is an absent one.
 pub(crate) fn stored(answer: RedisResult<Value>) -> RedisResult<Option<Bytes>> {
     match answer {
-        Ok(Value::BulkString(bytes)) => Ok(Some(bytes.into())),
-        Ok(_) => Ok(None),
+        Ok(value) => Ok(bytes(value)),
         Err(error) if wrong_type(&error) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A stored value, of a command that answers nothing for a wrong type.
+pub(crate) fn bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        _ => None,
     }
 }
 
@@ -203,7 +210,7 @@ impl Region for RedisRegion {
         let line = self.line(Purpose::Read, DOING).await?;
         let call = self.key_call(&line, &SCRIPTS.get_valid, key);
         let value: Value = self.script(DOING, &line, &SCRIPTS.get_valid, &call).await?;
-        Ok(Read { run: line.link.run, value: stored(Ok(value)).ok().flatten() })
+        Ok(Read { run: line.link.run, value: bytes(value) })
     }
 
     async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
