@@ -118,11 +118,13 @@ async function l2(ask) {
   return { round, end: () => cache.disconnectAll() }
 }
 
+// Keys that no case had before: the server may be the same behind another address.
+let fresh = 0
+
 async function cold(ask) {
   const cache = bento(ask, { memory: 10_000, redis: true, bus: true })
-  let next = 0
   const miss = () => {
-    const id = ++next
+    const id = ++fresh
     return cache.getOrSet({ key: `${id}`, factory: async () => row(id, ask.bytes) })
   }
   return { round: () => oneByOne(ask, miss), end: () => cache.disconnectAll() }

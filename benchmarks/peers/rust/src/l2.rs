@@ -8,7 +8,7 @@ use cached::{AsyncRedisCache, ConcurrentCachedAsync};
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use crate::work::{KEYS, Row, median, number, per_second, text};
+use crate::work::{KEYS, Row, fresh, median, number, per_second, text};
 use crate::{Round, hitbox_rows, multi_tier};
 
 /// cached's own client of Redis, as its macro makes one.
@@ -44,7 +44,10 @@ where
             });
             Ok(runtime.block_on(rate).into())
         }
-        "µs" => Ok(runtime.block_on(median(operations, |i| lookup(i % KEYS))).into()),
+        "µs" => {
+            let lookup = lookup.clone();
+            Ok(median(&runtime, operations, move |i| lookup(i % KEYS)).into())
+        }
         other => Err(format!("does not measure in {other}")),
     })
 }
@@ -106,58 +109,58 @@ pub fn hits(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
 }
 
 pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
-    let (url, bytes, operations) = (text(ask, "redis"), number(ask, "bytes"), number(ask, "operations"));
-    let (handle, mut next) = (runtime.clone(), 0);
+    let (url, bytes) = (text(ask, "redis"), number(ask, "bytes"));
     match side {
         "multi-tier-cache" => {
             let cache =
                 runtime.block_on(multi_tier::tiered(url, 10_000)).map_err(|error| error.to_string())?;
-            Ok(Box::new(move || {
-                let misses = median(operations, |_| {
-                    next += 1;
-                    let (cache, id) = (&cache, next);
-                    async move {
-                        let key = format!("mtc-cold:{id}");
-                        let load = move || std::future::ready(Ok(Row::new(id, bytes)));
-                        let loaded = cache.get_or_compute_typed(&key, multi_tier::LIFE, load).await;
-                        drop(black_box(loaded.expect("a load")));
-                    }
-                });
-                Ok(handle.block_on(misses).into())
+            let cache = Arc::new(cache);
+            Ok(misses(ask, runtime, move |id| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    let key = format!("mtc-cold:{id}");
+                    let load = move || std::future::ready(Ok(Row::new(id, bytes)));
+                    let loaded = cache.get_or_compute_typed(&key, multi_tier::LIFE, load).await;
+                    drop(black_box(loaded.expect("a load")));
+                }
             }))
         }
         "hitbox" => {
             let cache = hitbox_rows::on_redis(url)?;
-            Ok(Box::new(move || {
-                let misses = median(operations, |_| {
-                    next += 1;
-                    let (cache, id) = (&cache, next);
-                    async move {
-                        drop(black_box(hitbox_rows::row("cold".to_owned(), id, bytes).cache(cache).await));
-                    }
-                });
-                Ok(handle.block_on(misses).into())
+            Ok(misses(ask, runtime, move |id| {
+                let cache = cache.clone();
+                async move {
+                    drop(black_box(hitbox_rows::row("cold".to_owned(), id, bytes).cache(&cache).await));
+                }
             }))
         }
         "cached" => {
             let cache = runtime.block_on(cached_rows(url, "cached-cold".to_owned()))?;
-            Ok(Box::new(move || {
-                let misses = median(operations, |_| {
-                    next += 1;
-                    let (cache, id) = (&cache, next);
-                    // What its macro writes around a function.
-                    async move {
-                        if cache.async_cache_get(&id).await.expect("L2").is_none() {
-                            let row = Row::new(id, bytes);
-                            cache.async_cache_set(id, row.clone()).await.expect("L2");
-                            drop(black_box(row));
-                        }
+            // What its macro writes around a function.
+            Ok(misses(ask, runtime, move |id| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    if cache.async_cache_get(&id).await.expect("L2").is_none() {
+                        let row = Row::new(id, bytes);
+                        cache.async_cache_set(id, row.clone()).await.expect("L2");
+                        drop(black_box(row));
                     }
-                });
-                Ok(handle.block_on(misses).into())
+                }
             }))
         }
         "cachet" => Err(NO_REDIS.to_owned()),
         _ => Err("not driven".to_owned()),
     }
+}
+
+/// A round of lookups of keys that nobody had before.
+fn misses<F>(ask: &Value, runtime: &Handle, lookup: impl Fn(u64) -> F + Clone + Send + 'static) -> Round
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (operations, runtime) = (number(ask, "operations"), runtime.clone());
+    Box::new(move || {
+        let lookup = lookup.clone();
+        Ok(median(&runtime, operations, move |_| lookup(fresh())).into())
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -95,16 +96,28 @@ where
     (tasks * each) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The median time of `operations` one after another, in µs.
-pub async fn median<F: Future<Output = ()>>(operations: u64, mut operate: impl FnMut(u64) -> F) -> f64 {
-    let mut samples = Vec::with_capacity(operations as usize);
-    for i in 0..operations {
-        let start = Instant::now();
-        operate(i).await;
-        samples.push(start.elapsed().as_nanos() as f64 / 1000.0);
-    }
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
+/// The median time of `operations` one after another, in µs. In a task, as in a server.
+pub fn median<F>(runtime: &Handle, operations: u64, mut operate: impl FnMut(u64) -> F + Send + 'static) -> f64
+where
+    F: Future<Output = ()> + Send,
+{
+    let task = async move {
+        let mut samples = Vec::with_capacity(operations as usize);
+        for i in 0..operations {
+            let start = Instant::now();
+            operate(i).await;
+            samples.push(start.elapsed().as_nanos() as f64 / 1000.0);
+        }
+        samples.sort_by(f64::total_cmp);
+        samples[samples.len() / 2]
+    };
+    runtime.block_on(runtime.spawn(task)).expect("a task")
+}
+
+/// A key that no case had before: the server may be the same behind another address.
+pub fn fresh() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Until the moment at which all processes of a fleet begin.
