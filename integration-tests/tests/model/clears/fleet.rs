@@ -1,7 +1,7 @@
 //! The state of the fleet, and the steps of gets, changes and messages by the names they have in the
 //! code.
 
-use super::node::{Debt, Flight, Held, Node, Promise, Side, Step};
+use super::node::{Debt, Flight, Held, Node, Promise, Side, Step, Wake};
 use super::server::{Acquired, Lock, Message, Server, Value};
 use super::{CHANGES, FLIGHTS, Mutant, NODES, PARTITIONS, Scene, VERSIONS};
 
@@ -56,12 +56,14 @@ pub(super) struct Budget {
     pub(super) others: u8,
     pub(super) evictions: u8,
     pub(super) beats: u8,
+    /// Wake-ups with a value.
+    pub(super) wakes: u8,
     pub(super) losses: u8,
 }
 
 /// What a node makes of a stored value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Valid,
     Void,
     /// An invalidation of its tag made here may not have reached the server.
@@ -96,8 +98,12 @@ impl Fleet {
             Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1, pending: false };
         let mut stamps = [[0; VERSIONS]; PARTITIONS];
         (0..PARTITIONS).for_each(|p| stamps[p][1] = seq(p));
+        let mut nodes = [node.clone(), node];
+        if scene.late_wake {
+            nodes[0].sides[0].bus.push(Message::Woken(old(0)));
+        }
         Self {
-            nodes: [node.clone(), node],
+            nodes,
             servers: std::array::from_fn(|p| Server::new(seq(p), held(p))),
             flights: [Flight::UNUSED; FLIGHTS],
             changes: [None; CHANGES],
@@ -115,7 +121,7 @@ impl Fleet {
         self.nodes.iter_mut().try_for_each(|node| node.sides[partition].bus.try_push(message).ok())
     }
 
-    fn answer(&mut self, version: u8, Debt(least, promise): Debt) {
+    pub(super) fn answer(&mut self, version: u8, Debt(least, promise): Debt) {
         if version < least {
             self.broken = self.broken.or(Some(promise));
         }
@@ -157,7 +163,7 @@ impl Fleet {
     }
 
     /// The flights of a node in a partition.
-    fn flights_of(&mut self, n: usize, partition: usize) -> impl Iterator<Item = &mut Flight> {
+    pub(super) fn flights_of(&mut self, n: usize, partition: usize) -> impl Iterator<Item = &mut Flight> {
         self.flights.iter_mut().filter(move |flight| flight.is_of(n, partition))
     }
 
@@ -200,6 +206,7 @@ impl Fleet {
             Message::TagInvalidated(tag, seq) => {
                 self.nodes[n].sides[partition].tags.raise(tag, seq, mutant);
             }
+            Message::Woken(value) => self.wake_arrived(n, partition, value),
             Message::Echo(seq, promised) => self.nodes[n].sides[partition].echoed(seq, promised),
         }
         if let Message::Invalidated(seq) | Message::Cleared(seq) | Message::TagInvalidated(_, seq) = message {
@@ -242,6 +249,7 @@ impl Fleet {
             Some(promised) if !reload => Debt(promised, Promise::Staleness),
             _ => Debt(self.executed[partition], Promise::L2),
         };
+        let own = Debt(self.nodes[n].own, Promise::Own);
         // Expired or refused, or of an earlier generation: then its token is worth a question.
         let held = side.entry.filter(|held| !held.current && !reload);
         let held = held.filter(|held| !(held.marked && self.nodes[n].pending)).map(|held| held.value);
@@ -253,11 +261,13 @@ impl Fleet {
             reload,
             joinable: true,
             seq: side.applied,
-            debt: least.max(Debt(stamp, Promise::Stamp)).max(Debt(self.nodes[n].own, Promise::Own)),
+            debt: least.max(Debt(stamp, Promise::Stamp)).max(own),
             held,
+            wake: Wake { need, bound: Debt(stamp, Promise::Stamp).max(own), ..Wake::NONE },
             ..Flight::UNUSED
         };
         self.nodes[n].sides[partition].flight = Some(f as u8);
+        self.take_ticket(f);
         Some(())
     }
 
@@ -299,7 +309,7 @@ impl Fleet {
     }
 
     /// `Shared::verdict`, of a value that has the tag: what is pending first, then the node's own tags.
-    fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
+    pub(super) fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
         let flight = self.flights[f];
         let node = &self.nodes[usize::from(flight.node)];
         match node.sides[usize::from(flight.partition)].tags.voids(value.seq) && heed_tags {
@@ -309,10 +319,11 @@ impl Fleet {
         }
     }
 
-    fn ask_again(&mut self, f: usize, anew: bool) {
+    pub(super) fn ask_again(&mut self, f: usize, anew: bool) {
         let flight = &mut self.flights[f];
         (flight.step, flight.spoiled, flight.heard) = (Step::Ask, false, false);
         flight.anew |= anew;
+        self.take_ticket(f);
     }
 
     /// `Shared::answered`. What is unchanged was judged when it was held.
@@ -329,11 +340,18 @@ impl Fleet {
     /// `acquire.lua`.
     pub(super) fn acquire_executed(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
-        let server = &mut self.servers[usize::from(flight.partition)];
-        let step = match server.acquire(f as u8, flight.held, flight.reload || flight.anew, mutant)? {
-            Acquired::Value(value) => Step::Found { value, unchanged: false },
-            Acquired::Unchanged(value) => Step::Found { value, unchanged: true },
-            Acquired::Granted(lease) => Step::Loading(lease),
+        let (n, p) = (usize::from(flight.node), usize::from(flight.partition));
+        let over = self.wakes_are_over(n, p);
+        let server = &mut self.servers[p];
+        let step = match server.acquire(f as u8, flight.held, flight.reload || flight.anew, mutant) {
+            Some(Acquired::Value(value)) => Step::Found { value, unchanged: false },
+            Some(Acquired::Unchanged(value)) => Step::Found { value, unchanged: true },
+            Some(Acquired::Granted(lease)) => Step::Loading(lease),
+            None if over => return None,
+            None => {
+                server.waiting[n] = true;
+                Step::Waiting
+            }
         };
         self.flights[f].step = step;
         Some(())
@@ -341,8 +359,7 @@ impl Fleet {
 
     /// `Queue::wait`, and a new ticket: somebody else holds the lease.
     pub(super) fn polled(&mut self, f: usize) {
-        let flight = &mut self.flights[f];
-        (flight.spoiled, flight.heard) = (false, false);
+        self.ask_again(f, false);
     }
 
     /// `load::produce`, under a lease whose grant has been heard of.
@@ -362,6 +379,7 @@ impl Fleet {
         if let Some(seq) = seq.filter(|_| flight.reload) {
             self.publish(p, Message::Invalidated(seq))?;
         }
+        self.wake(p, seq.map(|seq| Value { version, seq }))?;
         self.flights[f].step = Step::Filled { version, loaded_at: lease.seq, seq };
         Some(())
     }
@@ -409,13 +427,20 @@ impl Fleet {
 
     /// Forgets what nothing will ask for again, so that states which differ in it alone are one.
     pub(super) fn forget(&mut self) {
+        let over = std::array::from_fn::<_, NODES, _>(|n| {
+            std::array::from_fn::<_, PARTITIONS, _>(|p| self.wakes_are_over(n, p))
+        });
         for (f, flight) in self.flights.iter_mut().enumerate() {
             let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
             if side.flight != Some(f as u8) {
                 (flight.seq, flight.joinable) = (0, false);
             }
-            if !matches!(flight.step, Step::Ask) {
+            if !matches!(flight.step, Step::Ask | Step::Waiting) {
                 flight.held = None;
+            }
+            let asks = matches!(flight.step, Step::Get { .. } | Step::Got { .. } | Step::Ask | Step::Waiting);
+            if !asks || over[usize::from(flight.node)][usize::from(flight.partition)] {
+                flight.wake = Wake::NONE;
             }
         }
         for change in self.changes.iter_mut().flatten() {
@@ -429,6 +454,7 @@ impl Fleet {
     pub(super) fn exchanged(&self) -> Self {
         let mut other = self.clone();
         other.nodes.swap(0, 1);
+        other.servers.iter_mut().for_each(|server| server.waiting.swap(0, 1));
         for flight in &mut other.flights {
             if !matches!(flight.step, Step::Unused | Step::Done) {
                 flight.node = 1 - flight.node;

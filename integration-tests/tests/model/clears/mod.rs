@@ -6,6 +6,7 @@
 //! | [`Joined`](Action::Joined) | `Fence::enter`: a get joins, knowing of tag changes up to `Call::known` |
 //! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `Shared::read`: GET or `get_valid.lua`; `Shared::judged`, `Partition::voids_stored` |
 //! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `Shared::answered`; `Queue::wait` |
+//! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Fence::wake`, `Queue::ticket`, `Shared::brought` |
 //! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |
 //! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `Shared::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
@@ -24,6 +25,7 @@ mod fleet;
 mod node;
 mod scenes;
 mod server;
+mod wakes;
 
 use fleet::{Budget, Fleet, Kind, Progress};
 use node::{Promise, Step};
@@ -55,6 +57,10 @@ enum Mutant {
     PlainReadsIgnoreTags,
     /// What the scripts answer with is not held against the node's tags.
     AnswersIgnoreTags,
+    /// The value that comes with a wake-up is not held against the node's floor.
+    WakesIgnoreTheFloor,
+    /// It answers whenever it was sent.
+    LateWakesAnswer,
     /// A node does not know which of its invalidations of tags have failed.
     PendingTagsUnknown,
     /// A plain read is not held against the node's floor.
@@ -95,6 +101,7 @@ enum Action {
     AcquireExecuted(usize),
     Found(usize),
     Polled(usize),
+    Woken(usize),
     RowRead(usize),
     FillExecuted(usize),
     Filled(usize),
@@ -118,6 +125,8 @@ struct Scene {
     partitions: usize,
     /// Version 1 is in every tier; otherwise the keys are cold.
     warm: bool,
+    /// A wake-up with version 1, for somebody who waits no longer, is on its way to a node.
+    late_wake: bool,
     budget: Budget,
 }
 
@@ -135,6 +144,8 @@ impl Scene {
                         actions.push(Action::Polled(f));
                     }
                 }
+                Step::Waiting if flight.wake.brought.is_some() => actions.push(Action::Woken(f)),
+                Step::Waiting => actions.push(Action::Polled(f)),
                 Step::Found { .. } => actions.push(Action::Found(f)),
                 Step::Loading(_) => actions.push(Action::RowRead(f)),
                 Step::Loaded(..) => actions.push(Action::FillExecuted(f)),
@@ -242,6 +253,7 @@ impl Model for Scene {
             Action::AcquireExecuted(f) => fleet.acquire_executed(f, mutant)?,
             Action::Found(f) => fleet.found(f, mutant)?,
             Action::Polled(f) => fleet.polled(f),
+            Action::Woken(f) => fleet.woken(f, mutant)?,
             Action::RowRead(f) => {
                 let Step::Loading(lease) = fleet.flights[f].step else { return None };
                 fleet.row_read(f, lease);

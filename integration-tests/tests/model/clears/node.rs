@@ -91,6 +91,8 @@ pub(super) enum Step {
     },
     /// ACQUIRE is on its way, or will be repeated.
     Ask,
+    /// Somebody else holds the lease, and the server knows who waits.
+    Waiting,
     Found {
         value: Value,
         unchanged: bool,
@@ -136,8 +138,27 @@ pub(super) struct Flight {
     pub(super) spoiled: bool,
     pub(super) heard: bool,
     pub(super) held: Option<Value>,
+    pub(super) wake: Wake,
     /// The last tag change known when it joined, and what it owes.
     pub(super) joiner: Option<(u8, Debt)>,
+}
+
+/// What a wake-up is worth to a flight: nothing but what was asked for after the last ticket was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Wake {
+    /// What it insists on, and what it owes besides freshness.
+    pub(super) need: u8,
+    pub(super) bound: Debt,
+    /// Of the last ticket: what L1 owed when it was taken, if it served; and `Ticket::last_seq`.
+    pub(super) timely: Option<u8>,
+    pub(super) last_seq: u8,
+    /// `WakeSlot`.
+    pub(super) brought: Option<Value>,
+}
+
+impl Wake {
+    pub(super) const NONE: Self =
+        Self { need: 0, bound: Debt(0, Promise::Staleness), timely: None, last_seq: 0, brought: None };
 }
 
 impl Flight {
@@ -153,6 +174,7 @@ impl Flight {
         spoiled: false,
         heard: false,
         held: None,
+        wake: Wake::NONE,
         joiner: None,
     };
 

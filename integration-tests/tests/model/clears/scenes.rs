@@ -36,6 +36,11 @@ pub(super) fn interesting(scene: &Scene) -> Vec<Property<Scene>> {
             landed && fleet.flights.iter().any(|flight| old(flight.step))
         }));
     }
+    if scene.budget.wakes > 0 && scene.budget.flights > 1 {
+        seen.push(Property::sometimes("a wake-up brings a value", |_, fleet: &Fleet| {
+            fleet.flights.iter().any(|flight| flight.step == Step::Waiting && flight.wake.brought.is_some())
+        }));
+    }
     if scene.budget.losses > 0 {
         seen.push(Property::sometimes("what was missed is made up for", |_, fleet: &Fleet| {
             let caught_up = |side: &super::node::Side| side.phase == Phase::Live && side.tags.voids(1);
@@ -55,10 +60,12 @@ const NOTHING: Budget = Budget {
     others: 0,
     evictions: 0,
     beats: 0,
+    wakes: 0,
     losses: 0,
 };
 
-const COLD: Scene = Scene { mutant: Mutant::None, partitions: 1, warm: false, budget: NOTHING };
+const COLD: Scene =
+    Scene { mutant: Mutant::None, partitions: 1, warm: false, late_wake: false, budget: NOTHING };
 const WARM: Scene = Scene { warm: true, ..COLD };
 
 const fn with(scene: Scene, budget: Budget) -> Scene {
@@ -81,6 +88,11 @@ const FAILS: Scene = with(WARM, Budget { tags: 1, failures: 1, ..LOADS });
 const FAILS_WHILE_COLD: Scene = with(COLD, Budget { tags: 1, failures: 1, ..LOADS });
 const FAILS_SUSPENDED: Scene =
     with(WARM, Budget { flights: 1, tags: 1, failures: 1, others: 1, losses: 1, beats: 1, ..NOTHING });
+const WAKES: Budget = Budget { flights: 2, beats: 1, wakes: 1, ..NOTHING };
+const WAKES_AND_TAG: Scene = with(COLD, Budget { tags: 1, ..WAKES });
+const WAKES_AND_CLEAR: Scene = with(COLD, Budget { clears: 1, ..WAKES });
+const LATE_WAKE: Scene = Scene { late_wake: true, ..with(WARM, Budget { clears: 1, ..WAKES }) };
+const LATE_WAKE_AND_TAG: Scene = Scene { late_wake: true, ..with(WARM, Budget { tags: 1, ..WAKES }) };
 const ROOM_FOR_ONE: Scene = with(WARM, Budget { flights: 2, tags: 1, others: 2, beats: 1, ..NOTHING });
 const EVICTION: Scene = with(WARM, Budget { flights: 2, tags: 1, evictions: 1, others: 1, ..NOTHING });
 const LOST_MESSAGE: Scene = with(COLD, Budget { flights: 2, tags: 1, others: 1, losses: 1, ..NOTHING });
@@ -128,6 +140,10 @@ scenes! {
     a_tag_that_fails: FAILS, less(FAILS, 1);
     a_tag_that_fails_meets_loads: FAILS_WHILE_COLD, less(FAILS_WHILE_COLD, 1);
     a_tag_that_fails_while_suspended: FAILS_SUSPENDED, less(FAILS_SUSPENDED, 0);
+    a_wake_up_and_a_clear: WAKES_AND_CLEAR, less(WAKES_AND_CLEAR, 1);
+    a_wake_up_and_a_tag: WAKES_AND_TAG, less(WAKES_AND_TAG, 1);
+    a_late_wake_up: LATE_WAKE, less(LATE_WAKE, 1);
+    a_late_wake_up_meets_a_tag: LATE_WAKE_AND_TAG, less(LATE_WAKE_AND_TAG, 1);
     tables_with_room_for_one: ROOM_FOR_ONE, less(ROOM_FOR_ONE, 1);
     a_table_is_evicted: EVICTION, less(EVICTION, 1);
     a_message_is_lost: LOST_MESSAGE, less(LOST_MESSAGE, 0);
@@ -159,5 +175,7 @@ mutants! {
 mutants! {
     deep_mutants, ignore = "hundreds of thousands of states: run with --release",
     answers_ignore_tags: AnswersIgnoreTags, FAILS_SUSPENDED;
+    wakes_ignore_the_floor: WakesIgnoreTheFloor, LATE_WAKE;
+    late_wakes_answer: LateWakesAnswer, LATE_WAKE;
     a_baseline_without_tags: BaselineWithoutTags, LOST_MESSAGE;
 }

@@ -1,6 +1,6 @@
 //! The shared tier: what it holds of one partition with one key, and the scripts as functions of it.
 
-use super::Mutant;
+use super::{Mutant, NODES};
 
 /// A stored value, which has the tag: the version of the row it was loaded from, and its seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,8 @@ pub(super) struct Server {
     floor: u8,
     pub(super) value: Option<Value>,
     pub(super) lock: Option<Lock>,
+    /// `W`.
+    pub(super) waiting: [bool; NODES],
     newer: Option<Half>,
     older: Option<Half>,
     /// `tf`, `tl`.
@@ -58,6 +60,8 @@ pub(super) enum Message {
     Invalidated(u8),
     Cleared(u8),
     TagInvalidated(Tag, u8),
+    /// To who waits.
+    Woken(Value),
     /// The sequence, and what had been promised when the heartbeat was sent.
     Echo(u8, u8),
 }
@@ -75,7 +79,17 @@ pub(super) struct Known {
 impl Server {
     /// With `value`, at a sequence of its own: numbers of two partitions cannot be compared.
     pub(super) fn new(seq: u8, value: Option<Value>) -> Self {
-        Self { seq, floor: 1, value, lock: None, newer: None, older: None, tag_floor: 0, last_tag: 0 }
+        Self {
+            seq,
+            floor: 1,
+            value,
+            lock: None,
+            waiting: [false; NODES],
+            newer: None,
+            older: None,
+            tag_floor: 0,
+            last_tag: 0,
+        }
     }
 
     fn raise(&mut self) -> u8 {
