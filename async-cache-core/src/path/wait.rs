@@ -73,7 +73,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             landed = flight.landed() => return match landed {
                 Landed::Answer(Err(error)) => self.or_stale(call, flight, error).await,
                 Landed::Answer(Ok(answer)) => {
-                    if hearing == Hearing::Unheard && !self.is_too_old(call, flight) {
+                    let answers = call.seek.want.accepts(&answer) && !self.is_too_old(call, flight);
+                    if hearing == Hearing::Unheard && answers {
                         self.serve_stale(call.seek.key.as_bytes(), StaleCause::Outage);
                     }
                     Landed::Answer(Ok(answer))

@@ -70,3 +70,33 @@ async fn a_load_that_is_joined_unheard() {
     assert_eq!((source.loads(), node.stats().stale_served), (1, 1));
     assert_eq!(causes(&mut events), [StaleCause::Outage]);
 }
+
+/// 1. a load begins that may find nothing; 2. the node is cut off; 3. longer than the bound after 1 a get
+///    joins it that wants a value; 4. there is none: the get loads, and what it gets is verified.
+#[tokio::test(start_paused = true)]
+async fn an_absence_that_is_joined_unheard_and_does_not_answer() {
+    let stage = Stage::on(&tier());
+    let (node, source) = (stage.node().await, Source::new());
+    let mut events = node.subscribe();
+    let absence = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move {
+            node.get_or_load_optional("k", move || async move { source.held().await.map(|_| None::<u64>) })
+                .await
+        }
+    });
+    source.begun(1).await;
+    stage.hold_events();
+    stage.goes_away();
+    tokio::time::sleep(ms(1001)).await;
+    let value = tokio::spawn({
+        let (node, source) = (node.clone(), source.clone());
+        async move { node.get_or_load("k", move || source.now()).await }
+    });
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(source.loads(), 1, "it has joined");
+    source.let_go(1);
+    assert_eq!(absence.await.unwrap().unwrap(), None);
+    assert_eq!((*value.await.unwrap().unwrap(), source.loads()), (1, 2));
+    assert_eq!((causes(&mut events), node.stats().stale_served), (Vec::new(), 0));
+}
