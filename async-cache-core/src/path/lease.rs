@@ -129,7 +129,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Step<V> {
         match answer {
             Ok(Acquired::Granted(lease)) => {
-                self.odds.missed();
+                self.odds.missed(aim.reuse);
                 lead.flight().granted(lease.seq);
                 Step::Done(Grant::Lease(lease))
             }
@@ -182,6 +182,7 @@ pub(crate) struct Queue<'a, V: 'static> {
     shared: &'a Shared<V>,
     key: Key,
     slot: Arc<WakeSlot>,
+    reuse: Reuse,
     need: u64,
     wakes: Wakes,
     poll: Option<Duration>,
@@ -202,8 +203,9 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// waits for many keys gives the same `notify` for each.
     pub(crate) fn join(shared: &'a Shared<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
         let slot = shared.fence.listen(&lead.key, notify);
-        let (key, need) = (lead.key.clone(), lead.flight().need);
-        Self { shared, key, slot, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+        let (key, flight) = (lead.key.clone(), lead.flight());
+        let (reuse, need) = (flight.reuse, flight.need);
+        Self { shared, key, slot, reuse, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
@@ -249,7 +251,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
                 self.shared.counters.lease_waits.add(1);
-                self.shared.odds.missed();
+                self.shared.odds.missed(self.reuse);
                 if partition.serving_at(self.shared.node.clock.now()) { POLL_LISTENING } else { POLL_BLIND }
             }
         };

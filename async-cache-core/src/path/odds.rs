@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::Reuse;
+
 /// The share of lookups for which L2 has had nothing: a moving average, of the last [`SPAN`] or so.
 #[derive(Debug, Default)]
 pub(crate) struct Odds(AtomicU32);
@@ -22,8 +24,11 @@ impl Odds {
         self.0.store(share - share / SPAN, Ordering::Relaxed);
     }
 
-    /// It had none, and a load was begun or waited for.
-    pub(crate) fn missed(&self) {
+    /// It had none, and a load was begun or waited for. A reload has not asked for one.
+    pub(crate) fn missed(&self, reuse: Reuse) {
+        if reuse == Reuse::Nothing {
+            return;
+        }
         let share = self.0.load(Ordering::Relaxed);
         self.0.store(share + (ALL - share) / SPAN, Ordering::Relaxed);
     }
@@ -42,17 +47,17 @@ mod tests {
     fn they_turn_when_misses_are_the_rule_and_turn_back() {
         let odds = Odds::default();
         let turns = (1..).find(|_| {
-            odds.missed();
+            odds.missed(Reuse::Cached);
             odds.are_poor()
         });
         assert!((20..60).contains(&turns.unwrap()), "{turns:?}");
-        (0..1_000).for_each(|_| odds.missed());
+        (0..1_000).for_each(|_| odds.missed(Reuse::Cached));
         let back = (1..).find(|_| {
             odds.found();
             !odds.are_poor()
         });
         assert!(back.unwrap() < 20, "{back:?}");
-        (0..1_000).for_each(|i| if i % 2 == 0 { odds.found() } else { odds.missed() });
+        (0..1_000).for_each(|i| if i % 2 == 0 { odds.found() } else { odds.missed(Reuse::Cached) });
         assert!(!odds.are_poor());
     }
 }

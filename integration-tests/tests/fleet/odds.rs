@@ -40,3 +40,17 @@ async fn a_cold_fleet_asks_for_the_lease_at_once() {
     assert!(reads > 80 && scripts < 20, "{reads} reads, {scripts} scripts");
     assert_eq!((source.loads(), two.stats().l2_hits), (loads, 100));
 }
+
+/// Who reloads whatever is cached has not asked whether L2 has a value.
+#[tokio::test]
+async fn reloads_say_nothing_of_what_is_there() {
+    let fleet = Fleet::redis();
+    let (one, two) = (fleet.node().await, fleet.node().await);
+    let source = Source::new();
+    commands(&fleet, &one, 0..20, &source).await;
+    for key in 0..100_u32 {
+        let load = source.clone();
+        two.refresh(&(1000 + key).to_string(), move || load.now()).await.unwrap();
+    }
+    assert_eq!(commands(&fleet, &two, 0..20, &source).await, (20, 0));
+}
