@@ -59,7 +59,7 @@ impl Clock {
         if let Some(clock) = Self::by_hand() {
             return clock;
         }
-        if cfg!(feature = "testing") || tokio_stands_still() {
+        if governed_by_tokio() || tokio_stands_still() {
             return Self { origin: Instant::now(), source: Source::Tokio };
         }
         // One origin for all, for they share the readings.
@@ -121,6 +121,24 @@ impl Clock {
             hand.fetch_add(span.as_nanos() as u64, Ordering::SeqCst);
         }
     }
+}
+
+#[cfg(feature = "testing")]
+static REAL_TIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Caches built from here on in this process read the clock that they read without the feature
+/// `testing`, unless Tokio's time is paused then: for proofs that are to be about what is shipped.
+#[cfg(feature = "testing")]
+pub fn real_time() {
+    REAL_TIME.store(true, Ordering::Relaxed);
+}
+
+/// Whether Tokio's time may be paused after a cache is built.
+fn governed_by_tokio() -> bool {
+    #[cfg(feature = "testing")]
+    return !REAL_TIME.load(Ordering::Relaxed);
+    #[cfg(not(feature = "testing"))]
+    false
 }
 
 /// The processor's counter: what a hit costs besides is not worth a call of a function.
@@ -247,6 +265,7 @@ mod tests {
         assert_eq!(clock.glance().since(before.1), Duration::from_secs(5));
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[tokio::test]
     async fn a_glance_keeps_up_and_never_runs_ahead() {
         assert!(!tokio_stands_still());

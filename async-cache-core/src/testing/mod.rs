@@ -3,5 +3,6 @@
 pub mod conformance;
 mod source;
 
+pub use crate::clock::real_time;
 pub use crate::coherence::Mutant;
 pub use source::{No, Source, ms, until};

@@ -89,6 +89,8 @@ pub(crate) fn run(args: NodeArgs) {
 }
 
 async fn serve(args: NodeArgs, ledger: &'static Ledger) {
+    // What is tested is a hit as it is shipped.
+    async_cache::testing::real_time();
     for at in 0..args.urls.len() {
         // A predecessor was killed in the middle of its loads.
         (0..KEYS).for_each(|key| ledger.loading(args.first + at, key).store(0, Ordering::Release));
