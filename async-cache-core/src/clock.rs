@@ -160,13 +160,24 @@ fn counter() -> u64 {
 ///
 /// A thread may move to another core between two glances. The kernel watches the counters, and keeps its
 /// own clock by them only while they agree; elsewhere nobody vouches for them, or they count as slowly as 24 MHz.
+/// A guest whose clock is its host's is told so by the processor: a counter that sleeps would make a reading
+/// outlast its time.
 fn counter_is_steady() -> bool {
     static STEADY: OnceLock<bool> = OnceLock::new();
     *STEADY.get_or_init(|| {
         const KERNEL: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-        let kept_by = || std::fs::read_to_string(KERNEL).unwrap_or_default();
+        let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let never_stops = || {
+            let processor = read("/proc/cpuinfo");
+            let has = |flag| processor.split_whitespace().any(|word| word == flag);
+            has("constant_tsc") && has("nonstop_tsc")
+        };
         cfg!(all(target_os = "linux", target_arch = "x86_64"))
-            && matches!(kept_by().trim(), "tsc" | "kvm-clock" | "hyperv_clocksource_tsc_page")
+            && match read(KERNEL).trim() {
+                "tsc" => true,
+                "kvm-clock" | "hyperv_clocksource_tsc_page" => never_stops(),
+                _ => false,
+            }
     })
 }
 

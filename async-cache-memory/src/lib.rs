@@ -41,6 +41,9 @@ type Hasher = foldhash::quality::RandomState;
 /// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
 /// is a `MemoryBackend<Bytes>`, which is what `MemoryBackend` alone means.
 ///
+/// A value that is dropped from it may be dropped under a lock of the cache's: `V`'s `Drop` must not call
+/// the cache.
+///
 /// What it holds is bounded by its capacity. An expired entry is dropped when it is next looked
 /// up and replaced, or when its room is needed.
 pub struct MemoryBackend<V: 'static = Bytes> {

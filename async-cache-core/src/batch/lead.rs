@@ -58,7 +58,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let asked = self.node.clock.now();
         let read = self.read_seats(&unread, need).await;
         for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
-            match self.found(&seat.lead, need, &seat.aim, (accept, asked), fetched) {
+            match self.found(&seat.lead, &seat.aim, (accept, asked), fetched) {
                 Ok(found) => open.extend(found_or_open(seat, found)),
                 Err(error) => seat.lead.land(Err(error), None),
             }

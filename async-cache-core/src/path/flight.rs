@@ -203,10 +203,8 @@ impl<V: 'static> Lead<V> {
     }
 
     /// Gives L1 and those who wait a stale value found on the way.
-    pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick, need: Option<&Stamp>) {
-        let shared = &*self.shared;
-        let (index, _) = shared.node.partition_of(self.key.as_bytes());
-        let reflects = self.ticket.seq.max(entry.seq).max(need.map_or(0, |stamp| stamp.seq(index)));
+    pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
+        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.need);
         self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
     }
 

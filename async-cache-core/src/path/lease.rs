@@ -140,7 +140,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                         let accept = Accept::Other(entry.token);
                         self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
-                        lead.found_stale(entry, asked, None);
+                        lead.found_stale(entry, asked);
                         Step::Again(accept)
                     }
                     // Valid to the backend, which checks less: insist.

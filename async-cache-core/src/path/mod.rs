@@ -234,7 +234,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         let asked = self.node.clock.now();
         let fetched = self.fetch_unless_pending(&lead.key, need, lead.ticket, &aim.options).await;
-        self.found(lead, need, aim, (accept, asked), fetched)
+        self.found(lead, aim, (accept, asked), fetched)
     }
 
     /// What L1 has for the leader.
@@ -253,7 +253,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) => {
                 accept = Accept::Other(entry.token);
-                lead.found_stale(entry, Tick(0), need);
+                lead.found_stale(entry, Tick(0));
             }
             Probe::Unverified(_) | Probe::Miss => {}
         }
@@ -267,7 +267,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn found(
         &self,
         lead: &Lead<V>,
-        need: Option<&Stamp>,
         aim: &Aim,
         (mut accept, asked): (Accept, Tick),
         fetched: Fetched<V>,
@@ -283,7 +282,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                 accept = Accept::Other(entry.token);
                 self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
-                lead.found_stale(entry, asked, need);
+                lead.found_stale(entry, asked);
             }
             Fetched::Absent(found) if accept == Accept::Any => accept = found,
             Fetched::Absent(_) => {}
