@@ -7,15 +7,18 @@ use super::{Entry, Life, NodeId, Sight, Tick, Token};
 use crate::tags::Tags;
 
 /// All of an [`Entry`] but its value, in 40 bytes instead of 96. What most have none of is kept apart.
+///
+/// In this order: what a hit looks at comes last, next to the key and the value.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Terms {
+    seq: u64,
+    rest: Rest,
     /// When the entry is due if nothing of it is kept apart; otherwise at once, so that one comparison
     /// tells both.
     plainly_due: Tick,
     generation: u64,
-    seq: u64,
-    rest: Rest,
 }
 
 #[derive(Debug, Clone)]

@@ -40,9 +40,12 @@ impl<V, W: Weighing<V>> Clone for Quick<V, W> {
 ///
 /// So an entry is judged where it is, in the course of the comparison, and a value that may not
 /// answer is not even found. Of one that may, the value alone is taken out.
+///
+/// In this order, so that what a hit looks at lies together: the end of the terms, the key, the value.
+#[repr(C)]
 struct Slot<W> {
-    key: Key,
     terms: Terms,
+    key: Key,
     weight: W,
 }
 
