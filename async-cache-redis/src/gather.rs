@@ -209,12 +209,7 @@ impl Batch {
         let Some(mget) = self.mget else { return };
         let link = &trip.0;
         let read = timeout(limit, link.query::<Value>(&mget)).await;
-        let read = read.unwrap_or_else(|_| {
-            // Perhaps for its size: the next is half as large.
-            link.gather.note(2 * BYTES / self.tell.len().max(1));
-            Err(out_of_time())
-        });
-        match read {
+        match read.unwrap_or_else(|_| Err(out_of_time())) {
             Ok(Value::Array(values)) if values.len() == self.tell.len() => {
                 if let Some(size) = mean_size(&values) {
                     link.gather.note(size);

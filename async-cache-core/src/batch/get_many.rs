@@ -4,7 +4,7 @@ use crate::coherence::{Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
-use crate::path::{Answer, Fetched, Judged, Probe};
+use crate::path::{Answer, Fetched, Probe};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
 
@@ -80,14 +80,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // Before the question: afterwards, the retry may have landed in between.
         let pending: Vec<bool> = missed.keys.iter().map(|key| self.is_pending(key)).collect();
         let read = self.read_many(l2, &missed.keys, need).await;
-        let Judged { read, by } = match read {
+        let read = match read {
             Ok(read) => read,
             Err(error) => return self.without_l2(missed, need, &error, answers),
         };
         let mut hits = 0;
         for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read.values).zip(pending) {
             let stored = stored.as_deref().filter(|_| !pending);
-            let fetched = self.judged(l2, key, stored, by, (*ticket, &self.defaults));
+            let fetched = self.stored(l2, key, stored, (*ticket, &self.defaults));
             if let Fetched::Found(entry, ticket) = fetched {
                 hits += 1;
                 answers[*at].clone_from(&entry.value);

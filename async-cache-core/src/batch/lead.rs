@@ -85,11 +85,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         let Some(l2) = self.l2.as_ref().filter(|_| !keys.is_empty()) else { return read };
         match self.read_many(l2, &keys, need).await {
-            Ok(judged) => {
-                for (at, stored) in asked.into_iter().zip(judged.read.values) {
+            Ok(found) => {
+                for (at, stored) in asked.into_iter().zip(found.values) {
                     let Seat { lead, aim, .. } = &seats[at];
                     let under = (lead.ticket, &aim.options);
-                    read[at] = self.judged(l2, &lead.key, stored.as_deref(), judged.by, under);
+                    read[at] = self.stored(l2, &lead.key, stored.as_deref(), under);
                 }
             }
             Err(error) => {

@@ -294,11 +294,6 @@ impl Partition {
         self.is_void(entry.generation, entry.seq) || self.voids_by_tag(&entry.tags, entry.seq)
     }
 
-    /// The same of a value of L2, whatever L1 held.
-    pub(crate) fn voids_stored<V>(&self, entry: &Entry<V>) -> bool {
-        entry.seq < self.floor() || self.voids_by_tag(&entry.tags, entry.seq)
-    }
-
     /// Applies an invalidation of tags: from the bus, where the number is counted afterwards, or
     /// from the reply to a command of our own.
     pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64) {

@@ -24,20 +24,6 @@ pub(crate) enum Fetched<V> {
     Unreachable(Error),
 }
 
-/// What was read, and who is to say, or has said, whether it is void.
-#[derive(Debug)]
-pub(crate) struct Judged<R> {
-    pub(crate) read: R,
-    pub(crate) by: Judge,
-}
-
-/// Who knows floor and tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Judge {
-    Node,
-    Backend,
-}
-
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Reads a key from L2, unless it holds what was invalidated here and could not yet be removed there.
     pub(crate) async fn fetch_unless_pending(
@@ -52,7 +38,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Fetched::Unreachable(error);
         }
         match self.read(l2, key, need).await {
-            Ok(Judged { read, by }) => self.judged(l2, key, read.value.as_deref(), by, (ticket, options)),
+            Ok(read) => self.stored(l2, key, read.value.as_deref(), (ticket, options)),
             Err(error) => Fetched::Unreachable(error),
         }
     }
@@ -62,25 +48,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.l1.is_some() { self.ticket(key) } else { Ticket::NONE }
     }
 
-    /// What was read, checked and decoded, and judged by this node if nobody has.
-    pub(crate) fn judged(
+    /// What is stored under a key, or that nothing is.
+    pub(crate) fn stored(
         &self,
         l2: &L2<V>,
         key: &Key,
         stored: Option<&[u8]>,
-        by: Judge,
         (ticket, options): (Ticket, &EntryOptions),
     ) -> Fetched<V> {
-        let (_, partition) = self.node.partition_of(key.as_bytes());
-        let Some(stored) = stored else { return Fetched::Absent(Accept::Any) };
-        match self.verdict(l2, key, stored, ticket, options) {
-            Fetched::Found(entry, _) | Fetched::Stale(entry, _)
-                if by == Judge::Node && partition.voids_stored(&entry) =>
-            {
-                Fetched::Absent(Accept::Any)
-            }
-            fetched => fetched,
-        }
+        stored.map_or(Fetched::Absent(Accept::Any), |stored| self.verdict(l2, key, stored, ticket, options))
     }
 
     /// Whether L2 may hold what was invalidated here, so that it must not be asked for a key.
@@ -101,17 +77,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Reads the stored bytes.
     ///
     /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
-    /// enough, and the node judges what it brings. Otherwise the backend does.
-    async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<Judged<Read>> {
+    /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
+    async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<Read> {
         let (index, partition) = self.node.partition_of(key.as_bytes());
         if self.knows(index, partition, need) {
             let read = self.counted(l2.region.get(key)).await?;
             if self.is_about(partition, read.run) {
-                return Ok(Judged { read, by: Judge::Node });
+                return Ok(read);
             }
         }
-        let read = self.counted(l2.region.get_valid(key)).await?;
-        Ok(Judged { read, by: Judge::Backend })
+        self.counted(l2.region.get_valid(key)).await
     }
 
     /// The same for many keys.
@@ -120,16 +95,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         l2: &L2<V>,
         keys: &[Key],
         need: Option<&Stamp>,
-    ) -> Result<Judged<ReadMany>> {
+    ) -> Result<ReadMany> {
         let partitions = self.node.partitions_of(keys);
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
             if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
-                return Ok(Judged { read, by: Judge::Node });
+                return Ok(read);
             }
         }
-        let read = self.counted(l2.region.get_many_valid(keys)).await?;
-        Ok(Judged { read, by: Judge::Backend })
+        self.counted(l2.region.get_many_valid(keys)).await
     }
 
     /// Whether what this node knows of the partition is recent enough to judge a plain read by. At a
@@ -157,7 +131,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         operation.await.map_err(|error| self.l2_failed(error))
     }
 
-    /// Checks and decodes stored bytes, which may yet be void.
+    /// Checks stored bytes, judges them by what this node knows, and decodes them.
     pub(crate) fn verdict(
         &self,
         l2: &L2<V>,
@@ -180,7 +154,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // 1. an invalidation of a tag fails here, and is to be retried; 2. a get asks L2, which finds a
         //    value of that tag valid; 3. the retry lands: nothing is pending; 4. the get has its answer.
         let (_, partition) = self.node.partition_of(key.as_bytes());
-        if partition.voids_by_tag(&header.tags, seq) {
+        if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return Fetched::Absent(Accept::Any);
         }
         let life = self.life_of(&header, now, options);

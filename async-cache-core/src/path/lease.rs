@@ -161,10 +161,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Fetched::Found(entry, _) = self.verdict(l2, &lead.key, stored, lead.ticket, &aim.options) else {
             return None;
         };
-        // It may be from before a clear or a tag's invalidation, which leave no number in the stripe.
-        let (_, partition) = self.node.partition_of(lead.key.as_bytes());
-        let recent = entry.seq >= lead.ticket.last_seq && !partition.voids_stored(&entry);
-        (recent && aim.is_answered_by(&entry)).then_some(entry)
+        (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::observe::StaleCause;
 use crate::options::EntryOptions;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
-pub(crate) use fetch::{Fetched, Judged};
+pub(crate) use fetch::Fetched;
 pub(crate) use flight::{Entered, Flight, Hearing, Landed, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use odds::Odds;
