@@ -1,8 +1,7 @@
 //! The in-process tier of async-cache.
 //!
-//! [`MemoryBackend`] is two things. As an L1
-//! ([`LocalBackend`](async_cache_core::LocalBackend)) it
-//! holds typed values in a bounded map: [quick_cache], or [moka] if asked for. As a shared tier
+//! [`MemoryBackend`] is two things. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it holds
+//! typed values in a bounded map: [quick_cache], or [moka] if asked for. As a shared tier
 //! ([`Backend`](async_cache_core::Backend)) it stands in for Redis inside one process: several
 //! caches on clones of one value share what is loaded, wait for each other's loads and hear each
 //! other's invalidations, with nothing installed.

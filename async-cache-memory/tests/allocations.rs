@@ -10,7 +10,9 @@ use async_cache_core::TieredCache;
 use async_cache_memory::{Engine, MemoryBackend};
 use quick_cache::sync::Cache;
 
+/// Hits are to be those that are shipped.
 fn runtime() -> tokio::runtime::Runtime {
+    async_cache_core::testing::real_time();
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 

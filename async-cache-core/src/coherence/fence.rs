@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::mutant::{Mutant, Switch};
 use super::serving::Partition;
+use super::wake::{Wake, WakeSlot};
 use crate::backend::{Entry, LocalBackend, Tick};
 use crate::key::Key;
 use crate::path::{Flight, Reuse};
@@ -129,7 +130,7 @@ impl<V: 'static> Fence<V> {
     /// A ticket for the next question to the fleet; forgets a wake-up that came before it.
     pub(crate) fn ticket_for(&self, key: &Key, partition: &Partition, slot: &WakeSlot) -> Ticket {
         let stripe = self.stripe(key.as_bytes()).lock();
-        *slot.wake.lock() = None;
+        slot.forget();
         stripe.ticket(partition)
     }
 
@@ -282,7 +283,7 @@ impl<V: 'static> Fence<V> {
     ///
     /// One waiter may listen for many keys by giving the same `notify` for each.
     pub(crate) fn listen(&self, key: &Key, notify: &Arc<Notify>) -> Arc<WakeSlot> {
-        let slot = Arc::new(WakeSlot { wake: Mutex::default(), notify: Arc::clone(notify) });
+        let slot = Arc::new(WakeSlot::new(notify));
         self.stripe(key.as_bytes()).lock().waiting.entry(key.clone()).or_default().push(Arc::clone(&slot));
         slot
     }
@@ -304,14 +305,7 @@ impl<V: 'static> Fence<V> {
         }
         let stripe = self.stripe(key).lock();
         for slot in stripe.waiting.get(key).into_iter().flatten() {
-            #[cfg(all(test, shuttle))]
-            if Fault::RingBeforeTelling.is_planted() {
-                slot.notify.notify_one();
-                *slot.wake.lock() = Some(Wake::Ended);
-                continue;
-            }
-            *slot.wake.lock() = Some(value.map_or(Wake::Ended, |value| Wake::Value(value.clone())));
-            slot.notify.notify_one();
+            slot.tell(value.map_or(Wake::Ended, |value| Wake::Value(value.clone())));
         }
     }
 
@@ -320,9 +314,7 @@ impl<V: 'static> Fence<V> {
         for stripe in &self.stripes {
             let stripe = stripe.lock();
             for slot in stripe.waiting.values().flatten() {
-                // What has come already is worth more.
-                slot.wake.lock().get_or_insert(Wake::Lost);
-                slot.notify.notify_one();
+                slot.tell_of_loss();
             }
         }
     }
@@ -382,40 +374,5 @@ impl<V: 'static> Stripe<V> {
         if let Some((key, entry)) = self.checked.take() {
             _l1.insert(&key, entry);
         }
-    }
-}
-
-/// Where one waiter is told that the load it waits for has ended.
-#[derive(Debug)]
-pub(crate) struct WakeSlot {
-    wake: Mutex<Option<Wake>>,
-    notify: Arc<Notify>,
-}
-
-/// The end of a load elsewhere, or of the news about it.
-#[derive(Debug, Clone)]
-pub(crate) enum Wake {
-    /// It was stored, and here is what was stored.
-    Value(Bytes),
-    /// It was not stored, or is too large to come along.
-    Ended,
-    /// It may have ended: the bus was lost, and a wake-up with it.
-    Lost,
-}
-
-impl WakeSlot {
-    /// The next wake-up. Cancel-safe.
-    pub(crate) async fn woken(&self) -> Wake {
-        loop {
-            if let Some(wake) = self.take() {
-                return wake;
-            }
-            self.notify.notified().await;
-        }
-    }
-
-    /// A wake-up that has come.
-    pub(crate) fn take(&self) -> Option<Wake> {
-        self.wake.lock().take()
     }
 }

@@ -6,21 +6,25 @@ mod fence;
 mod invalidate;
 mod listen;
 mod mutant;
+mod node;
 mod serving;
 mod stamp;
 mod tags;
+mod wake;
 
 #[cfg(all(test, shuttle))]
 pub(crate) use beat::resync_all;
 pub(crate) use beat::run as run_background;
 pub(crate) use door::Door;
-pub(crate) use fence::{Admitted, Enter, Fence, Ticket, Wake, WakeSlot};
+pub(crate) use fence::{Admitted, Enter, Fence, Ticket};
 #[cfg(feature = "testing")]
 pub use mutant::Mutant;
 #[cfg(not(feature = "testing"))]
 pub(crate) use mutant::Mutant;
 pub(crate) use mutant::Switch;
-pub(crate) use serving::{News, Node, Partition, Server};
+pub(crate) use node::Node;
+pub(crate) use serving::{News, Partition, Server};
 pub use stamp::Stamp;
 pub(crate) use stamp::foreign as foreign_stamp;
 pub(crate) use tags::TagTable;
+pub(crate) use wake::{Wake, WakeSlot};

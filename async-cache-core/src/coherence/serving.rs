@@ -12,146 +12,12 @@ use std::time::Duration;
 
 use super::mutant::{Mutant, Switch};
 use super::tags::TagTable;
-use crate::backend::{Baseline as Known, Entry, NodeId, RunId, Tick, Token};
-use crate::clock::{Clock, ServerClock};
-use crate::key::{Key, partition_of};
+use crate::backend::{Baseline as Known, Entry, RunId, Tick};
+use crate::clock::Clock;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
-use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::tags::Tags;
-
-/// This cache as one node of the fleet.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: NodeId,
-    pub(crate) clock: Clock,
-    pub(crate) server_clock: ServerClock,
-    pub(crate) max_staleness: Duration,
-    /// Wakes the task that takes new baselines.
-    pub(crate) resync: Notify,
-    partitions: Box<[Partition]>,
-    /// Number of the last generation of any partition. Generations of different partitions can be
-    /// compared: a later one has the higher number.
-    generations: Arc<Mutex<u64>>,
-    counter: AtomicU64,
-    beats: AtomicU64,
-    switch: Switch,
-}
-
-impl Node {
-    pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration, switch: Switch) -> Self {
-        let generations = Arc::<Mutex<u64>>::default();
-        let partition = |_| Partition::suspended(partitions, Arc::clone(&generations), switch);
-        Self {
-            id,
-            clock: Clock::start(),
-            server_clock: ServerClock::unknown(),
-            max_staleness,
-            resync: Notify::new(),
-            partitions: (0..partitions.max(1)).map(partition).collect(),
-            generations,
-            counter: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
-            switch,
-        }
-    }
-
-    /// A node without a fleet: nothing can change behind its back.
-    pub(crate) fn alone(id: NodeId) -> Self {
-        let node = Self::new(id, 1, Duration::MAX, Switch::default());
-        node.partitions[0].serving_until.store(Tick::MAX.0, Ordering::Release);
-        node
-    }
-
-    pub(crate) fn next_token(&self) -> Token {
-        let counter = match self.switch.is(Mutant::TokenSharedPerClient) {
-            true => 1,
-            false => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
-        };
-        Token { node: self.id, counter }
-    }
-
-    #[inline]
-    pub(crate) fn partition_count(&self) -> u16 {
-        self.partitions.len() as u16
-    }
-
-    pub(crate) fn partitions(&self) -> impl Iterator<Item = (u16, &Partition)> {
-        (0..).zip(&self.partitions[..])
-    }
-
-    #[inline]
-    pub(crate) fn partition_of(&self, key: &[u8]) -> (u16, &Partition) {
-        match &*self.partitions {
-            [only] => (0, only),
-            many => Self::partition_among(many, key),
-        }
-    }
-
-    /// The partition, if there is but one.
-    #[inline]
-    pub(crate) fn only_partition(&self) -> Option<&Partition> {
-        match &*self.partitions {
-            [only] => Some(only),
-            _ => None,
-        }
-    }
-
-    /// The partitions of these keys, each once.
-    pub(crate) fn partitions_of(&self, keys: &[Key]) -> Vec<(u16, &Partition)> {
-        if let [only] = &*self.partitions {
-            return vec![(0, only)];
-        }
-        let mut found: Vec<_> = keys.iter().map(|key| self.partition_of(key.as_bytes())).collect();
-        found.sort_unstable_by_key(|(index, _)| *index);
-        found.dedup_by_key(|(index, _)| *index);
-        found
-    }
-
-    #[inline(never)]
-    fn partition_among<'a>(many: &'a [Partition], key: &[u8]) -> (u16, &'a Partition) {
-        let index = partition_of(key, many.len() as u16);
-        (index, &many[usize::from(index)])
-    }
-
-    /// A partition named by the bus, which may name anything.
-    pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
-        self.partitions.get(usize::from(index))
-    }
-
-    pub(crate) fn is_serving(&self) -> bool {
-        let now = self.clock.now();
-        self.partitions.iter().all(|partition| partition.serving_at(now))
-    }
-
-    /// Makes everything held "verify on next use", and returns the generation of what is read from
-    /// now on: what has a lower one was read before.
-    pub(crate) fn move_generations(&self) -> u64 {
-        let mut last = self.generations.lock();
-        *last += 1;
-        for partition in &self.partitions {
-            partition.generation.store(*last, Ordering::Release);
-        }
-        *last
-    }
-
-    /// Stops L1 for good.
-    pub(crate) fn retire(&self) {
-        self.partitions.iter().for_each(Partition::lost);
-    }
-
-    /// Notes the time and returns the number of a heartbeat about to be sent.
-    pub(crate) fn begin_beat(&self, partition: &Partition) -> u64 {
-        let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
-        let sent = self.clock.now();
-        let mut sync = partition.sync.lock();
-        if sync.beats.len() == MAX_BEATS {
-            sync.beats.pop_front();
-        }
-        sync.beats.push_back((beat, sent));
-        beat
-    }
-}
 
 /// Heartbeats waiting for their echo; older ones are forgotten, and their echoes ignored.
 const MAX_BEATS: usize = 16;
@@ -228,7 +94,7 @@ pub(crate) enum Baseline {
 }
 
 impl Partition {
-    fn suspended(partitions: u16, generations: Arc<Mutex<u64>>, switch: Switch) -> Self {
+    pub(super) fn suspended(partitions: u16, generations: Arc<Mutex<u64>>, switch: Switch) -> Self {
         Self {
             serving_until: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -241,6 +107,25 @@ impl Partition {
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
             switch,
         }
+    }
+
+    /// Of a node without a fleet.
+    pub(super) fn serve_for_good(&self) {
+        self.serving_until.store(Tick::MAX.0, Ordering::Release);
+    }
+
+    /// Under the lock of `generations`.
+    pub(super) fn begin_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// A heartbeat is about to be sent.
+    pub(super) fn beat_begun(&self, beat: u64, sent: Tick) {
+        let mut sync = self.sync.lock();
+        if sync.beats.len() == MAX_BEATS {
+            sync.beats.pop_front();
+        }
+        sync.beats.push_back((beat, sent));
     }
 
     /// Whether L1 may answer a get that reads the clock as `now`.
@@ -463,7 +348,7 @@ impl Partition {
     fn next_generation(&self) -> u64 {
         let mut last = self.generations.lock();
         *last += 1;
-        self.generation.store(*last, Ordering::Release);
+        self.begin_generation(*last);
         *last
     }
 

@@ -90,12 +90,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The same for many keys.
-    pub(crate) async fn read_many(
-        &self,
-        l2: &L2<V>,
-        keys: &[Key],
-        need: Option<&Stamp>,
-    ) -> Result<ReadMany> {
+    pub(crate) async fn read_many(&self, l2: &L2<V>, keys: &[Key], need: Option<&Stamp>) -> Result<ReadMany> {
         let partitions = self.node.partitions_of(keys);
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;

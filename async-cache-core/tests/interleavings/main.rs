@@ -1,12 +1,11 @@
 //! Interleavings that a shared tier allows and that only a stage brings about: commands of unknown
 //! outcome, and events that arrive late. Each test is one of them, step by step.
 
+mod fallbacks;
 mod stage;
 mod told;
 mod unverified;
 
-use std::collections::HashMap;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use async_cache_core::key::Key;
@@ -14,6 +13,7 @@ use async_cache_core::testing::{No, Source, ms, until};
 use async_cache_core::{ErrorKind, Stamp};
 use async_cache_memory::MemoryBackend;
 use stage::{Cache, Holder, Stage};
+use tokio::task::JoinHandle;
 
 fn tier() -> MemoryBackend<bytes::Bytes> {
     MemoryBackend::new(100)
@@ -38,13 +38,29 @@ enum Change {
 impl Change {
     const ALL: [Self; 4] = [Self::Invalidate, Self::InvalidateAll, Self::InvalidateTag, Self::Insert];
 
-    async fn make(self, node: &Cache) -> Result<Stamp, async_cache_core::Error> {
+    async fn make(self, node: &Cache) -> async_cache_core::Result<Stamp> {
         match self {
             Self::Invalidate => node.invalidate("k").await,
             Self::InvalidateAll => node.invalidate_all().await,
             Self::InvalidateTag => node.invalidate_tag("t").await,
             Self::Insert => node.insert("k", 2).await,
         }
+    }
+
+    /// Begins, and is stuck.
+    async fn get_stuck(self, stage: &Stage, node: &Cache) -> JoinHandle<async_cache_core::Result<Stamp>> {
+        stage.changes_get_stuck();
+        let node = node.clone();
+        let change = tokio::spawn(async move { self.make(&node).await });
+        stage.a_change_is_stuck().await;
+        change
+    }
+
+    /// Fails: dropped here, and to be retried.
+    async fn fail(self, stage: &Stage, node: &Cache) {
+        let change = self.get_stuck(stage, node).await;
+        stage.time_out();
+        assert!(change.await.unwrap().unwrap_err().is_temporary());
     }
 }
 
@@ -57,12 +73,7 @@ async fn what_is_read_before_a_change_fails_does_not_stay() {
         let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
         let node = stage.node().await;
         other.insert("k", 1).tag("t").await.unwrap();
-        stage.changes_get_stuck();
-        let changing = tokio::spawn({
-            let node = node.clone();
-            async move { change.make(&node).await }
-        });
-        stage.a_change_is_stuck().await;
+        let changing = change.get_stuck(&stage, &node).await;
         assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
         stage.time_out();
         assert_eq!(changing.await.unwrap().unwrap_err().kind(), ErrorKind::Backend);
@@ -88,14 +99,7 @@ async fn a_waiter_does_not_bring_back_what_a_failed_invalidation_dropped() {
         async move { load(&node, 2).await }
     });
     until("the get waits", || node.stats().lease_waits == 1).await;
-    stage.changes_get_stuck();
-    let changing = tokio::spawn({
-        let node = node.clone();
-        async move { node.invalidate("k").await }
-    });
-    stage.a_change_is_stuck().await;
-    stage.time_out();
-    changing.await.unwrap().unwrap_err();
+    Change::Invalidate.fail(&stage, &node).await;
     // The wake-up is lost: the waiter polls.
     stage.hold_events();
     holder.fill(&key(), lease, &old).await;
@@ -180,14 +184,7 @@ async fn an_answer_does_not_outrun_the_retry_of_a_tag() {
     stage.hold_events();
     tokio::time::sleep(ms(1001)).await;
     assert!(!node.is_serving(), "L2 judges what is read from it");
-    stage.changes_get_stuck();
-    let change = tokio::spawn({
-        let node = node.clone();
-        async move { node.invalidate_tag("t").await }
-    });
-    stage.a_change_is_stuck().await;
-    stage.time_out();
-    assert!(change.await.unwrap().unwrap_err().is_temporary());
+    Change::InvalidateTag.fail(&stage, &node).await;
     stage.answers_are_late();
     let get = tokio::spawn({
         let node = node.clone();
@@ -208,14 +205,7 @@ async fn an_answer_for_many_does_not_outrun_the_retry_of_one() {
     let stage = Stage::on(&tier());
     let node = stage.node().await;
     node.insert_many([("k".to_owned(), 1), ("other".to_owned(), 1)]).await.unwrap();
-    stage.changes_get_stuck();
-    let change = tokio::spawn({
-        let node = node.clone();
-        async move { node.invalidate("k").await }
-    });
-    stage.a_change_is_stuck().await;
-    stage.time_out();
-    assert!(change.await.unwrap().unwrap_err().is_temporary());
+    Change::Invalidate.fail(&stage, &node).await;
     stage.answers_are_late();
     let get = tokio::spawn({
         let node = node.clone();
@@ -293,50 +283,6 @@ async fn a_refresh_that_stores_nothing_leaves_nothing_old() {
     assert_eq!(load(&other, 2).await, 2);
 }
 
-/// 1. a get finds a value that has expired, and loads; 2. another node invalidates the key, and the
-///    news is on the way for longer than the bound on staleness; 3. the load fails.
-///
-/// L1 still holds the old value, but no longer knows it to be current: L2 is asked, and has none.
-#[tokio::test(start_paused = true)]
-async fn a_fallback_is_verified_when_news_are_late() {
-    for change in [Change::Invalidate, Change::InvalidateAll] {
-        let tier = tier();
-        let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
-        let (node, source) = (stage.node().await, Source::new());
-        let first = source.clone();
-        let load = node.get_or_load("k", move || first.now()).ttl(ms(500)).stale_for(Duration::from_secs(60));
-        assert_eq!(*load.await.unwrap(), 1);
-        tokio::time::sleep(ms(600)).await;
-        let call = tokio::spawn({
-            let (node, source) = (node.clone(), source.clone());
-            async move {
-                node.get_or_load("k", move || async move { source.held().await.and(Err::<u64, _>(No(0))) })
-                    .await
-            }
-        });
-        source.begun(2).await;
-        stage.hold_events();
-        change.make(&other).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        source.let_go(1);
-        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Loader, "{change:?}");
-    }
-}
-
-/// The same, without 2: L2 confirms what L1 holds, and it answers.
-#[tokio::test(start_paused = true)]
-async fn a_fallback_that_l2_confirms_answers() {
-    let tier = tier();
-    let stage = Stage::on(&tier);
-    let (node, source) = (stage.node().await, Source::new());
-    let first = source.clone();
-    let load = node.get_or_load("k", move || first.now()).ttl(ms(500)).stale_for(Duration::from_secs(60));
-    assert_eq!(*load.await.unwrap(), 1);
-    stage.hold_events();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(*node.get_or_load("k", move || source.failing()).await.unwrap(), 1);
-}
-
 /// 1. a refresh loads; 2. a change begins here, and is stuck: what L1 is offered will be refused;
 /// 3. a get stores the old value in L1; 4. the refresh is stored in L2; 5. a get on this node.
 #[tokio::test(start_paused = true)]
@@ -352,75 +298,11 @@ async fn what_a_refresh_replaces_does_not_stay() {
         async move { node.refresh("k", move || source.held()).await }
     });
     source.begun(1).await;
-    stage.changes_get_stuck();
-    let changing = tokio::spawn({
-        let node = node.clone();
-        async move { node.invalidate("k").await }
-    });
-    stage.a_change_is_stuck().await;
+    let changing = Change::Invalidate.get_stuck(&stage, &node).await;
     assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
     stage.hold_events();
     source.let_go(1);
     assert_eq!(*refreshing.await.unwrap().unwrap(), 2);
     assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&2));
     changing.abort();
-}
-
-/// How a get comes to be answered with a stale value while it has joined a load.
-#[derive(Clone, Copy, Debug)]
-enum Patience {
-    None,
-    Short,
-    /// None, in a batch.
-    NoneOfMany,
-}
-
-impl Patience {
-    async fn get(self, node: &Cache) -> u64 {
-        let load = || async { Ok::<_, No>(3) };
-        match self {
-            Self::None => *node.get_or_load("k", load).stale_while_revalidate(true).await.unwrap(),
-            Self::Short => *node.get_or_load("k", load).soft_timeout(ms(10)).await.unwrap(),
-            Self::NoneOfMany => {
-                let load = |_| async { Ok::<HashMap<String, u64>, No>(HashMap::new()) };
-                let got = node.get_many_or_load(["k"], load).stale_while_revalidate(true).await.unwrap();
-                **got[0].as_ref().unwrap()
-            }
-        }
-    }
-}
-
-/// 1. a load has read its row, and its fill is under way; 2. its tag is invalidated; 3. a get joins
-///    it, and is given a stale value, which does not have the tag.
-///
-/// What it was given is not what it has joined: were it judged by that, it would join it again, and be
-/// given the same, for ever. On a thread of its own, which such a loop would never leave.
-#[test]
-fn what_stands_in_for_a_load_is_not_judged_by_its_tags() {
-    for patience in [Patience::None, Patience::Short, Patience::NoneOfMany] {
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-            tell.send(runtime.block_on(stale_beside_a_stuck_fill(patience))).unwrap();
-        });
-        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(1), "{patience:?}");
-    }
-}
-
-async fn stale_beside_a_stuck_fill(patience: Patience) -> u64 {
-    let stage = Stage::on(&tier());
-    let node = stage.bare_node();
-    node.insert("k", 1).ttl(ms(500)).stale_for(Duration::from_secs(60)).await.unwrap();
-    tokio::time::sleep(ms(600)).await;
-    stage.fills_get_stuck();
-    let leading = tokio::spawn({
-        let node = node.clone();
-        async move { node.get_or_load("k", || async { Ok::<_, No>(2) }).tag("t").await }
-    });
-    stage.a_fill_is_stuck().await;
-    node.invalidate_tag("t").await.unwrap();
-    let got = patience.get(&node).await;
-    leading.abort();
-    got
 }

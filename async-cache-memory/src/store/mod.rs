@@ -1,5 +1,7 @@
 //! What nodes share: values, leases, sequences; each operation is one critical section.
 
+#[cfg(feature = "testing")]
+mod image;
 mod partition;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,13 +15,15 @@ use async_cache_core::backend::{
 use async_cache_core::frame::{frame_tags, seal, token_of};
 use async_cache_core::key::Key;
 use bytes::Bytes;
+#[cfg(feature = "testing")]
+pub(crate) use image::Image;
 use parking_lot::Mutex;
+use partition::{Holder, Lock, Partition};
 use tokio::time::Instant;
 
 use crate::Hasher;
 use crate::deliver::{Courier, Outbox, To};
 use crate::testing::{Mutant, Switch};
-use partition::{Holder, Lock, Partition};
 
 /// The server process this memory begins with.
 const FIRST_RUN: RunId = RunId(1);
@@ -104,51 +108,6 @@ impl Store {
         };
         self.courier.run(&self.state, |state| &mut state.outbox);
         result
-    }
-}
-
-/// What a namespace held at one moment.
-#[cfg(feature = "testing")]
-#[derive(Clone)]
-pub(crate) struct Image {
-    run: RunId,
-    partitions: Vec<Partition>,
-    values: HashMap<Key, Stored>,
-}
-
-#[cfg(feature = "testing")]
-impl State {
-    pub(crate) fn image(&self) -> Image {
-        let values = self.values.iter().map(|(key, stored)| ((*key).clone(), stored)).collect();
-        Image { run: self.run, partitions: self.partitions.clone(), values }
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Store {
-    /// Replaces the memory; the next operation finds it so.
-    pub(crate) fn restart(&self, image: Option<&Image>) {
-        {
-            let mut state = self.state.lock();
-            let held: Vec<_> = state.values.iter().map(|(key, _)| key).collect();
-            held.iter().for_each(|key| state.values.invalidate(key.as_bytes()));
-            match image {
-                Some(image) => {
-                    state.run = image.run;
-                    state.partitions.clone_from(&image.partitions);
-                    image.values.iter().for_each(|(key, stored)| {
-                        state.values.insert(key.clone(), stored.clone());
-                    });
-                }
-                None => {
-                    state.run = RunId(0);
-                    let count = state.partitions.len();
-                    state.partitions = vec![Partition::default(); count];
-                }
-            }
-            state.outbox.resubscribe();
-        }
-        self.courier.run(&self.state, |state| &mut state.outbox);
     }
 }
 

@@ -64,13 +64,3 @@ fn another_server_puts_everything_in_doubt_once() {
     assert!(!partition.serving_at(Tick(1)));
     assert_eq!(partition.answered_by(RunId(2)), Server::Other(News::Expected));
 }
-
-#[test]
-fn many_keys_of_few_partitions() {
-    let keys: Vec<Key> = (0..100).map(|i| Key::from_encoded(format!("k{i}").as_bytes())).collect();
-    for count in [1, 4] {
-        let node = Node::new(NodeId(1), count, STALENESS, Switch::default());
-        let indexes: Vec<u16> = node.partitions_of(&keys).iter().map(|(index, _)| *index).collect();
-        assert_eq!(indexes, (0..count).collect::<Vec<_>>());
-    }
-}
