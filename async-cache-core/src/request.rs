@@ -31,15 +31,7 @@ fn hit<V: 'static, Q: CacheKey + ?Sized>(
     need: Option<&Stamp>,
     want: Want,
 ) -> Option<Answer<V>> {
-    if need.is_some() {
-        return None;
-    }
-    let answer = with_any_length(key, |bytes| shared.hit(bytes))?;
-    if !want.accepts(&answer) {
-        return None;
-    }
-    shared.counters.l1_hits.increment();
-    Some(answer)
+    with_any_length(key, |bytes| shared.hit_at_once(bytes, need, want))
 }
 
 /// What L1 said to a request, or what went wrong with its key.

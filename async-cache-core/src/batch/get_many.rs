@@ -4,7 +4,7 @@ use crate::coherence::{Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
-use crate::path::{Answer, Fetched, Probe};
+use crate::path::{Answer, Fetched, Probe, Want};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
 
@@ -37,6 +37,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
         let mut missed = Missed::of(0);
         for (at, key) in keys.into_iter().enumerate() {
+            if let Some(answer) = self.hit_at_once(key.as_bytes(), need, Want::ValueOrAbsence) {
+                answers.push(answer);
+                continue;
+            }
             match self.probe(key.as_bytes(), need) {
                 Probe::Hit(entry) | Probe::Ripe(entry) => {
                     self.counters.l1_hits.increment();

@@ -110,6 +110,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn first(&self, key: &Key, need: Option<&Stamp>, options: &EntryOptions) -> First<V> {
+        if let Some(answer) = self.hit_at_once(key.as_bytes(), need, Want::ValueOrAbsence) {
+            return First::Answer(answer);
+        }
         let Entry { value, token, life, .. } = match self.probe(key.as_bytes(), need) {
             Probe::Hit(entry) => {
                 self.counters.l1_hits.increment();

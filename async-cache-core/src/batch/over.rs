@@ -16,7 +16,7 @@ use crate::cache::TieredCache;
 use crate::error::{BoxError, Result};
 use crate::key::{CacheKey, Key, with_encoded};
 use crate::options::EntryOptions;
-use crate::path::{Probe, reentry};
+use crate::path::{Want, reentry};
 
 struct Over<K, V: 'static> {
     cache: TieredCache<K, V>,
@@ -35,13 +35,10 @@ where
     /// A hit in L1 waits for no batch.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
         let shared = &self.cache.shared;
-        let probed = with_encoded(key, |bytes| match shared.probe(bytes, None) {
-            Probe::Hit(entry) => {
-                shared.counters.l1_hits.increment();
-                Some(Ok(entry.value))
-            }
+        let probed = with_encoded(key, |bytes| match shared.hit_at_once(bytes, None, Want::ValueOrAbsence) {
+            Some(answer) => Some(Ok(answer)),
             // A load of its own key, which it would wait for.
-            _ => reentry::check(shared, &Key::from_encoded(bytes)).err().map(Err),
+            None => reentry::check(shared, &Key::from_encoded(bytes)).err().map(Err),
         });
         probed.unwrap_or_else(|error| Some(Err(error.in_namespace(&shared.namespace))))
     }

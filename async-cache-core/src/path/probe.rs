@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Answer;
+use super::{Answer, Want};
 use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
 use crate::coherence::{Admitted, Partition, Stamp, Ticket};
 use crate::key::Key;
@@ -63,6 +63,20 @@ impl<V: 'static> Shared<V> {
         #[cfg(all(test, shuttle))]
         let generation = if Fault::GenerationFirst.is_planted() { early } else { generation };
         (serving, need, Sight::new(key, now, generation, partition.tags()))
+    }
+
+    /// A hit and nothing else, counted. Whatever else there is, a [probe](Self::probe) finds.
+    #[inline(always)]
+    pub(crate) fn hit_at_once(&self, key: &[u8], need: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
+        if need.is_some() {
+            return None;
+        }
+        let answer = self.hit(key)?;
+        if !want.accepts(&answer) {
+            return None;
+        }
+        self.counters.l1_hits.increment();
+        Some(answer)
     }
 
     /// The answer of L1 to a lookup that asks for nothing special, if it has one. Apart from encoding the

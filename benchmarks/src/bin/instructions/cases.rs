@@ -17,13 +17,14 @@ type Value = [u64; 12];
 type Bare<K> = Cache<K, Arc<Value>, UnitWeighter, foldhash::quality::RandomState>;
 
 /// Every case, and how often it is run to be counted.
-pub(crate) const CASES: [(&str, usize); 11] = [
+pub(crate) const CASES: [(&str, usize); 12] = [
     ("bare_str", 10_000),
     ("bare_u64", 10_000),
     ("get_str", 10_000),
     ("get_u64", 10_000),
     ("get_or_load_str", 10_000),
     ("get_or_load_u64", 10_000),
+    ("get_many_of_10", 2_000),
     ("by_hand", 10_000),
     ("decorated", 10_000),
     ("miss_and_fill", 2_000),
@@ -135,6 +136,11 @@ pub(crate) fn run(case: &str, times: usize) {
         "get_or_load_u64" => {
             let cache = cache(&runtime, numbers());
             measured(times, |i| drop(black_box(hit(cache.get_or_load(&(100_000 + i as u64), load(i))))));
+        }
+        "get_many_of_10" => {
+            let cache = cache(&runtime, texts.iter().cloned());
+            let of = |i: usize| texts[i..].iter().take(10).map(String::as_str);
+            measured(times, |i| drop(black_box(hit(cache.get_many(of(i.min(KEYS - 10)))))));
         }
         "by_hand" => {
             let cache = cache(&runtime, (0..KEYS as u64).map(|i| (9, i)));
