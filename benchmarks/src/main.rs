@@ -7,12 +7,13 @@
 mod contest;
 mod distant;
 mod jobs;
-mod keys;
 mod machine;
+mod order;
 mod peer;
 mod plot;
 mod redis_server;
 mod report;
+mod trace;
 
 use std::path::PathBuf;
 

@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::Context;
 use crate::contest::{Side, contest};
-use crate::keys::{trace, zipf};
+use crate::order::zipf;
 use crate::report::{Figure, Table};
+use crate::trace::trace;
 
 const CAPACITY: usize = 100_000;
 const INSERTS: usize = 100_000;

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
-use std::time::Instant;
+use std::sync::Arc;
 
 use async_cache::{Engine, MemoryBackend, TieredCache};
 use quick_cache::sync::Cache as QuickCache;
@@ -14,7 +13,7 @@ use tokio::runtime::Runtime;
 use super::{ready, runtime};
 use crate::Context;
 use crate::contest::{Side, contest};
-use crate::keys::zipf;
+use crate::order::{self, zipf};
 use crate::report::Table;
 
 const LOOKUPS: usize = 200_000;
@@ -67,25 +66,8 @@ pub(crate) fn run(context: &Context) -> Table {
     table
 }
 
-/// Runs `lookup` over the order, a part of it on each of the threads.
 fn timed(threads: usize, order: &[u32], lookup: impl Fn(usize) + Sync) -> f64 {
-    let start_line = Barrier::new(threads + 1);
-    let (lookup, start_line) = (&lookup, &start_line);
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let share = order.len() / threads;
-                    start_line.wait();
-                    order[share * thread..][..share].iter().for_each(|at| lookup(*at as usize));
-                })
-            })
-            .collect();
-        start_line.wait();
-        let start = Instant::now();
-        running.into_iter().for_each(|thread| thread.join().expect("a thread"));
-        start.elapsed().as_nanos() as f64 / order.len() as f64
-    })
+    order::timed(threads, order, || (), lookup)
 }
 
 fn load(bytes: usize) -> std::future::Ready<Result<Vec<u8>, Infallible>> {

@@ -10,7 +10,8 @@ use cached::ConcurrentCached;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use crate::work::{Row, number, per_lookup, ready, text, zipf};
+use crate::order::zipf;
+use crate::work::{Row, number, per_lookup, ready, text};
 use crate::{Round, hitbox_rows, multi_tier};
 
 pub fn side(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
@@ -19,7 +20,7 @@ pub fn side(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
     }
     let (keys, bytes) = (number(ask, "keys") as usize, number(ask, "bytes"));
     let (threads, handle) = (number(ask, "threads") as usize, runtime.clone());
-    let order = zipf(keys, number(ask, "lookups") as usize);
+    let order = zipf(keys, number(ask, "lookups") as usize, 7);
     let texts: Vec<String> = (0..keys).map(|i| format!("user:{i:06}")).collect();
     let value = || Arc::new(vec![0_u8; bytes as usize]);
     let room = keys * 2;

@@ -5,6 +5,9 @@ mod l1;
 mod l2;
 mod loader;
 mod multi_tier;
+// The driver's.
+#[path = "../../../src/order.rs"]
+mod order;
 mod stampede;
 mod work;
 

@@ -1,7 +1,6 @@
 //! What is asked for, and how it is timed: as in the driver, so that figures compare.
 
 use std::pin::pin;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
+
+use crate::order;
 
 pub const KEYS: u64 = 1000;
 
@@ -33,25 +34,6 @@ pub fn text<'a>(ask: &'a Value, name: &str) -> &'a str {
     ask[name].as_str().unwrap_or_else(|| panic!("the driver says {name}"))
 }
 
-/// The driver's order of keys: the same distribution, if not the same draw.
-pub fn zipf(keys: usize, length: usize) -> Vec<u32> {
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut sum = 0.0;
-    let cumulated: Vec<f64> = (1..=keys)
-        .map(|rank| {
-            sum += (rank as f64).powf(-0.99);
-            sum
-        })
-        .collect();
-    let mut spread: Vec<u32> = (0..keys as u32).collect();
-    random.shuffle(&mut spread);
-    let mut draw = || {
-        let drawn = random.f64() * sum;
-        spread[cumulated.partition_point(|weight| *weight < drawn).min(keys - 1)]
-    };
-    (0..length).map(|_| draw()).collect()
-}
-
 /// A future that is ready at once, as a hit is; none of the cost of entering a runtime falls on it.
 pub fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -60,26 +42,9 @@ pub fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Runs `lookup` over the order, a part of it on each of the threads; gives ns per lookup.
+/// Runs `lookup` over the order on so many threads, inside the runtime; gives ns per lookup.
 pub fn per_lookup(threads: usize, order: &[u32], runtime: &Handle, lookup: impl Fn(usize) + Sync) -> f64 {
-    let start_line = Barrier::new(threads + 1);
-    let (lookup, start_line) = (&lookup, &start_line);
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let _inside = runtime.enter();
-                    let share = order.len() / threads;
-                    start_line.wait();
-                    order[share * thread..][..share].iter().for_each(|at| lookup(*at as usize));
-                })
-            })
-            .collect();
-        start_line.wait();
-        let start = Instant::now();
-        running.into_iter().for_each(|thread| thread.join().expect("a thread"));
-        start.elapsed().as_nanos() as f64 / order.len() as f64
-    })
+    order::timed(threads, order, || runtime.enter(), lookup)
 }
 
 /// Runs `operations` in `tasks` tasks; gives operations per second.
