@@ -1,6 +1,58 @@
-//! Facade; the crate documentation is the README.
-#![doc = include_str!("../../README.md")]
+//! A tiered cache for services: an in-process L1 in front of a shared Redis L2, coherent across every instance.
+//!
+//! * A key that many tasks on many nodes ask for at once is loaded once.
+//! * A hit in L1 allocates nothing and decodes nothing: it returns an `Arc` of the value.
+//! * An invalidation reaches every node: typically in one pub/sub hop, and within
+//!   [`max_staleness`](TieredCacheBuilder::max_staleness) whatever is lost on the way.
+//!
+//! ```
+//! use async_cache::{Error, MemoryBackend, TieredCache};
+//! use std::time::Duration;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     // The L2 of several caches in one process. For several processes: `RedisBackend::connect(url).await?`.
+//!     let l2 = MemoryBackend::new(100_000);
+//!     let users: TieredCache<u64, String> = TieredCache::builder()
+//!         .namespace("users")
+//!         .l1(MemoryBackend::new(10_000))
+//!         .l2(l2)
+//!         .ttl(Duration::from_secs(300))
+//!         .build()?;
+//!
+//!     let user = users.get_or_load(&42, || async { Ok::<_, std::io::Error>("Ada".to_string()) }).await?;
+//!     assert_eq!(*user, "Ada");
+//!     users.invalidate(&42).await?; // after the write to the source is committed
+//!     assert!(users.get(&42).await?.is_none());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to begin
+//!
+//! | to | see |
+//! |---|---|
+//! | build a cache | [`TieredCache::builder`], [`MemoryBackend`], [`RedisBackend`] |
+//! | read, load, write, invalidate | the methods of [`TieredCache`] |
+//! | cache a function | [`cached`] |
+//! | load many keys at once | [`TieredCache::get_many_or_load`], [`DataLoader`] |
+//! | let the loader choose ttl and tags | [`Loaded`] |
+//! | handle failures | [`Error`], [`ErrorKind`], [`Outage`] |
+//! | watch | [`TieredCache::stats`], [`TieredCache::subscribe`] |
+//!
+//! The repository's README has the features, figures and promises, its folder `docs` a page for each promise.
 #![forbid(unsafe_code)]
+
+/// The README and the pages of `docs`: their examples are compiled, and run where they can be.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/errors.md")]
+    mod errors {}
+    #[doc = include_str!("../../docs/migrating.md")]
+    mod migrating {}
+}
 
 pub use async_cache_core::*;
 
