@@ -119,7 +119,7 @@ async fn cached(beta: f64, nodes: usize, minutes: u64) -> (f64, f64) {
 }
 
 fn node(tier: &MemoryBackend, beta: f64) -> Cache {
-    let builder = TieredCache::builder().l1(MemoryBackend::new(10)).l2(tier.clone());
+    let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(10)).l2(tier.clone());
     builder.ttl(TTL).refresh_ahead(beta).build().expect("a valid cache")
 }
 

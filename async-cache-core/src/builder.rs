@@ -26,10 +26,13 @@ use crate::shared::{L2, Shared};
 /// Longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 128;
 
+/// The namespace of a cache in this process alone that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// Puts a [`TieredCache`] together.
 #[must_use = "nothing is built until `build` is called"]
 pub struct TieredCacheBuilder<K, V> {
-    namespace: String,
+    namespace: Option<String>,
     l1: Option<Box<dyn LocalBackend<V>>>,
     l2: Option<SharedTier<V>>,
     schema_version: u32,
@@ -49,7 +52,7 @@ struct SharedTier<V> {
 impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     pub(crate) fn new() -> Self {
         Self {
-            namespace: "default".to_owned(),
+            namespace: None,
             l1: None,
             l2: None,
             schema_version: 0,
@@ -63,9 +66,12 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     }
 
     /// Names the cache: prefix of every key in L2, label of every figure. 1 to 128 bytes without
-    /// control characters, `{` or `}`. Default `default`.
+    /// control characters, `{` or `}`.
+    ///
+    /// Required with an [`l2`](Self::l2): other services use the same server, and two caches of one name
+    /// are one cache. Without an L2 the default is `default`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
+        self.namespace = Some(namespace.into());
         self
     }
 
@@ -146,8 +152,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     /// [`ErrorKind::Config`], saying which: no tier, no Tokio runtime, a bad namespace or option,
     /// a namespace already open on the same backend handle.
     pub fn build(self) -> Result<TieredCache<K, V>> {
-        self.validate().map_err(|error| match self.namespace.len() {
-            1..=MAX_NAMESPACE_BYTES => error.in_namespace(&self.namespace),
+        self.validate().map_err(|error| match self.namespace.as_deref() {
+            Some(name) if (1..=MAX_NAMESPACE_BYTES).contains(&name.len()) => error.in_namespace(name),
             _ => error,
         })?;
         let heartbeat = self.heartbeat.unwrap_or(self.max_staleness / 4);
@@ -166,7 +172,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let id = NodeId::random();
         let door = Door::closed();
         let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
-        let namespace: Arc<str> = self.namespace.into();
+        let namespace: Arc<str> = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into();
         let l2 = self.l2.and_then(|tier| {
             let record = format!("async-cache/{FORMAT_VERSION} {}", tier.codec.name());
             match tier.backend.open(RegionSpec::new(&*namespace, id, record), listener) {
@@ -212,12 +218,21 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         if self.l1.is_none() && self.l2.is_none() {
             return wrong("a cache needs a tier: call `l1`, `l2` or both");
         }
-        match self.namespace.len() {
+        let namespace = match self.namespace.as_deref() {
+            Some(namespace) => namespace,
+            None if self.l2.is_some() => {
+                return wrong(
+                    "a cache with an L2 needs a namespace, or it shares its keys with every other cache there: call `.namespace(\"..\")` with a name of its own",
+                );
+            }
+            None => DEFAULT_NAMESPACE,
+        };
+        match namespace.len() {
             0 => return wrong("the namespace is empty: give it 1 to 128 bytes"),
             1..=MAX_NAMESPACE_BYTES => {}
             _ => return wrong("the namespace is longer than 128 bytes"),
         }
-        if self.namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
+        if namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
             return wrong(
                 "the namespace holds a control character, `{` or `}`, which stand for something in Redis keys",
             );

@@ -51,7 +51,7 @@ impl Backend for Eager {
 async fn a_subscription_acknowledged_before_the_cache_is_complete_counts() {
     let backend = Eager { tier: MemoryBackend::new(100), quiet: Arc::default() };
     let cache: TieredCache<u64, u64> =
-        TieredCache::builder().l1(MemoryBackend::new(100)).l2(backend).build().unwrap();
+        TieredCache::builder().namespace("rows").l1(MemoryBackend::new(100)).l2(backend).build().unwrap();
     until("the node serves", || cache.is_serving()).await;
 }
 
@@ -68,7 +68,7 @@ impl Backend for Mute {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_is_ready_when_it_serves() {
-    let builder = || TieredCache::<u64, u64>::builder();
+    let builder = || TieredCache::<u64, u64>::builder().namespace("rows");
     let alone = builder().l1(MemoryBackend::new(100)).build().unwrap();
     assert!(matches!(alone.ready().now_or_never(), Some(Ok(()))));
 
@@ -85,7 +85,7 @@ async fn a_cache_is_ready_when_it_serves() {
 async fn who_waits_for_a_cache_that_is_shut_down_is_told() {
     let mute = Mute(MemoryBackend::new(100));
     let cache: TieredCache<u64, u64> =
-        TieredCache::builder().l1(MemoryBackend::new(100)).l2(mute).build().unwrap();
+        TieredCache::builder().namespace("rows").l1(MemoryBackend::new(100)).l2(mute).build().unwrap();
     let (waited, ()) = tokio::join!(timeout(ms(60_000), cache.ready()), async {
         sleep(ms(10_000)).await;
         cache.shutdown().await;

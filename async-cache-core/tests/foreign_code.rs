@@ -57,8 +57,12 @@ impl Codec<u64> for Plain {
 }
 
 async fn node(l2: &MemoryBackend, codec: impl Codec<u64>) -> TieredCache<u64, u64> {
-    let cache =
-        TieredCache::builder().l2_with(l2.clone(), codec).l1(MemoryBackend::new(100)).build().unwrap();
+    let cache = TieredCache::builder()
+        .namespace("rows")
+        .l2_with(l2.clone(), codec)
+        .l1(MemoryBackend::new(100))
+        .build()
+        .unwrap();
     until("the node serves", || cache.is_serving()).await;
     cache
 }

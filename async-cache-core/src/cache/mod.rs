@@ -124,7 +124,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # use async_cache_core::{Result, TieredCache};
     /// # use async_cache_memory::MemoryBackend;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
     /// match tokio::time::timeout(Duration::from_secs(5), users.ready()).await {
     ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
     ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),

@@ -86,7 +86,11 @@ fn fill<K: async_cache::CacheKey>(
 }
 
 fn shared(runtime: &Runtime) -> TieredCache<u64, Value> {
-    let cache = TieredCache::builder().l2(MemoryBackend::new(KEYS as u64 * 2)).build().expect("a cache");
+    let cache = TieredCache::builder()
+        .namespace("rows")
+        .l2(MemoryBackend::new(KEYS as u64 * 2))
+        .build()
+        .expect("a cache");
     fill(runtime, &cache, 0..KEYS as u64);
     cache
 }
