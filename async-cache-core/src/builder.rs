@@ -18,7 +18,9 @@ use crate::coherence::{Door, Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
 use crate::observe::{Counters, Events, Watch};
-use crate::options::{EntryOptions, Outage, option_setters};
+use crate::options::{
+    Defaults, Options, Outage, load_setters, negative_setters, stale_setters, store_setters,
+};
 use crate::path::Odds;
 use crate::resilience::Pending;
 use crate::shared::{L2, Shared};
@@ -34,9 +36,11 @@ const DEFAULT_NAMESPACE: &str = "default";
 pub struct TieredCacheBuilder<K, V> {
     namespace: Option<String>,
     l1: Option<Box<dyn LocalBackend<V>>>,
+    /// What is wrong with it.
+    l1_wrong: Option<Error>,
     l2: Option<SharedTier<V>>,
     schema_version: u32,
-    options: EntryOptions,
+    options: Options,
     outage: Outage,
     max_staleness: Duration,
     heartbeat: Option<Duration>,
@@ -54,9 +58,10 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         Self {
             namespace: None,
             l1: None,
+            l1_wrong: None,
             l2: None,
             schema_version: 0,
-            options: EntryOptions::default(),
+            options: Options::default(),
             outage: Outage::default(),
             max_staleness: Duration::from_secs(1),
             heartbeat: None,
@@ -77,6 +82,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Sets the tier in this process.
     pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
+        self.l1_wrong = l1.check().err();
         self.l1 = Some(l1.into_shared());
         self
     }
@@ -102,13 +108,17 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Replaces all default options of entries.
-    pub fn defaults(mut self, options: EntryOptions) -> Self {
-        self.options = options;
+    /// Replaces the default options: [`StoreOptions`](crate::StoreOptions), [`LoadOptions`](crate::LoadOptions), or
+    /// both of them as a pair.
+    pub fn defaults(mut self, options: impl Into<Defaults>) -> Self {
+        self.options.set(options.into());
         self
     }
 
-    option_setters!(|this| this.options);
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
+    stale_setters!(|this| this.options.load);
 
     /// Sets what to do while L2 cannot be reached. Default [`Outage::ServeL1`].
     pub fn outage(mut self, policy: Outage) -> Self {
@@ -244,7 +254,11 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         if self.heartbeat.is_some_and(|period| period.is_zero() || period > self.max_staleness / 2) {
             return wrong("option `heartbeat` must be above zero and at most half of `max_staleness`");
         }
-        self.options.validate()
+        if let Some(error) = &self.l1_wrong {
+            return Err(error.clone());
+        }
+        self.options.validate()?;
+        self.options.store.check_tiers(self.l1.is_some())
     }
 }
 

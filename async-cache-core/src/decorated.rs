@@ -14,7 +14,7 @@ use crate::coherence::Stamp;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::{CacheKey, Key};
 use crate::loaded::Loaded;
-use crate::options::EntryOptions;
+use crate::options::StoreOptions;
 use crate::path::{BoxLoader, box_loader, box_optional_loader};
 use crate::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 
@@ -29,16 +29,16 @@ macro_rules! verbs {
         where
             V: Send + Sync + 'static,
             Q: CacheKey,
-            M: FnOnce(&mut EntryOptions) -> F + Send,
+            M: FnOnce(&mut StoreOptions) -> F + Send,
             F: FnOnce() -> Fut + Send + 'static,
             Fut: Future<Output = Result<$output, E>> + Send + 'static,
             R: Into<Loaded<V>>,
             E: Into<BoxError>,
         {
-            fn boxed<V, M, F, Fut, R, E>(make: M, options: &mut EntryOptions) -> BoxLoader<V>
+            fn boxed<V, M, F, Fut, R, E>(make: M, options: &mut StoreOptions) -> BoxLoader<V>
             where
                 V: Send + Sync + 'static,
-                M: FnOnce(&mut EntryOptions) -> F,
+                M: FnOnce(&mut StoreOptions) -> F,
                 F: FnOnce() -> Fut + Send + 'static,
                 Fut: Future<Output = Result<$output, E>> + Send + 'static,
                 R: Into<Loaded<V>>,

@@ -51,5 +51,5 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
 pub use loaded::{LoadContext, Loaded};
 pub use observe::{Event, EventStream, KeyHash, Resumed, StaleCause, Stats, SuspendCause};
-pub use options::{EntryOptions, Outage};
+pub use options::{Defaults, LoadOptions, Outage, StoreOptions};
 pub use tags::Tags;

@@ -23,6 +23,7 @@ pub struct Loaded<V> {
 pub(crate) struct Choice {
     pub(crate) ttl: Option<Duration>,
     pub(crate) l1_ttl: Option<Duration>,
+    pub(crate) ttl_jitter: Option<f64>,
     pub(crate) stale_for: Option<Duration>,
     pub(crate) refresh_ahead: Option<f64>,
     /// Added to those of the call.
@@ -64,6 +65,13 @@ impl<V> Loaded<V> {
         self
     }
 
+    /// Shortens the lifetime of this value at random by up to this fraction (0 to below 1).
+    #[must_use]
+    pub fn ttl_jitter(mut self, fraction: f64) -> Self {
+        self.choice.ttl_jitter = Some(fraction);
+        self
+    }
+
     /// Sets how long past its expiry this value is kept as a fallback.
     #[must_use]
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
@@ -78,7 +86,7 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Adds a tag to those of the call; see [`EntryOptions::tag`](crate::EntryOptions::tag).
+    /// Adds a tag to those of the call; see [`StoreOptions::tag`](crate::StoreOptions::tag).
     ///
     /// An invalidation of the tag that meets the load is not lost, although nobody knew the tag
     /// before the load ended: the value goes to those who asked before, and is stored nowhere.

@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::observe::StaleCause;
 use crate::observe::{KeyHash, trace};
-use crate::options::{EntryOptions, option_setters};
+use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 use crate::path::{Answer, BoxLoader, Origin, Plan, Probe, Reuse, Want};
 use crate::resilience::{Aged, aged};
 use crate::shared::Shared;
 
 /// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
-type Boxing<V, F> = fn(F, &mut EntryOptions) -> BoxLoader<V>;
+type Boxing<V, F> = fn(F, &mut StoreOptions) -> BoxLoader<V>;
 
 /// A hit and nothing else, on the stack of the caller. Whatever else there is, [`first`] finds.
 #[inline]
@@ -49,7 +49,7 @@ fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     key: &Q,
     need: Option<&Stamp>,
     want: Want,
-    options: Option<&EntryOptions>,
+    options: Option<&Options>,
 ) -> First<V> {
     let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
@@ -69,7 +69,7 @@ fn past_due<V: Send + Sync + 'static>(
     shared: &Shared<V>,
     key: &[u8],
     entry: Entry<V>,
-    options: Option<&EntryOptions>,
+    options: Option<&Options>,
 ) -> First<V> {
     let now = shared.node.clock.now();
     let aged = match options {
@@ -164,7 +164,7 @@ struct Lookup<'a, V, Q: ?Sized, F> {
     shared: &'a Arc<Shared<V>>,
     key: &'a Q,
     need: Option<&'a Stamp>,
-    options: Option<EntryOptions>,
+    options: Option<Options>,
     loader: Option<(F, Boxing<V, F>)>,
     slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
 }
@@ -177,7 +177,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         Self { shared, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
     }
 
-    fn options(&mut self) -> &mut EntryOptions {
+    fn options(&mut self) -> &mut Options {
         self.options.get_or_insert_with(|| self.shared.defaults.clone())
     }
 
@@ -229,7 +229,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
         let mut options = self.options.take().unwrap_or_else(|| self.shared.defaults.clone());
         let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
-        let loader = boxing(loader, &mut options);
+        let loader = boxing(loader, &mut options.store);
         Plan::new((want, reuse, origin), options, loader)
     }
 }
@@ -251,7 +251,9 @@ macro_rules! lookups {
                 self
             }
 
-            option_setters!(|this| this.0.options());
+            store_setters!(|this| this.0.options().store);
+            negative_setters!(|this| this.0.options().store);
+            load_setters!(|this| this.0.options().load);
         }
 
         impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Future for $name<'_, V, Q, F> {
@@ -270,6 +272,16 @@ macro_rules! lookups {
         }
     )*};
 }
+
+/// A reload wants nothing that is stale: only these have its options.
+macro_rules! may_answer_stale {
+    ($($name:ident)*) => {$(
+        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
+            stale_setters!(|this| this.0.options().load);
+        }
+    )*};
+}
+may_answer_stale!(GetOrLoad GetOrLoadOptional);
 
 fn value<V>(answer: Answer<V>) -> Arc<V> {
     match answer {
@@ -335,15 +347,15 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
 pub struct Insert<'a, V> {
     shared: &'a Arc<Shared<V>>,
     values: Result<Vec<(Key, Arc<V>)>>,
-    options: EntryOptions,
+    options: StoreOptions,
 }
 
 impl<'a, V> Insert<'a, V> {
     pub(crate) fn new(shared: &'a Arc<Shared<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
-        Self { shared, values, options: shared.defaults.clone() }
+        Self { shared, values, options: shared.defaults.store.clone() }
     }
 
-    option_setters!(|this| this.options);
+    store_setters!(|this| this.options);
 }
 
 impl<'a, V: Send + Sync + 'static> IntoFuture for Insert<'a, V> {

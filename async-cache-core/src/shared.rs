@@ -13,7 +13,7 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
 use crate::observe::{Counters, Event, Events, KeyHash, Stats, Watch};
-use crate::options::{EntryOptions, Outage};
+use crate::options::{Options, Outage, StoreOptions};
 use crate::path::{Odds, guard};
 use crate::resilience::Pending;
 
@@ -28,7 +28,7 @@ pub(crate) struct Shared<V> {
     pub(crate) counters: Counters,
     pub(crate) events: Events,
     pub(crate) watch: Watch,
-    pub(crate) defaults: EntryOptions,
+    pub(crate) defaults: Options,
     pub(crate) outage: Outage,
     pub(crate) switch: Switch,
     pub(crate) closing: CancellationToken,
@@ -68,6 +68,16 @@ impl<V: 'static> Shared<V> {
             return Err(self.error(ErrorKind::Shutdown, "the cache has been shut down"));
         }
         Ok(())
+    }
+
+    pub(crate) fn check_options(&self, options: &Options) -> Result<()> {
+        let checked = options.validate().and_then(|()| options.store.check_tiers(self.l1.is_some()));
+        checked.map_err(|error| error.in_namespace(&self.namespace))
+    }
+
+    pub(crate) fn check_store_options(&self, options: &StoreOptions) -> Result<()> {
+        let checked = options.validate().and_then(|()| options.check_tiers(self.l1.is_some()));
+        checked.map_err(|error| error.in_namespace(&self.namespace))
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {

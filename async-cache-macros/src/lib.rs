@@ -28,7 +28,7 @@ use syn::parse_macro_input;
 /// | `key = "user:{id}"` | the key. Without it: the function's path, its type parameters and all arguments. |
 /// | `skip(a, self)` | arguments that are no part of the key |
 /// | `tags("team:{team}", ..)` | tags of the entry |
-/// | `ttl = "5m"` | any option of `EntryOptions` by its name: times as text (`"1h 30m"`, `"250ms"`) or as an expression |
+/// | `ttl = "5m"` | any option of `StoreOptions` or `LoadOptions` by its name: times as text (`"1h 30m"`, `"250ms"`) or as an expression |
 /// | `crate = PATH` | where `async_cache` is, if not at `::async_cache` |
 ///
 /// Placeholders name arguments, or fields of them: `{id}`, `{user.id}`, `{self.tenant}`. In a key they stand for the

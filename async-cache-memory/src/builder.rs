@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     }
 
     /// Sets the capacity: a number of entries, or with a weigher the sum of their weights.
-    /// Default 10,000.
+    /// Default 10,000. With 0 nothing could be kept: an error of the cache's `build`.
     pub fn max_capacity(mut self, capacity: u64) -> Self {
         self.max_capacity = capacity;
         self
@@ -53,9 +53,10 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         self
     }
 
-    /// Sets the number of partitions this tier has as a shared tier, 1 to 1,024. Default 1.
+    /// Sets the number of partitions this tier has as a shared tier, 1 to 1,024. Default 1. Another number is
+    /// an error of the cache's `build`.
     pub fn partitions(mut self, partitions: u16) -> Self {
-        self.partitions = partitions.clamp(1, 1024);
+        self.partitions = partitions;
         self
     }
 

@@ -25,11 +25,15 @@ mod testing;
 use std::fmt;
 use std::sync::Arc;
 
+use async_cache_core::{Error, ErrorKind, Result};
 pub use builder::MemoryBackendBuilder;
 use bytes::Bytes;
 pub use engine::Engine;
 use engine::Shareable;
 use store::Stores;
+
+/// Most partitions of a shared tier.
+const MAX_PARTITIONS: u16 = 1024;
 
 /// Hashes are seeded at random for each cache, so that keys chosen from outside cannot be made to
 /// collide; four times as fast as the standard library's on short keys.
@@ -55,6 +59,19 @@ impl<V: Send + Sync + 'static> MemoryBackend<V> {
     #[must_use]
     pub fn new(max_entries: u64) -> Self {
         Self::builder().max_capacity(max_entries).build()
+    }
+
+    /// What a cache is told that is built on it.
+    fn check_settings(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::new(ErrorKind::Config, format!("a MemoryBackend {what}")));
+        let Stores { capacity, partitions, .. } = &*self.stores;
+        match (capacity, partitions) {
+            (0, _) => wrong(
+                "with `max_capacity` 0 keeps nothing: give it 1 or more, or leave the tier out".to_owned(),
+            ),
+            (_, 1..=MAX_PARTITIONS) => Ok(()),
+            (_, other) => wrong(format!("has 1 to {MAX_PARTITIONS} `partitions`, not {other}")),
+        }
     }
 
     /// Starts to describe a tier.

@@ -1,8 +1,8 @@
 //! As an L1.
 
-use async_cache_core::LocalBackend;
 use async_cache_core::backend::Entry;
 use async_cache_core::key::Key;
+use async_cache_core::{LocalBackend, Result};
 
 use crate::MemoryBackend;
 
@@ -25,6 +25,10 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for MemoryBackend<V> {
 
     fn len(&self) -> u64 {
         self.engine.len()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_settings()
     }
 
     fn into_shared(self) -> Box<dyn LocalBackend<V>> {

@@ -19,6 +19,7 @@ use crate::testing::Mutant;
 
 impl Backend for MemoryBackend<Bytes> {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        self.check_settings()?;
         let partitions = self.stores.partitions;
         let mut namespaces = self.stores.namespaces.lock();
         let store = namespaces

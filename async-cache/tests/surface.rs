@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_cache::{
-    Bincode, CacheKey, Codec, DataLoader, EntryOptions, Error, ErrorKind, Event, Json, Loaded, MemoryBackend,
-    Outage, RedisBackend, Stamp, Stats, TieredCache, cached,
+    Bincode, CacheKey, Codec, DataLoader, Error, ErrorKind, Event, Json, LoadOptions, Loaded, MemoryBackend,
+    Outage, RedisBackend, Stamp, Stats, StoreOptions, TieredCache, cached,
 };
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +116,14 @@ async fn invalidate() -> Result<(), Error> {
 
 #[tokio::test]
 async fn options() -> Result<(), Error> {
-    let options = EntryOptions::new()
+    let store = StoreOptions::new()
         .ttl(secs(300))
         .l1_ttl(secs(60))
         .ttl_jitter(0.1)
         .negative_ttl(secs(30))
         .stale_for(secs(60))
+        .tag("all");
+    let load = LoadOptions::new()
         .stale_while_revalidate(true)
         .stale_on_error(true)
         .error_backoff(secs(1))
@@ -129,10 +131,12 @@ async fn options() -> Result<(), Error> {
         .load_timeout(secs(30))
         .refresh_ahead(1.0)
         .lease_ttl(secs(3))
-        .wait_timeout(secs(10))
-        .tag("all");
-    let cache: TieredCache<u64, User> =
-        TieredCache::builder().l1(MemoryBackend::new(10)).defaults(options).outage(Outage::Load).build()?;
+        .wait_timeout(secs(10));
+    let cache: TieredCache<u64, User> = TieredCache::builder()
+        .l1(MemoryBackend::new(10))
+        .defaults((store, load))
+        .outage(Outage::Load)
+        .build()?;
     let no_tier = TieredCache::<u64, User>::builder().build().unwrap_err();
     assert_eq!(no_tier.kind(), ErrorKind::Config);
     let l2 = MemoryBackend::builder().max_capacity(100).build();

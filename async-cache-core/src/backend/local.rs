@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Life, Token};
 use crate::coherence::TagTable;
+use crate::error::Result;
 use crate::key::Key;
 use crate::tags::Tags;
 
@@ -151,6 +152,16 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
         Self: Sized,
     {
         Box::new(self)
+    }
+
+    /// Whether it can be an L1 the way it is configured: asked once, by
+    /// [`build`](crate::TieredCacheBuilder::build).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting and what to set it to.
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Whether no entry is held, near enough for a gauge.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use super::picked::Picked;
 use super::source::{Memory, Outcome, Source};
 use crate::error::{BoxError, Error, ErrorKind, Result};
-use crate::options::EntryOptions;
+use crate::options::{LoadOptions, Options};
 use crate::path::guard;
 
 tokio::task_local! {
@@ -63,25 +63,38 @@ where
         })
     }
 
-    fn run(self: Arc<Self>, keys: Vec<K>, options: EntryOptions) -> BoxFuture<'static, Vec<Outcome<V>>> {
+    fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         let (count, loading) = (keys.len(), keys.iter().cloned().collect::<HashSet<K>>());
+        if let Err(error) = check(&options) {
+            return Box::pin(async move { vec![Err(error); count] });
+        }
         let running = Running { loader: self.id, keys: Arc::new(loading) };
         Box::pin(RUNNING.scope(running, async move {
             let what = format!("loading a batch of {count} keys");
-            match guard::run(&what, options.load_timeout, move || (self.batch)(keys)).await {
+            match guard::run(&what, options.load.load_timeout, move || (self.batch)(keys)).await {
                 Ok(picked) => picked.answers.into_iter().map(outcome).collect(),
                 Err(error) => vec![Err(error); count],
             }
         }))
     }
 
-    fn prime(&self, key: K, value: V, _: EntryOptions) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
+    fn prime(&self, key: K, value: V, _: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
         Err((key, value))
     }
 
     fn clear(&self, _: Option<&K>) -> Option<BoxFuture<'static, Result<()>>> {
         None
     }
+}
+
+/// A batch function without a cache has a limit on its run, and no other option.
+fn check(options: &Options) -> Result<()> {
+    let known = LoadOptions::new().load_timeout(options.load.load_timeout);
+    if *options != (Options { load: known, ..Options::default() }) {
+        let message = "a DataLoader without a cache has no option but `load_timeout`: leave out the others, or take `data_loader` of a cache";
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    options.validate()
 }
 
 fn outcome<V>(answer: Option<Result<V, BoxError>>) -> Outcome<V> {

@@ -15,7 +15,7 @@ use super::get_many::MAX_KEYS;
 use super::picked::{PerKey, Picked};
 use super::source::Source;
 use crate::error::{BoxError, Result};
-use crate::options::EntryOptions;
+use crate::options::{Defaults, Options};
 
 /// Gathers loads of single keys into batches: the remedy for "N + 1" queries.
 ///
@@ -105,10 +105,10 @@ where
     }
 
     fn alone(batch: BatchFn<K, V>) -> Self {
-        Self::over(Arc::new(Alone::new(batch)), EntryOptions::default())
+        Self::over(Arc::new(Alone::new(batch)), Options::default())
     }
 
-    pub(super) fn over(source: Arc<dyn Source<K, V>>, options: EntryOptions) -> Self {
+    pub(super) fn over(source: Arc<dyn Source<K, V>>, options: Options) -> Self {
         let settings = Settings {
             max_batch_size: 100,
             delay: Duration::from_millis(1),
@@ -149,14 +149,16 @@ where
     /// Hard limit on one call of the batch function. Default 30 s, or what the cache says.
     #[must_use]
     pub fn load_timeout(self, limit: Duration) -> Self {
-        self.set(|settings| settings.options.load_timeout = limit)
+        self.set(|settings| settings.options.load.load_timeout = limit)
     }
 
-    /// How a cache behind this loader keeps what it loads. Default: as the cache says. Of these,
-    /// a loader without one knows `load_timeout` alone.
+    /// How a cache behind this loader loads and keeps values: [`StoreOptions`](crate::StoreOptions),
+    /// [`LoadOptions`](crate::LoadOptions), or both as a pair. Default: as the cache says. A loader without a cache
+    /// knows `load_timeout` alone: with others, every load is an error of kind
+    /// [`Config`](crate::ErrorKind::Config).
     #[must_use]
-    pub fn options(self, options: EntryOptions) -> Self {
-        self.set(|settings| settings.options = options)
+    pub fn options(self, options: impl Into<Defaults>) -> Self {
+        self.set(|settings| settings.options.set(options.into()))
     }
 
     /// Ends the settings. A loader is usable without this, too.

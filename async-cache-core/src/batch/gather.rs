@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::source::{Memory, Outcome, Source};
 use crate::error::{Error, ErrorKind};
-use crate::options::EntryOptions;
+use crate::options::Options;
 
 /// What a loader can be told.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Settings {
     pub(super) delay: Duration,
     pub(super) max_pending: usize,
     pub(super) max_entries: usize,
-    pub(super) options: EntryOptions,
+    pub(super) options: Options,
 }
 
 /// The keys asked for, and what is known of them.

@@ -95,7 +95,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             if let Fetched::Found(entry, ticket) = fetched {
                 hits += 1;
                 answers[*at].clone_from(&entry.value);
-                self.admit(key, ticket, entry, self.defaults.l1_ttl);
+                self.admit(key, ticket, entry, self.defaults.store.l1_ttl);
             }
         }
         self.counters.l2_hits.add(hits);

@@ -137,7 +137,7 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     mut claimed: Vec<Claimed<V>>,
     plan: &Arc<PlanMany<V>>,
 ) {
-    let give_up = Instant::now() + plan.options.wait_timeout;
+    let give_up = Instant::now() + plan.options.load.wait_timeout;
     let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
     while let Some(l2) = shared.l2.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
         for (mut seeker, step) in ask_all(shared, l2, std::mem::take(&mut due), plan).await {
@@ -187,7 +187,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
             answered.push((seeker, Step::Done(Grant::Impatient)));
             continue;
         }
-        let (token, ttl) = (shared.node.next_token(), plan.options.lease_ttl);
+        let (token, ttl) = (shared.node.next_token(), plan.options.load.lease_ttl);
         asks.push((seeker.seat.lead.key.clone(), Acquire { token, ttl, accept: seeker.accept }));
         asking.push(seeker);
     }

@@ -42,7 +42,7 @@ pub(super) fn land<V: Send + Sync + 'static>(
     entry: Option<Entry<V>>,
 ) {
     if outcome.as_ref().is_err_and(excuses) {
-        seat.lead.postpone(seat.aim.options.error_backoff);
+        seat.lead.postpone(seat.aim.options.load.error_backoff);
     }
     seat.lead.land(outcome, entry);
 }
@@ -73,7 +73,7 @@ async fn run<V: Send + Sync + 'static>(
     let picked = tokio::select! {
         biased;
         picked = call(&shared, &claimed, &plan) => picked,
-        never = keep_alive(&shared, held.leases.clone(), plan.options.lease_ttl) => match never {},
+        never = keep_alive(&shared, held.leases.clone(), plan.options.load.lease_ttl) => match never {},
     };
     let cost = shared.node.clock.now().since(begun);
     match picked {
@@ -96,7 +96,7 @@ async fn call<V: Send + Sync + 'static>(
     shared.counters.misses.add(claimed.len());
     shared.counters.loads.add(1);
     let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
-    let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load_timeout).await?;
+    let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load.load_timeout).await?;
     shared.counters.unasked_keys.add(picked.unasked);
     Ok(picked)
 }
@@ -167,17 +167,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Claim::Lease(lease) => lease.seq,
             Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
         };
-        seat.lead.flight().came_from(loaded_at, &produced.options.tags.tags);
+        seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
         let answer = produced.value.clone();
         if produced.keep == Keep::Uncached {
             forget_previous(self, &seat.lead, seat.aim.reuse);
             return Stock::Land(Ok(answer), None);
         }
-        seat.lead.l1_ttl = produced.options.l1_ttl;
+        seat.lead.l1_ttl = produced.options.store.l1_ttl;
         match claim {
             Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
             Claim::Alone => {
-                let term = produced.options.draw_term(answer.is_none());
+                let term = produced.options.store.draw_term(answer.is_none());
                 Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
             }
             Claim::Nothing => Stock::Land(Ok(answer), None),
@@ -186,7 +186,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn stock_everywhere(&self, seat: &Seat<V>, lease: Lease, produced: &Produced<V>) -> Stock<V> {
         let answer = produced.value.clone();
-        let term = produced.options.draw_term(answer.is_none());
+        let term = produced.options.store.draw_term(answer.is_none());
         let entry = self.entry(produced, term, lease.seq);
         let Some(l2) = &self.l2 else { return Stock::Land(Ok(answer), Some(entry)) };
         match self.frame_of(l2, &entry, term, produced.cost) {

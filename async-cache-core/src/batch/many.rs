@@ -15,7 +15,7 @@ use crate::coherence::Stamp;
 use crate::error::{BoxError, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::path::{
     Aim, Answer, Call, Entered, Flight, Given, Hearing, Landed, Lead, Origin, Probe, Reuse, Want, Wish,
     reentry,
@@ -25,7 +25,7 @@ use crate::shared::Shared;
 
 /// What a lookup of many keys wants, besides the keys.
 pub(crate) struct PlanMany<V> {
-    pub(crate) options: EntryOptions,
+    pub(crate) options: Options,
     pub(crate) loader: BatchLoader<V>,
 }
 
@@ -106,10 +106,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn check_plan(&self, keys: &[Key], need: Option<&Stamp>, plan: &PlanMany<V>) -> Result<()> {
         self.check(need)?;
         self.check_count(keys.len())?;
-        plan.options.validate().map_err(|error| error.in_namespace(&self.namespace))
+        self.check_options(&plan.options)
     }
 
-    fn first(&self, key: &Key, need: Option<&Stamp>, options: &EntryOptions) -> First<V> {
+    fn first(&self, key: &Key, need: Option<&Stamp>, options: &Options) -> First<V> {
         if let Some(answer) = self.hit_at_once(key.as_bytes(), need, Want::ValueOrAbsence) {
             return First::Answer(answer);
         }
@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut seats = Vec::new();
         for &(place, token) in refresh {
             let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
-            if let Entered::Lead(lead) = self.enter(&keys[place], None, aim.reuse, aim.options.l1_ttl) {
+            if let Entered::Lead(lead) = self.enter(&keys[place], None, aim.reuse, aim.options.store.l1_ttl) {
                 seats.push(Seat { place, aim, lead });
             }
         }
@@ -169,7 +169,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let aim = plan.aim(Reuse::Cached, Origin::Caller);
         let need = calls.first().and_then(|call| call.seek.need);
         for &place in open {
-            match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.l1_ttl) {
+            match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.store.l1_ttl) {
                 Entered::Lead(lead) => {
                     flights.push((place, Role::Leads, lead.flight()));
                     seats.push(Seat { place, aim: aim.clone(), lead });

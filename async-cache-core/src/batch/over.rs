@@ -15,7 +15,7 @@ use super::value::{BatchValue, TypedBatch, box_batch, box_batch_each};
 use crate::cache::TieredCache;
 use crate::error::{BoxError, Result};
 use crate::key::{CacheKey, Key, with_encoded};
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::path::{Want, reentry};
 
 struct Over<K, V: 'static> {
@@ -43,7 +43,7 @@ where
         probed.unwrap_or_else(|error| Some(Err(error.in_namespace(&shared.namespace))))
     }
 
-    fn run(self: Arc<Self>, keys: Vec<K>, options: EntryOptions) -> BoxFuture<'static, Vec<Outcome<V>>> {
+    fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         Box::pin(async move {
             let shared = &self.cache.shared;
             let encoded: Result<Vec<Key>> = keys.iter().map(Key::encode).collect();
@@ -58,17 +58,12 @@ where
         })
     }
 
-    fn prime(
-        &self,
-        key: K,
-        value: V,
-        options: EntryOptions,
-    ) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
+    fn prime(&self, key: K, value: V, options: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
         let cache = self.cache.clone();
         Ok(Box::pin(async move {
             let shared = &cache.shared;
             let key = Key::encode(&key).map_err(|error| error.in_namespace(&shared.namespace))?;
-            shared.insert(vec![(key, Arc::new(value))], options).await.map(drop)
+            shared.insert(vec![(key, Arc::new(value))], options.store).await.map(drop)
         }))
     }
 

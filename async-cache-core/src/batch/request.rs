@@ -16,7 +16,7 @@ use crate::cache::TieredCache;
 use crate::coherence::Stamp;
 use crate::error::{BoxError, Result};
 use crate::key::{CacheKey, Key};
-use crate::options::{EntryOptions, option_setters};
+use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
 use crate::path::Answer;
 use crate::shared::Shared;
 
@@ -65,7 +65,7 @@ pub struct GetManyOrLoad<'a, K, V: 'static> {
     shared: &'a Arc<Shared<V>>,
     keys: Result<Distinct<K>>,
     need: Option<&'a Stamp>,
-    options: EntryOptions,
+    options: Options,
     batch: TypedBatch<K, V>,
 }
 
@@ -76,7 +76,10 @@ impl<'a, K, V> GetManyOrLoad<'a, K, V> {
         self
     }
 
-    option_setters!(|this| this.options);
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
+    stale_setters!(|this| this.options.load);
 }
 
 impl<'a, K, V> IntoFuture for GetManyOrLoad<'a, K, V>

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::path::Answer;
 
 /// What became of one key.
@@ -32,15 +32,10 @@ pub(super) trait Source<K, V>: Send + Sync + 'static {
     fn peek(&self, key: &K) -> Option<Outcome<V>>;
 
     /// Runs one batch of distinct keys; one outcome for each, in their order.
-    fn run(self: Arc<Self>, keys: Vec<K>, options: EntryOptions) -> BoxFuture<'static, Vec<Outcome<V>>>;
+    fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>>;
 
     /// Stores a value; `None` if the loader is to keep it.
-    fn prime(
-        &self,
-        key: K,
-        value: V,
-        options: EntryOptions,
-    ) -> Result<BoxFuture<'static, Result<()>>, (K, V)>;
+    fn prime(&self, key: K, value: V, options: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)>;
 
     /// Forgets a key, or every key. `None` if there is nothing to do.
     fn clear(&self, key: Option<&K>) -> Option<BoxFuture<'static, Result<()>>>;

@@ -10,7 +10,7 @@ use futures_util::stream;
 use super::get_many::MAX_KEYS;
 use crate::error::{Error, Result};
 use crate::key::CacheKey;
-use crate::options::{EntryOptions, option_setters};
+use crate::options::{Options, load_setters, negative_setters, store_setters};
 use crate::shared::Shared;
 
 /// Failures listed in a report; the rest are counted.
@@ -27,7 +27,7 @@ pub(super) enum Warmed {
 pub(super) type Step<K> = Vec<(K, Result<Warmed>)>;
 
 type Steps<'a, K> = Box<dyn Iterator<Item = Vec<K>> + Send + 'a>;
-pub(super) type Work<'a, K> = Box<dyn Fn(Vec<K>, EntryOptions) -> BoxFuture<'a, Step<K>> + Send + 'a>;
+pub(super) type Work<'a, K> = Box<dyn Fn(Vec<K>, Options) -> BoxFuture<'a, Step<K>> + Send + 'a>;
 
 /// Warming a cache: [`TieredCache::warm`](crate::TieredCache::warm) and
 /// [`TieredCache::warm_many`](crate::TieredCache::warm_many).
@@ -39,7 +39,7 @@ pub struct Warm<'a, K, V: 'static> {
     pace: Pace,
     concurrency: usize,
     on_progress: Box<dyn FnMut(WarmProgress) + Send + 'a>,
-    options: EntryOptions,
+    options: Options,
 }
 
 /// Keys in one step.
@@ -117,7 +117,9 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
         self
     }
 
-    option_setters!(|this| this.options);
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
 }
 
 impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, V> {

@@ -15,7 +15,7 @@ use crate::cache::TieredCache;
 use crate::error::{BoxError, Result};
 use crate::key::{CacheKey, Key};
 use crate::loaded::Loaded;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::path::{Origin, Plan, Reuse, Want, box_loader};
 use crate::shared::Shared;
 
@@ -24,7 +24,7 @@ async fn warm_one<K, V, F, Fut, R, E>(
     shared: Arc<Shared<V>>,
     key: K,
     load: Arc<F>,
-    mut options: EntryOptions,
+    mut options: Options,
 ) -> (K, Result<Warmed>)
 where
     K: CacheKey + Clone + 'static,
@@ -44,7 +44,7 @@ where
         flag.store(true, Ordering::Relaxed);
         load(own)
     };
-    let loader = box_loader::<V, _, _, R, E>(loader, &mut options);
+    let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
     let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
     let warmed = match shared.get_or_load(&encoded, None, plan).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
@@ -59,7 +59,7 @@ async fn warm_step<K, V>(
     shared: Arc<Shared<V>>,
     keys: Vec<K>,
     batch: TypedBatch<K, V>,
-    options: EntryOptions,
+    options: Options,
 ) -> Step<K>
 where
     K: CacheKey + Clone + 'static,

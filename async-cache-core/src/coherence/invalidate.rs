@@ -14,7 +14,7 @@ use crate::backend::{Entry, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::trace;
-use crate::options::EntryOptions;
+use crate::options::StoreOptions;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::shared::{L2, Shared};
@@ -87,10 +87,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) async fn insert(
         self: &Arc<Self>,
         values: Vec<(Key, Arc<V>)>,
-        options: EntryOptions,
+        options: StoreOptions,
     ) -> Result<Stamp> {
         self.check_change(values.len())?;
-        options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
+        self.check_store_options(&options)?;
         for (key, _) in &values {
             self.fence.change_begins(self.l1(), key.as_bytes());
         }
@@ -165,7 +165,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(Stamp::new(&self.namespace, seqs))
     }
 
-    async fn send_insert(&self, values: Vec<(Key, Arc<V>)>, options: EntryOptions) -> Result<Stamp> {
+    async fn send_insert(&self, values: Vec<(Key, Arc<V>)>, options: StoreOptions) -> Result<Stamp> {
         let term = options.draw_term(false);
         let tags = &options.tags.tags;
         let tickets: Vec<Ticket> = values.iter().map(|(key, _)| self.ticket(key)).collect();

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
 use crate::key::Key;
 use crate::observe::SuspendCause;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::shared::{L2, Shared};
 
 /// What L2 had.
@@ -31,7 +31,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         key: &Key,
         need: Option<&Stamp>,
         ticket: Ticket,
-        options: &EntryOptions,
+        options: &Options,
     ) -> Fetched<V> {
         let Some(l2) = &self.l2 else { return Fetched::Absent(Accept::Any) };
         if let Some(error) = self.refuse_pending(key) {
@@ -54,7 +54,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         l2: &L2<V>,
         key: &Key,
         stored: Option<&[u8]>,
-        (ticket, options): (Ticket, &EntryOptions),
+        (ticket, options): (Ticket, &Options),
     ) -> Fetched<V> {
         stored.map_or(Fetched::Absent(Accept::Any), |stored| self.verdict(l2, key, stored, ticket, options))
     }
@@ -133,7 +133,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         key: &Key,
         stored: &[u8],
         ticket: Ticket,
-        options: &EntryOptions,
+        options: &Options,
     ) -> Fetched<V> {
         let now = self.node.clock.glance();
         let (seq, header, payload) = match frame::read(l2.format, stored) {
@@ -179,11 +179,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
-    fn life_of(&self, header: &Header, now: Tick, options: &EntryOptions) -> Life {
+    fn life_of(&self, header: &Header, now: Tick, options: &Options) -> Life {
         let tick = |ms| self.node.server_clock.tick_at(ms, now);
         let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
         let cost = Duration::from_micros(u64::from(header.cost_us));
-        Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.ahead(cost))
+        Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
     }
 
     fn unreadable(&self) -> Fetched<V> {

@@ -26,7 +26,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         reuse: Reuse,
     ) -> Option<Entry<V>> {
         let lease = held.lease()?;
-        let term = produced.options.draw_term(produced.value.is_none());
+        let term = produced.options.store.draw_term(produced.value.is_none());
         let entry = self.entry(produced, term, lease.seq);
         let frame = match self.frame_of(l2, &entry, term, produced.cost) {
             Ok(frame) => frame,
@@ -112,8 +112,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What was loaded, as an entry with a token of its own.
     pub(crate) fn entry(&self, produced: &Produced<V>, term: Term, seq: u64) -> Entry<V> {
-        let ahead = produced.options.ahead(produced.cost);
-        self.new_entry(produced.value.clone(), term, ahead, (seq, &produced.options.tags.tags))
+        let ahead = produced.options.load.ahead(produced.cost);
+        self.new_entry(produced.value.clone(), term, ahead, (seq, &produced.options.store.tags.tags))
     }
 
     /// A new entry, with a token of its own.

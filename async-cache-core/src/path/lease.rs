@@ -57,7 +57,7 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
     }
     let options = &aim.options;
     let reload = accept == Accept::Nothing;
-    let give_up = Instant::now() + options.wait_timeout;
+    let give_up = Instant::now() + options.load.wait_timeout;
     let mut queue = Queue::join(shared, lead, &Arc::default());
     loop {
         lead.ticket = queue.ticket();
@@ -66,7 +66,7 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
             // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
             return Grant::Impatient;
         }
-        let ask = Acquire { token: shared.node.next_token(), ttl: options.lease_ttl, accept };
+        let ask = Acquire { token: shared.node.next_token(), ttl: options.load.lease_ttl, accept };
         let answer = l2.region.acquire(&lead.key, ask).await;
         let lapses_in = match shared.answered(l2, lead, aim, held, asked, answer) {
             Step::Done(grant) => return grant,
@@ -100,7 +100,7 @@ pub(crate) fn makes_do<V>(lead: &Lead<V>, aim: &Aim) -> bool {
         (Origin::Caller, Reuse::Nothing) => false,
         (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
             let flight = lead.flight();
-            aim.options.stale_on_error
+            aim.options.load.stale_on_error
                 && flight.fallback().is_some_and(|stale| aim.want.accepts(&stale.entry.value))
         }
     }
@@ -139,7 +139,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
                     Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                         let accept = Accept::Other(entry.token);
-                        self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
+                        self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
                         lead.found_stale(entry, asked);
                         Step::Again(accept)
                     }

@@ -15,7 +15,7 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
 use crate::observe::{Event, KeyHash, StaleCause, trace};
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
 
@@ -23,7 +23,7 @@ use crate::shared::{L2, Shared};
 pub(crate) struct Produced<V> {
     pub(crate) value: Answer<V>,
     /// How it is kept: the options of the call, and over them those that the loader chose.
-    pub(crate) options: EntryOptions,
+    pub(crate) options: Options,
     pub(crate) keep: Keep,
     /// How long it took.
     pub(crate) cost: Duration,
@@ -48,7 +48,7 @@ async fn run<V: Send + Sync + 'static>(
     plan: Plan<V>,
     route: Route<V>,
 ) {
-    let backoff = plan.aim.options.error_backoff;
+    let backoff = plan.aim.options.load.error_backoff;
     let (outcome, entry) = match (route, &shared.l2) {
         (Route::Fleet(accept, held), Some(l2)) => {
             over_the_fleet(&shared, l2, &mut lead, plan, accept, held).await
@@ -110,7 +110,7 @@ async fn with_lease<V: Send + Sync + 'static>(
     plan: Plan<V>,
     lease: Lease,
 ) -> End<V> {
-    let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.lease_ttl);
+    let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.load.lease_ttl);
     let held = Held { shared, key: lead.key.clone(), lease: Some(lease) };
     let produced = tokio::select! {
         biased;
@@ -119,7 +119,7 @@ async fn with_lease<V: Send + Sync + 'static>(
     };
     match produced {
         Ok(produced) if produced.keep == Keep::Cached => {
-            lead.l1_ttl = produced.options.l1_ttl;
+            lead.l1_ttl = produced.options.store.l1_ttl;
             let entry = shared.fill(l2, held, &produced, reuse).await;
             (Ok(produced.value), entry)
         }
@@ -142,8 +142,8 @@ async fn alone<V: Send + Sync + 'static>(
     match produce(shared, lead, plan, loaded_at).await {
         Ok(produced) if produced.keep == Keep::Cached => {
             shared.replaces(&lead.key, reuse);
-            lead.l1_ttl = produced.options.l1_ttl;
-            let term = produced.options.draw_term(produced.value.is_none());
+            lead.l1_ttl = produced.options.store.l1_ttl;
+            let term = produced.options.store.draw_term(produced.value.is_none());
             let entry = shared.entry(&produced, term, loaded_at);
             (Ok(produced.value), Some(entry))
         }
@@ -176,7 +176,7 @@ async fn produce<V: Send + Sync + 'static>(
     shared.counters.misses.add(1);
     shared.counters.loads.add(1);
     let Plan { aim: Aim { options, wish, .. }, loader } = plan;
-    let (limit, begun) = (options.load_timeout, shared.node.clock.now());
+    let (limit, begun) = (options.load.load_timeout, shared.node.clock.now());
     let previous = (wish == Wish::Previous).then(|| shared.previous(&lead.key, &lead.flight())).flatten();
     let context = LoadContext::of(previous.as_ref(), begun);
     let given = shared.run_loader(move || loader.run(context), limit).await;
@@ -184,7 +184,7 @@ async fn produce<V: Send + Sync + 'static>(
     let outcome = given.and_then(|given| resolve(shared, given, previous, options, cost));
     match &outcome {
         Ok(_) if shared.switch.is(Mutant::JoinersCheckedBySeal) => {}
-        Ok(produced) => lead.flight().came_from(loaded_at, &produced.options.tags.tags),
+        Ok(produced) => lead.flight().came_from(loaded_at, &produced.options.store.tags.tags),
         Err(error) => {
             shared.counters.load_failures.add(1);
             let key = KeyHash::of(lead.key.as_bytes());
@@ -199,11 +199,11 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
     shared: &Shared<V>,
     given: Given<V>,
     previous: Option<Entry<V>>,
-    options: EntryOptions,
+    options: Options,
     cost: Duration,
 ) -> Result<Produced<V>> {
     let mut options = options.chosen(&given.choice);
-    options.validate().map_err(|error| {
+    options.validate_each().map_err(|error| {
         let message = "a loader chose an option that cannot be; use `uncached` for what is not to be stored";
         shared.error(ErrorKind::Config, message).because(error)
     })?;
@@ -211,7 +211,7 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
         Payload::New(value) => value,
         Payload::Unchanged => match previous {
             Some(Entry { value: Some(value), tags, .. }) => {
-                options.tags.add_all(&tags.into());
+                options.store.tags.add_all(&tags.into());
                 Some(value)
             }
             _ => {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::Answer;
 use crate::error::{BoxError, Result};
 use crate::loaded::{Choice, Keep, LoadContext, Loaded};
-use crate::options::EntryOptions;
+use crate::options::StoreOptions;
 
 /// What a loader gave, typed by the cache's value alone.
 pub(crate) struct Given<V> {
@@ -68,7 +68,7 @@ impl<V> BoxLoader<V> {
     }
 }
 
-pub(crate) fn box_loader<V, F, Fut, R, E>(loader: F, options: &mut EntryOptions) -> BoxLoader<V>
+pub(crate) fn box_loader<V, F, Fut, R, E>(loader: F, options: &mut StoreOptions) -> BoxLoader<V>
 where
     V: Send + Sync + 'static,
     F: FnOnce() -> Fut + Send + 'static,
@@ -79,7 +79,7 @@ where
     box_optional_loader(move || loader().map(|result| result.map(Some)), options)
 }
 
-pub(crate) fn box_optional_loader<V, F, Fut, R, E>(loader: F, _: &mut EntryOptions) -> BoxLoader<V>
+pub(crate) fn box_optional_loader<V, F, Fut, R, E>(loader: F, _: &mut StoreOptions) -> BoxLoader<V>
 where
     V: Send + Sync + 'static,
     F: FnOnce() -> Fut + Send + 'static,
@@ -90,7 +90,7 @@ where
     BoxLoader::Plain(Box::new(move || loader().map(|result| given(result)).boxed()))
 }
 
-pub(crate) fn box_informed_loader<V, F, Fut, R, E>(loader: F, _: &mut EntryOptions) -> BoxLoader<V>
+pub(crate) fn box_informed_loader<V, F, Fut, R, E>(loader: F, _: &mut StoreOptions) -> BoxLoader<V>
 where
     V: Send + Sync + 'static,
     F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,

@@ -26,7 +26,7 @@ use crate::coherence::Stamp;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::StaleCause;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
@@ -53,7 +53,7 @@ pub(crate) struct Aim {
     pub(crate) origin: Origin,
     /// What the loader is to be told.
     pub(crate) wish: Wish,
-    pub(crate) options: EntryOptions,
+    pub(crate) options: Options,
 }
 
 /// Whether a cached absence answers the lookup.
@@ -92,7 +92,7 @@ pub(crate) enum Origin {
 impl<V> Plan<V> {
     pub(crate) fn new(
         (want, reuse, origin): (Want, Reuse, Origin),
-        options: EntryOptions,
+        options: Options,
         loader: BoxLoader<V>,
     ) -> Self {
         Self { aim: Aim { want, reuse, origin, wish: loader.wish(), options }, loader }
@@ -127,7 +127,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Fetched::Found(entry, ticket) => {
                 self.counters.l2_hits.add(1);
                 let answer = entry.value.clone();
-                self.admit(key, ticket, entry, self.defaults.l1_ttl);
+                self.admit(key, ticket, entry, self.defaults.store.l1_ttl);
                 return Ok(answer);
             }
             Fetched::Stale(..) | Fetched::Absent(_) => {
@@ -153,9 +153,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         mut plan: Plan<V>,
     ) -> Result<Answer<V>> {
         self.check(need)?;
-        plan.aim.options.validate().map_err(|error| error.in_namespace(&self.namespace))?;
+        self.check_options(&plan.aim.options)?;
         reentry::check(self, key)?;
-        let (want, l1_ttl) = (plan.aim.want, plan.aim.options.l1_ttl);
+        let (want, l1_ttl) = (plan.aim.want, plan.aim.options.store.l1_ttl);
         let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
         loop {
             let (flight, hearing) = match self.enter(key, need, call.reuse, l1_ttl) {
@@ -190,10 +190,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Refreshes a key behind an answer already given, unless somebody is at it.
     pub(crate) fn refresh_behind(self: &Arc<Self>, key: &Key, plan: Plan<V>) {
-        if self.closing.is_cancelled() || plan.aim.options.validate().is_err() {
+        if self.closing.is_cancelled() || self.check_options(&plan.aim.options).is_err() {
             return;
         }
-        if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.l1_ttl) {
+        if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.store.l1_ttl) {
             let shared = Arc::clone(self);
             self.tasks.spawn(async move {
                 // Who joins the flight is told how it ended.
@@ -281,7 +281,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                 accept = Accept::Other(entry.token);
-                self.admit(&lead.key, ticket, entry.clone(), aim.options.l1_ttl);
+                self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
                 lead.found_stale(entry, asked);
             }
             Fetched::Absent(found) if accept == Accept::Any => accept = found,

@@ -10,7 +10,7 @@ use crate::backend::Phase;
 use crate::coherence::Mutant;
 use crate::error::Error;
 use crate::observe::StaleCause;
-use crate::options::EntryOptions;
+use crate::options::Options;
 use crate::resilience::{Seek, StandIn, Standing, excuses};
 use crate::shared::Shared;
 
@@ -18,7 +18,7 @@ use crate::shared::Shared;
 pub(crate) struct Call<'a> {
     pub(crate) seek: Seek<'a>,
     pub(crate) reuse: Reuse,
-    options: EntryOptions,
+    options: Options,
     /// When to make do with a stale value.
     soft: Option<Instant>,
     /// The last tag change known when it was begun.
@@ -26,8 +26,8 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(seek: Seek<'a>, reuse: Reuse, options: EntryOptions, known: u64) -> Self {
-        let soft = options.soft_timeout.map(|limit| Instant::now() + limit);
+    fn new(seek: Seek<'a>, reuse: Reuse, options: Options, known: u64) -> Self {
+        let soft = options.load.soft_timeout.map(|limit| Instant::now() + limit);
         Self { seek, reuse, options, soft, known }
     }
 
@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
 
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Begins a lookup.
-    pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: EntryOptions) -> Call<'a> {
+    pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: Options) -> Call<'a> {
         let (_, partition) = self.node.partition_of(seek.key.as_bytes());
         Call::new(seek, reuse, options, partition.last_tag_change())
     }
@@ -54,7 +54,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, hearing: Hearing) -> Landed<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
-            match call.options.stale_while_revalidate && call.takes_stale() {
+            match call.options.load.stale_while_revalidate && call.takes_stale() {
                 true => flight.until(at_hand).await,
                 false => pending().await,
             }
@@ -89,7 +89,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What a caller gets whose load failed.
     async fn or_stale(&self, call: &Call<'_>, flight: &Flight<V>, error: Error) -> Landed<V> {
-        if !(call.takes_stale() && call.options.stale_on_error && excuses(&error)) {
+        if !(call.takes_stale() && call.options.load.stale_on_error && excuses(&error)) {
             return Landed::Answer(Err(error));
         }
         let Some(found) = self.fallback(call.seek, flight, &call.options).await else {

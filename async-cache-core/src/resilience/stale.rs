@@ -16,7 +16,7 @@ use crate::coherence::{Mutant, Stamp, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::observe::{Event, KeyHash, StaleCause};
-use crate::options::{EntryOptions, Outage};
+use crate::options::{Options, Outage};
 use crate::path::{Fetched, Flight, Probe, Want};
 use crate::shared::Shared;
 
@@ -70,13 +70,13 @@ pub(crate) enum Aged {
 }
 
 /// Decides it, for a lookup with a loader. `draw` is drawn from (0, 1], and only if it matters.
-pub(crate) fn aged(life: &Life, options: &EntryOptions, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
+pub(crate) fn aged(life: &Life, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
     match (life.phase(now), life.may_retry(now)) {
         (Phase::Fresh, _) | (Phase::Ripe, false) => Aged::Answers,
         (Phase::Ripe, true) if life.is_drawn(now, draw()) => Aged::Refresh,
         (Phase::Ripe, true) => Aged::Answers,
-        (Phase::Stale, true) if options.stale_while_revalidate => Aged::ServeAndRefresh,
-        (Phase::Stale, false) if options.stale_on_error || options.stale_while_revalidate => {
+        (Phase::Stale, true) if options.load.stale_while_revalidate => Aged::ServeAndRefresh,
+        (Phase::Stale, false) if options.load.stale_on_error || options.load.stale_while_revalidate => {
             Aged::Serve(StaleCause::Backoff)
         }
         (Phase::Stale | Phase::Over, _) => Aged::Load,
@@ -123,7 +123,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         &self,
         seek: Seek<'_>,
         flight: &Flight<V>,
-        options: &EntryOptions,
+        options: &Options,
     ) -> Option<StandIn<V>> {
         if let Some(found) = self.at_hand(seek, flight) {
             return Some(found);
@@ -133,7 +133,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket)
                 if seek.want.accepts(&entry.value) =>
             {
-                self.admit(seek.key, ticket, entry.clone(), options.l1_ttl);
+                self.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
                 Some(Standing::Verified.of(entry))
             }
             Fetched::Unreachable(_) => self.unverified(seek),

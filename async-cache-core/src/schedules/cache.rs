@@ -17,7 +17,7 @@ use crate::backend::{
 use crate::builder::TieredCacheBuilder;
 use crate::coherence::{Mutant, Partition, resync_all};
 use crate::key::Key;
-use crate::options::EntryOptions;
+use crate::options::{Options, StoreOptions};
 use crate::path::lease::{Grant, Step};
 use crate::path::{Aim, Entered, Found, Landed, Lead, Origin, Reuse, Route, Want, Wish};
 use crate::shared::Shared;
@@ -186,7 +186,7 @@ impl Cache {
             reuse: Reuse::Cached,
             origin: Origin::Caller,
             wish: Wish::Nothing,
-            options: EntryOptions::default(),
+            options: Options::default(),
         };
         let (version, entry) = match block_on(self.shared.find(&lead, None, &aim)).unwrap() {
             Found::Answer(entry, new) => (version_of(&entry), new.then_some(entry)),
@@ -229,7 +229,7 @@ impl Cache {
 
     fn fill(&self, region: &dyn Region, lease: Lease) -> End {
         let (version, entry) = self.load(lease.seq);
-        let term = EntryOptions::default().draw_term(false);
+        let term = StoreOptions::default().draw_term(false);
         let l2 = self.shared.l2.as_ref().unwrap();
         let frame = self.shared.frame_of(l2, entry.as_ref().unwrap(), term, Duration::ZERO).unwrap();
         let filled = block_on(region.fill(&self.key, lease, frame, term.kept(), Announce::No)).unwrap();
@@ -243,7 +243,7 @@ impl Cache {
     }
 
     pub(super) fn entry(&self, version: u64, seq: u64) -> Entry<u64> {
-        let term = EntryOptions::default().draw_term(false);
+        let term = StoreOptions::default().draw_term(false);
         self.shared.new_entry(Some(Arc::new(version)), term, Duration::ZERO, (seq, &Tags::default()))
     }
 }

@@ -72,7 +72,11 @@ async fn a_fallback_that_comes_with_the_lease_reflects_the_stamp() {
     tokio::time::sleep(ms(600)).await;
     stage.hold_events();
     let stamp = other.invalidate("another").await.unwrap();
-    let get = node.get_or_load("k", move || source.held()).stale_while_revalidate(true).at_least(&stamp);
+    let get = node
+        .get_or_load("k", move || source.held())
+        .stale_for(Duration::from_secs(60))
+        .stale_while_revalidate(true)
+        .at_least(&stamp);
     assert_eq!(*tokio::time::timeout(ms(100), get).await.expect("nothing to wait for").unwrap(), 7);
 }
 
@@ -88,12 +92,14 @@ enum Patience {
 impl Patience {
     async fn get(self, node: &Cache) -> u64 {
         let load = || async { Ok::<_, No>(3) };
+        let get = node.get_or_load("k", load).stale_for(Duration::from_secs(60));
         match self {
-            Self::None => *node.get_or_load("k", load).stale_while_revalidate(true).await.unwrap(),
-            Self::Short => *node.get_or_load("k", load).soft_timeout(ms(10)).await.unwrap(),
+            Self::None => *get.stale_while_revalidate(true).await.unwrap(),
+            Self::Short => *get.soft_timeout(ms(10)).await.unwrap(),
             Self::NoneOfMany => {
                 let load = |_| async { Ok::<HashMap<String, u64>, No>(HashMap::new()) };
-                let got = node.get_many_or_load(["k"], load).stale_while_revalidate(true).await.unwrap();
+                let get = node.get_many_or_load(["k"], load).stale_for(Duration::from_secs(60));
+                let got = get.stale_while_revalidate(true).await.unwrap();
                 **got[0].as_ref().unwrap()
             }
         }

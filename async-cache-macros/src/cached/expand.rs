@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, FnArg, Generics, ImplItemFn, Pat, Result, Signature};
+use syn::{Attribute, Error, Expr, FnArg, Generics, ImplItemFn, Pat, Result, Signature};
 
 use super::arguments::Arguments;
 use super::function::{self, Argument, Passing, Returns};
@@ -15,6 +15,7 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
     let arguments = function::arguments(function)?;
     let returns = function::returns(function)?;
     key::check(attribute, &arguments)?;
+    check_options(attribute, returns)?;
     let call = Call { attribute, function, arguments: &arguments, returns };
 
     let (get, refresh) = match returns.is_optional() {
@@ -52,6 +53,20 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
         #(#conditions)*
         #uncached
     })
+}
+
+/// Options that a reload does not have: it wants nothing that is stale.
+const STALE: &[&str] = &["soft_timeout", "stale_while_revalidate", "stale_on_error"];
+
+fn check_options(attribute: &Arguments, returns: Returns) -> Result<()> {
+    let negative = attribute.options.iter().find(|(name, _)| name == "negative_ttl");
+    match negative {
+        Some((name, _)) if !returns.is_optional() => Err(Error::new(
+            name.span(),
+            "`negative_ttl` is for absences, and this function returns no `Option`: leave it out",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn prefix(arguments: &[Argument]) -> &'static str {
@@ -111,7 +126,11 @@ impl Call<'_> {
         let krate = &self.attribute.krate;
         let verb = Ident::new(verb, name.span());
         let (signature, cache, key) = (self.signature(name), self.cache(), self.key());
-        let setters = self.attribute.options.iter().map(|(name, value)| quote!(.#name(#value)));
+        let reloads = verb == "refresh" || verb == "refresh_optional";
+        let options = self.attribute.options.iter();
+        let setters = options
+            .filter(|(name, _)| !(reloads && STALE.contains(&name.to_string().as_str())))
+            .map(|(name, value)| quote!(.#name(#value)));
         let (tags, copies, load) = (self.tags(), self.copies(), self.load());
         let finish = self.finish();
         let errors = self.errors();
@@ -123,7 +142,7 @@ impl Call<'_> {
                 let __outcome = {
                     let __cache = &(#cache);
                     let __key = #key;
-                    #krate::decorated::#verb(__cache, &__key, |__options: &mut #krate::EntryOptions| {
+                    #krate::decorated::#verb(__cache, &__key, |__options: &mut #krate::StoreOptions| {
                         let _ = &__options;
                         #tags
                         #copies

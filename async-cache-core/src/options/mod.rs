@@ -1,0 +1,154 @@
+//! What can be set per cache, per call and per value: how values are stored, and how they are loaded.
+
+mod load;
+mod setters;
+mod store;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::loaded::Choice;
+pub use load::LoadOptions;
+pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_setters};
+pub use store::StoreOptions;
+pub(crate) use store::Term;
+
+/// Longest lifetime and longest limit: a hundred years, so that no sum of times overflows.
+const MAX_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+fn wrong(name: &str, wish: &str) -> Result<()> {
+    Err(Error::new(ErrorKind::Config, format!("option `{name}` must be {wish}")))
+}
+
+fn in_range(name: &str, span: Duration) -> Result<()> {
+    if span > MAX_LIFE { wrong(name, "at most 100 years") } else { Ok(()) }
+}
+
+/// Default options of a cache: [`StoreOptions`], [`LoadOptions`], or both of them as a pair.
+///
+/// Can be deserialized, from a `store` and a `load`, of which either may be missing.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[must_use = "options do nothing until they are given to a cache"]
+#[non_exhaustive]
+pub struct Defaults {
+    /// How values are stored; `None` leaves that as it is.
+    pub store: Option<StoreOptions>,
+    /// How values are loaded; `None` leaves that as it is.
+    pub load: Option<LoadOptions>,
+}
+
+impl From<StoreOptions> for Defaults {
+    fn from(store: StoreOptions) -> Self {
+        Self { store: Some(store), load: None }
+    }
+}
+
+impl From<LoadOptions> for Defaults {
+    fn from(load: LoadOptions) -> Self {
+        Self { store: None, load: Some(load) }
+    }
+}
+
+impl From<(StoreOptions, LoadOptions)> for Defaults {
+    fn from((store, load): (StoreOptions, LoadOptions)) -> Self {
+        Self { store: Some(store), load: Some(load) }
+    }
+}
+
+/// How a value is loaded and then stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Options {
+    pub(crate) store: StoreOptions,
+    pub(crate) load: LoadOptions,
+}
+
+impl Options {
+    /// Replaces the half or halves that are given.
+    pub(crate) fn set(&mut self, given: Defaults) {
+        self.store = given.store.unwrap_or_else(|| std::mem::take(&mut self.store));
+        self.load = given.load.unwrap_or_else(|| std::mem::take(&mut self.load));
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.validate_each()?;
+        let needs_stale = |name: &str| {
+            let message = format!(
+                "option `{name}` has no effect without a stale value to answer with: set `stale_for`, or leave `{name}` out"
+            );
+            Err(Error::new(ErrorKind::Config, message))
+        };
+        match self.store.stale_for.is_zero() {
+            true if self.load.stale_while_revalidate => needs_stale("stale_while_revalidate"),
+            true if self.load.soft_timeout.is_some() => needs_stale("soft_timeout"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Each option by itself.
+    pub(crate) fn validate_each(&self) -> Result<()> {
+        self.store.validate()?;
+        self.load.validate()
+    }
+
+    /// What a loader chose, where it did.
+    pub(crate) fn chosen(mut self, choice: &Choice) -> Self {
+        self.store.choose(choice);
+        self.load.refresh_ahead = choice.refresh_ahead.or(self.load.refresh_ahead);
+        self
+    }
+}
+
+/// What a cache does while its shared tier cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Outage {
+    /// L1 entries live out their time, unverified; the rest is loaded. The bound on staleness is
+    /// suspended meanwhile, and [`Stats::l1_suspended`](crate::Stats::l1_suspended) says so.
+    #[default]
+    ServeL1,
+    /// Everything is loaded: nothing unverified is served.
+    Load,
+    /// Everything that cannot be verified is an error of kind [`ErrorKind::Backend`].
+    Fail,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        fn refused(given: impl Into<Defaults>) -> String {
+            let mut options = Options::default();
+            options.set(given.into());
+            options.validate().unwrap_err().to_string()
+        }
+        assert!(refused(StoreOptions::new().ttl(Duration::ZERO)).contains("`ttl`"));
+        assert!(refused(StoreOptions::new().l1_ttl(Duration::ZERO)).contains("`l1_ttl`"));
+        assert!(refused(StoreOptions::new().negative_ttl(Duration::ZERO)).contains("`negative_ttl`"));
+        assert!(refused(StoreOptions::new().ttl(Duration::MAX)).contains("`ttl`"));
+        assert!(refused(StoreOptions::new().ttl_jitter(1.0)).contains("`ttl_jitter`"));
+        assert!(refused(StoreOptions::new().ttl_jitter(f64::NAN)).contains("`ttl_jitter`"));
+        assert!(refused(StoreOptions::new().stale_for(Duration::MAX)).contains("`stale_for`"));
+        assert!(refused(LoadOptions::new().lease_ttl(Duration::ZERO)).contains("`lease_ttl`"));
+        assert!(refused(LoadOptions::new().load_timeout(Duration::ZERO)).contains("`load_timeout`"));
+        assert!(refused(LoadOptions::new().soft_timeout(Duration::MAX)).contains("`soft_timeout`"));
+        assert!(refused(LoadOptions::new().wait_timeout(Duration::MAX)).contains("`wait_timeout`"));
+        assert!(refused(LoadOptions::new().refresh_ahead(f64::NAN)).contains("`refresh_ahead`"));
+        assert!(refused(LoadOptions::new().refresh_ahead(-1.0)).contains("`refresh_ahead`"));
+        assert!(Options::default().validate().is_ok());
+    }
+
+    #[test]
+    fn jitter_only_ever_shortens() {
+        let options = StoreOptions::new().ttl(Duration::from_secs(100)).ttl_jitter(0.1);
+        for _ in 0..1000 {
+            let ttl = options.draw_term(false).ttl;
+            assert!(ttl > Duration::from_secs(89) && ttl <= Duration::from_secs(100), "{ttl:?}");
+        }
+        assert_eq!(StoreOptions::new().draw_term(true).ttl, Duration::from_secs(30));
+    }
+}
