@@ -1,0 +1,248 @@
+//! Every option of an entry.
+
+use std::time::Duration;
+
+use async_cache::TieredCacheBuilder;
+use fastrand::Rng;
+
+use super::value::Written;
+use super::verb::{Kind, Verb};
+
+/// The options that are drawn, by the name of their method.
+pub const DRAWN: &[&str] = &[
+    "ttl",
+    "l1_ttl",
+    "ttl_jitter",
+    "stale_for",
+    "negative_ttl",
+    "load_timeout",
+    "lease_ttl",
+    "wait_timeout",
+    "refresh_ahead",
+    "error_backoff",
+    "stale_while_revalidate",
+    "stale_on_error",
+    "soft_timeout",
+    "tag",
+    "tags",
+];
+
+/// Options that were given; what is none was not.
+#[expect(missing_docs, reason = "each is named for its option")]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    pub ttl: Option<Duration>,
+    pub l1_ttl: Option<Duration>,
+    pub ttl_jitter: Option<f64>,
+    pub stale_for: Option<Duration>,
+    pub negative_ttl: Option<Duration>,
+    pub load_timeout: Option<Duration>,
+    pub lease_ttl: Option<Duration>,
+    pub wait_timeout: Option<Duration>,
+    pub refresh_ahead: Option<f64>,
+    pub error_backoff: Option<Duration>,
+    pub stale_while_revalidate: Option<bool>,
+    pub stale_on_error: Option<bool>,
+    pub soft_timeout: Option<Duration>,
+    /// Given one by one where there is one, together where there are more.
+    pub tags: Vec<String>,
+}
+
+/// Which tiers a cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tiers {
+    /// The one in its process.
+    L1,
+    /// The shared one.
+    L2,
+    /// Both.
+    Both,
+}
+
+/// Calls the setters of the options that were given.
+macro_rules! set {
+    ($request:expr, $options:expr; $($name:ident)*) => {{
+        let mut request = $request;
+        $(if let Some(value) = $options.$name {
+            request = request.$name(value);
+        })*
+        request
+    }};
+}
+
+/// The tags that were given.
+macro_rules! set_tags {
+    ($request:expr, $options:expr) => {{
+        let (request, options) = ($request, $options);
+        match &options.tags[..] {
+            [] => request,
+            [tag] => request.tag(tag),
+            tags => request.tags(tags),
+        }
+    }};
+}
+
+/// What everything that stores takes.
+macro_rules! set_store {
+    ($request:expr, $options:expr) => {{
+        let options = $options;
+        let request = set!($request, options; ttl l1_ttl ttl_jitter stale_for);
+        set_tags!(request, options)
+    }};
+}
+
+/// What everything that loads takes.
+macro_rules! set_load {
+    ($request:expr, $options:expr) => {{
+        let options = $options;
+        let request = set_store!($request, options);
+        set!(request, options; negative_ttl load_timeout lease_ttl wait_timeout refresh_ahead error_backoff)
+    }};
+}
+
+/// What those take that a stale value may answer.
+macro_rules! set_all {
+    ($request:expr, $options:expr) => {{
+        let options = $options;
+        let request = set_load!($request, options);
+        set!(request, options; stale_while_revalidate stale_on_error soft_timeout)
+    }};
+}
+
+/// What a loader may choose.
+macro_rules! set_choice {
+    ($request:expr, $options:expr) => {{
+        let options = $options;
+        let request = set!($request, options; ttl l1_ttl stale_for refresh_ahead);
+        set_tags!(request, options)
+    }};
+}
+
+pub(super) use {set, set_all, set_choice, set_load, set_store, set_tags};
+
+/// Gives a cache its defaults.
+pub fn configure(
+    builder: TieredCacheBuilder<u64, Written>,
+    options: &Options,
+) -> TieredCacheBuilder<u64, Written> {
+    set_all!(builder, options)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+impl Options {
+    /// Draws the defaults of a cache, every one of them said: short times, so that much expires.
+    #[must_use]
+    pub fn draw(tiers: Tiers, rng: &mut Rng) -> Self {
+        let stale_for = one_of(rng, &[0, 0, 200, 2_000, 60_000]);
+        let keeps = stale_for > 0;
+        Self {
+            ttl: Some(ms(one_of(rng, &[50, 300, 1_000, 2_000, 60_000]))),
+            l1_ttl: (tiers != Tiers::L2 && rng.bool()).then(|| ms(one_of(rng, &[20, 100, 400]))),
+            ttl_jitter: (rng.u8(..4) == 0).then(|| one_of(rng, &[0.1, 0.5])),
+            stale_for: Some(ms(stale_for)),
+            negative_ttl: Some(ms(one_of(rng, &[30, 300, 30_000]))),
+            load_timeout: Some(ms(one_of(rng, &[300, 2_000]))),
+            lease_ttl: Some(ms(one_of(rng, &[100, 300, 1_000]))),
+            wait_timeout: Some(ms(one_of(rng, &[500, 3_000]))),
+            refresh_ahead: (tiers != Tiers::L2 && rng.u8(..5) == 0).then(|| one_of(rng, &[1.0, 5.0])),
+            error_backoff: Some(ms(one_of(rng, &[1, 100, 1_000]))),
+            stale_while_revalidate: (keeps && rng.bool()).then_some(true),
+            stale_on_error: Some(rng.u8(..3) > 0),
+            soft_timeout: (keeps && rng.u8(..3) == 0).then(|| ms(one_of(rng, &[2, 50]))),
+            tags: if rng.u8(..4) == 0 { vec!["all".to_owned()] } else { Vec::new() },
+        }
+    }
+
+    /// Draws options of one call: of those that the verb takes, some; and none that has no effect.
+    #[must_use]
+    pub fn draw_for(verb: Verb, defaults: &Self, tiers: Tiers, rng: &mut Rng) -> Self {
+        let all = Self::draw(tiers, rng);
+        let mut given = Self::default();
+        let takes_any = !matches!(verb.kind(), Kind::Looks | Kind::Forgets);
+        // A `DataLoader` takes options of its own, and has them from the cache here.
+        if !takes_any || verb.is_loaders() {
+            return given;
+        }
+        let mut some = || rng.u8(..3) == 0;
+        given.ttl = all.ttl.filter(|_| some());
+        given.l1_ttl = all.l1_ttl.filter(|_| some());
+        given.ttl_jitter = all.ttl_jitter.filter(|_| some());
+        // Never zero: what the defaults say of stale values would have no effect then.
+        given.stale_for = all.stale_for.filter(|span| !span.is_zero() && some());
+        given.tags = if some() { vec!["some".to_owned(), "call".to_owned()] } else { Vec::new() };
+        if verb.kind() == Kind::Stores {
+            return given;
+        }
+        given.negative_ttl = all.negative_ttl.filter(|_| some());
+        given.load_timeout = all.load_timeout.filter(|_| some());
+        given.lease_ttl = all.lease_ttl.filter(|_| some());
+        given.wait_timeout = all.wait_timeout.filter(|_| some());
+        given.refresh_ahead = all.refresh_ahead.filter(|_| some());
+        given.error_backoff = all.error_backoff.filter(|_| some());
+        let keeps = !given.over(defaults).stale_for.unwrap_or_default().is_zero();
+        if verb.may_answer_stale() && keeps {
+            given.stale_while_revalidate = some().then(|| all.stale_for > Some(ms(200)));
+            given.stale_on_error = all.stale_on_error.filter(|_| some());
+            given.soft_timeout = some().then(|| ms(20));
+        }
+        given
+    }
+
+    /// These over those; tags add up.
+    #[must_use]
+    pub fn over(&self, defaults: &Self) -> Self {
+        let mut tags = defaults.tags.clone();
+        tags.extend(self.tags.iter().filter(|tag| !defaults.tags.contains(tag)).cloned());
+        Self {
+            ttl: self.ttl.or(defaults.ttl),
+            l1_ttl: self.l1_ttl.or(defaults.l1_ttl),
+            ttl_jitter: self.ttl_jitter.or(defaults.ttl_jitter),
+            stale_for: self.stale_for.or(defaults.stale_for),
+            negative_ttl: self.negative_ttl.or(defaults.negative_ttl),
+            load_timeout: self.load_timeout.or(defaults.load_timeout),
+            lease_ttl: self.lease_ttl.or(defaults.lease_ttl),
+            wait_timeout: self.wait_timeout.or(defaults.wait_timeout),
+            refresh_ahead: self.refresh_ahead.or(defaults.refresh_ahead),
+            error_backoff: self.error_backoff.or(defaults.error_backoff),
+            stale_while_revalidate: self.stale_while_revalidate.or(defaults.stale_while_revalidate),
+            stale_on_error: self.stale_on_error.or(defaults.stale_on_error),
+            soft_timeout: self.soft_timeout.or(defaults.soft_timeout),
+            tags,
+        }
+    }
+
+    /// How long a value may answer, and how long as a fallback, at most; in milliseconds.
+    #[must_use]
+    pub fn life_ms(&self) -> (u64, u64) {
+        let fresh = self.ttl.unwrap_or(Duration::from_secs(300));
+        let kept = fresh + self.stale_for.unwrap_or_default();
+        (fresh.as_millis() as u64, kept.as_millis() as u64)
+    }
+
+    /// How long a value is sure to be fresh, jitter drawn; in milliseconds.
+    #[must_use]
+    pub fn least_fresh_ms(&self) -> u64 {
+        (self.life_ms().0 as f64 * (1.0 - self.ttl_jitter.unwrap_or(0.0))) as u64
+    }
+}
+
+impl Verb {
+    /// Whether its options are those of a `DataLoader`.
+    #[must_use]
+    pub fn is_loaders(self) -> bool {
+        self.method().0 == "DataLoader" || matches!(self, Self::Load | Self::LoadEach)
+    }
+
+    /// Whether a stale value may answer it.
+    #[must_use]
+    pub fn may_answer_stale(self) -> bool {
+        matches!(self, Self::GetOrLoad | Self::GetOrLoadWith | Self::GetOrLoadOptional | Self::GetManyOrLoad)
+    }
+}
