@@ -50,7 +50,7 @@ fn unlocked(beta: f64, expiries: u32) -> (f64, f64) {
     for _ in 0..expiries {
         let mut first = None;
         // Lookups come at random, at the rate.
-        let mut now = life.due;
+        let mut now = life.ripens;
         loop {
             let gap = -(1.0 - fastrand::f64()).ln() / LOOKUPS_A_SECOND as f64;
             now = now.after(Duration::from_secs_f64(gap));

@@ -207,35 +207,50 @@ impl ServerClock {
     /// Takes a reading that was asked for at `sent` and arrived at `received`.
     pub(crate) fn observe(&self, server_ms: u64, sent: Tick, received: Tick) {
         let middle = sent.after(received.since(sent) / 2);
-        self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Relaxed);
         // Both times are rounded down to milliseconds, which may make a difference of one.
         self.least_offset_ms.store(server_ms as i64 - to_ms(received) - 1, Ordering::Relaxed);
+        // Last: it tells that both are known.
+        self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Release);
     }
 
-    pub(crate) fn is_known(&self) -> bool {
-        self.offset_ms.load(Ordering::Relaxed) != Self::UNKNOWN
+    /// What is known of it; nothing before the first reading, and then nothing can be said of when a stored
+    /// value ends.
+    pub(crate) fn known(&self) -> Option<ServerTime> {
+        let (offset_ms, least_offset_ms) =
+            (self.offset_ms.load(Ordering::Acquire), self.least_offset_ms.load(Ordering::Relaxed));
+        (offset_ms != Self::UNKNOWN).then_some(ServerTime { offset_ms, least_offset_ms })
+    }
+}
+
+/// The server's time, as far as it is known. Only this converts between the two clocks, so that a time which
+/// is not known cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerTime {
+    offset_ms: i64,
+    least_offset_ms: i64,
+}
+
+impl ServerTime {
+    /// As if the server's clock showed zero at `now`: what [`Mutant::TrustUnknownServerTime`] believes.
+    ///
+    /// [`Mutant::TrustUnknownServerTime`]: crate::coherence::Mutant::TrustUnknownServerTime
+    pub(crate) fn zero_at(now: Tick) -> Self {
+        Self { offset_ms: -to_ms(now), least_offset_ms: -to_ms(now) }
     }
 
-    /// The server's time at `now`. Zero before the first reading.
-    pub(crate) fn at(&self, now: Tick) -> u64 {
-        Self::shown(&self.offset_ms, now)
+    /// The server's time at `now`.
+    pub(crate) fn at(self, now: Tick) -> u64 {
+        u64::try_from(to_ms(now) + self.offset_ms).unwrap_or(0)
     }
 
-    /// A time the server's clock is sure to have reached at `now`. Zero before the first reading.
-    pub(crate) fn at_earliest(&self, now: Tick) -> u64 {
-        Self::shown(&self.least_offset_ms, now)
-    }
-
-    fn shown(offset_ms: &AtomicI64, now: Tick) -> u64 {
-        match offset_ms.load(Ordering::Relaxed) {
-            Self::UNKNOWN => 0,
-            offset => u64::try_from(to_ms(now) + offset).unwrap_or(0),
-        }
+    /// A time the server's clock is sure to have reached at `now`.
+    pub(crate) fn at_earliest(self, now: Tick) -> u64 {
+        u64::try_from(to_ms(now) + self.least_offset_ms).unwrap_or(0)
     }
 
     /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
     /// earliest there is if that was before our clock began.
-    pub(crate) fn tick_at(&self, server_ms: u64, now: Tick) -> Tick {
+    pub(crate) fn tick_at(self, server_ms: u64, now: Tick) -> Tick {
         const MS: u64 = 1_000_000;
         let shows = self.at(now);
         let (ahead, ago) = (server_ms.saturating_sub(shows), shows.saturating_sub(server_ms));
@@ -254,8 +269,9 @@ mod tests {
     #[test]
     fn a_reading_belongs_to_the_middle_of_its_round_trip() {
         let clock = ServerClock::unknown();
-        assert!(!clock.is_known());
+        assert_eq!(clock.known(), None);
         clock.observe(1_000_000, Tick(0), Tick(20_000_000));
+        let clock = clock.known().unwrap();
         assert_eq!(clock.at(Tick(10_000_000)), 1_000_000);
         assert_eq!(clock.at(Tick(60_000_000)), 1_000_050);
         assert_eq!(clock.tick_at(1_000_090, Tick(60_000_000)), Tick(100_000_000));

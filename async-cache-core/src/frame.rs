@@ -36,6 +36,8 @@ use crate::tags::Tags;
 pub const SEAL_LEN: usize = 12;
 /// Where the token stands in a stored value.
 pub const TOKEN_OFFSET: usize = 32;
+/// Where the expiry stands in a stored value; behind it stands the end of its use as a fallback.
+pub const ENDS_OFFSET: usize = 48;
 /// Where the length of the extension section stands in a stored value.
 pub const EXTENSIONS_LEN_OFFSET: usize = 76;
 /// Size of seal and header.
@@ -73,6 +75,21 @@ pub fn unseal(stored: &[u8]) -> Option<u64> {
 #[must_use]
 pub fn token_of(stored: &[u8]) -> Option<Token> {
     stored.get(TOKEN_OFFSET..)?.first_chunk().map(|bytes| Token::from_bytes(*bytes))
+}
+
+/// When a stored value expires, and when its use as a fallback ends, unchecked; both are long past if it is too
+/// short to say.
+#[must_use]
+pub fn ends_of(stored: &[u8]) -> (u64, u64) {
+    let ends = stored.get(ENDS_OFFSET..).and_then(<[u8]>::first_chunk);
+    ends.map_or((0, 0), |bytes| ends_from_bytes(*bytes))
+}
+
+/// The same, taken out of the stored value as it stands there.
+#[must_use]
+pub fn ends_from_bytes(bytes: [u8; 16]) -> (u64, u64) {
+    let wide = u128::from_be_bytes(bytes);
+    ((wide >> 64) as u64, wide as u64)
 }
 
 /// The tags of a stored value, unchecked: none if it has none that can be read.
@@ -239,6 +256,8 @@ mod tests {
     fn what_is_written_is_read() {
         let (header, bytes) = stored(b"payload");
         assert_eq!(token_of(&bytes), Some(header.token));
+        assert_eq!(ends_of(&bytes), (header.expires_ms, header.ends_ms));
+        assert_eq!(ends_of(&bytes[..ENDS_OFFSET + 15]), (0, 0));
         assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
         let longest = Tags::new((0..32).map(|n| format!("{n:0>128}"))).unwrap();
         for tags in [Tags::new(["team:9"]).unwrap(), longest] {

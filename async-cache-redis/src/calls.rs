@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_cache_core::backend::{Accept, Acquire, Acquired, Announce, Filled, Lease, Renewed, Token};
+use async_cache_core::frame::ends_from_bytes;
 use async_cache_core::key::Key;
 use redis::{Cmd, Value};
 
@@ -57,7 +58,13 @@ pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next()) {
         (Some(Value::Int(1)), Some(Value::BulkString(value))) => Some(Acquired::Value(value.into())),
-        (Some(Value::Int(2)), Some(Value::Int(seq))) => Some(Acquired::Unchanged { seq: seq as u64 }),
+        (Some(Value::Int(2)), Some(Value::Int(seq))) => match parts.next() {
+            Some(Value::BulkString(ends)) => {
+                let ends = ends.first_chunk().map_or((0, 0), |bytes| ends_from_bytes(*bytes));
+                Some(Acquired::Unchanged { seq: seq as u64, ends })
+            }
+            _ => None,
+        },
         (Some(Value::Int(3)), Some(Value::Int(seq))) => {
             Some(Acquired::Granted(Lease { token, seq: seq as u64 }))
         }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use async_cache_core::backend::{GRANT_PACE, WAKE_INLINE};
-use async_cache_core::frame::{EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
+use async_cache_core::frame::{ENDS_OFFSET, EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
 use async_cache_core::tags::MAX_TAGS;
 use redis::Script;
 
@@ -71,9 +71,10 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
 fn join(parts: &[&str]) -> Script {
     let mut code = format!(
         "local PACE, INLINE, TOKEN_AT, MAX_TAGS, TAGS_KIND = {}, {WAKE_INLINE}, {}, {MAX_TAGS}, {TAGS_EXTENSION}\n\
-         local EXTENSIONS_AT, FRAME_EXTENSIONS_AT = {}, {}\n",
+         local ENDS_AT, EXTENSIONS_AT, FRAME_EXTENSIONS_AT = {}, {}, {}\n",
         GRANT_PACE.as_millis(),
         TOKEN_OFFSET + 1,
+        ENDS_OFFSET + 1,
         EXTENSIONS_LEN_OFFSET + 1,
         EXTENSIONS_LEN_OFFSET - SEAL_LEN + 1,
     );

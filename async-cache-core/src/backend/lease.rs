@@ -122,6 +122,9 @@ pub enum Acquired {
     Unchanged {
         /// The partition's sequence number now: the value reflects every change up to it.
         seq: u64,
+        /// When what is stored expires and ends, on the server's clock:
+        /// [`ends_of`](crate::frame::ends_of).
+        ends: (u64, u64),
     },
     /// The caller holds the lease and should load.
     Granted(Lease),

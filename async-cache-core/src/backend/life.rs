@@ -1,4 +1,4 @@
-//! The life of an entry: when it stops being fresh, and when it stops being of any use.
+//! The life of an entry: when L1 must ask, when it stops being fresh, and when it stops being of any use.
 
 use std::time::Duration;
 
@@ -7,14 +7,18 @@ use super::Tick;
 /// The points of time at which an entry changes what it is good for.
 ///
 /// ```text
-///  loaded         due        expires              ends
+///  loaded         ripens     expires              ends
 ///    ├─── fresh ────┼─── ripe ────┼───── stale ───────┤  over
 /// ```
+///
+/// Beside them stands `ask`: from then on L1 does not answer by itself, although the entry is as fresh as
+/// before. L2 is asked whether it still has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
-    /// Up to here it answers, and nothing else about its life need be looked at. Earlier than
-    /// `expires` if it may be refreshed ahead of its expiry.
-    pub due: Tick,
+    /// From here on L2 must be asked before it answers; [`Tick::MAX`] if it may answer until it expires.
+    pub ask: Tick,
+    /// From here on it may be refreshed; `expires` if not ahead of that.
+    pub ripens: Tick,
     /// End of its logical life.
     pub expires: Tick,
     /// End of its use as a fallback.
@@ -54,7 +58,8 @@ impl Life {
             false => u64::try_from(ahead.mul_f64(MAX_DRAW).as_nanos()).unwrap_or(u64::MAX),
         };
         Self {
-            due: Tick(expires.0.saturating_sub(window)),
+            ask: Tick::MAX,
+            ripens: Tick(expires.0.saturating_sub(window)),
             expires,
             ends: ends.max(expires),
             retry: Tick(0),
@@ -63,10 +68,23 @@ impl Life {
         }
     }
 
+    /// Up to here it answers, and nothing else about its life need be looked at.
+    #[inline]
+    #[must_use]
+    pub fn due(&self) -> Tick {
+        self.ask.min(self.ripens)
+    }
+
+    /// Whether L2 must be asked before it answers.
+    #[must_use]
+    pub fn must_ask(&self, now: Tick) -> bool {
+        now >= self.ask
+    }
+
     /// What it is good for at `now`.
     #[must_use]
     pub fn phase(&self, now: Tick) -> Phase {
-        if now < self.due {
+        if now < self.ripens {
             Phase::Fresh
         } else if now < self.expires {
             Phase::Ripe
@@ -90,23 +108,38 @@ impl Life {
     }
 
     /// XFetch: whether this lookup, having drawn `u` from (0, 1], is the one to refresh ahead:
-    /// now − Δ·β·ln(u) ≥ expiry. Δ·β is in the distance between `due` and `expires`.
+    /// now − Δ·β·ln(u) ≥ expiry. Δ·β is in the distance between `ripens` and `expires`.
     #[must_use]
     pub fn is_drawn(&self, now: Tick, u: f64) -> bool {
-        let ahead = self.expires.0.saturating_sub(self.due.0) as f64 / MAX_DRAW;
+        let ahead = self.expires.0.saturating_sub(self.ripens.0) as f64 / MAX_DRAW;
         -ahead * u.ln() >= self.expires.0.saturating_sub(now.0) as f64
     }
 
-    /// The same life, expired no later than `cap`. What has no use as a fallback then has none
-    /// after `cap` either.
+    /// The same life, in a tier that must ask the next one from `cap` on.
     #[must_use]
-    pub fn capped(self, cap: Tick) -> Self {
+    pub fn asking_from(self, cap: Tick) -> Self {
+        let ask = if cap < self.expires { cap } else { Tick::MAX };
+        Self { ask, ..self }
+    }
+
+    /// The same life, expired no later than `cap`: in a tier that has none to ask. What has no use as a
+    /// fallback then has none after `cap` either.
+    #[must_use]
+    pub fn cut_at(self, cap: Tick) -> Self {
         if cap >= self.expires {
             return self;
         }
         let ends = if self.ends == self.expires { cap } else { self.ends };
         let span = self.span.saturating_sub(self.expires.0 - cap.0);
-        Self { due: self.due.min(cap), expires: cap, ends, span, ..self }
+        Self { ripens: self.ripens.min(cap), expires: cap, ends, span, ..self }
+    }
+
+    /// The same life as L2 has just confirmed it, with the ends that L2 keeps. That does not prolong it: a
+    /// value's ends are set once, when it is stored.
+    #[must_use]
+    pub fn confirmed(self, expires: Tick, ends: Tick) -> Self {
+        let life = self.cut_at(expires);
+        Self { ask: Tick::MAX, ends: life.ends.min(ends).max(life.expires), ..life }
     }
 
     /// The same life, with the failures noted at another copy of the value.
@@ -137,7 +170,7 @@ mod tests {
     #[test]
     fn each_phase_ends_where_the_next_begins() {
         let life = life(1);
-        assert_eq!(life.due, s(63));
+        assert_eq!((life.ripens, life.due()), (s(63), s(63)));
         for (now, phase) in [
             (s(62), Phase::Fresh),
             (s(63), Phase::Ripe),
@@ -160,13 +193,34 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_moves_the_expiry_and_keeps_the_age() {
-        let capped = life(0).capped(s(70));
-        assert_eq!((capped.due, capped.expires, capped.ends), (s(70), s(70), s(150)));
-        assert_eq!(capped.age(s(65)), life(0).age(s(65)));
-        assert_eq!(life(0).capped(s(100)), life(0));
-        let no_fallback = Life::new(s(100), s(100), Duration::ZERO, Duration::ZERO).capped(s(70));
+    fn a_cap_means_ask_and_nothing_else() {
+        let capped = life(1).asking_from(s(62));
+        assert_eq!((capped.due(), capped.must_ask(s(61)), capped.must_ask(s(62))), (s(62), false, true));
+        for now in [s(61), s(62), s(63), s(99), s(100), s(150)] {
+            assert_eq!(capped.phase(now), life(1).phase(now), "{now:?}");
+        }
+        assert_eq!(life(0).asking_from(s(100)), life(0));
+        assert_eq!(capped.asking_from(Tick::MAX), life(1), "confirmed, it may answer again");
+    }
+
+    #[test]
+    fn a_cut_moves_the_expiry_and_keeps_the_age() {
+        let cut = life(0).cut_at(s(70));
+        assert_eq!((cut.due(), cut.expires, cut.ends), (s(70), s(70), s(150)));
+        assert_eq!(cut.age(s(65)), life(0).age(s(65)));
+        assert_eq!(life(0).cut_at(s(100)), life(0));
+        let no_fallback = Life::new(s(100), s(100), Duration::ZERO, Duration::ZERO).cut_at(s(70));
         assert_eq!(no_fallback.phase(s(70)), Phase::Over);
+    }
+
+    #[test]
+    fn what_is_confirmed_ends_as_it_is_kept_and_never_later() {
+        let capped = life(0).asking_from(s(70));
+        assert_eq!(capped.confirmed(s(100), s(150)), life(0));
+        assert_eq!(capped.confirmed(s(200), s(300)), life(0));
+        let shorter = capped.confirmed(s(90), s(120));
+        assert_eq!((shorter.ask, shorter.expires, shorter.ends), (Tick::MAX, s(90), s(120)));
+        assert_eq!(capped.confirmed(s(0), s(0)).phase(s(1)), Phase::Over);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<'a> Sight<'a> {
 
     #[inline]
     pub(crate) fn admits<V>(&self, entry: &Entry<V>) -> bool {
-        self.now() < entry.life.due && self.verifies(entry)
+        self.now() < entry.life.due() && self.verifies(entry)
     }
 
     /// Whether it reflects everything it must, as long as the node serves.

@@ -15,8 +15,7 @@ use crate::tags::Tags;
 pub struct Terms {
     seq: u64,
     rest: Rest,
-    /// When the entry is due if nothing of it is kept apart; otherwise at once, so that one comparison
-    /// tells both.
+    /// When the entry is due if it has no tags; otherwise at once, so that one comparison tells both.
     plainly_due: Tick,
     generation: u64,
 }
@@ -33,8 +32,8 @@ enum Rest {
     More(Arc<More>),
 }
 
-/// All of an entry that does not simply end when it is due: one with tags, a time as a fallback, a
-/// refresh ahead of its expiry or one that failed; or with a number too large for its place.
+/// All of an entry that does not simply end when it is due: one with tags, a cap in L1, a time as a fallback,
+/// a refresh ahead of its expiry or one that failed; or with a number too large for its place.
 #[derive(Debug)]
 struct More {
     life: Life,
@@ -50,12 +49,11 @@ impl Terms {
     #[must_use]
     pub fn of<V>(entry: Entry<V>) -> (Self, Option<Arc<V>>) {
         let Entry { value, life, generation, seq, token, tags } = entry;
-        let simple = tags.is_empty() && life == plain(life.due, life.span);
-        let (plainly_due, rest) = match (u32::try_from(token.counter), packed(life.span)) {
-            (Ok(counter), Some(span)) if simple => {
-                (life.due, Rest::Plain { node: token.node, counter, span })
-            }
-            _ => (Tick(0), Rest::More(Arc::new(More { life, token, tags }))),
+        let simple = tags.is_empty() && life == plain(life.due(), life.span);
+        let plainly_due = if tags.is_empty() { life.due() } else { Tick(0) };
+        let rest = match (u32::try_from(token.counter), packed(life.span)) {
+            (Ok(counter), Some(span)) if simple => Rest::Plain { node: token.node, counter, span },
+            _ => Rest::More(Arc::new(More { life, token, tags })),
         };
         (Self { plainly_due, generation, seq, rest }, value)
     }
@@ -74,7 +72,7 @@ impl Terms {
         Entry { value, life, generation, seq, token, tags }
     }
 
-    /// Whether the entry may answer, and nothing of it is kept apart.
+    /// Whether the entry may answer, and has no tags to be looked up.
     #[inline(always)]
     #[must_use]
     pub fn answers_plainly(&self, sight: &Sight<'_>) -> bool {
@@ -87,7 +85,7 @@ impl Terms {
         match &self.rest {
             Rest::Plain { .. } => self.answers_plainly(sight),
             Rest::More(more) => {
-                sight.now() < more.life.due
+                sight.now() < more.life.due()
                     && self.generation == sight.generation()
                     && !sight.voids(&more.tags, self.seq)
             }
@@ -110,7 +108,7 @@ fn unpacked(span: NonZeroU32) -> u64 {
 
 /// A life that simply ends when it is due.
 fn plain(due: Tick, span: u64) -> Life {
-    Life { due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
+    Life { ask: Tick::MAX, ripens: due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
 }
 
 #[cfg(test)]
@@ -135,6 +133,7 @@ mod tests {
         assert!(!in_one_piece(life, 2, Tags::new(["a"]).unwrap()));
         assert!(!in_one_piece(life, 1 << 32, Tags::NONE));
         for life in [
+            Life { ask: Tick(6), ..life },
             Life { expires: Tick(8), ends: Tick(8), ..life },
             Life { ends: Tick(9), ..life },
             Life { retry: Tick(1), ..life },
@@ -144,6 +143,6 @@ mod tests {
         ] {
             assert!(!in_one_piece(life, 2, Tags::NONE), "{life:?}");
         }
-        assert_eq!((size_of::<Terms>(), size_of::<Entry<u8>>()), (40, 104));
+        assert_eq!((size_of::<Terms>(), size_of::<Entry<u8>>()), (40, 112));
     }
 }

@@ -46,7 +46,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     self.counters.l1_hits.increment();
                     answers.push(entry.value);
                 }
-                Probe::Stale(_) | Probe::Unverified(_) | Probe::Miss => {
+                Probe::Stale(_) | Probe::Capped(_) | Probe::Unverified(_) | Probe::Miss => {
                     answers.push(None);
                     if missed.keys.is_empty() {
                         missed = Missed::of(count - at);

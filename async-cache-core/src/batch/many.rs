@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return First::Answer(entry.value);
             }
             Probe::Ripe(entry) | Probe::Stale(entry) => entry,
-            Probe::Unverified(_) | Probe::Miss => return First::Open,
+            Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => return First::Open,
         };
         let aged = aged(&life, options, self.node.clock.now(), || 1.0 - fastrand::f64());
         match aged {

@@ -205,7 +205,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let given_up = self.node.clock.now().after(l2.region.command_timeout());
             let not_after = match self.switch.is(Mutant::PutAtAnyTime) {
                 true => u64::MAX >> 12,
-                false => self.node.server_clock.at_earliest(given_up),
+                false => self.server_time()?.at_earliest(given_up),
             };
             let put = l2.region.put(part, life, not_after).await;
             seqs.extend(put.map_err(|error| self.l2_failed(error))?);
@@ -215,7 +215,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Frames carry times of the server's clock: read it if no answer has told it yet.
     pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
-        if !self.node.server_clock.is_known() {
+        if self.node.server_clock.known().is_none() {
             self.read_state(region, 0).await?;
         }
         Ok(())

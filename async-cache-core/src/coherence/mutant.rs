@@ -49,12 +49,17 @@ pub enum Mutant {
     TagsForgotten,
     /// A stale value that a load has found is served whatever happened since.
     FallbackUnchecked,
+    /// Stored values are judged although no answer has told the server's time yet, as if it were zero; and a
+    /// value confirmed by its token keeps the life that was computed then.
+    TrustUnknownServerTime,
+    /// A value past its cap in L1 counts as expired, although L2 has it fresh.
+    CapMeansStale,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -75,6 +80,8 @@ impl Mutant {
         Self::JoinersCheckedBySeal,
         Self::TagsForgotten,
         Self::FallbackUnchecked,
+        Self::TrustUnknownServerTime,
+        Self::CapMeansStale,
     ];
 }
 

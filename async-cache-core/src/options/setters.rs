@@ -10,7 +10,7 @@ macro_rules! store_setters {
             self
         }
 
-        /// Caps the lifetime in L1.
+        /// Sets how long L1 answers before it must ask L2.
         pub fn l1_ttl(mut self, l1_ttl: std::time::Duration) -> Self {
             let $this = &mut self;
             $options.l1_ttl = Some(l1_ttl);

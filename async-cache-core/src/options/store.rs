@@ -27,7 +27,9 @@ pub struct StoreOptions {
     /// Lifetime of a value. Default 5 minutes.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
-    /// Cap on the lifetime in L1. Default: as long as `ttl`.
+    /// How long L1 answers by itself: then L2 is asked whether it still has the value, which takes no payload and
+    /// loads nothing. The value is as fresh as before; that ends with `ttl` alone. In a cache without an L2 it ends
+    /// with whichever of the two is shorter. Default: as long as `ttl`.
     #[serde(with = "humantime_serde")]
     pub l1_ttl: Option<Duration>,
     /// Fraction of the lifetime, from 0 to below 1, by which it is shortened at random, once per

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::{Accept, Entry, Life, Phase, Read, ReadMany, RunId, Tick};
+use crate::clock::ServerTime;
 use crate::coherence::{Mutant, News, Partition, Server, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
@@ -79,6 +80,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
     async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<Read> {
+        self.learn_before_reading(l2).await?;
         let (index, partition) = self.node.partition_of(key.as_bytes());
         if self.knows(index, partition, need) {
             let read = self.counted(l2.region.get(key)).await?;
@@ -91,6 +93,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The same for many keys.
     pub(crate) async fn read_many(&self, l2: &L2<V>, keys: &[Key], need: Option<&Stamp>) -> Result<ReadMany> {
+        self.learn_before_reading(l2).await?;
         let partitions = self.node.partitions_of(keys);
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
@@ -99,6 +102,29 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
         }
         self.counted(l2.region.get_many_valid(keys)).await
+    }
+
+    /// A stored value ends by the server's clock, so that one cannot be judged before some answer has told the
+    /// time: a node's first reads come before its first baseline.
+    async fn learn_before_reading(&self, l2: &L2<V>) -> Result<()> {
+        match self.switch.is(Mutant::TrustUnknownServerTime) {
+            true => Ok(()),
+            false => self.learn_server_time(&*l2.region).await,
+        }
+    }
+
+    /// What is known of the server's time, which must have been asked for if nothing was.
+    pub(crate) fn server_time(&self) -> Result<ServerTime> {
+        let known = self.node.server_clock.known();
+        if self.switch.is(Mutant::TrustUnknownServerTime) {
+            return Ok(known.unwrap_or_else(|| ServerTime::zero_at(self.node.clock.now())));
+        }
+        known.ok_or_else(|| {
+            self.error(
+                ErrorKind::Backend,
+                "the server's time is not known yet, so nothing can be said of when a stored value ends",
+            )
+        })
     }
 
     /// Whether what this node knows of the partition is recent enough to judge a plain read by. At a
@@ -152,7 +178,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return Fetched::Absent(Accept::Any);
         }
-        let life = self.life_of(&header, now, options);
+        let time = match self.server_time() {
+            Ok(time) => time,
+            Err(error) => return Fetched::Unreachable(error),
+        };
+        let life = life_of(&header, (time, now), options);
         let phase = life.phase(now);
         if phase == Phase::Over {
             return Fetched::Absent(Accept::Nothing);
@@ -178,16 +208,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    /// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
-    fn life_of(&self, header: &Header, now: Tick, options: &Options) -> Life {
-        let tick = |ms| self.node.server_clock.tick_at(ms, now);
-        let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
-        let cost = Duration::from_micros(u64::from(header.cost_us));
-        Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
-    }
-
     fn unreadable(&self) -> Fetched<V> {
         self.counters.unreadable.add(1);
         Fetched::Absent(Accept::Nothing)
     }
+}
+
+/// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
+fn life_of(header: &Header, (time, now): (ServerTime, Tick), options: &Options) -> Life {
+    let tick = |ms| time.tick_at(ms, now);
+    let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
+    let cost = Duration::from_micros(u64::from(header.cost_us));
+    Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
 }

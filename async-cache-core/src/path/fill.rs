@@ -133,7 +133,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The frame that L2 keeps of an entry.
     pub(crate) fn frame_of(&self, l2: &L2<V>, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
         let now = self.node.clock.now();
-        let at = |tick| self.node.server_clock.at(tick);
+        let time = self.server_time()?;
+        let at = |tick| time.at(tick);
         let header = Header {
             absent: entry.value.is_none(),
             token: entry.token,

@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 use super::fetch::Fetched;
 use super::flight::Lead;
 use super::{Aim, Origin, Reuse};
-use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Tick};
-use crate::coherence::{Ticket, Wake, WakeSlot};
+use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Phase, Tick};
+use crate::coherence::{Mutant, Ticket, Wake, WakeSlot};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::shared::{L2, Shared};
@@ -147,12 +147,36 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     Fetched::Absent(_) | Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
                 }
             }
-            Ok(Acquired::Unchanged { seq }) => match held {
-                Some(entry) => Step::Done(Grant::Found(Entry { seq: seq.max(entry.seq), ..entry.clone() })),
+            Ok(Acquired::Unchanged { seq, ends }) => match held {
+                Some(entry) => {
+                    let entry = Entry { seq: seq.max(entry.seq), ..entry.clone() };
+                    self.unchanged(lead, entry, ends, asked)
+                }
                 None => Step::Again(Accept::Nothing),
             },
             Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
             Err(error) => Step::Done(Grant::Unreachable(self.l2_failed(error))),
+        }
+    }
+
+    /// What L1 holds is what L2 has. That was within its life when the question was sent, and may have
+    /// expired since; and its life is the one that L2 keeps.
+    fn unchanged(&self, lead: &Lead<V>, mut entry: Entry<V>, ends: (u64, u64), asked: Tick) -> Step<V> {
+        let now = self.node.clock.now();
+        let time = match self.server_time() {
+            _ if self.switch.is(Mutant::TrustUnknownServerTime) => return Step::Done(Grant::Found(entry)),
+            Ok(time) => time,
+            Err(error) => return Step::Done(Grant::Unreachable(error)),
+        };
+        entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
+        let token = entry.token;
+        match entry.life.phase(now) {
+            Phase::Fresh | Phase::Ripe => Step::Done(Grant::Found(entry)),
+            Phase::Stale => {
+                lead.found_stale(entry, asked);
+                Step::Again(Accept::Other(token))
+            }
+            Phase::Over => Step::Again(Accept::Other(token)),
         }
     }
 

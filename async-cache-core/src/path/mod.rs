@@ -247,7 +247,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Here::Enough(Found::Answer(entry, false));
             }
             // Its token is worth a question that needs no payload for an answer: ask with the lease.
-            Probe::Unverified(entry) if aim.is_answered_by(&entry) && !self.pending.voids(&entry) => {
+            Probe::Unverified(entry) | Probe::Capped(entry)
+                if aim.is_answered_by(&entry) && !self.pending.voids(&entry) =>
+            {
                 let route = self.route(&lead.key, Accept::Known(entry.token), Some(entry));
                 return Here::Enough(Found::Nothing(route));
             }
@@ -255,7 +257,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 accept = Accept::Other(entry.token);
                 lead.found_stale(entry, Tick(0));
             }
-            Probe::Unverified(_) | Probe::Miss => {}
+            Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => {}
         }
         if aim.reuse == Reuse::Nothing && !(aim.wish == Wish::Previous && accept == Accept::Any) {
             return Here::Enough(Found::Nothing(self.route(&lead.key, Accept::Nothing, None)));

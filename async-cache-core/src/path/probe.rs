@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Want};
 use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
-use crate::coherence::{Admitted, Partition, Stamp, Ticket};
+use crate::coherence::{Admitted, Mutant, Partition, Stamp, Ticket};
 use crate::key::Key;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
@@ -19,6 +19,8 @@ pub(crate) enum Probe<V> {
     Ripe(Entry<V>),
     /// An entry that has expired, and is a fallback.
     Stale(Entry<V>),
+    /// An entry that would answer, were it not past its cap in L1: L2 must be asked.
+    Capped(Entry<V>),
     /// An entry within its life, but something may have changed since: L2 must confirm it.
     Unverified(Entry<V>),
     /// Nothing.
@@ -116,7 +118,9 @@ impl<V: 'static> Shared<V> {
         let (serving, need, sight) = Self::sight(key, partition, now, need);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
         let verified = serving == Serving::Yes && entry.seq >= need && sight.verifies(&entry);
+        let must_ask = entry.life.must_ask(sight.now());
         match (entry.life.phase(sight.now()), verified) {
+            (Phase::Fresh | Phase::Ripe, true) if must_ask => Probe::Capped(entry),
             (Phase::Fresh, true) => Probe::Hit(entry),
             (Phase::Ripe, true) => Probe::Ripe(entry),
             (Phase::Stale, true) => Probe::Stale(entry),
@@ -130,7 +134,7 @@ impl<V: 'static> Shared<V> {
     pub(crate) fn held(&self, key: &[u8], need: Option<&Stamp>) -> Option<Entry<V>> {
         let (index, _) = self.node.partition_of(key);
         match self.probe(key, need) {
-            Probe::Hit(entry) | Probe::Ripe(entry) => Some(entry),
+            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Capped(entry) => Some(entry),
             Probe::Unverified(entry) if need.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => Some(entry),
             Probe::Unverified(_) | Probe::Stale(_) | Probe::Miss => None,
         }
@@ -141,10 +145,14 @@ impl<V: 'static> Shared<V> {
         self.fence.ticket(key.as_bytes(), partition)
     }
 
-    /// An entry as L1 may keep it: no longer than `l1_ttl`.
+    /// An entry as L1 may keep it: to be confirmed by L2 after `l1_ttl`, or gone then if there is no L2.
     pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
         let cap = l1_ttl.map_or(Tick::MAX, |cap| self.node.clock.now().after(cap));
-        Entry { life: entry.life.capped(cap), ..entry }
+        let life = match self.l2.is_none() || self.switch.is(Mutant::CapMeansStale) {
+            true => entry.life.cut_at(cap),
+            false => entry.life.asking_from(cap),
+        };
+        Entry { life, ..entry }
     }
 
     /// Offers to L1 what was read or written outside a flight.

@@ -55,7 +55,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             match call.options.load.stale_while_revalidate && call.takes_stale() {
-                true => flight.until(at_hand).await,
+                // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
+                true => flight.until(|| at_hand().filter(|found| found.standing != Standing::Capped)).await,
                 false => pending().await,
             }
         };
@@ -84,7 +85,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             found = at_once => (found, StaleCause::Revalidating),
             found = soon => (found, StaleCause::SlowLoad),
         };
-        self.stand_in(call, found, Some(cause))
+        self.stand_in(call, found, cause)
     }
 
     /// What a caller gets whose load failed.
@@ -95,17 +96,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some(found) = self.fallback(call.seek, flight, &call.options).await else {
             return Landed::Answer(Err(error));
         };
-        // Meanwhile another load may have brought a value that is as good as any.
-        let is_stale = found.entry.life.phase(self.node.clock.now()) == Phase::Stale;
-        self.stand_in(call, found, is_stale.then(|| StaleCause::LoadFailed(error.kind())))
+        self.stand_in(call, found, StaleCause::LoadFailed(error.kind()))
     }
 
-    /// Answers with what stands in, and tells so: of one that nothing verifies, always.
-    fn stand_in(&self, call: &Call<'_>, found: StandIn<V>, cause: Option<StaleCause>) -> Landed<V> {
+    /// Answers with what stands in, and tells so if it has expired, or nothing verifies it. Otherwise it is as
+    /// good as any: another load may have brought it meanwhile.
+    fn stand_in(&self, call: &Call<'_>, found: StandIn<V>, cause: StaleCause) -> Landed<V> {
         let StandIn { entry, standing } = found;
-        let cause = if standing == Standing::Unverified { Some(StaleCause::Outage) } else { cause };
-        if let Some(cause) = cause {
-            self.serve_stale(call.seek.key.as_bytes(), cause);
+        let key = call.seek.key.as_bytes();
+        if standing == Standing::Unverified {
+            self.serve_stale(key, StaleCause::Outage);
+        } else if entry.life.phase(self.node.clock.now()) == Phase::Stale {
+            self.serve_stale(key, cause);
+        } else {
+            self.counters.l1_hits.increment();
         }
         Landed::Answer(Ok(entry.value))
     }

@@ -1,6 +1,6 @@
 //! What to answer when the shared tier cannot be asked.
 
-use crate::backend::Entry;
+use crate::backend::{Entry, Phase};
 use crate::error::Error;
 use crate::options::Outage;
 use crate::shared::Shared;
@@ -25,8 +25,12 @@ pub(crate) fn recourse<V>(
     let (_, partition) = shared.node.partition_of(key);
     match (shared.outage, held) {
         (Outage::Fail, _) => Recourse::Fail(error),
-        // What was invalidated stays so, outage or not.
-        (Outage::ServeL1, Some(entry)) if !partition.voids(&entry) && !shared.pending.voids(&entry) => {
+        // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
+        (Outage::ServeL1, Some(entry))
+            if matches!(entry.life.phase(shared.node.clock.now()), Phase::Fresh | Phase::Ripe)
+                && !partition.voids(&entry)
+                && !shared.pending.voids(&entry) =>
+        {
             Recourse::Serve(entry)
         }
         (Outage::ServeL1 | Outage::Load, _) => Recourse::Load(error),

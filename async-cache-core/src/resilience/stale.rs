@@ -44,6 +44,8 @@ pub(crate) struct StandIn<V> {
 pub(crate) enum Standing {
     /// Nothing has changed since, as of `max_staleness` ago.
     Verified,
+    /// Likewise, and it is not even expired; but it is past its cap in L1, and L2 is to be asked first.
+    Capped,
     /// Nobody can be asked, and the policy for outages makes do with that.
     Unverified,
 }
@@ -105,6 +107,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 if seek.want.accepts(&entry.value) =>
             {
                 return Some(Standing::Verified.of(entry));
+            }
+            Probe::Capped(entry) if seek.want.accepts(&entry.value) => {
+                return Some(Standing::Capped.of(entry));
             }
             _ => {}
         }

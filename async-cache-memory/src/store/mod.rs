@@ -12,7 +12,7 @@ use async_cache_core::Tags;
 use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
 };
-use async_cache_core::frame::{frame_tags, seal, token_of};
+use async_cache_core::frame::{ends_of, frame_tags, seal, token_of};
 use async_cache_core::key::Key;
 use bytes::Bytes;
 #[cfg(feature = "testing")]
@@ -168,7 +168,7 @@ impl State {
         if let Some(bytes) = stored {
             match ask.accept {
                 Accept::Known(token) if token_of(&bytes) == Some(token) => {
-                    return Acquired::Unchanged { seq: partition.seq };
+                    return Acquired::Unchanged { seq: partition.seq, ends: ends_of(&bytes) };
                 }
                 Accept::Other(token) if token_of(&bytes) == Some(token) => {}
                 Accept::Any | Accept::Known(_) | Accept::Other(_) => return Acquired::Value(bytes),

@@ -3,7 +3,7 @@
 -- KEYS M V L W T U; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] which stored value
 -- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
 -- token, 'N' none; ARGV[7] that token (raw).
--- Answers {1, value} | {2, sequence} unchanged | {3, seq} granted | {4, ms} busy.
+-- Answers {1, value} | {2, sequence, its ends} unchanged | {3, seq} granted | {4, ms} busy.
 
 if ARGV[6] ~= 'N' then
   local value = valid()
@@ -12,7 +12,7 @@ if ARGV[6] ~= 'N' then
     if not same then
       return {1, value}
     elseif ARGV[6] == 'K' then
-      return {2, s}
+      return {2, s, string.sub(value, ENDS_AT, ENDS_AT + 15)}
     end
   end
 end

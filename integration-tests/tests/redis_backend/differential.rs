@@ -152,7 +152,7 @@ impl Side {
     fn acquired(&mut self, key: &Key, acquired: Acquired) -> String {
         match acquired {
             Acquired::Value(stored) => self.value(Some(&stored)),
-            Acquired::Unchanged { seq: _ } => "unchanged".to_owned(),
+            Acquired::Unchanged { seq: _, ends } => format!("unchanged, ends at {ends:?}"),
             Acquired::Granted(lease) => {
                 self.leases.push((key.clone(), lease));
                 format!("granted at {}", self.number(lease.seq))

@@ -40,13 +40,14 @@ async fn acquire_gives_the_value_or_says_it_is_known() {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
     let k = key("k");
-    let (token, value) = node.store(&k, b"v").await;
+    let (token, value) = node.store(&k, b"both ends, and a payload").await;
     let ask = |accept| Acquire { accept, ..node.ask() };
     let answer = async |ask: Acquire| node.region.acquire(&k, ask).await.unwrap();
     let other = node.token();
     assert_eq!(answer(ask(Accept::Any)).await, Acquired::Value(value.clone()));
     let seq = node.region.state(0).await.unwrap().seq;
-    assert_eq!(answer(ask(Accept::Known(token))).await, Acquired::Unchanged { seq });
+    let ends = async_cache::frame::ends_of(&value);
+    assert_eq!(answer(ask(Accept::Known(token))).await, Acquired::Unchanged { seq, ends });
     assert_eq!(answer(ask(Accept::Known(other))).await, Acquired::Value(value.clone()));
     assert_eq!(answer(ask(Accept::Other(other))).await, Acquired::Value(value));
     let Acquired::Granted(lease) = answer(ask(Accept::Other(token))).await else { panic!("not granted") };

@@ -8,6 +8,7 @@ use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, sam
 use super::{Checked, clauses};
 use crate::ErrorKind;
 use crate::backend::{Accept, Acquire, Acquired, Announce, Filled};
+use crate::frame::ends_of;
 use crate::key::Key;
 
 clauses! {
@@ -72,10 +73,10 @@ async fn an_announced_fill_is_sealed_with_its_own_number(bench: &Bench<'_>) -> C
 async fn a_stored_value_answers(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
-    let (token, _, value) = a.put(&k, b"v").await?;
+    let (token, _, value) = a.put(&k, b"both ends, and a payload").await?;
     same("asked", b.acquire(&k).await?, Acquired::Value(value.clone()))?;
     let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
-    let unchanged = Acquired::Unchanged { seq: b.seq(&k).await? };
+    let unchanged = Acquired::Unchanged { seq: b.seq(&k).await?, ends: ends_of(&value) };
     same("knowing it", ask(Accept::Known(token)).await?, unchanged)?;
     same("knowing another", ask(Accept::Known(b.token())).await?, Acquired::Value(value.clone()))?;
     let lease = granted(b.reload(&k).await?)?;
