@@ -101,6 +101,7 @@ impl<V: 'static> Shared<V> {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             l1_suspended: self.l1.is_some() && !self.node.is_serving(),
+            l2_refused: self.watch.refusal().is_some(),
             entries: self.l1().map_or(0, LocalBackend::len),
             in_flight: self.fence.in_flight() as u64,
             pending_invalidations: self.pending.len() as u64,

@@ -12,7 +12,6 @@ use crate::calls::{acquired, filled, renewed};
 use crate::keys::{Home, ValueName};
 use crate::orphan::Orphan;
 use crate::region::{RedisRegion, bytes, millis};
-use crate::scripts::SCRIPTS;
 use crate::slot::{Line, Purpose};
 
 /// Keys in one pipeline. Each pipeline has the command's deadline for itself.
@@ -80,8 +79,8 @@ impl RedisRegion {
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             let calls: Vec<Cmd> =
-                chunk.iter().map(|key| self.key_call(&line, &SCRIPTS.get_valid, key)).collect();
-            let run = line.link.scripts::<Value>(&SCRIPTS.get_valid, &calls);
+                chunk.iter().map(|key| self.key_call(&line, &self.shared.scripts.get_valid, key)).collect();
+            let run = line.link.scripts::<Value>(&self.shared.scripts.get_valid, &calls);
             let answers = line.answer(run).await.map_err(|fault| self.error(DOING, fault))?;
             values.extend(answers.into_iter().map(bytes));
         }
@@ -126,12 +125,12 @@ impl RedisRegion {
             let calls: Vec<Cmd> = chunk
                 .iter()
                 .map(|(key, frame)| {
-                    let mut call = self.key_call(&line, &SCRIPTS.put, key);
+                    let mut call = self.key_call(&line, &self.shared.scripts.put, key);
                     call.arg(not_after_ms).arg(millis(life)).arg(&frame[..]);
                     call
                 })
                 .collect();
-            seqs.extend(self.changes(DOING, &line, &SCRIPTS.put, &calls).await?);
+            seqs.extend(self.changes(DOING, &line, &self.shared.scripts.put, &calls).await?);
         }
         Ok(seqs)
     }
@@ -142,8 +141,8 @@ impl RedisRegion {
         let mut seqs = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             let calls: Vec<Cmd> =
-                chunk.iter().map(|key| self.key_call(&line, &SCRIPTS.invalidate, key)).collect();
-            seqs.extend(self.changes(DOING, &line, &SCRIPTS.invalidate, &calls).await?);
+                chunk.iter().map(|key| self.key_call(&line, &self.shared.scripts.invalidate, key)).collect();
+            seqs.extend(self.changes(DOING, &line, &self.shared.scripts.invalidate, &calls).await?);
         }
         Ok(seqs)
     }
@@ -161,7 +160,7 @@ impl RedisRegion {
         for chunk in asks.chunks(KEYS) {
             let calls: Vec<Cmd> = chunk.iter().map(|(key, ask)| self.acquire_call(&line, key, ask)).collect();
             orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&line, key, ask.token)));
-            let answers = self.each::<Vec<Value>>(DOING, &line, &SCRIPTS.acquire, &calls).await;
+            let answers = self.each::<Vec<Value>>(DOING, &line, &self.shared.scripts.acquire, &calls).await;
             let lost = answers.is_err();
             let answers = answers.unwrap_or_else(|error| vec![Err(error); chunk.len()]);
             outcomes.extend(answers.into_iter().zip(chunk).map(|(answer, (_, ask))| {
@@ -195,7 +194,7 @@ impl RedisRegion {
                 self.fill_call(&line, &fill.key, &fill.lease, &fill.frame, fill.life, fill.announce)
             };
             let calls: Vec<Cmd> = chunk.iter().map(call).collect();
-            match self.each::<u64>(DOING, &line, &SCRIPTS.fill, &calls).await {
+            match self.each::<u64>(DOING, &line, &self.shared.scripts.fill, &calls).await {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| answer.map(filled))),
                 Err(error) => outcomes.resize_with(fills.len(), || Err(error.clone())),
             }
@@ -213,7 +212,7 @@ impl RedisRegion {
         for chunk in leases.chunks(KEYS) {
             let calls: Vec<Cmd> =
                 chunk.iter().map(|(key, lease)| self.renew_call(&line, key, lease, ttl)).collect();
-            for answer in self.each::<bool>(DOING, &line, &SCRIPTS.renew, &calls).await? {
+            for answer in self.each::<bool>(DOING, &line, &self.shared.scripts.renew, &calls).await? {
                 outcomes.push(renewed(answer?));
             }
         }
@@ -227,7 +226,7 @@ impl RedisRegion {
         for chunk in leases.chunks(KEYS) {
             let calls: Vec<Cmd> =
                 chunk.iter().map(|(key, lease)| self.release_call(&line, key, lease.token)).collect();
-            for answer in self.each::<()>(DOING, &line, &SCRIPTS.release, &calls).await? {
+            for answer in self.each::<()>(DOING, &line, &self.shared.scripts.release, &calls).await? {
                 first = first.and(answer);
             }
         }

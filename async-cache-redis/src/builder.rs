@@ -12,9 +12,11 @@ use crate::RedisBackend;
 use crate::bus::Bus;
 use crate::connect::{self, Connector};
 use crate::fault::Secrets;
+use crate::scripts::scripts;
 use crate::shared::Shared;
 use crate::slot::{Deadlines, Slots, tend};
 use crate::subscriber::Subscriber;
+use crate::testing::Switch;
 
 /// Most connections for commands.
 const MAX_CONNECTIONS: usize = 64;
@@ -31,6 +33,7 @@ pub struct RedisBackendBuilder {
     partitions: u16,
     deadlines: Deadlines,
     connect_timeout: Duration,
+    switch: Switch,
 }
 
 enum Target {
@@ -48,6 +51,7 @@ impl RedisBackendBuilder {
             partitions: 1,
             deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
             connect_timeout: Duration::from_secs(1),
+            switch: Switch::default(),
         }
     }
 
@@ -121,6 +125,13 @@ impl RedisBackendBuilder {
         self
     }
 
+    /// Breaks one rule of the Redis tier, to show that a proof objects.
+    #[cfg(feature = "testing")]
+    pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
+        self.switch.off = Some(mutant);
+        self
+    }
+
     /// Connects and proves the connection. Must be called inside a Tokio runtime, which is where
     /// the background tasks will run.
     ///
@@ -131,7 +142,8 @@ impl RedisBackendBuilder {
     /// server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
         self.validate()?;
-        let Self { target, connections, partitions, deadlines, connect_timeout } = self;
+        let Self { target, connections, partitions, deadlines, connect_timeout, switch } = self;
+        let scripts = scripts(switch);
         let longest = deadlines.longest();
         let lengthened = matches!(target, Target::Pool(..)).then(|| longest.max(connect_timeout));
         let (pool, client) = match target {
@@ -143,7 +155,8 @@ impl RedisBackendBuilder {
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
         let server = info.addr().to_string();
-        let connector = Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, lengthened));
+        let connector =
+            Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, lengthened, scripts));
         let first = match connector.link().await {
             Ok(link) => link,
             Err(refusal) => return Err(connector.explain(refusal, &secrets).await),
@@ -151,7 +164,7 @@ impl RedisBackendBuilder {
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
         let bus = Arc::new(Bus::new());
         let subscriber = Subscriber { client, bus, connect_timeout, command_timeout: longest };
-        let shared = Shared::new(server, partitions, Arc::clone(&slots), subscriber);
+        let shared = Shared::new(server, partitions, Arc::clone(&slots), scripts, subscriber);
         for index in 0..connections {
             shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
         }

@@ -140,6 +140,13 @@ impl Bus {
         self.ended.load(Ordering::Relaxed) >= epoch
     }
 
+    /// Tells every region that it may not subscribe.
+    pub(crate) fn refused(&self, why: &Arc<str>) {
+        for member in self.members().into_values() {
+            member.refused(why);
+        }
+    }
+
     /// Tells every region that the connection is gone.
     pub(crate) fn lost(&self) {
         for member in self.members().into_values() {
@@ -182,6 +189,11 @@ impl Member {
         if hearing.live && hearing.epoch == epoch {
             self.notify(event);
         }
+    }
+
+    /// Tells that the server does not let it subscribe.
+    pub(crate) fn refused(&self, why: &Arc<str>) {
+        self.notify(BusEvent::Refused { why: Arc::clone(why) });
     }
 
     fn lost(&self) {

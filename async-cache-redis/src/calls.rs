@@ -8,12 +8,11 @@ use async_cache_core::key::Key;
 use redis::{Cmd, Value};
 
 use crate::region::{RedisRegion, millis};
-use crate::scripts::SCRIPTS;
 use crate::slot::Line;
 
 impl RedisRegion {
     pub(crate) fn acquire_call(&self, line: &Line<'_>, key: &Key, ask: &Acquire) -> Cmd {
-        let mut call = self.key_call(line, &SCRIPTS.acquire, key);
+        let mut call = self.key_call(line, &self.shared.scripts.acquire, key);
         call.arg(ask.token.to_string()).arg(&self.node).arg(millis(ask.ttl));
         let (mode, token) = match ask.accept {
             Accept::Any => ("A", None),
@@ -34,20 +33,20 @@ impl RedisRegion {
         life: Duration,
         announce: Announce,
     ) -> Cmd {
-        let mut call = self.key_call(line, &SCRIPTS.fill, key);
+        let mut call = self.key_call(line, &self.shared.scripts.fill, key);
         call.arg(lease_text(lease)).arg(lease.seq).arg(millis(life));
         call.arg(u8::from(announce == Announce::Yes)).arg(frame);
         call
     }
 
     pub(crate) fn renew_call(&self, line: &Line<'_>, key: &Key, lease: &Lease, ttl: Duration) -> Cmd {
-        let mut call = self.key_call(line, &SCRIPTS.renew, key);
+        let mut call = self.key_call(line, &self.shared.scripts.renew, key);
         call.arg(lease_text(lease)).arg(lease.seq).arg(millis(ttl));
         call
     }
 
     pub(crate) fn release_call(&self, line: &Line<'_>, key: &Key, token: Token) -> Cmd {
-        let mut call = self.key_call(line, &SCRIPTS.release, key);
+        let mut call = self.key_call(line, &self.shared.scripts.release, key);
         call.arg(token.to_string());
         call
     }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::fault::{Cause, Secrets, said};
 use crate::link::{Link, Unfit};
+use crate::scripts::Scripts;
 
 /// How long a connection may take to tell a silent server from an unreachable one.
 const DIAGNOSIS: Duration = Duration::from_millis(300);
@@ -22,6 +23,7 @@ pub(crate) struct Connector {
     connect_timeout: Duration,
     /// What the deadline of the pool's connections is lengthened to, if they may have one.
     lengthened: Option<Duration>,
+    scripts: &'static Scripts,
 }
 
 /// Why there is no connection.
@@ -42,8 +44,9 @@ impl Connector {
         addr: ConnectionAddr,
         connect_timeout: Duration,
         lengthened: Option<Duration>,
+        scripts: &'static Scripts,
     ) -> Self {
-        Self { pool, addr, connect_timeout, lengthened }
+        Self { pool, addr, connect_timeout, lengthened, scripts }
     }
 
     /// A new connection, through the handshake.
@@ -59,7 +62,7 @@ impl Connector {
             if let Some(longest) = self.lengthened {
                 connection.set_response_timeout(longest);
             }
-            Link::handshake(connection).await.map_err(|unfit| match unfit {
+            Link::handshake(connection, self.scripts).await.map_err(|unfit| match unfit {
                 Unfit::Error(error) => Refusal::Error(error),
                 Unfit::Server(why) => Refusal::Server(why),
             })

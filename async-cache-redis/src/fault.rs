@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     Timeout(Duration),
     /// The connection is of no more use.
     Broken(Cause),
+    /// The user lacks a right: nothing but a change of its rights helps.
+    Forbidden(Cause),
     /// The server answered with an error.
     Refused {
         /// First word of the answer.
@@ -90,6 +92,9 @@ impl Fault {
         if is_fatal(error) {
             return Self::Broken(cause);
         }
+        if is_forbidden(error) {
+            return Self::Forbidden(cause);
+        }
         let (code, detail) = said(error);
         Self::Refused { code, detail: secrets.cause(detail).to_string(), cause }
     }
@@ -101,6 +106,12 @@ pub(crate) fn said(error: &RedisError) -> (String, String) {
     errors.first().map_or_else(Default::default, |(_, error)| {
         (error.code().to_owned(), error.details().unwrap_or_default().to_owned())
     })
+}
+
+/// Whether the user lacks a right. Redis 6 says so of what a script runs without the code.
+pub(crate) fn is_forbidden(error: &RedisError) -> bool {
+    let (code, detail) = said(error);
+    code == "NOPERM" || detail.contains("NOPERM") || detail.contains("The user executing the script")
 }
 
 /// Whether the connection an error came from must be replaced.

@@ -40,10 +40,15 @@ mod link;
 mod message;
 mod orphan;
 mod region;
+mod rights;
 mod scripts;
 mod shared;
 mod slot;
 mod subscriber;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(not(feature = "testing"))]
+mod testing;
 
 use std::fmt;
 use std::sync::{Arc, Weak};

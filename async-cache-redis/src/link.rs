@@ -9,7 +9,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, S
 use tokio::runtime::Handle;
 
 use crate::gather::Gather;
-use crate::scripts::SCRIPTS;
+use crate::scripts::Scripts;
 
 /// A connection that has been through the handshake.
 ///
@@ -126,7 +126,10 @@ impl Link {
     }
 
     /// Takes a fresh connection through the handshake.
-    pub(crate) async fn handshake(mut connection: MultiplexedConnection) -> Result<Self, Unfit> {
+    pub(crate) async fn handshake(
+        mut connection: MultiplexedConnection,
+        scripts: &Scripts,
+    ) -> Result<Self, Unfit> {
         let mut pipeline = Pipeline::with_capacity(12);
         // A loading server answers INFO, but not PING.
         pipeline.cmd("PING").ignore();
@@ -136,7 +139,7 @@ impl Link {
         let run = fit(&server, &replication).map_err(Unfit::Server)?;
         // One round trip: a server that has just come back is slow, and is being waited for.
         let mut pipeline = Pipeline::with_capacity(12);
-        for script in SCRIPTS.all() {
+        for script in scripts.all() {
             pipeline.load_script(script).ignore();
         }
         pipeline.exec_async(&mut connection).await.map_err(Unfit::Error)?;

@@ -7,7 +7,6 @@ use redis::Cmd;
 use tokio::time::timeout;
 
 use crate::link::Link;
-use crate::scripts::SCRIPTS;
 use crate::shared::Shared;
 
 /// How long a release may wait for a stalled server. After that the lease lapses by itself.
@@ -57,12 +56,12 @@ impl Drop for Orphan<'_> {
         }
         // Best effort: beyond the limit the lease lapses.
         let Ok(permit) = Arc::clone(&self.shared.orphans).try_acquire_owned() else { return };
-        let link = Arc::clone(self.link);
+        let (link, scripts) = (Arc::clone(self.link), self.shared.scripts);
         self.shared.spawn(async move {
             let _permit = permit;
             let release = async {
                 for chunk in releases.chunks(crate::batch::KEYS) {
-                    link.scripts::<()>(&SCRIPTS.release, chunk).await?;
+                    link.scripts::<()>(&scripts.release, chunk).await?;
                 }
                 redis::RedisResult::Ok(())
             };

@@ -20,7 +20,7 @@ use crate::calls::{acquired, filled, renewed};
 use crate::fault::{Fault, said};
 use crate::keys::{Home, ValueName};
 use crate::orphan::Orphan;
-use crate::scripts::SCRIPTS;
+use crate::rights;
 use crate::shared::Shared;
 use crate::slot::{Line, Purpose};
 
@@ -98,8 +98,8 @@ impl RedisRegion {
 
     async fn read_state(&self, line: &Line<'_>, partition: u16) -> Result<(u64, u64, u64), Fault> {
         let meta = [self.homes[usize::from(partition)].meta()];
-        let call = line.link.call(&SCRIPTS.state, &meta, &self.record);
-        line.answer(line.link.script(&SCRIPTS.state, &call)).await
+        let call = line.link.call(&self.shared.scripts.state, &meta, &self.record);
+        line.answer(line.link.script(&self.shared.scripts.state, &call)).await
     }
 
     /// Says what was being done, and what can be done about it.
@@ -118,6 +118,14 @@ impl RedisRegion {
             Fault::Broken(cause) => {
                 backend(format!("{doing}: the connection to Redis at {server} was lost")).because(cause)
             }
+            Fault::Forbidden(cause) => Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{doing}: Redis at {server} does not permit it to this user; {}",
+                    rights::remedy(&self.spec.namespace)
+                ),
+            )
+            .because(cause),
             Fault::Refused { code, detail, cause } => match code.as_str() {
                 "BADRECORD" => Error::new(
                     ErrorKind::Config,
@@ -137,8 +145,6 @@ impl RedisRegion {
                 ),
                 "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed")),
                 "OOM" => backend(format!("{doing}: Redis at {server} has no memory left")).because(cause),
-                "NOPERM" => backend(format!("{doing}: Redis at {server} does not permit it to this user"))
-                    .because(cause),
                 _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
             },
         };
@@ -208,8 +214,8 @@ impl Region for RedisRegion {
     async fn get_valid(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
         let line = self.line(Purpose::Read, DOING).await?;
-        let call = self.key_call(&line, &SCRIPTS.get_valid, key);
-        let value: Value = self.script(DOING, &line, &SCRIPTS.get_valid, &call).await?;
+        let call = self.key_call(&line, &self.shared.scripts.get_valid, key);
+        let value: Value = self.script(DOING, &line, &self.shared.scripts.get_valid, &call).await?;
         Ok(Read { run: line.link.run, value: bytes(value) })
     }
 
@@ -230,9 +236,9 @@ impl Region for RedisRegion {
         const DOING: &str = "reading the state and the tags of the namespace";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Read, DOING).await?;
-        let call = line.link.call(&SCRIPTS.baseline, &home.with_tags(), &self.record);
+        let call = line.link.call(&self.shared.scripts.baseline, &home.with_tags(), &self.record);
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
-            self.script(DOING, &line, &SCRIPTS.baseline, &call).await?;
+            self.script(DOING, &line, &self.shared.scripts.baseline, &call).await?;
         let tags = young.into_iter().chain(old).filter(|(tag, _)| !tag.is_empty());
         let tags = tags.map(|(tag, seq)| (tag.into(), seq)).collect();
         Ok(Baseline { state: State { run: line.link.run, seq, floor, time_ms }, tag_floor, tags })
@@ -243,7 +249,7 @@ impl Region for RedisRegion {
         let line = self.line(Purpose::Read, DOING).await?;
         let call = self.acquire_call(&line, key, &ask);
         let orphan = Orphan::new(&self.shared, &line.link, vec![self.release_call(&line, key, ask.token)]);
-        let answer: Result<Vec<Value>> = self.script(DOING, &line, &SCRIPTS.acquire, &call).await;
+        let answer: Result<Vec<Value>> = self.script(DOING, &line, &self.shared.scripts.acquire, &call).await;
         let temporary = answer.as_ref().is_err_and(Error::is_temporary);
         if !temporary {
             orphan.settled();
@@ -278,21 +284,21 @@ impl Region for RedisRegion {
         const DOING: &str = "storing a loaded value";
         let line = self.line(Purpose::Write, DOING).await?;
         let call = self.fill_call(&line, key, &lease, &frame, life, announce);
-        Ok(filled(self.script(DOING, &line, &SCRIPTS.fill, &call).await?))
+        Ok(filled(self.script(DOING, &line, &self.shared.scripts.fill, &call).await?))
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
         const DOING: &str = "renewing a lease";
         let line = self.line(Purpose::Write, DOING).await?;
         let call = self.renew_call(&line, key, &lease, ttl);
-        Ok(renewed(self.script(DOING, &line, &SCRIPTS.renew, &call).await?))
+        Ok(renewed(self.script(DOING, &line, &self.shared.scripts.renew, &call).await?))
     }
 
     async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
         const DOING: &str = "releasing a lease";
         let line = self.line(Purpose::Write, DOING).await?;
         let call = self.release_call(&line, key, lease.token);
-        self.script(DOING, &line, &SCRIPTS.release, &call).await
+        self.script(DOING, &line, &self.shared.scripts.release, &call).await
     }
 
     async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
@@ -307,29 +313,29 @@ impl Region for RedisRegion {
         const DOING: &str = "clearing the namespace";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Write, DOING).await?;
-        let call = line.link.call(&SCRIPTS.clear, &home.with_tags(), &self.record);
-        self.script(DOING, &line, &SCRIPTS.clear, &call).await
+        let call = line.link.call(&self.shared.scripts.clear, &home.with_tags(), &self.record);
+        self.script(DOING, &line, &self.shared.scripts.clear, &call).await
     }
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         const DOING: &str = "invalidating tags";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Write, DOING).await?;
-        let mut call = line.link.call(&SCRIPTS.tag, &home.with_tags(), &self.record);
+        let mut call = line.link.call(&self.shared.scripts.tag, &home.with_tags(), &self.record);
         call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD));
-        self.script(DOING, &line, &SCRIPTS.tag, &call).await
+        self.script(DOING, &line, &self.shared.scripts.tag, &call).await
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
         const DOING: &str = "sending a heartbeat";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Read, DOING).await?;
-        let mut call = line.link.call(&SCRIPTS.heartbeat, &[home.meta()], &self.record);
+        let mut call = line.link.call(&self.shared.scripts.heartbeat, &[home.meta()], &self.record);
         call.arg(&self.node).arg(beat);
         let vitals = &self.shared.bus.vitals;
         // Only what is subscribed already is sure to hear its echo.
         let sent = self.member.live().then(|| vitals.now());
-        let time_ms = self.script(DOING, &line, &SCRIPTS.heartbeat, &call).await?;
+        let time_ms = self.script(DOING, &line, &self.shared.scripts.heartbeat, &call).await?;
         if let Some(sent) = sent {
             vitals.pulse(sent);
         }

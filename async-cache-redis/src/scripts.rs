@@ -7,6 +7,10 @@ use async_cache_core::frame::{ENDS_OFFSET, EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS
 use async_cache_core::tags::MAX_TAGS;
 use redis::Script;
 
+#[cfg(feature = "testing")]
+use crate::testing::Mutant;
+use crate::testing::Switch;
+
 /// Every script the backend runs.
 pub(crate) struct Scripts {
     pub(crate) acquire: Script,
@@ -44,28 +48,45 @@ impl Scripts {
     }
 }
 
-pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
+static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| build(include_str!("lua/change.lua")));
+
+/// The scripts, but for what a mutant takes out of them.
+pub(crate) fn scripts(switch: Switch) -> &'static Scripts {
+    #[cfg(feature = "testing")]
+    if switch.is(Mutant::RefusedChangeKeepsNumber) {
+        static NUMBER_KEPT: LazyLock<Scripts> = LazyLock::new(|| {
+            const TAKEN_BACK: &str = "    redis.call('HSET', M, 's', whole(s))\n";
+            let change = include_str!("lua/change.lua");
+            assert!(change.contains(TAKEN_BACK), "what the mutant takes out is not there");
+            build(&change.replace(TAKEN_BACK, ""))
+        });
+        return &NUMBER_KEPT;
+    }
+    let _ = switch;
+    &SCRIPTS
+}
+
+fn build(change: &str) -> Scripts {
     const SEAL: &str = include_str!("lua/seal.lua");
     const LEASE: &str = include_str!("lua/lease.lua");
     const WAKE: &str = include_str!("lua/wake.lua");
-    const CHANGE: &str = include_str!("lua/change.lua");
     const TAGS: &str = include_str!("lua/tags.lua");
     const VALID: &str = include_str!("lua/valid.lua");
     Scripts {
         acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("lua/acquire.lua")]),
-        fill: join(&[SEAL, WAKE, CHANGE, TAGS, include_str!("lua/fill.lua")]),
+        fill: join(&[SEAL, WAKE, change, TAGS, include_str!("lua/fill.lua")]),
         renew: join(&[include_str!("lua/renew.lua")]),
         release: join(&[WAKE, include_str!("lua/release.lua")]),
-        put: join(&[SEAL, LEASE, WAKE, CHANGE, TAGS, include_str!("lua/put.lua")]),
-        invalidate: join(&[LEASE, WAKE, CHANGE, include_str!("lua/invalidate.lua")]),
-        clear: join(&[CHANGE, include_str!("lua/clear.lua")]),
+        put: join(&[SEAL, LEASE, WAKE, change, TAGS, include_str!("lua/put.lua")]),
+        invalidate: join(&[LEASE, WAKE, change, include_str!("lua/invalidate.lua")]),
+        clear: join(&[change, include_str!("lua/clear.lua")]),
         heartbeat: join(&[include_str!("lua/heartbeat.lua")]),
         state: join(&[include_str!("lua/state.lua")]),
         get_valid: join(&[SEAL, TAGS, VALID, include_str!("lua/get_valid.lua")]),
         baseline: join(&[TAGS, include_str!("lua/baseline.lua")]),
-        tag: join(&[CHANGE, TAGS, include_str!("lua/tag.lua")]),
+        tag: join(&[change, TAGS, include_str!("lua/tag.lua")]),
     }
-});
+}
 
 /// The core's constants, the fence, then the parts: the fence comes first in every script.
 fn join(parts: &[&str]) -> Script {

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bus::Bus;
+use crate::scripts::Scripts;
 use crate::slot::Slots;
 use crate::subscriber::Subscriber;
 
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) partitions: u16,
     pub(crate) database: i64,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) scripts: &'static Scripts,
     pub(crate) bus: Arc<Bus>,
     /// Namespaces that are open.
     pub(crate) names: Mutex<HashSet<String>>,
@@ -35,13 +37,20 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Must be called inside a Tokio runtime, which is where the background tasks will run.
-    pub(crate) fn new(server: String, partitions: u16, slots: Arc<Slots>, subscriber: Subscriber) -> Self {
+    pub(crate) fn new(
+        server: String,
+        partitions: u16,
+        slots: Arc<Slots>,
+        scripts: &'static Scripts,
+        subscriber: Subscriber,
+    ) -> Self {
         let stop = CancellationToken::new();
         Self {
             server,
             partitions,
             database: subscriber.client.get_connection_info().redis_settings().db(),
             slots,
+            scripts,
             bus: Arc::clone(&subscriber.bus),
             names: Mutex::default(),
             orphans: Arc::new(Semaphore::new(ORPHANS)),

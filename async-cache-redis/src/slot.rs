@@ -208,7 +208,7 @@ impl Line<'_> {
                 self.slot.take_down(&self.link, cause);
             }
             Fault::Broken(cause) => self.slot.take_down(&self.link, || cause.clone()),
-            Fault::Refused { .. } => self.link.answered(),
+            Fault::Forbidden(_) | Fault::Refused { .. } => self.link.answered(),
             Fault::Timeout(_) | Fault::Down(_) => {}
         }
         Err(fault)

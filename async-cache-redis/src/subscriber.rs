@@ -10,13 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::bus::{Bus, Member};
+use crate::fault::is_forbidden;
+use crate::rights;
 use crate::slot::{backoff, out_of_time};
 
 /// Longest first pause before reconnecting, and longest of all.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// The same after a refusal, which nothing but a change of settings ends.
+const REFUSED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How often the connection's signs of life are looked at.
 const CHECK: Duration = Duration::from_millis(200);
 /// A connection on which nothing is heard for so long is asked, and one that owes an echo for so
@@ -39,34 +43,43 @@ struct Session<'a> {
     epoch: u64,
     members: HashMap<u64, Arc<Member>>,
     channels: HashSet<Bytes>,
+    /// How often in a row a subscription was refused, and when it is asked for again.
+    refusals: u32,
+    refused_until: Option<Instant>,
 }
 
 impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
     pub(crate) async fn run(self) {
-        let mut failures = 0;
+        let (mut failures, mut refusals) = (0, 0);
         for epoch in 1.. {
-            if let Ok(connection) = self.connect(epoch).await {
-                let mut session = Session {
-                    subscriber: &self,
-                    connection,
-                    epoch,
-                    members: HashMap::new(),
-                    channels: HashSet::new(),
-                };
-                if session.reconcile().await.is_ok() {
-                    failures = 0;
-                    session.serve().await;
+            match self.connect(epoch).await {
+                Ok(connection) => {
+                    refusals = 0;
+                    let mut session = Session::new(&self, connection, epoch);
+                    if session.reconcile().await.is_ok() {
+                        failures = 0;
+                        session.serve().await;
+                    }
+                    // The old connection may still be read from: after this, nothing of it is taken.
+                    self.bus.lost();
                 }
-                // The old connection may still be read from: after this, nothing of it is taken.
-                self.bus.lost();
+                Err(error) => {
+                    if let Some(why) = rights::no_subscriber(&error) {
+                        self.bus.refused(&why);
+                        sleep(backoff(refusals, REFUSED)).await;
+                        refusals = refusals.saturating_add(1);
+                        continue;
+                    }
+                }
             }
             sleep(backoff(failures, BACKOFF)).await;
             failures = failures.saturating_add(1);
         }
     }
 
-    async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
+    /// A new connection. What arrives on it goes to the bus.
+    pub(crate) async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
         let bus = Arc::clone(&self.bus);
         let push = move |push: PushInfo| -> Result<(), ()> {
             if push.kind == PushKind::Disconnection {
@@ -87,7 +100,18 @@ impl Subscriber {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    fn new(subscriber: &'a Subscriber, connection: MultiplexedConnection, epoch: u64) -> Self {
+        Self {
+            subscriber,
+            connection,
+            epoch,
+            members: HashMap::new(),
+            channels: HashSet::new(),
+            refusals: 0,
+            refused_until: None,
+        }
+    }
     /// Returns when the connection is lost.
     async fn serve(&mut self) {
         let bus = Arc::clone(&self.subscriber.bus);
@@ -122,21 +146,44 @@ impl Session<'_> {
         for name in &gone {
             self.channels.remove(name);
         }
-        let come = members.values().filter(|member| !self.members.contains_key(&member.id));
-        for member in come {
-            member.subscribing(self.epoch);
-            let names: Vec<&[u8]> = member.names().map(AsRef::as_ref).collect();
-            for names in names.chunks(CHANNELS) {
-                self.within(self.connection.clone().subscribe(names)).await?;
+        self.members.retain(|id, _| members.contains_key(id));
+        let mut refused = false;
+        for member in members.into_values() {
+            if self.members.contains_key(&member.id) {
+                continue;
             }
-            self.channels.extend(member.names().cloned());
+            match self.subscribe(&member).await {
+                // The others are served meanwhile, and this one is asked for again.
+                Err(error) if is_forbidden(&error) => {
+                    refused = true;
+                    member.refused(&rights::no_subscription(&error));
+                }
+                subscribed => {
+                    subscribed?;
+                    self.members.insert(member.id, member);
+                }
+            }
         }
-        self.members = members;
+        self.refused_until = refused.then(|| Instant::now() + backoff(self.refusals, REFUSED));
+        self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
         Ok(())
     }
 
-    /// Fails if the connection is half open.
+    async fn subscribe(&mut self, member: &Member) -> RedisResult<()> {
+        member.subscribing(self.epoch);
+        let names: Vec<&[u8]> = member.names().map(AsRef::as_ref).collect();
+        for names in names.chunks(CHANNELS) {
+            self.within(self.connection.clone().subscribe(names)).await?;
+        }
+        self.channels.extend(member.names().cloned());
+        Ok(())
+    }
+
+    /// Fails if the connection is half open. Asks again for what was refused.
     async fn check(&mut self) -> RedisResult<()> {
+        if self.refused_until.is_some_and(|until| until <= Instant::now()) {
+            self.reconcile().await?;
+        }
         let vitals = &self.subscriber.bus.vitals;
         let overdue = vitals.overdue();
         if overdue >= PATIENCE {

@@ -85,5 +85,8 @@ pub use async_cache_macros::CacheKey;
 pub use async_cache_macros::cached;
 #[cfg(feature = "memory")]
 pub use async_cache_memory::{Engine, MemoryBackend, MemoryBackendBuilder};
+/// Mutants of the Redis tier.
+#[cfg(all(feature = "redis", feature = "testing"))]
+pub use async_cache_redis::testing as redis_testing;
 #[cfg(feature = "redis")]
 pub use async_cache_redis::{RedisBackend, RedisBackendBuilder};

@@ -130,6 +130,23 @@ impl RedisServer {
         }
     }
 
+    /// How to connect to it as a user of [`set_user`](Self::set_user).
+    #[must_use]
+    pub fn url_as(&self, user: &str) -> String {
+        format!("redis://{user}:secret@127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a user, or changes it: rights as for `ACL SETUSER`.
+    ///
+    /// # Panics
+    ///
+    /// If the rights are wrong.
+    pub fn set_user(&self, user: &str, rights: &str) {
+        let words: Vec<&str> =
+            ["ACL", "SETUSER", user, "on", ">secret"].into_iter().chain(rights.split(' ')).collect();
+        self.cli::<()>(&words);
+    }
+
     /// A connection of the test's own.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What a backend tells a node without being asked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::tags::Tags;
@@ -22,6 +24,12 @@ pub enum BusEvent {
     Subscribed,
     /// The subscription is gone. Changes may be missed until the next [`BusEvent::Subscribed`].
     Lost,
+    /// The backend does not let this node subscribe, and will not until somebody changes something there.
+    /// It is asked again, ever less often.
+    Refused {
+        /// What is not permitted, and the remedy.
+        why: Arc<str>,
+    },
     /// A key was invalidated or overwritten.
     Invalidated {
         /// Partition of the key.

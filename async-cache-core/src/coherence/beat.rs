@@ -8,7 +8,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::serving::Baseline;
 use crate::backend::{Baseline as Known, Region, State};
 use crate::error::Result;
-use crate::resilience;
+use crate::observe::Asked;
+use crate::resilience::{self, Pauses};
 use crate::shared::Shared;
 
 /// Pause before a failed baseline is tried again.
@@ -46,7 +47,9 @@ async fn beat<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn 
             async move {
                 let sent = shared.node.clock.now();
                 let beat = shared.node.begin_beat(partition);
-                match region.heartbeat(index, beat).await {
+                let pulse = region.heartbeat(index, beat).await;
+                shared.asked(Asked::Heartbeat, &pulse);
+                match pulse {
                     Ok(pulse) => {
                         let received = shared.node.clock.now();
                         shared.node.server_clock.observe(pulse.time_ms, sent, received);
@@ -64,15 +67,26 @@ async fn beat<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn 
 async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn Region>) {
     loop {
         shared.node.resync.notified().await;
-        while let Err(TryAgain) = resync_all(&shared, &*region).await {
-            sleep(RETRY_EVERY).await;
+        let mut pauses = Pauses::new(RETRY_EVERY);
+        while let Err(again) = resync_all(&shared, &*region).await {
+            let pause = match again {
+                TryAgain::Soon => pauses.short(),
+                TryAgain::Refused => pauses.longer(),
+            };
+            sleep(pause).await;
         }
         shared.look_around();
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct TryAgain;
+/// When to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TryAgain {
+    /// What stood in the way may be over.
+    Soon,
+    /// L2 refused: somebody has to change something first.
+    Refused,
+}
 
 pub(crate) async fn resync_all<V: Send + Sync + 'static>(
     shared: &Shared<V>,
@@ -85,17 +99,20 @@ pub(crate) async fn resync_all<V: Send + Sync + 'static>(
         }
         let sent = shared.node.clock.now();
         let read = shared.read_baseline(region, index).await;
-        shared.watch.baseline_asked(&read);
-        let Ok(known) = read else {
-            outcome = Err(TryAgain);
-            continue;
+        shared.asked(Asked::Baseline, &read);
+        let known = match read {
+            Ok(known) => known,
+            Err(error) => {
+                outcome = Err(if error.is_temporary() { TryAgain::Soon } else { TryAgain::Refused });
+                continue;
+            }
         };
         match partition.baseline(&known, sent, shared.node.max_staleness) {
             Baseline::Flushed => {
                 shared.counters.flushes.add(1);
                 shared.watch.put_in_doubt();
             }
-            Baseline::Again => outcome = Err(TryAgain),
+            Baseline::Again => outcome = Err(TryAgain::Soon),
             Baseline::Continued | Baseline::NotNow => {}
         }
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::trace;
 use crate::options::StoreOptions;
+use crate::resilience::is_retried;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::shared::{L2, Shared};
@@ -37,7 +38,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let shared = Arc::clone(self);
         self.in_own_task(async move {
             match shared.send_invalidate(&keys).await {
-                Err(error) if error.is_temporary() => {
+                Err(error) if is_retried(&error) => {
                     shared.retry_later(&keys);
                     Err(shared.undecided("invalidation", error))
                 }
@@ -54,7 +55,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let shared = Arc::clone(self);
         self.in_own_task(async move {
             match shared.send_clear().await {
-                Err(error) if error.is_temporary() => {
+                Err(error) if is_retried(&error) => {
                     shared.pending.add_clear();
                     // A second time: see `retry_later`.
                     shared.node.partitions().for_each(|(_, partition)| partition.move_generation());
@@ -73,7 +74,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let shared = Arc::clone(self);
         self.in_own_task(async move {
             match shared.send_tags(&tags).await {
-                Err(error) if error.is_temporary() => {
+                Err(error) if is_retried(&error) => {
                     shared.pending.add_tags(&tags, || shared.node.move_generations());
                     Err(shared.undecided("invalidation", error))
                 }
@@ -99,7 +100,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.in_own_task(async move {
             let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
             match shared.send_insert(values, options).await {
-                Err(error) if error.is_temporary() => {
+                Err(error) if is_retried(&error) => {
                     shared.retry_later(&keys);
                     Err(shared.undecided("insert", error))
                 }
@@ -260,6 +261,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     #[cold]
     fn undecided(&self, what: &str, cause: Error) -> Error {
         self.look_around();
+        if !cause.is_temporary() {
+            let message = format!(
+                "this {what} was refused by L2, which still holds what it held: dropped from this node, and \
+                 retried, ever less often, until it lands ({cause})"
+            );
+            return self.error(cause.kind(), message).because(cause);
+        }
         let message = format!(
             "the outcome of this {what} is unknown: dropped from this node, and retried as an invalidation until it lands"
         );

@@ -2,7 +2,8 @@
 
 use crate::backend::{BusEvent, Listener};
 use crate::coherence::serving::News;
-use crate::observe::SuspendCause;
+use crate::error::ErrorKind;
+use crate::observe::{Asked, SuspendCause};
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::shared::Shared;
@@ -11,6 +12,7 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
     fn notify(&self, event: BusEvent) {
         let news = match event {
             BusEvent::Subscribed => {
+                self.asked(Asked::Subscription, &Ok(()));
                 self.node.partitions().for_each(|(_, partition)| partition.subscribed());
                 News::Gap
             }
@@ -20,6 +22,10 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
                 // next poll would be in vain.
                 self.fence.bus_lost();
                 self.suspended(SuspendCause::BusLost);
+                News::Expected
+            }
+            BusEvent::Refused { why } => {
+                self.asked::<()>(Asked::Subscription, &Err(self.error(ErrorKind::Config, &*why)));
                 News::Expected
             }
             BusEvent::Invalidated { partition, seq, key } => {

@@ -54,12 +54,14 @@ pub enum Mutant {
     TrustUnknownServerTime,
     /// A value past its cap in L1 counts as expired, although L2 has it fresh.
     CapMeansStale,
+    /// What L2 refuses is tried again as often as what it could not be asked.
+    RefusalsRetriedLikeOutages,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -82,6 +84,7 @@ impl Mutant {
         Self::FallbackUnchecked,
         Self::TrustUnknownServerTime,
         Self::CapMeansStale,
+        Self::RefusalsRetriedLikeOutages,
     ];
 }
 

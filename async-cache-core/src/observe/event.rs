@@ -55,6 +55,9 @@ pub enum Event {
     L2Lost,
     /// L2 can be reached again.
     L2Regained,
+    /// L2 does not permit this node something that it needs, so its L1 does not answer:
+    /// [`ready`](crate::TieredCache::ready) and the log say what. It is asked again, ever less often.
+    L2Refused,
     /// Invalidations could not be sent and are being retried.
     InvalidationPending {
         /// How many are.

@@ -14,4 +14,4 @@ pub(crate) use event::Events;
 pub use event::{Event, EventStream, KeyHash, Resumed, StaleCause, SuspendCause};
 pub(crate) use stats::Counters;
 pub use stats::Stats;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Asked, Watch};

@@ -42,6 +42,9 @@ pub struct Stats {
     pub flushes: u64,
     /// Gauge: whether L1 is not answering because the bus is not known to be complete.
     pub l1_suspended: bool,
+    /// Gauge: whether L2 does not permit this node something that it needs:
+    /// [`ready`](crate::TieredCache::ready) says what.
+    pub l2_refused: bool,
     /// Gauge: entries in L1, near enough.
     pub entries: u64,
     /// Gauge: loads and reads under way.

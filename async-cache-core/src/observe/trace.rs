@@ -31,6 +31,9 @@ mod imp {
             Event::L2Lost => {
                 warn!(namespace, "L2 cannot be reached");
             }
+            Event::L2Refused => {
+                warn!(namespace, "L2 does not permit this node what it needs");
+            }
             Event::InvalidationPending { pending } => {
                 warn!(namespace, pending, "an invalidation could not be sent and is being retried");
             }

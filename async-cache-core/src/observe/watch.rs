@@ -11,6 +11,17 @@ use super::event::{Event, Resumed, SuspendCause};
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 
+/// What a node asks of L2 in order to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To be told of changes.
+    Subscription,
+    /// What has changed so far.
+    Baseline,
+    /// To send what proves that nothing was missed.
+    Heartbeat,
+}
+
 /// What was told last.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -19,8 +30,8 @@ pub(crate) struct Watch {
     in_doubt: AtomicBool,
     l2_lost: AtomicBool,
     pending: AtomicUsize,
-    /// Why the shared tier will not have this node, if it said so when it was last asked for a baseline.
-    refusal: Mutex<Option<Error>>,
+    /// Why the shared tier will not have this node, if it said so when it was last asked: by [`Asked`].
+    refusals: Mutex<[Option<Error>; 3]>,
     /// The node serves, or has been refused: for those who wait until it is ready.
     news: Notify,
 }
@@ -33,19 +44,14 @@ impl Watch {
             in_doubt: AtomicBool::new(false),
             l2_lost: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
-            refusal: Mutex::default(),
+            refusals: Mutex::default(),
             news: Notify::new(),
         }
     }
 
-    /// A baseline was asked for, and this is how that ended.
-    pub(crate) fn baseline_asked<T>(&self, outcome: &Result<T>) {
-        let refusal = outcome.as_ref().err().filter(|error| !error.is_temporary()).cloned();
-        let refused = refusal.is_some();
-        *self.refusal.lock() = refusal;
-        if refused {
-            self.news.notify_waiters();
-        }
+    /// Why the shared tier will not have this node.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.refusals.lock().iter().flatten().next().cloned()
     }
 
     pub(crate) fn put_in_doubt(&self) {
@@ -54,6 +60,27 @@ impl Watch {
 }
 
 impl<V: 'static> Shared<V> {
+    /// L2 was asked for something that this node needs in order to serve, and this is how that ended. An
+    /// outage says nothing about what L2 permits.
+    pub(crate) fn asked<T>(&self, what: Asked, outcome: &Result<T>) {
+        let refusal = match outcome {
+            Err(error) if error.is_temporary() => return,
+            Err(error) => Some(error.clone()),
+            Ok(_) => None,
+        };
+        let mut refusals = self.watch.refusals.lock();
+        let before = refusals.iter().any(Option::is_some);
+        refusals[what as usize] = refusal;
+        let now = refusals.iter().any(Option::is_some);
+        drop(refusals);
+        if now {
+            self.watch.news.notify_waiters();
+            if !before {
+                self.events.tell(|| Event::L2Refused);
+            }
+        }
+    }
+
     /// L1 has stopped answering.
     pub(crate) fn suspended(&self, cause: SuspendCause) {
         if self.l1.is_some() && !self.watch.l1_suspended.swap(true, Ordering::Relaxed) {
@@ -81,8 +108,8 @@ impl<V: 'static> Shared<V> {
             if self.node.is_serving() {
                 return Ok(());
             }
-            if let Some(refusal) = &*self.watch.refusal.lock() {
-                return Err(refusal.clone());
+            if let Some(refusal) = self.watch.refusal() {
+                return Err(refusal);
             }
             self.closing.run_until_cancelled(news).await;
         }

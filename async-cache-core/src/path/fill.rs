@@ -12,6 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::frame::{self, Header};
 use crate::key::Key;
 use crate::options::Term;
+use crate::resilience::is_retried;
 use crate::shared::{L2, Shared};
 use crate::tags::Tags;
 
@@ -97,7 +98,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// go on meanwhile: what is replaced is no older than what a reload began from.
     pub(super) async fn remove_replaced(&self, key: &Key, reuse: Reuse) {
         if reuse == Reuse::Nothing
-            && self.send_invalidate(std::slice::from_ref(key)).await.is_err_and(|error| error.is_temporary())
+            && self.send_invalidate(std::slice::from_ref(key)).await.is_err_and(|error| is_retried(&error))
         {
             self.replaces(key, reuse);
         }

@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::backend::Entry;
-use crate::error::Result;
+use crate::coherence::Mutant;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::resilience::Pauses;
 use crate::shared::Shared;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 use crate::tags::{MAX_TAGS, Tags};
@@ -20,6 +24,12 @@ const BATCH: usize = 256;
 
 /// Pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether a change that ended with this error of L2 is to be retried. What L2 refused has changed nothing
+/// there; the data has changed all the same, and L2 may permit it later.
+pub(crate) fn is_retried(error: &Error) -> bool {
+    error.is_temporary() || error.kind() == ErrorKind::Config
+}
 
 /// The invalidations to be retried: the newest of each key and tag, and the newest clear.
 #[derive(Debug, Default)]
@@ -227,6 +237,7 @@ impl Work {
 
 /// Retries until the cache is closed.
 pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
+    let mut pauses = Pauses::new(RETRY_EVERY);
     loop {
         let Some(work) = shared.pending.next() else {
             shared.pending.added.notified().await;
@@ -234,10 +245,15 @@ pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
         };
         match attempt(&shared, &work).await {
             Ok(()) => {
+                pauses.over();
                 shared.pending.landed(&work);
                 shared.look_around();
             }
-            Err(_) => tokio::time::sleep(RETRY_EVERY).await,
+            Err(error) => {
+                let like_outage =
+                    error.is_temporary() || shared.switch.is(Mutant::RefusalsRetriedLikeOutages);
+                sleep(if like_outage { pauses.short() } else { pauses.longer() }).await;
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A shared tier whose commands and events a test can hold back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ struct Inner {
     tier: MemoryBackend,
     /// Changes are stuck, and fail without having been executed once they are let go.
     changes_fail: AtomicBool,
+    /// Changes are refused, and how often they were.
+    changes_refused: AtomicBool,
+    refusals: AtomicUsize,
     stuck: AtomicBool,
     fills_fail: AtomicBool,
     fills_stick: AtomicBool,
@@ -57,6 +60,8 @@ impl Stage {
         Self(Arc::new(Inner {
             tier: tier.clone(),
             changes_fail: AtomicBool::new(false),
+            changes_refused: AtomicBool::new(false),
+            refusals: AtomicUsize::new(0),
             stuck: AtomicBool::new(false),
             fills_fail: AtomicBool::new(false),
             fills_stick: AtomicBool::new(false),
@@ -76,6 +81,16 @@ impl Stage {
     /// From now on changes get no answer, and are not executed.
     pub(crate) fn changes_get_stuck(&self) {
         self.0.changes_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the user may not change anything; or may again.
+    pub(crate) fn changes_are_refused(&self, refused: bool) {
+        self.0.changes_refused.store(refused, Ordering::SeqCst);
+    }
+
+    /// How many changes were refused.
+    pub(crate) fn refusals(&self) -> usize {
+        self.0.refusals.load(Ordering::SeqCst)
     }
 
     /// Waits until a change is stuck.
@@ -195,6 +210,10 @@ impl Stage {
     }
 
     async fn change(&self) -> Result<()> {
+        if self.0.changes_refused.load(Ordering::SeqCst) {
+            self.0.refusals.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::new(ErrorKind::Config, "the user may not PUBLISH"));
+        }
         if self.0.changes_fail.load(Ordering::SeqCst) {
             let unstuck = self.0.unstuck.notified();
             self.0.stuck.store(true, Ordering::SeqCst);

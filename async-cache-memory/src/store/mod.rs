@@ -265,8 +265,9 @@ impl State {
                 None
             }
         };
-        self.wake(key, waiting, stored);
+        // As in the scripts: announced before anybody is woken.
         self.publish_invalidated(index, seq, key);
+        self.wake(key, waiting, stored);
         seq
     }
 

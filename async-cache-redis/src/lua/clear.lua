@@ -5,10 +5,13 @@
 
 -- See fence.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
-f = raise()
+local seq, refused = change('C:', '')
+if not seq then
+  return refused
+end
+f = seq
 redis.call('HSET', M, 'f', whole(f))
 -- Whatever a tag voids is below the floor.
 redis.call('UNLINK', KEYS[2], KEYS[3])
 redis.call('HDEL', M, 'tf', 'tl', 'ts', 'us', 'tt')
-announce('C:' .. whole(f))
 return f

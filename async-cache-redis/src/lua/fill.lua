@@ -13,21 +13,22 @@ local seq, value = tonumber(ARGV[4]), nil
 -- grant has not broken the lease, and refuses the fill.
 local tags = tags_in(ARGV[7], FRAME_EXTENSIONS_AT)
 if seq >= f and not (tags and voided(tags, seq)) then
-  if tags then
-    note_life(ARGV[5])
-  end
   local announced = ARGV[6] == '1'
   -- Unless it is a change, the seal carries the sequence of the *grant*: the value reflects
   -- changes up to it, not those made during the load. An announced fill is sealed with its own
   -- number: no change of this key came between, the lease would be broken.
   if announced then
-    seq = raise()
+    local changed, refused = change('I:', ':' .. key)
+    if not changed then
+      return refused
+    end
+    seq = changed
+  end
+  if tags then
+    note_life(ARGV[5])
   end
   value = seal(seq) .. ARGV[7]
   redis.call('SET', KEYS[2], value, 'PX', ARGV[5])
-  if announced then
-    announce('I:' .. whole(seq) .. ':' .. key)
-  end
 end
 wake(value)
 redis.call('UNLINK', KEYS[3], KEYS[4])

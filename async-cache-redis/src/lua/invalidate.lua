@@ -2,12 +2,15 @@
 --
 -- KEYS M V L W T U. Answers the sequence number.
 
--- First write of the script, and one that is allowed when memory is full: Redis then lets the
--- rest through. Invalidation must not fail for want of memory.
+-- See fence.lua: makes the rest go through when memory is full. Invalidation must not fail for want
+-- of memory.
+redis.call('PERSIST', M)
+local seq, refused = change('I:', ':' .. key)
+if not seq then
+  return refused
+end
 redis.call('UNLINK', KEYS[2])
-local seq = raise()
 break_lease()
 wake(nil)
 redis.call('UNLINK', KEYS[4])
-announce('I:' .. whole(seq) .. ':' .. key)
 return seq

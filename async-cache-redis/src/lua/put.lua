@@ -11,8 +11,11 @@ if millis() > tonumber(ARGV[3]) then
   return redis.error_reply('LATE the write was given up before it was executed')
 end
 
--- First write of the script, so that a server without memory refuses before anything changed.
-local seq = raise()
+-- Its first write is one that a server without memory refuses, before anything has changed.
+local seq, refused = change('I:', ':' .. key)
+if not seq then
+  return refused
+end
 local value = seal(seq) .. ARGV[5]
 if tags_in(ARGV[5], FRAME_EXTENSIONS_AT) then
   note_life(ARGV[4])
@@ -21,5 +24,4 @@ redis.call('SET', KEYS[2], value, 'PX', ARGV[4])
 break_lease()
 wake(value)
 redis.call('UNLINK', KEYS[4])
-announce('I:' .. whole(seq) .. ':' .. key)
 return seq

@@ -5,6 +5,12 @@
 
 -- See fence.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
+-- What the table is told of the past is about the changes before this one.
+local last = s
+local seq, refused = change('T:', ':' .. ARGV[3])
+if not seq then
+  return refused
+end
 local tags = unpacked(ARGV[3], 1, #ARGV[3])
 local now = millis()
 local meta = redis.call('HMGET', M, 'ts', 'us', 'tt', 'ml', 'tl', 'tf')
@@ -12,7 +18,7 @@ local mark, floor = meta[1], number(meta[6]) or 0
 
 if mark and redis.pcall('HGET', T, '') ~= mark then
   -- Evicted or overwritten: what it held is not known any more.
-  floor = math.max(floor, number(meta[5]) or s)
+  floor = math.max(floor, number(meta[5]) or last)
   redis.call('UNLINK', T, U)
   redis.call('HDEL', M, 'us')
   mark = nil
@@ -20,23 +26,21 @@ elseif mark then
   local old = now - (number(meta[3]) or 0) > (number(meta[4]) or 0) + tonumber(ARGV[5])
   if old or redis.call('HLEN', T) + #tags > tonumber(ARGV[4]) then
     -- U goes. All its numbers are from before T was begun, and the mark is the number of then.
-    floor = math.max(floor, number(mark) or s)
+    floor = math.max(floor, number(mark) or last)
     redis.call('RENAME', T, U)
     redis.call('HSET', M, 'us', mark)
     mark = nil
   end
 end
 if not mark then
-  mark = whole(s)
+  mark = whole(last)
   redis.call('UNLINK', T)
   redis.call('HSET', T, '', mark)
   redis.call('HSET', M, 'ts', mark, 'tt', whole(now), 'tf', whole(floor))
 end
 
-local seq = raise()
 redis.call('HSET', M, 'tl', whole(seq))
 for _, tag in ipairs(tags) do
   redis.call('HSET', T, tag, whole(seq))
 end
-announce('T:' .. whole(seq) .. ':' .. ARGV[3])
 return seq

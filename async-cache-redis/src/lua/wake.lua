@@ -1,7 +1,7 @@
 -- Tells the nodes noted in W that the load they wait for has ended.
 --
 -- Each has a channel of its own, so that a wake-up costs the nodes concerned and not the fleet.
--- Bounded: whoever is beyond the limit polls.
+-- Bounded: whoever is beyond the limit polls, and so does everybody if this user may not publish there.
 --
 -- KEYS[2] V, KEYS[4] W.
 
@@ -17,6 +17,6 @@ local function wake(value)
     message = 'V:' .. #key .. ':' .. key .. value
   end
   for _, node in ipairs(nodes) do
-    redis.call('PUBLISH', home .. 'node:' .. node, message)
+    redis.pcall('PUBLISH', home .. 'node:' .. node, message)
   end
 end

@@ -9,6 +9,7 @@ mod leases;
 mod odds;
 mod outages;
 mod reading;
+mod rights;
 mod stale;
 mod tags;
 mod unreadable;

@@ -10,6 +10,7 @@ mod foreign;
 mod gather;
 mod outage;
 mod rig;
+mod rights;
 mod scripts;
 mod tag_table;
 mod whole;

@@ -1,0 +1,114 @@
+//! One node whose user may not do everything: the others do not notice.
+
+use std::sync::Arc;
+
+use async_cache::redis_testing::Mutant;
+use async_cache::testing::{ms, until};
+use async_cache::{ErrorKind, Event, MemoryBackend, RedisBackend, RedisBackendBuilder, TieredCache};
+use futures_util::StreamExt;
+use integration_tests::RedisServer;
+use integration_tests::fleet::{Cache, Fleet};
+
+/// A healthy node, and one that has lost its right to publish and has tried to invalidate a key.
+async fn silenced(
+    fleet: &Fleet,
+    build: impl FnOnce(RedisBackendBuilder) -> RedisBackendBuilder,
+) -> (Cache, Cache) {
+    let server = fleet.server();
+    server.set_user("app", "~* &* +@all");
+    let healthy = fleet.node().await;
+    let backend = build(RedisBackend::builder().url(server.url_as("app"))).connect().await.unwrap();
+    let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(1000)).l2(backend);
+    let silent: Cache = builder.build().unwrap();
+    until("it serves", || silent.is_serving()).await;
+    healthy.insert("a", 1).await.unwrap();
+    assert_eq!(silent.get("a").await.unwrap().as_deref(), Some(&1));
+    server.set_user("app", "resetchannels");
+    let refused = silent.invalidate("a").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+    (healthy, silent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthy_nodes_verify_nothing_for_a_node_that_may_not_publish() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let (healthy, silent) = silenced(&fleet, |builder| builder).await;
+    let (flushes, hits) = (healthy.stats().flushes, healthy.stats().l1_hits);
+    // Several retries of the invalidation, and heartbeats of the healthy node.
+    until("retries", || silent.stats().l2_errors >= 6).await;
+    tokio::time::sleep(ms(1500)).await;
+    assert_eq!(healthy.get("a").await.unwrap().as_deref(), Some(&1), "nothing was invalidated");
+    assert_eq!(healthy.stats().flushes, flushes);
+    assert_eq!(healthy.stats().l1_hits, hits + 1);
+    assert_eq!(silent.stats().pending_invalidations, 1);
+    silent.get("a").await.expect_err("L2 cannot answer for what it was not let invalidate");
+
+    fleet.server().set_user("app", "allchannels");
+    until("the invalidation lands", || silent.stats().pending_invalidations == 0).await;
+    while healthy.get("a").await.unwrap().is_some() {
+        tokio::time::sleep(ms(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proof_objects_to_a_number_that_nobody_was_told() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let (healthy, _silent) =
+        silenced(&fleet, |builder| builder.mutant(Mutant::RefusedChangeKeepsNumber)).await;
+    let flushes = healthy.stats().flushes;
+    until("the healthy node has to verify what it holds", || healthy.stats().flushes > flushes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_not_subscribe_any_more_says_so_and_serves_again_once_it_may() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let server = fleet.server();
+    server.set_user("app", "~* &* +@all");
+    let backend = RedisBackend::connect(server.url_as("app")).await.unwrap();
+    let builder = TieredCache::<String, u64>::builder().namespace("rows").l1(MemoryBackend::new(1000));
+    let node = builder.l2(backend).build().unwrap();
+    node.ready().await.unwrap();
+    let mut events = node.subscribe();
+    // The server ends the connection of a subscriber that may not listen any more.
+    server.set_user("app", "resetchannels");
+    until("it is told", || node.stats().l2_refused).await;
+    let refused = loop {
+        if events.next().await.unwrap() == Event::L2Refused {
+            break node.ready().await.unwrap_err();
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+    assert!(refused.to_string().contains("channels"), "{refused}");
+    let loaded = node.get_or_load("a", || async { Ok::<_, std::io::Error>(7) }).await.unwrap();
+    assert_eq!(*loaded, 7, "its lookups are answered");
+    server.set_user("app", "allchannels");
+    until("it serves again", || node.is_serving() && !node.stats().l2_refused).await;
+    node.ready().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_not_subscribe_does_not_connect_again_and_again() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let server = fleet.server();
+    server.set_user("app", "~* &* +@all");
+    let node = {
+        let backend = RedisBackend::connect(server.url_as("app")).await.unwrap();
+        let builder = TieredCache::<String, u64>::builder().namespace("rows").l1(MemoryBackend::new(1000));
+        builder.l2(backend).build().unwrap()
+    };
+    node.ready().await.unwrap();
+    server.set_user("app", "-subscribe");
+    server.cli::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    until("it is told", || node.stats().l2_refused).await;
+    let connections = || {
+        let info: String = server.cli(&["INFO", "stats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = connections();
+    tokio::time::sleep(ms(3000)).await;
+    // Each look is a connection of the test's own.
+    assert!(connections() - before <= 4, "{} connections in three seconds", connections() - before);
+    let refused = node.ready().await.unwrap_err();
+    assert!(refused.to_string().contains("+subscribe"), "{refused}");
+}
