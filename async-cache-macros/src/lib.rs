@@ -44,10 +44,12 @@ use syn::parse_macro_input;
 ///   [`ToOwned`], everything else (`self` too) by [`Clone`]. A hit clones nothing but the value.
 /// * Returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, `T: Clone`. A `None` is cached
 ///   for `negative_ttl`; an error is not cached.
-/// * `E` is `Clone`, so that everyone who waited gets the function's own error; or
-///   `From<async_cache::Error>`, which is given instead; best both. What the cache itself fails with (a key
-///   that is too long, a load over its limit, a cache shut down) is given by way of `From`; without it the function is
-///   run as if there were no cache. A panic goes on in everyone who waited for it.
+/// * The caller whose run of the function failed gets the function's own error, whatever its type. A caller who
+///   waited for the run of another gets a clone if `E` is `Clone`; else `E` must be `From<async_cache::Error>`, as are
+///   `anyhow::Error`, `Box<dyn Error + Send + Sync>`, and an enum with `#[from] async_cache::Error`: it gets what that
+///   makes of the cache's error, whose `source` says what the function said. What the cache itself fails with (a key
+///   that is too long, a load over its limit, a cache shut down) is given by way of `From`, too; without it the
+///   function is run as if there were no cache. A panic goes on in everyone who waited for it.
 /// * Methods work in `impl` blocks of types, not in those of traits.
 ///
 /// # Siblings

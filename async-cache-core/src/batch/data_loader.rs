@@ -14,7 +14,7 @@ use super::gather::{Entered, Gathering, Settings};
 use super::get_many::MAX_KEYS;
 use super::picked::{PerKey, Picked};
 use super::source::Source;
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Result, boxed};
 use crate::options::{Defaults, Options};
 
 /// Gathers loads of single keys into batches: the remedy for "N + 1" queries.
@@ -64,12 +64,12 @@ where
     where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<HashMap<K, V>, E>> + Send + 'static,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         Self::alone(Box::new(move |keys| {
             let asked = keys.clone();
             let found = batch(keys);
-            async move { Ok(Picked::new(&asked, found.await.map_err(Into::into)?, Ok)) }.boxed()
+            async move { Ok(Picked::new(&asked, found.await.map_err(boxed)?, Ok)) }.boxed()
         }))
     }
 

@@ -115,7 +115,7 @@ where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
         R: Into<BatchValue<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         self.loader_over(box_batch(batch))
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, boxed};
 
 /// One answer for each key asked for, in their order; `None` where the function said nothing.
 pub(crate) struct Picked<T> {
@@ -36,16 +36,16 @@ pub trait PerKey<K, R> {
     fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError>;
 }
 
-impl<K: Eq + Hash, R, E: Into<BoxError>> PerKey<K, R> for HashMap<K, Result<R, E>> {
+impl<K: Eq + Hash, R, E: Into<BoxError> + 'static> PerKey<K, R> for HashMap<K, Result<R, E>> {
     fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError> {
-        Ok(self.into_iter().map(|(key, outcome)| (key, outcome.map_err(Into::into))).collect())
+        Ok(self.into_iter().map(|(key, outcome)| (key, outcome.map_err(boxed))).collect())
     }
 }
 
-impl<K: Eq + Hash, R, E: Into<BoxError>, B: Into<BoxError>> PerKey<K, R>
+impl<K: Eq + Hash, R, E: Into<BoxError> + 'static, B: Into<BoxError> + 'static> PerKey<K, R>
     for Result<HashMap<K, Result<R, E>>, B>
 {
     fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError> {
-        self.map_err(Into::into).and_then(PerKey::per_key)
+        self.map_err(boxed).and_then(PerKey::per_key)
     }
 }

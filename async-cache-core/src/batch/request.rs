@@ -151,7 +151,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
         R: Into<BatchValue<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         let loader = Mutex::new(loader);
         let batch = box_batch(move |keys| {

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::picked::{PerKey, Picked};
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Result, boxed};
 use crate::loaded::Loaded;
 use crate::path::Given;
 
@@ -54,13 +54,13 @@ where
     F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
     R: Into<BatchValue<V>>,
-    E: Into<BoxError>,
+    E: Into<BoxError> + 'static,
 {
     Arc::new(move |keys| {
         let asked = keys.clone();
         let found = batch(keys);
         async move {
-            let found = found.await.map_err(Into::into)?;
+            let found = found.await.map_err(boxed)?;
             Ok(Picked::new(&asked, found, |value| Ok(Given::new(value.into().0))))
         }
         .boxed()

@@ -32,7 +32,7 @@ where
     F: Fn(K) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<R, E>> + Send + 'static,
     R: Into<Loaded<V>>,
-    E: Into<BoxError>,
+    E: Into<BoxError> + 'static,
 {
     let encoded = match Key::encode(&key) {
         Ok(encoded) => encoded,
@@ -122,7 +122,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: Fn(K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         let (shared, load) = (&self.shared, Arc::new(load));
         let work: Work<'a, K> = Box::new(move |keys, options| {
@@ -165,7 +165,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
         R: Into<BatchValue<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         let (shared, batch) = (&self.shared, box_batch(load));
         let work: Work<'a, K> = Box::new(move |keys, options| {

@@ -61,7 +61,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         GetOrLoad::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
     }
@@ -95,7 +95,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         GetOrLoad::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
@@ -127,7 +127,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         GetOrLoadOptional::new(&self.shared, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
@@ -180,7 +180,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         Refresh::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
     }
@@ -209,7 +209,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         Refresh::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
@@ -242,7 +242,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
         R: Into<Loaded<V>>,
-        E: Into<BoxError>,
+        E: Into<BoxError> + 'static,
     {
         RefreshOptional::new(&self.shared, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }

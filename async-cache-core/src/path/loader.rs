@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::Answer;
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Result, boxed};
 use crate::loaded::{Choice, Keep, LoadContext, Loaded};
 use crate::options::StoreOptions;
 
@@ -74,7 +74,7 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<R, E>> + Send + 'static,
     R: Into<Loaded<V>>,
-    E: Into<BoxError>,
+    E: Into<BoxError> + 'static,
 {
     box_optional_loader(move || loader().map(|result| result.map(Some)), options)
 }
@@ -85,7 +85,7 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
     R: Into<Loaded<V>>,
-    E: Into<BoxError>,
+    E: Into<BoxError> + 'static,
 {
     BoxLoader::Plain(Box::new(move || loader().map(|result| given(result)).boxed()))
 }
@@ -96,18 +96,18 @@ where
     F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<R, E>> + Send + 'static,
     R: Into<Loaded<V>>,
-    E: Into<BoxError>,
+    E: Into<BoxError> + 'static,
 {
     BoxLoader::Informed(Box::new(move |context| {
         loader(context).map(|result| given(result.map(Some))).boxed()
     }))
 }
 
-fn given<V, R: Into<Loaded<V>>, E: Into<BoxError>>(
+fn given<V, R: Into<Loaded<V>>, E: Into<BoxError> + 'static>(
     result: Result<Option<R>, E>,
 ) -> Result<Given<V>, BoxError> {
     match result {
         Ok(found) => Ok(Given::new(found.map(Into::into))),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(boxed(error)),
     }
 }

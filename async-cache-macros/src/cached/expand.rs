@@ -134,10 +134,14 @@ impl Call<'_> {
         let (tags, copies, load) = (self.tags(), self.copies(), self.load());
         let finish = self.finish();
         let errors = self.errors();
+        let caller = errors.is_some().then(|| quote!(let __caller = __own.caller();));
         quote! {
             #signature {
                 #[allow(unused_imports, reason = "which of them a value needs depends on its type")]
-                use #krate::decorated::{Give as _, GiveClone as _, GiveFrom as _, GiveNot as _};
+                use #krate::decorated::{
+                    Give as _, GiveClone as _, GiveFrom as _, GiveNot as _, GiveOpaque as _, ShowChain as _,
+                    ShowError as _, ShowType as _,
+                };
                 #errors
                 let __outcome = {
                     let __cache = &(#cache);
@@ -146,6 +150,7 @@ impl Call<'_> {
                         let _ = &__options;
                         #tags
                         #copies
+                        #caller
                         move || #load
                     })
                     #(#setters)*
@@ -164,6 +169,7 @@ impl Call<'_> {
         };
         Some(quote! {
             let __errors = #krate::decorated::errors_of(::core::marker::PhantomData::<fn() -> #output>);
+            let mut __own = __errors.own();
         })
     }
 
@@ -210,7 +216,9 @@ impl Call<'_> {
             }
         });
         if self.returns.is_fallible() {
-            quote!(async move { #body.map_err(|__own| (&&&&__errors).carry(__own)) })
+            quote!(async move {
+                #body.map_err(|__own| (&&&&&__errors).carry(__own, (&&&__errors).show(), __caller))
+            })
         } else {
             quote!(async move { ::core::result::Result::<_, ::core::convert::Infallible>::Ok(#body) })
         }
@@ -233,12 +241,15 @@ impl Call<'_> {
             quote! {
                 match __outcome {
                     ::core::result::Result::Ok(value) => ::core::result::Result::Ok(#value),
-                    ::core::result::Result::Err(__error) => {
-                        match (&&&&__errors).give(#krate::decorated::or_panic(__error)) {
-                            #krate::decorated::Failed::Own(__own) => ::core::result::Result::Err(__own),
-                            #krate::decorated::Failed::Around => #around,
+                    ::core::result::Result::Err(__error) => match __own.take() {
+                        ::core::option::Option::Some(__own) => ::core::result::Result::Err(__own),
+                        ::core::option::Option::None => {
+                            match (&&&&&__errors).give(#krate::decorated::or_panic(__error)) {
+                                #krate::decorated::Failed::Own(__own) => ::core::result::Result::Err(__own),
+                                #krate::decorated::Failed::Around => #around,
+                            }
                         }
-                    }
+                    },
                 }
             }
         } else {

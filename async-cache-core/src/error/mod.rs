@@ -1,8 +1,12 @@
 //! The one error type.
 
+mod cause;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+
+pub(crate) use cause::{Carried, Spoken, boxed};
 
 /// A boxed error, as loaders and codecs give it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -106,19 +110,37 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Backend | ErrorKind::Timeout | ErrorKind::Overloaded)
     }
 
-    /// The loader's own error, if the loader failed with an `E`.
+    /// The loader's own error, if the loader failed with an `E`: as it was, in a box or an `Arc`, as a
+    /// source of what it failed with, or in an `anyhow::Error` (feature `anyhow`).
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # use std::io;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// let load = || async { Err::<String, _>(io::Error::from(io::ErrorKind::NotFound)) };
+    /// let error = users.get_or_load(&42, load).await.unwrap_err(); // as everyone gets it who waited
+    /// assert_eq!(error.loader_error::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::NotFound));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
-    pub fn loader_error<E: StdError + 'static>(&self) -> Option<&E> {
+    pub fn loader_error<E: StdError + Send + Sync + 'static>(&self) -> Option<&E> {
         match self.0.kind {
-            ErrorKind::Loader => {}
-            _ => return None,
+            ErrorKind::Loader => cause::find(self.0.source.as_deref()?),
+            _ => None,
         }
-        let mut cause: &(dyn StdError + 'static) = self.0.source.as_deref()?;
+    }
+
+    /// What a decorated function failed with.
+    pub(crate) fn carried(&self) -> Option<&Carried> {
+        let mut at = self;
         loop {
-            if let Some(found) = cause.downcast_ref::<E>() {
-                return Some(found);
+            let source = at.0.source.as_deref()?;
+            if let Some(carried) = source.downcast_ref() {
+                return Some(carried);
             }
-            cause = cause.source()?;
+            // An error that was shared when it was amended.
+            at = source.downcast_ref()?;
         }
     }
 }
@@ -144,7 +166,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| cause::seen(source))
     }
 }
 

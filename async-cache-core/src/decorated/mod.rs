@@ -1,0 +1,101 @@
+//! What functions decorated with `#[cached]` call. Not for direct use: no stability is promised.
+//!
+//! They differ from the public verbs in two ways. The key may be of any type, since the function's
+//! arguments are the key. And the loader is made after a miss only: making it clones arguments and
+//! formats tags, which a hit must not pay for.
+
+mod errors;
+
+use std::sync::Arc;
+
+use crate::cache::TieredCache;
+use crate::coherence::Stamp;
+use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::key::{CacheKey, Key};
+use crate::loaded::Loaded;
+use crate::options::StoreOptions;
+use crate::path::{BoxLoader, box_loader, box_optional_loader};
+use crate::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
+pub use errors::*;
+
+macro_rules! verbs {
+    ($($name:ident -> $request:ident, $output:ty, $boxing:ident;)*) => {$(
+        /// The verb of the same name, with any key and a loader made after a miss.
+        pub fn $name<'a, K, V, Q, M, F, Fut, R, E>(
+            cache: &'a TieredCache<K, V>,
+            key: &'a Q,
+            make: M,
+        ) -> $request<'a, V, Q, M>
+        where
+            V: Send + Sync + 'static,
+            Q: CacheKey,
+            M: FnOnce(&mut StoreOptions) -> F + Send,
+            F: FnOnce() -> Fut + Send + 'static,
+            Fut: Future<Output = Result<$output, E>> + Send + 'static,
+            R: Into<Loaded<V>>,
+            E: Into<BoxError> + 'static,
+        {
+            fn boxed<V, M, F, Fut, R, E>(make: M, options: &mut StoreOptions) -> BoxLoader<V>
+            where
+                V: Send + Sync + 'static,
+                M: FnOnce(&mut StoreOptions) -> F,
+                F: FnOnce() -> Fut + Send + 'static,
+                Fut: Future<Output = Result<$output, E>> + Send + 'static,
+                R: Into<Loaded<V>>,
+                E: Into<BoxError> + 'static,
+            {
+                let loader = make(options);
+                $boxing::<V, F, Fut, R, E>(loader, options)
+            }
+            $request::new(&cache.shared, key, make, boxed::<V, M, F, Fut, R, E>)
+        }
+    )*};
+}
+
+verbs! {
+    get_or_load -> GetOrLoad, R, box_loader;
+    get_or_load_optional -> GetOrLoadOptional, Option<R>, box_optional_loader;
+    refresh -> Refresh, R, box_loader;
+    refresh_optional -> RefreshOptional, Option<R>, box_optional_loader;
+}
+
+/// The verb of the same name, with any key.
+///
+/// # Errors
+///
+/// As [`TieredCache::invalidate`].
+pub async fn invalidate<K, V, Q>(cache: &TieredCache<K, V>, key: &Q) -> Result<Stamp>
+where
+    V: Send + Sync + 'static,
+    Q: CacheKey,
+{
+    let key = Key::encode(key).map_err(|error| error.in_namespace(&cache.shared.namespace))?;
+    cache.shared.invalidate(vec![key]).await
+}
+
+/// The panic of a load goes on in those who waited for it, as it would have without the cache.
+pub fn or_panic(error: Error) -> Error {
+    if error.kind() == ErrorKind::LoaderPanicked {
+        std::panic::resume_unwind(Box::new(error.to_string()));
+    }
+    error
+}
+
+/// What a load can keep a copy of.
+#[diagnostic::on_unimplemented(
+    message = "`#[cached]` must clone this argument for the load, which outlives the call",
+    label = "implement `Clone` for `{Self}`, or pass it in an `Arc`"
+)]
+pub trait Kept {}
+
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned + ?Sized> Kept for T {}
+
+/// Where a compile error about an argument is to point.
+pub fn must_be_kept<T: Kept + ?Sized>(_: &T) {}
+
+/// A value of the caller's own.
+#[must_use]
+pub fn value<V: Clone>(shared: &Arc<V>) -> V {
+    V::clone(shared)
+}

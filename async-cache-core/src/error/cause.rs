@@ -1,0 +1,160 @@
+//! The cause of an [`Error`](super::Error): what a loader failed with, in a form in which it can be found again.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{BoxError, Error};
+
+/// Boxes an error so that its own type can be found.
+///
+/// `anyhow` boxes an error behind a type of its own, which nobody else can name: such an error is kept as it is.
+pub(crate) fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
+    #[cfg(feature = "anyhow")]
+    {
+        let mut error = Some(error);
+        let any: &mut dyn Any = &mut error;
+        if let Some(opaque) = any.downcast_mut::<Option<anyhow::Error>>().and_then(Option::take) {
+            return Box::new(Opaque(opaque));
+        }
+        let Some(error) = error else { unreachable!("it was not taken") };
+        error.into()
+    }
+    #[cfg(not(feature = "anyhow"))]
+    error.into()
+}
+
+#[cfg(feature = "anyhow")]
+struct Opaque(anyhow::Error);
+
+#[cfg(feature = "anyhow")]
+impl fmt::Debug for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "anyhow")]
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "anyhow")]
+impl StdError for Opaque {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+/// An error as it was, and as it is shown.
+pub(crate) struct Carried {
+    pub(crate) own: Box<dyn Any + Send + Sync>,
+    pub(crate) shown: BoxError,
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shown.fmt(f)
+    }
+}
+
+impl StdError for Carried {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.shown)
+    }
+}
+
+type Cause = dyn StdError + 'static;
+
+/// A cause without what only carries it.
+pub(super) fn seen(cause: &Cause) -> &Cause {
+    if let Some(carried) = cause.downcast_ref::<Carried>() {
+        return seen(&*carried.shown);
+    }
+    #[cfg(feature = "anyhow")]
+    if let Some(opaque) = cause.downcast_ref::<Opaque>() {
+        return opaque.0.as_ref();
+    }
+    cause
+}
+
+/// The first `E` among a cause and its sources, through what carries, boxes or shares one.
+pub(super) fn find<E: StdError + Send + Sync + 'static>(mut cause: &Cause) -> Option<&E> {
+    loop {
+        if let Some(found) = as_is(cause) {
+            return Some(found);
+        }
+        cause = match cause.downcast_ref::<Error>() {
+            Some(Error(inner)) => inner.source.as_deref()?,
+            None => match cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+                Some(shared) => &**shared,
+                None => cause.source()?,
+            },
+        };
+    }
+}
+
+fn as_is<E: StdError + Send + Sync + 'static>(cause: &Cause) -> Option<&E> {
+    if let Some(carried) = cause.downcast_ref::<Carried>() {
+        return carried.own.downcast_ref();
+    }
+    #[cfg(feature = "anyhow")]
+    if let Some(opaque) = cause.downcast_ref::<Opaque>() {
+        // Finds a context, too.
+        return opaque.0.downcast_ref();
+    }
+    cause
+        .downcast_ref::<E>()
+        .or_else(|| cause.downcast_ref::<Arc<E>>().map(|shared| &**shared))
+        .or_else(|| cause.downcast_ref::<Box<E>>().map(|boxed| &**boxed))
+}
+
+/// What is left of an error that its caller was given: its words, and those of its sources.
+pub(crate) struct Spoken {
+    display: String,
+    debug: String,
+    source: Option<BoxError>,
+}
+
+impl Spoken {
+    pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
+        // Ours can be had twice.
+        let source = error.source().map(|source| match source.downcast_ref::<Error>() {
+            Some(ours) => ours.clone().into(),
+            None => Self::of(source).into(),
+        });
+        Self { display: error.to_string(), debug: format!("{error:?}"), source }
+    }
+
+    pub(crate) fn of_type(name: &str) -> Self {
+        let display = format!("an error of type `{name}`");
+        Self { debug: display.clone(), display, source: None }
+    }
+}
+
+impl fmt::Debug for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.debug)
+    }
+}
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+impl StdError for Spoken {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
