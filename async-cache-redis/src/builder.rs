@@ -11,8 +11,9 @@ use redis::{Client, ConnectionInfo};
 use crate::RedisBackend;
 use crate::bus::Bus;
 use crate::connect::{self, Connector};
-use crate::fault::Secrets;
-use crate::scripts::scripts;
+use crate::fault::{Outage, Secrets};
+use crate::link::Link;
+use crate::scripts::{Scripts, scripts};
 use crate::shared::Shared;
 use crate::slot::{Deadlines, Slots, tend};
 use crate::subscriber::Subscriber;
@@ -76,7 +77,7 @@ impl RedisBackendBuilder {
     }
 
     /// Connections for commands, each shared by any number of tasks: 1 to 64, 2 unless set. One more is
-    /// opened for the bus when the first namespace is opened.
+    /// for the bus.
     ///
     /// They are used in turn, but for reads of single keys: those meet on one of them while it can take
     /// them, so that those under way at the same time share commands.
@@ -132,15 +133,46 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Connects and proves the connection. Must be called inside a Tokio runtime, which is where
-    /// the background tasks will run.
+    /// Connects and proves the connection, and that the user may do what is needed. Must be called inside a
+    /// Tokio runtime, which is where the background tasks will run.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`] for what only a change of settings can mend: a wrong URL, a wrong
-    /// password, a server that is a replica, too old or a cluster. [`ErrorKind::Backend`] if the
-    /// server cannot be reached or does not speak Redis.
+    /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
+    /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
+        let mut parts = self.prepare()?;
+        let proven = async {
+            let link = parts.connector.link().await?;
+            parts.subscriber.prove().await?;
+            Ok(link)
+        };
+        match proven.await {
+            Ok(link) => Ok(parts.build(Ok(link))),
+            Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
+        }
+    }
+
+    /// The same for a service that must start while Redis is away: one attempt to connect is made, and if it
+    /// fails, others follow in the background. Until one succeeds, caches on this backend are in an outage.
+    ///
+    /// What [`connect`](Self::connect) would have refused is then told by the caches:
+    /// [`ready`](async_cache_core::TieredCache::ready) fails with [`ErrorKind::Config`], and
+    /// [`Event::L2Refused`](async_cache_core::Event::L2Refused) is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range.
+    pub async fn connect_lazy(self) -> Result<RedisBackend> {
+        let parts = self.prepare()?;
+        let link = parts.connector.link().await;
+        let first =
+            link.map_err(|refusal| Outage::failed(refusal.cause(&parts.secrets), refusal.is_lasting()));
+        Ok(parts.build(first))
+    }
+
+    fn prepare(self) -> Result<Parts> {
         self.validate()?;
         let Self { target, connections, partitions, deadlines, connect_timeout, switch } = self;
         let scripts = scripts(switch);
@@ -154,21 +186,11 @@ impl RedisBackendBuilder {
         };
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
-        let server = info.addr().to_string();
-        let connector =
-            Arc::new(Connector::new(pool, info.addr().clone(), connect_timeout, lengthened, scripts));
-        let first = match connector.link().await {
-            Ok(link) => link,
-            Err(refusal) => return Err(connector.explain(refusal, &secrets).await),
-        };
-        let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
+        let addr = info.addr().clone();
+        let connector = Arc::new(Connector::new(pool, addr, connect_timeout, lengthened, scripts));
         let bus = Arc::new(Bus::new());
-        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout: longest };
-        let shared = Shared::new(server, partitions, Arc::clone(&slots), scripts, subscriber);
-        for index in 0..connections {
-            shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
-        }
-        Ok(RedisBackend::of(Arc::new(shared)))
+        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout: longest, proven: None };
+        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines, scripts })
     }
 
     fn validate(&self) -> Result<()> {
@@ -186,6 +208,30 @@ impl RedisBackendBuilder {
             return Err(wrong("a timeout of zero lets nothing through"));
         }
         Ok(())
+    }
+}
+
+/// What a backend is made of, before it is known whether it connects.
+struct Parts {
+    connector: Arc<Connector>,
+    subscriber: Subscriber,
+    secrets: Secrets,
+    connections: usize,
+    partitions: u16,
+    deadlines: Deadlines,
+    scripts: &'static Scripts,
+}
+
+impl Parts {
+    fn build(self, first: Result<Link, Outage>) -> RedisBackend {
+        let Self { connector, subscriber, secrets, connections, partitions, deadlines, scripts } = self;
+        let server = subscriber.client.get_connection_info().addr().to_string();
+        let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
+        let shared = Shared::new(server, partitions, Arc::clone(&slots), scripts, subscriber);
+        for index in 0..connections {
+            shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
+        }
+        RedisBackend::of(Arc::new(shared))
     }
 }
 

@@ -10,11 +10,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::fault::{Cause, Secrets, said};
-use crate::link::{Link, Unfit};
+use crate::handshake::{Unfit, handshake};
+use crate::link::Link;
 use crate::scripts::Scripts;
 
 /// How long a connection may take to tell a silent server from an unreachable one.
 const DIAGNOSIS: Duration = Duration::from_millis(300);
+
+const REPLICA: &str = "the server is a replica: connect to its master";
 
 /// Where commands get their connections.
 pub(crate) struct Connector {
@@ -34,7 +37,9 @@ pub(crate) enum Refusal {
     Timeout,
     /// The caller's pool has none to give.
     Pool(String),
-    /// It leads to a server that cannot be used.
+    /// It leads to a replica.
+    Replica,
+    /// It leads to a server that cannot be used, or not by this user.
     Server(String),
 }
 
@@ -62,8 +67,9 @@ impl Connector {
             if let Some(longest) = self.lengthened {
                 connection.set_response_timeout(longest);
             }
-            Link::handshake(connection, self.scripts).await.map_err(|unfit| match unfit {
+            handshake(connection, self.scripts).await.map_err(|unfit| match unfit {
                 Unfit::Error(error) => Refusal::Error(error),
+                Unfit::Replica => Refusal::Replica,
                 Unfit::Server(why) => Refusal::Server(why),
             })
         });
@@ -83,6 +89,7 @@ impl Connector {
         let not_redis = || format!("connecting to {addr}: what answers there does not speak Redis");
         let error = match &refusal {
             Refusal::Server(why) => return config(format!("connecting to Redis at {addr}: {why}")),
+            Refusal::Replica => return config(format!("connecting to Redis at {addr}: {REPLICA}")),
             Refusal::Pool(_) => {
                 backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
             }
@@ -97,6 +104,12 @@ impl Connector {
                     self.connect_timeout
                 )),
             },
+            Refusal::Error(error) if error.to_string().contains("refused to switch database") => {
+                config(format!(
+                    "connecting to Redis at {addr}: it has no database of this number, or the user may not run SELECT \
+                 (`+select`)"
+                ))
+            }
             Refusal::Error(error) => match (error.kind(), said(error).0.as_str()) {
                 (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => config(format!(
                     "connecting to Redis at {addr}: wrong user name or password, or none given where one is needed"
@@ -133,11 +146,24 @@ enum Listening {
 }
 
 impl Refusal {
+    /// Whether nothing but a change of settings helps.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Server(_) => true,
+            Self::Error(error) => {
+                let refused = matches!(said(error).0.as_str(), "WRONGPASS" | "NOAUTH");
+                refused || matches!(error.kind(), Redis::AuthenticationFailed | Redis::InvalidClientConfig)
+            }
+            Self::Timeout | Self::Pool(_) | Self::Replica => false,
+        }
+    }
+
     /// The cause, as it is shown.
     pub(crate) fn cause(&self, secrets: &Secrets) -> Cause {
         match self {
             Self::Error(error) => secrets.cause(error),
             Self::Timeout => secrets.cause("no connection in time"),
+            Self::Replica => secrets.cause(REPLICA),
             Self::Pool(why) | Self::Server(why) => secrets.cause(why),
         }
     }
@@ -158,6 +184,11 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo> {
     url.parse::<ConnectionInfo>().map_err(|error| {
         // The client's errors about URLs quote nothing of them.
         let cause = Secrets::default().cause(error);
+        if url.starts_with("rediss://") || url.starts_with("valkeys://") {
+            let message =
+                "the URL asks for TLS (`rediss://`), which this build cannot do: enable the feature `tls`";
+            return Error::new(ErrorKind::Config, message);
+        }
         let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database]";
         Error::new(ErrorKind::Config, format!("{message} ({cause})"))
     })
@@ -211,4 +242,25 @@ pub(crate) fn subscriber(info: &ConnectionInfo) -> Result<Client> {
     Client::open(info.clone().set_redis_settings(settings)).map_err(|error| {
         Error::new(ErrorKind::Config, "preparing the subscriber").because(Secrets::default().cause(error))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_send_at_once_and_notice_a_peer_that_vanished() {
+        let plain = parse("redis://127.0.0.1").unwrap();
+        let settings = with_tcp_defaults(plain.clone()).tcp_settings().clone();
+        assert!(settings.nodelay());
+        assert!(settings.keepalive().is_some());
+        #[cfg(target_os = "linux")]
+        assert_eq!(settings.user_timeout(), Some(Duration::from_secs(9)));
+
+        let given = TcpSettings::default().set_user_timeout(Duration::from_secs(70));
+        let kept = with_tcp_defaults(plain.set_tcp_settings(given)).tcp_settings().clone();
+        #[cfg(target_os = "linux")]
+        assert_eq!(kept.user_timeout(), Some(Duration::from_secs(70)), "what was given stays");
+        assert!(kept.nodelay());
+    }
 }

@@ -80,6 +80,30 @@ pub(crate) enum Fault {
 pub(crate) struct Outage {
     pub(crate) since: Instant,
     pub(crate) cause: Cause,
+    /// When the last attempt to make one failed, which is what the cause is of; else it is of the loss.
+    pub(crate) attempted: Option<Instant>,
+    /// Nothing but a change of settings helps.
+    pub(crate) lasting: bool,
+}
+
+impl Outage {
+    /// A connection was lost, now.
+    pub(crate) fn lost(cause: Cause) -> Self {
+        Self { since: Instant::now(), cause, attempted: None, lasting: false }
+    }
+
+    /// An attempt to make one has failed, now.
+    pub(crate) fn failed(cause: Cause, lasting: bool) -> Self {
+        Self { attempted: Some(Instant::now()), lasting, ..Self::lost(cause) }
+    }
+
+    /// Of two connections: since when both are down, and why. The newest attempt knows best: a connection
+    /// that was lost since can only say that it was.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let since = self.since.max(other.since);
+        let newest = if (self.attempted, self.since) < (other.attempted, other.since) { other } else { self };
+        Self { since, ..newest }
+    }
 }
 
 impl Fault {

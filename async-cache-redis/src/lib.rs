@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `region`, `batch` | turn an operation into a command, a script or a pipeline |
 //! | `slot` | pick a connection; deadline, breaker, restoring |
+//! | `handshake`, `rights` | what a new connection goes through: can the server be used, and may this user use it |
 //! | `link` | one physical connection and the run of the server behind it |
 //! | `gather` | reads of single keys that are asked for at the same time share a command |
 //! | `scripts`, `lua/` | what is executed in Redis, atomically |
@@ -35,6 +36,7 @@ mod calls;
 mod connect;
 mod fault;
 mod gather;
+mod handshake;
 mod keys;
 mod link;
 mod message;
@@ -81,6 +83,16 @@ impl RedisBackend {
     /// is not Redis. See [`RedisBackendBuilder::connect`].
     pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
         Self::builder().url(url.as_ref()).connect().await
+    }
+
+    /// The same for a service that must start while Redis is away: see
+    /// [`RedisBackendBuilder::connect_lazy`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the URL is wrong by itself.
+    pub async fn connect_lazy(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder().url(url.as_ref()).connect_lazy().await
     }
 
     /// Starts with the defaults.

@@ -9,7 +9,6 @@ use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, S
 use tokio::runtime::Handle;
 
 use crate::gather::Gather;
-use crate::scripts::Scripts;
 
 /// A connection that has been through the handshake.
 ///
@@ -124,77 +123,8 @@ impl Link {
         pipeline.ignore_errors();
         self.pipeline(&pipeline).await
     }
-
-    /// Takes a fresh connection through the handshake.
-    pub(crate) async fn handshake(
-        mut connection: MultiplexedConnection,
-        scripts: &Scripts,
-    ) -> Result<Self, Unfit> {
-        let mut pipeline = Pipeline::with_capacity(12);
-        // A loading server answers INFO, but not PING.
-        pipeline.cmd("PING").ignore();
-        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-        let (server, replication): (String, String) =
-            pipeline.query_async(&mut connection).await.map_err(Unfit::Error)?;
-        let run = fit(&server, &replication).map_err(Unfit::Server)?;
-        // One round trip: a server that has just come back is slow, and is being waited for.
-        let mut pipeline = Pipeline::with_capacity(12);
-        for script in scripts.all() {
-            pipeline.load_script(script).ignore();
-        }
-        pipeline.exec_async(&mut connection).await.map_err(Unfit::Error)?;
-        Ok(Self::new(connection, run))
-    }
-}
-
-/// Why a connection was not adopted.
-pub(crate) enum Unfit {
-    /// It failed.
-    Error(RedisError),
-    /// It leads to a server that cannot be used.
-    Server(String),
-}
-
-/// The run id of a server that can be used.
-fn fit(server: &str, replication: &str) -> Result<String, String> {
-    let field = |info: &str, name: &str| {
-        info.lines().find_map(|line| Some(line.trim_end().strip_prefix(name)?.strip_prefix(':')?.to_owned()))
-    };
-    let version = field(server, "redis_version").unwrap_or_default();
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major < 6 {
-        return Err(format!("Redis {version} is too old: use 6.0 or later"));
-    }
-    if field(server, "redis_mode").as_deref() == Some("cluster") {
-        return Err("Redis Cluster is not supported yet: use a standalone server".to_owned());
-    }
-    if field(replication, "role").as_deref() == Some("slave") {
-        return Err("the server is a replica: connect to its master".to_owned());
-    }
-    field(server, "run_id")
-        .filter(|run| !run.is_empty())
-        .ok_or_else(|| "the server does not tell its run id in INFO: a proxy in between?".to_owned())
 }
 
 fn forgotten(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SERVER: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\n";
-
-    #[test]
-    fn unusable_servers_are_named() {
-        assert_eq!(fit(SERVER, "role:master\r\n").as_deref(), Ok("abc"));
-        assert!(fit(SERVER, "role:slave\r\n").unwrap_err().contains("replica"));
-        let old = SERVER.replace("7.0.15", "5.0.1");
-        assert!(fit(&old, "role:master").unwrap_err().contains("too old"));
-        let cluster = SERVER.replace("standalone", "cluster");
-        assert!(fit(&cluster, "role:master").unwrap_err().contains("Cluster"));
-        let mute = SERVER.replace("run_id:abc", "");
-        assert!(fit(&mute, "role:master").unwrap_err().contains("run id"));
-    }
 }

@@ -107,6 +107,14 @@ impl RedisRegion {
         let server = &self.shared.server;
         let backend = |what: String| Error::new(ErrorKind::Backend, what);
         let error = match fault {
+            Fault::Down(outage) if outage.lasting => Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{doing}: not tried, Redis at {server} cannot be used with these settings ({})",
+                    outage.cause
+                ),
+            )
+            .because(outage.cause),
             Fault::Down(outage) => backend(format!(
                 "{doing}: not tried, Redis at {server} has been unreachable for {:.1?}",
                 outage.since.elapsed()
@@ -208,7 +216,11 @@ impl Region for RedisRegion {
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        self.read_many(keys).await
+        match self.read_many(keys).await {
+            // What MGET may not read, scripts may.
+            Err(error) if error.kind() == ErrorKind::Config => self.read_many_valid(keys).await,
+            read => read,
+        }
     }
 
     async fn get_valid(&self, key: &Key) -> Result<Read> {

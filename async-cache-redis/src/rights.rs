@@ -1,10 +1,38 @@
 //! What the user must be permitted, and how to say that it is not.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 
 use crate::fault::{is_forbidden, said};
+
+/// A key and a channel to try rights on: nothing is stored there, and nobody listens. No namespace has it:
+/// theirs go on with a colon.
+pub(crate) const PROBE: &str = "{async-cache}rights";
+
+/// What a user lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    Command,
+    Key,
+    Channel,
+}
+
+impl Lack {
+    /// What an error says is lacking, in the words of any version of Redis; nothing if it is about something else.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let says = |part: &str| text.contains(part);
+        if says("permissions to run") || says("can't run this command") {
+            return Some(Self::Command);
+        }
+        if !(says("NOPERM") || says("permissions to access") || says("The user executing the script")) {
+            return None;
+        }
+        Some(if says("channel") { Self::Channel } else { Self::Key })
+    }
+}
 
 /// What to permit for a namespace.
 pub(crate) fn remedy(namespace: &str) -> String {
@@ -14,26 +42,143 @@ pub(crate) fn remedy(namespace: &str) -> String {
     )
 }
 
+/// Why a command that is needed cannot be run, if only a change of settings helps. `right` is what an ACL
+/// calls it.
+pub(crate) fn no_command(right: &str, error: &RedisError) -> Option<String> {
+    let (_, detail) = said(error);
+    no_command_for(right, &detail).or_else(|| {
+        is_forbidden(error).then(|| format!("the user may not run {}: permit `+{right}`", spelt(right)))
+    })
+}
+
+/// The same by the text of an error.
+pub(crate) fn no_command_for(right: &str, text: &str) -> Option<String> {
+    let command = spelt(right);
+    let text_low = text.to_ascii_lowercase();
+    if text_low.contains("unknown command") || text_low.contains("unknown redis command") {
+        return Some(format!(
+            "the server does not know the command {command}, which is needed: is it renamed or switched off \
+             (`rename-command`), or is this not Redis 6.0 or later?"
+        ));
+    }
+    (Lack::of(text) == Some(Lack::Command))
+        .then(|| format!("the user may not run {command}: permit `+{right}`"))
+}
+
+fn spelt(right: &str) -> String {
+    right.to_ascii_uppercase().replace('|', " ")
+}
+
 /// Why the connection that hears of changes cannot be made, if only a change of settings helps.
 pub(crate) fn no_subscriber(error: &RedisError) -> Option<Arc<str>> {
-    let unknown = said(error).1.to_ascii_lowercase().contains("unknown command");
-    if unknown || error.kind() == ErrorKind::RESP3NotSupported {
-        return Some(
-            "being told of changes needs the command HELLO, which this server does not know: changes are heard \
-             as RESP3 pushes; enable it (`rename-command`?), or use Redis 6.0 or later"
-                .into(),
-        );
-    }
-    is_forbidden(error).then(|| "being told of changes needs the right to run HELLO (`+hello`)".into())
+    let why = match error.kind() {
+        ErrorKind::RESP3NotSupported => "the server does not know the command HELLO".to_owned(),
+        _ => no_command("hello", error)?,
+    };
+    Some(format!("{why}; changes of other nodes are heard as pushes of RESP3, which HELLO asks for").into())
 }
 
 /// Why a namespace is not told of changes.
 pub(crate) fn no_subscription(error: &RedisError) -> Arc<str> {
-    let command = said(error).1.contains("command");
-    let right = if command {
-        "the right to run SUBSCRIBE and UNSUBSCRIBE (`+subscribe +unsubscribe`)"
-    } else {
-        "the right to its channels: permit `&{<namespace>:*`"
+    no_command("subscribe", error)
+        .filter(|_| Lack::of(&text_of(error)) != Some(Lack::Channel))
+        .unwrap_or_else(|| {
+            "the user may not hear the channels of this namespace, so it is not told of changes: permit \
+             `&{<namespace>:*`"
+                .to_owned()
+        })
+        .into()
+}
+
+/// What an error says, with its code.
+pub(crate) fn text_of(error: &RedisError) -> String {
+    let (code, detail) = said(error);
+    format!("{code} {detail}")
+}
+
+/// Of a user who may not use the probe's names: why no namespace can be used, either. Nothing if one may be,
+/// or if the user may not look at its own rights.
+pub(crate) async fn no_namespace(connection: &mut MultiplexedConnection, lack: Lack) -> Option<String> {
+    let user: String = cmd("ACL").arg("WHOAMI").query_async(connection).await.ok()?;
+    let rights: RedisResult<HashMap<String, Value>> =
+        cmd("ACL").arg("GETUSER").arg(user).query_async(connection).await;
+    let mut rights = rights.ok()?;
+    // Redis 7: a user may have further rights there.
+    if rights.remove("selectors").is_some_and(|selectors| !words(selectors).is_empty()) {
+        return None;
+    }
+    let (field, what, pattern) = match lack {
+        Lack::Key => ("keys", "key", "~{<namespace>:*"),
+        Lack::Channel => ("channels", "channel", "&{<namespace>:*"),
+        Lack::Command => return None,
     };
-    format!("being told of changes needs {right}").into()
+    let patterns = words(rights.remove(field)?);
+    (!patterns.iter().any(|pattern| covers_a_namespace(pattern)))
+        .then(|| format!("the user may use no {what} of any namespace: permit `{pattern}`"))
+}
+
+/// Every text in an answer, by words.
+fn words(value: Value) -> Vec<String> {
+    match value {
+        Value::Array(values) | Value::Set(values) => values.into_iter().flat_map(words).collect(),
+        Value::Map(pairs) => {
+            pairs.into_iter().flat_map(|(key, value)| [words(key), words(value)].concat()).collect()
+        }
+        Value::BulkString(bytes) => words(Value::SimpleString(String::from_utf8_lossy(&bytes).into_owned())),
+        Value::SimpleString(text) => text.split_ascii_whitespace().map(ToOwned::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a pattern of an ACL may match names that begin with a brace, as all names of namespaces do.
+fn covers_a_namespace(pattern: &str) -> bool {
+    let bare = pattern.trim_start_matches(['%', 'R', 'W']).trim_start_matches(['~', '&']);
+    bare.starts_with(['{', '*', '?', '[', '\\'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_says_what_is_lacking_in_its_own_words() {
+        for (text, lack) in [
+            ("NOPERM this user has no permissions to run the 'get' command or its subcommand", Lack::Command),
+            ("NOPERM User monkey has no permissions to run the 'get' command", Lack::Command),
+            ("The user executing the script can't run this command or subcommand", Lack::Command),
+            (
+                "NOPERM ACL failure in script: User app has no permissions to run the 'hset' command",
+                Lack::Command,
+            ),
+            ("NOPERM No permissions to access a key", Lack::Key),
+            (
+                "The user executing the script can't access at least one of the keys mentioned in the command arguments",
+                Lack::Key,
+            ),
+            (
+                "The user executing the script can't publish to the channel mentioned in the command",
+                Lack::Channel,
+            ),
+            ("NOPERM ACL failure in script: No permissions to access a channel", Lack::Channel),
+            (
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                Lack::Channel,
+            ),
+        ] {
+            assert_eq!(Lack::of(text), Some(lack), "{text}");
+        }
+        for text in ["ERR syntax error", "WRONGTYPE a key", "OOM command not allowed"] {
+            assert_eq!(Lack::of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_can_match_no_namespace_are_told() {
+        for pattern in ["*", "~*", "~{users:*", "%RW~{users:*", "&{*", "~?users", "~[{]x", "&*"] {
+            assert!(covers_a_namespace(pattern), "{pattern}");
+        }
+        for pattern in ["~app:*", "app:*", "&news", "%R~x"] {
+            assert!(!covers_a_namespace(pattern), "{pattern}");
+        }
+    }
 }

@@ -25,10 +25,12 @@ pub(crate) struct Scripts {
     pub(crate) get_valid: Script,
     pub(crate) baseline: Script,
     pub(crate) tag: Script,
+    /// What the handshake asks.
+    pub(crate) rights: Script,
 }
 
 impl Scripts {
-    /// All of them, for loading.
+    /// Those that operations run.
     pub(crate) fn all(&self) -> [&Script; 12] {
         let Self {
             acquire,
@@ -43,6 +45,7 @@ impl Scripts {
             get_valid,
             baseline,
             tag,
+            rights: _,
         } = self;
         [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get_valid, baseline, tag]
     }
@@ -85,6 +88,7 @@ fn build(change: &str) -> Scripts {
         get_valid: join(&[SEAL, TAGS, VALID, include_str!("lua/get_valid.lua")]),
         baseline: join(&[TAGS, include_str!("lua/baseline.lua")]),
         tag: join(&[change, TAGS, include_str!("lua/tag.lua")]),
+        rights: Script::new(include_str!("lua/rights.lua")),
     }
 }
 

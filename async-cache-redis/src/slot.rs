@@ -1,8 +1,8 @@
 //! A place for one connection: up with a [`Link`], or down and being restored.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -62,6 +62,8 @@ pub(crate) struct Slots {
     secrets: Secrets,
     /// Held by whoever tries to reach the server.
     probing: Mutex<()>,
+    /// Whether there ever was a connection.
+    ever_up: AtomicBool,
 }
 
 struct Slot {
@@ -75,10 +77,16 @@ enum State {
 }
 
 impl Slots {
-    /// Slots of which the first is up.
-    pub(crate) fn new(first: Link, count: usize, deadlines: Deadlines, secrets: Secrets) -> Self {
-        let waiting = Outage { since: Instant::now(), cause: secrets.cause("not connected yet") };
-        let mut slots = vec![Slot::new(State::Up(Arc::new(first)))];
+    /// Slots of which the first is up, or down as `first` says.
+    pub(crate) fn new(
+        first: Result<Link, Outage>,
+        count: usize,
+        deadlines: Deadlines,
+        secrets: Secrets,
+    ) -> Self {
+        let waiting = Outage::lost(secrets.cause("not connected yet"));
+        let ever_up = AtomicBool::new(first.is_ok());
+        let mut slots = vec![Slot::new(first.map_or_else(State::Down, |link| State::Up(Arc::new(link))))];
         slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
         let slots = slots.into_iter().map(Arc::new).collect();
         Self {
@@ -88,6 +96,7 @@ impl Slots {
             deadlines,
             secrets,
             probing: Mutex::default(),
+            ever_up,
         }
     }
 
@@ -121,11 +130,7 @@ impl Slots {
                     let limit = self.deadlines.of(purpose);
                     return Ok(Line { slots: self, slot, link, limit });
                 }
-                // The whole is down since its last slot went down.
-                Err(other) if outage.as_ref().is_none_or(|known| known.since < other.since) => {
-                    outage = Some(other);
-                }
-                Err(_) => {}
+                Err(other) => outage = Some(outage.map_or(other.clone(), |known| known.and(other))),
             }
         }
         Err(outage.map_or_else(|| Fault::Timeout(Duration::ZERO), Fault::Down))
@@ -137,6 +142,7 @@ impl Slots {
     /// commands going to the old one would have its memory and the new one's fenced in turns.
     fn install(&self, slot: &Slot, link: Link) {
         let run = link.run;
+        self.ever_up.store(true, Ordering::Relaxed);
         *slot.state.write() = State::Up(Arc::new(link));
         for other in &self.slots {
             if let Ok(old) = other.link()
@@ -164,14 +170,14 @@ impl Slot {
     fn take_down(&self, link: &Arc<Link>, cause: impl FnOnce() -> Cause) {
         let mut state = self.state.write();
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, link)) {
-            *state = State::Down(Outage { since: Instant::now(), cause: cause() });
+            *state = State::Down(Outage::lost(cause()));
             self.went_down.notify_one();
         }
     }
 
-    fn still_down(&self, cause: Cause) {
+    fn still_down(&self, cause: Cause, lasting: bool) {
         if let State::Down(outage) = &mut *self.state.write() {
-            outage.cause = cause;
+            *outage = Outage { since: outage.since, ..Outage::failed(cause, lasting) };
         }
     }
 }
@@ -251,7 +257,11 @@ async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
         sleep(backoff(attempt, BACKOFF)).await;
         match connector.link().await {
             Ok(link) => return slots.install(slot, link),
-            Err(refusal) => slot.still_down(refusal.cause(&slots.secrets)),
+            Err(refusal) => {
+                // Later, what was fine once may be again: a password that was changed, a server replaced.
+                let lasting = refusal.is_lasting() && !slots.ever_up.load(Ordering::Relaxed);
+                slot.still_down(refusal.cause(&slots.secrets), lasting);
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::bus::{Bus, Member};
+use crate::connect::Refusal;
 use crate::fault::is_forbidden;
-use crate::rights;
+use crate::rights::{self, Lack, PROBE};
 use crate::slot::{backoff, out_of_time};
 
 /// Longest first pause before reconnecting, and longest of all.
@@ -26,6 +27,8 @@ const CHECK: Duration = Duration::from_millis(200);
 /// A connection on which nothing is heard for so long is asked, and one that owes an echo for so
 /// long is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Number of the first connection.
+const FIRST: u64 = 1;
 /// Channels in one SUBSCRIBE.
 const CHANNELS: usize = 512;
 
@@ -34,6 +37,8 @@ pub(crate) struct Subscriber {
     pub(crate) bus: Arc<Bus>,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
+    /// The first connection, if it has been made.
+    pub(crate) proven: Option<MultiplexedConnection>,
 }
 
 /// One physical connection and what is subscribed on it.
@@ -50,10 +55,14 @@ struct Session<'a> {
 
 impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let (mut failures, mut refusals) = (0, 0);
-        for epoch in 1.. {
-            match self.connect(epoch).await {
+        for epoch in FIRST.. {
+            let connection = match self.proven.take() {
+                Some(proven) => Ok(proven),
+                None => self.connect(epoch).await,
+            };
+            match connection {
                 Ok(connection) => {
                     refusals = 0;
                     let mut session = Session::new(&self, connection, epoch);
@@ -78,8 +87,41 @@ impl Subscriber {
         }
     }
 
+    /// Makes the connection, and sees whether this user may subscribe; to the channels of which namespaces,
+    /// they will find out.
+    pub(crate) async fn prove(&mut self) -> Result<(), Refusal> {
+        let mut connection = match self.connect(FIRST).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                return Err(rights::no_subscriber(&error)
+                    .map_or(Refusal::Error(error), |why| Refusal::Server(why.to_string())));
+            }
+        };
+        let tried = async {
+            [
+                ("subscribe", connection.subscribe(PROBE).await),
+                ("unsubscribe", connection.unsubscribe(PROBE).await),
+            ]
+        };
+        let tried = timeout(self.command_timeout, tried).await.map_err(|_| Refusal::Timeout)?;
+        for (right, tried) in tried {
+            match tried {
+                // The channels of namespaces may be permitted all the same.
+                Err(error) if Lack::of(&rights::text_of(&error)) == Some(Lack::Channel) => {}
+                Err(error) => {
+                    return Err(
+                        rights::no_command(right, &error).map_or(Refusal::Error(error), Refusal::Server)
+                    );
+                }
+                Ok(()) => {}
+            }
+        }
+        self.proven = Some(connection);
+        Ok(())
+    }
+
     /// A new connection. What arrives on it goes to the bus.
-    pub(crate) async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
+    async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
         let bus = Arc::clone(&self.bus);
         let push = move |push: PushInfo| -> Result<(), ()> {
             if push.kind == PushKind::Disconnection {

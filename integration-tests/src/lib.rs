@@ -7,6 +7,7 @@ pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod simulation;
+pub mod stub;
 pub mod surface;
 pub mod traffic;
 

@@ -20,6 +20,7 @@ pub struct RedisServer {
     process: Mutex<Option<Child>>,
     port: u16,
     password: Option<String>,
+    arguments: Vec<String>,
     directory: TempDir,
 }
 
@@ -40,21 +41,28 @@ impl RedisServer {
     /// If there is no `redis-server`, or it does not start: a test that needs one fails.
     #[must_use]
     pub fn start() -> Self {
-        Self::launch(None)
+        Self::launch(None, &[])
     }
 
     /// Starts a server that asks for a password.
     #[must_use]
     pub fn with_password(password: &str) -> Self {
-        Self::launch(Some(password))
+        Self::launch(Some(password), &[])
     }
 
-    fn launch(password: Option<&str>) -> Self {
+    /// Starts a server with further arguments.
+    #[must_use]
+    pub fn with_arguments(arguments: &[&str]) -> Self {
+        Self::launch(None, arguments)
+    }
+
+    fn launch(password: Option<&str>, arguments: &[&str]) -> Self {
         for _ in 0..10 {
             let server = Self {
                 process: Mutex::new(None),
                 port: free_port(),
                 password: password.map(ToOwned::to_owned),
+                arguments: arguments.iter().map(ToString::to_string).collect(),
                 directory: TempDir::with_prefix("async-cache-redis-").expect("a temporary directory"),
             };
             // Another test may have got the port in between.
@@ -72,6 +80,7 @@ impl RedisServer {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--dir"])
             .arg(self.directory.path())
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

@@ -83,3 +83,120 @@ async fn the_proof_objects_to_a_number_that_is_kept() {
     node.region.invalidate(&[key("k")]).await.unwrap_err();
     assert_ne!(image(&server), before);
 }
+
+/// The rights that docs/operations.md tells to give, but for the names.
+fn documented() -> Vec<&'static str> {
+    let manual = include_str!("../../../docs/operations.md");
+    let words =
+        manual.lines().skip_while(|line| !line.starts_with("ACL SETUSER")).take_while(|line| *line != "```");
+    let rights: Vec<&str> =
+        words.flat_map(str::split_whitespace).filter(|word| word.starts_with('+')).collect();
+    assert!(rights.len() > 20, "{rights:?}");
+    rights
+}
+
+/// Makes a user with these rights and these names alone.
+fn user(server: &RedisServer, names: &str, rights: &[&str]) {
+    server.cli::<()>(&["ACL", "DELUSER", "app"]);
+    server.set_user("app", &format!("{names} -@all {}", rights.join(" ")));
+}
+
+const NAMES: &str = "~{ns:* &{ns:*";
+
+/// The message of a connection that is refused for the settings.
+async fn refused(server: &RedisServer, right: &str) -> String {
+    let error = RedisBackend::connect(server.url_as("app")).await.expect_err(right);
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_rights_are_enough() {
+    let server = RedisServer::start();
+    user(&server, NAMES, &documented());
+    let node = Node::of(RedisBackend::connect(server.url_as("app")).await.unwrap()).await;
+    node.store(&key("k"), b"v").await;
+    let lease = node.lease(&key("lease")).await;
+    node.acquire(&key("lease")).await;
+    node.region.renew(&key("lease"), lease, LIFE).await.unwrap();
+    let frame = frame(lease.token, b"v");
+    node.region.fill(&key("lease"), lease, frame, LIFE, Announce::Yes).await.unwrap();
+    node.region.get_many(&[key("k"), key("lease")]).await.unwrap();
+    node.region.get_valid(&key("k")).await.unwrap();
+    node.region.invalidate(&[key("k")]).await.unwrap();
+    node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap();
+    node.region.baseline(0).await.unwrap();
+    node.region.heartbeat(0, 1).await.unwrap();
+    node.region.clear(0).await.unwrap();
+    let lease = node.lease(&key("k")).await;
+    node.region.release(&key("k"), lease).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_that_is_missing_is_named_when_connecting() {
+    let server = RedisServer::start();
+    let all = documented();
+    // What everybody may run, before they have said who they are; and what can be done without.
+    for right in all.iter().filter(|right| !["+auth", "+hello", "+mget"].contains(right)) {
+        let others: Vec<&str> = all.iter().filter(|other| *other != right).copied().collect();
+        user(&server, NAMES, &others);
+        let message = refused(&server, right).await;
+        assert!(message.contains(&format!("`{right}`")), "{right}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_no_namespace_is_refused_when_connecting() {
+    let server = RedisServer::start();
+    for (names, remedy) in [
+        ("~* resetchannels", "&{<namespace>:*"),
+        ("~* &news", "&{<namespace>:*"),
+        ("&* resetkeys", "~{<namespace>:*"),
+        ("&* ~app:*", "~{<namespace>:*"),
+    ] {
+        user(&server, names, &["+@all"]);
+        let message = refused(&server, names).await;
+        assert!(message.contains(remedy), "{names}: {message}");
+    }
+}
+
+/// Nobody can ask which names a user may use: the first operation finds out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_another_namespace_is_refused_with_the_remedy() {
+    let server = RedisServer::start();
+    for (names, remedy) in [("~{other:* &{ns:*", "~{ns:*"), ("~{ns:* &{other:*", "&{ns:*")] {
+        user(&server, names, &documented());
+        let backend = RedisBackend::connect(server.url_as("app")).await.unwrap();
+        let node = Node::unsubscribed(backend, "ns", crate::rig::RECORD);
+        let error = node.region.heartbeat(0, 1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(remedy), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_that_is_renamed_is_named_when_connecting() {
+    for command in ["HELLO", "EVALSHA", "SCRIPT", "SUBSCRIBE", "PUBLISH", "UNLINK"] {
+        let server = RedisServer::with_arguments(&["--rename-command", command, "hidden"]);
+        let error = RedisBackend::connect(server.url()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{command}: {error}");
+        assert!(
+            error.to_string().contains(command) && error.to_string().contains("rename"),
+            "{command}: {error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_do_without_mget() {
+    let server = RedisServer::start();
+    let others: Vec<&str> = documented().into_iter().filter(|right| *right != "+mget").collect();
+    user(&server, NAMES, &others);
+    let node = Node::of(RedisBackend::connect(server.url_as("app")).await.unwrap()).await;
+    node.store(&key("k"), b"v").await;
+    let keys = [key("k"), key("absent")];
+    let read = node.region.get_many(&keys).await.unwrap();
+    assert_eq!(read.values.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    let (found, absent) = tokio::join!(node.region.get(&keys[0]), node.region.get(&keys[1]));
+    assert!(found.unwrap().value.is_some() && absent.unwrap().value.is_none());
+}
