@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, Listener, LocalBackend, NodeId, RegionSpec};
 use crate::cache::TieredCache;
-use crate::codec::{Bincode, Codec};
+use crate::codec::{Bincode, Codec, RoundTrip};
 #[cfg(feature = "testing")]
 use crate::coherence::Mutant;
 use crate::coherence::{Door, Fence, Node, Switch, run_background};
@@ -35,10 +35,9 @@ const DEFAULT_NAMESPACE: &str = "default";
 #[must_use = "nothing is built until `build` is called"]
 pub struct TieredCacheBuilder<K, V> {
     namespace: Option<String>,
-    l1: Option<Box<dyn LocalBackend<V>>>,
-    /// What is wrong with it.
-    l1_wrong: Option<Error>,
+    l1: Option<OpenL1<V>>,
     l2: Option<SharedTier<V>>,
+    schema: Option<String>,
     schema_version: u32,
     options: Options,
     outage: Outage,
@@ -47,6 +46,9 @@ pub struct TieredCacheBuilder<K, V> {
     switch: Switch,
     _key: PhantomData<fn(&K)>,
 }
+
+/// Opens an L1 for the cache of a namespace.
+type OpenL1<V> = Box<dyn FnOnce(&str) -> Result<Box<dyn LocalBackend<V>>> + Send + Sync>;
 
 struct SharedTier<V> {
     backend: Arc<dyn Backend>,
@@ -58,8 +60,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         Self {
             namespace: None,
             l1: None,
-            l1_wrong: None,
             l2: None,
+            schema: None,
             schema_version: 0,
             options: Options::default(),
             outage: Outage::default(),
@@ -80,10 +82,9 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Sets the tier in this process.
+    /// Sets the tier in this process. It is this cache's alone: see [`LocalBackend::open`].
     pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
-        self.l1_wrong = l1.check().err();
-        self.l1 = Some(l1.into_shared());
+        self.l1 = Some(Box::new(|namespace| l1.open(namespace)));
         self
     }
 
@@ -101,8 +102,22 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
+    /// Names what the values are. All nodes of a namespace must use one name, and those with another are
+    /// refused with [`ErrorKind::Config`]: two services that meet in a namespace by accident do not read each
+    /// other's values.
+    ///
+    /// 1 to 128 bytes without control characters. Default: the name of `V` without its modules, such as
+    /// `Vec<User>`. A type that was renamed keeps the name it had: `.schema("User")`.
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = Some(name.into());
+        self
+    }
+
     /// Sets the version of the value's type: a stored value of another version is a miss, and is
-    /// overwritten. To be raised when the type changes in a way its codec does not notice. Default 0.
+    /// overwritten. Invalidations reach the nodes of all versions. Default 0.
+    ///
+    /// To be raised when what a value means changes while its definition does not. With [`Bincode`] and `Postcard` a
+    /// definition that has changed is a version of its own: see [`Shape`](crate::codec::Shape).
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
         self
@@ -183,12 +198,16 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let door = Door::closed();
         let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
         let namespace: Arc<str> = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into();
-        let l2 = self.l2.and_then(|tier| {
-            let record = format!("async-cache/{FORMAT_VERSION} {}", tier.codec.name());
+        let l1 = self.l1.and_then(|open| open(&namespace).map_err(|error| *refused = Some(error)).ok());
+        let l2 = self.l2.filter(|_| refused.is_none()).and_then(|tier| {
+            let schema = self.schema.as_deref().map_or_else(type_name::<V>, ToOwned::to_owned);
+            let record = format!("async-cache/{FORMAT_VERSION} {} {schema}", tier.codec.name());
             match tier.backend.open(RegionSpec::new(&*namespace, id, record), listener) {
                 Ok(region) => {
-                    let format = Format::new(tier.codec.name(), self.schema_version);
-                    Some(L2 { region, format, codec: tier.codec })
+                    let shape = tier.codec.shape();
+                    let format = Format::new(tier.codec.name(), self.schema_version, shape.digest);
+                    let round_trip = RoundTrip::new(shape);
+                    Some(L2 { region, format, codec: tier.codec, round_trip, schema: schema.into() })
                 }
                 Err(error) => {
                     *refused = Some(error);
@@ -203,7 +222,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         Shared {
             events: Events::of(&namespace),
             namespace,
-            l1: self.l1,
+            l1,
             l2,
             node,
             fence: Fence::new(self.switch),
@@ -247,6 +266,11 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
                 "the namespace holds a control character, `{` or `}`, which stand for something in Redis keys",
             );
         }
+        if self.schema.as_ref().is_some_and(|name| {
+            !(1..=MAX_NAMESPACE_BYTES).contains(&name.len()) || name.chars().any(char::is_control)
+        }) {
+            return wrong("the schema's name must have 1 to 128 bytes and no control characters");
+        }
         let least = Duration::from_millis(20);
         if self.max_staleness < least || self.max_staleness > Duration::from_secs(3600) {
             return wrong("option `max_staleness` must be from 20 ms to 1 hour");
@@ -254,12 +278,33 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         if self.heartbeat.is_some_and(|period| period.is_zero() || period > self.max_staleness / 2) {
             return wrong("option `heartbeat` must be above zero and at most half of `max_staleness`");
         }
-        if let Some(error) = &self.l1_wrong {
-            return Err(error.clone());
-        }
         self.options.validate()?;
         self.options.store.check_tiers(self.l1.is_some())
     }
+}
+
+/// The name of a type without the modules that it and its parts are in: they move.
+fn type_name<V>() -> String {
+    let mut name = String::new();
+    // Where the path began that is being read.
+    let mut begin = 0;
+    for c in std::any::type_name::<V>().chars() {
+        if c == ':' {
+            name.truncate(begin);
+            continue;
+        }
+        name.push(c);
+        if !(c.is_alphanumeric() || c == '_') {
+            begin = name.len();
+        }
+    }
+    if name.len() > MAX_NAMESPACE_BYTES {
+        let digest = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+        let end = (0..=MAX_NAMESPACE_BYTES - 17).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+        name.truncate(end);
+        name.push_str(&format!("~{digest:016x}"));
+    }
+    name
 }
 
 impl<K, V> std::fmt::Debug for TieredCacheBuilder<K, V> {

@@ -9,7 +9,7 @@
 //!     22    1  format version
 //!     23    1  flags: bit 0, cached absence
 //!     24    4  codec: xxh3 of its name
-//!     28    4  schema version
+//!     28    4  schema: the user's version, and for formats without names the definition of the value
 //!     32   16  token of the acquisition
 //!     48    8  expiry, milliseconds on the server's clock
 //!     56    8  end of its use as a fallback, likewise
@@ -45,7 +45,7 @@ pub const HEADER_LEN: usize = 80;
 /// Kind of the extension that holds the tags.
 pub const TAGS_EXTENSION: u8 = 1;
 /// Version of the format described here.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 1;
 /// Largest payload, in bytes.
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
@@ -117,7 +117,15 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    pub(crate) fn new(codec_name: &str, schema: u32) -> Self {
+    /// `version` is the user's, `shape` the digest of the value's definition.
+    pub(crate) fn new(codec_name: &str, version: u32, shape: Option<u64>) -> Self {
+        let schema = match shape {
+            Some(digest) => {
+                let both = [&version.to_be_bytes()[..], &digest.to_be_bytes()].concat();
+                xxh3_64(&both) as u32
+            }
+            None => version,
+        };
         Self { codec: xxh3_64(codec_name.as_bytes()) as u32, schema }
     }
 }

@@ -50,6 +50,8 @@ pub use coherence::Stamp;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
 pub use loaded::{LoadContext, Loaded};
-pub use observe::{Event, EventStream, KeyHash, Resumed, StaleCause, Stats, SuspendCause};
+pub use observe::{
+    Amended, Event, EventStream, KeyHash, Resumed, StaleCause, Stats, SuspendCause, UnreadableCause,
+};
 pub use options::{Defaults, LoadOptions, Outage, StoreOptions};
 pub use tags::Tags;

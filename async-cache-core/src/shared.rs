@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::{LocalBackend, Region};
-use crate::codec::Codec;
+use crate::codec::{Codec, RoundTrip};
 use crate::coherence::{Door, Fence, Node, Switch};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
-use crate::observe::{Counters, Event, Events, KeyHash, Stats, Watch};
+use crate::observe::{Amended, Counters, Event, Events, KeyHash, Stats, Watch, trace};
 use crate::options::{Options, Outage, StoreOptions};
 use crate::path::{Odds, guard};
 use crate::resilience::Pending;
@@ -42,13 +42,23 @@ pub(crate) struct L2<V> {
     pub(crate) region: Arc<dyn Region>,
     pub(crate) codec: Arc<dyn Codec<V>>,
     pub(crate) format: Format,
+    pub(crate) round_trip: RoundTrip,
+    /// What the value is called in the namespace record.
+    pub(crate) schema: Arc<str>,
 }
 
 impl<V: 'static> L2<V> {
     /// Encodes a value. Its own code runs there, and a panic of it is this value's error: a batch has
     /// others, and those who wait for a load have its value all the same.
     pub(crate) fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        guard::call("encoding a value", || self.codec.encode(value, out))
+        let before = out.len();
+        guard::call("encoding a value", || self.codec.encode(value, out))?;
+        if self.round_trip.is_due() {
+            guard::call("reading a value back", || {
+                self.round_trip.check(&*self.codec, value, &out[before..])
+            })?;
+        }
+        Ok(())
     }
 
     /// Decodes a value. One at which this panics is as good as damaged: what is stored would make everybody
@@ -91,6 +101,21 @@ impl<V: 'static> Shared<V> {
         error.in_namespace(&self.namespace)
     }
 
+    /// Counts and tells that a loader chose what cannot be.
+    #[cold]
+    pub(crate) fn amended(&self, key: &Key, to: Amended) {
+        self.counters.amended_choices.add(1);
+        self.events.tell(|| Event::ChoiceAmended { key: KeyHash::of(key.as_bytes()), to });
+    }
+
+    /// Counts and tells that a value cannot be shared: who waits for it has it all the same.
+    #[cold]
+    pub(crate) fn not_encoded(&self, key: &Key, error: &Error) {
+        self.counters.codec_failures.add(1);
+        self.events.tell(|| Event::NotEncoded { key: KeyHash::of(key.as_bytes()) });
+        trace::not_encoded(&self.namespace, error);
+    }
+
     /// Counts and tells that a value was not stored because an invalidation had met it.
     #[cold]
     pub(crate) fn rejected(&self, key: &Key) {
@@ -103,6 +128,7 @@ impl<V: 'static> Shared<V> {
             l1_suspended: self.l1.is_some() && !self.node.is_serving(),
             l2_refused: self.watch.refusal().is_some(),
             entries: self.l1().map_or(0, LocalBackend::len),
+            l1_refused: self.l1().map_or(0, LocalBackend::refused),
             in_flight: self.fence.in_flight() as u64,
             pending_invalidations: self.pending.len() as u64,
             ..self.counters.snapshot()
@@ -116,6 +142,14 @@ impl<V: 'static> Shared<V> {
         self.tasks.close();
         #[cfg(feature = "metrics")]
         crate::observe::publish(self);
+        if let Some(l1) = self.l1() {
+            // A value whose end panics does not keep the cache from its own.
+            let close = || {
+                l1.close();
+                Ok(())
+            };
+            drop(guard::call("dropping values", close));
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::MemoryBackend;
-use crate::engine::{self, Engine};
+use crate::engine::{Engine, Plan};
+use crate::local::Local;
 use crate::store::Stores;
 use crate::testing::Switch;
 
@@ -40,8 +41,10 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     }
 
     /// Sets how much of the capacity an entry takes, from its encoded key and its value. A cached
-    /// absence weighs 1, and nothing weighs less. Called once per insert; a value at which it panics is
-    /// not kept.
+    /// absence weighs 1, and nothing weighs less. Called once per insert.
+    ///
+    /// A value is kept if it fits the whole capacity. One that does not, or at which the weigher panics, is not kept,
+    /// and counted in [`Stats::l1_refused`](async_cache_core::Stats::l1_refused).
     pub fn weigher(mut self, weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
@@ -77,8 +80,10 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// Builds it.
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
+        let weigher = self.weigher.map(Arc::new);
+        let plan = Plan { engine: self.engine, capacity: self.max_capacity, weigher };
         MemoryBackend {
-            engine: engine::build(self.engine, self.max_capacity, self.weigher),
+            local: Arc::new(Local::new(plan)),
             stores: Arc::new(Stores::new(self.max_capacity, self.partitions, self.switch)),
         }
     }

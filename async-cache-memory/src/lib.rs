@@ -29,7 +29,7 @@ use async_cache_core::{Error, ErrorKind, Result};
 pub use builder::MemoryBackendBuilder;
 use bytes::Bytes;
 pub use engine::Engine;
-use engine::Shareable;
+use local::Local;
 use store::Stores;
 
 /// Most partitions of a shared tier.
@@ -41,16 +41,19 @@ type Hasher = foldhash::quality::RandomState;
 
 /// A tier in this process. Clones share everything.
 ///
+/// It is the L1 of one cache at a time: another cache that is given a clone is refused when it is
+/// built. As a shared tier it serves any number, apart by their namespaces. It may be both at once.
+///
 /// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
 /// is a `MemoryBackend<Bytes>`, which is what `MemoryBackend` alone means.
 ///
 /// A value that is dropped from it may be dropped under a lock of the cache's: `V`'s `Drop` must not call
 /// the cache.
 ///
-/// What it holds is bounded by its capacity. An expired entry is dropped when it is next looked
-/// up and replaced, or when its room is needed.
+/// What it holds is bounded by its capacity. As an L1 it drops what has expired or was made void by a tag or a
+/// clear in the background, a part at a time, and everything when the cache is shut down.
 pub struct MemoryBackend<V: 'static = Bytes> {
-    engine: Box<dyn Shareable<V>>,
+    local: Arc<Local<V>>,
     stores: Arc<Stores>,
 }
 
@@ -82,7 +85,7 @@ impl<V: Send + Sync + 'static> MemoryBackend<V> {
 
 impl<V: 'static> Clone for MemoryBackend<V> {
     fn clone(&self) -> Self {
-        Self { engine: self.engine.share(), stores: Arc::clone(&self.stores) }
+        Self { local: Arc::clone(&self.local), stores: Arc::clone(&self.stores) }
     }
 }
 

@@ -27,7 +27,7 @@ impl Backend for MemoryBackend<Bytes> {
             .or_insert_with(|| Arc::new(Store::new(spec.record.clone(), &self.stores)));
         if store.record != spec.record {
             let message = format!(
-                "other nodes use this namespace as `{}`, this one as `{}`: use one codec, or another namespace",
+                "other nodes use this namespace as `{}`, this one as `{}`: use one codec, another namespace, or if it is the same type under another name `.schema(\"..\")` with the one it had",
                 store.record, spec.record
             );
             return Err(Error::new(ErrorKind::Config, message).in_namespace(&spec.namespace));

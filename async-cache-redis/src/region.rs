@@ -139,7 +139,8 @@ impl RedisRegion {
                     ErrorKind::Config,
                     format!(
                         "{doing}: this node is built as `{}`, the namespace in Redis as `{detail}`; use another \
-                         namespace, or delete the key `{}` in Redis once no node uses the old one",
+                         namespace, or if it is the same type under another name `.schema(\"..\")` with the one it \
+                         had, or delete the key `{}` in Redis once no node uses the old one",
                         self.record,
                         String::from_utf8_lossy(self.homes[0].meta()),
                     ),

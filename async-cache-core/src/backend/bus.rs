@@ -69,12 +69,7 @@ pub enum BusEvent {
     Woken {
         /// The encoded key.
         key: Bytes,
-        /// The stored value (seal and frame); `None` if nothing was stored.
+        /// The stored value (seal and frame), if it was stored and is small.
         value: Option<Bytes>,
-    },
-    /// A load this node waits for has ended well: its value is stored, and too large to come along.
-    Stored {
-        /// The encoded key.
-        key: Bytes,
     },
 }

@@ -145,23 +145,39 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
         self.get(sight.key()).filter(|entry| sight.admits(entry)).map(|entry| entry.value)
     }
 
-    /// Itself, to be called for every lookup: an engine inside another hands out the inner one.
-    #[doc(hidden)]
-    fn into_shared(self) -> Box<dyn LocalBackend<V>>
-    where
-        Self: Sized,
-    {
-        Box::new(self)
-    }
-
-    /// Whether it can be an L1 the way it is configured: asked once, by
-    /// [`build`](crate::TieredCacheBuilder::build).
+    /// Itself, as the L1 of one cache: what is called for every lookup. An engine inside another hands out
+    /// the inner one. What it holds belongs to that cache until it is [closed](Self::close).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the setting and what to set it to.
-    fn check(&self) -> Result<()> {
-        Ok(())
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another cache has it, or if a setting of it cannot be,
+    /// naming the setting.
+    fn open(self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>>
+    where
+        Self: Sized,
+    {
+        let _ = namespace;
+        Ok(Box::new(self))
+    }
+
+    /// The cache has been closed: frees what is held, and whatever is inserted from now on.
+    fn close(&self) {
+        self.clear();
+    }
+
+    /// Inserts that were refused because of their weight.
+    fn refused(&self) -> u64 {
+        0
+    }
+
+    /// Looks at every entry once, one with each step of the iterator, and removes those that are dead. The
+    /// entries shown have no value. What is inserted meanwhile may be passed over.
+    fn sweep<'a>(
+        &'a self,
+        is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
+    ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
+        let _ = is_dead;
+        Box::new(std::iter::empty())
     }
 
     /// Whether no entry is held, near enough for a gauge.

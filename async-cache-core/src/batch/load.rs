@@ -148,7 +148,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         cost: Duration,
     ) -> Stock<V> {
         let produced = match answer {
-            Some(Ok(given)) => resolve(self, given, None, seat.aim.options.clone(), cost),
+            Some(Ok(given)) => resolve(self, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
             Some(Err(cause)) => {
                 Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
             }
@@ -196,7 +196,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             // The callers get their value all the same, and L1 may keep it.
             Err(error) => {
-                drop(self.l2_failed(error));
+                self.not_encoded(&seat.lead.key, &error);
                 Stock::Land(Ok(answer), Some(entry))
             }
         }

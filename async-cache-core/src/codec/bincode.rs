@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, left_over};
+use super::read::Shallow;
+use super::shape::Shape;
+use super::write::{Ruled, Rules};
+use super::{Bounded, Codec, left_over};
 use crate::error::BoxError;
 
 /// What a decoder may claim to allocate, in bytes: corrupt lengths must not exhaust memory.
@@ -11,9 +14,9 @@ const DECODE_LIMIT: usize = 256 << 20;
 
 /// The default codec: [bincode] 2 with fixed-width integers.
 ///
-/// Compact and fast, but not self-describing: serde's `flatten`, `untagged` and
-/// `skip_serializing_if` do not survive it, and a changed type needs a new
-/// [`schema_version`](crate::TieredCacheBuilder::schema_version).
+/// Compact and fast, but without names: serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` do not
+/// survive it, nor does `serde_json::Value`; such a value is an error when it is written. Values of a
+/// type that has changed since they were stored are not read.
 ///
 /// [bincode]: https://docs.rs/bincode/2.0.1
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +29,14 @@ impl Bincode {
         ::bincode::config::Fixint,
         ::bincode::config::Limit<DECODE_LIMIT>,
     > = ::bincode::config::legacy().with_limit::<DECODE_LIMIT>();
+
+    /// Why a value cannot be written, if so.
+    #[cfg(feature = "postcard")]
+    pub(super) fn refusal<V: Serialize>(value: &V) -> Option<BoxError> {
+        let value = Ruled(value, Rules::POSITIONAL);
+        let written = ::bincode::serde::encode_into_std_write(value, &mut std::io::sink(), Self::CONFIG);
+        written.err().map(Into::into)
+    }
 }
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
@@ -33,13 +44,18 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
         "bincode-2"
     }
 
+    fn shape(&self) -> Shape {
+        Shape::of::<V>().compared()
+    }
+
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        ::bincode::serde::encode_into_std_write(value, out, Self::CONFIG)?;
+        let value = Ruled(value, Rules::POSITIONAL);
+        ::bincode::serde::encode_into_std_write(value, &mut Bounded::new(out), Self::CONFIG)?;
         Ok(())
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
-        let (value, read) = ::bincode::serde::decode_from_slice(bytes, Self::CONFIG)?;
+        let (Shallow(value), read) = ::bincode::serde::decode_from_slice(bytes, Self::CONFIG)?;
         if read == bytes.len() { Ok(value) } else { Err(left_over(bytes.len() - read)) }
     }
 }

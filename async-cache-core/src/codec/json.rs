@@ -3,10 +3,14 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Codec;
+use super::read::Shallow;
+use super::shape::Shape;
+use super::write::{Ruled, Rules};
+use super::{Bounded, Codec};
 use crate::error::BoxError;
 
-/// [JSON]: larger and slower than the others, readable behind the 64 bytes of the header.
+/// [JSON]: larger and slower than the others, readable behind the header. NaN, infinities and `Some(None)`, which
+/// it has no words for, are errors.
 ///
 /// [JSON]: https://docs.rs/serde_json
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,11 +21,16 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
         "json"
     }
 
+    fn shape(&self) -> Shape {
+        Shape::UNKNOWN.compared()
+    }
+
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        Ok(serde_json::to_writer(out, value)?)
+        Ok(serde_json::to_writer(Bounded::new(out), &Ruled(value, Rules::JSON))?)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
-        Ok(serde_json::from_slice(bytes)?)
+        let Shallow(value) = serde_json::from_slice(bytes)?;
+        Ok(value)
     }
 }

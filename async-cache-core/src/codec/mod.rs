@@ -8,6 +8,10 @@
 //! | `Json` | `json` | values to be read by people and other languages |
 //!
 //! All nodes of a namespace must use the same one.
+//!
+//! Each refuses to write what it could not read: values that nest deeper than [`MAX_DEPTH`], that are larger
+//! than [`MAX_PAYLOAD`], or that its format would turn into others. And the first values of a cache are read back
+//! when they are written, so that a type that does not survive its codec is found out at once.
 
 mod bincode;
 #[cfg(feature = "json")]
@@ -16,6 +20,10 @@ mod json;
 mod msgpack;
 #[cfg(feature = "postcard")]
 mod postcard;
+mod read;
+mod round_trip;
+mod shape;
+mod write;
 
 pub use self::bincode::Bincode;
 #[cfg(feature = "json")]
@@ -25,7 +33,16 @@ pub use self::msgpack::MessagePack;
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
 
+pub(crate) use self::round_trip::RoundTrip;
+pub use self::shape::Shape;
 use crate::error::BoxError;
+use crate::frame::MAX_PAYLOAD;
+
+/// How deep a value may nest in L2: each struct, enum variant, sequence, map, tuple, `Option` and newtype that
+/// is inside another is a level. Deeper values are errors, written or read.
+pub const MAX_DEPTH: usize = 120;
+
+const TOO_DEEP: &str = "it nests deeper than 120 levels, the limit for values in L2";
 
 /// Turns values into bytes and back.
 ///
@@ -40,6 +57,14 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// A name for the format, such as `bincode-2`.
     fn name(&self) -> &'static str;
 
+    /// What the format takes from the definition of `V`: stored values of another shape are not read.
+    ///
+    /// A format without names should say [`Shape::of::<V>()`](Shape::of), or two nodes whose `V` have their fields
+    /// in another order read each other's values, wrong. Default: nothing.
+    fn shape(&self) -> Shape {
+        Shape::UNKNOWN
+    }
+
     /// Appends the encoded value to `out`.
     ///
     /// # Errors
@@ -53,6 +78,34 @@ pub trait Codec<V>: Send + Sync + 'static {
     ///
     /// Whatever keeps the bytes from being a value.
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
+}
+
+/// Where a codec writes: no more than a value may have, so that one that is too large does not take the memory
+/// it would need.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl<'a> Bounded<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, left: MAX_PAYLOAD }
+    }
+}
+
+impl std::io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            return Err(std::io::Error::other(format!("it takes more than {MAX_PAYLOAD} bytes, the limit")));
+        };
+        self.left = left;
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Decoding went well, but bytes are left: they were not written as one value.

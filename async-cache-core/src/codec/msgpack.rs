@@ -3,11 +3,15 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, left_over};
+use super::read::Shallow;
+use super::shape::Shape;
+use super::write::{Ruled, Rules};
+use super::{Bounded, Codec, left_over};
 use crate::error::BoxError;
 
 /// [MessagePack] with structs as maps: fields may be added (with `#[serde(default)]`), removed and
-/// reordered, and serde's `flatten`, `untagged` and `skip_serializing_if` work.
+/// reordered, and serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` work. `Some(None)`, which looks
+/// like `None` in it, is an error.
 ///
 /// [MessagePack]: https://docs.rs/rmp-serde
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,13 +22,17 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
         "msgpack-named"
     }
 
+    fn shape(&self) -> Shape {
+        Shape::UNKNOWN.compared()
+    }
+
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        Ok(rmp_serde::encode::write_named(out, value)?)
+        Ok(rmp_serde::encode::write_named(&mut Bounded::new(out), &Ruled(value, Rules::NAMED))?)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
         let mut rest = bytes;
-        let value = rmp_serde::decode::from_read(&mut rest)?;
+        let Shallow(value) = rmp_serde::decode::from_read(&mut rest)?;
         if rest.is_empty() { Ok(value) } else { Err(left_over(rest.len())) }
     }
 }

@@ -3,13 +3,17 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Codec, left_over};
+use super::read::Shallow;
+use super::shape::Shape;
+use super::write::{Ruled, Rules};
+use super::{Bincode, Bounded, Codec, left_over};
 use crate::error::BoxError;
 
 /// [postcard]: varints throughout, about half the size of [`Bincode`](super::Bincode) for small numbers.
 ///
-/// Not self-describing: as with `Bincode`, serde's `flatten`, `untagged` and `skip_serializing_if` do not
-/// survive it, and a changed type needs a new [`schema_version`](crate::TieredCacheBuilder::schema_version).
+/// Without names, as `Bincode` is: serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` do not survive it;
+/// such a value is an error when it is written. Values of a type that has changed since they were stored
+/// are not read.
 ///
 /// [postcard]: https://docs.rs/postcard
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,14 +24,21 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
         "postcard-1"
     }
 
+    fn shape(&self) -> Shape {
+        Shape::of::<V>().compared()
+    }
+
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        *out = postcard::to_extend(value, std::mem::take(out))?;
+        postcard::to_io(&Ruled(value, Rules::POSITIONAL), Bounded::new(out)).map_err(|error| {
+            // It keeps no message of what it is told; the other format without names has the same rules.
+            Bincode::refusal(value).unwrap_or_else(|| error.into())
+        })?;
         Ok(())
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
         match postcard::take_from_bytes(bytes)? {
-            (value, []) => Ok(value),
+            (Shallow(value), []) => Ok(value),
             (_, rest) => Err(left_over(rest.len())),
         }
     }

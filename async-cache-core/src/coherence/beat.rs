@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::serving::Baseline;
+use super::sweep;
 use crate::backend::{Baseline as Known, Region, State};
 use crate::error::Result;
 use crate::observe::Asked;
@@ -19,6 +20,9 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 pub(crate) fn run<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, heartbeat: Duration) {
     #[cfg(feature = "metrics")]
     until_closed(shared, crate::observe::run_metrics(Arc::clone(shared)));
+    if shared.l1.is_some() {
+        until_closed(shared, sweep::run(Arc::clone(shared)));
+    }
     let Some(l2) = &shared.l2 else { return };
     let region = Arc::clone(&l2.region);
     until_closed(shared, beat(Arc::clone(shared), Arc::clone(&region), heartbeat));

@@ -183,7 +183,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut frames = Vec::with_capacity(values.len());
         for (key, value) in values {
             let entry = self.new_entry(Some(value), term, Duration::ZERO, (0, tags));
-            let frame = self.frame_of(l2, &entry, term, Duration::ZERO)?;
+            let frame = self.frame_of(l2, &entry, term, Duration::ZERO);
+            let frame = frame.inspect_err(|error| self.not_encoded(&key, error))?;
             frames.push((key.clone(), frame));
             entries.push(entry);
             keys.push(key);

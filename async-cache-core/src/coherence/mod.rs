@@ -9,6 +9,7 @@ mod mutant;
 mod node;
 mod serving;
 mod stamp;
+mod sweep;
 mod tags;
 mod wake;
 

@@ -41,6 +41,26 @@ pub enum Event {
         /// Which key.
         key: KeyHash,
     },
+    /// A value was answered, but cannot be stored in L2: its codec cannot write it or read it back, or it is too
+    /// large. With feature `tracing` a warning says why; an insert gives it as an error.
+    NotEncoded {
+        /// Which key.
+        key: KeyHash,
+    },
+    /// What L2 holds cannot be read. It is a miss, and will be overwritten.
+    Unreadable {
+        /// Which key.
+        key: KeyHash,
+        /// Why.
+        cause: UnreadableCause,
+    },
+    /// A loader chose a lifetime or a tag that cannot be. Its value was answered.
+    ChoiceAmended {
+        /// Which key.
+        key: KeyHash,
+        /// What was done instead.
+        to: Amended,
+    },
     /// L1 no longer answers.
     L1Suspended {
         /// Why.
@@ -89,6 +109,28 @@ pub enum StaleCause {
     Backoff,
     /// L2 cannot be reached, and the policy is [`Outage::ServeL1`](crate::Outage::ServeL1).
     Outage,
+}
+
+/// Why a stored value cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnreadableCause {
+    /// It is not ours, cut short, or damaged.
+    Corrupt,
+    /// It was stored by another codec, another version of the value's type, or another version of this crate.
+    OtherFormat,
+    /// Its codec refuses the bytes.
+    Codec,
+}
+
+/// What was done about a loader's choice that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Amended {
+    /// The value is cached, with the nearest option that can be.
+    Clamped,
+    /// The value is not cached: without a lifetime, or without a tag that it should have had.
+    Uncached,
 }
 
 /// Why L1 stopped answering.

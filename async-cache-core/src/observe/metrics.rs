@@ -53,7 +53,7 @@ macro_rules! figures {
 
 figures! { counts, "_total",
     l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
-    invalidations_sent invalidations_received fills_rejected unreadable unasked_keys l2_errors flushes
+    invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices unreadable unasked_keys l2_errors flushes
 }
 figures! { gauges, "", l1_suspended l2_refused entries in_flight pending_invalidations }
 

@@ -31,6 +31,13 @@ pub struct Stats {
     pub invalidations_received: u64,
     /// Loaded or read values that were not stored because an invalidation had met them.
     pub fills_rejected: u64,
+    /// Values that L1 did not keep because they weigh more than all of it, or could not be weighed.
+    pub l1_refused: u64,
+    /// Values that could not be written to L2, or not read back: by their codec, or because they are too large. They
+    /// were answered, and are not shared.
+    pub codec_failures: u64,
+    /// Lifetimes and tags chosen by loaders that cannot be: the value was answered, and cached otherwise or not.
+    pub amended_choices: u64,
     /// Stored values that were corrupt, foreign, or of another codec or schema version: each a
     /// miss, and overwritten.
     pub unreadable: u64,
@@ -139,6 +146,8 @@ pub(crate) struct Counters {
     pub(crate) invalidations_sent: Counter,
     pub(crate) invalidations_received: Counter,
     pub(crate) fills_rejected: Counter,
+    pub(crate) codec_failures: Counter,
+    pub(crate) amended_choices: Counter,
     pub(crate) unreadable: Counter,
     pub(crate) unasked_keys: Counter,
     pub(crate) l2_errors: Counter,
@@ -160,6 +169,8 @@ impl Counters {
             invalidations_sent: self.invalidations_sent.get(),
             invalidations_received: self.invalidations_received.get(),
             fills_rejected: self.fills_rejected.get(),
+            codec_failures: self.codec_failures.get(),
+            amended_choices: self.amended_choices.get(),
             unreadable: self.unreadable.get(),
             unasked_keys: self.unasked_keys.get(),
             l2_errors: self.l2_errors.get(),

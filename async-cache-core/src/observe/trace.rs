@@ -9,13 +9,16 @@
 //! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::TieredCache::subscribe)
 //! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
 
-pub(crate) use imp::{change, event, load, lookup, wanted};
+pub(crate) use imp::{change, event, load, lookup, not_encoded, wanted};
 
 #[cfg(feature = "tracing")]
 mod imp {
+    use std::error::Error as _;
+
     use tracing::level_filters::LevelFilter;
     use tracing::{Instrument, debug, debug_span, info, warn};
 
+    use crate::error::Error;
     use crate::observe::{Event, KeyHash};
 
     /// Whether anybody is there to be told.
@@ -46,6 +49,12 @@ mod imp {
             Event::InvalidationLanded { pending } => {
                 info!(namespace, pending, "retried invalidations have landed");
             }
+            Event::Unreadable { key, cause } => {
+                info!(namespace, %key, ?cause, "what L2 holds cannot be read, and is loaded anew");
+            }
+            Event::ChoiceAmended { key, to } => {
+                warn!(namespace, %key, ?to, "a loader chose an option that cannot be");
+            }
             Event::LoadFailed { key, kind } => {
                 debug!(namespace, %key, ?kind, "a load failed");
             }
@@ -53,6 +62,12 @@ mod imp {
                 debug!(namespace, event = ?other);
             }
         }
+    }
+
+    /// Says why: an event has no room for it.
+    pub(crate) fn not_encoded(namespace: &str, error: &Error) {
+        let cause = error.source().map(ToString::to_string);
+        warn!(namespace, %error, cause, "a value cannot be stored in L2");
     }
 
     pub(crate) fn lookup<F: Future>(
@@ -78,7 +93,10 @@ mod imp {
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
+    use crate::error::Error;
     use crate::observe::{Event, KeyHash};
+
+    pub(crate) fn not_encoded(_: &str, _: &Error) {}
 
     pub(crate) fn wanted() -> bool {
         false

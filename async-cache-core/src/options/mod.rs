@@ -1,5 +1,6 @@
 //! What can be set per cache, per call and per value: how values are stored, and how they are loaded.
 
+mod amend;
 mod load;
 mod setters;
 mod store;
@@ -73,7 +74,8 @@ impl Options {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        self.validate_each()?;
+        self.store.validate()?;
+        self.load.validate()?;
         let needs_stale = |name: &str| {
             let message = format!(
                 "option `{name}` has no effect without a stale value to answer with: set `stale_for`, or leave `{name}` out"
@@ -85,12 +87,6 @@ impl Options {
             true if self.load.soft_timeout.is_some() => needs_stale("soft_timeout"),
             _ => Ok(()),
         }
-    }
-
-    /// Each option by itself.
-    pub(crate) fn validate_each(&self) -> Result<()> {
-        self.store.validate()?;
-        self.load.validate()
     }
 
     /// What a loader chose, where it did.

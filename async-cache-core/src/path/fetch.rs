@@ -8,7 +8,7 @@ use crate::coherence::{Mutant, News, Partition, Server, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Header, Unreadable};
 use crate::key::Key;
-use crate::observe::SuspendCause;
+use crate::observe::{Event, KeyHash, SuspendCause, UnreadableCause};
 use crate::options::Options;
 use crate::shared::{L2, Shared};
 
@@ -164,7 +164,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let now = self.node.clock.glance();
         let (seq, header, payload) = match frame::read(l2.format, stored) {
             Ok(parts) => parts,
-            Err(Unreadable::Corrupt | Unreadable::OtherFormat) => return self.unreadable(),
+            Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt),
+            Err(Unreadable::OtherFormat) => return self.unreadable(key, UnreadableCause::OtherFormat),
         };
         if self.pending.holds_tag_of(&header.tags) {
             // Invalidated here, and L2 does not know it yet.
@@ -196,7 +197,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Some(held) => held.value,
             None => match l2.decode(payload) {
                 Ok(value) => Some(value.into()),
-                Err(_) => return self.unreadable(),
+                Err(_) => {
+                    self.counters.codec_failures.add(1);
+                    return self.unreadable(key, UnreadableCause::Codec);
+                }
             },
         };
         let life = life.with_failures(failures);
@@ -208,8 +212,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    fn unreadable(&self) -> Fetched<V> {
+    #[cold]
+    fn unreadable(&self, key: &Key, cause: UnreadableCause) -> Fetched<V> {
         self.counters.unreadable.add(1);
+        self.events.tell(|| Event::Unreadable { key: KeyHash::of(key.as_bytes()), cause });
         Fetched::Absent(Accept::Nothing)
     }
 }

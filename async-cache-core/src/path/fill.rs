@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(frame) => frame,
             Err(error) => {
                 // The callers get their value all the same, and L1 may keep it.
-                drop(self.l2_failed(error));
+                self.not_encoded(&held.key, &error);
                 self.replaces(&held.key, reuse);
                 return Some(entry);
             }
@@ -159,7 +159,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     frame::MAX_PAYLOAD
                 ),
             )),
-            Err(cause) => Err(self.error(ErrorKind::Codec, "encoding a value for L2 failed").because(cause)),
+            Err(cause) => {
+                let (schema, codec) = (&l2.schema, l2.codec.name());
+                let message = format!(
+                    "a value of type `{schema}` cannot be stored in L2 with the codec `{codec}`; serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` need one with names: `.l2_with(.., MessagePack)`"
+                );
+                Err(self.error(ErrorKind::Codec, message).because(cause))
+            }
         }
     }
 }

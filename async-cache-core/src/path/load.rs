@@ -14,7 +14,7 @@ use crate::coherence::Mutant;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
-use crate::observe::{Event, KeyHash, StaleCause, trace};
+use crate::observe::{Amended, Event, KeyHash, StaleCause, trace};
 use crate::options::Options;
 use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
@@ -181,7 +181,7 @@ async fn produce<V: Send + Sync + 'static>(
     let context = LoadContext::of(previous.as_ref(), begun);
     let given = shared.run_loader(move || loader.run(context), limit).await;
     let cost = shared.node.clock.now().since(begun);
-    let outcome = given.and_then(|given| resolve(shared, given, previous, options, cost));
+    let outcome = given.and_then(|given| resolve(shared, (&lead.key, given), previous, options, cost));
     match &outcome {
         Ok(_) if shared.switch.is(Mutant::JoinersCheckedBySeal) => {}
         Ok(produced) => lead.flight().came_from(loaded_at, &produced.options.store.tags.tags),
@@ -197,21 +197,23 @@ async fn produce<V: Send + Sync + 'static>(
 /// What the loader gave, in the light of what there was.
 pub(crate) fn resolve<V: Send + Sync + 'static>(
     shared: &Shared<V>,
-    given: Given<V>,
+    (key, mut given): (&Key, Given<V>),
     previous: Option<Entry<V>>,
     options: Options,
     cost: Duration,
 ) -> Result<Produced<V>> {
+    let mut amended = given.choice.amend(&options.store.tags);
     let mut options = options.chosen(&given.choice);
-    options.validate_each().map_err(|error| {
-        let message = "a loader chose an option that cannot be; use `uncached` for what is not to be stored";
-        shared.error(ErrorKind::Config, message).because(error)
-    })?;
     let value = match given.payload {
         Payload::New(value) => value,
         Payload::Unchanged => match previous {
             Some(Entry { value: Some(value), tags, .. }) => {
-                options.store.tags.add_all(&tags.into());
+                let mut together = options.store.tags.clone();
+                together.add_all(&tags.into());
+                match together.get() {
+                    Ok(_) => options.store.tags = together,
+                    Err(_) => amended = Some(Amended::Uncached),
+                }
                 Some(value)
             }
             _ => {
@@ -220,7 +222,12 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
             }
         },
     };
-    Ok(Produced { value, options, keep: given.keep, cost })
+    let mut keep = given.keep;
+    if let Some(to) = amended {
+        shared.amended(key, to);
+        keep = if to == Amended::Uncached { Keep::Uncached } else { keep };
+    }
+    Ok(Produced { value, options, keep, cost })
 }
 
 /// A lease, given back however the load ends: with an error, a panic, a deadline, a fill of which

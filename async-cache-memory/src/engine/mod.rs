@@ -1,7 +1,12 @@
 //! The engines an L1 can run on: bounded concurrent maps, which know nothing of what they hold.
 
+mod heavy;
 mod moka;
 mod quick;
+mod weighed;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::Entry;
@@ -9,6 +14,7 @@ use async_cache_core::key::Key;
 
 use self::moka::Moka;
 use self::quick::Quick;
+use self::weighed::Weighed;
 use crate::builder::Weigher;
 
 /// What an L1 runs on.
@@ -21,37 +27,56 @@ pub enum Engine {
     Quick,
     /// [moka](https://docs.rs/moka): W-TinyLFU. A hit costs several times as much, for it is
     /// recorded in a log that is worked off now and then; what is scanned once does not drive out
-    /// what is asked for often.
+    /// what is asked for often. A value that it forgets may be dropped some operations later.
     Moka,
 }
 
-/// An engine of which several caches can have a handle each: called through one pointer, with nothing
-/// in between.
+/// An engine of which a cache can have a handle: called through one pointer, with nothing in between.
 pub(crate) trait Shareable<V>: LocalBackend<V> {
-    fn share(&self) -> Box<dyn Shareable<V>>;
-    fn into_handle(self: Box<Self>) -> Box<dyn LocalBackend<V>>;
+    /// A handle for one cache, which ends with `claim`.
+    fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>>;
 }
 
-impl<V: 'static, E: LocalBackend<V> + Clone> Shareable<V> for E {
-    fn share(&self) -> Box<dyn Shareable<V>> {
-        Box::new(self.clone())
+/// A cache's right to an engine, until the cache is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    ended: AtomicBool,
+}
+
+impl Claim {
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
     }
 
-    fn into_handle(self: Box<Self>) -> Box<dyn LocalBackend<V>> {
-        self
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 }
 
-/// Builds the engine of one L1.
-pub(crate) fn build<V: Send + Sync + 'static>(
-    engine: Engine,
-    capacity: u64,
-    weigher: Option<Weigher<V>>,
-) -> Box<dyn Shareable<V>> {
-    match (engine, weigher) {
-        (Engine::Quick, None) => Box::new(Quick::new(capacity)),
-        (Engine::Quick, Some(weigher)) => Box::new(Quick::weighed(capacity, weigher)),
-        (Engine::Moka, weigher) => Box::new(Moka::new(capacity, weigher)),
+/// Whether what was just stored must be removed again, because the cache was closed meanwhile:
+///
+/// 1. a load ends, and its value is about to be stored; 2. the cache is closed, and the engine emptied;
+/// 3. the value is stored: nobody would free it.
+///
+/// Asked after the insert: either the claim has ended, or the emptying comes after the insert.
+fn too_late(claim: Option<&Arc<Claim>>) -> bool {
+    claim.is_some_and(|claim| claim.has_ended())
+}
+
+/// What an engine is built from.
+pub(crate) struct Plan<V> {
+    pub(crate) engine: Engine,
+    pub(crate) capacity: u64,
+    pub(crate) weigher: Option<Arc<Weigher<V>>>,
+}
+
+impl<V: Send + Sync + 'static> Plan<V> {
+    pub(crate) fn build(&self) -> Box<dyn Shareable<V>> {
+        match (self.engine, self.weigher.clone()) {
+            (Engine::Quick, None) => Box::new(Quick::new(self.capacity)),
+            (Engine::Quick, Some(weigher)) => Box::new(Weighed::new(self.capacity, weigher)),
+            (Engine::Moka, weigher) => Box::new(Moka::new(self.capacity, weigher)),
+        }
     }
 }
 

@@ -10,30 +10,19 @@ use async_cache_core::key::Key;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use super::weigh;
-use crate::builder::Weigher;
+use super::{Claim, Shareable, too_late};
 
 /// Most entries expected in one shard. A shard's table grows at once, under its lock: this bounds
 /// how long that takes, whatever the capacity.
 const SHARD_ENTRIES: u64 = 8192;
 const MAX_SHARDS: u64 = 4096;
 
-/// What an entry is guessed to weigh if there is a weigher: the engine wants to know how many to
-/// expect, and remembers half as many that it has dropped.
-const GUESSED_WEIGHT: u64 = 1024;
-
 type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, crate::Hasher>;
 
-/// Entries of one weight each, or with weights of their own. Clones share everything.
-pub(crate) struct Quick<V, W: Weighing<V>> {
-    cache: Arc<Entries<V, W::Weight>>,
-    weighing: Arc<W>,
-}
-
-impl<V, W: Weighing<V>> Clone for Quick<V, W> {
-    fn clone(&self) -> Self {
-        Self { cache: Arc::clone(&self.cache), weighing: Arc::clone(&self.weighing) }
-    }
+/// Entries of one weight each, or with weights of their own. Handles share everything.
+pub(crate) struct Quick<V, W> {
+    cache: Arc<Entries<V, W>>,
+    claim: Option<Arc<Claim>>,
 }
 
 /// What the engine takes for the key: the key, and all of the entry but its value.
@@ -43,7 +32,8 @@ impl<V, W: Weighing<V>> Clone for Quick<V, W> {
 ///
 /// In this order, so that what a hit looks at lies together: the end of the terms, the key, the value.
 #[repr(C)]
-struct Slot<W> {
+#[derive(Clone)]
+pub(super) struct Slot<W> {
     terms: Terms,
     key: Key,
     weight: W,
@@ -131,40 +121,28 @@ impl<W> Equivalent<Slot<W>> for Whole<'_> {
     }
 }
 
-/// How entries are weighed.
-pub(crate) trait Weighing<V>: Send + Sync + 'static {
-    type Weight: Copy + Into<u64> + Send + Sync + 'static;
+/// A key whose entry is to go, if what is held is dead.
+struct Dead<'a>(&'a [u8], &'a dyn Fn(&[u8], &Terms) -> bool);
 
-    /// `None` if it cannot be told.
-    fn weigh(&self, key: &Key, entry: &Entry<V>) -> Option<Self::Weight>;
+impl Hash for Dead<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }
 
-/// One like the other.
-pub(crate) struct Alike;
+impl<W> Equivalent<Slot<W>> for Dead<'_> {
+    fn equivalent(&self, slot: &Slot<W>) -> bool {
+        self.0 == slot.key.as_bytes() && (self.1)(self.0, &slot.terms)
+    }
+}
 
-/// The weight of one that is like the other.
+/// The weight of an entry that is like the others.
 #[derive(Clone, Copy)]
 pub(crate) struct One;
 
 impl From<One> for u64 {
     fn from(_: One) -> Self {
         1
-    }
-}
-
-impl<V> Weighing<V> for Alike {
-    type Weight = One;
-
-    fn weigh(&self, _: &Key, _: &Entry<V>) -> Option<One> {
-        Some(One)
-    }
-}
-
-impl<V: 'static> Weighing<V> for Weigher<V> {
-    type Weight = u32;
-
-    fn weigh(&self, key: &Key, entry: &Entry<V>) -> Option<u32> {
-        weigh(self, key, entry)
     }
 }
 
@@ -178,21 +156,14 @@ impl<W: Copy + Into<u64>, T> Weighter<Slot<W>, T> for Scale {
     }
 }
 
-impl<V: Send + Sync + 'static> Quick<V, Alike> {
+impl<V: Send + Sync + 'static> Quick<V, One> {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self::build(capacity, capacity, Alike)
+        Self::build(capacity, capacity)
     }
 }
 
-impl<V: Send + Sync + 'static> Quick<V, Weigher<V>> {
-    pub(crate) fn weighed(capacity: u64, weigher: Weigher<V>) -> Self {
-        let entries = (capacity / GUESSED_WEIGHT).max(capacity.min(10_000));
-        Self::build(capacity, entries, weigher)
-    }
-}
-
-impl<V: Send + Sync + 'static, W: Weighing<V>> Quick<V, W> {
-    fn build(capacity: u64, entries: u64, weighing: W) -> Self {
+impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quick<V, W> {
+    pub(super) fn build(capacity: u64, entries: u64) -> Self {
         let threads = std::thread::available_parallelism().map_or(4, |n| n.get() as u64);
         let shards = (entries / SHARD_ENTRIES).clamp(threads * 4, MAX_SHARDS.max(threads * 4));
         let mut options = OptionsBuilder::new();
@@ -201,38 +172,111 @@ impl<V: Send + Sync + 'static, W: Weighing<V>> Quick<V, W> {
         let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
         let cache =
             Cache::with_options(options, Scale, crate::Hasher::default(), DefaultLifecycle::default());
-        Self { cache: Arc::new(cache), weighing: Arc::new(weighing) }
+        Self { cache: Arc::new(cache), claim: None }
     }
-}
 
-impl<V: Send + Sync + 'static, W: Weighing<V>> LocalBackend<V> for Quick<V, W> {
-    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+    pub(super) fn share(&self) -> Self {
+        Self { cache: Arc::clone(&self.cache), claim: self.claim.clone() }
+    }
+
+    pub(super) fn shards(&self) -> u64 {
+        self.cache.num_shards() as u64
+    }
+
+    pub(super) fn set_capacity(&self, capacity: u64) {
+        self.cache.set_capacity(capacity);
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<Entry<V>> {
         let whole = Whole(key, Cell::new(None));
         let value = self.cache.get(&whole)?;
         Some(whole.1.into_inner()?.with(value))
     }
 
-    #[inline]
-    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    #[inline(always)]
+    pub(super) fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
         self.cache.get(sight)
     }
 
-    fn insert(&self, key: &Key, entry: Entry<V>) {
-        let Some(weight) = self.weighing.weigh(key, &entry) else { return self.remove(key.as_bytes()) };
+    pub(super) fn store(&self, key: &Key, entry: Entry<V>, weight: W) {
         let (terms, value) = Terms::of(entry);
         // The engine replaces the key with the value.
         self.cache.insert(Slot { key: key.clone(), terms, weight }, value);
     }
 
-    fn remove(&self, key: &[u8]) {
+    pub(super) fn remove(&self, key: &[u8]) {
         self.cache.remove(&Bytes(key));
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.cache.clear();
     }
 
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.cache.len() as u64
+    }
+
+    /// One entry a step, each under the lock of its shard.
+    pub(super) fn sweep<'a>(
+        &'a self,
+        is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
+    ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
+        let is_dead = move |key: &[u8], terms: &Terms| is_dead(key, &terms.with(None));
+        Box::new(self.cache.iter().map(move |(slot, _)| {
+            if is_dead(slot.key.as_bytes(), &slot.terms) {
+                // Judged once more where it is: it may have been replaced.
+                self.cache.remove(&Dead(slot.key.as_bytes(), &is_dead));
+            }
+        }))
+    }
+}
+
+impl<V: Send + Sync + 'static> LocalBackend<V> for Quick<V, One> {
+    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+        Self::get(self, key)
+    }
+
+    #[inline]
+    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        Self::answer(self, sight)
+    }
+
+    fn insert(&self, key: &Key, entry: Entry<V>) {
+        self.store(key, entry, One);
+        if too_late(self.claim.as_ref()) {
+            Self::remove(self, key.as_bytes());
+        }
+    }
+
+    fn remove(&self, key: &[u8]) {
+        Self::remove(self, key);
+    }
+
+    fn clear(&self) {
+        Self::clear(self);
+    }
+
+    fn len(&self) -> u64 {
+        Self::len(self)
+    }
+
+    fn close(&self) {
+        if let Some(claim) = &self.claim {
+            claim.end();
+        }
+        Self::clear(self);
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
+    ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
+        Self::sweep(self, is_dead)
+    }
+}
+
+impl<V: Send + Sync + 'static> Shareable<V> for Quick<V, One> {
+    fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>> {
+        Box::new(Self { claim: Some(claim), ..self.share() })
     }
 }

@@ -327,13 +327,10 @@ impl State {
     }
 
     fn wake(&mut self, key: &Key, waiting: BTreeSet<NodeId>, stored: Option<Bytes>) {
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        let event = match stored {
-            Some(bytes) if bytes.len() > WAKE_INLINE => BusEvent::Stored { key },
-            value => BusEvent::Woken { key, value },
-        };
+        let value = stored.filter(|bytes| bytes.len() <= WAKE_INLINE);
         for node in waiting {
-            self.outbox.push(To::Node(node), &event);
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            self.outbox.push(To::Node(node), &BusEvent::Woken { key, value: value.clone() });
         }
     }
 

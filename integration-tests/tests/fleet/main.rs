@@ -10,7 +10,6 @@ mod odds;
 mod outages;
 mod reading;
 mod rights;
-mod sizes;
 mod stale;
 mod tags;
 mod unreadable;

@@ -1,0 +1,503 @@
+//! What can be known of a value's type before there is a value: its names, in their order.
+//!
+//! Formats without names put fields one behind the other. If two strings of a struct change places, what the old
+//! program wrote is read by the new one without an error, and wrong. So the definition is part of what a
+//! stored value is marked with: `V`'s own `Deserialize` is run against a deserializer that has no data, notes
+//! every question, and answers each with some value.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::value::{Error, U32Deserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Runs of `V`'s `Deserialize`, one for each variant of its enums, and questions in all of them.
+const MAX_RUNS: usize = 256;
+const MAX_QUESTIONS: usize = 20_000;
+/// How deep to look.
+const MAX_NESTING: usize = 64;
+
+/// What a codec takes from the definition of `V`: [`Codec::shape`](super::Codec::shape).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Of the definition; stored values of another one are not read.
+    pub(crate) digest: Option<u64>,
+    pub(crate) check: Check,
+    /// Whether the bytes of a value that was read and written again are to be the same.
+    pub(crate) compared: bool,
+}
+
+/// How often what is written is read back to see whether it can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The first values of a cache, and a few of the others.
+    Some,
+    /// Every one: the definition has places that the format may not be able to read.
+    Each,
+}
+
+impl Shape {
+    /// The format says itself what is where, or nothing is known of it.
+    pub const UNKNOWN: Self = Self { digest: None, check: Check::Some, compared: false };
+
+    /// The names of the fields and variants of `V` and of everything in it, in their order, as far as
+    /// `V`'s `Deserialize` tells them: for formats without names.
+    #[must_use]
+    pub fn of<V: DeserializeOwned>() -> Self {
+        let mut survey = Survey::default();
+        for _ in 0..MAX_RUNS {
+            survey.open = false;
+            survey.nesting.clear();
+            survey.first = true;
+            let probe = Probe { survey: &mut survey, shallow: false };
+            let run = catch_unwind(AssertUnwindSafe(|| V::deserialize(probe).is_ok()));
+            survey.doubtful |= run.is_err() || run.is_ok_and(|read| !read);
+            if !survey.open || survey.questions > MAX_QUESTIONS {
+                break;
+            }
+        }
+        let check = if survey.doubtful || survey.open { Check::Each } else { Check::Some };
+        Self { digest: Some(survey.log.digest()), check, compared: false }
+    }
+
+    /// The same, and values are compared by their bytes.
+    pub(crate) fn compared(self) -> Self {
+        Self { compared: true, ..self }
+    }
+}
+
+/// What is found out in all runs.
+#[derive(Default)]
+struct Survey {
+    log: Xxh3,
+    questions: usize,
+    /// Structs and enums that are being read, outermost first.
+    nesting: Vec<&'static str>,
+    /// By name and variants.
+    enums: HashMap<(&'static str, &'static [&'static str]), Variants>,
+    /// Variants are left for another run.
+    open: bool,
+    /// Something cannot be looked into, or asks what the format cannot tell.
+    doubtful: bool,
+    first: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Variants {
+    next: u32,
+    /// One that can be read to its end, so that a recursive type ends somewhere.
+    finite: u32,
+}
+
+impl Survey {
+    fn note(&mut self, question: &str, names: &[&str]) -> Result<(), Error> {
+        self.questions += 1;
+        for part in [question].iter().chain(names) {
+            self.log.update(part.as_bytes());
+            self.log.update(&[0]);
+        }
+        self.log.update(&[1]);
+        if self.questions > MAX_QUESTIONS || self.nesting.len() > MAX_NESTING {
+            self.doubtful = true;
+            return Err(serde::de::Error::custom("enough was asked"));
+        }
+        Ok(())
+    }
+
+    /// The name of a container; not of the outermost, which may be renamed.
+    fn note_container(&mut self, question: &str, name: &'static str, names: &[&str]) -> Result<(), Error> {
+        let name = if std::mem::take(&mut self.first) { "" } else { name };
+        self.note(question, &[name])?;
+        self.note("of", names)
+    }
+}
+
+/// The deserializer without data.
+struct Probe<'p> {
+    survey: &'p mut Survey,
+    /// Inside a type that is inside itself: as little as possible.
+    shallow: bool,
+}
+
+impl Probe<'_> {
+    fn again(&mut self) -> Probe<'_> {
+        Probe { survey: &mut *self.survey, shallow: self.shallow }
+    }
+
+    fn some<'de, V: Visitor<'de>>(mut self, count: usize, visitor: V) -> Result<V::Value, Error> {
+        self.survey.nesting.push("");
+        let read = visitor.visit_seq(Elements { probe: self.again(), left: count });
+        self.survey.nesting.pop();
+        read
+    }
+
+    /// Reads what `name` consists of.
+    fn within<T>(
+        mut self,
+        name: &'static str,
+        read: impl FnOnce(Probe<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.shallow |= self.survey.nesting.contains(&name);
+        self.survey.nesting.push(name);
+        let result = read(self.again());
+        self.survey.nesting.pop();
+        result
+    }
+}
+
+macro_rules! samples {
+    ($($name:ident, $visit:ident, $sample:expr;)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            self.survey.first = false;
+            self.survey.note(stringify!($name), &[])?;
+            visitor.$visit($sample)
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Error;
+
+    samples! {
+        deserialize_bool, visit_bool, true;
+        deserialize_char, visit_char, '1';
+        deserialize_str, visit_str, "1";
+        deserialize_string, visit_str, "1";
+        deserialize_bytes, visit_bytes, &[1; 16];
+        deserialize_byte_buf, visit_bytes, &[1; 16];
+        deserialize_i8, visit_i8, 1;
+        deserialize_i16, visit_i16, 1;
+        deserialize_i32, visit_i32, 1;
+        deserialize_i64, visit_i64, 1;
+        deserialize_i128, visit_i128, 1;
+        deserialize_u8, visit_u8, 1;
+        deserialize_u16, visit_u16, 1;
+        deserialize_u32, visit_u32, 1;
+        deserialize_u64, visit_u64, 1;
+        deserialize_u128, visit_u128, 1;
+        deserialize_f32, visit_f32, 1.0;
+        deserialize_f64, visit_f64, 1.0;
+        deserialize_identifier, visit_str, "1";
+    }
+
+    /// The type asks the format what comes: formats without names do not know.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.survey.doubtful = true;
+        self.survey.note("any", &[])?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        self.survey.first = false;
+        self.survey.note("option", &[])?;
+        if self.shallow { visitor.visit_none() } else { visitor.visit_some(self.again()) }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.survey.note("unit", &[])?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note_container("unit struct", name, &[])?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note_container("newtype", name, &[])?;
+        self.within(name, |probe| visitor.visit_newtype_struct(probe))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.survey.first = false;
+        self.survey.note("seq", &[])?;
+        let count = usize::from(!self.shallow);
+        self.some(count, visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        self.survey.first = false;
+        self.survey.note("tuple", &[&len.to_string()])?;
+        self.some(len, visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note_container("tuple struct", name, &[&len.to_string()])?;
+        self.within(name, |probe| probe.some(len, visitor))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        self.survey.first = false;
+        self.survey.note("map", &[])?;
+        let left = usize::from(!self.shallow);
+        self.survey.nesting.push("");
+        let read = visitor.visit_map(Elements { probe: self.again(), left });
+        self.survey.nesting.pop();
+        read
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note_container("struct", name, fields)?;
+        self.within(name, |probe| probe.some(fields.len(), visitor))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note_container("enum", name, variants)?;
+        let known = self.survey.enums.entry((name, variants)).or_default();
+        let index = if (known.next as usize) < variants.len() {
+            known.next += 1;
+            known.next - 1
+        } else {
+            known.finite
+        };
+        self.survey.open |= (known.next as usize) < variants.len();
+        self.survey.note("variant", &[&index.to_string()])?;
+        self.within(name, |mut probe| {
+            let read = visitor.visit_enum(Variant { probe: probe.again(), index });
+            if read.is_ok() {
+                probe.survey.enums.entry((name, variants)).or_default().finite = index;
+            }
+            read
+        })
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+struct Elements<'p> {
+    probe: Probe<'p>,
+    left: usize,
+}
+
+impl<'de> SeqAccess<'de> for Elements<'_> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        seed.deserialize(self.probe.again()).map(Some)
+    }
+}
+
+impl<'de> MapAccess<'de> for Elements<'_> {
+    type Error = Error;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        self.next_element_seed(seed)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self.probe.again())
+    }
+}
+
+struct Variant<'p> {
+    probe: Probe<'p>,
+    index: u32,
+}
+
+impl<'de, 'p> EnumAccess<'de> for Variant<'p> {
+    type Error = Error;
+    type Variant = Probe<'p>;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Probe<'p>), Error> {
+        let index: U32Deserializer<Error> = self.index.into_deserializer();
+        Ok((seed.deserialize(index)?, self.probe))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Probe<'_> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        self.survey.note("unit variant", &[])
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        self.survey.note("newtype variant", &[])?;
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        self.survey.note("tuple variant", &[&len.to_string()])?;
+        self.some(len, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.survey.note("struct variant", fields)?;
+        self.some(fields.len(), visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// A definition, in a module of its own so that its names can be those of another one.
+    macro_rules! defined {
+        ($name:ident, $item:item) => {
+            #[allow(dead_code, reason = "only read")]
+            mod $name {
+                use serde::Deserialize;
+                #[derive(Deserialize)]
+                $item
+            }
+        };
+    }
+
+    defined!(
+        a,
+        pub(super) struct User {
+            id: u64,
+            name: String,
+            mail: String,
+        }
+    );
+    defined!(
+        same,
+        pub(super) struct Account {
+            id: u64,
+            name: String,
+            mail: String,
+        }
+    );
+    defined!(
+        moved,
+        pub(super) struct User {
+            id: u64,
+            mail: String,
+            name: String,
+        }
+    );
+    defined!(
+        typed,
+        pub(super) struct User {
+            id: u64,
+            name: String,
+            mail: Option<String>,
+        }
+    );
+    defined!(
+        longer,
+        pub(super) struct User {
+            id: u64,
+            name: String,
+            mail: String,
+            age: u8,
+        }
+    );
+    defined!(
+        first,
+        pub(super) enum Event {
+            Made { at: u64 },
+            Paid(u32, u64),
+            Gone,
+        }
+    );
+    defined!(
+        second,
+        pub(super) enum Event {
+            Made { at: u64 },
+            Paid(u64, u32),
+            Gone,
+        }
+    );
+    defined!(
+        tree,
+        pub(super) enum Tree {
+            Node(Box<Tree>, Box<Tree>),
+            Leaf(u64),
+        }
+    );
+    defined!(
+        list,
+        pub(super) struct List {
+            next: Option<Box<List>>,
+            all: Vec<List>,
+            value: u8,
+        }
+    );
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only read")]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+
+    fn digest<V: DeserializeOwned>() -> Option<u64> {
+        Shape::of::<V>().digest
+    }
+
+    #[test]
+    fn a_definition_is_told_from_any_other() {
+        assert_eq!(digest::<a::User>(), digest::<a::User>());
+        assert_eq!(digest::<a::User>(), digest::<same::Account>(), "the outermost may be renamed");
+        let others = [
+            digest::<moved::User>(),
+            digest::<typed::User>(),
+            digest::<longer::User>(),
+            digest::<Option<a::User>>(),
+            digest::<(u64, String, String)>(),
+            digest::<first::Event>(),
+            digest::<second::Event>(),
+            digest::<tree::Tree>(),
+            digest::<list::List>(),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(*other, digest::<a::User>(), "{at}");
+            assert!(!others[..at].contains(other), "{at}");
+        }
+        assert_ne!(digest::<Vec<a::User>>(), digest::<Vec<same::Account>>(), "a name inside counts");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_checked_each_time() {
+        let check = |shape: Shape| shape.check;
+        assert_eq!(check(Shape::of::<a::User>()), Check::Some);
+        assert_eq!(check(Shape::of::<first::Event>()), Check::Some);
+        assert_eq!(check(Shape::of::<list::List>()), Check::Some);
+        assert_eq!(check(Shape::of::<HashMap<String, Vec<Option<(u8, f32)>>>>()), Check::Some);
+        assert_eq!(check(Shape::of::<Either>()), Check::Each);
+        assert_eq!(check(Shape::of::<Option<Vec<Either>>>()), Check::Each);
+    }
+}

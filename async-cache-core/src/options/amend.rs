@@ -1,0 +1,34 @@
+//! What a loader chose, as far as it can be.
+//!
+//! The value is there already, and whoever waits is to have it: a choice that cannot be is no error.
+
+use std::time::Duration;
+
+use super::MAX_LIFE;
+use crate::loaded::Choice;
+use crate::observe::Amended;
+use crate::tags::Collected;
+
+const LEAST: Duration = Duration::from_millis(1);
+
+impl Choice {
+    /// Makes the choice one that can be, together with the tags of the call. Tells what that took.
+    ///
+    /// A lifetime of zero, and a tag that is missing from the entry, leave nothing to cache: without the tag, its
+    /// invalidation would pass the value by.
+    pub(crate) fn amend(&mut self, tags: &Collected) -> Option<Amended> {
+        let mut together = tags.clone();
+        together.add_all(&self.tags);
+        if self.ttl == Some(Duration::ZERO) || together.get().is_err() {
+            *self = Self::default();
+            return Some(Amended::Uncached);
+        }
+        let before = self.clone();
+        self.ttl = self.ttl.map(|ttl| ttl.clamp(LEAST, MAX_LIFE));
+        self.l1_ttl = self.l1_ttl.map(|ttl| ttl.clamp(LEAST, MAX_LIFE));
+        self.stale_for = self.stale_for.map(|span| span.min(MAX_LIFE));
+        self.ttl_jitter = self.ttl_jitter.filter(|fraction| (0.0..1.0).contains(fraction));
+        self.refresh_ahead = self.refresh_ahead.filter(|eagerness| (0.0..=100.0).contains(eagerness));
+        (*self != before).then_some(Amended::Clamped)
+    }
+}

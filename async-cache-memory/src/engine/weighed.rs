@@ -1,0 +1,170 @@
+//! On quick_cache, with weights.
+//!
+//! The engine divides the capacity among its shards, and a shard refuses what is heavier than its part. So an
+//! entry heavier than half a shard goes into a table of its own; the capacity of the shards shrinks by
+//! what that table holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_cache_core::LocalBackend;
+use async_cache_core::backend::{Entry, Sight};
+use async_cache_core::key::Key;
+
+use super::heavy::{Dropped, Heavy, Table};
+use super::quick::Quick;
+use super::{Claim, Shareable, too_late, weigh};
+use crate::builder::Weigher;
+
+/// What an entry is guessed to weigh: the engine wants to know how many to expect, and remembers half as
+/// many that it has dropped.
+const GUESSED_WEIGHT: u64 = 1024;
+
+/// Clones share everything.
+pub(crate) struct Weighed<V> {
+    light: Quick<V, u32>,
+    inner: Arc<Inner<V>>,
+    claim: Option<Arc<Claim>>,
+}
+
+struct Inner<V> {
+    heavy: Heavy<V>,
+    weigher: Arc<Weigher<V>>,
+    capacity: u64,
+    /// The heaviest entry that goes into a shard.
+    limit: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl<V: Send + Sync + 'static> Weighed<V> {
+    pub(crate) fn new(capacity: u64, weigher: Arc<Weigher<V>>) -> Self {
+        let entries = (capacity / GUESSED_WEIGHT).max(capacity.min(10_000));
+        let light = Quick::build(capacity, entries);
+        let (heavy, refused) = (Heavy::new(), AtomicU64::new(0));
+        let limit = AtomicU64::new(limit(capacity, light.shards()));
+        let inner = Inner { heavy, weigher, capacity, limit, refused };
+        Self { light, inner: Arc::new(inner), claim: None }
+    }
+
+    /// Gives the shards what the table leaves. At least 1 for each: with none a shard forgets what it
+    /// has dropped.
+    fn share_capacity(&self, table: &Table<V>) {
+        let shards = self.light.shards();
+        let rest = (self.inner.capacity - table.weight.min(self.inner.capacity)).max(shards);
+        self.inner.limit.store(limit(rest, shards), Ordering::Relaxed);
+        self.light.set_capacity(rest);
+    }
+
+    /// Makes a change of the table, and drops what it took out when the lock is free.
+    fn change(&self, change: impl FnOnce(&mut Table<V>) -> Dropped<V>) {
+        let mut table = self.inner.heavy.write();
+        let before = table.weight;
+        let dropped = change(&mut table);
+        if table.weight != before {
+            self.share_capacity(&table);
+        }
+        drop(table);
+        drop(dropped);
+    }
+
+    fn remove_heavy(&self, key: &[u8]) {
+        if self.inner.heavy.read().contains(key) {
+            self.change(|table| table.remove(key).into_iter().collect());
+        }
+    }
+
+    fn store(&self, key: &Key, entry: Entry<V>, weight: u32) {
+        let (heavy, capacity) = (&self.inner.heavy, self.inner.capacity);
+        let lap = heavy.count(u64::from(weight), capacity);
+        let table = heavy.read();
+        if u64::from(weight) <= self.inner.limit.load(Ordering::Relaxed) && !table.contains(key.as_bytes()) {
+            // Under the lock, so that an entry of this key cannot get into the table meanwhile.
+            self.light.store(key, entry, weight);
+            let unused = lap && table.len() > 0;
+            drop(table);
+            if unused {
+                self.change(|table| heavy.drop_unused(table, capacity));
+            }
+            return;
+        }
+        drop(table);
+        self.change(|table| {
+            self.light.remove(key.as_bytes());
+            heavy.insert(table, (key, entry, u64::from(weight)), capacity)
+        });
+    }
+}
+
+/// A shard keeps a little less than its part at once, and more than one entry.
+fn limit(capacity: u64, shards: u64) -> u64 {
+    (capacity.div_ceil(shards) / 2).max(1)
+}
+
+impl<V: Send + Sync + 'static> LocalBackend<V> for Weighed<V> {
+    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+        self.light.get(key).or_else(|| self.inner.heavy.get(key))
+    }
+
+    #[inline]
+    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+        match self.light.answer(sight) {
+            None => self.inner.heavy.answer(sight),
+            answer => answer,
+        }
+    }
+
+    fn insert(&self, key: &Key, entry: Entry<V>) {
+        match weigh(&self.inner.weigher, key, &entry) {
+            Some(weight) if u64::from(weight) <= self.inner.capacity => self.store(key, entry, weight),
+            _ => {
+                self.inner.refused.fetch_add(1, Ordering::Relaxed);
+                self.remove(key.as_bytes());
+            }
+        }
+        if too_late(self.claim.as_ref()) {
+            self.remove(key.as_bytes());
+        }
+    }
+
+    fn remove(&self, key: &[u8]) {
+        self.light.remove(key);
+        self.remove_heavy(key);
+    }
+
+    fn clear(&self) {
+        self.light.clear();
+        self.change(Table::take_all);
+    }
+
+    fn len(&self) -> u64 {
+        self.light.len() + self.inner.heavy.read().len() as u64
+    }
+
+    fn refused(&self) -> u64 {
+        self.inner.refused.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        if let Some(claim) = &self.claim {
+            claim.end();
+        }
+        self.clear();
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
+    ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
+        let keys = self.inner.heavy.read().keys();
+        let heavy = keys.into_iter().map(move |key| {
+            self.change(|table| table.remove_if(key.as_bytes(), is_dead).into_iter().collect());
+        });
+        Box::new(heavy.chain(self.light.sweep(is_dead)))
+    }
+}
+
+impl<V: Send + Sync + 'static> Shareable<V> for Weighed<V> {
+    fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>> {
+        Box::new(Self { light: self.light.share(), inner: Arc::clone(&self.inner), claim: Some(claim) })
+    }
+}
