@@ -51,6 +51,9 @@ fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     want: Want,
     options: Option<&Options>,
 ) -> First<V> {
+    if let Err(error) = shared.check_stamp(need) {
+        return First::Failed(error);
+    }
     let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
             shared.counters.l1_hits.increment();

@@ -112,13 +112,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<()> {
         for (key, (at, _)) in missed.iter() {
             match recourse(self, key.as_bytes(), self.held(key.as_bytes(), need), error.clone()) {
-                Recourse::Serve(entry) => {
-                    self.serve_stale(key.as_bytes(), StaleCause::Outage);
-                    answers[*at] = entry.value;
+                Recourse::Serve(entry) => answers[*at] = entry.value,
+                // One that nobody can answer is everyone's error.
+                Recourse::Load(error) | Recourse::Fail(error) => {
+                    self.counters.misses.add(missed.keys.len());
+                    return Err(error);
                 }
-                Recourse::Load(error) | Recourse::Fail(error) => return Err(error),
             }
         }
+        missed.keys.iter().for_each(|key| self.serve_stale(key.as_bytes(), StaleCause::Outage));
         Ok(())
     }
 }

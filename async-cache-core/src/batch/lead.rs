@@ -9,9 +9,8 @@ use super::load::{Claim, Claimed, land, spawn};
 use super::many::{PlanMany, Seat};
 use crate::backend::{Accept, Acquire, Entry};
 use crate::coherence::Stamp;
-use crate::observe::StaleCause;
 use crate::path::lease::{Grant, Queue, Step, makes_do};
-use crate::path::{Fetched, Found, Here, Route, reentry};
+use crate::path::{AnsweredBy, Fetched, Found, Here, Route, reentry};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
 use crate::sync::Notify;
@@ -102,9 +101,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
 fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Option<Open<V>> {
     match found {
-        Found::Answer(entry, admissible) => {
-            seat.lead.flight().came_from(entry.seq, &entry.tags);
-            seat.lead.land(Ok(entry.value.clone()), admissible.then_some(entry));
+        Found::Answer(entry, by) => {
+            seat.lead.found(entry, by);
             None
         }
         Found::Nothing(route) => Some(Open { seat, route }),
@@ -213,7 +211,7 @@ fn settle<V: Send + Sync + 'static>(
         Grant::Lease(lease) => return Some(Claimed { seat, claim: Claim::Lease(lease) }),
         Grant::Impatient => return Some(Claimed { seat, claim: Claim::Nothing }),
         Grant::Found(entry) => {
-            shared.counters.l2_hits.add(1);
+            seat.lead.flight().found_by(AnsweredBy::L2);
             (Ok(entry.value.clone()), Some(entry))
         }
         Grant::Failed => (Err(shared.failed_elsewhere()), None),
@@ -223,7 +221,7 @@ fn settle<V: Send + Sync + 'static>(
             }
             Recourse::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
             Recourse::Serve(entry) => {
-                shared.serve_stale(seat.lead.key.as_bytes(), StaleCause::Outage);
+                seat.lead.flight().found_by(AnsweredBy::Unverified);
                 seat.lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
@@ -275,7 +273,7 @@ async fn or_failed<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, disappoint
     for (seat, fetched) in seats.into_iter().zip(read) {
         match fetched {
             Fetched::Found(entry, _) if seat.aim.is_answered_by(&entry) => {
-                shared.counters.l2_hits.add(1);
+                seat.lead.flight().found_by(AnsweredBy::L2);
                 land(seat, Ok(entry.value.clone()), Some(entry));
             }
             _ => land(seat, Err(shared.failed_elsewhere()), None),

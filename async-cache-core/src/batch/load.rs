@@ -93,7 +93,6 @@ async fn call<V: Send + Sync + 'static>(
     claimed: &[Claimed<V>],
     plan: &PlanMany<V>,
 ) -> Result<Picked<Given<V>>> {
-    shared.counters.misses.add(claimed.len());
     shared.counters.loads.add(1);
     let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
     let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load.load_timeout).await?;

@@ -17,8 +17,7 @@ use crate::key::Key;
 use crate::observe::StaleCause;
 use crate::options::Options;
 use crate::path::{
-    Aim, Answer, Call, Entered, Flight, Given, Hearing, Landed, Lead, Origin, Probe, Reuse, Want, Wish,
-    reentry,
+    Aim, Answer, Call, Entered, Flight, Given, Lead, Origin, Probe, Reuse, Role, Waited, Want, Wish, reentry,
 };
 use crate::resilience::{Aged, Seek, aged};
 use crate::shared::Shared;
@@ -53,12 +52,6 @@ enum First<V> {
     /// The same; and what it holds under the token is to be refreshed.
     AnswerAndRefresh(Answer<V>, Token),
     Open,
-}
-
-/// What this call is in a flight.
-enum Role {
-    Leads,
-    Joined(Hearing),
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -103,7 +96,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
     }
 
-    fn check_plan(&self, keys: &[Key], need: Option<&Stamp>, plan: &PlanMany<V>) -> Result<()> {
+    pub(super) fn check_plan(&self, keys: &[Key], need: Option<&Stamp>, plan: &PlanMany<V>) -> Result<()> {
         self.check(need)?;
         self.check_count(keys.len())?;
         self.check_options(&plan.options)
@@ -180,21 +173,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.lead_many(seats, need, plan).await;
         let mut again = Vec::new();
         for (place, role, flight) in flights {
-            let hearing = match role {
-                Role::Leads => Hearing::Heard,
-                Role::Joined(hearing) => hearing,
-            };
-            match (self.wait(&calls[place], &flight, hearing).await, role) {
-                (Landed::Answer(outcome), Role::Leads) => outcomes[place] = Some(outcome),
-                (Landed::Answer(Ok(_)), Role::Joined(_)) if self.is_too_old(&calls[place], &flight) => {
+            match (self.wait(&calls[place], &flight).await, role) {
+                (Waited::Landed(Ok(_)), Role::Joined(_)) if self.is_too_old(&calls[place], &flight) => {
                     again.push(place);
                 }
-                (Landed::Answer(outcome), Role::Joined(_)) => {
-                    self.counters.coalesced_waits.add(1);
+                (Waited::Landed(outcome), _) => {
+                    self.count_landed(&calls[place], (&flight, role), &outcome);
                     outcomes[place] = Some(outcome);
                 }
-                (Landed::Abandoned, Role::Leads) => {}
-                (Landed::Abandoned, Role::Joined(_)) => match self.check_open() {
+                (Waited::StandIn(answer), _) => outcomes[place] = Some(Ok(answer)),
+                (Waited::Abandoned, Role::Leads) => {}
+                (Waited::Abandoned, Role::Joined(_)) => match self.check_open() {
                     Ok(()) => again.push(place),
                     Err(error) => outcomes[place] = Some(Err(error)),
                 },

@@ -96,6 +96,8 @@ where
             let Distinct { keys, encoded, places } =
                 keys.map_err(|error| error.in_namespace(&shared.namespace))?;
             let plan = PlanMany { options, loader: by_place(keys, batch) };
+            // Here, because an error must not depend on there being a key to give it to.
+            shared.check_plan(&encoded, need, &plan)?;
             let answers: Result<Vec<Answer<V>>> =
                 shared.get_many_or_load(&encoded, need, plan).await.into_iter().collect();
             answers.map(|answers| places.into_iter().map(|place| answers[place].clone()).collect())

@@ -4,7 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::seat;
 
-/// Counts since the cache was built, and gauges of now. Lookups of `get_many` count per key.
+/// Counts since the cache was built, and gauges of now.
+///
+/// Each lookup is counted once, when it ends, by what became of it: in `l1_hits`, `l2_hits`, `coalesced_waits`,
+/// `stale_served` or `misses`. Those of many keys count per key, and of [`get_many_or_load`] and a [`DataLoader`] per
+/// distinct key of the call or batch. A refresh behind an answer is no lookup.
+///
+/// [`get_many_or_load`]: crate::TieredCache::get_many_or_load
+/// [`DataLoader`]: crate::DataLoader
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -12,13 +19,14 @@ pub struct Stats {
     pub l1_hits: u64,
     /// Lookups answered by L2: read from it, or found valid there by their token.
     pub l2_hits: u64,
-    /// Lookups that no tier could answer.
+    /// Lookups that nothing cached could answer: they led a load of their own, found nothing, or failed. Those that
+    /// waited for a load which failed are among them.
     pub misses: u64,
     /// Loader runs begun here; a batch is one.
     pub loads: u64,
     /// Loader runs that gave an error, panicked or timed out; and keys of a batch with an error of their own.
     pub load_failures: u64,
-    /// Lookups answered by a load or read that another task of this cache had under way.
+    /// Lookups answered by a load or read that another task of this cache had under way, and that succeeded.
     pub coalesced_waits: u64,
     /// Times a load waited for another node's load of the same key.
     pub lease_waits: u64,

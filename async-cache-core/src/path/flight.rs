@@ -33,6 +33,7 @@ pub(crate) struct Flight<V> {
     /// What the value is a value of; set before the end, if it has tags.
     source: OnceLock<Source>,
     landed: OnceLock<Landed<V>>,
+    answered_by: OnceLock<AnsweredBy>,
     /// A stale value found on the way.
     fallback: OnceLock<Fallback<V>>,
     /// One of the two above has come.
@@ -44,6 +45,19 @@ pub(crate) struct Flight<V> {
 struct Source {
     seq: u64,
     tags: Tags,
+}
+
+/// Where a flight's value was found: what its leader is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    /// L1 had it after all: another flight had landed between this caller's probe and its lead.
+    L1,
+    /// L2 had it.
+    L2,
+    /// It was loaded.
+    Load,
+    /// L1 held it, and nothing verifies it: the policy for outages makes do with that.
+    Unverified,
 }
 
 /// How a flight ended.
@@ -74,6 +88,7 @@ impl<V> Flight<V> {
             seq: AtomicU64::new(ticket.seq),
             source: OnceLock::new(),
             landed: OnceLock::new(),
+            answered_by: OnceLock::new(),
             fallback: OnceLock::new(),
             news: Notify::new(),
         }
@@ -94,6 +109,15 @@ impl<V> Flight<V> {
         if !tags.is_empty() {
             let _ = self.source.set(Source { seq, tags: tags.clone() });
         }
+    }
+
+    /// Notes where the value was found; before the end.
+    pub(crate) fn found_by(&self, by: AnsweredBy) {
+        let _ = self.answered_by.set(by);
+    }
+
+    pub(crate) fn answered_by(&self) -> AnsweredBy {
+        self.answered_by.get().copied().unwrap_or(AnsweredBy::Load)
     }
 
     /// Whether the value is too old for a caller who joined when `known` was the last tag change.
@@ -221,6 +245,14 @@ impl<V: 'static> Lead<V> {
         if let Some(l1) = self.shared.l1() {
             self.shared.fence.postpone(l1, &self.key, self.shared.node.clock.now().after(backoff));
         }
+    }
+
+    /// Ends the flight with what a tier had. What was not in L1 is offered to it.
+    pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
+        self.flight.found_by(by);
+        self.flight.came_from(entry.seq, &entry.tags);
+        let offer = (by != AnsweredBy::L1).then(|| entry.clone());
+        self.land(Ok(entry.value), offer);
     }
 
     /// Ends the flight: L1 first, then those who wait.

@@ -8,13 +8,13 @@ use tokio::time::sleep;
 use super::flight::Lead;
 use super::lease::{self, Grant};
 use super::loader::{Given, Payload};
-use super::{Aim, Answer, Plan, Reuse, Route, Wish, guard, reentry};
+use super::{Aim, Answer, AnsweredBy, Plan, Reuse, Route, Wish, guard, reentry};
 use crate::backend::{Accept, Entry, Lease, Renewed};
 use crate::coherence::Mutant;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
-use crate::observe::{Amended, Event, KeyHash, StaleCause, trace};
+use crate::observe::{Amended, Event, KeyHash, trace};
 use crate::options::Options;
 use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
@@ -78,7 +78,7 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
     };
     match grant {
         Grant::Found(entry) => {
-            shared.counters.l2_hits.add(1);
+            lead.flight().found_by(AnsweredBy::L2);
             (Ok(entry.value.clone()), Some(entry))
         }
         Grant::Lease(lease) => with_lease(shared, l2, lead, plan, lease).await,
@@ -93,7 +93,7 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         Grant::Failed => (Err(shared.failed_elsewhere()), None),
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) if lead.suffices(&entry) => {
-                shared.serve_stale(lead.key.as_bytes(), StaleCause::Outage);
+                lead.flight().found_by(AnsweredBy::Unverified);
                 lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
@@ -173,7 +173,6 @@ async fn produce<V: Send + Sync + 'static>(
     plan: Plan<V>,
     loaded_at: u64,
 ) -> Result<Produced<V>> {
-    shared.counters.misses.add(1);
     shared.counters.loads.add(1);
     let Plan { aim: Aim { options, wish, .. }, loader } = plan;
     let (limit, begun) = (options.load.load_timeout, shared.node.clock.now());

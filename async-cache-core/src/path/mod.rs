@@ -30,11 +30,11 @@ use crate::options::Options;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
-pub(crate) use flight::{Entered, Flight, Hearing, Landed, Lead};
+pub(crate) use flight::{AnsweredBy, Entered, Flight, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use odds::Odds;
 pub(crate) use probe::Probe;
-pub(crate) use wait::Call;
+pub(crate) use wait::{Call, Role, Waited};
 
 /// A value, or a known absence.
 pub(crate) type Answer<V> = Option<Arc<V>>;
@@ -141,7 +141,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 self.serve_stale(key.as_bytes(), StaleCause::Outage);
                 Ok(entry.value)
             }
-            Recourse::Load(error) | Recourse::Fail(error) => Err(error),
+            Recourse::Load(error) | Recourse::Fail(error) => {
+                self.counters.misses.add(1);
+                Err(error)
+            }
         }
     }
 
@@ -161,29 +164,41 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let (flight, hearing) = match self.enter(key, need, call.reuse, l1_ttl) {
                 Entered::Join(flight, hearing) => (flight, hearing),
                 Entered::Lead(lead) => {
-                    return match self.lead(lead, need, plan).await? {
-                        Led::Landed(answer) => Ok(answer),
-                        Led::Flying(flight) => match self.wait(&call, &flight, Hearing::Heard).await {
-                            Landed::Answer(outcome) => outcome,
-                            Landed::Abandoned => {
+                    return match self.lead(lead, need, plan).await {
+                        Ok(Led::Landed(answer, by)) => {
+                            self.count(key.as_bytes(), by);
+                            Ok(answer)
+                        }
+                        Ok(Led::Flying(flight)) => match self.wait(&call, &flight).await {
+                            Waited::Landed(outcome) => {
+                                self.count_landed(&call, (&flight, Role::Leads), &outcome);
+                                outcome
+                            }
+                            Waited::StandIn(answer) => Ok(answer),
+                            Waited::Abandoned => {
                                 Err(self.error(ErrorKind::Shutdown, "the load ended with the runtime"))
                             }
                         },
+                        Err(error) => {
+                            self.counters.misses.add(1);
+                            Err(error)
+                        }
                     };
                 }
             };
-            match self.wait(&call, &flight, hearing).await {
-                Landed::Answer(Ok(_)) if self.is_too_old(&call, &flight) => {}
-                Landed::Answer(Ok(answer)) if !want.accepts(&answer) => {
+            match self.wait(&call, &flight).await {
+                Waited::Landed(Ok(_)) if self.is_too_old(&call, &flight) => {}
+                Waited::Landed(Ok(answer)) if !want.accepts(&answer) => {
                     plan.aim.reuse = Reuse::Nothing;
                     call.reuse = Reuse::Nothing;
                 }
-                Landed::Answer(outcome) => {
-                    self.counters.coalesced_waits.add(1);
+                Waited::Landed(outcome) => {
+                    self.count_landed(&call, (&flight, Role::Joined(hearing)), &outcome);
                     return outcome;
                 }
+                Waited::StandIn(answer) => return Ok(answer),
                 // The leader was cancelled before it began to load: someone else must lead.
-                Landed::Abandoned => self.check_open()?,
+                Waited::Abandoned => self.check_open()?,
             }
         }
     }
@@ -205,11 +220,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Leads a flight: to its end if a tier has the value, else up to where a task of its own takes over.
     async fn lead(self: &Arc<Self>, lead: Lead<V>, need: Option<&Stamp>, plan: Plan<V>) -> Result<Led<V>> {
         match self.find(&lead, need, &plan.aim).await {
-            Ok(Found::Answer(entry, admissible)) => {
+            Ok(Found::Answer(entry, by)) => {
                 let answer = entry.value.clone();
-                lead.flight().came_from(entry.seq, &entry.tags);
-                lead.land(Ok(answer.clone()), admissible.then_some(entry));
-                Ok(Led::Landed(answer))
+                lead.found(entry, by);
+                Ok(Led::Landed(answer, by))
             }
             Ok(Found::Nothing(route)) => {
                 let flight = lead.flight();
@@ -243,8 +257,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // Between this caller's probe and its lead, another flight may have landed.
         match self.probe(lead.key.as_bytes(), need) {
             Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
-                self.counters.l1_hits.increment();
-                return Here::Enough(Found::Answer(entry, false));
+                return Here::Enough(Found::Answer(entry, AnsweredBy::L1));
             }
             // Its token is worth a question that needs no payload for an answer: ask with the lease.
             Probe::Unverified(entry) | Probe::Capped(entry)
@@ -278,8 +291,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         match fetched {
             Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
-                self.counters.l2_hits.add(1);
-                return Ok(Found::Answer(entry, true));
+                return Ok(Found::Answer(entry, AnsweredBy::L2));
             }
             Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                 accept = Accept::Other(entry.token);
@@ -303,6 +315,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(crate) fn check(&self, need: Option<&Stamp>) -> Result<()> {
         self.check_open()?;
+        self.check_stamp(need)
+    }
+
+    /// Whether a stamp says anything about this cache. To be asked before L1 is: what is held must not hide it.
+    pub(crate) fn check_stamp(&self, need: Option<&Stamp>) -> Result<()> {
         match need {
             Some(stamp) if stamp.namespace() != &*self.namespace => {
                 Err(crate::coherence::foreign_stamp(stamp.namespace(), &self.namespace))
@@ -321,12 +338,12 @@ pub(crate) enum Here<V> {
 
 /// How far a leader has come.
 enum Led<V> {
-    Landed(Answer<V>),
+    Landed(Answer<V>, AnsweredBy),
     Flying(Arc<Flight<V>>),
 }
 
 pub(crate) enum Found<V> {
-    /// An entry that answers, and whether it is new to L1.
-    Answer(Entry<V>, bool),
+    /// An entry that answers, and who had it.
+    Answer(Entry<V>, AnsweredBy),
     Nothing(Route<V>),
 }

@@ -4,15 +4,33 @@ use std::future::pending;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::flight::{Hearing, Landed};
-use super::{Flight, Reuse};
+use super::flight::{AnsweredBy, Hearing, Landed};
+use super::{Answer, Flight, Reuse};
 use crate::backend::Phase;
 use crate::coherence::Mutant;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::observe::StaleCause;
 use crate::options::Options;
 use crate::resilience::{Seek, StandIn, Standing, excuses};
 use crate::shared::Shared;
+
+/// What a caller is in a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Leads,
+    Joined(Hearing),
+}
+
+/// What came of waiting for a flight.
+#[derive(Debug)]
+pub(crate) enum Waited<V> {
+    /// It has landed. Not counted yet: the caller may have to ask again.
+    Landed(Result<Answer<V>>),
+    /// Something else answers in its stead, and is counted.
+    StandIn(Answer<V>),
+    /// Its leader went away before anything was loaded.
+    Abandoned,
+}
 
 /// One caller's lookup, and how it wants to be answered.
 pub(crate) struct Call<'a> {
@@ -51,7 +69,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
-    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, hearing: Hearing) -> Landed<V> {
+    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Waited<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             match call.options.load.stale_while_revalidate && call.takes_stale() {
@@ -73,14 +91,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             biased;
             landed = flight.landed() => return match landed {
                 Landed::Answer(Err(error)) => self.or_stale(call, flight, error).await,
-                Landed::Answer(Ok(answer)) => {
-                    let answers = call.seek.want.accepts(&answer) && !self.is_too_old(call, flight);
-                    if hearing == Hearing::Unheard && answers {
-                        self.serve_stale(call.seek.key.as_bytes(), StaleCause::Outage);
-                    }
-                    Landed::Answer(Ok(answer))
-                }
-                Landed::Abandoned => Landed::Abandoned,
+                Landed::Answer(Ok(answer)) => Waited::Landed(Ok(answer)),
+                Landed::Abandoned => Waited::Abandoned,
             },
             found = at_once => (found, StaleCause::Revalidating),
             found = soon => (found, StaleCause::SlowLoad),
@@ -89,28 +101,54 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// What a caller gets whose load failed.
-    async fn or_stale(&self, call: &Call<'_>, flight: &Flight<V>, error: Error) -> Landed<V> {
+    async fn or_stale(&self, call: &Call<'_>, flight: &Flight<V>, error: Error) -> Waited<V> {
         if !(call.takes_stale() && call.options.load.stale_on_error && excuses(&error)) {
-            return Landed::Answer(Err(error));
+            return Waited::Landed(Err(error));
         }
         let Some(found) = self.fallback(call.seek, flight, &call.options).await else {
-            return Landed::Answer(Err(error));
+            return Waited::Landed(Err(error));
         };
         self.stand_in(call, found, StaleCause::LoadFailed(error.kind()))
     }
 
     /// Answers with what stands in, and tells so if it has expired, or nothing verifies it. Otherwise it is as
     /// good as any: another load may have brought it meanwhile.
-    fn stand_in(&self, call: &Call<'_>, found: StandIn<V>, cause: StaleCause) -> Landed<V> {
+    fn stand_in(&self, call: &Call<'_>, found: StandIn<V>, cause: StaleCause) -> Waited<V> {
         let StandIn { entry, standing } = found;
         let key = call.seek.key.as_bytes();
-        if standing == Standing::Unverified {
-            self.serve_stale(key, StaleCause::Outage);
-        } else if entry.life.phase(self.node.clock.now()) == Phase::Stale {
-            self.serve_stale(key, cause);
-        } else {
-            self.counters.l1_hits.increment();
+        let is_stale = entry.life.phase(self.node.clock.now()) == Phase::Stale;
+        match standing {
+            Standing::Unverified => self.count(key, AnsweredBy::Unverified),
+            _ if is_stale => self.serve_stale(key, cause),
+            Standing::Confirmed => self.count(key, AnsweredBy::L2),
+            Standing::Verified | Standing::Capped => self.count(key, AnsweredBy::L1),
         }
-        Landed::Answer(Ok(entry.value))
+        Waited::StandIn(entry.value)
+    }
+
+    /// Counts a lookup whose flight has landed: once, by what became of it.
+    pub(crate) fn count_landed(
+        &self,
+        call: &Call<'_>,
+        (flight, role): (&Flight<V>, Role),
+        outcome: &Result<Answer<V>>,
+    ) {
+        let key = call.seek.key.as_bytes();
+        match (outcome, role, flight.answered_by()) {
+            (Err(_), ..) => self.counters.misses.add(1),
+            (Ok(_), Role::Joined(Hearing::Unheard), _) => self.count(key, AnsweredBy::Unverified),
+            (Ok(_), Role::Leads, by) | (Ok(_), _, by @ AnsweredBy::Unverified) => self.count(key, by),
+            (Ok(_), Role::Joined(Hearing::Heard), _) => self.counters.coalesced_waits.add(1),
+        }
+    }
+
+    /// Counts a lookup by what answered it.
+    pub(crate) fn count(&self, key: &[u8], by: AnsweredBy) {
+        match by {
+            AnsweredBy::L1 => self.counters.l1_hits.increment(),
+            AnsweredBy::L2 => self.counters.l2_hits.add(1),
+            AnsweredBy::Load => self.counters.misses.add(1),
+            AnsweredBy::Unverified => self.serve_stale(key, StaleCause::Outage),
+        }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct StandIn<V> {
 pub(crate) enum Standing {
     /// Nothing has changed since, as of `max_staleness` ago.
     Verified,
+    /// L2 has just said so.
+    Confirmed,
     /// Likewise, and it is not even expired; but it is past its cap in L1, and L2 is to be asked first.
     Capped,
     /// Nobody can be asked, and the policy for outages makes do with that.
@@ -139,7 +141,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 if seek.want.accepts(&entry.value) =>
             {
                 self.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
-                Some(Standing::Verified.of(entry))
+                Some(Standing::Confirmed.of(entry))
             }
             Fetched::Unreachable(_) => self.unverified(seek),
             Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,

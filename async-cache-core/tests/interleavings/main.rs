@@ -2,6 +2,7 @@
 //! outcome, and events that arrive late. Each test is one of them, step by step.
 
 mod fallbacks;
+mod figures;
 mod refused;
 mod stage;
 mod told;

@@ -10,7 +10,7 @@ use async_cache_core::backend::{
 };
 use async_cache_core::key::Key;
 use async_cache_core::testing::until;
-use async_cache_core::{Error, ErrorKind, Result, Tags, TieredCache};
+use async_cache_core::{Error, ErrorKind, Result, Tags, TieredCache, TieredCacheBuilder};
 use async_cache_memory::MemoryBackend;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -190,8 +190,16 @@ impl Stage {
 
     /// A node behind this stage, serving.
     pub(crate) async fn node(&self) -> Cache {
-        let l1 = MemoryBackend::new(100);
-        let node = TieredCache::builder().namespace("rows").l1(l1).l2(self.clone()).build().unwrap();
+        self.node_with(|builder| builder).await
+    }
+
+    /// The same, with options.
+    pub(crate) async fn node_with(
+        &self,
+        options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
+    ) -> Cache {
+        let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(1_000)).l2(self.clone());
+        let node = options(builder).build().unwrap();
         until("the node serves", || node.is_serving()).await;
         node
     }

@@ -89,7 +89,7 @@ async fn the_loader_may_ask_for_it(tiers: Tiers) {
         cache.get_or_load("k", loader).await.unwrap();
         pass(ms(10)).await;
     }
-    assert_eq!((source.loads(), cache.stats().misses), (2, 2));
+    assert_eq!((source.loads(), cache.stats().misses), (2, 1), "the second load was behind an answer");
     assert_eq!(cache.stats().l1_hits, 5999);
 }
 
