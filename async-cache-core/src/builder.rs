@@ -17,7 +17,7 @@ use crate::coherence::Mutant;
 use crate::coherence::{Door, Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
-use crate::observe::{Counters, Events, Watch};
+use crate::observe::{Counters, Events, LoadFailureLog, Watch};
 use crate::options::{
     Defaults, Options, Outage, load_setters, negative_setters, stale_setters, store_setters,
 };
@@ -43,6 +43,7 @@ pub struct TieredCacheBuilder<K, V> {
     outage: Outage,
     max_staleness: Duration,
     heartbeat: Option<Duration>,
+    failure_log: LoadFailureLog,
     switch: Switch,
     _key: PhantomData<fn(&K)>,
 }
@@ -67,6 +68,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             outage: Outage::default(),
             max_staleness: Duration::from_secs(1),
             heartbeat: None,
+            failure_log: LoadFailureLog::default(),
             switch: Switch::default(),
             _key: PhantomData,
         }
@@ -138,6 +140,12 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     /// Sets what to do while L2 cannot be reached. Default [`Outage::ServeL1`].
     pub fn outage(mut self, policy: Outage) -> Self {
         self.outage = policy;
+        self
+    }
+
+    /// Sets how failed loads are logged. Default [`LoadFailureLog::Warn`].
+    pub fn load_failure_log(mut self, log: LoadFailureLog) -> Self {
+        self.failure_log = log;
         self
     }
 
@@ -232,6 +240,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             watch: Watch::new(),
             defaults: self.options,
             outage: self.outage,
+            failure_log: self.failure_log,
             switch: self.switch,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),

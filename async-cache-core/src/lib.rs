@@ -51,7 +51,8 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
 pub use loaded::{LoadContext, Loaded};
 pub use observe::{
-    Amended, Event, EventStream, KeyHash, Resumed, StaleCause, Stats, SuspendCause, UnreadableCause,
+    Amended, Event, EventStream, KeyHash, LoadFailureLog, Resumed, StaleCause, Stats, SuspendCause,
+    UnreadableCause,
 };
 pub use options::{Defaults, LoadOptions, Outage, StoreOptions};
 pub use tags::Tags;

@@ -12,7 +12,7 @@ use crate::coherence::{Door, Fence, Node, Switch};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
-use crate::observe::{Amended, Counters, Event, Events, KeyHash, Stats, Watch, trace};
+use crate::observe::{Amended, Counters, Event, Events, KeyHash, LoadFailureLog, Stats, Watch, trace};
 use crate::options::{Options, Outage, StoreOptions};
 use crate::path::{Odds, guard};
 use crate::resilience::Pending;
@@ -30,6 +30,7 @@ pub(crate) struct Shared<V> {
     pub(crate) watch: Watch,
     pub(crate) defaults: Options,
     pub(crate) outage: Outage,
+    pub(crate) failure_log: LoadFailureLog,
     pub(crate) switch: Switch,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -114,6 +115,23 @@ impl<V: 'static> Shared<V> {
         self.counters.codec_failures.add(1);
         self.events.tell(|| Event::NotEncoded { key: KeyHash::of(key.as_bytes()) });
         trace::not_encoded(&self.namespace, error);
+    }
+
+    /// Counts, tells and logs that one call of a loader gave an error for a key, or for as many of them.
+    #[cold]
+    pub(crate) fn load_failed(&self, key: &Key, keys: usize, error: &Error) {
+        self.counters.load_failures.add(1);
+        self.tell_failed(key, error);
+        self.log_failed(key, keys, error);
+    }
+
+    pub(crate) fn tell_failed(&self, key: &Key, error: &Error) {
+        let key = KeyHash::of(key.as_bytes());
+        self.events.tell(|| Event::LoadFailed { key, kind: error.kind() });
+    }
+
+    pub(crate) fn log_failed(&self, key: &Key, keys: usize, error: &Error) {
+        trace::load_failed(&self.namespace, self.failure_log, KeyHash::of(key.as_bytes()), keys, error);
     }
 
     /// Counts and tells that a value was not stored because an invalidation had met it.

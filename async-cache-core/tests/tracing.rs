@@ -1,12 +1,15 @@
 //! Spans and events on `tracing`.
 #![cfg(feature = "tracing")]
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_cache_core::testing::No;
-use async_cache_core::{Error, TieredCache};
+use async_cache_core::{DataLoader, Error, LoadFailureLog, TieredCache};
 use async_cache_memory::MemoryBackend;
+use tracing::Instrument;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -25,6 +28,24 @@ impl io::Write for Log {
     }
 }
 
+impl Log {
+    /// Collects what this thread logs, spans that begin included.
+    fn collect(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(self.clone())
+            .with_max_level(level)
+            .with_span_events(FmtSpan::NEW)
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().expect("unpoisoned"));
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
 impl<'a> MakeWriter<'a> for Log {
     type Writer = Self;
 
@@ -36,13 +57,7 @@ impl<'a> MakeWriter<'a> for Log {
 #[tokio::test(start_paused = true)]
 async fn misses_have_spans_and_hits_have_none() -> Result<(), Error> {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_max_level(tracing::Level::DEBUG)
-        .with_span_events(FmtSpan::NEW)
-        .with_ansi(false)
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.collect(tracing::Level::DEBUG);
     let cache: TieredCache<String, String> =
         TieredCache::builder().namespace("rows").l1(MemoryBackend::new(10)).build()?;
     let load = || async {
@@ -68,4 +83,144 @@ async fn misses_have_spans_and_hits_have_none() -> Result<(), Error> {
     }
     assert!(!text.contains("secret"), "neither keys nor values are logged:\n{text}");
     Ok(())
+}
+
+type Names = HashMap<String, String>;
+
+async fn batch(keys: Vec<String>) -> Result<Names, No> {
+    tracing::info!("inside the loader");
+    Ok(keys.into_iter().map(|key| (key.clone(), key)).collect())
+}
+
+/// Every way to a loader, under a span of the caller's.
+async fn every_way(cache: &TieredCache<String, String>, log: &Log, expected: impl Fn(&str, &str)) {
+    let single = || async {
+        tracing::info!("inside the loader");
+        Ok::<_, No>("v".to_owned())
+    };
+    let span = || tracing::info_span!("request");
+    cache.get_or_load("a", single).instrument(span()).await.unwrap();
+    expected("get_or_load", &log.take());
+    cache.refresh("a", single).instrument(span()).await.unwrap();
+    expected("refresh", &log.take());
+    let keys = || ["b".to_owned(), "c".to_owned()];
+    cache.get_many_or_load(&keys(), batch).into_future().instrument(span()).await.unwrap();
+    expected("get_many_or_load", &log.take());
+    let loader = cache.data_loader(batch).build();
+    loader.load("d".to_owned()).instrument(span()).await.unwrap();
+    expected("data_loader", &log.take());
+    let full = cache.data_loader(batch).max_batch_size(1).build();
+    full.load("e".to_owned()).instrument(span()).await.unwrap();
+    expected("a full batch", &log.take());
+    let alone = DataLoader::new(batch);
+    alone.load("f".to_owned()).instrument(span()).await.unwrap();
+    expected("a loader alone", &log.take());
+    let _ = cache.warm(["g".to_owned()], move |_| single()).await;
+    log.take();
+    let _ = cache.warm(["h".to_owned()], move |_| single()).into_future().instrument(span()).await;
+    expected("warm", &log.take());
+
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    cache.get_or_load("a", single).stale_while_revalidate(true).instrument(span()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    expected("behind a stale value", &log.take());
+}
+
+fn cache() -> TieredCache<String, String> {
+    let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(100));
+    builder.ttl(Duration::from_secs(10)).stale_for(Duration::from_secs(60)).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_are_part_of_their_callers_span() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::DEBUG);
+    every_way(&cache(), &log, |way, text| {
+        let line = text.lines().find(|line| line.contains("inside the loader")).expect(way);
+        assert!(line.contains(" request:"), "{way}: {line}");
+        assert!(line.contains("cache.load{namespace=\"rows\"") || way == "a loader alone", "{way}: {line}");
+    })
+    .await;
+}
+
+/// Spans of the cache are for debugging; a service that leaves them out has its own all the same.
+#[tokio::test(start_paused = true)]
+async fn loads_are_part_of_their_callers_span_where_the_caches_are_filtered_out() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::INFO);
+    every_way(&cache(), &log, |way, text| {
+        let line = text.lines().find(|line| line.contains("inside the loader")).expect(way);
+        assert!(line.contains(" request:") && !line.contains("cache.load"), "{way}: {line}");
+    })
+    .await;
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the query failed")
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        const CAUSE: No = No(5);
+        Some(&CAUSE)
+    }
+}
+
+async fn fail(cache: &TieredCache<String, String>) {
+    let _ = cache.get_or_load("k", || async { Err::<String, _>(Broken) }).await;
+    let keys: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let failed = |_: Vec<String>| async { Err::<Names, _>(Broken) };
+    let _ = cache.get_many_or_load(&keys, failed).await;
+    let each = |keys: Vec<String>| async move {
+        keys.into_iter().map(|key| (key, Err(Broken))).collect::<HashMap<String, Result<String, Broken>>>()
+    };
+    let loader = cache.data_loader_each(each).build();
+    let _ = loader.load_many(keys).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_is_a_warning_with_its_cause() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::INFO);
+    fail(&cache()).await;
+    let text = log.take();
+    let warnings: Vec<&str> = text.lines().filter(|line| line.contains("a load failed")).collect();
+    assert_eq!(warnings.len(), 3, "one for each call of a loader:\n{text}");
+    for (warning, keys) in warnings.iter().zip([1, 100, 100]) {
+        for part in [" WARN ", " async_cache: ", "namespace=\"rows\"", "the query failed", "No(5)"] {
+            let part = if part == "No(5)" { No(5).to_string() } else { part.to_owned() };
+            assert!(warning.contains(&part), "{part:?} is not in {warning}");
+        }
+        assert!(warning.contains(&format!("keys={keys} ")), "{warning}");
+    }
+
+    let quiet = TieredCache::<String, String>::builder().namespace("rows").l1(MemoryBackend::new(100));
+    fail(&quiet.load_failure_log(LoadFailureLog::Off).build().unwrap()).await;
+    assert_eq!(log.take(), "");
+}
+
+/// One name to filter by.
+#[tokio::test(start_paused = true)]
+async fn everything_logged_has_the_target_async_cache() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::TRACE);
+    let tier = MemoryBackend::new(100);
+    let builder =
+        TieredCache::<String, String>::builder().namespace("rows").l1(MemoryBackend::new(100)).l2(tier);
+    let cache = builder.build().unwrap();
+    cache.ready().await.unwrap();
+    fail(&cache).await;
+    cache.insert("a", "v".to_owned()).await.unwrap();
+    cache.invalidate_all().await.unwrap();
+    let text = log.take();
+    let ours: Vec<&str> = text.lines().filter(|line| line.contains("namespace=")).collect();
+    assert!(ours.len() > 5, "{text}");
+    for line in ours {
+        assert!(line.contains(" async_cache: "), "{line}");
+    }
 }

@@ -15,6 +15,7 @@ use super::get_many::MAX_KEYS;
 use super::picked::{PerKey, Picked};
 use super::source::Source;
 use crate::error::{BoxError, Result, boxed};
+use crate::observe::trace;
 use crate::options::{Defaults, Options};
 
 /// Gathers loads of single keys into batches: the remedy for "N + 1" queries.
@@ -295,7 +296,7 @@ pub struct Update(Option<tokio::task::JoinHandle<Result<()>>>);
 
 impl Update {
     fn begin(work: BoxFuture<'static, Result<()>>) -> Self {
-        Self(Some(tokio::spawn(work)))
+        Self(Some(tokio::spawn(trace::here(work))))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::source::{Memory, Outcome, Source};
 use crate::error::{Error, ErrorKind};
+use crate::observe::trace;
 use crate::options::Options;
 
 /// What a loader can be told.
@@ -115,9 +116,9 @@ where
         // A runtime that is ending drops what is spawned on it, which takes the lock again.
         drop(state);
         if let Some(batch) = batch {
-            tokio::spawn(batch.run());
+            tokio::spawn(trace::here(batch.run()));
         } else if first {
-            tokio::spawn(self.due(number).run(self.settings.delay));
+            tokio::spawn(trace::here(self.due(number).run(self.settings.delay)));
         }
         Entered::Promised(promise)
     }

@@ -9,6 +9,7 @@ use super::load::{Claim, Claimed, land, spawn};
 use super::many::{PlanMany, Seat};
 use crate::backend::{Accept, Acquire, Entry};
 use crate::coherence::Stamp;
+use crate::observe::trace;
 use crate::path::lease::{Grant, Queue, Step, makes_do};
 use crate::path::{AnsweredBy, Fetched, Found, Here, Route, reentry};
 use crate::resilience::{Recourse, recourse};
@@ -38,7 +39,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !open.is_empty() {
             let seeking = seek(Arc::clone(self), open, Arc::clone(plan));
             // In the caller's loads, so that a loader that waits for itself is told so.
-            self.tasks.spawn(reentry::within(self.node.id, [], seeking));
+            self.tasks.spawn(trace::here(reentry::within(self.node.id, [], seeking)));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::backend::{Announce, Entry, Fill, Lease, Renewed};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::Keep;
-use crate::observe::{Event, KeyHash, trace};
+use crate::observe::trace;
 use crate::path::load::{Produced, forget_previous, resolve};
 use crate::path::{Answer, Given, reentry};
 use crate::resilience::excuses;
@@ -80,8 +80,9 @@ async fn run<V: Send + Sync + 'static>(
         Ok(picked) => store(&shared, claimed, picked, cost, &mut held).await,
         Err(error) => {
             shared.counters.load_failures.add(1);
+            shared.log_failed(&claimed[0].seat.lead.key, claimed.len(), &error);
             for Claimed { seat, .. } in claimed {
-                shared.tell_failed(&seat, &error);
+                shared.tell_failed(&seat.lead.key, &error);
                 land(seat, Err(error.clone()), None);
             }
         }
@@ -109,14 +110,24 @@ async fn store<V: Send + Sync + 'static>(
     held: &mut HeldMany<'_, V>,
 ) {
     let (mut fills, mut filling) = (Vec::new(), Vec::new());
+    let mut failed: Option<(Key, usize, Error)> = None;
     for (Claimed { mut seat, claim }, answer) in claimed.into_iter().zip(picked.answers) {
         match shared.stock(&mut seat, claim, answer, cost) {
             Stock::Fill(fill, answer, entry) => {
                 fills.push(fill);
                 filling.push((seat, answer, entry));
             }
-            Stock::Land(outcome, entry) => land(seat, outcome, entry),
+            Stock::Land(outcome, entry) => {
+                if let Err(error) = &outcome {
+                    let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
+                    first.1 += 1;
+                }
+                land(seat, outcome, entry);
+            }
         }
+    }
+    if let Some((key, keys, error)) = failed {
+        shared.log_failed(&key, keys, &error);
     }
     // Those that are not filled, at once.
     held.give_back_but(&fills);
@@ -158,7 +169,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(produced) => produced,
             Err(error) => {
                 self.counters.load_failures.add(1);
-                self.tell_failed(seat, &error);
+                self.tell_failed(&seat.lead.key, &error);
                 return Stock::Land(Err(error), None);
             }
         };
@@ -199,11 +210,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Stock::Land(Ok(answer), Some(entry))
             }
         }
-    }
-
-    fn tell_failed(&self, seat: &Seat<V>, error: &Error) {
-        let key = KeyHash::of(seat.lead.key.as_bytes());
-        self.events.tell(|| Event::LoadFailed { key, kind: error.kind() });
     }
 
     /// Ends leases that will not be filled, so that others need not wait for them to lapse.

@@ -14,7 +14,7 @@ use crate::backend::{Entry, Token};
 use crate::coherence::Stamp;
 use crate::error::{BoxError, ErrorKind, Result};
 use crate::key::Key;
-use crate::observe::StaleCause;
+use crate::observe::{StaleCause, trace};
 use crate::options::Options;
 use crate::path::{
     Aim, Answer, Call, Entered, Flight, Given, Lead, Origin, Probe, Reuse, Role, Waited, Want, Wish, reentry,
@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         if !seats.is_empty() {
             let (shared, plan) = (Arc::clone(self), Arc::clone(plan));
-            self.tasks.spawn(async move { shared.lead_many(seats, None, &plan).await });
+            self.tasks.spawn(trace::here(async move { shared.lead_many(seats, None, &plan).await }));
         }
     }
 

@@ -95,6 +95,19 @@ pub enum Event {
     },
 }
 
+/// How failed loads are logged (feature `tracing`); [`Event::LoadFailed`] is told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum LoadFailureLog {
+    /// As warnings, with the error and all its causes: what the loader's error says is logged. One for each call
+    /// of a loader.
+    #[default]
+    Warn,
+    /// For debugging alone, and without what the errors say: for loaders that log their errors themselves, or
+    /// whose errors must not be seen.
+    Off,
+}
+
 /// Why a value was served that has expired or could not be verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -6,20 +6,27 @@
 //! | `cache.load` | lease, loader and fill, in the lookup that began it |
 //! | `cache.change` | an invalidation, a clear or an insert |
 //!
+//! Everything has the target `async_cache`. Whatever runs in a task of its own runs in its caller's span: so do loaders,
+//! batches and refreshes, also where a filter leaves our spans out.
+//!
 //! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::TieredCache::subscribe)
 //! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
 
-pub(crate) use imp::{change, event, load, lookup, not_encoded, wanted};
+pub(crate) use imp::{change, event, here, load, load_failed, lookup, not_encoded, wanted};
 
 #[cfg(feature = "tracing")]
 mod imp {
     use std::error::Error as _;
+    use std::fmt;
 
     use tracing::level_filters::LevelFilter;
     use tracing::{Instrument, debug, debug_span, info, warn};
 
-    use crate::error::Error;
-    use crate::observe::{Event, KeyHash};
+    use crate::error::{Error, ErrorKind};
+    use crate::observe::{Event, KeyHash, LoadFailureLog};
+
+    /// Of all that is logged.
+    const TARGET: &str = "async_cache";
 
     /// Whether anybody is there to be told.
     pub(crate) fn wanted() -> bool {
@@ -29,37 +36,36 @@ mod imp {
     pub(crate) fn event(namespace: &str, event: &Event) {
         match event {
             Event::L1Suspended { cause } => {
-                warn!(namespace, ?cause, "L1 no longer answers");
+                warn!(target: TARGET, namespace, ?cause, "L1 no longer answers");
             }
             Event::L2Lost => {
-                warn!(namespace, "L2 cannot be reached");
+                warn!(target: TARGET, namespace, "L2 cannot be reached");
             }
             Event::L2Refused => {
-                warn!(namespace, "L2 does not permit this node what it needs");
+                warn!(target: TARGET, namespace, "L2 does not permit this node what it needs");
             }
             Event::InvalidationPending { pending } => {
-                warn!(namespace, pending, "an invalidation could not be sent and is being retried");
+                warn!(target: TARGET, namespace, pending, "an invalidation could not be sent and is being retried");
             }
             Event::L1Resumed { held } => {
-                info!(namespace, ?held, "L1 answers again");
+                info!(target: TARGET, namespace, ?held, "L1 answers again");
             }
             Event::L2Regained => {
-                info!(namespace, "L2 can be reached again");
+                info!(target: TARGET, namespace, "L2 can be reached again");
             }
             Event::InvalidationLanded { pending } => {
-                info!(namespace, pending, "retried invalidations have landed");
+                info!(target: TARGET, namespace, pending, "retried invalidations have landed");
             }
             Event::Unreadable { key, cause } => {
-                info!(namespace, %key, ?cause, "what L2 holds cannot be read, and is loaded anew");
+                info!(target: TARGET, namespace, %key, ?cause, "what L2 holds cannot be read, and is loaded anew");
             }
             Event::ChoiceAmended { key, to } => {
-                warn!(namespace, %key, ?to, "a loader chose an option that cannot be");
+                warn!(target: TARGET, namespace, %key, ?to, "a loader chose an option that cannot be");
             }
-            Event::LoadFailed { key, kind } => {
-                debug!(namespace, %key, ?kind, "a load failed");
-            }
+            // With its cause, where it happens.
+            Event::LoadFailed { .. } => {}
             other => {
-                debug!(namespace, event = ?other);
+                debug!(target: TARGET, namespace, event = ?other);
             }
         }
     }
@@ -67,7 +73,7 @@ mod imp {
     /// Says why: an event has no room for it.
     pub(crate) fn not_encoded(namespace: &str, error: &Error) {
         let cause = error.source().map(ToString::to_string);
-        warn!(namespace, %error, cause, "a value cannot be stored in L2");
+        warn!(target: TARGET, namespace, %error, cause, "a value cannot be stored in L2");
     }
 
     pub(crate) fn lookup<F: Future>(
@@ -75,7 +81,7 @@ mod imp {
         key: KeyHash,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        work.instrument(debug_span!("cache.lookup", namespace, %key))
+        work.instrument(debug_span!(target: TARGET, "cache.lookup", namespace, %key))
     }
 
     pub(crate) fn load<F: Future>(
@@ -83,18 +89,60 @@ mod imp {
         keys: usize,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        work.instrument(debug_span!("cache.load", namespace, keys))
+        // In the caller's span even if a filter leaves this one out.
+        here(work.instrument(debug_span!(target: TARGET, "cache.load", namespace, keys)))
     }
 
     pub(crate) fn change<F: Future>(namespace: &str, work: F) -> impl Future<Output = F::Output> + use<F> {
-        work.instrument(debug_span!("cache.change", namespace))
+        here(work.instrument(debug_span!(target: TARGET, "cache.change", namespace)))
+    }
+
+    /// In a task of its own, but in the span of the task that begins it.
+    pub(crate) fn here<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+        work.in_current_span()
+    }
+
+    /// Keys could not be loaded.
+    pub(crate) fn load_failed(
+        namespace: &str,
+        log: LoadFailureLog,
+        key: KeyHash,
+        keys: usize,
+        error: &Error,
+    ) {
+        let (kind, cause) = (error.kind(), Chain(error));
+        match log {
+            LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
+                warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, "a load failed");
+            }
+            LoadFailureLog::Warn | LoadFailureLog::Off => {
+                debug!(target: TARGET, namespace, %key, keys, ?kind, "a load failed");
+            }
+        }
+    }
+
+    /// An error with everything it came from.
+    struct Chain<'a>(&'a Error);
+
+    impl fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(self.0, f)?;
+            let mut source = std::error::Error::source(self.0);
+            // Bounded: the errors are the caller's, and may form a ring.
+            for _ in 0..16 {
+                let Some(cause) = source else { break };
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+            Ok(())
+        }
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
     use crate::error::Error;
-    use crate::observe::{Event, KeyHash};
+    use crate::observe::{Event, KeyHash, LoadFailureLog};
 
     pub(crate) fn not_encoded(_: &str, _: &Error) {}
 
@@ -115,4 +163,10 @@ mod imp {
     pub(crate) fn change<F: Future>(_: &str, work: F) -> F {
         work
     }
+
+    pub(crate) fn here<F: Future>(work: F) -> F {
+        work
+    }
+
+    pub(crate) fn load_failed(_: &str, _: LoadFailureLog, _: KeyHash, _: usize, _: &Error) {}
 }

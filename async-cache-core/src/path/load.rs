@@ -14,7 +14,7 @@ use crate::coherence::Mutant;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::{Keep, LoadContext};
-use crate::observe::{Amended, Event, KeyHash, trace};
+use crate::observe::{Amended, trace};
 use crate::options::Options;
 use crate::resilience::{Recourse, excuses, recourse};
 use crate::shared::{L2, Shared};
@@ -185,9 +185,7 @@ async fn produce<V: Send + Sync + 'static>(
         Ok(_) if shared.switch.is(Mutant::JoinersCheckedBySeal) => {}
         Ok(produced) => lead.flight().came_from(loaded_at, &produced.options.store.tags.tags),
         Err(error) => {
-            shared.counters.load_failures.add(1);
-            let key = KeyHash::of(lead.key.as_bytes());
-            shared.events.tell(|| Event::LoadFailed { key, kind: error.kind() });
+            shared.load_failed(&lead.key, 1, error);
         }
     }
     outcome

@@ -25,7 +25,7 @@ use crate::backend::{Accept, Entry, Tick, Token};
 use crate::coherence::Stamp;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
-use crate::observe::StaleCause;
+use crate::observe::{StaleCause, trace};
 use crate::options::Options;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
@@ -210,10 +210,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.store.l1_ttl) {
             let shared = Arc::clone(self);
-            self.tasks.spawn(async move {
+            self.tasks.spawn(trace::here(async move {
                 // Who joins the flight is told how it ended.
                 drop(shared.lead(lead, None, plan).await);
-            });
+            }));
         }
     }
 
