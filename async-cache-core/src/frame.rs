@@ -45,7 +45,7 @@ pub const HEADER_LEN: usize = 80;
 /// Kind of the extension that holds the tags.
 pub const TAGS_EXTENSION: u8 = 1;
 /// Version of the format described here.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 /// Largest payload, in bytes.
 pub const MAX_PAYLOAD: usize = 64 << 20;
 

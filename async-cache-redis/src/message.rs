@@ -6,7 +6,8 @@
 //! | `C:<seq>` | bus | the partition was cleared |
 //! | `T:<seq>:<tags>` | bus | tags, packed, were invalidated |
 //! | `H:<seq>:<beat>` | node | echo of a heartbeat |
-//! | `W:<key>` | node | a load has ended, the value is not sent along |
+//! | `W:<key>` | node | a load has ended, nothing was stored |
+//! | `S:<key>` | node | a load has ended, its value is stored and too large to be sent along |
 //! | `V:<length of key>:<key><stored value>` | node | a load has ended, with its value |
 //!
 //! Numbers are decimal, keys, tags and values raw bytes. Anyone can publish:
@@ -49,6 +50,7 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
             Some(BusEvent::Echo { partition, seq: sequence(seq)?, beat: number(beat)? })
         }
         (Channel::Node, b"W:") => Some(BusEvent::Woken { key: key_in(message, rest)?, value: None }),
+        (Channel::Node, b"S:") => Some(BusEvent::Stored { key: key_in(message, rest)? }),
         (Channel::Node, b"V:") => {
             let (length, rest) = number_until_colon(rest)?;
             let (key, value) = rest.split_at_checked(usize::try_from(length).ok()?)?;
@@ -96,6 +98,7 @@ mod tests {
             read(Channel::Node, b"W:a:\0\xFF:1"),
             Some(BusEvent::Woken { key: key.clone(), value: None })
         );
+        assert_eq!(read(Channel::Node, b"S:a:\0\xFF:1"), Some(BusEvent::Stored { key: key.clone() }));
         let value = [&frame::seal(5)[..], b":\xFF\0"].concat();
         let shifted = [b"V:7:a:\0\xFF:1", &value[..]].concat();
         assert_eq!(read(Channel::Node, &shifted), None, "the seal is not where the length says");
@@ -149,6 +152,7 @@ mod tests {
     fn each_channel_takes_only_its_own_messages() {
         assert_eq!(read(Channel::Node, b"I:1:k"), None);
         assert_eq!(read(Channel::Bus, b"W:k"), None);
+        assert_eq!(read(Channel::Bus, b"S:k"), None);
         assert_eq!(read(Channel::Bus, b"H:1:1"), None);
     }
 }

@@ -69,7 +69,12 @@ pub enum BusEvent {
     Woken {
         /// The encoded key.
         key: Bytes,
-        /// The stored value (seal and frame), if it was stored and is small.
+        /// The stored value (seal and frame); `None` if nothing was stored.
         value: Option<Bytes>,
+    },
+    /// A load this node waits for has ended well: its value is stored, and too large to come along.
+    Stored {
+        /// The encoded key.
+        key: Bytes,
     },
 }

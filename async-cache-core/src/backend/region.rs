@@ -123,8 +123,9 @@ pub struct ReadMany {
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
 ///   A lease granted below the floor does not count as held.
-/// * Waking sends each waiting node a [`Woken`](super::BusEvent::Woken), with the stored value
-///   if the value was filled or put and has at most [`WAKE_INLINE`] bytes.
+/// * Waking sends each waiting node a [`Woken`](super::BusEvent::Woken), with the stored value if
+///   one was filled or put; a [`Stored`](super::BusEvent::Stored) in its place if the stored value
+///   has more than [`WAKE_INLINE`] bytes.
 /// * Every operation ends within the backend's command deadline, and at once while the backend
 ///   is known to be unreachable, with [`ErrorKind::Backend`](crate::ErrorKind::Backend). The
 ///   outcome of a change that failed so is unknown: it may have happened, or yet happen.

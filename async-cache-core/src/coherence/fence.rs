@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::mutant::{Mutant, Switch};
@@ -299,13 +298,15 @@ impl<V: 'static> Fence<V> {
     }
 
     /// Tells everyone here who waits for this key.
-    pub(crate) fn wake(&self, key: &[u8], value: Option<&Bytes>) {
+    pub(crate) fn wake(&self, key: &[u8], wake: &Wake) {
         if self.switch.is(Mutant::LoseWakes) {
             return;
         }
+        let stored = matches!(wake, Wake::Stored);
+        let wake = if stored && self.switch.is(Mutant::LargeWakesFail) { &Wake::Ended } else { wake };
         let stripe = self.stripe(key).lock();
         for slot in stripe.waiting.get(key).into_iter().flatten() {
-            slot.tell(value.map_or(Wake::Ended, |value| Wake::Value(value.clone())));
+            slot.tell(wake.clone());
         }
     }
 

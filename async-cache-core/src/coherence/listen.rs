@@ -1,6 +1,7 @@
 //! What the bus says, applied to L1 in the order in which it happened.
 
 use crate::backend::{BusEvent, Listener};
+use crate::coherence::Wake;
 use crate::coherence::serving::News;
 use crate::error::ErrorKind;
 use crate::observe::{Asked, SuspendCause};
@@ -60,7 +61,11 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
                     .map_or(News::Expected, |partition| partition.echoed(seq, beat, max_staleness))
             }
             BusEvent::Woken { key, value } => {
-                self.fence.wake(&key, value.as_ref());
+                self.fence.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
+                News::Expected
+            }
+            BusEvent::Stored { key } => {
+                self.fence.wake(&key, &Wake::Stored);
                 News::Expected
             }
         };

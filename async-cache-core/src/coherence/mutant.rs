@@ -38,6 +38,8 @@ pub enum Mutant {
     PutAtAnyTime,
     /// Nobody is told that the load it waits for has ended.
     LoseWakes,
+    /// A load whose value is too large to travel with the wake-up is taken for one that failed.
+    LargeWakesFail,
     /// A hit is not held against the tags that were invalidated.
     HitsIgnoreTags,
     /// A load is joined whatever tags its value turns out to have.
@@ -61,7 +63,7 @@ pub enum Mutant {
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -77,6 +79,7 @@ impl Mutant {
         Self::ReadPastPending,
         Self::PutAtAnyTime,
         Self::LoseWakes,
+        Self::LargeWakesFail,
         Self::HitsIgnoreTags,
         Self::JoinersUnchecked,
         Self::JoinersCheckedBySeal,

@@ -20,7 +20,9 @@ pub(crate) struct WakeSlot {
 pub(crate) enum Wake {
     /// It was stored, and here is what was stored.
     Value(Bytes),
-    /// It was not stored, or is too large to come along.
+    /// It was stored, and is too large to come along.
+    Stored,
+    /// It was not stored.
     Ended,
     /// It may have ended: the bus was lost, and a wake-up with it.
     Lost,

@@ -31,7 +31,7 @@ pub(crate) enum Grant<V> {
     Unreachable(Error),
 }
 
-/// Wake-ups without a value after which a node stops queueing for a lease that is taken again.
+/// Loads elsewhere that came to nothing after which a node stops queueing for a lease that is taken again.
 /// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
 /// the fleet's callers wait for one another in turn.
 const PATIENCE: u32 = 2;
@@ -189,7 +189,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 }
 
-/// A load elsewhere has ended, and nothing came along: it was too large for that, or it failed.
+/// A load elsewhere came to nothing; since then another may have stored a value.
 async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
     lead.ticket = shared.ticket(&lead.key);
     match shared.fetch_unless_pending(&lead.key, None, lead.ticket, &aim.options).await {
@@ -302,6 +302,8 @@ impl<'a, V: 'static> Queue<'a, V> {
     fn value(&mut self, wake: Wake) -> Option<Bytes> {
         match wake {
             Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
+            // Asking again brings it, or the lease to whoever is to load anew.
+            Wake::Stored => None,
             Wake::Ended => {
                 self.disappointments += 1;
                 None

@@ -327,10 +327,13 @@ impl State {
     }
 
     fn wake(&mut self, key: &Key, waiting: BTreeSet<NodeId>, stored: Option<Bytes>) {
-        let value = stored.filter(|bytes| bytes.len() <= WAKE_INLINE);
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let event = match stored {
+            Some(bytes) if bytes.len() > WAKE_INLINE => BusEvent::Stored { key },
+            value => BusEvent::Woken { key, value },
+        };
         for node in waiting {
-            let key = Bytes::copy_from_slice(key.as_bytes());
-            self.outbox.push(To::Node(node), &BusEvent::Woken { key, value: value.clone() });
+            self.outbox.push(To::Node(node), &event);
         }
     }
 

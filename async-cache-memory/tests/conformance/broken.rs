@@ -150,7 +150,7 @@ struct Ear {
 impl Listener for Ear {
     fn notify(&self, event: BusEvent) {
         let everyone = match (self.fault, &event) {
-            (Fault::WakesEveryone, BusEvent::Woken { .. })
+            (Fault::WakesEveryone, BusEvent::Woken { .. } | BusEvent::Stored { .. })
             | (Fault::EchoesToEveryone, BusEvent::Echo { .. }) => self.common.listeners.lock().clone(),
             _ => vec![Weak::clone(&self.to)],
         };

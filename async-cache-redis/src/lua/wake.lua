@@ -13,8 +13,8 @@ local function wake(value)
     return
   end
   local message = 'W:' .. key
-  if value and #value <= INLINE then
-    message = 'V:' .. #key .. ':' .. key .. value
+  if value then
+    message = #value <= INLINE and 'V:' .. #key .. ':' .. key .. value or 'S:' .. key
   end
   for _, node in ipairs(nodes) do
     redis.pcall('PUBLISH', home .. 'node:' .. node, message)

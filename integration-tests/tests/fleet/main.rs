@@ -10,6 +10,7 @@ mod odds;
 mod outages;
 mod reading;
 mod rights;
+mod sizes;
 mod stale;
 mod tags;
 mod unreadable;

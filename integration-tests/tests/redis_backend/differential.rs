@@ -176,6 +176,7 @@ impl Side {
             BusEvent::Cleared { seq, .. } => format!("cleared at {}", self.number(*seq)),
             BusEvent::Echo { seq, beat, .. } => format!("echo {beat} at {}", self.number(*seq)),
             BusEvent::Woken { key, value } => format!("woken {key:?} with {}", self.value(value.as_ref())),
+            BusEvent::Stored { key } => format!("{key:?} is stored"),
             _ => return None,
         })
     }

@@ -115,6 +115,7 @@ async fn large_values_are_not_sent_along() {
         let name = Bytes::from(name);
         let woken = |event: &BusEvent| match event {
             BusEvent::Woken { key, value } if *key == name => Some(value.as_ref().map(Bytes::len)),
+            BusEvent::Stored { key } if *key == name => Some(None),
             _ => None,
         };
         assert_eq!(b.heard.wait("woken", woken).await, (over == 0).then_some(WAKE_INLINE));

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
 use super::{Checked, clauses};
-use crate::backend::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed, Token, WAKE_INLINE};
+use crate::backend::{
+    Accept, Acquire, Acquired, Announce, BusEvent, Fill, Filled, Lease, Renewed, Token, WAKE_INLINE,
+};
 
 clauses! {
     one_of_many_is_granted:
@@ -26,7 +29,7 @@ clauses! {
     a_release_ends_the_lease:
         "`release` ends the lease, at once and without cooling",
     a_fill_wakes_with_small_values:
-        "waking brings the value, if it was filled and has at most `WAKE_INLINE` bytes",
+        "waking brings the value, if it was filled and has at most `WAKE_INLINE` bytes; else it says that it is stored",
     a_release_wakes:
         "`release` wakes the waiters, without a value",
     only_those_who_wait_are_woken:
@@ -148,9 +151,15 @@ async fn a_fill_wakes_with_small_values(bench: &Bench<'_>) -> Checked {
         b.queue(&k).await?;
         let payload = vec![7; size - header];
         a.fill(&k, lease, &payload).await?;
-        let inline = (size <= WAKE_INLINE).then(|| stored(lease.seq, &frame(lease.token, &payload)));
         b.settle(&k).await?;
-        same("woken", b.heard.woken(&k), vec![inline])?;
+        let of = Bytes::copy_from_slice(k.as_bytes());
+        let told = match size <= WAKE_INLINE {
+            true => {
+                BusEvent::Woken { key: of, value: Some(stored(lease.seq, &frame(lease.token, &payload))) }
+            }
+            false => BusEvent::Stored { key: of },
+        };
+        same("woken", b.heard.wakes(&k), vec![told])?;
     }
     Ok(())
 }

@@ -201,12 +201,21 @@ impl Ear {
     }
 
     /// The wake-ups for a key heard so far.
+    pub(super) fn wakes(&self, key: &Key) -> Vec<BusEvent> {
+        let about = |event: &BusEvent| match event {
+            BusEvent::Woken { key: of, .. } | BusEvent::Stored { key: of } => of == key.as_bytes(),
+            _ => false,
+        };
+        self.events().into_iter().filter(about).collect()
+    }
+
+    /// What came with the wake-ups for a key heard so far.
     pub(super) fn woken(&self, key: &Key) -> Vec<Option<Bytes>> {
-        let woken = |event| match event {
-            BusEvent::Woken { key: of, value } if of == key.as_bytes() => Some(value),
+        let value = |event| match event {
+            BusEvent::Woken { value, .. } => value,
             _ => None,
         };
-        self.events().into_iter().filter_map(woken).collect()
+        self.wakes(key).into_iter().map(value).collect()
     }
 
     /// The numbers of the changes of a partition heard so far.
