@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Backend, Listener, LocalBackend, NodeId, RegionSpec};
+use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec};
 use crate::cache::TieredCache;
 use crate::codec::{Bincode, Codec, RoundTrip};
 #[cfg(feature = "testing")]
@@ -206,11 +206,13 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let door = Door::closed();
         let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
         let namespace: Arc<str> = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into();
+        let known = Known::default();
         let l1 = self.l1.and_then(|open| open(&namespace).map_err(|error| *refused = Some(error)).ok());
         let l2 = self.l2.filter(|_| refused.is_none()).and_then(|tier| {
             let schema = self.schema.as_deref().map_or_else(type_name::<V>, ToOwned::to_owned);
             let record = format!("async-cache/{FORMAT_VERSION} {} {schema}", tier.codec.name());
-            match tier.backend.open(RegionSpec::new(&*namespace, id, record), listener) {
+            let spec = RegionSpec { known: known.clone(), ..RegionSpec::new(&*namespace, id, record) };
+            match tier.backend.open(spec, listener) {
                 Ok(region) => {
                     let shape = tier.codec.shape();
                     let format = Format::new(tier.codec.name(), self.schema_version, shape.digest);
@@ -224,7 +226,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             }
         });
         let node = match &l2 {
-            Some(l2) => Node::new(id, l2.region.partitions(), self.max_staleness, self.switch),
+            Some(l2) => Node::new(id, (l2.region.partitions(), known), self.max_staleness, self.switch),
             None => Node::alone(id),
         };
         Shared {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, Baseline, Filled, Lease, Listener, NodeId, Pulse, Read, ReadMany,
-    Region, RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Announce, Backend, Baseline, Filled, Known, Lease, Listener, NodeId, Pulse, Read,
+    ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -37,6 +37,7 @@ impl Backend for MemoryBackend<Bytes> {
             store: Arc::clone(store),
             namespace: spec.namespace,
             node: spec.node,
+            known: spec.known,
             stores: Arc::clone(&self.stores),
             partitions,
         }))
@@ -48,13 +49,19 @@ struct MemoryRegion {
     store: Arc<Store>,
     namespace: String,
     node: NodeId,
+    known: Known,
     stores: Arc<Stores>,
     partitions: u16,
 }
 
 impl MemoryRegion {
     fn operate<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, self.run(), operation)
+        self.store.operate(self.node, (self.run(), &self.known), operation)
+    }
+
+    /// A plain read, which nobody holds against what the node knows.
+    fn look<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
+        self.store.operate(self.node, (self.run(), &Known::default()), operation)
     }
 
     fn run(&self) -> RunId {
@@ -91,11 +98,11 @@ impl Region for MemoryRegion {
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: self.run(), value: self.operate(|state| state.get(key)) })
+        Ok(Read { run: self.run(), value: self.look(|state| state.get(key)) })
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        let values = self.operate(|state| keys.iter().map(|key| state.get(key)).collect());
+        let values = self.look(|state| keys.iter().map(|key| state.get(key)).collect());
         Ok(ReadMany { run: self.run(), values })
     }
 

@@ -83,6 +83,17 @@ mod restart {
             )
         }
 
+        /// Goes on as the same server process with the older memory of `snapshot`: a master that was
+        /// demoted, followed its former replica, and was promoted again. A namespace opened
+        /// since stays as it is.
+        pub fn revert(&self, snapshot: &Snapshot) {
+            for (name, store) in &*self.stores.namespaces.lock() {
+                if let Some(image) = snapshot.0.get(name) {
+                    store.revert(image);
+                }
+            }
+        }
+
         /// Goes on as another server process with the memory of `snapshot`; with none, empty.
         pub fn restart(&self, snapshot: Option<&Snapshot>) {
             self.stores.run.fetch_add(1, Ordering::SeqCst);

@@ -53,14 +53,20 @@ impl Link {
         self.strikes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The call of a script: keys, then run id and record, then `args`.
-    pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], record: &str) -> Cmd {
+    /// The call of a script: keys, then run id, the namespace's record and the highest sequence number
+    /// known of the partition.
+    pub(crate) fn call(
+        &self,
+        script: &Script,
+        keys: &[impl AsRef<[u8]>],
+        (record, known): (&str, u64),
+    ) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(script.get_hash()).arg(keys.len());
         for key in keys {
             cmd.arg(key.as_ref());
         }
-        cmd.arg(&self.run_text).arg(record);
+        cmd.arg(&self.run_text).arg(record).arg(known);
         cmd
     }
 

@@ -83,7 +83,19 @@ impl RedisRegion {
 
     /// The call of a script about one key, ready for its own arguments.
     pub(crate) fn key_call(&self, line: &Line<'_>, script: &redis::Script, key: &Key) -> Cmd {
-        line.link.call(script, &self.home(key).of_key(key), &self.record)
+        let partition = key.partition(self.partitions());
+        self.call(line, script, partition, &self.home(key).of_key(key))
+    }
+
+    /// The call of a script about a partition, ready for its own arguments.
+    fn call(
+        &self,
+        line: &Line<'_>,
+        script: &redis::Script,
+        partition: u16,
+        keys: &[impl AsRef<[u8]>],
+    ) -> Cmd {
+        line.link.call(script, keys, (&self.record, self.spec.known.seq(partition)))
     }
 
     async fn script<T: redis::FromRedisValue>(
@@ -98,7 +110,7 @@ impl RedisRegion {
 
     async fn read_state(&self, line: &Line<'_>, partition: u16) -> Result<(u64, u64, u64), Fault> {
         let meta = [self.homes[usize::from(partition)].meta()];
-        let call = line.link.call(&self.shared.scripts.state, &meta, &self.record);
+        let call = self.call(line, &self.shared.scripts.state, partition, &meta);
         line.answer(line.link.script(&self.shared.scripts.state, &call)).await
     }
 
@@ -249,7 +261,7 @@ impl Region for RedisRegion {
         const DOING: &str = "reading the state and the tags of the namespace";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Read, DOING).await?;
-        let call = line.link.call(&self.shared.scripts.baseline, &home.with_tags(), &self.record);
+        let call = self.call(&line, &self.shared.scripts.baseline, partition, &home.with_tags());
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
             self.script(DOING, &line, &self.shared.scripts.baseline, &call).await?;
         let tags = young.into_iter().chain(old).filter(|(tag, _)| !tag.is_empty());
@@ -326,7 +338,7 @@ impl Region for RedisRegion {
         const DOING: &str = "clearing the namespace";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Write, DOING).await?;
-        let call = line.link.call(&self.shared.scripts.clear, &home.with_tags(), &self.record);
+        let call = self.call(&line, &self.shared.scripts.clear, partition, &home.with_tags());
         self.script(DOING, &line, &self.shared.scripts.clear, &call).await
     }
 
@@ -334,7 +346,7 @@ impl Region for RedisRegion {
         const DOING: &str = "invalidating tags";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Write, DOING).await?;
-        let mut call = line.link.call(&self.shared.scripts.tag, &home.with_tags(), &self.record);
+        let mut call = self.call(&line, &self.shared.scripts.tag, partition, &home.with_tags());
         call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD));
         self.script(DOING, &line, &self.shared.scripts.tag, &call).await
     }
@@ -343,7 +355,7 @@ impl Region for RedisRegion {
         const DOING: &str = "sending a heartbeat";
         let home = self.home_of(partition)?;
         let line = self.line(Purpose::Read, DOING).await?;
-        let mut call = line.link.call(&self.shared.scripts.heartbeat, &[home.meta()], &self.record);
+        let mut call = self.call(&line, &self.shared.scripts.heartbeat, partition, &[home.meta()]);
         call.arg(&self.node).arg(beat);
         let vitals = &self.shared.bus.vitals;
         // Only what is subscribed already is sure to hear its echo.

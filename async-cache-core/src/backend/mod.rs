@@ -8,6 +8,7 @@
 //! contract written here.
 
 mod bus;
+mod known;
 mod lease;
 mod life;
 mod local;
@@ -15,6 +16,7 @@ mod region;
 mod terms;
 
 pub use bus::{BusEvent, Listener};
+pub use known::Known;
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
 pub use life::{Life, Phase};
 pub use local::{Entry, LocalBackend, Sight, Tick};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
+use super::{Acquire, Acquired, Announce, Fill, Filled, Known, Lease, NodeId, Renewed};
 use crate::error::Result;
 use crate::key::Key;
 use crate::tags::Tags;
@@ -33,12 +33,14 @@ pub struct RegionSpec {
     /// backend beside the sequence; a node that brings another is refused with
     /// [`ErrorKind::Config`](crate::ErrorKind::Config).
     pub record: String,
+    /// What the node knows of the sequence of each partition.
+    pub known: Known,
 }
 
 impl RegionSpec {
     /// A spec with the given parts.
     pub fn new(namespace: impl Into<String>, node: NodeId, record: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), node, record: record.into() }
+        Self { namespace: namespace.into(), node, record: record.into(), known: Known::default() }
     }
 }
 
@@ -118,7 +120,9 @@ pub struct ReadMany {
 ///   floor to the last tag change. A clear may empty it.
 /// * If the backend's memory may have been replaced (restart, promotion, flush), the first
 ///   operation raises sequence and floor beyond any number seen before: everything stored
-///   earlier is void and every outstanding lease is broken.
+///   earlier is void and every outstanding lease is broken. A sequence below the number that the
+///   caller [knows](RegionSpec::known) is such memory, and raised over it; unless that number is one
+///   that no server can have reached yet. Plain reads ([`Region::get`], [`Region::get_many`]) are exempt.
 /// * Breaking a held lease (`put`, `invalidate`) leaves its key *cooling* for [`GRANT_PACE`]:
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.

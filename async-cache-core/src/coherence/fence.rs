@@ -46,6 +46,8 @@ struct Stripe<V> {
     remote: u64,
     /// The highest of those numbers.
     last_seq: u64,
+    /// The heartbeat that follows the last plain read that found something: see [`Fence::vouches`].
+    plain: u64,
     flights: HashMap<Key, Arc<Flight<V>>>,
     waiting: HashMap<Key, Vec<Arc<WakeSlot>>>,
     switch: Switch,
@@ -102,6 +104,7 @@ impl<V: 'static> Fence<V> {
                 local: 0,
                 remote: 0,
                 last_seq: 0,
+                plain: 0,
                 flights: HashMap::new(),
                 waiting: HashMap::new(),
                 switch,
@@ -131,6 +134,21 @@ impl<V: 'static> Fence<V> {
         let stripe = self.stripe(key.as_bytes()).lock();
         slot.forget();
         stripe.ticket(partition)
+    }
+
+    /// A plain read has found something; `beat` is the next heartbeat to be sent.
+    pub(crate) fn read_plainly(&self, key: &[u8], beat: u64) {
+        let mut stripe = self.stripe(key).lock();
+        stripe.plain = stripe.plain.max(beat);
+    }
+
+    /// Whether what L1 holds of this key is of a memory that had come as far as this node knows: no plain
+    /// read has brought it since the heartbeat `proven`, whose echo brought the right number.
+    ///
+    /// 1. the key is invalidated here: change 9; 2. the server's memory becomes an older one; 3. a plain
+    ///    read finds the old value, and L1 keeps it; 4. a get insists on change 9, which has been applied.
+    pub(crate) fn vouches(&self, key: &[u8], proven: u64) -> bool {
+        self.stripe(key).lock().plain <= proven
     }
 
     /// Joins the flight of this key if `joinable` says so, or else starts one in its place.

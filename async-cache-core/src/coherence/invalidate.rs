@@ -225,7 +225,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     fn stamp(&self, keys: &[Key], seqs: &[u64]) -> Stamp {
         let partition = |key: &Key| key.partition(self.node.partition_count());
-        Stamp::new(&self.namespace, keys.iter().map(partition).zip(seqs.iter().copied()))
+        let stamp = Stamp::new(&self.namespace, keys.iter().map(partition).zip(seqs.iter().copied()));
+        self.node.knows(&stamp);
+        stamp
     }
 
     fn check_change(&self, keys: usize) -> Result<()> {

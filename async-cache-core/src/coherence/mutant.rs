@@ -38,6 +38,8 @@ pub enum Mutant {
     PutAtAnyTime,
     /// Nobody is told that the load it waits for has ended.
     LoseWakes,
+    /// The highest number met is forgotten: the server's memory is only held against its run id.
+    ForgetNumbers,
     /// A load whose value is too large to travel with the wake-up is taken for one that failed.
     LargeWakesFail,
     /// A hit is not held against the tags that were invalidated.
@@ -63,7 +65,7 @@ pub enum Mutant {
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -79,6 +81,7 @@ impl Mutant {
         Self::ReadPastPending,
         Self::PutAtAnyTime,
         Self::LoseWakes,
+        Self::ForgetNumbers,
         Self::LargeWakesFail,
         Self::HitsIgnoreTags,
         Self::JoinersUnchecked,

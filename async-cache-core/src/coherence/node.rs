@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Stamp;
 use super::mutant::{Mutant, Switch};
 use super::serving::Partition;
-use crate::backend::{NodeId, Token};
+use crate::backend::{Known, NodeId, Token};
 use crate::clock::{Clock, ServerClock};
 use crate::key::{Key, partition_of};
 use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
@@ -29,9 +30,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, partitions: u16, max_staleness: Duration, switch: Switch) -> Self {
+    pub(crate) fn new(
+        id: NodeId,
+        (partitions, known): (u16, Known),
+        max_staleness: Duration,
+        switch: Switch,
+    ) -> Self {
+        known.begin(partitions);
         let generations = Arc::<Mutex<u64>>::default();
-        let partition = |_| Partition::suspended(partitions, Arc::clone(&generations), switch);
+        let partition = |index| {
+            Partition::suspended((index, partitions), known.clone(), Arc::clone(&generations), switch)
+        };
         Self {
             id,
             clock: Clock::start(),
@@ -48,7 +57,7 @@ impl Node {
 
     /// A node without a fleet: nothing can change behind its back.
     pub(crate) fn alone(id: NodeId) -> Self {
-        let node = Self::new(id, 1, Duration::MAX, Switch::default());
+        let node = Self::new(id, (1, Known::default()), Duration::MAX, Switch::default());
         node.partitions[0].serve_for_good();
         node
     }
@@ -104,6 +113,15 @@ impl Node {
         (index, &many[usize::from(index)])
     }
 
+    /// Notes a point that the namespace has reached: somebody has been told so.
+    pub(crate) fn knows(&self, stamp: &Stamp) {
+        for (index, seq) in stamp.seqs() {
+            if let Some(partition) = self.partition(index) {
+                partition.knows(seq);
+            }
+        }
+    }
+
     /// A partition named by the bus, which may name anything.
     pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
         self.partitions.get(usize::from(index))
@@ -130,6 +148,11 @@ impl Node {
         self.partitions.iter().for_each(Partition::lost);
     }
 
+    /// The number of the next heartbeat.
+    pub(crate) fn next_beat(&self) -> u64 {
+        self.beats.load(Ordering::Acquire) + 1
+    }
+
     /// Notes the time and returns the number of a heartbeat about to be sent.
     pub(crate) fn begin_beat(&self, partition: &Partition) -> u64 {
         let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
@@ -147,7 +170,8 @@ mod tests {
     fn many_keys_of_few_partitions() {
         let keys: Vec<Key> = (0..100).map(|i| Key::from_encoded(format!("k{i}").as_bytes())).collect();
         for count in [1, 4] {
-            let node = Node::new(NodeId(1), count, Duration::from_secs(1), Switch::default());
+            let node =
+                Node::new(NodeId(1), (count, Known::default()), Duration::from_secs(1), Switch::default());
             let indexes: Vec<u16> = node.partitions_of(&keys).iter().map(|(index, _)| *index).collect();
             assert_eq!(indexes, (0..count).collect::<Vec<_>>());
         }

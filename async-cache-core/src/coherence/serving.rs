@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::mutant::{Mutant, Switch};
 use super::tags::TagTable;
-use crate::backend::{Baseline as Known, Entry, RunId, Tick};
+use crate::backend::{Baseline as Read, Entry, Known, RunId, Tick};
 use crate::clock::Clock;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
@@ -35,6 +35,10 @@ pub(crate) struct Partition {
     /// The highest number given in a reply to a tag change of our own.
     reached: AtomicU64,
     tags: TagTable,
+    /// The last heartbeat whose echo brought the number expected.
+    proven: AtomicU64,
+    index: u16,
+    known: Known,
     generations: Arc<Mutex<u64>>,
     sync: Mutex<Sync>,
     switch: Switch,
@@ -94,7 +98,13 @@ pub(crate) enum Baseline {
 }
 
 impl Partition {
-    pub(super) fn suspended(partitions: u16, generations: Arc<Mutex<u64>>, switch: Switch) -> Self {
+    /// Of the partition number `index` of so many.
+    pub(super) fn suspended(
+        (index, partitions): (u16, u16),
+        known: Known,
+        generations: Arc<Mutex<u64>>,
+        switch: Switch,
+    ) -> Self {
         Self {
             serving_until: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -103,6 +113,9 @@ impl Partition {
             applied: AtomicU64::new(0),
             reached: AtomicU64::new(0),
             tags: TagTable::new(partitions, switch),
+            proven: AtomicU64::new(0),
+            index,
+            known,
             generations,
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
             switch,
@@ -159,6 +172,18 @@ impl Partition {
         self.reached.load(Ordering::Acquire).max(self.applied())
     }
 
+    /// Notes that the partition has come as far as this.
+    pub(crate) fn knows(&self, seq: u64) {
+        if !self.switch.is(Mutant::ForgetNumbers) {
+            self.known.raise(self.index, seq);
+        }
+    }
+
+    /// The last heartbeat that has shown the server's memory to be as far as this node.
+    pub(crate) fn proven(&self) -> u64 {
+        self.proven.load(Ordering::Acquire)
+    }
+
     pub(crate) fn tags(&self) -> &TagTable {
         &self.tags
     }
@@ -182,6 +207,7 @@ impl Partition {
     /// Applies an invalidation of tags: from the bus, where the number is counted afterwards, or
     /// from the reply to a command of our own.
     pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64) {
+        self.knows(seq);
         self.tags.raise(tags, seq);
         self.reached.fetch_max(seq, Ordering::AcqRel);
     }
@@ -227,6 +253,7 @@ impl Partition {
     /// A change was heard, and has been applied to L1 by the caller: first the removal, then the
     /// number, so that nobody who sees the number finds what it removed.
     pub(crate) fn heard(&self, seq: u64) -> News {
+        self.knows(seq);
         let mut sync = self.sync.lock();
         match sync.phase {
             Phase::Deaf => News::Expected,
@@ -261,9 +288,11 @@ impl Partition {
         };
         let sent = sync.beats[at].1;
         sync.beats.drain(..=at);
+        self.knows(seq);
         match sync.phase {
             Phase::Live if seq == self.applied() || self.switch.is(Mutant::HeartbeatWithoutSequenceCheck) => {
                 self.extend(lease_end(sent, max_staleness));
+                self.proven.store(beat, Ordering::Release);
                 News::Expected
             }
             Phase::Live => {
@@ -293,8 +322,8 @@ impl Partition {
     ///
     /// 1. changes 6 and 7 are executed; 2. 6 is heard, 7 is slow to arrive; 3. the state is read:
     ///    7; 4. L1 serves for `max_staleness` from 3, without 7.
-    pub(crate) fn baseline(&self, known: &Known, sent: Tick, max_staleness: Duration) -> Baseline {
-        let state = known.state;
+    pub(crate) fn baseline(&self, read: &Read, sent: Tick, max_staleness: Duration) -> Baseline {
+        let state = read.state;
         let mut sync = self.sync.lock();
         let Phase::Syncing(heard) = sync.phase else { return Baseline::NotNow };
         let applied = self.applied();
@@ -316,17 +345,31 @@ impl Partition {
         if Fault::ServeBeforeFlush.is_planted() {
             self.extend(lease_end(sent, max_staleness));
         }
-        if outcome == Baseline::Flushed {
+        if state.seq < applied && !unfenced {
+            self.start_anew(read);
+        } else if outcome == Baseline::Flushed {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
-            self.tags.raise_floor(known.tag_floor);
-            known.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
+            self.tags.raise_floor(read.tag_floor);
+            read.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
             self.next_generation();
         }
         self.applied.store(reached, Ordering::Release);
+        self.knows(reached.max(state.floor));
         sync.run = Some(state.run);
         sync.phase = Phase::Live;
         self.serving_until.store(lease_end(sent, max_staleness).0, Ordering::Release);
         outcome
+    }
+
+    /// The backend was told how far it had come, and disagrees: our numbers are none it can have reached. A
+    /// clock that was far ahead has been set back, or they are foreign. All of them are worth nothing.
+    fn start_anew(&self, read: &Read) {
+        self.void_all();
+        self.floor.store(read.state.floor, Ordering::Release);
+        self.reached.store(0, Ordering::Release);
+        self.tags.start_anew(read.tag_floor);
+        read.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
+        self.known.lower(self.index, read.state.seq);
     }
 
     /// Whether a baseline is wanted.
@@ -354,6 +397,7 @@ impl Partition {
 
     /// Applies a clear, once: the bus and the reply to our own clear both bring it.
     pub(crate) fn cleared(&self, seq: u64) {
+        self.knows(seq);
         let _order = self.sync.lock();
         if self.floor.fetch_max(seq, Ordering::AcqRel) < seq {
             self.void_all();

@@ -52,6 +52,11 @@ impl Stamp {
         self.seqs.iter().find(|(p, _)| *p == partition).map_or(0, |(_, seq)| *seq)
     }
 
+    /// Each partition concerned, and its number.
+    pub(crate) fn seqs(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.seqs.iter().copied()
+    }
+
     fn raise(&mut self, partition: u16, seq: u64) {
         match self.seqs.binary_search_by_key(&partition, |(p, _)| *p) {
             Ok(at) => self.seqs[at].1 = self.seqs[at].1.max(seq),

@@ -145,6 +145,15 @@ impl TagTable {
         self.latest.fetch_max(seq, Ordering::AcqRel);
     }
 
+    /// Forgets all numbers: they were none the backend can have given.
+    pub(crate) fn start_anew(&self, floor: u64) {
+        let mut used = self.used.lock();
+        self.slots.get().into_iter().flatten().for_each(|slot| slot.tag.store(0, Ordering::Release));
+        *used = 0;
+        self.floor.store(floor, Ordering::Release);
+        self.latest.store(floor, Ordering::Release);
+    }
+
     fn place(&self, hash: u64) -> Place<'_> {
         let slots = self.slots();
         let mask = slots.len() - 1;

@@ -85,6 +85,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.knows(index, partition, need) {
             let read = self.counted(l2.region.get(key)).await?;
             if self.is_about(partition, read.run) {
+                if read.value.is_some() {
+                    self.fence.read_plainly(key.as_bytes(), self.node.next_beat());
+                }
                 return Ok(read);
             }
         }
@@ -98,6 +101,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
             if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
+                let beat = self.node.next_beat();
+                for (key, _) in keys.iter().zip(&read.values).filter(|(_, value)| value.is_some()) {
+                    self.fence.read_plainly(key.as_bytes(), beat);
+                }
                 return Ok(read);
             }
         }
@@ -131,7 +138,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// glance, as a hit sees it: the lease is shorter for that.
     fn knows(&self, index: u16, partition: &Partition, need: Option<&Stamp>) -> bool {
         partition.serving_at(self.node.clock.glance())
-            && need.is_none_or(|stamp| partition.applied() >= stamp.seq(index))
+            && need.is_none_or(|stamp| self.may_read_plainly(stamp, index, partition))
+    }
+
+    /// A plain read shows no sequence: whether memory has been replaced since the last heartbeat only the
+    /// backend can say, and a stamp insists on more than recent knowledge.
+    fn may_read_plainly(&self, stamp: &Stamp, index: u16, partition: &Partition) -> bool {
+        let need = stamp.seq(index);
+        need == 0 || partition.applied() >= need && self.switch.is(Mutant::ForgetNumbers)
     }
 
     /// Whether an answer came from the server this node's knowledge is about; if not, the

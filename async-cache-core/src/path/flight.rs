@@ -303,7 +303,10 @@ impl<V: 'static> Shared<V> {
             if !recent {
                 hearing = Hearing::Unheard;
             }
-            let joinable = flight.seq().max(flight.need) >= need && (recent || self.may_join_unheard());
+            // Led by a caller without a stamp it may end with a plain read, which shows no number.
+            let insists = need == 0 || flight.need > 0 || self.switch.is(Mutant::ForgetNumbers);
+            let joinable =
+                insists && flight.seq().max(flight.need) >= need && (recent || self.may_join_unheard());
             if joinable {
                 flight.insisted.fetch_max(need, Ordering::AcqRel);
             }

@@ -131,6 +131,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Acquired::Granted(lease)) => {
                 self.odds.missed(aim.reuse);
                 lead.flight().granted(lease.seq);
+                self.node.partition_of(lead.key.as_bytes()).1.knows(lease.seq);
                 Step::Done(Grant::Lease(lease))
             }
             Ok(Acquired::Value(stored)) => {

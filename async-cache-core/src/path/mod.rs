@@ -324,7 +324,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Some(stamp) if stamp.namespace() != &*self.namespace => {
                 Err(crate::coherence::foreign_stamp(stamp.namespace(), &self.namespace))
             }
-            _ => Ok(()),
+            Some(stamp) => {
+                // Whoever made it was answered by memory that had come so far.
+                self.node.knows(stamp);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }

@@ -115,8 +115,12 @@ impl<V: 'static> Shared<V> {
     pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
         let Some(l1) = self.l1() else { return Probe::Miss };
         let (partition, now) = (self.node.partition_of(key), self.node.clock.glance());
-        let (serving, need, sight) = Self::sight(key, partition, now, need);
+        let (serving, unapplied, sight) = Self::sight(key, partition, now, need);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
+        let need = match need {
+            Some(stamp) if !self.vouches(key, partition.1) => stamp.seq(partition.0),
+            _ => unapplied,
+        };
         let verified = serving == Serving::Yes && entry.seq >= need && sight.verifies(&entry);
         let must_ask = entry.life.must_ask(sight.now());
         match (entry.life.phase(sight.now()), verified) {
@@ -127,6 +131,11 @@ impl<V: 'static> Shared<V> {
             (Phase::Fresh | Phase::Ripe, false) => Probe::Unverified(entry),
             (Phase::Stale, false) | (Phase::Over, _) => Probe::Miss,
         }
+    }
+
+    /// Whether what has been applied says anything of an entry: asked after it is found.
+    fn vouches(&self, key: &[u8], partition: &Partition) -> bool {
+        self.fence.vouches(key, partition.proven()) || self.switch.is(Mutant::ForgetNumbers)
     }
 
     /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all

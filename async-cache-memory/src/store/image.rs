@@ -23,28 +23,40 @@ impl State {
 }
 
 impl Store {
+    /// The memory becomes an older one, and the process goes on: nobody is told.
+    pub(crate) fn revert(&self, image: &Image) {
+        let mut state = self.state.lock();
+        let run = state.run;
+        Self::replace(&mut state, Some(image));
+        state.run = run;
+    }
+
     /// Replaces the memory; the next operation finds it so.
     pub(crate) fn restart(&self, image: Option<&Image>) {
         {
             let mut state = self.state.lock();
-            let held: Vec<_> = state.values.iter().map(|(key, _)| key).collect();
-            held.iter().for_each(|key| state.values.invalidate(key.as_bytes()));
-            match image {
-                Some(image) => {
-                    state.run = image.run;
-                    state.partitions.clone_from(&image.partitions);
-                    image.values.iter().for_each(|(key, stored)| {
-                        state.values.insert(key.clone(), stored.clone());
-                    });
-                }
-                None => {
-                    state.run = RunId(0);
-                    let count = state.partitions.len();
-                    state.partitions = vec![Partition::default(); count];
-                }
-            }
+            Self::replace(&mut state, image);
             state.outbox.resubscribe();
         }
         self.courier.run(&self.state, |state| &mut state.outbox);
+    }
+
+    fn replace(state: &mut State, image: Option<&Image>) {
+        let held: Vec<_> = state.values.iter().map(|(key, _)| key).collect();
+        held.iter().for_each(|key| state.values.invalidate(key.as_bytes()));
+        match image {
+            Some(image) => {
+                state.run = image.run;
+                state.partitions.clone_from(&image.partitions);
+                image.values.iter().for_each(|(key, stored)| {
+                    state.values.insert(key.clone(), stored.clone());
+                });
+            }
+            None => {
+                state.run = RunId(0);
+                let count = state.partitions.len();
+                state.partitions = vec![Partition::default(); count];
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_cache_core::Tags;
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, BusEvent, Filled, Known, Lease, NodeId, Renewed, RunId, WAKE_INLINE,
 };
 use async_cache_core::frame::{ends_of, frame_tags, seal, token_of};
 use async_cache_core::key::Key;
@@ -30,6 +30,9 @@ const FIRST_RUN: RunId = RunId(1);
 
 /// How far the fence jumps at least. Little, as in `fence.lua`: a sequence ahead of the clock could go back.
 const LEAP: u64 = 1 << 17;
+
+/// How far ahead of the clock, in µs, a sequence may be: as in `fence.lua`.
+const AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
 
 /// The namespaces of one tier.
 #[derive(Debug)]
@@ -99,11 +102,16 @@ impl Store {
     }
 
     /// Runs an operation of `node`, then delivers what it has to tell.
-    pub(crate) fn operate<T>(&self, node: NodeId, run: RunId, operation: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn operate<T>(
+        &self,
+        node: NodeId,
+        told: (RunId, &Known),
+        operation: impl FnOnce(&mut State) -> T,
+    ) -> T {
         let result = {
             let mut state = self.state.lock();
             state.outbox.subscribe(node);
-            state.fence(run, self.time_us());
+            state.fence(told, self.time_us());
             operation(&mut state)
         };
         self.courier.run(&self.state, |state| &mut state.outbox);
@@ -119,18 +127,21 @@ impl std::fmt::Debug for Store {
 
 impl State {
     /// First in every operation: memory that another server process wrote may be older than what
-    /// was answered since, so everything in it is void.
-    fn fence(&mut self, run: RunId, time_us: u64) {
-        if self.run == run {
-            return;
-        }
+    /// was answered since, and memory that has not come as far as the caller knows is older; so
+    /// everything in it is void.
+    fn fence(&mut self, (run, known): (RunId, &Known), time_us: u64) {
+        let other = self.run != run && !self.switch.is(Mutant::FailoverWithoutFence);
         self.run = run;
-        if self.switch.is(Mutant::FailoverWithoutFence) {
-            return;
-        }
-        for partition in &mut self.partitions {
-            partition.seq = (partition.seq + LEAP).max(time_us);
-            partition.floor = partition.seq;
+        for (index, partition) in (0..).zip(&mut self.partitions) {
+            let known = Some(known.seq(index)).filter(|known| *known <= time_us + AHEAD).unwrap_or(0);
+            if other || partition.seq < known {
+                partition.seq = (partition.seq.max(known) + LEAP).max(time_us);
+                partition.floor = partition.seq;
+                if !other {
+                    let seq = partition.seq;
+                    self.outbox.push(To::Everyone, &BusEvent::Cleared { partition: index, seq });
+                }
+            }
         }
     }
 
@@ -359,8 +370,9 @@ mod tests {
                 ttl: Duration::from_millis(100),
                 accept: Accept::Any,
             };
-            let acquired =
-                store.operate(node, FIRST_RUN, |state| state.acquire(node, &Key::encode(&n).unwrap(), ask));
+            let acquired = store.operate(node, (FIRST_RUN, &Known::default()), |state| {
+                state.acquire(node, &Key::encode(&n).unwrap(), ask)
+            });
             assert!(matches!(acquired, Acquired::Granted(_)));
             tokio::time::advance(Duration::from_millis(1)).await;
         }

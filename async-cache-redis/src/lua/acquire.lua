@@ -1,31 +1,31 @@
 -- The value, or the lease, or who is ahead.
 --
--- KEYS M V L W T U; ARGV[3] token, ARGV[4] node, ARGV[5] lease ttl (ms), ARGV[6] which stored value
+-- KEYS M V L W T U; ARGV[4] token, ARGV[5] node, ARGV[6] lease ttl (ms), ARGV[7] which stored value
 -- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
--- token, 'N' none; ARGV[7] that token (raw).
+-- token, 'N' none; ARGV[8] that token (raw).
 -- Answers {1, value} | {2, sequence, its ends} unchanged | {3, seq} granted | {4, ms} busy.
 
-if ARGV[6] ~= 'N' then
+if ARGV[7] ~= 'N' then
   local value = valid()
   if value then
-    local same = ARGV[6] ~= 'A' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[7]
+    local same = ARGV[7] ~= 'A' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[8]
     if not same then
       return {1, value}
-    elseif ARGV[6] == 'K' then
+    elseif ARGV[7] == 'K' then
       return {2, s, string.sub(value, ENDS_AT, ENDS_AT + 15)}
     end
   end
 end
 
-local ttl = tonumber(ARGV[5])
+local ttl = tonumber(ARGV[6])
 local lease = text(redis.pcall('GET', KEYS[3]))
 if lease and (lease == COOLING or held(lease)) then
   local left = redis.call('PTTL', KEYS[3])
   -- Without an expiry it is not ours: it would block the key for ever.
   if left >= 0 then
-    if type(redis.pcall('SADD', KEYS[4], ARGV[4])) ~= 'number' then
+    if type(redis.pcall('SADD', KEYS[4], ARGV[5])) ~= 'number' then
       redis.call('DEL', KEYS[4])
-      redis.call('SADD', KEYS[4], ARGV[4])
+      redis.call('SADD', KEYS[4], ARGV[5])
     end
     -- At least as long as the next lease: while the key cools, L's own time is too short.
     redis.call('PEXPIRE', KEYS[4], math.max(left, ttl))
@@ -33,7 +33,7 @@ if lease and (lease == COOLING or held(lease)) then
   end
 end
 
-redis.call('SET', KEYS[3], ARGV[3] .. ':' .. whole(s), 'PX', ttl)
+redis.call('SET', KEYS[3], ARGV[4] .. ':' .. whole(s), 'PX', ttl)
 -- A node that waited and now loads itself has nothing to be woken for.
-redis.pcall('SREM', KEYS[4], ARGV[4])
+redis.pcall('SREM', KEYS[4], ARGV[5])
 return {3, s}

@@ -12,11 +12,22 @@
 --   3. node B invalidates: sequence 6, then 7
 --   4. node A fills with what it read before 3: its lease's 7 passes, and stale data stays
 --
--- KEYS[1] M; ARGV[1] run id of this physical connection, ARGV[2] record of the namespace.
+-- The run id is not the identity of the memory: a master that was demoted, followed its former
+-- replica and was promoted again is the same process with an older memory, and finds its own run
+-- id there. But a caller that knows a higher number than the memory has come to was answered by a
+-- younger one.
+--
+-- Numbers come from outside, too: stamps, messages anyone can publish, M itself. One that no server
+-- can have reached yet is foreign, and counts as absent: the sequence would stick to it.
+--
+-- KEYS[1] M; ARGV[1] run id of this physical connection, ARGV[2] record of the namespace, ARGV[3]
+-- highest sequence number the caller knows.
 -- Gives the rest of the script: M, home, s, f, and the helpers.
 
 local LEAP = 131072
-local M, run, record = KEYS[1], ARGV[1], ARGV[2]
+-- How far ahead of the clock a sequence may be, in µs: a year, for clocks that were set back.
+local AHEAD = 31536000000000
+local M, run, record, known = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local home = string.sub(M, 1, -2)
 
 -- `..` and tostring print large numbers as %.14g, which loses the last digits of a sequence.
@@ -48,7 +59,7 @@ local function millis()
   return math.floor(micros() / 1000)
 end
 
-local meta = redis.pcall('HMGET', M, 's', 'f', 'r', 'v')
+local meta = redis.pcall('HMGET', M, 's', 'f', 'r', 'v', 'tf')
 if meta.err then
   if string.find(meta.err, 'WRONGTYPE', 1, true) then
     return redis.error_reply('BADSTATE ' .. M)
@@ -61,18 +72,31 @@ if meta[4] and meta[4] ~= record then
 end
 
 local s, f = number(meta[1]), number(meta[2])
-if meta[3] ~= run or not s or not f then
+-- The clock is asked only if the caller and the memory are far apart.
+if known > (s or 0) and known > micros() + AHEAD then
+  known = 0
+elseif s and s > known + LEAP and s > micros() + AHEAD then
+  s = nil
+end
+-- No floor is above the sequence.
+local foreign = not s or not f or f > s or (meta[5] and (number(meta[5]) or s + 1) > s)
+if foreign or meta[3] ~= run or s < known then
   -- The clock is beyond every number handed out so far: changes take more than 1 µs each. The leap is
   -- for a promoted replica whose clock is behind: no more changes than that are lost on the way to
   -- it. It must stay small. While the sequence is ahead of the clock, memory that is lost would let it
   -- go back:
   --   1. a server is replaced, and within LEAP µs again: each time the sequence leaps ahead
   --   2. M is lost: the sequence is the clock's, below numbers that stamps and nodes know
-  s = math.max((s or 0) + LEAP, micros())
+  s = math.max(math.max(s or 0, known) + LEAP, micros())
   f = s
   -- PERSIST is a write that is allowed when memory is full, and after the first write of a
   -- script Redis lets the others through: a full server can still be fenced.
   redis.call('PERSIST', M)
-  -- The tag table may stay: all its numbers are below the floor now.
   redis.call('HSET', M, 's', whole(s), 'f', whole(f), 'r', run, 'v', record)
+  -- Whatever a tag voids is below the floor, and its numbers may be foreign.
+  redis.call('HDEL', M, 'tf', 'tl', 'ts', 'us', 'tt')
+  if meta[3] == run then
+    -- No node can tell by the run id. Whoever does not hear of it is told by its next heartbeat.
+    redis.pcall('PUBLISH', home .. 'bus', 'C:' .. whole(s))
+  end
 end

@@ -9,6 +9,7 @@ mod leases;
 mod odds;
 mod outages;
 mod reading;
+mod replaced;
 mod rights;
 mod sizes;
 mod stale;

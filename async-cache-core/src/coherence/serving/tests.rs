@@ -5,14 +5,14 @@ use crate::backend::State;
 
 const STALENESS: Duration = Duration::from_secs(1);
 
-fn known(seq: u64) -> Known {
+fn known(seq: u64) -> Read {
     let state = State { run: RunId(1), seq, floor: 0, time_ms: 0 };
-    Known { state, tag_floor: 0, tags: Vec::new() }
+    Read { state, tag_floor: 0, tags: Vec::new() }
 }
 
 /// Live at 5, lost, and subscribed again.
 fn resubscribed() -> Partition {
-    let partition = Partition::suspended(1, Arc::default(), Switch::default());
+    let partition = Partition::suspended((0, 1), Known::default(), Arc::default(), Switch::default());
     partition.subscribed();
     assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Flushed);
     partition.lost();
