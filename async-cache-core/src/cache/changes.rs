@@ -1,12 +1,11 @@
 //! The verbs that change: what they return is a stamp.
 
-use std::borrow::Borrow;
 use std::sync::Arc;
 
 use super::{TieredCache, encode_all};
 use crate::coherence::Stamp;
 use crate::error::Result;
-use crate::key::{CacheKey, Key};
+use crate::key::{CacheKey, FoundBy, Key};
 use crate::request::Insert;
 use crate::tags::{MAX_TAGS, Tags};
 
@@ -28,9 +27,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend): the outcome in L2 is unknown; the key is
     /// dropped here and retried as an invalidation. [`Codec`](crate::ErrorKind::Codec): the value
     /// cannot be encoded, and nothing is stored.
-    pub fn insert<'a, Q>(&'a self, key: &'a Q, value: V) -> Insert<'a, V>
+    pub fn insert<'a, Q, By>(&'a self, key: &'a Q, value: V) -> Insert<'a, V>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
         Insert::new(&self.shared, Key::encode(key).map(|key| vec![(key, Arc::new(value))]))
@@ -77,9 +76,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend): the outcome is unknown. The key is
     /// dropped on this node, and the invalidation is retried until it lands.
-    pub async fn invalidate<Q>(&self, key: &Q) -> Result<Stamp>
+    pub async fn invalidate<Q, By>(&self, key: &Q) -> Result<Stamp>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
         self.shared
@@ -103,9 +102,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate), for all of them together.
-    pub async fn invalidate_many<'a, Q>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Result<Stamp>
+    pub async fn invalidate_many<'a, Q, By>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Result<Stamp>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
         let keys = encode_all(keys).map_err(|error| error.in_namespace(&self.shared.namespace))?;

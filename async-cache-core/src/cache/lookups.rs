@@ -1,10 +1,8 @@
 //! The verbs that look up, and those that load.
 
-use std::borrow::Borrow;
-
 use super::{TieredCache, encode_all};
 use crate::error::{BoxError, Result};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, FoundBy};
 use crate::loaded::{LoadContext, Loaded};
 use crate::path::{box_informed_loader, box_loader, box_optional_loader};
 use crate::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
@@ -24,9 +22,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) if L2 had to be asked and could not be.
-    pub fn get<'a, Q>(&'a self, key: &'a Q) -> Get<'a, V, Q>
+    pub fn get<'a, Q, By>(&'a self, key: &'a Q) -> Get<'a, V, Q>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
         Get::new(&self.shared, key)
@@ -48,15 +46,40 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     ///
+    /// As it outlives the call, the load owns what it uses. `|| self.load(id)` borrows `self`, which the compiler
+    /// calls "borrowed data escapes outside of method" (E0521): give it a handle of its own.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, TieredCache};
+    /// # #[derive(Clone)] struct Pool;
+    /// #[derive(Clone)] // of handles: cheap
+    /// struct Repository {
+    ///     pool: Pool,
+    ///     users: TieredCache<u64, String>,
+    /// }
+    ///
+    /// impl Repository {
+    ///     async fn load(&self, id: u64) -> Result<String, std::io::Error> {
+    /// #       let _ = &self.pool;
+    ///         Ok(format!("user {id}")) // a query
+    ///     }
+    ///
+    ///     async fn user(&self, id: u64) -> Result<std::sync::Arc<String>, Error> {
+    ///         let this = self.clone(); // or of what the load needs: `self.pool.clone()`
+    ///         self.users.get_or_load(&id, move || async move { this.load(id).await }).await
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// What the load ended with: [`Loader`](crate::ErrorKind::Loader),
     /// [`LoaderPanicked`](crate::ErrorKind::LoaderPanicked), [`Timeout`](crate::ErrorKind::Timeout),
     /// [`Reentrant`](crate::ErrorKind::Reentrant). L2 being away is no error here unless the
     /// policy is [`Outage::Fail`](crate::Outage::Fail).
-    pub fn get_or_load<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
+    pub fn get_or_load<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -88,9 +111,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load).
-    pub fn get_or_load_with<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
+    pub fn get_or_load_with<'a, Q, By, F, Fut, R, E>(
+        &'a self,
+        key: &'a Q,
+        loader: F,
+    ) -> GetOrLoad<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -116,13 +143,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load).
-    pub fn get_or_load_optional<'a, Q, F, Fut, R, E>(
+    pub fn get_or_load_optional<'a, Q, By, F, Fut, R, E>(
         &'a self,
         key: &'a Q,
         loader: F,
     ) -> GetOrLoadOptional<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
@@ -149,9 +176,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub fn get_many<'a, Q>(&'a self, keys: impl IntoIterator<Item = &'a Q>) -> GetMany<'a, V>
+    pub fn get_many<'a, Q, By>(&'a self, keys: impl IntoIterator<Item = &'a Q>) -> GetMany<'a, V>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
         GetMany::new(&self.shared, encode_all(keys))
@@ -173,9 +200,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load).
-    pub fn refresh<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
+    pub fn refresh<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -202,9 +229,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load).
-    pub fn refresh_with<'a, Q, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
+    pub fn refresh_with<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -231,13 +258,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get_or_load`](Self::get_or_load).
-    pub fn refresh_optional<'a, Q, F, Fut, R, E>(
+    pub fn refresh_optional<'a, Q, By, F, Fut, R, E>(
         &'a self,
         key: &'a Q,
         loader: F,
     ) -> RefreshOptional<'a, V, Q, F>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
@@ -262,9 +289,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn contains<Q>(&self, key: &Q) -> Result<bool>
+    pub async fn contains<Q, By>(&self, key: &Q) -> Result<bool>
     where
-        K: Borrow<Q>,
+        K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
         Ok(self.get(key).await?.is_some())

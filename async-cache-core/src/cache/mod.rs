@@ -49,12 +49,18 @@ impl<K, V: 'static> TieredCache<K, V> {
     }
 }
 
-impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
+// The bound is the method's: so the compiler says what it is that a key lacks, instead of that there is no method.
+impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Starts to put a cache together.
-    pub fn builder() -> TieredCacheBuilder<K, V> {
+    pub fn builder() -> TieredCacheBuilder<K, V>
+    where
+        K: CacheKey,
+    {
         TieredCacheBuilder::new()
     }
+}
 
+impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Events from now on, for as long as the stream is kept.
     ///
     /// ```

@@ -28,7 +28,7 @@ macro_rules! verbs {
         ) -> $request<'a, V, Q, M>
         where
             V: Send + Sync + 'static,
-            Q: CacheKey,
+            Q: CacheKey + ?Sized,
             M: FnOnce(&mut StoreOptions) -> F + Send,
             F: FnOnce() -> Fut + Send + 'static,
             Fut: Future<Output = Result<$output, E>> + Send + 'static,
@@ -67,10 +67,30 @@ verbs! {
 pub async fn invalidate<K, V, Q>(cache: &TieredCache<K, V>, key: &Q) -> Result<Stamp>
 where
     V: Send + Sync + 'static,
-    Q: CacheKey,
+    Q: CacheKey + ?Sized,
 {
     let key = Key::encode(key).map_err(|error| error.in_namespace(&cache.shared.namespace))?;
     cache.shared.invalidate(vec![key]).await
+}
+
+/// The path of what a function stands in, out of the path of an item beside it.
+#[must_use]
+pub fn place(item: &'static str, suffix: &str) -> &'static str {
+    item.strip_suffix(suffix).unwrap_or(item)
+}
+
+/// The name of a function: with its place in the file, if it stands in a block, where others may have its path.
+/// `levels` are those between the module and the function, if it stands in none: the type of its `impl`.
+#[must_use]
+pub fn name(
+    (place, module): (&str, &str),
+    levels: usize,
+    (plain, placed): (&'static str, &'static str),
+) -> &'static str {
+    // A path of another form is that of an `impl` elsewhere, or of a trait.
+    let within = place.strip_prefix(module).and_then(|within| within.split('<').next());
+    let names = within.map_or(0, |within| within.split("::").filter(|name| !name.is_empty()).count());
+    if names > levels { placed } else { plain }
 }
 
 /// The panic of a load goes on in those who waited for it, as it would have without the cache.
@@ -80,6 +100,37 @@ pub fn or_panic(error: Error) -> Error {
     }
     error
 }
+
+/// A key that may be none: that is said once, by [`must_be_key`], and not again wherever it is used.
+#[derive(Debug)]
+pub struct Probe<'a, Q: ?Sized>(pub &'a Q);
+
+/// Of what is a key, itself.
+pub trait IsKey<'a, Q: ?Sized> {
+    /// The key.
+    fn key(&self) -> &'a Q;
+}
+
+impl<'a, Q: CacheKey + ?Sized> IsKey<'a, Q> for Probe<'a, Q> {
+    fn key(&self) -> &'a Q {
+        self.0
+    }
+}
+
+/// Of anything else, something that is.
+pub trait IsNoKey {
+    /// What stands in.
+    fn key(&self) -> &'static ();
+}
+
+impl<Q: ?Sized> IsNoKey for &Probe<'_, Q> {
+    fn key(&self) -> &'static () {
+        &()
+    }
+}
+
+/// Where a compile error about a part of a key is to point.
+pub fn must_be_key<Q: CacheKey + ?Sized>(_: &Q) {}
 
 /// What a load can keep a copy of.
 #[diagnostic::on_unimplemented(

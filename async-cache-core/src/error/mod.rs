@@ -24,7 +24,8 @@ pub enum ErrorKind {
     Codec,
     /// The cache was put together wrongly, or disagrees with the other nodes.
     Config,
-    /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES).
+    /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES), or a path that is
+    /// not UTF-8.
     Key,
     /// The loader returned an error.
     Loader,

@@ -19,7 +19,28 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+integers!(u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+/// A sequence of these is a byte string.
+impl CacheKey for u8 {
+    fn encode(&self, out: &mut KeyWriter<'_>) {
+        out.integer(*self);
+    }
+
+    #[inline]
+    fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
+        Some(digits.0.format(*self).as_bytes())
+    }
+
+    fn encode_all(all: &[Self], out: &mut KeyWriter<'_>) {
+        out.bytes(all);
+    }
+
+    #[inline]
+    fn all_as_bytes(all: &[Self]) -> Option<&[u8]> {
+        Some(all)
+    }
+}
 
 macro_rules! byte_strings {
     ($($t:ty: $as:ident;)*) => {$(
@@ -38,20 +59,8 @@ macro_rules! byte_strings {
 byte_strings! {
     str: as_bytes;
     String: as_bytes;
-    [u8]: as_ref;
-    Vec<u8>: as_slice;
     bytes::Bytes: as_ref;
     Key: as_bytes;
-}
-
-impl<const N: usize> CacheKey for [u8; N] {
-    fn encode(&self, out: &mut KeyWriter<'_>) {
-        out.bytes(self);
-    }
-
-    fn as_bytes(&self) -> Option<&[u8]> {
-        Some(self)
-    }
 }
 
 impl CacheKey for bool {

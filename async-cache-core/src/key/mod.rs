@@ -3,7 +3,10 @@
 //! The encoding is injective for every key type: two different keys never share an entry. Text
 //! and numbers stay readable in `redis-cli`.
 
+mod find;
 mod kinds;
+mod standard;
+mod writer;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,7 +14,10 @@ use std::fmt;
 use arrayvec::ArrayVec;
 use smallvec::SmallVec;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+pub use find::FoundBy;
+pub use writer::KeyWriter;
+use writer::too_long;
 
 /// Longest encoded key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -22,13 +28,24 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// |---|---|---|
 /// | `str`, `char`, byte strings | their bytes | `\` and `:` escaped by `\` |
 /// | integers | decimal | decimal |
+/// | `NonZero` integers | decimal | decimal |
+/// | `f32`, `f64` | their bits in hexadecimal | the same |
 /// | `bool` | `true`, `false` | the same |
+/// | `IpAddr`, `SocketAddr` and their kinds | their text; a socket's port, flow and scope behind it | `:` escaped by `\` |
+/// | `Path`, `PathBuf` | their components joined by `/`; one that is not UTF-8 is an error | escaped as text |
+/// | `Duration`, `SystemTime` | nanoseconds, since 1970 | the same |
 /// | `Uuid` (feature `uuid`) | hyphenated | the same |
 /// | `Option` | `-`, or `+` and the value | the same |
 /// | tuples | components joined by `:` | the same |
+/// | `[T]`, `[T; N]`, `Vec<T>` | how many, and each, joined by `:` (of `u8`: a byte string) | the same |
 ///
 /// Within one type the encoding is injective: a component ends at the next unescaped `:`, and
 /// the type fixes how many there are. Two *types* may share encodings; a cache has one key type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a cache",
+    label = "`CacheKey` is not implemented for `{Self}`",
+    note = "put `#[derive(CacheKey)]` on a type of yours; of another's, use what identifies it (in `#[cached]`: `key = ..`, or `skip(..)` for an argument that does not matter)"
+)]
 pub trait CacheKey: Send + Sync {
     /// Writes the key.
     fn encode(&self, out: &mut KeyWriter<'_>);
@@ -42,6 +59,26 @@ pub trait CacheKey: Send + Sync {
     #[doc(hidden)]
     fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
         let _ = digits;
+        None
+    }
+
+    /// Writes a sequence of these.
+    #[doc(hidden)]
+    fn encode_all(all: &[Self], out: &mut KeyWriter<'_>)
+    where
+        Self: Sized,
+    {
+        out.first(&all.len());
+        all.iter().for_each(|one| out.next(one));
+    }
+
+    /// The whole encoding of a sequence of these, where it is a slice of it.
+    #[doc(hidden)]
+    fn all_as_bytes(all: &[Self]) -> Option<&[u8]>
+    where
+        Self: Sized,
+    {
+        let _ = all;
         None
     }
 }
@@ -137,9 +174,12 @@ pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&
         return Ok(then(bytes));
     }
     let mut buffer = ArrayVec::new();
-    let mut writer = KeyWriter { buffer: &mut buffer, nested: false, overflow: false };
+    let mut writer = KeyWriter::new(&mut buffer);
     key.encode(&mut writer);
-    if writer.overflow { Err(too_long()) } else { Ok(then(&buffer)) }
+    match writer.end() {
+        Ok(()) => Ok(then(&buffer)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The same for a look into L1, which has nothing under a key that is too long.
@@ -154,72 +194,10 @@ pub(crate) fn with_any_length<Q: CacheKey + ?Sized, R>(
     }
 }
 
-#[cold]
-fn too_long() -> Error {
-    Error::new(
-        ErrorKind::Key,
-        format!(
-            "the encoded key is longer than {MAX_KEY_BYTES} bytes: shorten it, or use a digest of it as the key"
-        ),
-    )
-}
-
-/// Where a [`CacheKey`] writes itself.
-#[derive(Debug)]
-pub struct KeyWriter<'a> {
-    buffer: &'a mut ArrayVec<u8, MAX_KEY_BYTES>,
-    nested: bool,
-    overflow: bool,
-}
-
-impl KeyWriter<'_> {
-    /// Writes bytes that are the whole key, or one component of it, escaping as needed.
-    pub fn bytes(&mut self, bytes: &[u8]) {
-        if !self.nested {
-            return self.raw(bytes);
-        }
-        for part in bytes.split_inclusive(|b| matches!(b, b':' | b'\\')) {
-            match part.split_last() {
-                Some((special @ (b':' | b'\\'), plain)) => {
-                    self.raw(plain);
-                    self.raw(&[b'\\', *special]);
-                }
-                _ => self.raw(part),
-            }
-        }
-    }
-
-    /// Writes text; see [`KeyWriter::bytes`].
-    pub fn str(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    /// Writes an integer in decimal.
-    pub fn integer(&mut self, value: impl itoa::Integer) {
-        self.raw(itoa::Buffer::new().format(value).as_bytes());
-    }
-
-    /// Writes the first component of a compound key.
-    pub fn first<Q: CacheKey + ?Sized>(&mut self, component: &Q) {
-        let outer = std::mem::replace(&mut self.nested, true);
-        component.encode(self);
-        self.nested = outer;
-    }
-
-    /// Writes one further component of a compound key.
-    pub fn next<Q: CacheKey + ?Sized>(&mut self, component: &Q) {
-        self.raw(b":");
-        self.first(component);
-    }
-
-    fn raw(&mut self, bytes: &[u8]) {
-        self.overflow |= self.buffer.try_extend_from_slice(bytes).is_err();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn text<Q: CacheKey>(key: Q) -> String {
         String::from_utf8(Key::encode(&key).unwrap().as_bytes().to_vec()).unwrap()
