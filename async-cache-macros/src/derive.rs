@@ -2,17 +2,20 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Data, DeriveInput, Error, Fields, Result, parse_quote};
+use syn::{Data, DeriveInput, Error, Fields, Path, Result, parse_quote};
+
+use crate::path::{crate_path, default_path};
 
 pub(crate) fn expand(mut item: DeriveInput) -> Result<TokenStream> {
+    let krate = &krate(&item)?;
     let parameters: Vec<Ident> =
         item.generics.type_params().map(|parameter| parameter.ident.clone()).collect();
     let clause = item.generics.make_where_clause();
     for parameter in parameters {
-        clause.predicates.push(parse_quote!(#parameter: ::async_cache::CacheKey));
+        clause.predicates.push(parse_quote!(#parameter: #krate::CacheKey));
     }
     let (encode, as_bytes) = match &item.data {
-        Data::Struct(data) => of_struct(&data.fields),
+        Data::Struct(data) => of_struct(krate, &data.fields),
         Data::Enum(data) => (of_enum(data), None),
         Data::Union(data) => {
             return Err(Error::new(
@@ -25,8 +28,8 @@ pub(crate) fn expand(mut item: DeriveInput) -> Result<TokenStream> {
     let (generics, arguments, clause) = item.generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
-        impl #generics ::async_cache::CacheKey for #name #arguments #clause {
-            fn encode(&self, out: &mut ::async_cache::key::KeyWriter<'_>) {
+        impl #generics #krate::CacheKey for #name #arguments #clause {
+            fn encode(&self, out: &mut #krate::key::KeyWriter<'_>) {
                 #encode
             }
             #as_bytes
@@ -34,16 +37,33 @@ pub(crate) fn expand(mut item: DeriveInput) -> Result<TokenStream> {
     })
 }
 
+/// Where async-cache is: `#[cache_key(crate = PATH)]`.
+fn krate(item: &DeriveInput) -> Result<Path> {
+    let mut found = None;
+    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("cache_key")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("`cache_key` has one argument: `crate = PATH`"));
+            }
+            if found.replace(crate_path(meta.input)?).is_some() {
+                return Err(meta.error("`crate` is given twice"));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found.unwrap_or_else(default_path))
+}
+
 /// A single field stands for the whole, so that a newtype costs nothing.
-fn of_struct(fields: &Fields) -> (TokenStream, Option<TokenStream>) {
+fn of_struct(krate: &Path, fields: &Fields) -> (TokenStream, Option<TokenStream>) {
     let members: Vec<_> = fields.members().collect();
     match &members[..] {
         [] => (quote!(let _ = out;), None),
         [only] => {
-            let encode = quote!(::async_cache::CacheKey::encode(&self.#only, out););
+            let encode = quote!(#krate::CacheKey::encode(&self.#only, out););
             let as_bytes = quote! {
                 fn as_bytes(&self) -> ::core::option::Option<&[u8]> {
-                    ::async_cache::CacheKey::as_bytes(&self.#only)
+                    #krate::CacheKey::as_bytes(&self.#only)
                 }
             };
             (encode, Some(as_bytes))

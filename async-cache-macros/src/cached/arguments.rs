@@ -1,23 +1,49 @@
 //! What stands in `#[cached(..)]`.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result, Token, parenthesized, parse_quote};
 
-use super::template::Template;
+use super::template::{Template, names_in};
+use crate::path::{crate_path, default_path};
 
 /// The attribute's arguments.
 pub(crate) struct Arguments {
     pub(crate) cache: Expr,
-    pub(crate) key: Option<Template>,
+    pub(crate) key: Option<KeySource>,
     pub(crate) skip: Vec<Ident>,
     pub(crate) tags: Vec<Template>,
     /// Options of the entry: the setter's name and its argument.
     pub(crate) options: Vec<(Ident, TokenStream)>,
     pub(crate) krate: Path,
+}
+
+/// What stands behind `key =`.
+pub(crate) enum KeySource {
+    /// Text with placeholders.
+    Text(Template),
+    /// An expression whose value is the key.
+    Value(Box<Expr>),
+}
+
+impl KeySource {
+    fn of(given: Expr) -> Result<Self> {
+        match given {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Template::parse(&text).map(Self::Text),
+            other => Ok(Self::Value(Box::new(other))),
+        }
+    }
+
+    /// The names it mentions, arguments or not.
+    pub(crate) fn mentions(&self) -> Vec<Ident> {
+        match self {
+            Self::Text(template) => template.mentions(),
+            Self::Value(expr) => names_in(expr.to_token_stream()),
+        }
+    }
 }
 
 const TIMES: &[&str] = &[
@@ -47,8 +73,8 @@ impl Parse for Arguments {
             }
             match text.as_str() {
                 "cache" => cache = Some(value(input)?),
-                "key" => key = Some(Template::parse(&value::<LitStr>(input)?)?),
-                "crate" => krate = Some(value(input)?),
+                "key" => key = Some(KeySource::of(value(input)?)?),
+                "crate" => krate = Some(crate_path(input)?),
                 "skip" => skip = list(input, Ident::parse_any)?,
                 "tags" => {
                     let texts: Vec<LitStr> = list(input, <LitStr as Parse>::parse)?;
@@ -76,14 +102,7 @@ impl Parse for Arguments {
                 "name the cache: `#[cached(cache = USERS)]`, a static, a call or a field of `self`",
             )
         })?;
-        Ok(Self {
-            cache,
-            key,
-            skip,
-            tags,
-            options,
-            krate: krate.unwrap_or_else(|| parse_quote!(::async_cache)),
-        })
+        Ok(Self { cache, key, skip, tags, options, krate: krate.unwrap_or_else(default_path) })
     }
 }
 

@@ -1,14 +1,15 @@
 //! The code that replaces the function: itself, its two siblings, and the body they share.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Error, Expr, FnArg, Generics, ImplItemFn, Pat, Result, Signature};
 
 use super::arguments::Arguments;
+use super::context::Context;
 use super::function::{self, Argument, Passing, Returns};
-use super::key;
+use super::key::{self, Named};
 use super::template::{Part, Template};
 
 pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<TokenStream> {
@@ -16,7 +17,9 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
     let returns = function::returns(function)?;
     key::check(attribute, &arguments)?;
     check_options(attribute, returns)?;
-    let call = Call { attribute, function, arguments: &arguments, returns };
+    let context = Context::of(function);
+    check_context(&context, &function.sig.ident)?;
+    let call = Call { attribute, function, arguments: &arguments, returns, context };
 
     let (get, refresh) = match returns.is_optional() {
         false => ("get_or_load", "refresh"),
@@ -31,6 +34,14 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
     let reload = call.lookup(&format_ident!("{name}_refresh"), refresh);
     let invalidate = call.invalidate();
     let uncached = call.uncached();
+    let place = attribute.key.is_none().then(|| {
+        let name = call.place_name();
+        quote! {
+            #[doc(hidden)]
+            #(#conditions)*
+            fn #name() {}
+        }
+    });
     let about_refresh = format!("Loads what [`{name}`](Self::{name}) caches, and replaces it on every node.")
         .replace("Self::", prefix(&arguments));
     let about_invalidate = format!("Drops what [`{name}`](Self::{name}) caches, on every node.")
@@ -52,6 +63,8 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
         #[doc(hidden)]
         #(#conditions)*
         #uncached
+
+        #place
     })
 }
 
@@ -66,6 +79,27 @@ fn check_options(attribute: &Arguments, returns: Returns) -> Result<()> {
             "`negative_ttl` is for absences, and this function returns no `Option`: leave it out",
         )),
         _ => Ok(()),
+    }
+}
+
+/// Siblings would have to be methods of the trait.
+fn check_context(context: &Context, name: &Ident) -> Result<()> {
+    match context {
+        Context::TraitImpl { of, on } => Err(Error::new(
+            name.span(),
+            format!(
+                "`{name}` cannot be cached in `impl {of} for {on}`, as its siblings `{name}_refresh` and \
+                 `{name}_invalidate` are no methods of `{of}`: decorate a method of `impl {on}`, and call it here"
+            ),
+        )),
+        Context::Trait(of) => Err(Error::new(
+            name.span(),
+            format!(
+                "`{name}` cannot be cached in `trait {of}`, as nobody knows whether its future is `Send`: decorate \
+                 a method of a type, and call it in the type's `impl {of}`"
+            ),
+        )),
+        Context::Impl | Context::Elsewhere => Ok(()),
     }
 }
 
@@ -86,6 +120,7 @@ struct Call<'a> {
     function: &'a ImplItemFn,
     arguments: &'a [Argument],
     returns: Returns,
+    context: Context,
 }
 
 impl Call<'_> {
@@ -103,6 +138,21 @@ impl Call<'_> {
                 #(#statements)*
             }
         }
+    }
+
+    /// A sibling, by the way that leads to it.
+    fn path_to(&self, name: &Ident) -> TokenStream {
+        if self.is_in_impl() { quote!(Self::#name) } else { quote!(#name) }
+    }
+
+    fn is_in_impl(&self) -> bool {
+        let receiver = self.arguments.first().map(|argument| &argument.passing);
+        matches!(receiver, Some(Passing::Receiver(_))) || self.context == Context::Impl
+    }
+
+    /// An item whose path tells where the function stands.
+    fn place_name(&self) -> Ident {
+        format_ident!("__{}_place", self.function.sig.ident)
     }
 
     fn body_name(&self) -> Ident {
@@ -134,19 +184,23 @@ impl Call<'_> {
         let (tags, copies, load) = (self.tags(), self.copies(), self.load());
         let finish = self.finish();
         let errors = self.errors();
+        let checks =
+            (verb == "get_or_load" || verb == "get_or_load_optional").then(|| self.with_name(key::checks));
         let caller = errors.is_some().then(|| quote!(let __caller = __own.caller();));
         quote! {
             #signature {
                 #[allow(unused_imports, reason = "which of them a value needs depends on its type")]
                 use #krate::decorated::{
-                    Give as _, GiveClone as _, GiveFrom as _, GiveNot as _, GiveOpaque as _, ShowChain as _,
-                    ShowError as _, ShowType as _,
+                    Give as _, GiveClone as _, GiveFrom as _, GiveNot as _, GiveOpaque as _, IsKey as _, IsNoKey as _,
+                    ShowChain as _, ShowError as _, ShowType as _,
                 };
                 #errors
                 let __outcome = {
                     let __cache = &(#cache);
-                    let __key = #key;
-                    #krate::decorated::#verb(__cache, &__key, |__options: &mut #krate::StoreOptions| {
+                    #key
+                    #checks
+                    let __key = (&#krate::decorated::Probe(__key)).key();
+                    #krate::decorated::#verb(__cache, __key, |__options: &mut #krate::StoreOptions| {
                         let _ = &__options;
                         #tags
                         #copies
@@ -178,8 +232,22 @@ impl Call<'_> {
     }
 
     fn key(&self) -> TokenStream {
+        self.with_name(key::statements)
+    }
+
+    fn with_name(&self, write: fn(&Arguments, &[Argument], &Named<'_>) -> TokenStream) -> TokenStream {
         let signature = &self.function.sig;
-        key::expression(self.attribute, self.arguments, (&signature.ident, &signature.generics))
+        let place = self.place_name();
+        let words = format!("{} {}", signature.to_token_stream(), self.function.block.to_token_stream());
+        let named = Named {
+            name: &signature.ident,
+            generics: &signature.generics,
+            place: self.path_to(&place),
+            place_name: place.to_string(),
+            levels: usize::from(self.is_in_impl()),
+            digest: digest(&words),
+        };
+        write(self.attribute, self.arguments, &named)
     }
 
     fn tags(&self) -> TokenStream {
@@ -197,6 +265,11 @@ impl Call<'_> {
                 Passing::Receiver(_) => (quote!(__this), quote!(&self)),
                 Passing::Value(_) => (quote!(#name), quote!(&#name)),
                 Passing::Reference(_) => (quote!(#name), quote!(#name)),
+                Passing::OptionalReference(ty) => {
+                    return quote! {
+                        let #name = ::core::option::Option::map(#name, |__it: &#ty| ::std::borrow::ToOwned::to_owned(__it));
+                    };
+                }
             };
             let check = quote_spanned!(name.span()=> #krate::decorated::must_be_kept(#reference););
             quote!(#check let #copy = ::std::borrow::ToOwned::to_owned(#reference);)
@@ -213,6 +286,9 @@ impl Call<'_> {
                 Passing::Receiver(_) => quote!(__this),
                 Passing::Value(_) => quote!(#name),
                 Passing::Reference(ty) => quote!(::core::borrow::Borrow::<#ty>::borrow(&#name)),
+                Passing::OptionalReference(ty) => quote! {
+                    ::core::option::Option::map(#name.as_ref(), |__it| ::core::borrow::Borrow::<#ty>::borrow(__it))
+                },
             }
         });
         if self.returns.is_fallible() {
@@ -268,9 +344,7 @@ impl Call<'_> {
     fn body_call(&self, pass: impl Fn(&Argument) -> TokenStream) -> TokenStream {
         let name = self.body_name();
         let passed = self.arguments.iter().map(pass);
-        let method =
-            matches!(self.arguments.first().map(|argument| &argument.passing), Some(Passing::Receiver(_)));
-        let path = if method { quote!(Self::#name) } else { quote!(#name) };
+        let path = self.path_to(&name);
         let turbofish = turbofish(&self.function.sig.generics);
         quote!(#path #turbofish (#(#passed),*).await)
     }
@@ -296,8 +370,11 @@ impl Call<'_> {
         quote! {
             #signature {
                 let __cache = &(#cache);
-                let __key = #key;
-                #krate::decorated::invalidate(__cache, &__key).await
+                #key
+                #[allow(unused_imports, reason = "which of them it needs depends on the key's type")]
+                use #krate::decorated::{IsKey as _, IsNoKey as _};
+                let __key = (&#krate::decorated::Probe(__key)).key();
+                #krate::decorated::invalidate(__cache, __key).await
             }
         }
     }
@@ -317,13 +394,19 @@ fn turbofish(generics: &Generics) -> TokenStream {
     if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
 }
 
+/// A digest of text that no compiler's version changes (FNV-1a).
+fn digest(text: &str) -> String {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+}
+
 fn formatted(tag: &Template) -> TokenStream {
     let mut format = String::new();
     let mut values = Vec::new();
     for part in &tag.parts {
         match part {
             Part::Text(text) => format.push_str(&text.replace('{', "{{").replace('}', "}}")),
-            Part::Value(value, _) => {
+            Part::Value(value) => {
                 format.push_str("{}");
                 values.push(value);
             }

@@ -22,6 +22,8 @@ pub(crate) enum Passing {
     Value(Box<Type>),
     /// As a reference to this.
     Reference(Box<Type>),
+    /// As an `Option` of a reference to this.
+    OptionalReference(Box<Type>),
 }
 
 /// What the function returns, and so which verb loads it.
@@ -47,10 +49,17 @@ impl Returns {
 pub(crate) fn arguments(function: &ImplItemFn) -> Result<Vec<Argument>> {
     let signature = &function.sig;
     if signature.asyncness.is_none() {
-        return Err(Error::new(
-            signature.fn_token.span(),
-            "only an `async fn` can be cached: loading takes time",
-        ));
+        let rewritten = match &signature.output {
+            ReturnType::Type(_, ty) => inside(ty, "Pin").is_some(),
+            ReturnType::Default => false,
+        };
+        let says = match rewritten {
+            true => {
+                "the method of a trait cannot be cached: decorate a method of the type itself, and call it in this one"
+            }
+            false => "only an `async fn` can be cached: loading takes time",
+        };
+        return Err(Error::new(signature.fn_token.span(), says));
     }
     signature.inputs.iter().map(argument).collect()
 }
@@ -76,22 +85,15 @@ fn argument(input: &FnArg) -> Result<Argument> {
                     return Err(Error::new(other.span(), "a cached function's argument needs a plain name"));
                 }
             };
-            let passing = match &*typed.ty {
-                Type::Reference(TypeReference { mutability: Some(_), .. }) => {
-                    return Err(Error::new(
-                        typed.ty.span(),
-                        format!(
-                            "`{name}` is borrowed mutably, but the load outlives the call: take it by value or `&`"
-                        ),
-                    ));
-                }
-                Type::Reference(reference) => Passing::Reference(reference.elem.clone()),
-                _ => Passing::Value(typed.ty.clone()),
+            let passing = passing(&typed.ty, &name)?;
+            let (Passing::Value(inner) | Passing::Reference(inner) | Passing::OptionalReference(inner)) =
+                &passing
+            else {
+                unreachable!("a receiver is no typed argument")
             };
-            let (Passing::Reference(inner) | Passing::Value(inner)) = &passing else { unreachable!() };
             check(inner, |what| match what {
                 Flaw::Borrow => format!(
-                    "`{name}` borrows inside its type, but the load outlives the call: take an owned value, or a plain reference to one"
+                    "`{name}` borrows inside its type, but the load outlives the call: take an owned value, a plain reference to one, or an `Option` of one"
                 ),
                 Flaw::ImplTrait => format!(
                     "`{name}` has a type without a name: use a type parameter, which becomes part of the key"
@@ -99,6 +101,19 @@ fn argument(input: &FnArg) -> Result<Argument> {
             })?;
             Ok(Argument { name, passing })
         }
+    }
+}
+
+fn passing(ty: &Type, name: &Ident) -> Result<Passing> {
+    match (ty, inside(ty, "Option")) {
+        (Type::Reference(TypeReference { mutability: Some(_), .. }), _)
+        | (_, Some(Type::Reference(TypeReference { mutability: Some(_), .. }))) => Err(Error::new(
+            ty.span(),
+            format!("`{name}` is borrowed mutably, but the load outlives the call: take it by value or `&`"),
+        )),
+        (Type::Reference(reference), _) => Ok(Passing::Reference(reference.elem.clone())),
+        (_, Some(Type::Reference(reference))) => Ok(Passing::OptionalReference(reference.elem.clone())),
+        _ => Ok(Passing::Value(Box::new(ty.clone()))),
     }
 }
 

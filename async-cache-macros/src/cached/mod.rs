@@ -1,9 +1,10 @@
 //! `#[cached]`.
 //!
-//! `arguments` reads what the attribute says, `function` what it stands on, `template` reads
-//! placeholders, `key` decides what the key is made of, `expand` writes the code.
+//! `arguments` reads what the attribute says, `function` what it stands on, `context` what that stands in,
+//! `template` reads placeholders, `key` decides what the key is made of, `expand` writes the code.
 
 mod arguments;
+mod context;
 mod expand;
 mod function;
 mod key;

@@ -1,7 +1,8 @@
 //! Text with placeholders: `team:{team}`.
 
-use proc_macro2::{Ident, Span};
-use syn::{Error, Expr, ExprPath, LitStr, Result};
+use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Error, Expr, Lit, LitStr, Result};
 
 /// A parsed text.
 pub(crate) struct Template {
@@ -13,8 +14,8 @@ pub(crate) struct Template {
 pub(crate) enum Part {
     /// As it stands.
     Text(String),
-    /// An argument, or a field of one.
-    Value(Box<Expr>, Ident),
+    /// An argument, or what is made of one.
+    Value(Box<Expr>),
 }
 
 impl Template {
@@ -55,35 +56,92 @@ impl Template {
         Ok(Self { parts, span })
     }
 
-    /// The arguments it mentions.
-    pub(crate) fn mentions(&self) -> impl Iterator<Item = &Ident> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Value(_, root) => Some(root),
+    /// The names that its placeholders begin with, which are to be those of arguments.
+    pub(crate) fn roots(&self) -> Vec<Ident> {
+        let roots = self.parts.iter().filter_map(|part| match part {
+            Part::Value(value) => root(value).cloned(),
             Part::Text(_) => None,
-        })
+        });
+        roots.collect()
+    }
+
+    /// The names it mentions.
+    pub(crate) fn mentions(&self) -> Vec<Ident> {
+        let values = self.parts.iter().filter_map(|part| match part {
+            Part::Value(value) => Some(names_in(value.to_token_stream())),
+            Part::Text(_) => None,
+        });
+        values.flatten().collect()
+    }
+}
+
+/// The name that a chain of fields and calls begins with.
+fn root(expr: &Expr) -> Option<&Ident> {
+    match expr {
+        Expr::Field(field) => root(&field.base),
+        Expr::MethodCall(call) => root(&call.receiver),
+        Expr::Index(index) => root(&index.expr),
+        Expr::Reference(reference) => root(&reference.expr),
+        Expr::Paren(inner) => root(&inner.expr),
+        Expr::Path(path) => path.path.get_ident(),
+        _ => None,
     }
 }
 
 fn placeholder(text: &str, span: Span) -> Result<Part> {
-    let wrong = || {
-        Error::new(
+    let literal = LitStr::new(text, span);
+    let expr: Option<Expr> = literal.parse().ok();
+    // `{:?}`, `{}` and `{0}` are of `format!`, and no value here.
+    match expr.filter(|expr| !names_in(expr.to_token_stream()).is_empty()) {
+        Some(expr) => Ok(Part::Value(Box::new(expr))),
+        None => Err(Error::new(
             span,
             format!(
-                "`{{{text}}}` is no placeholder: it names an argument, or a field of one, such as `{{user.id}}`"
+                "`{{{text}}}` is no placeholder: it names an argument, or is made of one, such as `{{user.id}}`"
             ),
-        )
-    };
-    let literal = LitStr::new(text, span);
-    let expr: Expr = literal.parse().map_err(|_| wrong())?;
-    let mut inner = &expr;
-    loop {
-        match inner {
-            Expr::Field(field) => inner = &field.base,
-            Expr::Path(ExprPath { path, qself: None, .. }) => {
-                let root = path.get_ident().ok_or_else(wrong)?.clone();
-                return Ok(Part::Value(Box::new(expr.clone()), root));
-            }
-            _ => return Err(wrong()),
-        }
+        )),
     }
+}
+
+/// The names of variables in an expression, and in the text given to its macros: not those of fields, methods or
+/// paths.
+pub(crate) fn names_in(tokens: TokenStream) -> Vec<Ident> {
+    let mut names = Vec::new();
+    let mut before = [None, None];
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let next = match tokens.peek() {
+            Some(TokenTree::Punct(punct)) => Some(punct.as_char()),
+            _ => None,
+        };
+        match &token {
+            TokenTree::Ident(name) => {
+                // In a range the two dots stand before a variable.
+                let member = before[1] == Some('.') && before[0] != Some('.');
+                let path = before == [Some(':'), Some(':')] || next == Some('!');
+                if !member && !path {
+                    names.push(name.clone());
+                }
+            }
+            TokenTree::Group(group) => names.extend(names_in(group.stream())),
+            TokenTree::Literal(literal) => names.extend(names_in_text(literal)),
+            TokenTree::Punct(_) => {}
+        }
+        let last = if let TokenTree::Punct(punct) = &token { Some(punct.as_char()) } else { None };
+        before = [before[1], last];
+    }
+    names
+}
+
+/// What `format!` would take from its surroundings: the names behind single braces.
+fn names_in_text(literal: &Literal) -> Vec<Ident> {
+    let Ok(Lit::Str(text)) = syn::parse2::<Lit>(TokenTree::from(literal.clone()).into()) else {
+        return Vec::new();
+    };
+    let text = text.value().replace("{{", "");
+    let inside = text.split('{').skip(1).filter_map(|part| part.split(['}', ':']).next());
+    inside
+        .filter_map(|name| syn::parse_str::<Ident>(name).ok())
+        .map(|name| Ident::new(&name.to_string(), literal.span()))
+        .collect()
 }

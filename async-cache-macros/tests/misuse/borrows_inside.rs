@@ -3,7 +3,7 @@ use async_cache::{TieredCache, cached};
 type Cache = TieredCache<String, u64>;
 
 #[cached(cache = cache, skip(cache))]
-async fn find(cache: &Cache, name: Option<&str>) -> u64 {
+async fn find(cache: &Cache, name: Vec<&str>) -> u64 {
     0
 }
 
