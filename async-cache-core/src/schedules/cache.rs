@@ -19,7 +19,8 @@ use crate::coherence::{Mutant, Partition, resync_all};
 use crate::key::Key;
 use crate::options::{Options, StoreOptions};
 use crate::path::lease::{Grant, Step};
-use crate::path::{Aim, Entered, Found, Landed, Lead, Origin, Reuse, Route, Want, Wish};
+use crate::path::{Aim, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish};
+use crate::resilience::Seek;
 use crate::shared::Shared;
 use crate::tags::Tags;
 
@@ -97,6 +98,11 @@ impl Cache {
         self.shared.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
     }
 
+    pub(super) fn enter(&self) -> Entered<u64> {
+        let seek = Seek { key: &self.key, need: None, want: Want::Value };
+        self.shared.enter(seek, Reuse::Cached, &self.shared.defaults, Joins::Any)
+    }
+
     /// A lookup with a loader.
     pub(super) fn get(&self) -> u64 {
         if let Some(version) = self.hit() {
@@ -104,7 +110,7 @@ impl Cache {
         }
         loop {
             let epoch = self.epoch.load(SeqCst);
-            match self.shared.enter(&self.key, None, Reuse::Cached, None) {
+            match self.enter() {
                 Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();
