@@ -95,10 +95,6 @@ async fn call<V: Send + Sync + 'static>(
     plan: &PlanMany<V>,
 ) -> Result<Picked<Given<V>>> {
     shared.counters.loads.add(1);
-    let begun = shared.node.clock.now();
-    for Claimed { seat, .. } in claimed {
-        seat.lead.flight().load_begins(begun, shared.load_limit(&plan.options));
-    }
     let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
     let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load.load_timeout).await?;
     shared.counters.unasked_keys.add(picked.unasked);

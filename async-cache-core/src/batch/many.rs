@@ -17,8 +17,7 @@ use crate::key::Key;
 use crate::observe::{StaleCause, trace};
 use crate::options::Options;
 use crate::path::{
-    Aim, Answer, Call, Entered, Flight, Given, Joins, Lead, Origin, Probe, Reuse, Role, Waited, Want, Wish,
-    reentry,
+    Aim, Answer, Call, Entered, Flight, Given, Lead, Origin, Probe, Reuse, Role, Waited, Want, Wish, reentry,
 };
 use crate::resilience::{Aged, Seek, aged};
 use crate::shared::Shared;
@@ -139,8 +138,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut seats = Vec::new();
         for &(place, token) in refresh {
             let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
-            let seek = Seek { key: &keys[place], need: None, want: aim.want };
-            if let Entered::Lead(lead) = self.enter(seek, aim.reuse, &aim.options, Joins::Any) {
+            if let Entered::Lead(lead) = self.enter(&keys[place], None, aim.reuse, aim.options.store.l1_ttl) {
                 seats.push(Seat { place, aim, lead });
             }
         }
@@ -164,7 +162,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let aim = plan.aim(Reuse::Cached, Origin::Caller);
         let need = calls.first().and_then(|call| call.seek.need);
         for &place in open {
-            match self.enter(calls[place].seek, aim.reuse, &aim.options, Joins::Any) {
+            match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.store.l1_ttl) {
                 Entered::Lead(lead) => {
                     flights.push((place, Role::Leads, lead.flight()));
                     seats.push(Seat { place, aim: aim.clone(), lead });

@@ -23,7 +23,7 @@ use super::serving::Partition;
 use super::wake::{Wake, WakeSlot};
 use crate::backend::{Entry, LocalBackend, Tick};
 use crate::key::Key;
-use crate::path::{Begin, Flight, Reuse};
+use crate::path::{Flight, Reuse};
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
@@ -157,15 +157,15 @@ impl<V: 'static> Fence<V> {
         &self,
         key: &Key,
         partition: &Partition,
-        begin: Begin,
+        (reuse, now, need): (Reuse, Tick, u64),
         joinable: impl FnOnce(&Flight<V>) -> bool,
     ) -> Enter<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(begin, ticket));
+        let fresh = || Arc::new(Flight::new(reuse, now, ticket, need));
         let flight = match stripe.flights.entry(key.clone()) {
             Slot::Occupied(slot)
-                if begin.reuse != Reuse::Nothing
+                if reuse != Reuse::Nothing
                     && slot.get().generation == ticket.generation
                     && joinable(slot.get()) =>
             {

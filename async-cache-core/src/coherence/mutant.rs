@@ -60,10 +60,6 @@ pub enum Mutant {
     CapMeansStale,
     /// What L2 refuses is tried again as often as what it could not be asked.
     RefusalsRetriedLikeOutages,
-    /// Each of those who wait for a load that ends without what they need loads by itself.
-    NoSuccessor,
-    /// Who waits for a load waits for as long as it takes.
-    WaitWithoutLimit,
 }
 
 #[cfg(feature = "testing")]
@@ -95,8 +91,6 @@ impl Mutant {
         Self::TrustUnknownServerTime,
         Self::CapMeansStale,
         Self::RefusalsRetriedLikeOutages,
-        Self::NoSuccessor,
-        Self::WaitWithoutLimit,
     ];
 }
 

@@ -5,32 +5,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Answer, Reuse, Want};
+use super::{Answer, Reuse};
 use crate::backend::{Entry, Tick};
-use crate::coherence::{Admitted, Enter, Mutant, Partition, Ticket};
+use crate::coherence::{Admitted, Enter, Mutant, Partition, Stamp, Ticket};
 use crate::error::Result;
 use crate::key::Key;
-use crate::options::{Options, Outage};
-use crate::resilience::{Fallback, Seek};
+use crate::options::Outage;
+use crate::resilience::Fallback;
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::shared::Shared;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 use crate::tags::Tags;
 
-/// How much longer than its limit a load may take to end before those who wait give it up: a task is
-/// late on a busy machine.
-const GRACE: Duration = Duration::from_millis(250);
-
 /// One lookup under way, and everyone who waits for it.
 pub(crate) struct Flight<V> {
     pub(crate) reuse: Reuse,
-    /// Whether it may end with an absence.
-    pub(crate) want: Want,
     pub(crate) started: Tick,
-    /// When it must have landed. A flight that has not is driven by nobody, or its loader blocks: those who wait
-    /// give up, and nobody joins it any more.
-    due: AtomicU64,
     pub(crate) generation: u64,
     /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
     /// nobody ever handed out must not make the flight immune to invalidations.
@@ -47,25 +38,6 @@ pub(crate) struct Flight<V> {
     fallback: OnceLock<Fallback<V>>,
     /// One of the two above has come.
     news: Notify,
-}
-
-/// How a lookup begins a flight, if it joins none.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Begin {
-    pub(crate) reuse: Reuse,
-    pub(crate) want: Want,
-    pub(crate) now: Tick,
-    pub(crate) need: u64,
-    /// How long the flight may take.
-    pub(crate) limit: Duration,
-}
-
-/// Which flights a lookup joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Joins {
-    Any,
-    /// Those that must bring a value: another has ended with an absence.
-    WithValue,
 }
 
 /// The tags of a value, and the number up to which it reflects every change.
@@ -106,13 +78,10 @@ impl<V> Clone for Landed<V> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(begin: Begin, ticket: Ticket) -> Self {
-        let Begin { reuse, want, now, need, limit } = begin;
+    pub(crate) fn new(reuse: Reuse, started: Tick, ticket: Ticket, need: u64) -> Self {
         Self {
             reuse,
-            want,
-            started: now,
-            due: AtomicU64::new(now.after(limit).0),
+            started,
             generation: ticket.generation,
             need,
             insisted: AtomicU64::new(need),
@@ -123,15 +92,6 @@ impl<V> Flight<V> {
             fallback: OnceLock::new(),
             news: Notify::new(),
         }
-    }
-
-    pub(crate) fn due(&self) -> Tick {
-        Tick(self.due.load(Ordering::Acquire))
-    }
-
-    /// The load begins now, which leaves it this long.
-    pub(crate) fn load_begins(&self, now: Tick, limit: Duration) {
-        self.due.store(now.after(limit).0, Ordering::Release);
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -329,22 +289,16 @@ impl<V: 'static> Shared<V> {
     /// Leads a new flight for the key, or joins the one under way.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        seek: Seek<'_>,
+        key: &Key,
+        need: Option<&Stamp>,
         reuse: Reuse,
-        options: &Options,
-        joins: Joins,
+        l1_ttl: Option<Duration>,
     ) -> Entered<V> {
-        let Seek { key, need, want } = seek;
         let (index, partition) = self.node.partition_of(key.as_bytes());
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
         let mut hearing = Hearing::Heard;
-        let begin = Begin { reuse, want, now, need, limit: self.flight_limit(options) };
-        let entered = self.fence.enter(key, partition, begin, |flight| {
-            let brings = joins == Joins::Any || flight.want == Want::Value;
-            if !brings || (now > flight.due() && !self.switch.is(Mutant::WaitWithoutLimit)) {
-                return false;
-            }
+        let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
             let recent = partition.serving_at(now) || now <= flight.started.after(self.node.max_staleness);
             if !recent {
                 hearing = Hearing::Unheard;
@@ -361,25 +315,9 @@ impl<V: 'static> Shared<V> {
         match entered {
             Enter::Join(flight) => Entered::Join(flight, hearing),
             Enter::Lead(flight, ticket) => {
-                let l1_ttl = options.store.l1_ttl;
                 Entered::Lead(Lead { key: key.clone(), ticket, l1_ttl, shared: Arc::clone(self), flight })
             }
         }
-    }
-
-    /// How long a flight may take, from its beginning: a wait for others, a load, and the commands around them.
-    pub(crate) fn flight_limit(&self, options: &Options) -> Duration {
-        options.load.wait_timeout + self.command_limit() + self.load_limit(options)
-    }
-
-    /// How long it may take from the beginning of the load.
-    pub(crate) fn load_limit(&self, options: &Options) -> Duration {
-        options.load.load_timeout + self.command_limit() + GRACE
-    }
-
-    /// A read and a change, each until it is given up.
-    fn command_limit(&self) -> Duration {
-        self.l2.as_ref().map_or(Duration::ZERO, |l2| l2.region.command_timeout() * 2)
     }
 
     /// Whether to join a flight older than `max_staleness` although the bus may be silent, so that

@@ -176,7 +176,6 @@ async fn produce<V: Send + Sync + 'static>(
     shared.counters.loads.add(1);
     let Plan { aim: Aim { options, wish, .. }, loader } = plan;
     let (limit, begun) = (options.load.load_timeout, shared.node.clock.now());
-    lead.flight().load_begins(begun, shared.load_limit(&options));
     let previous = (wish == Wish::Previous).then(|| shared.previous(&lead.key, &lead.flight())).flatten();
     let context = LoadContext::of(previous.as_ref(), begun);
     let given = shared.run_loader(move || loader.run(context), limit).await;

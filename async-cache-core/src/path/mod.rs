@@ -22,7 +22,7 @@ mod wait;
 use std::sync::Arc;
 
 use crate::backend::{Accept, Entry, Tick, Token};
-use crate::coherence::{Mutant, Stamp};
+use crate::coherence::Stamp;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::{StaleCause, trace};
@@ -30,7 +30,7 @@ use crate::options::Options;
 use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
-pub(crate) use flight::{AnsweredBy, Begin, Entered, Flight, Joins, Lead};
+pub(crate) use flight::{AnsweredBy, Entered, Flight, Lead};
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use odds::Odds;
 pub(crate) use probe::Probe;
@@ -158,11 +158,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.check(need)?;
         self.check_options(&plan.aim.options)?;
         reentry::check(self, key)?;
-        let seek = Seek { key, need, want: plan.aim.want };
-        let mut call = self.call(seek, plan.aim.reuse, plan.aim.options.clone());
-        let mut joins = Joins::Any;
+        let (want, l1_ttl) = (plan.aim.want, plan.aim.options.store.l1_ttl);
+        let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
         loop {
-            let (flight, hearing) = match self.enter(seek, call.reuse, &plan.aim.options, joins) {
+            let (flight, hearing) = match self.enter(key, need, call.reuse, l1_ttl) {
                 Entered::Join(flight, hearing) => (flight, hearing),
                 Entered::Lead(lead) => {
                     return match self.lead(lead, need, plan).await {
@@ -189,13 +188,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             };
             match self.wait(&call, &flight).await {
                 Waited::Landed(Ok(_)) if self.is_too_old(&call, &flight) => {}
-                // Of all who need more than this flight has brought, the first leads the next, the rest join it.
-                Waited::Landed(Ok(answer)) if !seek.want.accepts(&answer) => {
-                    joins = Joins::WithValue;
-                    if self.switch.is(Mutant::NoSuccessor) {
-                        plan.aim.reuse = Reuse::Nothing;
-                        call.reuse = Reuse::Nothing;
-                    }
+                Waited::Landed(Ok(answer)) if !want.accepts(&answer) => {
+                    plan.aim.reuse = Reuse::Nothing;
+                    call.reuse = Reuse::Nothing;
                 }
                 Waited::Landed(outcome) => {
                     self.count_landed(&call, (&flight, Role::Joined(hearing)), &outcome);
@@ -213,8 +208,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.closing.is_cancelled() || self.check_options(&plan.aim.options).is_err() {
             return;
         }
-        let seek = Seek { key, need: None, want: plan.aim.want };
-        if let Entered::Lead(lead) = self.enter(seek, plan.aim.reuse, &plan.aim.options, Joins::Any) {
+        if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.store.l1_ttl) {
             let shared = Arc::clone(self);
             self.tasks.spawn(trace::here(async move {
                 // Who joins the flight is told how it ended.

@@ -1,22 +1,18 @@
 //! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
 
 use std::future::pending;
-use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::flight::{AnsweredBy, Hearing, Landed};
 use super::{Answer, Flight, Reuse};
 use crate::backend::Phase;
 use crate::coherence::Mutant;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::observe::StaleCause;
 use crate::options::Options;
 use crate::resilience::{Seek, StandIn, Standing, excuses};
 use crate::shared::Shared;
-
-const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What a caller is in a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +39,14 @@ pub(crate) struct Call<'a> {
     options: Options,
     /// When to make do with a stale value.
     soft: Option<Instant>,
-    /// When a flight of its own would have landed.
-    give_up: Instant,
     /// The last tag change known when it was begun.
     known: u64,
 }
 
 impl<'a> Call<'a> {
-    fn new(seek: Seek<'a>, reuse: Reuse, options: Options, known: u64, limit: Duration) -> Self {
-        let now = Instant::now();
-        let soft = options.load.soft_timeout.map(|limit| now + limit);
-        Self { seek, reuse, options, soft, give_up: now + limit, known }
+    fn new(seek: Seek<'a>, reuse: Reuse, options: Options, known: u64) -> Self {
+        let soft = options.load.soft_timeout.map(|limit| Instant::now() + limit);
+        Self { seek, reuse, options, soft, known }
     }
 
     /// Who asks for a load whatever is cached does not want what is cached.
@@ -66,8 +59,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Begins a lookup.
     pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: Options) -> Call<'a> {
         let (_, partition) = self.node.partition_of(seek.key.as_bytes());
-        let limit = self.flight_limit(&options);
-        Call::new(seek, reuse, options, partition.last_tag_change(), limit)
+        Call::new(seek, reuse, options, partition.last_tag_change())
     }
 
     /// Whether what a flight has ended with is too old for a caller who joined it.
@@ -77,7 +69,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
-    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Arc<Flight<V>>) -> Waited<V> {
+    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Waited<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             match call.options.load.stale_while_revalidate && call.takes_stale() {
@@ -104,38 +96,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             },
             found = at_once => (found, StaleCause::Revalidating),
             found = soon => (found, StaleCause::SlowLoad),
-            error = self.overdue(call, flight) => return self.or_stale(call, flight, error).await,
         };
         self.stand_in(call, found, cause)
-    }
-
-    /// Ends when the flight should have landed long ago, or the caller has waited for as long as a flight of its
-    /// own could take. A flight may be led from a runtime that nobody drives, or by a loader that blocks its thread:
-    /// those who wait do not depend on either.
-    async fn overdue(&self, call: &Call<'_>, flight: &Arc<Flight<V>>) -> Error {
-        loop {
-            let now = self.node.clock.now();
-            if now > flight.due() {
-                self.fence.land(call.seek.key, flight, None);
-                return self.error(
-                    ErrorKind::Timeout,
-                    "a load has not ended long after its limit: its loader blocks its thread, or its runtime is not driven",
-                );
-            }
-            let left = call.give_up.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return self.error(
-                    ErrorKind::Timeout,
-                    "the load that this lookup joined took longer than its own could",
-                );
-            }
-            // The flight is due earlier once its load has begun, and no one is told.
-            let next = flight.due().since(now).min(self.load_limit(&call.options));
-            sleep(left.min(next + MILLISECOND)).await;
-            if self.switch.is(Mutant::WaitWithoutLimit) {
-                pending::<()>().await;
-            }
-        }
     }
 
     /// What a caller gets whose load failed.

@@ -19,8 +19,7 @@ use crate::coherence::{Mutant, Partition, resync_all};
 use crate::key::Key;
 use crate::options::{Options, StoreOptions};
 use crate::path::lease::{Grant, Step};
-use crate::path::{Aim, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish};
-use crate::resilience::Seek;
+use crate::path::{Aim, Entered, Found, Landed, Lead, Origin, Reuse, Route, Want, Wish};
 use crate::shared::Shared;
 use crate::tags::Tags;
 
@@ -98,11 +97,6 @@ impl Cache {
         self.shared.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
     }
 
-    pub(super) fn enter(&self) -> Entered<u64> {
-        let seek = Seek { key: &self.key, need: None, want: Want::Value };
-        self.shared.enter(seek, Reuse::Cached, &self.shared.defaults, Joins::Any)
-    }
-
     /// A lookup with a loader.
     pub(super) fn get(&self) -> u64 {
         if let Some(version) = self.hit() {
@@ -110,7 +104,7 @@ impl Cache {
         }
         loop {
             let epoch = self.epoch.load(SeqCst);
-            match self.enter() {
+            match self.shared.enter(&self.key, None, Reuse::Cached, None) {
                 Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();

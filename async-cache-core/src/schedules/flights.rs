@@ -10,7 +10,7 @@ use super::cache::{Cache, join};
 use super::{Fault, proves};
 use crate::backend::{Accept, Acquire, Acquired, NodeId, Region, Token};
 use crate::coherence::Mutant;
-use crate::path::Entered;
+use crate::path::{Entered, Reuse};
 
 /// Demands that all gets shared one load.
 fn demand_one_load(cache: &Cache) {
@@ -36,7 +36,8 @@ fn a_leader_that_goes_away_is_replaced() {
     proves(
         |off| {
             let cache = Cache::alone(off);
-            let leaving = cache.spawn(|cache| drop(cache.enter()));
+            let leaving =
+                cache.spawn(|cache| drop(cache.shared.enter(&cache.key, None, Reuse::Cached, None)));
             join((0..2).map(|_| cache.spawn(|cache| assert_eq!(cache.get(), 1))).chain([leaving]));
             demand_one_load(&cache);
             cache.end();
@@ -69,7 +70,7 @@ fn an_abandoned_flight_of_before_takes_none_of_after_with_it() {
         |off| {
             let cache = Cache::alone(off);
             let leaving = cache.spawn(|cache| {
-                if let Entered::Lead(lead) = cache.enter() {
+                if let Entered::Lead(lead) = cache.shared.enter(&cache.key, None, Reuse::Cached, None) {
                     cache.change();
                     drop(lead);
                 }
