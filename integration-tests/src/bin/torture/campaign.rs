@@ -11,11 +11,14 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
+use crate::cost::Costs;
 use crate::fault::Fault;
 use crate::ledger::{Count, Global, Ledger, look_for_stalls};
+use crate::promise::Promise;
 use crate::report::Report;
+use crate::rest::Rest;
 use crate::rig::{NotRecovered, Rig};
-use crate::{Args, steady};
+use crate::{Args, rest, steady};
 
 /// One epoch: from the first thing done until every node has been well again for one bound.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +40,8 @@ pub(crate) struct Course {
     pub epochs: Vec<Epoch>,
     /// What went wrong, other than reads.
     pub failures: Vec<String>,
+    pub costs: Costs,
+    pub rest: Option<Rest>,
     pub complete: bool,
     pub lasted: Duration,
 }
@@ -51,7 +56,7 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
         }
     };
     let mut steady = None;
-    if args.steady_rounds > 0 && args.mutant.is_none() {
+    if args.steady_rounds > 0 && args.mutant.is_empty() {
         tokio::select! {
             outcome = steady::measure(args.steady_rounds) => steady = Some(outcome?),
             () = stopped() => {}
@@ -69,15 +74,15 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
         () = all(&mut rig, args, &mut course, begun) => course.complete = true,
         () = stopped() => eprintln!("torture: stopped early"),
         // A mutant need only be found.
-        () = objected(&ledger), if args.mutant.is_some() => course.complete = true,
+        () = objected(&ledger), if !args.mutant.is_empty() => course.complete = true,
     }
     course.lasted = begun.elapsed();
     Ok(Report::of(args, &ledger, &course, steady))
 }
 
-/// Returns when a stale read has been found.
+/// Returns when a broken promise has been found.
 async fn objected(ledger: &Ledger) {
-    while ledger.global(Global::Stale).load(Ordering::Relaxed) == 0 {
+    while !Promise::ALL.iter().any(|promise| promise.is_broken(ledger)) {
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -91,7 +96,9 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
     sleep(Duration::from_secs(1)).await;
     while course.failures.is_empty() {
         let left = args.lasts().saturating_sub(begun.elapsed());
+        let before = rig.spent();
         sleep(Duration::from_millis(rng.u64(1500..3500)).min(left)).await;
+        course.costs.note_quiet(before, rig.spent());
         let quiet = [Count::QuietSuspendedNs, Count::LateWakes].map(|count| rig.ledger.total(count));
         let [suspended, late] = [quiet[0] - last[0], quiet[1] - last[1]];
         last = quiet;
@@ -116,13 +123,17 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
     }
     // The fleet comes to rest: nothing is left to retry.
     course.failures.extend(rig.recovered().await.err().map(|NotRecovered(why)| why));
+    if course.failures.is_empty() {
+        course.rest = Some(rest::comes(rig).await);
+    }
 }
 
 async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, begun: Instant) {
     let began = begun.elapsed();
     rig.ledger.global(Global::Fault).store(1, Ordering::SeqCst);
     rig.ledger.global(Global::Epochs).fetch_add(1, Ordering::SeqCst);
-    let slow_node = rng.u8(..4) == 0;
+    let slow_node = rng.u8(..4) == 0 && !fault.is_of_one_node();
+    let before = rig.spent();
     if slow_node {
         let slow = Conditions {
             delay: Duration::from_millis(rng.u64(1..30)),
@@ -141,6 +152,9 @@ async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, 
             return;
         }
     };
+    if fault.is_of_one_node() {
+        course.costs.judge(fault, &rig.ledger, [before, rig.spent()]);
+    }
     rig.proxies().for_each(integration_tests::Proxy::clear);
     let recovery_ms = match rig.recovered().await {
         Ok(took) => took.as_secs_f64() * 1e3,
@@ -149,11 +163,11 @@ async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, 
             f64::NAN
         }
     };
-    rig.ledger.global(Global::Fault).store(0, Ordering::SeqCst);
+    rig.ledger.ends_fault();
     let lasted_s = (begun.elapsed() - began).as_secs_f64();
-    let stale = rig.ledger.global(Global::Stale).load(Ordering::Relaxed);
+    let broken: u64 = Promise::ALL.iter().map(|promise| promise.count(&rig.ledger)).sum();
     eprintln!(
-        "{:7.1} s  {fault:?}{} for {lasted_s:.1} s, well {recovery_ms:.0} ms later; {stale} stale reads{}",
+        "{:7.1} s  {fault:?}{} for {lasted_s:.1} s, well {recovery_ms:.0} ms later; {broken} broken promises{}",
         began.as_secs_f64(),
         if slow_node { " beside a slow node" } else { "" },
         note.as_ref().map_or_else(String::new, |note| format!("; {note}")),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fastrand::Rng;
-use integration_tests::{Conditions, Data, Flow, Proxy, RedisServer, Route};
+use integration_tests::{Conditions, Data, Flow, Proxy, Route};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use tokio::task::block_in_place;
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::node::NAMESPACE;
 use crate::rig::Rig;
+use crate::{orders, server};
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
@@ -50,9 +51,30 @@ pub(crate) enum Fault {
     OldSnapshot,
     /// A replica that has missed invalidations takes the place of its master.
     Promote,
+    /// A master follows a replica that lacks its last changes, and is master again: the same process with
+    /// an older memory.
+    Demote,
+    /// Nothing may be stored: the memory is full, and nothing is evicted.
+    FullMemory,
+    /// `SCRIPT FLUSH`, again and again.
+    ScriptFlush,
+    /// Messages on the bus that no node has sent.
+    ForeignMessages,
+    /// Numbers in the partition's state that no script has written.
+    ForeignNumbers,
+    /// A node that begins without the right to publish.
+    NoRights,
+    /// A node that loses it while it runs.
+    RevokedRights,
+    /// A node that stores values in another format.
+    OtherBuild,
+    /// A load is led from a runtime that nobody runs any more.
+    EndRuntime,
+    /// A node shuts down while changes that failed wait to be sent, and another takes its place.
+    Leave,
 }
 
-fn ms(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
+pub(crate) fn ms(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(rng.u64(range))
 }
 
@@ -82,6 +104,17 @@ fn clear(rig: &Rig) {
 }
 
 impl Fault {
+    /// Whether one node does it, and the others are to go on as if it did not.
+    pub(crate) fn is_of_one_node(self) -> bool {
+        use Fault::{ForeignMessages, NoRights, OtherBuild, RevokedRights};
+        matches!(self, ForeignMessages | NoRights | OtherBuild | RevokedRights)
+    }
+
+    /// Whether it is known to break a promise: taken off here when it is mended.
+    pub(crate) fn is_known(self) -> bool {
+        matches!(self, Self::Demote | Self::Leave | Self::ForeignNumbers | Self::EndRuntime)
+    }
+
     /// Does it, and stops doing it. Says what was observed, if it is worth saying.
     pub(crate) async fn inflict(self, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
         match self {
@@ -151,7 +184,14 @@ impl Fault {
                 sleep(ms(rng, 0..500)).await;
                 block_in_place(|| rig.server.restart(Data::Keep));
             }
-            Self::Promote => return promote(rig, rng).await.map(Some),
+            Self::Promote => return server::promote(rig, rng).await.map(Some),
+            Self::EndRuntime => {
+                let at = rng.usize(..rig.nodes.len());
+                rig.tell(at, orders::END_RUNTIME).await?;
+                sleep(ms(rng, 2000..4000)).await;
+            }
+            Self::Leave => leave(rig, rng).await?,
+            _ => return server::inflict(self, rig, rng).await,
         }
         clear(rig);
         Ok(None)
@@ -224,40 +264,15 @@ async fn overflow(rig: &Rig, rng: &mut Rng) -> Option<String> {
     Some(format!("{closed} subscribers closed by the server"))
 }
 
-/// A replica follows the master over a link of its own, is cut off from it, misses what comes
-/// then, and takes its place when it dies.
-async fn promote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
-    let replica = block_in_place(RedisServer::start);
-    let link = Proxy::start(rig.server.port()).await;
-    replica.cli::<()>(&["REPLICAOF", "127.0.0.1", &link.port().to_string()]);
-    let offset = |server: &RedisServer, name: &str| {
-        let mut connection = server.connection().ok()?;
-        let info: String = redis::cmd("INFO").arg("replication").query(&mut connection).ok()?;
-        let line = info.lines().find_map(|line| line.trim_end().strip_prefix(name).map(str::to_owned));
-        line?.trim_start_matches(':').parse::<u64>().ok()
-    };
-    let synced = || {
-        let info: String = replica.cli(&["INFO", "replication"]);
-        info.contains("master_link_status:up")
-    };
-    for _ in 0..1000 {
-        if block_in_place(synced) {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
+/// Changes fail, for the node is cut off; as soon as it is not, it shuts down.
+async fn leave(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<()> {
+    let at = rng.usize(..rig.nodes.len());
+    for proxy in &rig.nodes[at].proxies {
+        proxy.set(Route::Commands, Conditions { flow: Flow::Refused, ..Conditions::default() });
+        Route::ALL.into_iter().for_each(|route| proxy.cut(route));
     }
-    sleep(ms(rng, 200..1000)).await;
-    // Half open: the replica goes on without a word.
-    Route::ALL.into_iter().for_each(|route| link.freeze(route));
-    sleep(ms(rng, 200..2000)).await;
-    let missed = block_in_place(|| {
-        let ahead = offset(&rig.server, "master_repl_offset").unwrap_or(0);
-        ahead.saturating_sub(offset(&replica, "slave_repl_offset").unwrap_or(0))
-    });
-    rig.server.kill();
-    sleep(ms(rng, 0..500)).await;
-    replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
-    rig.proxies().for_each(|proxy| proxy.lead_to(replica.port()));
-    rig.server = replica;
-    Ok(format!("the replica had missed {missed} bytes"))
+    sleep(ms(rng, 200..1500)).await;
+    clear(rig);
+    sleep(ms(rng, 0..60)).await;
+    rig.relieve(at).await
 }

@@ -10,36 +10,41 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::promise::What;
 use crate::row::{ROW_WORDS, Row};
 
-/// Keys in use.
+/// Keys that are changed all the time.
 pub(crate) const KEYS: usize = 256;
+/// Keys after them, which are left alone, so that they live out their time.
+pub(crate) const LIVES: usize = 64;
+pub(crate) const ALL_KEYS: usize = KEYS + LIVES;
 /// Most cache handles.
 pub(crate) const HANDLES: usize = 32;
 /// Width of one step in the distribution of staleness, and their number; the last takes the rest.
 pub(crate) const STEP_NS: u64 = 50_000;
 pub(crate) const STEPS: usize = 1 << 17;
-/// Stale reads of which the particulars are kept.
-pub(crate) const DETAILS: usize = 64;
+/// What is remembered of each key.
+const NOTES: usize = 40;
+const NOTE_WORDS: usize = 4;
+const HISTORY_WORDS: usize = 1 + NOTES * NOTE_WORDS;
 
 /// Words of a handle: more than there are counts.
 const HANDLE_WORDS: usize = 64;
-const DETAIL_WORDS: usize = 8;
 
 const GLOBALS: usize = 64;
 const HANDLES_AT: usize = GLOBALS;
-const DETAILS_AT: usize = HANDLES_AT + HANDLES * HANDLE_WORDS;
-const STALENESS_AT: usize = DETAILS_AT + DETAILS * DETAIL_WORDS;
+const STALENESS_AT: usize = HANDLES_AT + HANDLES * HANDLE_WORDS;
 const ROWS_AT: usize = STALENESS_AT + STEPS;
-const LOADING_AT: usize = ROWS_AT + KEYS * ROW_WORDS;
-const WORDS: usize = LOADING_AT + HANDLES * KEYS;
+const LOADING_AT: usize = ROWS_AT + ALL_KEYS * ROW_WORDS;
+const HISTORY_AT: usize = LOADING_AT + HANDLES * ALL_KEYS;
+const WORDS: usize = HISTORY_AT + ALL_KEYS * HISTORY_WORDS;
 
 /// Now, on the clock that all processes share.
 pub(crate) fn now() -> u64 {
@@ -77,6 +82,21 @@ pub(crate) enum Global {
     StalledAt,
     /// Fault epochs begun.
     Epochs,
+    /// When the last fault epoch ended.
+    QuietSince,
+    /// 1 when the traffic is to end.
+    Resting,
+    /// 1 if what is known to be broken is asked for, too.
+    Known,
+    /// Broken promises, by kind; the oldest answer past its life, in nanoseconds beyond it.
+    Aged,
+    WorstAge,
+    ExcessLoads,
+    Hung,
+    Costly,
+    Mangled,
+    Grown,
+    Intruders,
 }
 
 /// Counts of a cache handle.
@@ -88,7 +108,6 @@ pub(crate) enum Count {
     AtRisk,
     /// Reads whose version was older than an invalidation that had returned before they began.
     Old,
-    Stale,
     /// Reads of which the history no longer tells.
     Unjudged,
     /// Reads with a stamp.
@@ -101,10 +120,29 @@ pub(crate) enum Count {
     /// Waits that may have been late, in moments that excuse it.
     UnjudgedWaits,
     Waits,
-    Hung,
     Panics,
     Starts,
     L1Hits,
+    /// Reads whose age, and whose bytes, were judged.
+    Aged,
+    Compared,
+    /// Answers past their ttl, within what they may be kept for.
+    StaleAnswers,
+    /// Loads that were judged, and that would be too many but for a moment that excuses it.
+    JudgedLoads,
+    UnjudgedLoads,
+    /// Calls of a node without rights, or of another build, that were refused.
+    Refused,
+    Flushes,
+    /// Shutdowns, and changes they said were left.
+    Shutdowns,
+    LeftPending,
+    /// Gauges at rest.
+    Rested,
+    Tasks,
+    InFlight,
+    Entries,
+    RssBytes,
     /// Nanoseconds watched and suspended, in quiet times and in all.
     QuietNs,
     QuietSuspendedNs,
@@ -130,23 +168,11 @@ impl Count {
     ];
 }
 
-/// The particulars of a stale read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Detail {
-    pub key: u64,
-    pub got: u64,
-    pub owed: u64,
-    pub handle: u64,
-    /// Number of a [`crate::row::Claim`].
-    pub claim: u64,
-    pub started: u64,
-    pub age_ns: u64,
-}
-
 /// The mapped file.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     map: MmapRaw,
+    path: PathBuf,
 }
 
 impl Ledger {
@@ -154,17 +180,22 @@ impl Ledger {
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
         file.set_len((WORDS * 8) as u64)?;
-        Self::map(&file)
+        Self::map(&file, path)
     }
 
     /// Maps a file made by another process.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Self::map(&File::options().read(true).write(true).open(path)?)
+        Self::map(&File::options().read(true).write(true).open(path)?, path)
     }
 
-    fn map(file: &File) -> io::Result<Self> {
+    fn map(file: &File, path: &Path) -> io::Result<Self> {
         let map = MmapOptions::new().len(WORDS * 8).map_raw(file)?;
-        Ok(Self { map })
+        Ok(Self { map, path: path.to_owned() })
+    }
+
+    /// Where broken promises are told.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.with_extension("violations")
     }
 
     #[allow(unsafe_code, reason = "there is no safe way to share atomics between processes")]
@@ -193,13 +224,19 @@ impl Ledger {
     }
 
     pub(crate) fn row(&self, key: usize) -> Row<'_> {
-        let at = ROWS_AT + (key % KEYS) * ROW_WORDS;
+        let at = ROWS_AT + (key % ALL_KEYS) * ROW_WORDS;
         Row::new(&self.words()[at..at + ROW_WORDS])
     }
 
     /// Notes that something did not run as it should, other than the caches.
     pub(crate) fn stalled(&self) {
         self.global(Global::StalledAt).fetch_max(now(), Ordering::Relaxed);
+    }
+
+    /// Nothing is being done to the system any more.
+    pub(crate) fn ends_fault(&self) {
+        self.global(Global::QuietSince).store(now(), Ordering::SeqCst);
+        self.global(Global::Fault).store(0, Ordering::SeqCst);
     }
 
     /// The fault epoch that is over, or `None` in one.
@@ -210,12 +247,36 @@ impl Ledger {
 
     /// Loads of a key that are under way on a handle.
     pub(crate) fn loading(&self, handle: usize, key: usize) -> &AtomicU64 {
-        &self.words()[LOADING_AT + (handle % HANDLES) * KEYS + key % KEYS]
+        &self.words()[LOADING_AT + (handle % HANDLES) * ALL_KEYS + key % ALL_KEYS]
     }
 
-    /// Whether any load of a key is under way.
-    pub(crate) fn is_loading(&self, key: usize) -> bool {
-        (0..HANDLES).any(|handle| self.loading(handle, key).load(Ordering::Acquire) > 0)
+    /// How many loads of a key are under way.
+    pub(crate) fn loads_of(&self, key: usize) -> u64 {
+        (0..HANDLES).map(|handle| self.loading(handle, key).load(Ordering::Acquire)).sum()
+    }
+
+    /// Notes what was done with a key.
+    pub(crate) fn note(&self, key: usize, handle: usize, what: What, version: u64) {
+        let words = &self.words()[HISTORY_AT + (key % ALL_KEYS) * HISTORY_WORDS..][..HISTORY_WORDS];
+        let at = words[0].fetch_add(1, Ordering::Relaxed) as usize % NOTES;
+        let note = [now(), handle as u64, what as u64, version];
+        for (word, value) in words[1 + at * NOTE_WORDS..].iter().zip(note) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// What was done with a key, in order. A note that is being overwritten may be a mix of two.
+    pub(crate) fn history(&self, key: usize, at: u64) -> Vec<String> {
+        let words = &self.words()[HISTORY_AT + (key % ALL_KEYS) * HISTORY_WORDS..][..HISTORY_WORDS];
+        let read = |chunk: &[AtomicU64]| [0, 1, 2, 3].map(|index| chunk[index].load(Ordering::Relaxed));
+        let mut notes: Vec<[u64; 4]> = words[1..].chunks_exact(NOTE_WORDS).map(read).collect();
+        notes.retain(|note| note[0] > 0);
+        notes.sort_unstable();
+        let line = |[when, handle, what, version]: [u64; 4]| {
+            let ms = at.saturating_sub(when) as f64 / 1e6;
+            format!("{ms:.3} ms before, handle {handle}: {} {version}", What::words(what))
+        };
+        notes.into_iter().map(line).collect()
     }
 
     /// Notes how old an answer was.
@@ -228,35 +289,5 @@ impl Ledger {
     /// How many answers were in each step of age.
     pub(crate) fn ages(&self) -> impl Iterator<Item = u64> {
         self.words()[STALENESS_AT..STALENESS_AT + STEPS].iter().map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// Notes a stale read; the particulars of the first few are kept.
-    pub(crate) fn accuse(&self, detail: Detail) {
-        let at = self.global(Global::Stale).fetch_add(1, Ordering::Relaxed) as usize;
-        if at < DETAILS {
-            let Detail { key, got, owed, handle, claim, started, age_ns } = detail;
-            let words = &self.words()[DETAILS_AT + at * DETAIL_WORDS..][..DETAIL_WORDS];
-            for (word, value) in words.iter().zip([key, got, owed, handle, claim, started, age_ns, 1]) {
-                word.store(value, Ordering::Release);
-            }
-        }
-    }
-
-    /// The particulars kept.
-    pub(crate) fn details(&self) -> Vec<Detail> {
-        let words = &self.words()[DETAILS_AT..STALENESS_AT];
-        let read = |chunk: &[AtomicU64]| {
-            let at = |index: usize| chunk[index].load(Ordering::Acquire);
-            (at(7) == 1).then(|| Detail {
-                key: at(0),
-                got: at(1),
-                owed: at(2),
-                handle: at(3),
-                claim: at(4),
-                started: at(5),
-                age_ns: at(6),
-            })
-        };
-        words.chunks_exact(DETAIL_WORDS).filter_map(read).collect()
     }
 }

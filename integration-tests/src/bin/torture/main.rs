@@ -3,32 +3,48 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `rig`, `fault`, `campaign` | the system under test, what is done to it, and when |
-//! | `node`, `read`, `write` | a node process and its traffic |
+//! | `rig`, `fault`, `server`, `campaign` | the system under test, what is done to it, and when |
+//! | `node`, `orders`, `guest`, `watch` | a node process, what it is told, and one that something is wrong with |
+//! | `read`, `write`, `lives`, `load` | its traffic; whether a load was needed |
 //! | `canary` | whether the way to the server and back is as it should be |
-//! | `ledger`, `row` | what all processes know in common; the judgement |
+//! | `ledger`, `row`, `judge`, `value` | what all processes know in common; the judgement of answers |
+//! | `cost`, `rest` | what the fleet costs, and what is left of it |
+//! | `mutant` | what can be broken on purpose |
+//! | `promise` | what is promised, and how a broken promise is told |
 //! | `steady` | how fast an invalidation is while nothing is wrong |
 //! | `report` | the figures |
 
 mod campaign;
 mod canary;
+mod cost;
 mod fault;
+mod guest;
+mod judge;
 mod ledger;
+mod lives;
+mod load;
+mod mutant;
 mod node;
+mod orders;
+mod promise;
 mod read;
 mod report;
+mod rest;
 mod rig;
 mod row;
+mod server;
 mod steady;
+mod value;
+mod watch;
 mod write;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use async_cache::testing::Mutant;
 use clap::{Parser, Subcommand};
 
 use fault::Fault;
+use mutant::Mutant;
 
 /// Tortures a fleet of caches, and checks every read.
 ///
@@ -55,9 +71,12 @@ pub(crate) struct Args {
     /// Faults to choose from; all unless given; `none` for none.
     #[arg(long, value_delimiter = ',', value_parser = faults)]
     faults: Option<Vec<Option<Fault>>>,
-    /// Switch this fence of every cache off, to see the checker object.
-    #[arg(long, value_parser = mutant)]
-    mutant: Option<Mutant>,
+    /// Switch these fences of every cache off, to see the checker object.
+    #[arg(long, value_delimiter = ',', value_parser = Mutant::parse)]
+    mutant: Vec<Mutant>,
+    /// What is known to be broken, too: faults that the checker finds and nobody has mended yet.
+    #[arg(long)]
+    known: bool,
     /// Only measure how fast an invalidation is.
     #[arg(long)]
     only_steady: bool,
@@ -91,12 +110,6 @@ fn faults(name: &str) -> Result<Option<Fault>, String> {
     <Fault as clap::ValueEnum>::from_str(name, false).map(Some)
 }
 
-fn mutant(name: &str) -> Result<Mutant, String> {
-    let names = || Mutant::ALL.map(|mutant| format!("{mutant:?}")).join(", ");
-    let same = |mutant: &Mutant| format!("{mutant:?}").eq_ignore_ascii_case(&name.replace(['_', '-'], ""));
-    Mutant::ALL.into_iter().find(same).ok_or_else(|| format!("it is one of {}", names()))
-}
-
 fn processes(count: &str) -> Result<usize, String> {
     match count.parse() {
         Ok(count @ 1..=16) => Ok(count),
@@ -114,7 +127,10 @@ impl Args {
 
     fn faults(&self) -> Vec<Fault> {
         match &self.faults {
-            None => <Fault as clap::ValueEnum>::value_variants().to_vec(),
+            None => {
+                let all = <Fault as clap::ValueEnum>::value_variants().iter().copied();
+                all.filter(|fault| self.known || !fault.is_known()).collect()
+            }
             Some(named) => named.iter().flatten().copied().collect(),
         }
     }

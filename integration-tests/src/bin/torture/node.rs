@@ -1,17 +1,18 @@
 //! A node process: cache handles, the traffic on each, and the judgement of every read.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use async_cache::testing::Mutant;
-use async_cache::{MemoryBackend, Outage, RedisBackend, TieredCache};
+use async_cache::{Error, MemoryBackend, Outage, RedisBackend, TieredCache};
 use clap::Args;
 
-use crate::ledger::{Count, Global, KEYS, LOOK_EVERY, Ledger, look_for_stalls, now};
-use crate::{canary, read, write};
+use crate::guest::Guest;
+use crate::ledger::{ALL_KEYS, KEYS, Ledger, look_for_stalls};
+use crate::mutant::{Mutant, Mutants, Planted};
+use crate::value::{Life, Value};
+use crate::{canary, guest, lives, orders, read, watch, write};
 
 /// What a node process is told.
 #[derive(Debug, Clone, Args)]
@@ -37,33 +38,65 @@ pub(crate) struct NodeArgs {
     pub max_staleness_ms: u64,
     #[arg(long)]
     pub seed: u64,
-    #[arg(long, value_parser = crate::mutant)]
-    pub mutant: Option<Mutant>,
+    #[arg(long, value_parser = Mutant::parse)]
+    pub mutant: Vec<Mutant>,
+    /// One that something is wrong with.
+    #[arg(long)]
+    pub guest: Option<Guest>,
 }
 
-pub(crate) type Cache = TieredCache<u64, u64>;
+pub(crate) type Cache = TieredCache<u64, Value>;
 
-/// The namespace of the traffic.
+/// The namespace of the keys that are changed, and of those that are left alone.
 pub(crate) const NAMESPACE: &str = "rows";
+pub(crate) const LIVES_NAMESPACE: &str = "lives";
+/// How long the values of keys that are changed live.
+pub(crate) const LIFE: Life = Life { ttl: Duration::from_secs(5), stale_for: Duration::ZERO };
 /// A wait that goes on for so long after the load it was for was not woken: the first poll of a
 /// waiter that trusts the bus comes no sooner, and a wake-up takes the way that the canary takes,
 /// which is known to have taken a third of this at most.
 pub(crate) const WAKE_NS: u64 = 75_000_000;
 
-/// Readers and writers of each handle.
+/// Readers and writers of each handle, and tasks on the keys that are left alone.
 const READERS: u64 = 4;
 const WRITERS: u64 = 2;
+const CALLERS: u64 = 3;
+/// How long a new process leaves inserts alone: its predecessor's last may still be under way,
+/// and is executed within its deadline or never.
+const HEIR_WAITS: Duration = Duration::from_secs(2);
 
-/// One cache handle, and what its tasks share.
+/// One cache handle of each namespace, and what their tasks share.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub cache: Cache,
+    pub lives: Cache,
     pub ledger: &'static Ledger,
     pub index: usize,
     pub bound_ns: u64,
     /// By key: the highest version whose change returned on this handle.
     pub own: Box<[AtomicU64]>,
+    /// By key: the highest version whose change failed here.
+    pub undecided: Box<[AtomicU64]>,
+    pub inserting: tokio::sync::Mutex<()>,
     pub args: NodeArgs,
+    born: Instant,
+    leaving: AtomicBool,
+}
+
+impl Handle {
+    /// Whether its predecessor's commands may still be under way.
+    pub(crate) fn newborn(&self) -> bool {
+        self.born.elapsed() < HEIR_WAITS
+    }
+
+    /// Whether it has been told to shut down.
+    pub(crate) fn leaves(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
 }
 
 /// Runs until the parent goes away.
@@ -72,14 +105,9 @@ pub(crate) fn run(args: NodeArgs) {
     let first = args.first;
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        ledger.add(first, Count::Panics, 1);
+        ledger.add(first, crate::ledger::Count::Panics, 1);
         report(panic);
     }));
-    // The end of the input is the end of the parent.
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
-    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -93,100 +121,111 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
     async_cache::testing::real_time();
     for at in 0..args.urls.len() {
         // A predecessor was killed in the middle of its loads.
-        (0..KEYS).for_each(|key| ledger.loading(args.first + at, key).store(0, Ordering::Release));
+        (0..ALL_KEYS).for_each(|key| ledger.loading(args.first + at, key).store(0, Ordering::Release));
     }
     let mut handles = Vec::new();
     for (at, url) in args.urls.iter().enumerate() {
+        let index = args.first + at;
+        let Some(redis) = connect(&args, url).await else {
+            ledger.add(index, crate::ledger::Count::Refused, 1);
+            return orders::wait_for_the_end();
+        };
+        let open = |namespace| open(&args, index, (namespace, redis.clone()));
+        let words = |len: usize| (0..len).map(|_| AtomicU64::new(0)).collect();
         handles.push(Arc::new(Handle {
-            cache: open(&args, args.first + at, url).await,
+            cache: open(NAMESPACE).expect("a valid cache"),
+            lives: open(LIVES_NAMESPACE).expect("a valid cache"),
             ledger,
-            index: args.first + at,
+            index,
             bound_ns: args.max_staleness_ms * 1_000_000,
-            own: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
+            own: words(KEYS),
+            undecided: words(KEYS),
+            inserting: tokio::sync::Mutex::default(),
             args: args.clone(),
+            born: Instant::now(),
+            leaving: AtomicBool::new(false),
         }));
+    }
+    orders::obey(&handles);
+    if args.guest == Some(Guest::OtherBuild) {
+        return guest::is_refused(&handles[0]).await;
     }
     tokio::spawn(look_for_stalls(ledger));
     for url in &args.urls {
         tokio::spawn(canary::sing(url.clone(), ledger));
     }
     let watched = handles.clone();
-    std::thread::spawn(move || watch(&watched));
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || watch::watch(&watched, &runtime));
+    traffic(&args, handles).await;
+    orders::wait_for_the_end();
+}
+
+/// From the first moment on: nothing waits until the caches are ready.
+async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
     let mut tasks = tokio::task::JoinSet::new();
     for handle in handles {
+        let seed = |task: u64| args.seed ^ ((handle.index as u64) << 8 | task);
+        if args.guest.is_none() {
+            tasks.spawn(lives::at_birth(Arc::clone(&handle), seed(128)));
+        }
         for task in 0..READERS {
-            let seed = args.seed ^ ((handle.index as u64) << 8 | task);
-            tasks.spawn(read::reads(Arc::clone(&handle), seed, f64::from(args.reads_per_s) / READERS as f64));
+            let rate = f64::from(args.reads_per_s) / READERS as f64;
+            tasks.spawn(read::reads(Arc::clone(&handle), seed(task), rate));
         }
         for task in 0..WRITERS {
-            let seed = !args.seed ^ ((handle.index as u64) << 8 | task);
             let rate = f64::from(args.changes_per_s) / WRITERS as f64;
-            tasks.spawn(write::changes(Arc::clone(&handle), seed, rate, task == 0));
+            tasks.spawn(write::changes(Arc::clone(&handle), !seed(task), rate, task == 0));
+        }
+        // A guest's values would be judged by what it cannot know.
+        for task in 0..if args.guest.is_some() { 0 } else { CALLERS } {
+            tasks.spawn(lives::calls(Arc::clone(&handle), seed(64 + task)));
         }
     }
     tasks.join_all().await;
 }
 
-/// Opens a cache. The server may be away just now: tries until it is not.
-async fn open(args: &NodeArgs, index: usize, url: &str) -> Cache {
-    let redis = loop {
-        match RedisBackend::connect(url).await {
-            Ok(redis) => break redis,
+/// Connects. The server may be away just now: tries until it is not. A guest may be refused.
+async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
+    loop {
+        let builder = RedisBackend::builder().url(url);
+        let builder = match args.mutant.redis() {
+            Some(mutant) => builder.mutant(mutant),
+            None => builder,
+        };
+        match builder.connect().await {
+            Ok(redis) => return Some(redis),
+            Err(error) if args.guest.is_some() => {
+                eprintln!("           a guest is refused: {error}");
+                return None;
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-    };
+    }
+}
+
+fn open(args: &NodeArgs, index: usize, (namespace, redis): (&str, RedisBackend)) -> Result<Cache, Error> {
     // Nothing unverified is served under either policy, so that the bound holds whatever happens.
     let outage = if index % 3 == 2 { Outage::Fail } else { Outage::Load };
     let builder = TieredCache::builder();
-    let builder = match args.mutant {
+    let builder = match args.mutant.core() {
         Some(mutant) => builder.mutant(mutant),
         None => builder,
     };
+    let builder = match args.guest {
+        Some(Guest::OtherBuild) if !args.mutant.has(Planted::IntruderTakenIn) => {
+            builder.l2_with(redis, async_cache::Json)
+        }
+        _ => builder.l2(redis),
+    };
+    let builder = if namespace == NAMESPACE { builder.ttl(LIFE.ttl).ttl_jitter(0.3) } else { builder };
     builder
-        .namespace(NAMESPACE)
+        .namespace(namespace)
         .l1(MemoryBackend::new(10_000))
-        .l2(redis)
         .max_staleness(Duration::from_millis(args.max_staleness_ms))
         .outage(outage)
-        .ttl(Duration::from_secs(20))
-        .ttl_jitter(0.3)
         .lease_ttl(Duration::from_secs(1))
         .load_timeout(Duration::from_secs(5))
         .wait_timeout(Duration::from_secs(3))
         .build()
-        .expect("a valid cache")
-}
-
-/// Looks at the caches now and then: how long L1 serves, and what they count themselves.
-fn watch(handles: &[Arc<Handle>]) {
-    let Some(ledger) = handles.first().map(|handle| handle.ledger) else { return };
-    let mut known: HashMap<usize, (u64, u64)> = HashMap::new();
-    let mut last = now();
-    let mut was_quiet = false;
-    handles.iter().for_each(|handle| ledger.add(handle.index, Count::Starts, 1));
-    loop {
-        std::thread::sleep(LOOK_EVERY);
-        let at = now();
-        let passed = at - last;
-        last = at;
-        let quiet = ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
-        for handle in handles {
-            let serving = handle.cache.is_serving();
-            let add = |count, when| ledger.add(handle.index, count, if when { passed } else { 0 });
-            add(Count::TotalNs, true);
-            add(Count::SuspendedNs, !serving);
-            add(Count::QuietNs, quiet && was_quiet);
-            add(Count::QuietSuspendedNs, quiet && was_quiet && !serving);
-            let gauge = |count, value| ledger.count(handle.index, count).store(value, Ordering::Release);
-            let stats = handle.cache.stats();
-            gauge(Count::Serving, u64::from(serving));
-            gauge(Count::Pending, stats.pending_invalidations);
-            gauge(Count::SeenAt, at);
-            let (hits, waits) = known.entry(handle.index).or_default();
-            ledger.add(handle.index, Count::L1Hits, stats.l1_hits - *hits);
-            ledger.add(handle.index, Count::Waits, stats.lease_waits - *waits);
-            (*hits, *waits) = (stats.l1_hits, stats.lease_waits);
-        }
-        was_quiet = quiet;
-    }
 }

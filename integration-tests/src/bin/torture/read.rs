@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_cache::testing::No;
-use async_cache::{Error, ErrorKind, Loaded, Stamp};
+use async_cache::{Error, ErrorKind, Stamp};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::ledger::{Count, Detail, Global, KEYS, Ledger, now};
-use crate::node::{Handle, NAMESPACE, WAKE_NS};
+use crate::judge::{Allowed, Answer, by_itself};
+use crate::ledger::{Count, Global, KEYS, now};
+use crate::load::{Load, SETTLED};
+use crate::node::{Handle, LIFE, NAMESPACE, WAKE_NS};
+use crate::promise::Promise;
 use crate::row::{Answered, Claim, Verdict};
-use crate::write::tag_of;
+use crate::value::Value;
 
 /// Half of the reads go to so many keys.
 const HOT: usize = 16;
@@ -21,9 +23,6 @@ const HUNG: Duration = Duration::from_secs(20);
 /// Time between two bursts of reads, and most reads in one.
 const TICK: Duration = Duration::from_millis(2);
 const BURST: u64 = 512;
-
-/// Within this time a pause of a process or of the way to the server has been noted.
-const SETTLED: Duration = Duration::from_millis(500);
 
 /// Counts of one task, added to the ledger after each burst.
 #[derive(Debug, Default)]
@@ -57,13 +56,13 @@ pub(crate) fn draw_key(rng: &mut Rng) -> usize {
     if rng.bool() { rng.usize(..HOT) } else { rng.usize(..KEYS) }
 }
 
-/// Reads at a rate, for ever. What a stop of the process or a slow load held up is made up for,
+/// Reads at a rate. What a stop of the process or a slow load held up is made up for,
 /// two seconds' worth at most.
 pub(crate) async fn reads(handle: Arc<Handle>, seed: u64, per_s: f64) {
     let mut rng = Rng::with_seed(seed);
     let begun = Instant::now();
     let mut done = 0;
-    loop {
+    while !handle.rests() {
         let due = (begun.elapsed().as_secs_f64() * per_s) as u64;
         done = done.max(due.saturating_sub((2.0 * per_s) as u64));
         let mut tally = Tally::default();
@@ -87,39 +86,55 @@ async fn one(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
     let id = key as u64;
     let cache = &handle.cache;
     let (mut owed, mut owed_by) = (handle.own[key].load(Ordering::Acquire), Claim::SameNode);
+    let draw = |rng: &mut Rng| Load::draw(handle, key, LIFE, rng);
     match draw_verb(rng) {
         Verb::GetOrLoad => {
-            let load = Load::draw(handle, key, rng);
+            let load = draw(rng);
             let call = Call::begin(handle, key, (owed, owed_by));
-            let outcome = timeout(HUNG, cache.get_or_load(&id, move || load.run())).await;
-            call.end(tally, outcome.map(|answer| answer.map(|version| Some(*version))));
+            let request = async { cache.get_or_load(&id, move || load.run()).await.map(Some) };
+            call.end(tally, in_time(handle, key, "get_or_load", request).await);
         }
         Verb::Get => {
             let call = Call::begin(handle, key, (owed, owed_by));
-            let outcome = timeout(HUNG, cache.get(&id)).await;
-            call.end(tally, outcome.map(|answer| answer.map(|version| version.map(|version| *version))));
+            call.end(tally, in_time(handle, key, "get", async { cache.get(&id).await }).await);
         }
         Verb::AtLeast => {
             let Some((version, seq)) = handle.ledger.row(key).newest_stamp() else { return };
             if version >= owed {
                 (owed, owed_by) = (version, Claim::Stamp);
             }
-            let stamp = stamp_at(seq);
-            let load = Load::draw(handle, key, rng);
+            let (stamp, load) = (stamp_at(seq), draw(rng));
             tally.stamped += 1;
             let call = Call::begin(handle, key, (owed, owed_by));
-            let outcome = timeout(HUNG, cache.get_or_load(&id, move || load.run()).at_least(&stamp)).await;
-            call.end(tally, outcome.map(|answer| answer.map(|version| Some(*version))));
+            let request =
+                async { cache.get_or_load(&id, move || load.run()).at_least(&stamp).await.map(Some) };
+            call.end(tally, in_time(handle, key, "get_or_load.at_least", request).await);
         }
         Verb::Refresh => {
             owed = handle.ledger.row(key).committed().load(Ordering::SeqCst);
-            let load = Load::draw(handle, key, rng);
+            let load = draw(rng).anyhow();
             let call = Call::begin(handle, key, (owed, Claim::Refresh));
-            let outcome = timeout(HUNG, cache.refresh(&id, move || load.run())).await;
-            call.end(tally, outcome.map(|answer| answer.map(|version| Some(*version))));
+            let request = async { cache.refresh(&id, move || load.run()).await.map(Some) };
+            call.end(tally, in_time(handle, key, "refresh", request).await);
         }
         Verb::GetMany => many(handle, rng, tally).await,
     }
+}
+
+/// Waits for a call, for as long as it may take; `None` if it does not end.
+pub(crate) async fn in_time<T>(
+    handle: &Handle,
+    key: usize,
+    verb: &str,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let outcome = timeout(HUNG, call).await.ok();
+    // Whatever begins while the process is told to leave may be left behind by it.
+    if outcome.is_none() && !handle.leaves() {
+        let what = format!("handle {}: {verb} of key {key} has not ended within {HUNG:?}", handle.index);
+        handle.ledger.accuse(Promise::Liveness, Some(key), what);
+    }
+    outcome
 }
 
 async fn many(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
@@ -131,14 +146,15 @@ async fn many(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
             Call::begin(handle, key, (handle.own[key].load(Ordering::Acquire), Claim::SameNode))
         })
         .collect();
-    match timeout(HUNG, async { handle.cache.get_many(&keys).await }).await {
-        Ok(Ok(answers)) => {
+    let request = async { handle.cache.get_many(&keys).await };
+    match in_time(handle, keys[0] as usize, "get_many", request).await {
+        Some(Ok(answers)) => {
             for (call, answer) in calls.into_iter().zip(answers) {
-                call.end(tally, Ok(Ok(answer.map(|version| *version))));
+                call.end(tally, Some(Ok(answer)));
             }
         }
-        Ok(Err(error)) => count_error(handle, &error),
-        Err(_) => handle.ledger.add(handle.index, Count::Hung, 1),
+        Some(Err(error)) => count_error(handle, &error),
+        None => {}
     }
 }
 
@@ -152,72 +168,15 @@ pub(crate) fn count_error(handle: &Handle, error: &Error) {
         ErrorKind::Backend => Count::ErrorBackend,
         ErrorKind::Timeout => Count::ErrorTimeout,
         ErrorKind::Loader => Count::ErrorLoader,
+        ErrorKind::Config if handle.args.guest.is_some() => Count::Refused,
+        // Its calls go on while it leaves.
+        ErrorKind::Shutdown if handle.leaves() => return,
         _ => {
             eprintln!("torture: unexpected: {error:?}");
             Count::ErrorOther
         }
     };
     handle.ledger.add(handle.index, count, 1);
-}
-
-/// A query of the database: it reads the version, and takes its time to bring it back, so that the
-/// answer is often old when it arrives.
-struct Load {
-    ledger: &'static Ledger,
-    handle: usize,
-    key: usize,
-    takes: Duration,
-    fails: bool,
-}
-
-impl Load {
-    fn draw(handle: &Handle, key: usize, rng: &mut Rng) -> Self {
-        let takes = match rng.u32(..1000) {
-            0..2 => Duration::from_millis(rng.u64(1000..2500)),
-            2..20 => Duration::from_millis(rng.u64(20..150)),
-            20..500 => Duration::from_millis(rng.u64(1..5)),
-            _ => Duration::ZERO,
-        };
-        Self { ledger: handle.ledger, handle: handle.index, key, takes, fails: rng.u32(..500) == 0 }
-    }
-
-    async fn run(self) -> Result<Loaded<u64>, No> {
-        self.ledger.add(self.handle, Count::Loads, 1);
-        let _running = Running::begin(&self);
-        let row = self.ledger.row(self.key);
-        let version = row.committed().load(Ordering::SeqCst);
-        if !self.takes.is_zero() {
-            sleep(self.takes).await;
-        }
-        if self.fails {
-            return Err(No(0));
-        }
-        Ok(Loaded::new(version).tag(tag_of(self.key)))
-    }
-}
-
-/// A load under way, until it ends in whatever way.
-struct Running {
-    ledger: &'static Ledger,
-    handle: usize,
-    key: usize,
-}
-
-impl Running {
-    fn begin(load: &Load) -> Self {
-        let Load { ledger, handle, key, .. } = *load;
-        ledger.loading(handle, key).fetch_add(1, Ordering::AcqRel);
-        Self { ledger, handle, key }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let row = self.ledger.row(self.key);
-        row.filled_by().store(self.handle as u64, Ordering::Release);
-        row.filled_at().fetch_max(now(), Ordering::AcqRel);
-        self.ledger.loading(self.handle, self.key).fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// A read under way.
@@ -237,46 +196,20 @@ impl<'a> Call<'a> {
         Self { handle, key, owed, owed_by, started: now(), quiet }
     }
 
-    fn end(
-        self,
-        tally: &mut Tally,
-        outcome: Result<Result<Option<u64>, Error>, tokio::time::error::Elapsed>,
-    ) {
-        let Self { handle, key, .. } = self;
-        let version = match outcome {
-            Err(_) => return handle.ledger.add(handle.index, Count::Hung, 1),
-            Ok(Err(error)) => return count_error(handle, &error),
-            Ok(Ok(version)) => version,
+    fn end(self, tally: &mut Tally, outcome: Option<Result<Option<Arc<Value>>, Error>>) {
+        let Self { handle, key, started, .. } = self;
+        let value = match outcome {
+            None => return,
+            Some(Err(error)) => return count_error(handle, &error),
+            Some(Ok(value)) => value,
         };
         tally.reads += 1;
         // That a key is in no tier says nothing of any version.
-        let Some(version) = version else { return };
-        let row = handle.ledger.row(key);
-        tally.at_risk += u64::from(row.at_risk(self.started, 10 * handle.bound_ns));
+        let Some(value) = value else { return };
+        tally.at_risk += u64::from(handle.ledger.row(key).at_risk(started, 10 * handle.bound_ns));
         self.look_for_late_wake();
-        let (owed, owed_by) = (self.owed, self.owed_by);
-        let read = Answered { version, started: self.started, bound_ns: handle.bound_ns, owed, owed_by };
-        match row.judge(&read) {
-            Verdict::Current => {}
-            Verdict::Unjudged => handle.ledger.add(handle.index, Count::Unjudged, 1),
-            Verdict::Old(age_ns) => {
-                handle.ledger.add(handle.index, Count::Old, 1);
-                handle.ledger.note_age(age_ns);
-            }
-            Verdict::Stale { owed, claim, age_ns } => {
-                handle.ledger.add(handle.index, Count::Stale, 1);
-                handle.ledger.note_age(age_ns);
-                handle.ledger.accuse(Detail {
-                    key: key as u64,
-                    got: version,
-                    owed,
-                    handle: handle.index as u64,
-                    claim: claim as u64,
-                    started: self.started,
-                    age_ns,
-                });
-            }
-        }
+        by_itself(handle, Answer { key, started, value: &value, allowed: Allowed::Fresh });
+        handle.by_version(key, started, value.version, (self.owed, self.owed_by));
     }
 
     /// A wait that went on long after the load it was for had ended, though nothing was done to the
@@ -292,7 +225,7 @@ impl<'a> Call<'a> {
         if filled <= started || ended.saturating_sub(filled) <= WAKE_NS {
             return;
         }
-        if ledger.is_loading(key) {
+        if ledger.loads_of(key) > 0 {
             // It may have waited for that one.
             return ledger.add(index, Count::UnjudgedWaits, 1);
         }
@@ -309,5 +242,31 @@ impl<'a> Call<'a> {
             );
             ledger.add(index, Count::LateWakes, 1);
         });
+    }
+}
+
+impl Handle {
+    /// Judges the version of an answer.
+    pub(crate) fn by_version(&self, key: usize, started: u64, version: u64, (owed, owed_by): (u64, Claim)) {
+        let (ledger, index) = (self.ledger, self.index);
+        let read = Answered { version, started, bound_ns: self.bound_ns, owed, owed_by };
+        match ledger.row(key).judge(&read) {
+            Verdict::Current => {}
+            Verdict::Unjudged => ledger.add(index, Count::Unjudged, 1),
+            Verdict::Old(age_ns) => {
+                ledger.add(index, Count::Old, 1);
+                ledger.note_age(age_ns);
+            }
+            Verdict::Stale { owed, claim, age_ns } => {
+                ledger.note_age(age_ns);
+                let what = format!(
+                    "handle {index} read version {version} of key {key} where {owed} was owed ({}), whose \
+                     successor's invalidation had returned {:.3} ms before",
+                    claim.reason(),
+                    age_ns as f64 / 1e6,
+                );
+                ledger.accuse(Promise::Staleness, Some(key), what);
+            }
+        }
     }
 }

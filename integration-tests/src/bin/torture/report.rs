@@ -1,6 +1,7 @@
 //! The figures of a run, as a table and as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use comfy_table::Table;
 use hdrhistogram::Histogram;
@@ -8,9 +9,12 @@ use serde::Serialize;
 
 use crate::Args;
 use crate::campaign::{Course, Epoch};
+use crate::cost::Costs;
 use crate::fault::Fault;
-use crate::ledger::{Count, Ledger, STEP_NS};
-use crate::row::Claim;
+use crate::ledger::{Count, Global, Ledger, STEP_NS};
+use crate::mutant::Mutant;
+use crate::promise::{Promise, Violation};
+use crate::rest::Rest;
 use crate::steady::Steady;
 
 /// The most an invalidation may take, as a multiple of a bare hop, at the median.
@@ -31,6 +35,12 @@ pub(crate) struct Report {
     pub steady: Option<Steady>,
     /// Broken promises, and nodes that ended or did not recover.
     pub violations: Vec<String>,
+    /// Each in full, the first of a kind: with what had been done with the key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Violation>,
+    /// What runs the same faults in the same order again.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub replay: String,
 }
 
 /// Figures of the traffic.
@@ -64,6 +74,31 @@ pub(crate) struct Figures {
     /// Waits that may have been late, while the machine was, or a load of the key was under way.
     pub unjudged_waits: u64,
     pub hung_calls: u64,
+    /// Answers whose age was judged, those past their ttl that were allowed as stale ones, those past their
+    /// life beyond what is argued for, and the most of it; 0 where all were within their life.
+    pub aged_reads: u64,
+    pub stale_answers: u64,
+    pub overaged_reads: u64,
+    pub overage_worst_ms: f64,
+    /// Loads judged, in quiet time; those that were one too many; those that were, in a moment that excuses it.
+    pub judged_loads: u64,
+    pub excess_loads: u64,
+    pub unjudged_loads: u64,
+    /// Values compared byte for byte, and those that were not as they were loaded.
+    pub compared_values: u64,
+    pub mangled_values: u64,
+    /// What is spent in a second, at most.
+    pub costs: Costs,
+    pub costly_faults: u64,
+    /// Nodes told to shut down, and changes they said they left.
+    pub shutdowns: u64,
+    pub left_pending: u64,
+    /// Calls of nodes that cannot take part which were refused as they should be, and nodes that were not.
+    pub refused_calls: u64,
+    pub intruders: u64,
+    /// What is left once the traffic has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
     pub panics: u64,
     pub process_starts: u64,
     pub errors: BTreeMap<&'static str, u64>,
@@ -82,17 +117,28 @@ impl Report {
         let complete = steady.is_some();
         let torture = None;
         let violations = slow(steady.as_ref()).into_iter().collect();
-        Self { seed: args.seed, mutant: None, complete, duration_s: 0.0, torture, steady, violations }
+        let (told, replay) = (Vec::new(), String::new());
+        Self {
+            seed: args.seed,
+            mutant: None,
+            complete,
+            duration_s: 0.0,
+            torture,
+            steady,
+            violations,
+            told,
+            replay,
+        }
     }
 
     pub(crate) fn of(args: &Args, ledger: &Ledger, course: &Course, steady: Option<Steady>) -> Self {
         let mut violations = course.failures.clone();
-        violations.extend(stale_reads(ledger));
+        let (lines, told) = broken(ledger);
+        violations.extend(lines);
         violations.extend(slow(steady.as_ref()));
         let figures = Figures::of(args, ledger, course);
         for (count, what) in [
             (figures.late_wakes, "waits for a load went on after its end"),
-            (figures.hung_calls, "calls did not end"),
             (figures.panics, "panics in node processes"),
             (figures.errors["other"], "errors of a kind that should not occur"),
         ] {
@@ -105,12 +151,14 @@ impl Report {
         }
         Self {
             seed: args.seed,
-            mutant: args.mutant.map(|mutant| format!("{mutant:?}")),
+            mutant: (!args.mutant.is_empty()).then(|| names(&args.mutant)),
             complete: course.complete,
             duration_s: course.lasted.as_secs_f64(),
             torture: Some(figures),
             steady,
             violations,
+            told,
+            replay: replay(args),
         }
     }
 
@@ -123,6 +171,13 @@ impl Report {
         println!("{}", self.table());
         for violation in &self.violations {
             println!("VIOLATION: {violation}");
+        }
+        for Violation { promise, key, what, before } in &self.told {
+            println!("\n{promise}, key {}: {what}", key.map_or("none".to_owned(), |key| key.to_string()));
+            before.iter().for_each(|line| println!("  {line}"));
+        }
+        if !self.violations.is_empty() {
+            println!("\nagain: {}", self.replay);
         }
     }
 
@@ -168,7 +223,7 @@ impl Figures {
             reads: ledger.total(Count::Reads),
             at_risk_reads,
             stamped_reads: ledger.total(Count::Stamped),
-            stale_reads: ledger.total(Count::Stale),
+            stale_reads: Promise::Staleness.count(ledger),
             stale_rate_95_bound: 3.0 / (at_risk_reads as f64).max(3.0),
             unjudged_reads: ledger.total(Count::Unjudged),
             old_reads: ledger.total(Count::Old),
@@ -184,7 +239,23 @@ impl Figures {
             lease_waits: ledger.total(Count::Waits),
             late_wakes: ledger.total(Count::LateWakes),
             unjudged_waits: ledger.total(Count::UnjudgedWaits),
-            hung_calls: ledger.total(Count::Hung),
+            hung_calls: Promise::Liveness.count(ledger),
+            aged_reads: ledger.total(Count::Aged),
+            stale_answers: ledger.total(Count::StaleAnswers),
+            overaged_reads: Promise::Age.count(ledger),
+            overage_worst_ms: ms(ledger.global(Global::WorstAge).load(Ordering::Relaxed)),
+            judged_loads: ledger.total(Count::JudgedLoads),
+            excess_loads: Promise::Loads.count(ledger),
+            unjudged_loads: ledger.total(Count::UnjudgedLoads),
+            compared_values: ledger.total(Count::Compared),
+            mangled_values: Promise::Values.count(ledger),
+            costs: course.costs,
+            costly_faults: Promise::Cost.count(ledger),
+            shutdowns: ledger.total(Count::Shutdowns),
+            left_pending: ledger.total(Count::LeftPending),
+            refused_calls: ledger.total(Count::Refused),
+            intruders: Promise::Membership.count(ledger),
+            rest: course.rest,
             panics: ledger.total(Count::Panics),
             process_starts: ledger.total(Count::Starts),
             errors: Count::ERRORS.into_iter().map(|(count, name)| (name, ledger.total(count))).collect(),
@@ -216,8 +287,7 @@ fn ages(ledger: &Ledger) -> (Histogram<u64>, u64) {
     for (step, count) in (1..).zip(ledger.ages()) {
         ages.saturating_record_n(step * STEP_NS, count);
     }
-    let worst = ledger.global(crate::ledger::Global::Worst);
-    (ages, worst.load(std::sync::atomic::Ordering::Relaxed))
+    (ages, ledger.global(Global::Worst).load(Ordering::Relaxed))
 }
 
 /// A quantile over all reads at risk, of which most were not old at all.
@@ -226,28 +296,42 @@ fn over_all(ages: &Histogram<u64>, reads: u64, quantile: f64) -> u64 {
     if below <= 0.0 { 0 } else { ages.value_at_quantile(below / ages.len() as f64) }
 }
 
-fn stale_reads(ledger: &Ledger) -> Vec<String> {
-    let stale = ledger.total(Count::Stale);
-    let mut lines: Vec<String> = ledger
-        .details()
-        .into_iter()
-        .take(10)
-        .map(|detail| {
-            let claim = Claim::ALL.get(detail.claim as usize);
-            format!(
-                "handle {} read version {} of key {} where {} was owed ({}), whose successor's invalidation \
-                 had returned {:.3} ms before",
-                detail.handle,
-                detail.got,
-                detail.key,
-                detail.owed,
-                claim.map_or("?", |claim| claim.reason()),
-                detail.age_ns as f64 / 1e6,
-            )
-        })
-        .collect();
-    if stale > 0 {
-        lines.insert(0, format!("{stale} stale reads"));
+/// The broken promises: how often, then the first of them in full.
+fn broken(ledger: &Ledger) -> (Vec<String>, Vec<Violation>) {
+    let broken = Promise::ALL.into_iter().filter(|promise| promise.is_broken(ledger));
+    let words = |promise: &Promise| format!("{} {}", promise.count(ledger), promise.words());
+    let mut lines: Vec<String> = broken.clone().map(|promise| words(&promise)).collect();
+    let told = ledger.violations();
+    let names: Vec<&str> = broken.map(Promise::name).collect();
+    let counts = |violation: &&Violation| names.contains(&&*violation.promise);
+    lines.extend(
+        told.iter().filter(counts).map(|violation| format!("{}: {}", violation.promise, violation.what)),
+    );
+    (lines, told)
+}
+
+/// What runs the same faults in the same order again.
+fn replay(args: &Args) -> String {
+    let mut line = format!(
+        "cargo run --release -p integration-tests --bin torture -- --seed {} --seconds {} --nodes {} \
+         --max-staleness-ms {} --reads-per-s {} --changes-per-s {}",
+        args.seed,
+        args.lasts().as_secs_f64(),
+        args.nodes,
+        args.max_staleness_ms,
+        args.reads_per_s,
+        args.changes_per_s,
+    );
+    if args.faults.is_some() {
+        let names: Vec<String> = args.faults().into_iter().map(name).collect();
+        line += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
     }
-    lines
+    if !args.mutant.is_empty() {
+        line += &format!(" --mutant {}", names(&args.mutant));
+    }
+    if args.known { line + " --known" } else { line }
+}
+
+fn names(mutants: &[Mutant]) -> String {
+    mutants.iter().map(|mutant| mutant.name()).collect::<Vec<_>>().join(",")
 }

@@ -10,14 +10,19 @@ use std::time::Duration;
 use integration_tests::{Proxy, RedisServer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::Args;
-use crate::ledger::{Count, Global, Ledger, now};
+use crate::guest::Guest;
+use crate::ledger::{Count, Global, HANDLES, Ledger, now};
+use crate::promise::Promise;
+use crate::{Args, orders};
 
 /// How long the nodes may take to serve again once nothing stands in their way.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// How long a process may take to shut two caches down.
+const RELIEVED: Duration = Duration::from_secs(60);
 /// A gauge older than this is from a process that does not run.
 const FRESH_NS: u64 = 200_000_000;
 
@@ -53,6 +58,7 @@ impl Rig {
         let path = directory.path().join("ledger");
         let ledger = Arc::new(Ledger::create(&path)?);
         ledger.global(Global::Fault).store(1, Ordering::SeqCst);
+        ledger.global(Global::Known).store(u64::from(args.known), Ordering::SeqCst);
         let server = RedisServer::start();
         let mut rig =
             Self { server, nodes: Vec::new(), ledger, args: args.clone(), path, _directory: directory };
@@ -70,37 +76,78 @@ impl Rig {
             first += handles;
         }
         rig.recovered().await.map_err(|NotRecovered(why)| io::Error::other(why))?;
-        rig.ledger.global(Global::Fault).store(0, Ordering::SeqCst);
+        rig.ledger.ends_fault();
         Ok(rig)
     }
 
     fn spawn(&self, proxies: &[Proxy], first: usize, fleet: usize) -> io::Result<Child> {
+        let urls = proxies.iter().map(|proxy| self.server.url_at(proxy.port()));
+        self.command_of(&urls.collect::<Vec<_>>(), first, fleet)?.spawn()
+    }
+
+    /// Starts a node that something is wrong with, straight at the server.
+    pub(crate) fn invite(&self, guest: Guest, user: Option<&str>) -> io::Result<Child> {
+        let url = match user {
+            Some(user) => format!("redis://{user}:{user}@127.0.0.1:{}", self.server.port()),
+            None => self.server.url(),
+        };
+        let mut command = self.command_of(&[url], HANDLES - 1, self.args.nodes + 1)?;
+        command.args(["--guest", guest.name()]).spawn()
+    }
+
+    fn command_of(&self, urls: &[String], first: usize, fleet: usize) -> io::Result<Command> {
         let args = &self.args;
         let share = |total: u32| (total / u32::try_from(fleet).unwrap_or(1)).max(1).to_string();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("node").arg("--ledger").arg(&self.path);
-        for proxy in proxies {
-            command.args(["--url", &self.server.url_at(proxy.port())]);
+        for url in urls {
+            command.args(["--url", url]);
         }
         command.args(["--first", &first.to_string(), "--fleet", &fleet.to_string()]);
         command.args(["--reads-per-s", &share(args.reads_per_s)]);
         command.args(["--changes-per-s", &share(args.changes_per_s)]);
         command.args(["--max-staleness-ms", &args.max_staleness_ms.to_string()]);
         command.args(["--seed", &args.seed.to_string()]);
-        if let Some(mutant) = args.mutant {
-            command.args(["--mutant", &format!("{mutant:?}")]);
+        for mutant in &args.mutant {
+            command.args(["--mutant", &mutant.name()]);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn()
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Tells a node process something.
+    pub(crate) async fn tell(&mut self, at: usize, order: &str) -> io::Result<()> {
+        let input = self.nodes[at].child.stdin.as_mut();
+        let input = input.ok_or_else(|| io::Error::other("its input is closed"))?;
+        input.write_all(format!("{order}\n").as_bytes()).await?;
+        input.flush().await
+    }
+
+    /// Has a node process shut down, and starts its successor.
+    pub(crate) async fn relieve(&mut self, at: usize) -> io::Result<()> {
+        self.tell(at, orders::LEAVE).await?;
+        let ended = timeout(RELIEVED, self.nodes[at].child.wait()).await;
+        if ended.is_err() {
+            let what = format!("node process {at} has not ended {RELIEVED:?} after it was told to shut down");
+            self.ledger.accuse(Promise::Liveness, None, what);
+        }
+        self.replace(at, Duration::ZERO).await
     }
 
     /// Ends a process as `kill -9` does, and starts its successor after `pause`.
     pub(crate) async fn replace(&mut self, at: usize, pause: Duration) -> io::Result<()> {
-        self.nodes[at].child.kill().await?;
+        // It may have ended by itself.
+        let _ = self.nodes[at].child.kill().await;
         sleep(pause).await;
         let Node { proxies, first, fleet, .. } = &self.nodes[at];
         let child = self.spawn(proxies, *first, *fleet)?;
         self.nodes[at].child = child;
         Ok(())
+    }
+
+    /// Whether the caches are broken on purpose.
+    pub(crate) fn is_mutant(&self) -> bool {
+        !self.args.mutant.is_empty()
     }
 
     /// Every proxy.
@@ -147,7 +194,7 @@ impl Rig {
         ))
     }
 
-    fn handles(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn handles(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.args.nodes + 1
     }
 

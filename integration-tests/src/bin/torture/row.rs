@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// Invalidations of a key that are remembered one by one.
 const RING: usize = 64;
 const SLOT: usize = 3;
-const HEAD: usize = 8;
+const HEAD: usize = 16;
 pub(crate) const ROW_WORDS: usize = HEAD + RING * SLOT;
 
 /// The time of a record that is being written.
@@ -33,8 +33,6 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
-    pub(crate) const ALL: [Self; 4] = [Self::Bound, Self::SameNode, Self::Stamp, Self::Refresh];
-
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Bound => "by the bound",
@@ -113,6 +111,21 @@ impl<'a> Row<'a> {
     /// The handle on which that was.
     pub(crate) fn filled_by(&self) -> &'a AtomicU64 {
         &self.words[7]
+    }
+
+    /// When the last load that brought something began, and until when what it brought lives.
+    pub(crate) fn lives(&self) -> (&'a AtomicU64, &'a AtomicU64) {
+        (&self.words[8], &self.words[9])
+    }
+
+    /// When it was last changed, begun or ended, or loaded on purpose.
+    pub(crate) fn touched_at(&self) -> &'a AtomicU64 {
+        &self.words[10]
+    }
+
+    /// When a load of it last began.
+    pub(crate) fn load_began(&self) -> &'a AtomicU64 {
+        &self.words[11]
     }
 
     /// Time, version and stamp.

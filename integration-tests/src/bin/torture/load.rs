@@ -1,0 +1,235 @@
+//! The loads of a node, and whether they were needed.
+//!
+//! A load is *needed* unless another of its key is under way in the fleet, or the last one brought a
+//! value that lives on. It is judged where nothing explains one too many: in quiet time, with everything
+//! running since the other began, and the key left alone by changes and refreshes.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_cache::Loaded;
+use async_cache::testing::No;
+use fastrand::Rng;
+use tokio::time::sleep;
+
+use crate::ledger::{Count, Global, Ledger, now};
+use crate::mutant::{Mutants, Planted};
+use crate::node::Handle;
+use crate::promise::{Promise, What};
+use crate::value::{Life, Value};
+use crate::write::tag_of;
+
+/// Within this time a pause of a process or of the way to the server has been noted.
+pub(crate) const SETTLED: Duration = Duration::from_millis(500);
+/// A value may be taken for expired so long before it is: by what a node's view of the server's clock may
+/// be off, and it is stored a little after its load has ended, never before.
+const EARLY_NS: u64 = 100_000_000;
+
+/// Why something is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Nothing was found.
+    Missing,
+    /// It was asked for, whatever there is; or ahead of its time.
+    Anyhow,
+}
+
+/// A query of the database: it reads the version, and takes its time to bring it back, so that the
+/// answer is often old when it arrives.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    ledger: &'static Ledger,
+    handle: usize,
+    key: usize,
+    life: Life,
+    purpose: Purpose,
+    takes: Duration,
+    fails: bool,
+    mutant: Option<Planted>,
+}
+
+impl Load {
+    pub(crate) fn draw(handle: &Handle, key: usize, life: Life, rng: &mut Rng) -> Self {
+        let takes = match rng.u32(..1000) {
+            0..2 => Duration::from_millis(rng.u64(1000..2500)),
+            2..20 => Duration::from_millis(rng.u64(20..150)),
+            20..500 => Duration::from_millis(rng.u64(1..5)),
+            _ => Duration::ZERO,
+        };
+        let (ledger, fails) = (handle.ledger, rng.u32(..500) == 0);
+        let mutants = &handle.args.mutant;
+        let all = [Planted::MangledValue, Planted::AgeTold];
+        let mutant = all.into_iter().find(|planted| mutants.has(*planted) && rng.u8(..8) == 0);
+        Self { ledger, handle: handle.index, key, life, purpose: Purpose::Missing, takes, fails, mutant }
+    }
+
+    /// One that is made whatever there is.
+    pub(crate) fn anyhow(self) -> Self {
+        Self { purpose: Purpose::Anyhow, ..self }
+    }
+
+    pub(crate) fn takes(self, takes: Duration) -> Self {
+        Self { takes, fails: false, ..self }
+    }
+
+    pub(crate) async fn run(self) -> Result<Loaded<Value>, No> {
+        let running = Running::begin(&self, (What::LoadBegins, self.key));
+        if !self.takes.is_zero() {
+            sleep(self.takes).await;
+        }
+        if self.fails {
+            return Err(No(0));
+        }
+        Ok(running.brings(self.life))
+    }
+
+    /// One that may find nothing.
+    pub(crate) async fn run_optional(self, finds: bool) -> Result<Option<Loaded<Value>>, No> {
+        if finds {
+            return self.run().await.map(Some);
+        }
+        let running = Running::begin(&self, (What::LoadBegins, self.key));
+        sleep(self.takes.max(Duration::from_millis(5))).await;
+        running.finds_nothing();
+        Ok(None)
+    }
+
+    /// One of many keys, some of which it leaves out.
+    pub(crate) async fn run_many(
+        self,
+        keys: Vec<u64>,
+        leaves_out: u64,
+    ) -> Result<HashMap<u64, Loaded<Value>>, No> {
+        let all: Vec<Running> =
+            keys.iter().map(|key| Running::begin(&self, (What::BatchBegins, *key as usize))).collect();
+        sleep(self.takes.max(Duration::from_millis(1))).await;
+        let mut found = HashMap::new();
+        for running in all {
+            let key = running.key as u64;
+            if key % 8 == leaves_out {
+                running.finds_nothing();
+            } else {
+                let lives = running.key >= crate::ledger::KEYS;
+                let life = if lives { crate::lives::life_of(running.key) } else { self.life };
+                found.insert(key, running.brings(life));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A load of one key under way, until it ends in whatever way.
+#[derive(Debug)]
+struct Running {
+    ledger: &'static Ledger,
+    handle: usize,
+    key: usize,
+    version: u64,
+    began: u64,
+    purpose: Purpose,
+    ended: What,
+    mutant: Option<Planted>,
+}
+
+impl Running {
+    fn begin(load: &Load, (how, key): (What, usize)) -> Self {
+        let how = match (how, load.purpose) {
+            (What::LoadBegins, Purpose::Anyhow) => What::ReloadBegins,
+            _ => how,
+        };
+        let Load { ledger, handle, purpose, mutant, .. } = *load;
+        let began = now();
+        ledger.add(handle, Count::Loads, 1);
+        ledger.loading(handle, key).fetch_add(1, Ordering::AcqRel);
+        let row = ledger.row(key);
+        if purpose == Purpose::Anyhow {
+            row.touched_at().fetch_max(began, Ordering::AcqRel);
+        } else if key >= crate::ledger::KEYS {
+            judge(ledger, handle, key, began);
+        }
+        row.load_began().fetch_max(began, Ordering::AcqRel);
+        let version = row.committed().load(Ordering::SeqCst);
+        ledger.note(key, handle, how, version);
+        Self { ledger, handle, key, version, began, purpose, ended: What::LoadFails, mutant }
+    }
+
+    fn brings(mut self, life: Life) -> Loaded<Value> {
+        self.ended = What::LoadEnds;
+        let mut value = Value::new(self.key, self.version, life);
+        if self.mutant == Some(Planted::MangledValue) {
+            value.mangle();
+        }
+        if self.mutant == Some(Planted::AgeTold) {
+            value.ttl_ns /= 100;
+            value.loaded_at = value.loaded_at.saturating_sub(4_000_000_000);
+        }
+        let row = self.ledger.row(self.key);
+        let (since, until) = row.lives();
+        since.store(self.began, Ordering::Release);
+        until.store(value.loaded_at + value.ttl_ns, Ordering::Release);
+        Loaded::new(value).ttl(life.ttl).stale_for(life.stale_for).tag(tag_of(self.key))
+    }
+
+    fn finds_nothing(mut self) {
+        self.ended = What::LoadFindsNothing;
+        self.ledger.row(self.key).lives().1.store(0, Ordering::Release);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (ledger, row) = (self.ledger, self.ledger.row(self.key));
+        if self.purpose == Purpose::Anyhow {
+            row.touched_at().fetch_max(now(), Ordering::AcqRel);
+        }
+        ledger.note(self.key, self.handle, self.ended, self.version);
+        row.filled_by().store(self.handle as u64, Ordering::Release);
+        row.filled_at().fetch_max(now(), Ordering::AcqRel);
+        // A predecessor that was killed may have been counted out already.
+        let less = |running: u64| Some(running.saturating_sub(1));
+        let _ = ledger.loading(self.handle, self.key).fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+}
+
+/// Looks whether a load that begins is one too many.
+fn judge(ledger: &'static Ledger, handle: usize, key: usize, began: u64) {
+    let quiet = ledger.quiet();
+    if quiet.is_none() {
+        return;
+    }
+    ledger.add(handle, Count::JudgedLoads, 1);
+    let row = ledger.row(key);
+    let (since, until) = row.lives();
+    let (since, until) = (since.load(Ordering::Acquire), until.load(Ordering::Acquire));
+    let (before, why) = match () {
+        () if ledger.loads_of(key) > 1 => {
+            (row.load_began().load(Ordering::Acquire), "another load of it was under way".to_owned())
+        }
+        () if began + EARLY_NS < until => {
+            let ms = |ns: u64| ns / 1_000_000;
+            let (began, left) = (ms(began - since), ms(until - began));
+            (since, format!("what was loaded for it {began} ms before lives for {left} ms more"))
+        }
+        () => return,
+    };
+    let excused = move || {
+        let global = |global| ledger.global(global).load(Ordering::Acquire);
+        ledger.quiet() != quiet
+            || global(Global::QuietSince) >= before
+            || global(Global::StalledAt) >= before
+            || row.touched_at().load(Ordering::Acquire) >= before
+    };
+    if excused() {
+        return ledger.add(handle, Count::UnjudgedLoads, 1);
+    }
+    tokio::spawn(async move {
+        // What keeps everything from running is noted when it is over.
+        sleep(SETTLED).await;
+        if excused() {
+            return ledger.add(handle, Count::UnjudgedLoads, 1);
+        }
+        let what = format!("handle {handle} loaded key {key} although {why}");
+        ledger.accuse(Promise::Loads, Some(key), what);
+    });
+}

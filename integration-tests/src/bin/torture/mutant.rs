@@ -1,0 +1,83 @@
+//! What can be broken on purpose, to see the checker object.
+
+use async_cache::redis_testing::Mutant as RedisMutant;
+use async_cache::testing::Mutant as CoreMutant;
+
+/// A rule of the library that is switched off, or a fault of a node that is planted by the checker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    Core(CoreMutant),
+    Redis(RedisMutant),
+    Planted(Planted),
+}
+
+/// What no rule of the library stands against alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// One byte of some loaded values is another one.
+    MangledValue,
+    /// Some calls never end.
+    EndlessCall,
+    /// A task stays behind each change.
+    TaskLeftBehind,
+    /// Keys without an expiry are left in Redis.
+    KeyLeftBehind,
+    /// A loader that does not use the cache.
+    LoadBesideTheCache,
+    /// A node of another build is taken in.
+    IntruderTakenIn,
+    /// Values say that they live for a tenth of the time that they live.
+    AgeTold,
+}
+
+const REDIS: [RedisMutant; 1] = [RedisMutant::RefusedChangeKeepsNumber];
+const PLANTED: [Planted; 7] = [
+    Planted::MangledValue,
+    Planted::EndlessCall,
+    Planted::TaskLeftBehind,
+    Planted::KeyLeftBehind,
+    Planted::LoadBesideTheCache,
+    Planted::IntruderTakenIn,
+    Planted::AgeTold,
+];
+
+impl Mutant {
+    /// By its name, in whatever case.
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        let all = CoreMutant::ALL.into_iter().map(Self::Core);
+        let all = all.chain(REDIS.map(Self::Redis)).chain(PLANTED.map(Self::Planted));
+        let plain = name.replace(['_', '-'], "");
+        let names = || all.clone().map(Self::name).collect::<Vec<_>>().join(", ");
+        let found = all.clone().find(|mutant| mutant.name().eq_ignore_ascii_case(&plain));
+        found.ok_or_else(|| format!("it is one of {}", names()))
+    }
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Core(mutant) => format!("{mutant:?}"),
+            Self::Redis(mutant) => format!("{mutant:?}"),
+            Self::Planted(mutant) => format!("{mutant:?}"),
+        }
+    }
+}
+
+/// Some that are on together.
+pub(crate) trait Mutants {
+    fn core(&self) -> Option<CoreMutant>;
+    fn redis(&self) -> Option<RedisMutant>;
+    fn has(&self, planted: Planted) -> bool;
+}
+
+impl Mutants for [Mutant] {
+    fn core(&self) -> Option<CoreMutant> {
+        self.iter().find_map(|mutant| if let Mutant::Core(core) = mutant { Some(*core) } else { None })
+    }
+
+    fn redis(&self) -> Option<RedisMutant> {
+        self.iter().find_map(|mutant| if let Mutant::Redis(redis) = mutant { Some(*redis) } else { None })
+    }
+
+    fn has(&self, planted: Planted) -> bool {
+        self.contains(&Mutant::Planted(planted))
+    }
+}

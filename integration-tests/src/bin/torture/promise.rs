@@ -1,0 +1,171 @@
+//! What is promised, and how a broken promise is told: with what was done with the key before, by
+//! whichever process.
+
+use std::fs;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{Count, Global, Ledger, now};
+
+/// Broken promises that are told in full, in one run.
+const TOLD: u64 = 64;
+
+/// What an oracle holds the caches to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// No read answers what an invalidation has voided that returned the bound before.
+    Staleness,
+    /// Nothing answers past its life.
+    Age,
+    /// One load for each key, change and expiry in the fleet.
+    Loads,
+    /// Every call ends.
+    Liveness,
+    /// What one node does costs the others a bounded amount.
+    Cost,
+    /// A value is answered as it was loaded, byte for byte.
+    Values,
+    /// What is no longer needed is let go.
+    Growth,
+    /// A node that cannot take part is told so, and harms nobody.
+    Membership,
+}
+
+impl Promise {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Staleness,
+        Self::Age,
+        Self::Loads,
+        Self::Liveness,
+        Self::Cost,
+        Self::Values,
+        Self::Growth,
+        Self::Membership,
+    ];
+
+    /// As it stands in a report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Staleness => "staleness",
+            Self::Age => "age",
+            Self::Loads => "loads",
+            Self::Liveness => "liveness",
+            Self::Cost => "cost",
+            Self::Values => "values",
+            Self::Growth => "growth",
+            Self::Membership => "membership",
+        }
+    }
+
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Staleness => "stale reads",
+            Self::Age => "answers past their life",
+            Self::Loads => "loads of a key that had just been loaded, or was being loaded",
+            Self::Liveness => "calls that did not end within their limits",
+            Self::Cost => "times one node cost the others too much",
+            Self::Values => "values that are not what was loaded",
+            Self::Growth => "things that were not let go",
+            Self::Membership => "nodes that were not told that they cannot take part",
+        }
+    }
+
+    fn broken(self) -> Global {
+        match self {
+            Self::Staleness => Global::Stale,
+            Self::Age => Global::Aged,
+            Self::Loads => Global::ExcessLoads,
+            Self::Liveness => Global::Hung,
+            Self::Cost => Global::Costly,
+            Self::Values => Global::Mangled,
+            Self::Growth => Global::Grown,
+            Self::Membership => Global::Intruders,
+        }
+    }
+
+    /// Whether it counts as broken. A few loads too many do not: of those that are judged, one in
+    /// several hundred is one too many in a build without optimisation.
+    pub(crate) fn is_broken(self, ledger: &Ledger) -> bool {
+        let allowed = match self {
+            Self::Loads => 4 + ledger.total(Count::JudgedLoads) / 50,
+            _ => 0,
+        };
+        self.count(ledger) > allowed
+    }
+
+    /// How often it was broken.
+    pub(crate) fn count(self, ledger: &Ledger) -> u64 {
+        ledger.global(self.broken()).load(Ordering::Relaxed)
+    }
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Violation {
+    pub promise: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<usize>,
+    pub what: String,
+    /// What had been done with the key, in milliseconds before it was told.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub before: Vec<String>,
+}
+
+impl Ledger {
+    /// Tells of a broken promise.
+    pub(crate) fn accuse(&self, promise: Promise, key: Option<usize>, what: String) {
+        if self.global(promise.broken()).fetch_add(1, Ordering::Relaxed) >= TOLD / 8 {
+            return;
+        }
+        let before = key.map(|key| self.history(key, now())).unwrap_or_default();
+        let violation = Violation { promise: promise.name().to_owned(), key, what, before };
+        eprintln!("torture: {}: {}", violation.promise, violation.what);
+        let mut line = serde_json::to_vec(&violation).expect("it can be written");
+        line.push(b'\n');
+        // One write: lines of several processes do not mix.
+        let log = fs::File::options().append(true).create(true).open(self.log());
+        let _ = log.and_then(|mut log| log.write_all(&line));
+    }
+
+    /// The broken promises told so far.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// What is noted of a key, for whoever reads of a broken promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    LoadBegins,
+    BatchBegins,
+    ReloadBegins,
+    LoadEnds,
+    LoadFails,
+    LoadFindsNothing,
+    Commits,
+    Returns,
+    Fails,
+    Reads,
+}
+
+impl What {
+    const ALL: [(Self, &str); 10] = [
+        (Self::LoadBegins, "a load begins, at version"),
+        (Self::BatchBegins, "a load of many keys begins, at version"),
+        (Self::ReloadBegins, "a load on purpose begins, at version"),
+        (Self::LoadEnds, "a load ends, with version"),
+        (Self::LoadFails, "a load fails, at version"),
+        (Self::LoadFindsNothing, "a load finds nothing, at version"),
+        (Self::Commits, "version committed:"),
+        (Self::Returns, "its change has returned: version"),
+        (Self::Fails, "its change has failed: version"),
+        (Self::Reads, "a read ends, with version"),
+    ];
+
+    pub(crate) fn words(number: u64) -> &'static str {
+        Self::ALL.get(number as usize).map_or("?", |(_, words)| words)
+    }
+}

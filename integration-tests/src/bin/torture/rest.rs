@@ -1,0 +1,96 @@
+//! What is left when the traffic has ended, and everything has expired.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::ledger::{Count, Global};
+use crate::promise::Promise;
+use crate::rig::Rig;
+
+/// The longest life of a value, and as long again as the slowest call may take.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// The same where something is known to be wrong.
+const MUTANT_PATIENCE: Duration = Duration::from_secs(10);
+/// The control keys of two partitions, which live for ever.
+const CONTROL_KEYS: u64 = 2 * 3;
+/// Tasks of the caches of a process, and of the checker's watch over it, at rest: what one call leaves behind
+/// shows as hundreds.
+const TASKS: u64 = 64;
+/// Of a process that holds two megabytes of values at most.
+const RSS_BYTES: u64 = 400 << 20;
+
+/// What is left.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Rest {
+    /// Keys in Redis without an expiry, control keys included.
+    pub lasting_redis_keys: u64,
+    /// Loads and reads under way, in the fleet.
+    pub in_flight: u64,
+    /// Handles with a flight, a waiter or a change left.
+    pub busy_handles: u64,
+    /// Tasks of the process that has most.
+    pub most_tasks: u64,
+    pub most_rss_mib: u64,
+    /// Entries that L1 counts; they may have expired.
+    pub l1_entries: u64,
+    pub took_ms: u64,
+}
+
+/// Ends the traffic, waits until nothing is left, and says what is.
+pub(crate) async fn comes(rig: &Rig) -> Rest {
+    rig.ledger.global(Global::Resting).store(1, Ordering::SeqCst);
+    let (begun, patience) = (Instant::now(), if rig.is_mutant() { MUTANT_PATIENCE } else { PATIENCE });
+    let mut rest = Rest::default();
+    // What has just ended is noted.
+    sleep(Duration::from_secs(1)).await;
+    while begun.elapsed() < patience {
+        rest = Rest { took_ms: begun.elapsed().as_millis() as u64, ..look(rig) };
+        if rest.left().is_none() {
+            return rest;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    if let Some(what) = rest.left() {
+        rig.ledger.accuse(Promise::Growth, None, format!("{patience:?} after the traffic ended, {what}"));
+    }
+    rest
+}
+
+fn look(rig: &Rig) -> Rest {
+    let read = |handle, count| rig.ledger.count(handle, count).load(Ordering::Acquire);
+    let sum = |count| rig.handles().map(|handle| read(handle, count)).sum::<u64>();
+    let most = |count| rig.handles().map(|handle| read(handle, count)).max().unwrap_or(0);
+    Rest {
+        lasting_redis_keys: lasting(rig).unwrap_or(u64::MAX),
+        in_flight: sum(Count::InFlight),
+        busy_handles: (rig.handles().count() as u64).saturating_sub(sum(Count::Rested)),
+        most_tasks: most(Count::Tasks),
+        most_rss_mib: most(Count::RssBytes) >> 20,
+        l1_entries: sum(Count::Entries),
+        took_ms: 0,
+    }
+}
+
+/// Keys without an expiry.
+fn lasting(rig: &Rig) -> Option<u64> {
+    let keys: Vec<Vec<u8>> = rig.command(&[b"KEYS", b"*"])?;
+    let forever = |key: &Vec<u8>| rig.command::<i64>(&[b"PTTL", key]) == Some(-1);
+    // The values themselves have an expiry, and are not asked for.
+    Some(keys.iter().filter(|key| forever(key)).count() as u64)
+}
+
+impl Rest {
+    /// What should not be left.
+    fn left(&self) -> Option<String> {
+        let Self { lasting_redis_keys, in_flight, busy_handles, most_tasks, most_rss_mib, .. } = *self;
+        let wrong = lasting_redis_keys > CONTROL_KEYS
+            || in_flight > 0
+            || busy_handles > 0
+            || most_tasks > TASKS
+            || most_rss_mib > RSS_BYTES >> 20;
+        wrong.then(|| format!("there is left: {self:?}"))
+    }
+}

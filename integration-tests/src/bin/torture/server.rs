@@ -1,0 +1,161 @@
+//! Faults of the server's memory, and of those who use it beside the fleet.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use integration_tests::{Proxy, RedisServer, Route};
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
+
+use crate::fault::{Fault, ms};
+use crate::guest::Guest;
+use crate::ledger::{Count, HANDLES};
+use crate::node::{LIVES_NAMESPACE, NAMESPACE};
+use crate::rig::Rig;
+
+/// A user that may do everything but use channels.
+const WEAK: &str = "weak";
+/// Beyond what any sequence can have reached.
+const HUGE: &str = "9007199254740992";
+
+/// Does one of these.
+pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
+    match fault {
+        Fault::Demote => return demote(rig, rng).await.map(Some),
+        Fault::FullMemory => {
+            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory-policy", b"noeviction"]);
+            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+            sleep(ms(rng, 500..3000)).await;
+            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+        }
+        Fault::ScriptFlush => {
+            let until = Instant::now() + ms(rng, 500..3000);
+            while Instant::now() < until {
+                rig.command::<()>(&[b"SCRIPT", b"FLUSH"]);
+                sleep(ms(rng, 1..40)).await;
+            }
+        }
+        Fault::ForeignMessages => foreign_messages(rig, rng).await,
+        Fault::ForeignNumbers => {
+            let field: &[u8] = if rng.bool() { b"s" } else { b"f" };
+            let namespace = if rng.bool() { NAMESPACE } else { LIVES_NAMESPACE };
+            let state = format!("{{{namespace}:0}}M");
+            let number = if rng.bool() { HUGE } else { "-1e999" };
+            rig.command::<u64>(&[b"HSET", state.as_bytes(), field, number.as_bytes()]);
+            sleep(ms(rng, 500..2000)).await;
+        }
+        Fault::NoRights | Fault::RevokedRights => return weak(fault, rig, rng).await,
+        Fault::OtherBuild => {
+            let mut child = rig.invite(Guest::OtherBuild, None)?;
+            sleep(ms(rng, 2000..4000)).await;
+            child.kill().await?;
+        }
+        other => return Err(std::io::Error::other(format!("nobody does {other:?}"))),
+    }
+    Ok(None)
+}
+
+async fn foreign_messages(rig: &Rig, rng: &mut Rng) {
+    let bus = format!("{{{NAMESPACE}:0}}bus");
+    let until = Instant::now() + ms(rng, 1000..4000);
+    while Instant::now() < until {
+        let kind = ["C:", "I:", "T:", "X:", "", "H:"][rng.usize(..6)];
+        let rest = match rng.u8(..4) {
+            0 => HUGE.to_owned(),
+            1 => format!("{HUGE}:5"),
+            2 => "-1:\u{0}".to_owned(),
+            _ => (0..rng.usize(..200)).map(|_| rng.char('\0'..'\u{3ff}')).collect(),
+        };
+        rig.command::<u64>(&[b"PUBLISH", bus.as_bytes(), format!("{kind}{rest}").as_bytes()]);
+        sleep(ms(rng, 1..60)).await;
+    }
+}
+
+/// A node whose user may not publish: from its beginning, or from some moment on.
+async fn weak(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
+    let channels: &[u8] = if fault == Fault::NoRights { b"resetchannels" } else { b"allchannels" };
+    let user = WEAK.as_bytes();
+    rig.command::<()>(&[b"ACL", b"SETUSER", user, b"reset", b"on", b">weak", b"~*", b"+@all", channels]);
+    let refused =
+        |rig: &Rig| rig.ledger.count(HANDLES - 1, Count::Refused).load(std::sync::atomic::Ordering::Relaxed);
+    let before = refused(rig);
+    let mut child = rig.invite(Guest::Weak, Some(WEAK))?;
+    if fault == Fault::RevokedRights {
+        sleep(ms(rng, 1000..2000)).await;
+        rig.command::<()>(&[b"ACL", b"SETUSER", user, b"resetchannels"]);
+    }
+    sleep(ms(rng, 4000..6000)).await;
+    child.kill().await?;
+    rig.command::<u64>(&[b"ACL", b"DELUSER", user]);
+    Ok(Some(format!("{} calls refused", refused(rig) - before)))
+}
+
+/// A replica of the server, over a link of its own, that has come level with it.
+async fn replica_of(rig: &Rig) -> (RedisServer, Proxy) {
+    // Nobody else may come who could share the transfer.
+    const AT_ONCE: [&str; 4] = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
+    let replica = block_in_place(RedisServer::start);
+    replica.cli::<()>(&AT_ONCE);
+    rig.command::<()>(&AT_ONCE.map(str::as_bytes));
+    let link = Proxy::start(rig.server.port()).await;
+    replica.cli::<()>(&["REPLICAOF", "127.0.0.1", &link.port().to_string()]);
+    level(&replica).await;
+    (replica, link)
+}
+
+/// Waits until a replica follows its master.
+async fn level(replica: &RedisServer) {
+    let is_up = || replica.cli::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    for _ in 0..1000 {
+        if block_in_place(is_up) {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn offset(server: &RedisServer, name: &str) -> Option<u64> {
+    let mut connection = server.connection().ok()?;
+    let info: String = redis::cmd("INFO").arg("replication").query(&mut connection).ok()?;
+    let line = info.lines().find_map(|line| line.trim_end().strip_prefix(name).map(str::to_owned));
+    line?.trim_start_matches(':').parse().ok()
+}
+
+/// How far a replica is behind, in bytes.
+fn missed(master: &RedisServer, replica: &RedisServer) -> u64 {
+    let ahead = offset(master, "master_repl_offset").unwrap_or(0);
+    ahead.saturating_sub(offset(replica, "slave_repl_offset").unwrap_or(0))
+}
+
+/// A replica is cut off from the master, misses what comes then, and takes its place when it dies.
+pub(crate) async fn promote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
+    let (replica, link) = replica_of(rig).await;
+    sleep(ms(rng, 200..1000)).await;
+    // Half open: the replica goes on without a word.
+    Route::ALL.into_iter().for_each(|route| link.freeze(route));
+    sleep(ms(rng, 200..2000)).await;
+    let missed = block_in_place(|| missed(&rig.server, &replica));
+    rig.server.kill();
+    sleep(ms(rng, 0..500)).await;
+    replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
+    rig.proxies().for_each(|proxy| proxy.lead_to(replica.port()));
+    rig.server = replica;
+    Ok(format!("the replica had missed {missed} bytes"))
+}
+
+/// A replica is cut off, misses what comes then, and is made a master; the master follows it, which takes
+/// its memory, and is master again. No connection ends.
+async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
+    let (replica, link) = replica_of(rig).await;
+    sleep(ms(rng, 100..500)).await;
+    Route::ALL.into_iter().for_each(|route| link.freeze(route));
+    sleep(ms(rng, 200..2000)).await;
+    let missed = block_in_place(|| missed(&rig.server, &replica));
+    replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
+    rig.command::<()>(&[b"REPLICAOF", b"127.0.0.1", replica.port().to_string().as_bytes()]);
+    level(&rig.server).await;
+    sleep(ms(rng, 0..500)).await;
+    rig.command::<()>(&[b"REPLICAOF", b"NO", b"ONE"]);
+    sleep(ms(rng, 1000..3000)).await;
+    Ok(format!("its memory lost {missed} bytes"))
+}
