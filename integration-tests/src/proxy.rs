@@ -168,9 +168,14 @@ impl Proxy {
         self.state.route(route).cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Forwards what connects from now on to another server, and leaves what leads to the old one.
+    pub fn lead_new_to(&self, target: u16) {
+        self.state.target.store(target, Ordering::Relaxed);
+    }
+
     /// Forwards to another server from now on, and cuts what leads to the old one.
     pub fn lead_to(&self, target: u16) {
-        self.state.target.store(target, Ordering::Relaxed);
+        self.lead_new_to(target);
         Route::ALL.into_iter().for_each(|route| self.cut(route));
     }
 }
