@@ -99,3 +99,37 @@ async fn an_unchanged_value_whose_tags_become_too_many_is_not_cached() {
     assert_eq!(*cache.refresh_with(&1, load).await.unwrap(), 7);
     assert_eq!(cache.get(&1).await.unwrap(), None);
 }
+
+/// Nothing is cached under it, and the others go on.
+#[tokio::test]
+async fn a_key_that_is_too_long_is_not_the_error_of_a_whole_batch() {
+    let l1 = || MemoryBackend::new(100);
+    for l2 in [false, true] {
+        let builder = TieredCache::<String, usize>::builder().namespace("lengths").l1(l1());
+        let builder = if l2 { builder.l2(MemoryBackend::new(100)) } else { builder };
+        let cache = builder.build().unwrap();
+        let mut events = cache.subscribe();
+        let (long, longer) = ("x".repeat(2048), "x".repeat(4096));
+        let lengths = |keys: Vec<String>| async move {
+            Io::Ok(keys.into_iter().map(|key| (key.clone(), key.len())).collect::<HashMap<_, _>>())
+        };
+        let asked = ["a", &long, "bc", &long, &longer];
+        for _ in 0..2 {
+            let found = cache.get_many_or_load(asked, lengths).await.unwrap();
+            let found: Vec<_> = found.iter().map(Option::as_deref).collect();
+            assert_eq!(found, [Some(&1), Some(&2048), Some(&2), Some(&2048), Some(&4096)]);
+        }
+        let told: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+        assert_eq!(told.iter().filter(|event| **event == Event::KeyTooLong).count(), 4, "{told:?}");
+        let found = cache.get_many(["a", "bc"]).await.unwrap();
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true]);
+
+        let loader = cache.data_loader(lengths).build();
+        let found = loader.load_many(asked.map(String::from)).await;
+        let found: Vec<_> = found.into_iter().map(|found| *found.unwrap().unwrap()).collect();
+        assert_eq!(found, [1, 2048, 2, 2048, 4096]);
+
+        cache.invalidate_many(asked).await.unwrap();
+        assert!(cache.get("a").await.unwrap().is_none(), "the others are invalidated");
+    }
+}

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::data_loader::DataLoader;
-use super::many::PlanMany;
 use super::picked::PerKey;
-use super::request::by_place;
+use super::request::{Distinct, look_up};
 use super::source::{Memory, Outcome, Source};
 use super::value::{BatchValue, TypedBatch, box_batch, box_batch_each};
 use crate::cache::TieredCache;
@@ -40,21 +39,15 @@ where
             // A load of its own key, which it would wait for.
             None => reentry::check(shared, &Key::from_encoded(bytes)).err().map(Err),
         });
-        probed.unwrap_or_else(|error| Some(Err(error.in_namespace(&shared.namespace))))
+        // One that is too long to be cached is loaded each time.
+        probed.ok().flatten()
     }
 
     fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         Box::pin(async move {
             let shared = &self.cache.shared;
-            let encoded: Result<Vec<Key>> = keys.iter().map(Key::encode).collect();
-            match encoded {
-                Ok(encoded) => {
-                    let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&self.batch)) };
-                    shared.get_many_or_load(&encoded, None, plan).await
-                }
-                // Not reached: such a key is refused before it is gathered.
-                Err(error) => vec![Err(error.in_namespace(&shared.namespace)); keys.len()],
-            }
+            let found = look_up(shared, Distinct::new(&keys), None, (options, Arc::clone(&self.batch))).await;
+            found.unwrap_or_else(|error| vec![Err(error); keys.len()])
         })
     }
 

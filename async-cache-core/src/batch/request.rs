@@ -6,37 +6,57 @@ use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join};
 use parking_lot::Mutex;
 
 use super::many::{BatchLoader, PlanMany};
+use super::source::Outcome;
 use super::value::{BatchValue, TypedBatch, box_batch};
 use crate::cache::TieredCache;
 use crate::coherence::Stamp;
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, ErrorKind, Result};
 use crate::key::{CacheKey, Key};
+use crate::observe::Event;
 use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
-use crate::path::Answer;
+use crate::path::{Answer, Given, Payload};
 use crate::shared::Shared;
 
 /// Keys, each once.
 pub(super) struct Distinct<K> {
     keys: Vec<K>,
-    pub(super) encoded: Vec<Key>,
+    encoded: Vec<Key>,
+    /// Those that are too long to be cached.
+    long: Vec<K>,
     /// Which of them each of the keys given is.
-    places: Vec<usize>,
+    places: Vec<Place>,
 }
 
-impl<K> Distinct<K> {
-    pub(super) fn new<'a, Q>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Self>
+#[derive(Clone, Copy)]
+enum Place {
+    Cached(usize),
+    TooLong(usize),
+}
+
+impl<K: Clone + Eq + Hash> Distinct<K> {
+    pub(super) fn new<'a, Q>(keys: impl IntoIterator<Item = &'a Q>) -> Self
     where
         Q: CacheKey + ToOwned<Owned = K> + ?Sized + 'a,
     {
         let (mut known, mut places): (HashMap<Key, usize>, _) = (HashMap::new(), Vec::new());
-        let (mut owned, mut encoded) = (Vec::new(), Vec::new());
+        let (mut owned, mut encoded, mut long) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known_long: HashMap<K, usize> = HashMap::new();
         for key in keys {
-            let place = match known.entry(Key::encode(key)?) {
+            let Ok(name) = Key::encode(key) else {
+                let place = *known_long.entry(key.to_owned()).or_insert_with_key(|key| {
+                    long.push(key.clone());
+                    long.len() - 1
+                });
+                places.push(Place::TooLong(place));
+                continue;
+            };
+            let place = match known.entry(name) {
                 Slot::Occupied(slot) => *slot.get(),
                 Slot::Vacant(slot) => {
                     owned.push(key.to_owned());
@@ -44,9 +64,79 @@ impl<K> Distinct<K> {
                     *slot.insert(encoded.len() - 1)
                 }
             };
-            places.push(place);
+            places.push(Place::Cached(place));
         }
-        Ok(Self { keys: owned, encoded, places })
+        Self { keys: owned, encoded, long, places }
+    }
+}
+
+/// One outcome for each key given, in their order.
+pub(super) async fn look_up<K, V>(
+    shared: &Arc<Shared<V>>,
+    distinct: Distinct<K>,
+    need: Option<&Stamp>,
+    (options, batch): (Options, TypedBatch<K, V>),
+) -> Result<Vec<Outcome<V>>>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let Distinct { keys, encoded, long, places } = distinct;
+    let limit = options.load.load_timeout;
+    let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
+    // Here, because an error must not depend on there being a key to give it to.
+    shared.check_plan(&encoded, need, &plan)?;
+    let (cached, too_long) =
+        join(shared.get_many_or_load(&encoded, need, plan), load_uncached(shared, long, limit, batch)).await;
+    let outcome = |place| match place {
+        Place::Cached(at) => cached[at].clone(),
+        Place::TooLong(at) => too_long[at].clone(),
+    };
+    Ok(places.into_iter().map(outcome).collect())
+}
+
+/// Loads keys that are too long to be cached: one such key must not be everyone's error.
+async fn load_uncached<K, V>(
+    shared: &Arc<Shared<V>>,
+    keys: Vec<K>,
+    limit: Duration,
+    batch: TypedBatch<K, V>,
+) -> Vec<Outcome<V>>
+where
+    V: Send + Sync + 'static,
+{
+    let count = keys.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    shared.counters.misses.add(count);
+    shared.counters.loads.add(1);
+    (0..count).for_each(|_| shared.events.tell(|| Event::KeyTooLong));
+    match shared.run_loader(|| batch(keys), limit).await {
+        Ok(picked) => {
+            let outcomes: Vec<_> = picked.answers.into_iter().map(|answer| shared.uncached(answer)).collect();
+            shared.counters.load_failures.add(outcomes.iter().filter(|outcome| outcome.is_err()).count());
+            outcomes
+        }
+        Err(error) => {
+            shared.counters.load_failures.add(1);
+            vec![Err(error); count]
+        }
+    }
+}
+
+impl<V: 'static> Shared<V> {
+    /// What a batch loader gave for a key that is not cached.
+    fn uncached(&self, answer: Option<Result<Given<V>, BoxError>>) -> Outcome<V> {
+        match answer.transpose() {
+            Ok(None) => Ok(None),
+            Ok(Some(Given { payload: Payload::New(value), .. })) => Ok(value),
+            Ok(Some(Given { payload: Payload::Unchanged, .. })) => Err(self
+                .error(ErrorKind::Loader, "a loader answered `unchanged`, but there is no previous value")),
+            Err(cause) => {
+                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            }
+        }
     }
 }
 
@@ -63,7 +153,7 @@ where
 #[must_use = "a request does nothing until it is awaited"]
 pub struct GetManyOrLoad<'a, K, V: 'static> {
     shared: &'a Arc<Shared<V>>,
-    keys: Result<Distinct<K>>,
+    keys: Distinct<K>,
     need: Option<&'a Stamp>,
     options: Options,
     batch: TypedBatch<K, V>,
@@ -92,16 +182,7 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { shared, keys, need, options, batch } = self;
-        Box::pin(async move {
-            let Distinct { keys, encoded, places } =
-                keys.map_err(|error| error.in_namespace(&shared.namespace))?;
-            let plan = PlanMany { options, loader: by_place(keys, batch) };
-            // Here, because an error must not depend on there being a key to give it to.
-            shared.check_plan(&encoded, need, &plan)?;
-            let answers: Result<Vec<Answer<V>>> =
-                shared.get_many_or_load(&encoded, need, plan).await.into_iter().collect();
-            answers.map(|answers| places.into_iter().map(|place| answers[place].clone()).collect())
-        })
+        Box::pin(async move { look_up(shared, keys, need, (options, batch)).await?.into_iter().collect() })
     }
 }
 
@@ -137,6 +218,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// assert_eq!(found, [Some("Ada"), Some("Grace"), None, Some("Grace")]);
     /// # Ok(()) }
     /// ```
+    ///
+    /// A key that is too long to be cached is loaded each time.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TieredCache, encode_all};
+use super::TieredCache;
 use crate::coherence::Stamp;
 use crate::error::Result;
 use crate::key::{CacheKey, FoundBy, Key};
@@ -86,7 +86,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             .await
     }
 
-    /// Invalidates many keys; see [`invalidate`](Self::invalidate).
+    /// Invalidates many keys; see [`invalidate`](Self::invalidate). Those that are too long to be cached need none.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -107,8 +107,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
-        let keys = encode_all(keys).map_err(|error| error.in_namespace(&self.shared.namespace))?;
-        self.shared.invalidate(keys).await
+        self.shared.invalidate(keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect()).await
     }
 
     /// Makes every node forget every entry that has this tag: what it holds, and what it is

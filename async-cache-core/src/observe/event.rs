@@ -47,6 +47,8 @@ pub enum Event {
         /// Which key.
         key: KeyHash,
     },
+    /// A key of many is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES): it was loaded, and is not cached.
+    KeyTooLong,
     /// What L2 holds cannot be read. It is a miss, and will be overwritten.
     Unreadable {
         /// Which key.

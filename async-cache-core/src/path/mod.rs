@@ -31,6 +31,7 @@ use crate::resilience::{Recourse, Seek, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
 pub(crate) use flight::{AnsweredBy, Entered, Flight, Lead};
+pub(crate) use loader::Payload;
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use odds::Odds;
 pub(crate) use probe::Probe;

@@ -15,3 +15,4 @@ mod sizes;
 mod stale;
 mod tags;
 mod unreadable;
+mod values;
