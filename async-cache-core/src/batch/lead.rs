@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::load::{Claim, Claimed, land, spawn};
 use super::many::{PlanMany, Seat};
-use crate::backend::{Accept, Acquire, Entry};
+use crate::backend::{Accept, Acquire, Entry, Token};
 use crate::coherence::Stamp;
+use crate::key::Key;
 use crate::observe::trace;
 use crate::path::lease::{Grant, Queue, Step, makes_do};
 use crate::path::{AnsweredBy, Fetched, Found, Here, Route, reentry};
@@ -35,7 +36,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         need: Option<&Stamp>,
         plan: &Arc<PlanMany<V>>,
     ) {
-        let open = self.find_many(seats, need).await;
+        let mut refresh = Vec::new();
+        let open = self.find_many(seats, need, &mut refresh).await;
+        self.refresh_found_behind(&refresh, plan);
         if !open.is_empty() {
             let seeking = seek(Arc::clone(self), open, Arc::clone(plan));
             // In the caller's loads, so that a loader that waits for itself is told so.
@@ -43,7 +46,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    async fn find_many(&self, seats: Vec<Seat<V>>, need: Option<&Stamp>) -> Vec<Open<V>> {
+    /// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
+    async fn find_many(
+        &self,
+        seats: Vec<Seat<V>>,
+        need: Option<&Stamp>,
+        refresh: &mut Vec<(usize, Key, Token)>,
+    ) -> Vec<Open<V>> {
         let mut open = Vec::new();
         let (mut unread, mut accepts) = (Vec::new(), Vec::new());
         for seat in seats {
@@ -59,7 +68,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let read = self.read_seats(&unread, need).await;
         for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
             match self.found(&seat.lead, &seat.aim, (accept, asked), fetched) {
-                Ok(found) => open.extend(found_or_open(seat, found)),
+                Ok(found) => {
+                    if let Found::Answer(entry, by) = &found
+                        && self.refreshes(&seat.aim, entry, *by)
+                    {
+                        refresh.push((seat.place, seat.lead.key.clone(), entry.token));
+                    }
+                    open.extend(found_or_open(seat, found));
+                }
                 Err(error) => seat.lead.land(Err(error), None),
             }
         }
@@ -213,6 +229,10 @@ fn settle<V: Send + Sync + 'static>(
         Grant::Impatient => return Some(Claimed { seat, claim: Claim::Nothing }),
         Grant::Found(entry) => {
             seat.lead.flight().found_by(AnsweredBy::L2);
+            (Ok(entry.value.clone()), Some(entry))
+        }
+        Grant::Backoff(entry) => {
+            seat.lead.flight().found_by(AnsweredBy::Backoff);
             (Ok(entry.value.clone()), Some(entry))
         }
         Grant::Failed => (Err(shared.failed_elsewhere()), None),

@@ -135,16 +135,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
         refresh: &[(usize, Token)],
         plan: &Arc<PlanMany<V>>,
     ) {
+        let refresh: Vec<_> =
+            refresh.iter().map(|&(place, token)| (place, keys[place].clone(), token)).collect();
+        self.refresh_found_behind(&refresh, plan);
+    }
+
+    /// The same, each key with its place among those asked for.
+    pub(super) fn refresh_found_behind(
+        self: &Arc<Self>,
+        refresh: &[(usize, Key, Token)],
+        plan: &Arc<PlanMany<V>>,
+    ) {
         let mut seats = Vec::new();
-        for &(place, token) in refresh {
+        for &(place, ref key, token) in refresh {
             let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
-            if let Entered::Lead(lead) = self.enter(&keys[place], None, aim.reuse, aim.options.store.l1_ttl) {
+            if let Entered::Lead(lead) = self.enter(key, None, aim.reuse, aim.options.store.l1_ttl) {
                 seats.push(Seat { place, aim, lead });
             }
         }
         if !seats.is_empty() {
             let (shared, plan) = (Arc::clone(self), Arc::clone(plan));
-            self.tasks.spawn(trace::here(async move { shared.lead_many(seats, None, &plan).await }));
+            // Boxed: this leads in turn, and a future cannot hold itself.
+            let leading: BoxFuture<'static, ()> =
+                Box::pin(trace::here(async move { shared.lead_many(seats, None, &plan).await }));
+            self.tasks.spawn(leading);
         }
     }
 

@@ -19,9 +19,10 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::mutant::{Mutant, Switch};
+use super::postponed::Postponed;
 use super::serving::Partition;
 use super::wake::{Wake, WakeSlot};
-use crate::backend::{Entry, LocalBackend, Tick};
+use crate::backend::{Entry, Life, LocalBackend, Tick};
 use crate::key::Key;
 use crate::path::{Flight, Reuse};
 #[cfg(all(test, shuttle))]
@@ -50,6 +51,7 @@ struct Stripe<V> {
     plain: u64,
     flights: HashMap<Key, Arc<Flight<V>>>,
     waiting: HashMap<Key, Vec<Arc<WakeSlot>>>,
+    postponed: Postponed,
     switch: Switch,
     /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
     #[cfg(feature = "testing")]
@@ -107,6 +109,7 @@ impl<V: 'static> Fence<V> {
                 plain: 0,
                 flights: HashMap::new(),
                 waiting: HashMap::new(),
+                postponed: Postponed::default(),
                 switch,
                 #[cfg(feature = "testing")]
                 checked: None,
@@ -214,13 +217,28 @@ impl<V: 'static> Fence<V> {
         self.stripe(key).lock().unmoved(ticket, seq)
     }
 
-    /// Notes at what L1 holds of the key that refreshing it has failed. What it holds is replaced
-    /// under the stripe's lock, so that it cannot have been removed meanwhile.
-    pub(crate) fn postpone(&self, l1: &dyn LocalBackend<V>, key: &Key, retry: Tick) {
-        let _stripe = self.stripe(key.as_bytes()).lock();
-        if let Some(entry) = l1.get(key.as_bytes()) {
-            l1.insert(key, Entry { life: entry.life.failed(retry), ..entry });
+    /// Notes that refreshing a key has failed: at what L1 holds of it, or else beside it. What L1 holds is
+    /// replaced under the stripe's lock, so that it cannot have been removed meanwhile.
+    pub(crate) fn postpone(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, (now, retry): (Tick, Tick)) {
+        let mut stripe = self.stripe(key.as_bytes()).lock();
+        match l1.and_then(|l1| Some((l1, l1.get(key.as_bytes())?))) {
+            Some((l1, entry)) => l1.insert(key, Entry { life: entry.life.failed(retry), ..entry }),
+            None => stripe.postponed.note(key, now, retry),
         }
+    }
+
+    /// A key has been loaded: what failed before is over.
+    pub(crate) fn loaded(&self, key: &[u8]) {
+        self.stripe(key).lock().postponed.forget(key);
+    }
+
+    /// A life, with the refreshes of the key that have failed here while L1 did not hold it.
+    pub(crate) fn with_postponed(&self, key: &[u8], life: Life) -> Life {
+        self.stripe(key).lock().postponed.of(key).map_or(life, |(retry, failures)| Life {
+            retry,
+            failures,
+            ..life
+        })
     }
 
     /// Offers a flight's value to L1 and takes the flight out, in one step: whoever comes later

@@ -7,6 +7,7 @@ mod invalidate;
 mod listen;
 mod mutant;
 mod node;
+mod postponed;
 mod serving;
 mod stamp;
 mod sweep;

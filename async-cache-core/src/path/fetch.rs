@@ -217,7 +217,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
             },
         };
-        let life = life.with_failures(failures);
+        let life = match (failures, phase) {
+            (None, Phase::Ripe | Phase::Stale) => self.fence.with_postponed(key.as_bytes(), life),
+            _ => life.with_failures(failures),
+        };
         let Header { token, tags, .. } = header;
         let entry = Entry { value, life, generation: 0, seq, token, tags };
         match phase {

@@ -56,6 +56,8 @@ pub(crate) enum AnsweredBy {
     L2,
     /// It was loaded.
     Load,
+    /// L2 had it, expired, and refreshing it has failed here a moment ago.
+    Backoff,
     /// L1 held it, and nothing verifies it: the policy for outages makes do with that.
     Unverified,
 }
@@ -240,11 +242,10 @@ impl<V: 'static> Lead<V> {
         entry.seq >= self.flight.insisted.load(Ordering::Acquire)
     }
 
-    /// Notes that refreshing has failed, at what L1 holds: the next attempt waits a while.
+    /// Notes that refreshing has failed: the next attempt waits a while.
     pub(crate) fn postpone(&self, backoff: Duration) {
-        if let Some(l1) = self.shared.l1() {
-            self.shared.fence.postpone(l1, &self.key, self.shared.node.clock.now().after(backoff));
-        }
+        let now = self.shared.node.clock.now();
+        self.shared.fence.postpone(self.shared.l1(), &self.key, (now, now.after(backoff)));
     }
 
     /// Ends the flight with what a tier had. What was not in L1 is offered to it.
@@ -261,6 +262,9 @@ impl<V: 'static> Lead<V> {
         let (_, partition) = shared.node.partition_of(self.key.as_bytes());
         if let Some(entry) = &entry {
             self.flight.came_from(entry.seq, &entry.tags);
+        }
+        if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
+            shared.fence.loaded(self.key.as_bytes());
         }
         let offer = entry.and_then(|entry| {
             shared.l1().map(|l1| (l1, partition, self.ticket, shared.capped(entry, self.l1_ttl)))

@@ -21,6 +21,8 @@ use crate::sync::Notify;
 pub(crate) enum Grant<V> {
     /// A value, loaded by someone else or confirmed.
     Found(Entry<V>),
+    /// A value that has expired, and whose refresh has failed here a moment ago.
+    Backoff(Entry<V>),
     /// This node loads.
     Lease(Lease),
     /// Others are loading and have let us down: load here, and store nothing.
@@ -138,6 +140,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 self.odds.found();
                 match self.verdict(l2, &lead.key, &stored, lead.ticket, &aim.options) {
                     Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
+                    Fetched::Stale(entry, _) if self.backs_off(aim, &entry) => {
+                        Step::Done(Grant::Backoff(entry))
+                    }
                     Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                         let accept = Accept::Other(entry.token);
                         self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);

@@ -81,6 +81,10 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
             lead.flight().found_by(AnsweredBy::L2);
             (Ok(entry.value.clone()), Some(entry))
         }
+        Grant::Backoff(entry) => {
+            lead.flight().found_by(AnsweredBy::Backoff);
+            (Ok(entry.value.clone()), Some(entry))
+        }
         Grant::Lease(lease) => with_lease(shared, l2, lead, plan, lease).await,
         Grant::Impatient => {
             let (reuse, loaded_at) = (plan.aim.reuse, lead.ticket.reached);

@@ -21,13 +21,15 @@ mod wait;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::backend::{Accept, Entry, Tick, Token};
 use crate::coherence::Stamp;
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::{StaleCause, trace};
 use crate::options::Options;
-use crate::resilience::{Recourse, Seek, recourse};
+use crate::resilience::{Aged, Recourse, Seek, aged, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
 pub(crate) use flight::{AnsweredBy, Entered, Flight, Lead};
@@ -209,12 +211,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.closing.is_cancelled() || self.check_options(&plan.aim.options).is_err() {
             return;
         }
+        self.lead_behind(key, plan);
+    }
+
+    fn lead_behind(self: &Arc<Self>, key: &Key, plan: Plan<V>) {
         if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.store.l1_ttl) {
             let shared = Arc::clone(self);
-            self.tasks.spawn(trace::here(async move {
+            // Boxed: this leads in turn, and a future cannot hold itself.
+            let leading: BoxFuture<'static, ()> = Box::pin(trace::here(async move {
                 // Who joins the flight is told how it ended.
                 drop(shared.lead(lead, None, plan).await);
             }));
+            self.tasks.spawn(leading);
         }
     }
 
@@ -223,7 +231,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match self.find(&lead, need, &plan.aim).await {
             Ok(Found::Answer(entry, by)) => {
                 let answer = entry.value.clone();
+                let refresh = self.refreshes(&plan.aim, &entry, by).then(|| (lead.key.clone(), entry.token));
                 lead.found(entry, by);
+                if let Some((key, token)) = refresh {
+                    let aim = Aim { reuse: Reuse::Newer(token), origin: Origin::Behind, ..plan.aim };
+                    self.lead_behind(&key, Plan { aim, ..plan });
+                }
                 Ok(Led::Landed(answer, by))
             }
             Ok(Found::Nothing(route)) => {
@@ -295,6 +308,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Ok(Found::Answer(entry, AnsweredBy::L2));
             }
             Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                if self.backs_off(aim, &entry) {
+                    return Ok(Found::Answer(entry, AnsweredBy::Backoff));
+                }
                 accept = Accept::Other(entry.token);
                 self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
                 lead.found_stale(entry, asked);
@@ -308,6 +324,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         let accept = if aim.reuse == Reuse::Nothing { Accept::Nothing } else { accept };
         Ok(Found::Nothing(self.route(&lead.key, accept, None)))
+    }
+
+    /// Whether an expired value of L2 answers because refreshing it has failed here a moment ago.
+    pub(crate) fn backs_off(&self, aim: &Aim, entry: &Entry<V>) -> bool {
+        (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
+            && aim.want.accepts(&entry.value)
+            && matches!(aged(&entry.life, &aim.options, self.node.clock.now(), || 1.0), Aged::Serve(_))
+    }
+
+    /// Whether an entry that L2 had answers and is to be refreshed behind that, as a hit in L1 would be.
+    pub(crate) fn refreshes(&self, aim: &Aim, entry: &Entry<V>, by: AnsweredBy) -> bool {
+        by == AnsweredBy::L2
+            && (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
+            && aged(&entry.life, &aim.options, self.node.clock.now(), || 1.0 - fastrand::f64())
+                == Aged::Refresh
     }
 
     fn route(&self, key: &Key, accept: Accept, held: Option<Entry<V>>) -> Route<V> {

@@ -65,18 +65,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Whether what a flight has ended with is too old for a caller who joined it.
     pub(crate) fn is_too_old(&self, call: &Call<'_>, flight: &Flight<V>) -> bool {
         let (_, partition) = self.node.partition_of(call.seek.key.as_bytes());
-        flight.too_old_since(call.known, partition) && !self.switch.is(Mutant::JoinersUnchecked)
+        let expired = flight.answered_by() == AnsweredBy::Backoff
+            && !(call.options.load.stale_on_error || call.options.load.stale_while_revalidate);
+        expired || flight.too_old_since(call.known, partition) && !self.switch.is(Mutant::JoinersUnchecked)
     }
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
     pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Waited<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
-            match call.options.load.stale_while_revalidate && call.takes_stale() {
-                // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
-                true => flight.until(|| at_hand().filter(|found| found.standing != Standing::Capped)).await,
-                false => pending().await,
+            if !call.takes_stale() {
+                return pending().await;
             }
+            // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
+            let stale = || match call.options.load.stale_while_revalidate {
+                true => at_hand().filter(|found| found.standing != Standing::Capped),
+                false => None,
+            };
+            flight.until(|| self.fresh_at_hand(call.seek, flight).or_else(stale)).await
         };
         let soon = async {
             match call.soft {
@@ -137,7 +143,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match (outcome, role, flight.answered_by()) {
             (Err(_), ..) => self.counters.misses.add(1),
             (Ok(_), Role::Joined(Hearing::Unheard), _) => self.count(key, AnsweredBy::Unverified),
-            (Ok(_), Role::Leads, by) | (Ok(_), _, by @ AnsweredBy::Unverified) => self.count(key, by),
+            (Ok(_), Role::Leads, by) | (Ok(_), _, by @ (AnsweredBy::Unverified | AnsweredBy::Backoff)) => {
+                self.count(key, by);
+            }
             (Ok(_), Role::Joined(Hearing::Heard), _) => self.counters.coalesced_waits.add(1),
         }
     }
@@ -148,6 +156,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             AnsweredBy::L1 => self.counters.l1_hits.increment(),
             AnsweredBy::L2 => self.counters.l2_hits.add(1),
             AnsweredBy::Load => self.counters.misses.add(1),
+            AnsweredBy::Backoff => self.serve_stale(key, StaleCause::Backoff),
             AnsweredBy::Unverified => self.serve_stale(key, StaleCause::Outage),
         }
     }

@@ -125,7 +125,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if cut_off { self.unverified(seek) } else { None }
     }
 
-    /// The same; asks L2 if need be.
+    /// A value that L2 has, and that a flight behind an answer is to replace before it expires: nobody need wait.
+    pub(crate) fn fresh_at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<StandIn<V>> {
+        let fallback = flight.fallback()?;
+        let fresh = matches!(fallback.entry.life.phase(self.node.clock.now()), Phase::Fresh | Phase::Ripe);
+        (fresh && seek.want.accepts(&fallback.entry.value) && self.holds(seek, fallback))
+            .then(|| Standing::Confirmed.of(fallback.entry.clone()))
+    }
+
+    /// As [`at_hand`](Self::at_hand); asks L2 if need be.
     pub(crate) async fn fallback(
         &self,
         seek: Seek<'_>,

@@ -3,6 +3,7 @@
 
 mod fallbacks;
 mod figures;
+mod limits;
 mod refused;
 mod stage;
 mod told;

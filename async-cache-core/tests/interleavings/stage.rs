@@ -413,6 +413,11 @@ impl Holder {
         self.region.fill(key, lease, frame.clone(), life, Announce::No).await.unwrap()
     }
 
+    /// Ends a load that has failed, and wakes who waits.
+    pub(crate) async fn release(&self, key: &Key, lease: Lease) {
+        self.region.release(key, lease).await.unwrap();
+    }
+
     /// What is stored under a key, behind the seal.
     pub(crate) async fn frame(&self, key: &Key) -> Bytes {
         let stored = self.region.get(key).await.unwrap().value.expect("a value is stored");

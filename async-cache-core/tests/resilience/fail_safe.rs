@@ -32,9 +32,11 @@ on! {
         a_node_that_never_had_it_falls_back_on_what_l2_has,
         one_failure_in_the_fleet_is_enough,
         a_refresh_does_not_take_anothers_failure_for_its_own,
+        the_backoff_holds_in_batches,
         the_cap_on_l1_is_no_expiry,
     }
     l2: crate::rig::Tiers::l2() => {
+        the_next_attempt_waits_for_the_backoff, the_backoff_holds_in_batches, one_alone_that_takes_no_stale_value_loads,
         a_failed_load_is_answered_with_the_stale_value,
         a_panic_and_a_timeout_are_failures_too,
         without_a_stale_value_it_is_an_error,
@@ -135,6 +137,40 @@ async fn the_next_attempt_waits_for_the_backoff(tiers: Tiers) {
     pass(secs(1)).await;
     assert_eq!(*ask(&source).await.unwrap(), 1);
     assert_eq!(source.loads(), 3, "and one after it, not at the end of another life");
+}
+
+async fn the_backoff_holds_in_batches(tiers: Tiers) {
+    let source = Source::new();
+    let cache = expired(&tiers, &source).await;
+    let ask = |source: &Source| {
+        let load = source.clone();
+        let batch = move |_: Vec<String>| async move {
+            load.failing().await.map(|_| std::collections::HashMap::<String, u64>::new())
+        };
+        cache.get_many_or_load(["k"], batch).error_backoff(secs(5)).into_future()
+    };
+    for _ in 0..5 {
+        assert_eq!(ask(&source).await.unwrap()[0].as_deref(), Some(&1));
+        pass(secs(1)).await;
+    }
+    assert_eq!(source.loads(), 2, "one attempt, and none during the backoff");
+    assert_eq!(ask(&source).await.unwrap()[0].as_deref(), Some(&1));
+    assert_eq!(source.loads(), 3, "and one after it");
+    assert_eq!(cache.stats().stale_served, 6);
+}
+
+/// A caller that wants no stale value loads in spite of the backoff, also beside those that take one.
+async fn one_alone_that_takes_no_stale_value_loads(tiers: Tiers) {
+    let source = Source::new();
+    let cache = expired(&tiers, &source).await;
+    let load = source.clone();
+    cache.get_or_load("k", move || load.failing()).error_backoff(secs(5)).await.unwrap();
+    source.write();
+    let (one, two) = (source.clone(), source.clone());
+    let taking = cache.get_or_load("k", move || one.now()).error_backoff(secs(5));
+    let refusing = cache.get_or_load("k", move || two.now()).stale_on_error(false);
+    let (taking, refusing) = tokio::join!(taking, refusing);
+    assert_eq!((*taking.unwrap(), *refusing.unwrap()), (1, 2));
 }
 
 async fn a_success_starts_a_new_life(tiers: Tiers) {

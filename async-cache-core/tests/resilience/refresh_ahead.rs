@@ -16,6 +16,10 @@ on! {
         without_the_option_nothing_is_refreshed, the_loader_may_ask_for_it, callers_never_wait,
         one_node_refreshes_and_the_others_take_it,
     }
+    l2: crate::rig::Tiers::l2() => {
+        a_hot_key_of_l2_never_expires, far_from_expiry_nothing_is_refreshed, a_failed_refresh_spoils_nothing,
+        without_the_option_nothing_is_refreshed, a_hot_key_of_batches_never_expires,
+    }
 }
 
 fn minute(builder: Builder) -> Builder {
@@ -39,6 +43,37 @@ async fn a_hot_key_never_expires(tiers: Tiers) {
     assert_eq!(stats.l1_hits, 30_000, "nobody has waited");
     // A life then lasts 57.8 s, give or take 0.6: five end within 300 s.
     assert_eq!(source.loads(), 6);
+}
+
+/// The same where each lookup asks L2, every 10 ms.
+async fn a_hot_key_of_l2_never_expires(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    for _ in 0..30_000 {
+        ask(&cache, &source).await;
+        pass(ms(10)).await;
+    }
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.l2_hits, stats.misses, source.loads()),
+        (29_999, 1, 6),
+        "nobody but the first has waited"
+    );
+}
+
+async fn a_hot_key_of_batches_never_expires(tiers: Tiers) {
+    let (cache, source) = (tiers.node(minute).await, Source::new());
+    for _ in 0..30_000 {
+        let load = source.clone();
+        let batch = move |keys: Vec<String>| async move {
+            let version = load.slow(ms(500)).await?;
+            Ok::<_, No>(
+                keys.into_iter().map(|key| (key, version)).collect::<std::collections::HashMap<_, _>>(),
+            )
+        };
+        assert!(cache.get_many_or_load(["k"], batch).await.unwrap()[0].is_some());
+        pass(ms(10)).await;
+    }
+    assert_eq!((cache.stats().misses, source.loads()), (1, 6), "nobody but the first has waited");
 }
 
 async fn far_from_expiry_nothing_is_refreshed(tiers: Tiers) {

@@ -16,6 +16,7 @@ on! {
         a_refresh_takes_what_another_node_has_loaded, a_node_that_never_had_it_answers_what_l2_has,
     }
     l2: crate::rig::Tiers::l2() => {
+        a_failed_refresh_is_retried_after_the_backoff,
         the_answer_waits_for_nothing, a_hundred_callers_cause_one_refresh, a_caller_that_does_not_ask_for_it_waits,
         nobody_waits_for_another_nodes_refresh,
     }

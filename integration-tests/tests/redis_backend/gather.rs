@@ -159,14 +159,15 @@ async fn a_lost_connection_is_everyones_error() {
 async fn who_waited_in_vain_is_counted() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
-    let node = impatient(&server, &proxy, SHORT).await;
+    // Long enough for a busy machine to answer within it what is not held back.
+    let node = impatient(&server, &proxy, Duration::from_secs(3)).await;
     let keys = keys(3);
     for (readers, available) in [(2, true), (3, false)] {
         node.region.get(&keys[0]).await.unwrap();
         proxy.set(Route::Commands, STALLED);
         for read in read_all(&node, &keys[..readers]).await {
             let error = read.unwrap_err();
-            assert!(error.to_string().contains("did not answer within 100ms"), "{error}");
+            assert!(error.to_string().contains("did not answer within 3s"), "{error}");
         }
         assert_eq!(node.region.available(), available, "after {readers} timeouts");
         proxy.clear();
