@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use integration_tests::{Proxy, RedisServer, Route};
+use integration_tests::{Conditions, Flow, Proxy, RedisServer, Route};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
@@ -152,10 +152,16 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     sleep(ms(rng, 200..2000)).await;
     let missed = block_in_place(|| missed(&rig.server, &replica));
     replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
+    // Nobody talks to a server that is no master: what is sent meanwhile arrives when it is one again.
+    let stalled = Conditions { flow: Flow::Stalled, ..Conditions::default() };
+    for proxy in rig.proxies() {
+        Route::ALL.into_iter().for_each(|route| proxy.set(route, stalled));
+    }
     rig.command::<()>(&[b"REPLICAOF", b"127.0.0.1", replica.port().to_string().as_bytes()]);
     level(&rig.server).await;
     sleep(ms(rng, 0..500)).await;
     rig.command::<()>(&[b"REPLICAOF", b"NO", b"ONE"]);
+    rig.proxies().for_each(Proxy::clear);
     sleep(ms(rng, 1000..3000)).await;
     Ok(format!("its memory lost {missed} bytes"))
 }
