@@ -112,7 +112,7 @@ impl Fault {
 
     /// Whether it is known to break a promise: taken off here when it is mended.
     pub(crate) fn is_known(self) -> bool {
-        matches!(self, Self::Leave | Self::EndRuntime)
+        matches!(self, Self::Demote | Self::Leave | Self::EndRuntime)
     }
 
     /// Does it, and stops doing it. Says what was observed, if it is worth saying.
