@@ -11,7 +11,7 @@ use crate::backend::{Accept, Acquire, Entry, Token};
 use crate::coherence::Stamp;
 use crate::key::Key;
 use crate::observe::trace;
-use crate::path::lease::{Grant, Queue, Step, makes_do};
+use crate::path::lease::{Grant, Queue, Step, makes_do, settles};
 use crate::path::{AnsweredBy, Fetched, Found, Here, Route, reentry};
 use crate::resilience::{Recourse, recourse};
 use crate::shared::{L2, Shared};
@@ -65,7 +65,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
         }
         let asked = self.node.clock.now();
-        let read = self.read_seats(&unread, need).await;
+        let read = self.read_seats(&unread.iter().collect::<Vec<_>>(), need).await;
         for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
             match self.found(&seat.lead, &seat.aim, (accept, asked), fetched) {
                 Ok(found) => {
@@ -85,7 +85,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// What L2 has for each, in one question. It is not asked for what was invalidated here and
     /// could not yet be removed there: asked first, and that found out then, the retry could have
     /// landed in between.
-    async fn read_seats(&self, seats: &[Seat<V>], need: Option<&Stamp>) -> Vec<Fetched<V>> {
+    async fn read_seats(&self, seats: &[&Seat<V>], need: Option<&Stamp>) -> Vec<Fetched<V>> {
         let mut read: Vec<Fetched<V>> = Vec::with_capacity(seats.len());
         let (mut keys, mut asked) = (Vec::new(), Vec::new());
         for (at, seat) in seats.iter().enumerate() {
@@ -159,8 +159,8 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
             match step {
                 Step::Again(accept) => due.push(Seeker { accept, ..seeker }),
                 Step::Wait(_) if seeker.queue.is_out_of_patience(give_up) => {
-                    let makes_do = makes_do(&seeker.seat.lead, &seeker.seat.aim);
-                    let grant = if makes_do { Grant::Failed } else { Grant::Impatient };
+                    let settles = settles(shared, &seeker.seat.lead, &seeker.seat.aim);
+                    let grant = if settles { Grant::Failed } else { Grant::Impatient };
                     claimed.extend(settle(shared, seeker, grant));
                 }
                 Step::Wait(lapses_in) => {
@@ -275,31 +275,40 @@ async fn wait<'a, V: Send + Sync + 'static>(
         let brought = woken.as_ref().and_then(Option::as_ref).filter(|_| !seeker.reload);
         match brought.and_then(|stored| shared.brought(l2, lead, aim, stored)) {
             Some(entry) => drop(settle(shared, seeker, Grant::Found(entry))),
-            None if seeker.queue.is_disappointed() && makes_do(lead, aim) => disappointed.push(seeker),
+            None if seeker.queue.is_disappointed() && makes_do(shared, lead, aim) => {
+                disappointed.push(seeker);
+            }
             None if woken.is_some() || seeker.due_at <= now || give_up <= now => due.push(seeker),
             None => waiting.push(seeker),
         }
     }
-    or_failed(shared, disappointed).await;
+    due.extend(or_failed(shared, disappointed).await);
     due
 }
 
-/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed.
-async fn or_failed<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, disappointed: Vec<Seeker<'_, V>>) {
-    let mut seats: Vec<Seat<V>> = disappointed.into_iter().map(|seeker| seeker.seat).collect();
-    for seat in &mut seats {
+/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed. Gives back
+/// those that a change has left without a value to make do with.
+async fn or_failed<'a, V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    mut disappointed: Vec<Seeker<'a, V>>,
+) -> Vec<Seeker<'a, V>> {
+    for Seeker { seat, .. } in &mut disappointed {
         seat.lead.ticket = shared.ticket(&seat.lead.key);
     }
+    let seats: Vec<&Seat<V>> = disappointed.iter().map(|seeker| &seeker.seat).collect();
     let read = shared.read_seats(&seats, None).await;
-    for (seat, fetched) in seats.into_iter().zip(read) {
+    let mut left = Vec::new();
+    for (seeker, fetched) in disappointed.into_iter().zip(read) {
+        let Seat { lead, aim, .. } = &seeker.seat;
         match fetched {
-            Fetched::Found(entry, _) if seat.aim.is_answered_by(&entry) => {
-                seat.lead.flight().found_by(AnsweredBy::L2);
-                land(seat, Ok(entry.value.clone()), Some(entry));
+            Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+                drop(settle(shared, seeker, Grant::Found(entry)));
             }
-            _ => land(seat, Err(shared.failed_elsewhere()), None),
+            _ if settles(shared, lead, aim) => drop(settle(shared, seeker, Grant::Failed)),
+            _ => left.push(seeker),
         }
     }
+    left
 }
 
 /// A key whose lease is asked for.

@@ -13,7 +13,7 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::Keep;
 use crate::observe::trace;
-use crate::path::load::{Produced, forget_previous, resolve};
+use crate::path::load::{Produced, replaces_something, resolve};
 use crate::path::{Answer, Given, reentry};
 use crate::resilience::excuses;
 use crate::shared::Shared;
@@ -109,7 +109,7 @@ async fn store<V: Send + Sync + 'static>(
     cost: Duration,
     held: &mut HeldMany<'_, V>,
 ) {
-    let (mut fills, mut filling) = (Vec::new(), Vec::new());
+    let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     let mut failed: Option<(Key, usize, Error)> = None;
     for (Claimed { mut seat, claim }, answer) in claimed.into_iter().zip(picked.answers) {
         match shared.stock(&mut seat, claim, answer, cost) {
@@ -117,6 +117,7 @@ async fn store<V: Send + Sync + 'static>(
                 fills.push(fill);
                 filling.push((seat, answer, entry));
             }
+            Stock::Forget(answer) => forgotten.push((seat, answer)),
             Stock::Land(outcome, entry) => {
                 if let Err(error) = &outcome {
                     let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
@@ -128,6 +129,11 @@ async fn store<V: Send + Sync + 'static>(
     }
     if let Some((key, keys, error)) = failed {
         shared.log_failed(&key, keys, &error);
+    }
+    if !forgotten.is_empty() {
+        let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
+        shared.forget(&keys).await;
+        forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
     }
     // Those that are not filled, at once.
     held.give_back_but(&fills);
@@ -146,6 +152,8 @@ async fn store<V: Send + Sync + 'static>(
 /// What is to be done with one key's answer.
 enum Stock<V> {
     Fill(Fill, Answer<V>, Entry<V>),
+    /// It is not to be stored, and what it would have replaced is to be removed.
+    Forget(Answer<V>),
     Land(Result<Answer<V>>, Option<Entry<V>>),
 }
 
@@ -180,8 +188,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
         let answer = produced.value.clone();
         if produced.keep == Keep::Uncached {
-            forget_previous(self, &seat.lead, seat.aim.reuse);
-            return Stock::Land(Ok(answer), None);
+            return match replaces_something(&seat.lead, seat.aim.reuse) {
+                true => Stock::Forget(answer),
+                false => Stock::Land(Ok(answer), None),
+            };
         }
         seat.lead.l1_ttl = produced.options.store.l1_ttl;
         match claim {

@@ -191,6 +191,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 (Waited::Landed(Ok(_)), Role::Joined(_)) if self.is_too_old(&calls[place], &flight) => {
                     again.push(place);
                 }
+                // Nobody loaded here, and there is nothing to make do with: someone must.
+                (Waited::Landed(Err(_)), Role::Joined(_)) if flight.elsewhere().is_some() => {
+                    again.push(place);
+                }
                 (Waited::Landed(outcome), _) => {
                     self.count_landed(&calls[place], (&flight, role), &outcome);
                     outcomes[place] = Some(outcome);

@@ -104,6 +104,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
+    /// Removes what is known to be old, everywhere and at once: until that has landed, this node may not read the
+    /// keys from L2. Later only if that fails.
+    pub(crate) async fn forget(&self, keys: &[Key]) {
+        keys.iter().for_each(|key| self.fence.change_begins(self.l1(), key.as_bytes()));
+        if self.send_invalidate(keys).await.is_err() {
+            self.pending.add(keys);
+        }
+    }
+
     /// A reload that cannot store what it loads must at least remove what it was to replace.
     pub(crate) fn replaces(&self, key: &Key, reuse: Reuse) {
         if reuse == Reuse::Nothing && self.l2.is_some() {

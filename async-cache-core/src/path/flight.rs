@@ -36,6 +36,8 @@ pub(crate) struct Flight<V> {
     answered_by: OnceLock<AnsweredBy>,
     /// A stale value found on the way.
     fallback: OnceLock<Fallback<V>>,
+    /// It ended without a load here, because one elsewhere came to nothing.
+    elsewhere: OnceLock<Elsewhere>,
     /// One of the two above has come.
     news: Notify,
 }
@@ -60,6 +62,15 @@ pub(crate) enum AnsweredBy {
     Backoff,
     /// L1 held it, and nothing verifies it: the policy for outages makes do with that.
     Unverified,
+}
+
+/// What there is where a load elsewhere came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// The fallback, which held at that moment: those who had joined may have it.
+    FallbackHeld,
+    /// Nothing: nobody waited when the flight began. Who has joined it since loads.
+    NothingHeld,
 }
 
 /// How a flight ended.
@@ -92,6 +103,7 @@ impl<V> Flight<V> {
             landed: OnceLock::new(),
             answered_by: OnceLock::new(),
             fallback: OnceLock::new(),
+            elsewhere: OnceLock::new(),
             news: Notify::new(),
         }
     }
@@ -180,6 +192,16 @@ impl<V> Flight<V> {
 
     pub(crate) fn fallback(&self) -> Option<&Fallback<V>> {
         self.fallback.get()
+    }
+
+    /// It ends because a load elsewhere came to nothing.
+    pub(crate) fn came_to_nothing(&self, elsewhere: Elsewhere) {
+        let _ = self.elsewhere.set(elsewhere);
+    }
+
+    /// Whether it ended because a load elsewhere came to nothing, and with what.
+    pub(crate) fn elsewhere(&self) -> Option<Elsewhere> {
+        self.elsewhere.get().copied()
     }
 
     fn end(&self, landed: Landed<V>) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::fetch::Fetched;
-use super::flight::Lead;
+use super::flight::{Elsewhere, Lead};
 use super::{Aim, Origin, Reuse};
 use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Phase, Tick};
 use crate::coherence::{Mutant, Ticket, Wake, WakeSlot};
@@ -78,9 +78,8 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
             }
             Step::Wait(lapses_in) => lapses_in,
         };
-        let makes_do = makes_do(lead, aim);
         if queue.is_out_of_patience(give_up) {
-            return if makes_do { Grant::Failed } else { Grant::Impatient };
+            return if settles(shared, lead, aim) { Grant::Failed } else { Grant::Impatient };
         }
         if let Some(stored) = queue.wait(lapses_in, give_up).await
             && !reload
@@ -88,24 +87,42 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
         {
             return Grant::Found(entry);
         }
-        if makes_do && queue.is_disappointed() {
-            return or_failed(shared, lead, aim).await;
+        if queue.is_disappointed() && makes_do(shared, lead, aim) {
+            let grant = or_failed(shared, lead, aim).await;
+            if matches!(grant, Grant::Found(_)) || settles(shared, lead, aim) {
+                return grant;
+            }
         }
     }
 }
 
 /// Whether a failure elsewhere is failure enough: there is a stale value to make do with, or nobody
 /// waits.
-pub(crate) fn makes_do<V>(lead: &Lead<V>, aim: &Aim) -> bool {
+///
+/// A load elsewhere may also have come to nothing because a change met it. That has voided the stale value, too: then
+/// there is nothing to make do with, and this node goes on to load.
+pub(crate) fn makes_do<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
     match (aim.origin, aim.reuse) {
         (Origin::Behind, _) => true,
         (Origin::Caller, Reuse::Nothing) => false,
         (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
-            let flight = lead.flight();
-            aim.options.load.stale_on_error
-                && flight.fallback().is_some_and(|stale| aim.want.accepts(&stale.entry.value))
+            aim.options.load.stale_on_error && shared.has_fallback(&lead.key, aim.want, &lead.flight())
         }
     }
+}
+
+/// The same, and the end of it: what stands in is held against changes here and now, so that one which comes before
+/// the callers look does not turn it into a failure that nobody had.
+pub(crate) fn settles<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
+    let settles = makes_do(shared, lead, aim);
+    if settles {
+        let flight = lead.flight();
+        flight.came_to_nothing(match shared.has_fallback(&lead.key, aim.want, &flight) {
+            true => Elsewhere::FallbackHeld,
+            false => Elsewhere::NothingHeld,
+        });
+    }
+    settles
 }
 
 /// What an answer to the question for the lease leads to.

@@ -128,7 +128,9 @@ async fn with_lease<V: Send + Sync + 'static>(
             (Ok(produced.value), entry)
         }
         Ok(produced) => {
-            forget_previous(shared, lead, reuse);
+            if replaces_something(lead, reuse) {
+                shared.forget(std::slice::from_ref(&lead.key)).await;
+            }
             (Ok(produced.value), None)
         }
         Err(error) => (Err(error), None),
@@ -152,21 +154,18 @@ async fn alone<V: Send + Sync + 'static>(
             (Ok(produced.value), Some(entry))
         }
         Ok(produced) => {
-            forget_previous(shared, lead, reuse);
+            if replaces_something(lead, reuse) {
+                shared.forget(std::slice::from_ref(&lead.key)).await;
+            }
             (Ok(produced.value), None)
         }
         Err(error) => (Err(error), None),
     }
 }
 
-/// What was loaded is not to be stored, and what it would have replaced is known to be old.
-pub(crate) fn forget_previous<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, reuse: Reuse) {
-    if reuse == Reuse::Nothing || lead.flight().fallback().is_some() {
-        shared.fence.change_begins(shared.l1(), lead.key.as_bytes());
-        if shared.l2.is_some() {
-            shared.pending.add(std::slice::from_ref(&lead.key));
-        }
-    }
+/// Whether what a load would have replaced is to be removed, where the load is not to be stored: it is known to be old.
+pub(crate) fn replaces_something<V>(lead: &Lead<V>, reuse: Reuse) -> bool {
+    reuse == Reuse::Nothing || lead.flight().fallback().is_some()
 }
 
 /// Runs the loader under its deadline, and turns what can go wrong into an error for everyone. What

@@ -32,7 +32,7 @@ use crate::options::Options;
 use crate::resilience::{Aged, Recourse, Seek, aged, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
-pub(crate) use flight::{AnsweredBy, Entered, Flight, Lead};
+pub(crate) use flight::{AnsweredBy, Elsewhere, Entered, Flight, Lead};
 pub(crate) use loader::Payload;
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};
 pub(crate) use odds::Odds;
@@ -191,6 +191,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             };
             match self.wait(&call, &flight).await {
                 Waited::Landed(Ok(_)) if self.is_too_old(&call, &flight) => {}
+                // Nobody loaded here, and there is nothing to make do with: someone must.
+                Waited::Landed(Err(_)) if flight.elsewhere().is_some() => self.check_open()?,
                 Waited::Landed(Ok(answer)) if !want.accepts(&answer) => {
                     plan.aim.reuse = Reuse::Nothing;
                     call.reuse = Reuse::Nothing;

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::observe::{Event, KeyHash, StaleCause};
 use crate::options::{Options, Outage};
-use crate::path::{Fetched, Flight, Probe, Want};
+use crate::path::{Elsewhere, Fetched, Flight, Probe, Want};
 use crate::shared::Shared;
 
 /// A stale value that a flight has found, and what decides whether it may still be served.
@@ -117,7 +117,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         if let Some(fallback) = flight.fallback()
             && seek.want.accepts(&fallback.entry.value)
-            && self.holds(seek, fallback)
+            && (self.holds(seek.key, self.needed(seek), fallback)
+                || (flight.elsewhere() == Some(Elsewhere::FallbackHeld)
+                    && fallback.reflects >= self.needed(seek)))
         {
             return Some(Standing::Verified.of(fallback.entry.clone()));
         }
@@ -129,8 +131,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) fn fresh_at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<StandIn<V>> {
         let fallback = flight.fallback()?;
         let fresh = matches!(fallback.entry.life.phase(self.node.clock.now()), Phase::Fresh | Phase::Ripe);
-        (fresh && seek.want.accepts(&fallback.entry.value) && self.holds(seek, fallback))
-            .then(|| Standing::Confirmed.of(fallback.entry.clone()))
+        (fresh
+            && seek.want.accepts(&fallback.entry.value)
+            && self.holds(seek.key, self.needed(seek), fallback))
+        .then(|| Standing::Confirmed.of(fallback.entry.clone()))
     }
 
     /// As [`at_hand`](Self::at_hand); asks L2 if need be.
@@ -161,27 +165,38 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.at_hand(Seek { key, need: None, want: Want::Value }, flight).map(|found| found.entry)
     }
 
+    /// Whether the stale value that a flight has found may still stand in for what its leader wants.
+    pub(crate) fn has_fallback(&self, key: &Key, want: Want, flight: &Flight<V>) -> bool {
+        let stands = |fallback: &Fallback<V>| {
+            want.accepts(&fallback.entry.value) && self.holds(key, flight.need, fallback)
+        };
+        flight.fallback().is_some_and(stands)
+    }
+
+    /// The number that a lookup insists on; every one is at least zero.
+    fn needed(&self, seek: Seek<'_>) -> u64 {
+        let (index, _) = self.node.partition_of(seek.key.as_bytes());
+        seek.need.map_or(0, |stamp| stamp.seq(index))
+    }
+
     /// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
     /// before what could undo them.
-    fn holds(&self, seek: Seek<'_>, fallback: &Fallback<V>) -> bool {
+    fn holds(&self, key: &Key, need: u64, fallback: &Fallback<V>) -> bool {
         let Fallback { entry, ticket, confirmed, reflects } = fallback;
-        let (index, partition) = self.node.partition_of(seek.key.as_bytes());
+        let (_, partition) = self.node.partition_of(key.as_bytes());
         let now = self.node.clock.now();
         let recent = *confirmed > Tick(0) && now <= confirmed.after(self.node.max_staleness);
         if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
             return false;
         }
-        let late_enough = seek.need.is_none_or(|stamp| {
-            let need = stamp.seq(index);
-            partition.applied() >= need || *reflects >= need
-        });
+        let late_enough = partition.applied() >= need || *reflects >= need;
         if self.switch.is(Mutant::FallbackUnchecked) {
             return true;
         }
         late_enough
             && partition.generation() == ticket.generation
             && !partition.voids_by_tag(&entry.tags, entry.seq)
-            && self.fence.unmoved(seek.key.as_bytes(), *ticket, entry.seq)
+            && self.fence.unmoved(key.as_bytes(), *ticket, entry.seq)
     }
 
     /// What L1 holds, verified or not, if the policy for outages lets it answer.

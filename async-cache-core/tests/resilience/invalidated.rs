@@ -16,14 +16,14 @@ on! {
         invalidated_while_the_load_runs, cleared_while_the_load_runs, replaced_while_the_load_runs,
         invalidated_before_the_soft_timeout, invalidated_while_it_is_refreshed_behind,
         invalidated_elsewhere_while_the_load_runs, cleared_elsewhere_while_the_load_runs,
-        a_stamp_rules_a_fallback_out,
+        a_stamp_rules_a_fallback_out, who_waits_for_a_load_that_a_change_meets_loads,
     }
     l2: crate::rig::Tiers::l2() => {
         an_invalidated_value_is_no_fallback, a_cleared_value_is_no_fallback,
         invalidated_while_the_load_runs, cleared_while_the_load_runs, replaced_while_the_load_runs,
         invalidated_before_the_soft_timeout, invalidated_while_it_is_refreshed_behind,
         invalidated_elsewhere_while_the_load_runs, cleared_elsewhere_while_the_load_runs,
-        a_stamp_rules_a_fallback_out,
+        a_stamp_rules_a_fallback_out, who_waits_for_a_load_that_a_change_meets_loads,
     }
 }
 
@@ -166,4 +166,20 @@ async fn invalidated_while_it_is_refreshed_behind(tiers: Tiers) {
     source.let_go(1);
     until("the refresh has ended", || cache.is_idle()).await;
     assert_eq!(cache.get("k").await.unwrap().as_deref(), Some(&2));
+}
+
+/// Nobody failed: a node that waits, with an expired value at hand, for a load that a change has met is not told so.
+async fn who_waits_for_a_load_that_a_change_meets_loads(tiers: Tiers) {
+    let (source, other) = (Source::new(), Source::new());
+    let (here, there) = (expired(&tiers, &source).await, tiers.node(minute).await);
+    let loading = failing(&there, &other).await;
+    let (waits, load) = (here.clone(), source.clone());
+    let one =
+        tokio::spawn(async move { waits.get_or_load("k", move || load.now()).await.map(|value| *value) });
+    until("the node waits", || here.stats().lease_waits == 1).await;
+    source.write();
+    there.invalidate("k").await.unwrap();
+    assert_eq!(one.await.unwrap().expect("no load has failed"), 2);
+    other.let_go(1);
+    let _ = loading.await;
 }
