@@ -7,6 +7,7 @@ mod history;
 mod network;
 mod plan;
 mod traffic;
+pub mod whole;
 
 use std::cell::RefCell;
 use std::rc::Rc;

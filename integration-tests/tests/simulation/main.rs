@@ -4,3 +4,5 @@
 
 mod base;
 mod mutants;
+mod removed;
+mod whole;

@@ -2,6 +2,7 @@
 
 use async_cache::testing::Mutant;
 use async_cache_memory::testing::Mutant as TierMutant;
+use integration_tests::simulation::whole::{self, Promise};
 use integration_tests::simulation::{Off, Violation, run};
 
 fn is_found(off: Off, as_what: impl Fn(&Violation) -> bool) {
@@ -54,4 +55,27 @@ found! {
 #[test]
 fn lose_wakes() {
     is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
+}
+
+/// A fence whose absence breaks a promise about what is called, and not one about staleness.
+fn is_found_by_whole(off: Off, promise: Promise) {
+    for seed in 0..1000 {
+        if let Some(told) = whole::run(seed, off, false).breach.filter(|told| told.promise == promise) {
+            println!("{off:?}: {told}");
+            return;
+        }
+    }
+    panic!("{off:?} was not found within 1,000 seeds");
+}
+
+macro_rules! found_by_whole {
+    ($($name:ident: $off:expr, $promise:ident;)*) => {
+        $(#[test] fn $name() { is_found_by_whole($off, Promise::$promise); })*
+    };
+}
+
+found_by_whole! {
+    trust_unknown_server_time: Off::Node(Mutant::TrustUnknownServerTime), Age;
+    cap_means_stale: Off::Node(Mutant::CapMeansStale), Loads;
+    serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness;
 }

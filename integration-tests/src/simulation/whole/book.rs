@@ -1,0 +1,228 @@
+//! What happened in a run: loads, changes, calls, in their order.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use super::breach::{Breach, Promise};
+use super::plan::Plan;
+use crate::surface::{Call, Verb};
+
+/// A moment: in milliseconds, and in the order of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    pub(super) n: u64,
+    pub(super) ms: u64,
+}
+
+impl At {
+    /// Later than any; times can be added to it.
+    pub(super) const NEVER: Self = Self { n: u64::MAX, ms: u64::MAX / 4 };
+}
+
+/// How a load ended, or an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Fate {
+    Running,
+    /// It brought a value that may be stored.
+    Value,
+    /// The value that it was told of is right still.
+    Unchanged,
+    /// It found that there is none.
+    Absent,
+    /// It brought a value that is not to be stored.
+    Uncached,
+    /// A batch left the key out.
+    LeftOut,
+    Failed,
+}
+
+/// One load of one key, or one insert.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) key: u64,
+    pub(super) node: usize,
+    pub(super) verb: Verb,
+    pub(super) call_begun: At,
+    pub(super) begun: At,
+    pub(super) ended: At,
+    pub(super) fate: Fate,
+    /// The value that it brought, by the load that made it.
+    pub(super) value: usize,
+    /// How long that may answer, and as a fallback.
+    pub(super) life: (u64, u64),
+    /// How long it is sure to be there: 0 if that is not sure at all.
+    pub(super) sure_ms: u64,
+    /// How long it does not count as expired, at least.
+    pub(super) least_ms: u64,
+    /// Its call may have given up waiting for others: then nothing is stored.
+    pub(super) impatient: bool,
+    pub(super) tags: Vec<String>,
+    /// What it brought is from before a change that began after this.
+    pub(super) from: At,
+    pub(super) wait_timeout_ms: u64,
+}
+
+/// What a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    Keys(Vec<u64>),
+    Tags(Vec<String>),
+    Everything,
+}
+
+/// A change, from its call to its return.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) node: usize,
+    pub(super) scope: Scope,
+    pub(super) begun: At,
+    pub(super) returned: At,
+    pub(super) landed: Landed,
+}
+
+/// What is known of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Landed {
+    /// It was executed.
+    Surely,
+    /// Its outcome is unknown.
+    Perhaps,
+}
+
+impl Change {
+    pub(super) fn covers(&self, load: &Load) -> bool {
+        match &self.scope {
+            Scope::Keys(keys) => keys.contains(&load.key),
+            Scope::Tags(tags) => tags.iter().any(|tag| load.tags.contains(tag)),
+            Scope::Everything => true,
+        }
+    }
+}
+
+/// One cache, from its start to its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Node {
+    pub(super) born_ms: u64,
+    /// When it was told to end, if it was.
+    pub(super) ended_ms: Option<u64>,
+    pub(super) loads: u64,
+    pub(super) lookups: u64,
+    /// Answers that had expired for sure; and those that may have.
+    pub(super) stale: (u64, u64),
+}
+
+struct Line {
+    ms: u64,
+    node: usize,
+    key: Option<u64>,
+    text: String,
+}
+
+/// Everything, shared with the loaders.
+#[derive(Clone)]
+pub(super) struct Book(Arc<Mutex<Pages>>);
+
+pub(super) struct Pages {
+    pub(super) plan: Plan,
+    start: Instant,
+    verbose: bool,
+    moments: u64,
+    hasher: DefaultHasher,
+    pub(super) versions: Vec<u64>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) calls: HashMap<u64, At>,
+    pub(super) loads: Vec<Load>,
+    /// By key.
+    pub(super) of_key: Vec<Vec<usize>>,
+    pub(super) changes: Vec<Change>,
+    lines: Vec<Line>,
+    pub(super) breach: Option<Breach>,
+    pub(super) answers: u64,
+}
+
+impl Book {
+    pub(super) fn open(plan: Plan, verbose: bool) -> Self {
+        let keys = plan.keys as usize;
+        Self(Arc::new(Mutex::new(Pages {
+            plan,
+            start: Instant::now(),
+            verbose,
+            moments: 0,
+            hasher: DefaultHasher::new(),
+            versions: vec![1; keys],
+            nodes: Vec::new(),
+            calls: HashMap::new(),
+            loads: Vec::new(),
+            of_key: vec![Vec::new(); keys],
+            changes: Vec::new(),
+            lines: Vec::new(),
+            breach: None,
+            answers: 0,
+        })))
+    }
+
+    pub(super) fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock()
+    }
+}
+
+impl Pages {
+    pub(super) fn now(&mut self) -> At {
+        self.moments += 1;
+        At { n: self.moments, ms: self.start.elapsed().as_millis() as u64 }
+    }
+
+    pub(super) fn note(&mut self, node: usize, key: Option<u64>, text: String) {
+        let ms = self.start.elapsed().as_millis() as u64;
+        (ms, node, key, &text).hash(&mut self.hasher);
+        if self.verbose {
+            println!("{ms:6} node {node} {}{text}", key.map_or(String::new(), |key| format!("key {key}: ")));
+        }
+        self.lines.push(Line { ms, node, key, text });
+    }
+
+    /// Notes a breach; the first counts.
+    pub(super) fn breach(&mut self, promise: Promise, key: Option<u64>, what: String) {
+        if self.verbose {
+            println!("       BROKEN {promise:?}: {what}");
+        }
+        if self.breach.is_some() {
+            return;
+        }
+        let about = |line: &&Line| key.is_none() || line.key.is_none() || line.key == key;
+        let told = |line: &Line| format!("{:6} node {} {}", line.ms, line.node, line.text);
+        let mut trail: Vec<String> = self.lines.iter().rev().filter(about).take(40).map(told).collect();
+        trail.reverse();
+        self.breach = Some(Breach { promise, seed: self.plan.seed, key, what, trail });
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    pub(super) fn call_begins(&mut self, node: usize, call: &Call) -> At {
+        let at = self.now();
+        self.calls.insert(call.id, at);
+        for key in call.distinct() {
+            let given = if call.insists { " at_least" } else { "" };
+            self.note(node, Some(key), format!("call {} {:?}{given} of {:?}", call.id, call.verb, call.keys));
+        }
+        at
+    }
+
+    pub(super) fn change_begins(&mut self, node: usize, scope: Scope) -> usize {
+        let begun = self.now();
+        self.changes.push(Change { node, scope, begun, returned: At::NEVER, landed: Landed::Perhaps });
+        self.changes.len() - 1
+    }
+
+    pub(super) fn change_ends(&mut self, id: usize, landed: Landed) {
+        let at = self.now();
+        let change = &mut self.changes[id];
+        (change.returned, change.landed) = (at, landed);
+    }
+}

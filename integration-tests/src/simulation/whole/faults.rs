@@ -1,0 +1,93 @@
+//! Nodes that end and start, and whatever else goes wrong.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep};
+
+use super::plan::Trouble;
+use super::{World, end, open};
+
+/// Starts the faults of a run; they end with its traffic.
+pub(super) fn start(world: &Rc<World>) -> JoinHandle<()> {
+    spawn_local(strike(Rc::clone(world), Rng::with_seed(world.plan.seed ^ 0xfa17)))
+}
+
+async fn strike(world: Rc<World>, mut rng: Rng) {
+    let until = Instant::now() + world.plan.traffic;
+    let mut under_way = Vec::new();
+    while Instant::now() < until {
+        sleep(Duration::from_millis(rng.u64(50..600))).await;
+        let slot = rng.usize(..world.slots.len());
+        let kind = match world.plan.trouble {
+            Trouble::None => return,
+            Trouble::Restarts => 0,
+            Trouble::Everything => rng.u8(..7),
+        };
+        if kind < 2 {
+            restart(&world, slot, kind).await;
+            continue;
+        }
+        let link = Arc::clone(&world.slots[slot].borrow().link);
+        let span = Duration::from_millis(rng.u64(1..world.plan.max_staleness.as_millis() as u64 * 2));
+        let what = match kind {
+            2 => {
+                under_way.push(spawn_local(link.cut(span, Duration::from_millis(rng.u64(..200)))));
+                "is cut off from messages"
+            }
+            3 => {
+                under_way.push(spawn_local(link.go_deaf(span)));
+                "loses messages"
+            }
+            4 => {
+                link.block(span);
+                "is stopped"
+            }
+            5 => {
+                link.unreachable(span);
+                "cannot reach the server"
+            }
+            _ => {
+                replace_server(&world, &mut rng, &mut under_way);
+                sleep(Duration::from_millis(150)).await;
+                "sees the server replaced"
+            }
+        };
+        let node = world.slots[slot].borrow().node;
+        world.book.pages().note(node, None, format!("{what} for {span:?}"));
+    }
+    for fault in under_way {
+        fault.await.expect("a fault does not panic");
+    }
+}
+
+/// Another node in its place, that calls at once. The first one is shut down, or just gone.
+async fn restart(world: &World, slot: usize, kind: u8) {
+    if kind == 0 {
+        end(world, slot).await;
+    } else {
+        let node = world.slots[slot].borrow().node;
+        let mut pages = world.book.pages();
+        let now = pages.now().ms;
+        pages.nodes[node].ended_ms = Some(now);
+    }
+    let next = open(&world.plan, world.off, &world.network, &world.book, slot);
+    *world.slots[slot].borrow_mut() = next;
+}
+
+/// Another server process in its place: empty, or with what it had.
+fn replace_server(world: &World, rng: &mut Rng, under_way: &mut Vec<JoinHandle<()>>) {
+    let current = world.server.snapshot();
+    world.network.server_died();
+    world.server.restart(rng.bool().then_some(&current));
+    let away = Duration::from_millis(rng.u64(..100));
+    for slot in &world.slots {
+        let link = Arc::clone(&slot.borrow().link);
+        link.unreachable(away);
+        let (notice, after) = (Duration::from_millis(rng.u64(..60)), Duration::from_millis(rng.u64(..200)));
+        under_way.push(spawn_local(link.cut(notice, after)));
+    }
+}

@@ -1,0 +1,171 @@
+//! Whether an answer was allowed.
+
+use async_cache::{Error, ErrorKind};
+
+use super::book::{At, Change, Fate, Landed, Load, Pages};
+use super::breach::Promise;
+use super::plan::Trouble;
+use crate::surface::{Call, Options, Verb, Written};
+
+/// A call that has ended, and what counts for what it may have been answered with.
+pub(super) struct Asked<'a> {
+    pub(super) call: &'a Call,
+    pub(super) node: usize,
+    pub(super) begun: At,
+    /// The change whose stamp it insisted on.
+    pub(super) stamp: Option<usize>,
+    /// Keys that it was answered with already: a key given twice is one lookup.
+    pub(super) told: Vec<u64>,
+    /// The node says that it answered with something that nothing verifies, as its policy is.
+    pub(super) unverified: bool,
+}
+
+/// Whether a stale value may answer.
+fn takes_stale(verb: Verb, options: &Options) -> bool {
+    let asked = options.stale_while_revalidate == Some(true)
+        || options.stale_on_error != Some(false)
+        || options.soft_timeout.is_some();
+    verb.kind() == crate::surface::Kind::Loads && asked
+}
+
+impl Pages {
+    pub(super) fn judge(&mut self, asked: &mut Asked<'_>, key: u64, answer: Option<&Written>) {
+        self.answers += 1;
+        self.nodes[asked.node].lookups += 1;
+        let said = answer.map_or("none".to_owned(), |value| format!("value {}", value.origin));
+        self.note(asked.node, Some(key), format!("call {} is answered: {said}", asked.call.id));
+        let stale = self.nodes[asked.node].stale;
+        match answer {
+            Some(value) => self.judge_value(asked, key, value),
+            None if asked.call.verb.takes_absence() => self.judge_absence(asked, key),
+            // Nothing is there, or there is an absence.
+            None => self.nodes[asked.node].stale.1 += 1,
+        }
+        if asked.told.contains(&key) {
+            self.nodes[asked.node].stale = stale;
+        }
+        asked.told.push(key);
+    }
+
+    fn judge_value(&mut self, asked: &Asked<'_>, key: u64, value: &Written) {
+        let origin = value.origin as usize;
+        let known = self.loads.get(origin).is_some_and(|load| load.key == key);
+        if !known || value.key != key || !value.is_intact() || value.version > self.versions[key as usize] {
+            let what = format!(
+                "read value {origin} of key {}, version {}, not as written",
+                value.key, value.version
+            );
+            return self.breach(Promise::Values, Some(key), what);
+        }
+        let lives: Vec<Load> = self.of_key[key as usize]
+            .iter()
+            .map(|id| &self.loads[*id])
+            .filter(|load| load.value == origin && load.fate != Fate::Failed)
+            .cloned()
+            .collect();
+        self.judge_staleness(asked, key, &lives);
+        self.judge_age(asked, key, &lives);
+    }
+
+    /// Promises 2, 3 and 4 of `docs/staleness.md`.
+    fn judge_staleness(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
+        let bound = self.plan.max_staleness.as_millis() as u64;
+        let owed = |change: &Change| {
+            let here = change.node == asked.node && change.returned < asked.begun;
+            let anywhere = change.landed == Landed::Surely
+                && !asked.unverified
+                && change.returned.ms.saturating_add(bound) < asked.begun.ms;
+            (here && change.returned != At::NEVER) || anywhere
+        };
+        let is_from_before =
+            |change: &Change| lives.iter().all(|load| load.from < change.begun && change.covers(load));
+        let stamped = asked.stamp.map(|id| &self.changes[id]).filter(|change| is_from_before(change));
+        let broken =
+            stamped.or_else(|| self.changes.iter().find(|change| owed(change) && is_from_before(change)));
+        if let Some(change) = broken {
+            let by = if stamped.is_some() { "insisted on with its stamp" } else { "owed" };
+            let what = format!(
+                "call {} was answered with what is from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
+                asked.call.id, change.scope, change.node, change.begun.ms, change.returned.ms,
+            );
+            self.breach(Promise::Staleness, Some(key), what);
+        }
+    }
+
+    fn judge_age(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
+        let slack = self.plan.slack_ms();
+        let now = self.now().ms;
+        // What has not returned yet is not old.
+        let age = |load: &Load, at: u64| at.saturating_sub(load.ended.ms);
+        let is_within = |limit: &dyn Fn(&Load) -> u64| {
+            lives.iter().any(|load| age(load, asked.begun.ms) <= limit(load) + slack)
+        };
+        let fresh = is_within(&|load| load.life.0);
+        let kept = is_within(&|load| load.life.1);
+        let ripe = lives.iter().all(|load| age(load, now) + slack >= load.least_ms);
+        let node = &mut self.nodes[asked.node];
+        node.stale.0 += u64::from(!fresh);
+        node.stale.1 += u64::from(ripe);
+        let may_be_stale = takes_stale(asked.call.verb, &asked.call.effective) || asked.unverified;
+        let wrong = match (fresh, kept) {
+            (true, _) => return,
+            (false, true) if may_be_stale => return,
+            (false, true) => "as if it were fresh",
+            (false, false) => "past its end as a fallback",
+        };
+        let what = match lives.last() {
+            Some(load) => format!(
+                "call {} was answered {wrong}: {} ms after the value was made, whose life is {:?} ms",
+                asked.call.id,
+                age(load, asked.begun.ms),
+                load.life
+            ),
+            None => format!("call {} was answered with what no load brought", asked.call.id),
+        };
+        self.breach(Promise::Age, Some(key), what);
+    }
+
+    /// An absence has a life like a value.
+    fn judge_absence(&mut self, asked: &Asked<'_>, key: u64) {
+        let slack = self.plan.slack_ms();
+        let stale = takes_stale(asked.call.verb, &asked.call.effective) || asked.unverified;
+        let allows = |load: &Load| match load.fate {
+            Fate::LeftOut => load.ended > asked.begun,
+            Fate::Absent => {
+                let limit = if stale { load.life.1 } else { load.life.0 };
+                asked.begun.ms <= load.ended.ms + limit + slack
+            }
+            _ => false,
+        };
+        let allowed = self.of_key[key as usize].iter().any(|id| allows(&self.loads[*id]));
+        self.nodes[asked.node].stale.1 += 1;
+        if !allowed {
+            let what = format!("call {} found nothing, and no load found so lately", asked.call.id);
+            self.breach(Promise::Age, Some(key), what);
+        }
+    }
+
+    /// With everything in order only a loader may fail a call.
+    pub(super) fn judge_error(&mut self, asked: &Asked<'_>, key: u64, error: &Error) {
+        let kind = error.kind();
+        self.nodes[asked.node].stale.1 += 1;
+        self.note(asked.node, Some(key), format!("call {} fails: {kind:?}", asked.call.id));
+        let ending = self.nodes[asked.node].ended_ms.is_some();
+        let by_loader = matches!(kind, ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout);
+        let failed = |id: &usize| {
+            let load = &self.loads[*id];
+            load.fate == Fate::Failed && load.ended > asked.begun
+        };
+        let of_call = asked.call.keys.iter().flat_map(|key| &self.of_key[*key as usize]);
+        let explained = match kind {
+            ErrorKind::Shutdown => ending,
+            ErrorKind::Backend => self.plan.trouble == Trouble::Everything,
+            _ if by_loader => self.plan.trouble == Trouble::Everything || of_call.into_iter().any(failed),
+            _ => false,
+        };
+        if !explained && !ending {
+            let what = format!("call {} failed, and no loader had: {error}", asked.call.id);
+            self.breach(Promise::Calm, Some(key), what);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Whether a load was needed.
+//!
+//! It was not if a value that the call could have had is in the fleet; and not if another load of the
+//! key is under way that it could have waited for. Both with every excuse that the documentation gives.
+
+use super::book::{At, Book, Change, Fate, Load, Pages, Scope};
+use super::breach::Promise;
+use super::plan::Trouble;
+use crate::surface::{Ask, Call, Kind, Options, Tiers};
+
+/// Loads that come to nothing after which a waiter loads by itself.
+const PATIENCE: usize = 2;
+
+/// What follows from a failure elsewhere is over after so long.
+const AFTERMATH_MS: u64 = 700;
+
+impl Book {
+    /// Loads begin: judges each, and gives their numbers.
+    pub(super) fn load_begins(&self, node: usize, ask: &Ask) -> Vec<usize> {
+        let mut pages = self.pages();
+        pages.nodes[node].loads += 1;
+        ask.keys.iter().map(|key| pages.load_begins(node, &ask.call, *key)).collect()
+    }
+}
+
+impl Pages {
+    fn load_begins(&mut self, node: usize, call: &Call, key: u64) -> usize {
+        let begun = self.now();
+        let call_begun = self.calls[&call.id];
+        let mut load = Load {
+            key,
+            node,
+            verb: call.verb,
+            call_begun,
+            begun,
+            ended: At::NEVER,
+            fate: Fate::Running,
+            value: self.loads.len(),
+            life: (0, 0),
+            sure_ms: 0,
+            least_ms: 0,
+            impatient: false,
+            tags: Vec::new(),
+            from: begun,
+            wait_timeout_ms: call.effective.wait_timeout.unwrap_or_default().as_millis() as u64,
+        };
+        self.note(node, Some(key), format!("load {} begins for call {}", self.loads.len(), call.id));
+        load.impatient = self.is_impatient(&load);
+        if self.plan.trouble != Trouble::Everything {
+            self.judge_need(&load);
+        }
+        self.of_key[key as usize].push(self.loads.len());
+        self.loads.push(load);
+        self.loads.len() - 1
+    }
+
+    pub(super) fn insert_begins(&mut self, node: usize, call: &Call, key: u64) -> usize {
+        let at = self.now();
+        self.loads.push(Load {
+            key,
+            node,
+            verb: call.verb,
+            call_begun: at,
+            begun: at,
+            ended: At::NEVER,
+            fate: Fate::Running,
+            value: self.loads.len(),
+            life: call.effective.life_ms(),
+            sure_ms: 0,
+            least_ms: 0,
+            impatient: false,
+            tags: call.effective.tags.clone(),
+            from: At::NEVER,
+            wait_timeout_ms: u64::MAX,
+        });
+        self.of_key[key as usize].push(self.loads.len() - 1);
+        self.note(node, Some(key), format!("value {} is inserted", self.loads.len() - 1));
+        self.loads.len() - 1
+    }
+
+    /// Inserts of a call have returned, well.
+    pub(super) fn inserts_ended(&mut self, call_begun: At, node: usize, options: &Options) {
+        let at = self.now();
+        let least = self.least_ms(options, false);
+        let sure = if options.refresh_ahead.is_some() { 0 } else { least };
+        for load in self.loads.iter_mut().filter(|load| {
+            load.verb.kind() == Kind::Stores
+                && load.node == node
+                && load.fate == Fate::Running
+                && load.begun > call_begun
+        }) {
+            load.sure_ms = sure.saturating_sub(at.ms - load.begun.ms);
+            load.least_ms = least.saturating_sub(at.ms - load.begun.ms);
+            (load.fate, load.ended, load.begun, load.from) = (Fate::Value, at, at, at);
+        }
+    }
+
+    /// How long what is stored so does not count as expired, at least; a cap in L1 is one for what is nowhere else.
+    fn least_ms(&self, kept: &Options, absent: bool) -> u64 {
+        let cap = kept.l1_ttl.filter(|_| self.plan.tiers[0] == Tiers::L1);
+        let least = match absent {
+            true => kept
+                .negative_ttl
+                .unwrap_or_default()
+                .mul_f64(1.0 - kept.ttl_jitter.unwrap_or(0.0))
+                .as_millis(),
+            false => u128::from(kept.least_fresh_ms()),
+        };
+        cap.map_or(least, |cap| cap.as_millis().min(least)) as u64
+    }
+
+    pub(super) fn load_ends(&mut self, id: usize, fate: Fate, kept: &Options, previous: Option<usize>) {
+        let ended = self.now();
+        let least_ms = self.least_ms(kept, fate == Fate::Absent);
+        let sure_ms = if kept.refresh_ahead.is_some() { 0 } else { least_ms };
+        let mut tags = kept.tags.clone();
+        let mut value = id;
+        if let (Fate::Unchanged, Some(previous)) = (fate, previous) {
+            tags.extend(self.loads[previous].tags.iter().cloned());
+            value = previous;
+        }
+        let negative = kept.negative_ttl.unwrap_or_default().as_millis() as u64;
+        let stale = kept.stale_for.unwrap_or_default().as_millis() as u64;
+        let load = &mut self.loads[id];
+        (load.ended, load.fate, load.tags, load.value) = (ended, fate, tags, value);
+        (load.sure_ms, load.least_ms) = (sure_ms, least_ms);
+        load.life = kept.life_ms();
+        if fate == Fate::Absent {
+            load.life = (negative, negative + stale);
+        }
+        let (node, key, life) = (load.node, load.key, load.life);
+        self.note(node, Some(key), format!("load {id} ends: {fate:?} of {value}, life {life:?}"));
+    }
+
+    fn judge_need(&mut self, load: &Load) {
+        let of_key = &self.of_key[load.key as usize];
+        let running = of_key.iter().find(|id| {
+            let other = &self.loads[**id];
+            other.ended == At::NEVER && self.could_wait(load, other)
+        });
+        let there = of_key.iter().find(|id| self.could_have(load, &self.loads[**id]));
+        let what = match (running, there) {
+            (Some(id), _) => format!("loaded while load {id} was under way, which it could have waited for"),
+            (None, Some(id)) => format!("loaded although what load or insert {id} brought is there"),
+            (None, None) => return,
+        };
+        self.breach(Promise::Loads, Some(load.key), what);
+    }
+
+    /// Whether a change came between these moments that voids what was loaded in between.
+    fn changed(&self, load: &Load, (since, until): (At, At)) -> bool {
+        let alone = !self.plan.is_fleet();
+        let voids = |change: &Change| {
+            // Of a load under way nobody knows the tags; what is in one process alone is judged with its neighbours.
+            let running = load.ended == At::NEVER && matches!(change.scope, Scope::Tags(_));
+            alone || running || change.covers(load)
+        };
+        self.changes.iter().any(|change| change.begun < until && change.returned > since && voids(change))
+    }
+
+    /// Whether a load of the key came between that was not stored, or for which waits were in vain.
+    fn disturbed(&self, key: u64, (since_ms, until): (u64, At)) -> bool {
+        let disturbs = |load: &Load| {
+            matches!(load.fate, Fate::Failed | Fate::LeftOut | Fate::Uncached)
+                && load.ended.ms.saturating_add(AFTERMATH_MS) > since_ms
+                && load.begun < until
+        };
+        self.of_key[key as usize].iter().any(|id| disturbs(&self.loads[*id]))
+    }
+
+    /// Whether a call may have waited long enough to load by itself, and store nothing: for its `wait_timeout`, or
+    /// for two loads that came to nothing.
+    fn is_impatient(&self, load: &Load) -> bool {
+        if load.begun.ms - load.call_begun.ms + 5 >= load.wait_timeout_ms {
+            return true;
+        }
+        let changes = self.changes.iter().filter(|change| {
+            let spans = change.begun < load.begun && change.returned > load.call_begun;
+            spans && !matches!(&change.scope, Scope::Keys(keys) if !keys.contains(&load.key))
+        });
+        let in_vain = self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).filter(|other| {
+            let nothing = matches!(other.fate, Fate::Failed | Fate::LeftOut | Fate::Uncached);
+            let during =
+                load.call_begun.ms < other.ended.ms + self.plan.margin_ms() && other.ended < load.begun;
+            during && (nothing || self.is_refused(other))
+        });
+        changes.count() + in_vain.count() >= PATIENCE
+    }
+
+    /// Whether what a load brought may have been refused: a change or a reload met it, or it had no lease.
+    fn is_refused(&self, load: &Load) -> bool {
+        let margin = self.plan.margin_ms();
+        let met = |id: &usize| {
+            let other = &self.loads[*id];
+            other.verb.kind() == Kind::Reloads
+                && other.begun != load.begun
+                && other.ended.ms.saturating_add(margin) > load.begun.ms
+                && other.ended.ms < load.ended.ms.saturating_add(margin)
+        };
+        load.impatient
+            || self.changed(load, (load.call_begun, load.ended))
+            || self.of_key[load.key as usize].iter().any(met)
+    }
+
+    /// Whether a reload ended in between that was refused: it removes what it was to replace, as a change does.
+    fn removed_by_reload(&self, key: u64, (since, until): (At, At)) -> bool {
+        let margin = self.plan.margin_ms();
+        self.of_key[key as usize].iter().map(|id| &self.loads[*id]).any(|load| {
+            load.verb.kind() == Kind::Reloads
+                && load.ended < until
+                && load.ended.ms + margin > since.ms
+                && self.is_refused(load)
+        })
+    }
+
+    /// Whether the call waited for a load that found nothing. Each of those who want a value loads then, alone.
+    fn found_nothing(&self, load: &Load) -> bool {
+        self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).any(|other| {
+            matches!(other.fate, Fate::Absent | Fate::LeftOut | Fate::Failed)
+                && other.ended > load.call_begun
+                && other.ended < load.begun
+        })
+    }
+
+    /// Whether a reload came between: in one process it takes the place of what is under way.
+    fn is_reloaded(&self, key: u64, (since, until): (At, At)) -> bool {
+        self.of_key[key as usize]
+            .iter()
+            .map(|id| &self.loads[*id])
+            .any(|load| load.verb.kind() == Kind::Reloads && load.call_begun < until && load.ended > since)
+    }
+
+    /// Whether something was loaded that is not to be stored, so that nodes are sure yet to have removed what was.
+    fn is_removing(&self, key: u64, (since, until): (At, At)) -> bool {
+        self.of_key[key as usize].iter().map(|id| &self.loads[*id]).any(|load| {
+            load.fate == Fate::Uncached && load.begun < until && load.ended.ms + AFTERMATH_MS > since.ms
+        })
+    }
+
+    /// Whether a load's call could have waited for that other one, which is under way.
+    fn could_wait(&self, load: &Load, other: &Load) -> bool {
+        let same_node = load.node == other.node;
+        if other.verb.kind() == Kind::Stores || !(same_node || self.plan.is_fleet()) {
+            return false;
+        }
+        let reloads = load.verb.kind() == Kind::Reloads || other.verb.kind() == Kind::Reloads;
+        let over_the_fleet = !same_node || reloads;
+        let node = &self.nodes[load.node];
+        let unheard = load.begun.ms < node.born_ms + 1_000
+            && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;
+        let excused = unheard
+            || self.found_nothing(load)
+            || self.removed_by_reload(load.key, (other.call_begun, load.begun))
+            || self.changed(other, (other.call_begun, load.begun))
+            || (!self.plan.is_fleet() && reloads)
+            || (!self.plan.is_fleet() && self.is_reloaded(load.key, (other.begun, load.begun)))
+            || (over_the_fleet
+                && (self.is_removing(load.key, (other.call_begun, load.begun))
+                    || load.impatient
+                    || other.impatient));
+        !excused
+    }
+
+    /// Whether a load's call could have had what that other one brought.
+    fn could_have(&self, load: &Load, other: &Load) -> bool {
+        let margin = self.plan.margin_ms();
+        let answers = match other.fate {
+            Fate::Value | Fate::Unchanged => true,
+            Fate::Absent => load.verb.takes_absence(),
+            _ => false,
+        };
+        let in_time = other.ended.ms.saturating_add(margin) < load.call_begun.ms
+            && other.ended.ms.saturating_add(other.sure_ms) > load.begun.ms + margin;
+        let in_reach = self.plan.is_fleet() || load.node == other.node;
+        if !(answers && in_time && in_reach) || load.verb.kind() == Kind::Reloads {
+            return false;
+        }
+        let ended = self.nodes[other.node].ended_ms.is_some_and(|at| at < other.ended.ms + margin);
+        let reloaded = |id: &usize| {
+            let reload = &self.loads[*id];
+            reload.verb.kind() == Kind::Reloads
+                && reload.begun != other.begun
+                && reload.call_begun < load.begun
+                && reload.ended.ms.saturating_add(margin) > other.begun.ms
+        };
+        !(other.impatient
+            || ended
+            || self.changed(other, (other.begun, load.begun))
+            || self.disturbed(load.key, (other.call_begun.ms, load.begun))
+            || self.of_key[load.key as usize].iter().any(reloaded))
+    }
+}

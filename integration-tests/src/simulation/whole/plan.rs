@@ -1,0 +1,155 @@
+//! What one seed stands for: a fleet, its tiers and options, its weather and its faults.
+
+use std::time::Duration;
+
+use async_cache::Outage;
+use fastrand::Rng;
+
+use crate::simulation::Weather;
+use crate::surface::{Options, Tiers};
+
+/// What goes wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// Nodes end and start.
+    Restarts,
+    /// The network and the server as well.
+    Everything,
+}
+
+/// One run, drawn from its seed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// What goes wrong.
+    pub trouble: Trouble,
+    /// Of each node.
+    pub tiers: Vec<Tiers>,
+    /// Keys in use.
+    pub keys: u64,
+    /// Callers of each node.
+    pub callers: usize,
+    /// What every node of the fleet has.
+    pub defaults: Options,
+    /// Calls out of a hundred with options of their own.
+    pub own_options: u32,
+    /// Longest pause between two calls of a caller, in milliseconds.
+    pub think: u64,
+    /// Longest pause between two changes, in milliseconds.
+    pub rest: u64,
+    /// Longest load, usually, in milliseconds.
+    pub load: u64,
+    /// Loads out of a hundred that fail, panic, hang, or bring what is not stored.
+    pub odd_loads: u32,
+    /// Longest body of a value, in bytes.
+    pub size: usize,
+    /// Whether rows are gone in some versions.
+    pub absences: bool,
+    /// Whether values are inserted.
+    pub inserts: bool,
+    /// What nodes do without the server.
+    pub outage: Outage,
+    /// The bound on staleness.
+    pub max_staleness: Duration,
+    /// The network.
+    pub weather: Weather,
+    /// Partitions of the server.
+    pub partitions: u16,
+    /// How long there is traffic.
+    pub traffic: Duration,
+}
+
+impl Plan {
+    /// Draws a run.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x0a11);
+        let ms = Duration::from_millis;
+        let trouble = [Trouble::None, Trouble::None, Trouble::Restarts, Trouble::Everything][rng.usize(..4)];
+        let alone = trouble != Trouble::Everything && rng.u8(..6) == 0;
+        let tiers = match alone {
+            true => vec![Tiers::L1],
+            false => (0..rng.usize(2..=3))
+                .map(|_| if rng.u8(..5) == 0 { Tiers::L2 } else { Tiers::Both })
+                .collect(),
+        };
+        let has_l1 = tiers.iter().all(|tiers| *tiers != Tiers::L2);
+        let bad = trouble == Trouble::Everything;
+        let lossy = |rng: &mut Rng, share: f64| if bad && rng.bool() { share } else { 0.0 };
+        let weather = Weather {
+            usual: ms([0, 1, 3][rng.usize(..3)]),
+            worst: ms(if bad { rng.u64(10..150) } else { 8 }),
+            slow: [0.02, 0.1][rng.usize(..2)],
+            lost_commands: lossy(&mut rng, 0.02),
+            lost_messages: lossy(&mut rng, 0.02),
+            command_timeout: ms(200),
+        };
+        let options_of = if has_l1 { Tiers::Both } else { Tiers::L2 };
+        Self {
+            seed,
+            trouble,
+            keys: rng.u64(1..=3),
+            callers: rng.usize(1..=3),
+            defaults: Options::draw(options_of, &mut rng),
+            own_options: [0, 20, 60][rng.usize(..3)],
+            think: [5, 20, 60][rng.usize(..3)],
+            rest: [30, 200, 1_000][rng.usize(..3)],
+            load: [0, 10, 60][rng.usize(..3)],
+            odd_loads: [0, 0, 3, 20][rng.usize(..4)],
+            size: [0, 100, 100, 12_000][rng.usize(..4)],
+            absences: rng.u8(..3) == 0,
+            inserts: rng.bool(),
+            outage: [Outage::ServeL1, Outage::Load, Outage::Fail][rng.usize(..3)],
+            max_staleness: ms([100, 250, 1_000][rng.usize(..3)]),
+            weather,
+            partitions: [1, 1, 3][rng.usize(..3)],
+            traffic: ms(2_000),
+            tiers,
+        }
+    }
+
+    /// Whether the row is gone in that version.
+    #[must_use]
+    pub fn is_absent(&self, key: u64, version: u64) -> bool {
+        self.absences && (version * 7 + key).is_multiple_of(3)
+    }
+
+    /// Whether the nodes share a tier.
+    #[must_use]
+    pub fn is_fleet(&self) -> bool {
+        self.tiers[0] != Tiers::L1
+    }
+
+    /// The tiers that options may be about: what has no effect on some node is refused there.
+    #[must_use]
+    pub fn common_tiers(&self) -> Tiers {
+        if self.tiers.contains(&Tiers::L2) { Tiers::L2 } else { self.tiers[0] }
+    }
+
+    /// By how much a life may seem longer than it is: what a node knows of the server's clock is as exact as
+    /// a round trip, and a value's life begins after its load.
+    #[must_use]
+    pub fn slack_ms(&self) -> u64 {
+        match self.trouble {
+            Trouble::Everything => 2 * self.weather.command_timeout.as_millis() as u64 + 10,
+            Trouble::None | Trouble::Restarts => self.margin_ms(),
+        }
+    }
+
+    /// Four ways at worst, and the time it takes to think.
+    #[must_use]
+    pub fn margin_ms(&self) -> u64 {
+        4 * self.weather.worst.as_millis() as u64 + 10
+    }
+
+    /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three
+    /// rounds of them, for a change may send it back.
+    #[must_use]
+    pub fn longest_call(&self) -> Duration {
+        let round = Duration::from_secs(2) + Duration::from_secs(3) + 8 * self.weather.command_timeout;
+        3 * round + Duration::from_secs(1)
+    }
+}
