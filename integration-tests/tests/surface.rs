@@ -18,6 +18,8 @@ const OTHER_SETTERS: &[&str] = &[
     "l1",
     "l2_with",
     "schema_version",
+    "schema",
+    "load_failure_log",
     "defaults",
     "outage",
     "max_staleness",
