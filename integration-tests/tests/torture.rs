@@ -42,9 +42,17 @@ fn every_promise_is_kept_under_faults() {
 
 /// With this mutant, and with these faults, the checker finds this promise broken.
 fn objects(promise: &str, mutant: &str, faults: &str) {
-    // Chance decides when a mutant shows; it gets several times as long as it needs.
+    // Chance decides when a mutant shows; it gets several times as long as it needs, and longer than a call
+    // that hangs is waited for. It ends as soon as one shows.
     for seed in ["1", "2", "3", "4"] {
-        let args = ["--seconds", "15", "--reads-per-s", "12000", "--seed", seed];
+        let args = [
+            "--seconds",
+            if promise == "liveness" { "30" } else { "15" },
+            "--reads-per-s",
+            "12000",
+            "--seed",
+            seed,
+        ];
         let (code, report) = torture(&[&args[..], &["--mutant", mutant, "--faults", faults]].concat());
         let violations = report["violations"].as_array().expect("a list");
         assert_eq!(code, i32::from(!violations.is_empty()));
