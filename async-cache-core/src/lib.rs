@@ -38,7 +38,7 @@ pub mod testing;
 pub use backend::{Backend, LocalBackend};
 pub use batch::DataLoader;
 pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
-pub use cache::TieredCache;
+pub use cache::{Shutdown, TieredCache};
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "msgpack")]

@@ -17,6 +17,9 @@ use crate::options::{Options, Outage, StoreOptions};
 use crate::path::{Odds, guard};
 use crate::resilience::Pending;
 
+/// What is said where there is no runtime to work on.
+pub(crate) const OUTSIDE_TOKIO: &str = "this was called outside a Tokio runtime, on which all but hits in L1 depend: call it from a task of one, or within `Runtime::block_on`";
+
 pub(crate) struct Shared<V> {
     pub(crate) namespace: Arc<str>,
     pub(crate) l1: Option<Box<dyn LocalBackend<V>>>,
@@ -78,6 +81,9 @@ impl<V: 'static> Shared<V> {
         if self.closing.is_cancelled() {
             return Err(self.error(ErrorKind::Shutdown, "the cache has been shut down"));
         }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(self.error(ErrorKind::Config, OUTSIDE_TOKIO));
+        }
         Ok(())
     }
 
@@ -134,7 +140,8 @@ impl<V: 'static> Shared<V> {
         trace::load_failed(&self.namespace, self.failure_log, KeyHash::of(key.as_bytes()), keys, error);
     }
 
-    /// Counts and tells that a value was not stored because an invalidation had met it.
+    /// Counts and tells that a value was not stored: an invalidation had met it, its lease was lost, or L2
+    /// could not be asked.
     #[cold]
     pub(crate) fn rejected(&self, key: &Key) {
         self.counters.fills_rejected.add(1);
@@ -157,6 +164,9 @@ impl<V: 'static> Shared<V> {
     pub(crate) fn close(&self) {
         self.closing.cancel();
         self.node.retire();
+        if let Some(l2) = &self.l2 {
+            l2.region.close();
+        }
         self.tasks.close();
         #[cfg(feature = "metrics")]
         crate::observe::publish(self);

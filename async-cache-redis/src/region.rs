@@ -43,13 +43,24 @@ pub(crate) struct RedisRegion {
     member: Arc<Member>,
     /// The record has been compared in partition 0.
     checked: AtomicBool,
+    /// Another region may have its name since.
+    closed: AtomicBool,
 }
 
 impl RedisRegion {
     pub(crate) fn new(shared: Arc<Shared>, spec: RegionSpec, homes: Vec<Home>, member: Arc<Member>) -> Self {
         let record = format!("{};partitions={}", spec.record, homes.len());
         let node = spec.node.to_string();
-        Self { shared, spec, record, node, homes, member, checked: AtomicBool::new(false) }
+        Self {
+            shared,
+            spec,
+            record,
+            node,
+            homes,
+            member,
+            checked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn home(&self, key: &Key) -> &Home {
@@ -212,6 +223,13 @@ impl Region for RedisRegion {
         self.homes.len() as u16
     }
 
+    fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.shared.bus.leave(&self.member);
+            self.shared.names.lock().remove(&self.spec.namespace);
+        }
+    }
+
     fn available(&self) -> bool {
         self.shared.slots.available()
     }
@@ -370,8 +388,7 @@ impl Region for RedisRegion {
 
 impl Drop for RedisRegion {
     fn drop(&mut self) {
-        self.shared.bus.leave(&self.member);
-        self.shared.names.lock().remove(&self.spec.namespace);
+        self.close();
     }
 }
 

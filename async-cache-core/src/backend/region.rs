@@ -135,12 +135,16 @@ pub struct ReadMany {
 ///   outcome of a change that failed so is unknown: it may have happened, or yet happen.
 /// * A wrong type or foreign bytes under a key are an absent value, and are overwritten.
 ///
-/// Dropping the region ends its subscription.
+/// Closing the region, or dropping it, ends its subscription.
 #[async_trait]
 pub trait Region: Debug + Send + Sync + 'static {
     /// Number of partitions: a constant of the backend, at least 1. A key belongs to
     /// [`Key::partition`]`(partitions)`.
     fn partitions(&self) -> u16;
+
+    /// Ends the subscription, and frees the name: the namespace can be opened anew from when this returns,
+    /// although the region lives on. Its operations still work: what is under way is brought to its end.
+    fn close(&self) {}
 
     /// False while the backend is known to be unreachable, so that a caller can do without it
     /// instead of asking.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::alone::{Alone, BatchFn};
-use super::gather::{Entered, Gathering, Settings};
+use super::gather::{Entered, Gathering, Settings, outside_tokio};
 use super::get_many::MAX_KEYS;
 use super::picked::{PerKey, Picked};
 use super::source::Source;
@@ -212,7 +212,7 @@ where
     ) -> BoxFuture<'static, Vec<Result<Option<Arc<V>>>>> {
         let (inner, keys) = (Arc::clone(&self.inner), keys.into_iter().collect::<Vec<K>>());
         Box::pin(async move {
-            let entered: Vec<Entered<V>> = keys.into_iter().map(|key| inner.enter(key)).collect();
+            let entered: Vec<Entered<K, V>> = keys.into_iter().map(|key| inner.enter(key)).collect();
             let mut outcomes = Vec::with_capacity(entered.len());
             for entered in entered {
                 outcomes.push(entered.outcome().await);
@@ -242,7 +242,7 @@ where
             Ok(work) => Update::begin(work),
             Err((key, value)) => {
                 self.inner.keep(key, value);
-                Update(None)
+                Update(None, None)
             }
         }
     }
@@ -265,7 +265,7 @@ where
     /// ```
     pub fn clear(&self, key: &K) -> Update {
         self.inner.forget(key);
-        self.inner.source.clear(Some(key)).map_or(Update(None), Update::begin)
+        self.inner.source.clear(Some(key)).map_or(Update(None, None), Update::begin)
     }
 
     /// Forgets every key; see [`clear`](Self::clear).
@@ -273,7 +273,7 @@ where
     /// Over a cache this is [`invalidate_all`](crate::TieredCache::invalidate_all), with its errors.
     pub fn clear_all(&self) -> Update {
         self.inner.forget_all();
-        self.inner.source.clear(None).map_or(Update(None), Update::begin)
+        self.inner.source.clear(None).map_or(Update(None, None), Update::begin)
     }
 }
 
@@ -292,11 +292,14 @@ impl<K, V> fmt::Debug for DataLoader<K, V> {
 /// A change to a [`DataLoader`], begun by the call that returned this.
 ///
 /// Without a cache it is done. Over one, await it to know that it is: the tiers are being changed.
-pub struct Update(Option<tokio::task::JoinHandle<Result<()>>>);
+pub struct Update(Option<tokio::task::JoinHandle<Result<()>>>, Option<crate::Error>);
 
 impl Update {
     fn begin(work: BoxFuture<'static, Result<()>>) -> Self {
-        Self(Some(tokio::spawn(trace::here(work))))
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => Self(Some(runtime.spawn(trace::here(work))), None),
+            Err(_) => Self(None, Some(outside_tokio())),
+        }
     }
 }
 
@@ -307,7 +310,7 @@ impl IntoFuture for Update {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             match self.0 {
-                None => Ok(()),
+                None => self.1.map_or(Ok(()), Err),
                 Some(task) => task.await.unwrap_or_else(|cause| {
                     let message = "the task making a change ended early";
                     Err(crate::Error::new(crate::ErrorKind::Backend, message).because(cause))

@@ -8,12 +8,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::source::{Memory, Outcome, Source};
 use crate::error::{Error, ErrorKind};
 use crate::observe::trace;
 use crate::options::Options;
+use crate::shared::OUTSIDE_TOKIO;
+
+/// What the limits of a batch do not cover: that it sets out, and that its end is told, a moment later.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What a loader can be told.
 #[derive(Debug, Clone)]
@@ -60,21 +66,61 @@ struct Waiting<K, V> {
 }
 
 /// How a load goes on.
-pub(super) enum Entered<V> {
+pub(super) enum Entered<K, V> {
     Known(Outcome<V>),
-    Promised(Promise<V>),
+    Promised(Awaited<K, V>),
 }
 
-impl<V: Send + Sync> Entered<V> {
+/// A load that somebody waits for.
+pub(super) struct Awaited<K, V> {
+    gathering: Arc<Gathering<K, V>>,
+    key: K,
+    number: u64,
+    promise: Promise<V>,
+}
+
+impl<K, V> Entered<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     pub(super) async fn outcome(self) -> Outcome<V> {
         match self {
             Self::Known(outcome) => outcome,
-            Self::Promised(promise) => promise.await.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Shutdown,
-                    "the batch that was to load this key ended with its runtime",
-                ))
-            }),
+            Self::Promised(awaited) => awaited.outcome().await,
+        }
+    }
+}
+
+impl<K, V> Awaited<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Waits no longer than a batch may take. It was gathered, or is being loaded, on the runtime of whoever
+    /// asked first, and nobody may run that any more.
+    async fn outcome(mut self) -> Outcome<V> {
+        let Settings { delay, options, .. } = &self.gathering.settings;
+        let limit = options.load.load_timeout.saturating_add(options.load.wait_timeout) + 10 * GRACE;
+        let mut told = timeout(delay.saturating_add(GRACE), &mut self.promise).await;
+        if told.is_err() {
+            self.gathering.set_out(self.number);
+            told = timeout(limit, &mut self.promise).await;
+        }
+        match told {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Error::new(
+                ErrorKind::Shutdown,
+                "the batch that was to load this key ended with its runtime",
+            )),
+            Err(_) => {
+                self.gathering.give_up(&self.key, self.number);
+                let message = format!(
+                    "nothing was heard within {limit:?} of the batch that was to load this key: its function blocks a \
+                     thread, or nobody runs the runtime that it began on"
+                );
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
         }
     }
 }
@@ -90,14 +136,20 @@ where
     }
 
     /// Answers a key at once, joins whoever is at it, or has it loaded with the next batch.
-    pub(super) fn enter(self: &Arc<Self>, key: K) -> Entered<V> {
+    pub(super) fn enter(self: &Arc<Self>, key: K) -> Entered<K, V> {
         if let Some(outcome) = self.source.peek(&key) {
             return Entered::Known(outcome);
+        }
+        if Handle::try_current().is_err() {
+            return Entered::Known(Err(outside_tokio()));
         }
         let mut state = self.state.lock();
         match state.slots.get(&key) {
             Some(Slot::Held(value)) => return Entered::Known(Ok(Some(Arc::clone(value)))),
-            Some(Slot::Pending(_, promise)) => return Entered::Promised(promise.clone()),
+            Some(Slot::Pending(number, promise)) => {
+                let (number, promise) = (*number, promise.clone());
+                return self.promised(key, number, promise);
+            }
             None => {}
         }
         if state.pending >= self.settings.max_pending {
@@ -108,19 +160,41 @@ where
         state.number += 1;
         let number = state.number;
         state.slots.insert(key.clone(), Slot::Pending(number, promise.clone()));
-        state.gathered.push(Waiting { key, number, tell });
+        state.gathered.push(Waiting { key: key.clone(), number, tell });
         state.pending += 1;
         let full = state.gathered.len() >= self.settings.max_batch_size;
         let first = state.gathered.len() == 1;
-        let (batch, number) = (full.then(|| self.take(&mut state)), state.batch);
+        let (batch, of) = (full.then(|| self.take(&mut state)), state.batch);
         // A runtime that is ending drops what is spawned on it, which takes the lock again.
         drop(state);
         if let Some(batch) = batch {
             tokio::spawn(trace::here(batch.run()));
         } else if first {
-            tokio::spawn(trace::here(self.due(number).run(self.settings.delay)));
+            tokio::spawn(trace::here(self.due(of).run(self.settings.delay)));
         }
-        Entered::Promised(promise)
+        self.promised(key, number, promise)
+    }
+
+    fn promised(self: &Arc<Self>, key: K, number: u64, promise: Promise<V>) -> Entered<K, V> {
+        Entered::Promised(Awaited { gathering: Arc::clone(self), key, number, promise })
+    }
+
+    /// Sees to the batch being gathered if this load is in it, and its time has passed.
+    fn set_out(self: &Arc<Self>, number: u64) {
+        let mut state = self.state.lock();
+        if state.gathered.binary_search_by_key(&number, |waiting| waiting.number).is_ok() {
+            let batch = self.take(&mut state);
+            drop(state);
+            tokio::spawn(trace::here(batch.run()));
+        }
+    }
+
+    /// Forgets a load of which nothing is heard, so that the next one is a new one.
+    fn give_up(&self, key: &K, number: u64) {
+        let mut state = self.state.lock();
+        if matches!(state.slots.get(key), Some(Slot::Pending(pending, _)) if *pending == number) {
+            state.slots.remove(key);
+        }
     }
 
     /// Keeps a value until it is cleared, whatever is being loaded. Those whose load has not set
@@ -170,6 +244,11 @@ where
         );
         Error::new(ErrorKind::Overloaded, message)
     }
+}
+
+/// What is said where there is no runtime to work on.
+pub(super) fn outside_tokio() -> Error {
+    Error::new(ErrorKind::Config, OUTSIDE_TOKIO)
 }
 
 /// The time of a batch. If it never comes, because the runtime ends, those who wait are told.

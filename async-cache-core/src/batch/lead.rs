@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::keep::{Kept, PART};
 use super::load::{Claim, Claimed, land, spawn};
 use super::many::{PlanMany, Seat};
 use crate::backend::{Accept, Acquire, Entry, Token};
-use crate::coherence::Stamp;
+use crate::coherence::{Mutant, Stamp};
 use crate::key::Key;
 use crate::observe::trace;
 use crate::path::lease::{Grant, Queue, Step, makes_do, settles};
@@ -36,6 +37,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         need: Option<&Stamp>,
         plan: &Arc<PlanMany<V>>,
     ) {
+        let limit = self.patience_with(&plan.options, seats.len());
+        seats.iter().for_each(|seat| seat.lead.goes_on(limit));
         let mut refresh = Vec::new();
         let open = self.find_many(seats, need, &mut refresh).await;
         self.refresh_found_behind(&refresh, plan);
@@ -154,8 +157,15 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
 ) {
     let give_up = Instant::now() + plan.options.load.wait_timeout;
     let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
+    let (kept, ttl) = (Kept::default(), shared.lease_ttl(&plan.options, due.len()));
     while let Some(l2) = shared.l2.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
-        for (mut seeker, step) in ask_all(shared, l2, std::mem::take(&mut due), plan).await {
+        let asking = ask_all(shared, l2, std::mem::take(&mut due), (plan, &kept, ttl));
+        let answered = tokio::select! {
+            biased;
+            answered = asking => answered,
+            never = shared.keep_alive(&kept, ttl) => match never {},
+        };
+        for (mut seeker, step) in answered {
             match step {
                 Step::Again(accept) => due.push(Seeker { accept, ..seeker }),
                 Step::Wait(_) if seeker.queue.is_out_of_patience(give_up) => {
@@ -175,6 +185,7 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
         }
         // Those who were granted the lease must not wait for those who were not: another node may
         // hold theirs and wait for ours.
+        kept.hand_over();
         spawn(shared, std::mem::take(&mut claimed), plan);
         if !waiting.is_empty() {
             due = wait(shared, l2, &mut waiting, notify, give_up).await;
@@ -183,17 +194,35 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     spawn(shared, claimed, plan);
 }
 
-/// One question for all.
+/// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
 async fn ask_all<'a, V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     l2: &L2<V>,
     due: Vec<Seeker<'a, V>>,
-    plan: &PlanMany<V>,
+    (plan, kept, ttl): (&PlanMany<V>, &Kept, Duration),
 ) -> Vec<(Seeker<'a, V>, Step<V>)> {
     if let Err(error) = shared.learn_server_time(&*l2.region).await {
         let unreachable = |seeker| (seeker, Step::Done(Grant::Unreachable(error.clone())));
         return due.into_iter().map(unreachable).collect();
     }
+    let part = if shared.switch.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
+    let limit = shared.patience_with(&plan.options, due.len());
+    let mut answered = Vec::with_capacity(due.len());
+    let mut due = due.into_iter();
+    while due.len() > 0 {
+        due.as_slice().iter().for_each(|seeker| seeker.seat.lead.goes_on(limit));
+        answered.extend(ask_part(shared, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
+    }
+    answered
+}
+
+/// One question for some.
+async fn ask_part<'a, V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    l2: &L2<V>,
+    due: impl Iterator<Item = Seeker<'a, V>>,
+    (kept, ttl): (&Kept, Duration),
+) -> Vec<(Seeker<'a, V>, Step<V>)> {
     let (mut asks, mut asking, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     for mut seeker in due {
         seeker.seat.lead.ticket = seeker.queue.ticket();
@@ -202,8 +231,8 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
             answered.push((seeker, Step::Done(Grant::Impatient)));
             continue;
         }
-        let (token, ttl) = (shared.node.next_token(), plan.options.load.lease_ttl);
-        asks.push((seeker.seat.lead.key.clone(), Acquire { token, ttl, accept: seeker.accept }));
+        let ask = Acquire { token: shared.node.next_token(), ttl, accept: seeker.accept };
+        asks.push((seeker.seat.lead.key.clone(), ask));
         asking.push(seeker);
     }
     let asked = shared.node.clock.now();
@@ -211,6 +240,11 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     answered.extend(asking.into_iter().zip(answers).map(|(seeker, answer)| {
         let Seat { lead, aim, .. } = &seeker.seat;
         let step = shared.answered(l2, lead, aim, seeker.held.as_ref(), asked, answer);
+        if let Step::Done(Grant::Lease(lease)) = &step
+            && !shared.switch.is(Mutant::LeasesKeptFromLoad)
+        {
+            kept.add(&lead.key, *lease);
+        }
         (seeker, step)
     }));
     answered

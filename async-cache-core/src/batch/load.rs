@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::pending;
-use tokio::time::sleep;
-
+use super::keep::Kept;
 use super::many::{PlanMany, Seat};
 use super::picked::Picked;
-use crate::backend::{Announce, Entry, Fill, Lease, Renewed};
+use crate::backend::{Announce, Entry, Fill, Lease};
+use crate::coherence::Mutant;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::loaded::Keep;
@@ -67,17 +66,30 @@ async fn run<V: Send + Sync + 'static>(
     claimed: Vec<Claimed<V>>,
     plan: Arc<PlanMany<V>>,
 ) {
-    let leases = claimed.iter().filter_map(Claimed::lease).collect();
+    let leases: Vec<(Key, Lease)> = claimed.iter().filter_map(Claimed::lease).collect();
+    let (kept, ttl) = (Kept::of(leases.clone()), shared.lease_ttl(&plan.options, leases.len()));
     let mut held = HeldMany { shared: &shared, leases };
+    let limit = shared.patience_with(&plan.options, claimed.len());
+    claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
     let begun = shared.node.clock.now();
     let picked = tokio::select! {
         biased;
         picked = call(&shared, &claimed, &plan) => picked,
-        never = keep_alive(&shared, held.leases.clone(), plan.options.load.lease_ttl) => match never {},
+        never = shared.keep_alive(&kept, ttl) => match never {},
     };
     let cost = shared.node.clock.now().since(begun);
     match picked {
-        Ok(picked) => store(&shared, claimed, picked, cost, &mut held).await,
+        Ok(picked) if shared.switch.is(Mutant::LeasesKeptFromLoad) => {
+            store(&shared, claimed, picked, cost, &mut held).await;
+        }
+        Ok(picked) => {
+            claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
+            tokio::select! {
+                biased;
+                () = store(&shared, claimed, picked, cost, &mut held) => {}
+                never = shared.keep_alive(&kept, ttl) => match never {},
+            }
+        }
         Err(error) => {
             shared.counters.load_failures.add(1);
             shared.log_failed(&claimed[0].seat.lead.key, claimed.len(), &error);
@@ -200,7 +212,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let term = produced.options.store.draw_term(answer.is_none());
                 Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
             }
-            Claim::Nothing => Stock::Land(Ok(answer), None),
+            Claim::Nothing => {
+                self.rejected(&seat.lead.key);
+                Stock::Land(Ok(answer), None)
+            }
         }
     }
 
@@ -269,25 +284,4 @@ impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
     fn drop(&mut self) {
         self.shared.give_back_many(std::mem::take(&mut self.leases));
     }
-}
-
-/// Renews the leases at a third of their life for as long as the load runs, but for those that
-/// are lost: their fills will be refused.
-async fn keep_alive<V: 'static>(
-    shared: &Shared<V>,
-    mut leases: Vec<(Key, Lease)>,
-    ttl: Duration,
-) -> std::convert::Infallible {
-    let Some(l2) = &shared.l2 else { return pending().await };
-    while !leases.is_empty() {
-        sleep(ttl / 3).await;
-        match l2.region.renew_many(&leases, ttl).await {
-            Ok(renewed) => {
-                let mut renewed = renewed.into_iter();
-                leases.retain(|_| renewed.next() != Some(Renewed::Lost));
-            }
-            Err(error) => drop(shared.l2_failed(error)),
-        }
-    }
-    pending().await
 }

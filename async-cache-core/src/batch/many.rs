@@ -149,7 +149,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut seats = Vec::new();
         for &(place, ref key, token) in refresh {
             let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
-            if let Entered::Lead(lead) = self.enter(key, None, aim.reuse, aim.options.store.l1_ttl) {
+            let approach = aim.approach(self.patience(&plan.options));
+            if let Entered::Lead(lead) = self.enter(key, None, approach) {
                 seats.push(Seat { place, aim, lead });
             }
         }
@@ -174,9 +175,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut flights: Vec<(usize, Role, Arc<Flight<V>>)> = Vec::with_capacity(open.len());
         let mut seats = Vec::new();
         let aim = plan.aim(Reuse::Cached, Origin::Caller);
+        let approach = aim.approach(self.patience(&plan.options));
         let need = calls.first().and_then(|call| call.seek.need);
         for &place in open {
-            match self.enter(calls[place].seek.key, need, aim.reuse, aim.options.store.l1_ttl) {
+            match self.enter(calls[place].seek.key, need, approach) {
                 Entered::Lead(lead) => {
                     flights.push((place, Role::Leads, lead.flight()));
                     seats.push(Seat { place, aim: aim.clone(), lead });
@@ -187,7 +189,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.lead_many(seats, need, plan).await;
         let mut again = Vec::new();
         for (place, role, flight) in flights {
-            match (self.wait(&calls[place], &flight).await, role) {
+            match (self.wait(&calls[place], &flight, role).await, role) {
                 (Waited::Landed(Ok(_)), Role::Joined(_)) if self.is_too_old(&calls[place], &flight) => {
                     again.push(place);
                 }

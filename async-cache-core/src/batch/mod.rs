@@ -10,6 +10,7 @@ mod alone;
 mod data_loader;
 mod gather;
 mod get_many;
+mod keep;
 mod lead;
 mod load;
 mod many;

@@ -6,11 +6,13 @@ mod lookups;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::builder::TieredCacheBuilder;
 use crate::error::Result;
 use crate::key::{CacheKey, Key};
 use crate::observe::{EventStream, Stats};
+use crate::resilience::flush;
 use crate::shared::Shared;
 
 /// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
@@ -32,6 +34,17 @@ pub struct TieredCache<K, V: 'static> {
     pub(crate) shared: Arc<Shared<V>>,
     _last: Arc<Last<V>>,
     _key: PhantomData<fn(&K)>,
+}
+
+/// How long a shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// What a shutdown has left undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Invalidations that have not reached L2: of keys and of tags, or one in place of many.
+    pub pending_invalidations: u64,
 }
 
 /// Closes the cache when the last handle is gone; loads under way hold `Shared` alone.
@@ -101,21 +114,36 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         &self.shared.namespace
     }
 
-    /// Ends background work and loads under way, and waits until they have ended. Every later
-    /// lookup is an error of kind [`Shutdown`](crate::ErrorKind::Shutdown).
+    /// Ends background work and loads under way, waits until they have ended, and sends the invalidations that
+    /// have not reached L2 yet. Every later lookup is an error of kind [`Shutdown`](crate::ErrorKind::Shutdown), and
+    /// the namespace can be opened anew, even while clones of this handle live.
+    ///
+    /// Takes three seconds at most: what has not reached L2 by then is counted in what this returns, and
+    /// other nodes may serve the old values until those expire.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
-    /// users.shutdown().await;
+    /// let left = users.shutdown().await;
+    /// assert_eq!(left.pending_invalidations, 0);
     /// assert!(users.get(&42).await.is_err());
     /// # Ok(()) }
     /// ```
-    pub async fn shutdown(&self) {
-        self.shared.close();
-        self.shared.tasks.wait().await;
+    pub async fn shutdown(&self) -> Shutdown {
+        let shared = &self.shared;
+        shared.close();
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let end = async {
+                tokio::join!(shared.tasks.wait(), flush(shared));
+                // A change that was under way may have failed meanwhile.
+                flush(shared).await;
+            };
+            // Tasks of a runtime that nobody runs do not end.
+            let _ = tokio::time::timeout(SHUTDOWN, end).await;
+        }
+        Shutdown { pending_invalidations: shared.pending.len() as u64 }
     }
 
     /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that

@@ -24,7 +24,7 @@ use super::serving::Partition;
 use super::wake::{Wake, WakeSlot};
 use crate::backend::{Entry, Life, LocalBackend, Tick};
 use crate::key::Key;
-use crate::path::{Flight, Reuse};
+use crate::path::{Approach, Flight, Reuse};
 #[cfg(all(test, shuttle))]
 use crate::schedules::Fault;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
@@ -160,15 +160,15 @@ impl<V: 'static> Fence<V> {
         &self,
         key: &Key,
         partition: &Partition,
-        (reuse, now, need): (Reuse, Tick, u64),
+        (approach, now, need): (Approach, Tick, u64),
         joinable: impl FnOnce(&Flight<V>) -> bool,
     ) -> Enter<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(reuse, now, ticket, need));
+        let fresh = || Arc::new(Flight::new(approach, now, ticket, need));
         let flight = match stripe.flights.entry(key.clone()) {
             Slot::Occupied(slot)
-                if reuse != Reuse::Nothing
+                if approach.reuse != Reuse::Nothing
                     && slot.get().generation == ticket.generation
                     && joinable(slot.get()) =>
             {

@@ -60,12 +60,18 @@ pub enum Mutant {
     CapMeansStale,
     /// What L2 refuses is tried again as often as what it could not be asked.
     RefusalsRetriedLikeOutages,
+    /// Whoever waits for a load that another caller leads waits for as long as that takes, for ever included.
+    WaitWithoutDeadline,
+    /// Those for whom a load has brought no value each load by themselves.
+    SuccessorsLeadAlone,
+    /// The leases of a batch are kept alive only while its loader runs, and are no longer for all its keys.
+    LeasesKeptFromLoad,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::NoStamp,
         Self::StampAfterReply,
         Self::CheckThenInsert,
@@ -91,6 +97,9 @@ impl Mutant {
         Self::TrustUnknownServerTime,
         Self::CapMeansStale,
         Self::RefusalsRetriedLikeOutages,
+        Self::WaitWithoutDeadline,
+        Self::SuccessorsLeadAlone,
+        Self::LeasesKeptFromLoad,
     ];
 }
 

@@ -36,7 +36,8 @@ pub enum Event {
         /// How.
         kind: ErrorKind,
     },
-    /// A loaded or read value was not stored, because an invalidation had met it.
+    /// A loaded or read value was not stored: an invalidation had met it, its lease was lost, others held the lease
+    /// for too long, or L2 could not be asked.
     FillRejected {
         /// Which key.
         key: KeyHash,

@@ -76,6 +76,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             // Whether L1 may have it does not depend on L2: the ticket decides.
             Err(error) => {
                 drop(self.l2_failed(error));
+                self.rejected(key);
                 self.replaces(key, reuse);
                 Some(entry)
             }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Answer, Reuse};
+use super::{Answer, Approach, Joins, Reuse, Want};
 use crate::backend::{Entry, Tick};
 use crate::coherence::{Admitted, Enter, Mutant, Partition, Stamp, Ticket};
 use crate::error::Result;
@@ -21,7 +21,11 @@ use crate::tags::Tags;
 /// One lookup under way, and everyone who waits for it.
 pub(crate) struct Flight<V> {
     pub(crate) reuse: Reuse,
+    /// Whether an absence answers whoever leads it.
+    pub(crate) want: Want,
     pub(crate) started: Tick,
+    /// When its leader must have ended it, or gone on to its next step. After that nobody joins it.
+    due: AtomicU64,
     pub(crate) generation: u64,
     /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
     /// nobody ever handed out must not make the flight immune to invalidations.
@@ -91,10 +95,13 @@ impl<V> Clone for Landed<V> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(reuse: Reuse, started: Tick, ticket: Ticket, need: u64) -> Self {
+    pub(crate) fn new(approach: Approach, started: Tick, ticket: Ticket, need: u64) -> Self {
+        let Approach { reuse, want, limit, .. } = approach;
         Self {
             reuse,
+            want,
             started,
+            due: AtomicU64::new(started.after(limit).0),
             generation: ticket.generation,
             need,
             insisted: AtomicU64::new(need),
@@ -106,6 +113,10 @@ impl<V> Flight<V> {
             elsewhere: OnceLock::new(),
             news: Notify::new(),
         }
+    }
+
+    pub(crate) fn due(&self) -> Tick {
+        Tick(self.due.load(Ordering::Acquire))
     }
 
     pub(crate) fn seq(&self) -> u64 {
@@ -250,6 +261,12 @@ impl<V: 'static> Lead<V> {
         Arc::clone(&self.flight)
     }
 
+    /// Notes that the flight goes on to its next step, which may take so long.
+    pub(crate) fn goes_on(&self, limit: Duration) {
+        let due = self.shared.node.clock.now().after(limit);
+        self.flight.due.fetch_max(due.0, Ordering::AcqRel);
+    }
+
     /// Gives L1 and those who wait a stale value found on the way.
     pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
         let reflects = self.ticket.seq.max(entry.seq).max(self.flight.need);
@@ -313,26 +330,23 @@ impl<V: 'static> Drop for Lead<V> {
 
 impl<V: 'static> Shared<V> {
     /// Leads a new flight for the key, or joins the one under way.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        key: &Key,
-        need: Option<&Stamp>,
-        reuse: Reuse,
-        l1_ttl: Option<Duration>,
-    ) -> Entered<V> {
+    pub(crate) fn enter(self: &Arc<Self>, key: &Key, need: Option<&Stamp>, approach: Approach) -> Entered<V> {
         let (index, partition) = self.node.partition_of(key.as_bytes());
         let need = need.map_or(0, |stamp| stamp.seq(index));
         let now = self.node.clock.now();
         let mut hearing = Hearing::Heard;
-        let entered = self.fence.enter(key, partition, (reuse, now, need), |flight| {
+        let entered = self.fence.enter(key, partition, (approach, now, need), |flight| {
             let recent = partition.serving_at(now) || now <= flight.started.after(self.node.max_staleness);
             if !recent {
                 hearing = Hearing::Unheard;
             }
             // Led by a caller without a stamp it may end with a plain read, which shows no number.
             let insists = need == 0 || flight.need > 0 || self.switch.is(Mutant::ForgetNumbers);
-            let joinable =
-                insists && flight.seq().max(flight.need) >= need && (recent || self.may_join_unheard());
+            let joinable = insists
+                && flight.seq().max(flight.need) >= need
+                && (approach.joins == Joins::Any || flight.want == Want::Value)
+                && (now <= flight.due() || self.switch.is(Mutant::WaitWithoutDeadline))
+                && (recent || self.may_join_unheard());
             if joinable {
                 flight.insisted.fetch_max(need, Ordering::AcqRel);
             }
@@ -340,9 +354,13 @@ impl<V: 'static> Shared<V> {
         });
         match entered {
             Enter::Join(flight) => Entered::Join(flight, hearing),
-            Enter::Lead(flight, ticket) => {
-                Entered::Lead(Lead { key: key.clone(), ticket, l1_ttl, shared: Arc::clone(self), flight })
-            }
+            Enter::Lead(flight, ticket) => Entered::Lead(Lead {
+                key: key.clone(),
+                ticket,
+                l1_ttl: approach.l1_ttl,
+                shared: Arc::clone(self),
+                flight,
+            }),
         }
     }
 

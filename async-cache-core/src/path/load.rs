@@ -89,6 +89,9 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
         Grant::Impatient => {
             let (reuse, loaded_at) = (plan.aim.reuse, lead.ticket.reached);
             let produced = produce(shared, lead, plan, loaded_at).await;
+            if produced.as_ref().is_ok_and(|produced| produced.keep == Keep::Cached) {
+                shared.rejected(&lead.key);
+            }
             if produced.is_ok() {
                 shared.remove_replaced(&lead.key, reuse).await;
             }

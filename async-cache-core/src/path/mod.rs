@@ -20,11 +20,12 @@ pub(crate) mod reentry;
 mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use crate::backend::{Accept, Entry, Tick, Token};
-use crate::coherence::Stamp;
+use crate::coherence::{Mutant, Stamp};
 use crate::error::{ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::{StaleCause, trace};
@@ -57,6 +58,26 @@ pub(crate) struct Aim {
     /// What the loader is to be told.
     pub(crate) wish: Wish,
     pub(crate) options: Options,
+}
+
+/// With what a lookup comes to the flight of its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Approach {
+    pub(crate) reuse: Reuse,
+    pub(crate) want: Want,
+    pub(crate) joins: Joins,
+    /// Cap on the life in L1 of what it ends with.
+    pub(crate) l1_ttl: Option<Duration>,
+    /// How long a flight may take that it leads.
+    pub(crate) limit: Duration,
+}
+
+/// Which flights a lookup joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joins {
+    Any,
+    /// Those that end with a value, or with an error: it has waited in vain for one that did not.
+    WithValue,
 }
 
 /// Whether a cached absence answers the lookup.
@@ -103,6 +124,11 @@ impl<V> Plan<V> {
 }
 
 impl Aim {
+    pub(crate) fn approach(&self, limit: Duration) -> Approach {
+        let Self { reuse, want, .. } = *self;
+        Approach { reuse, want, joins: Joins::Any, l1_ttl: self.options.store.l1_ttl, limit }
+    }
+
     pub(crate) fn is_answered_by<V>(&self, entry: &Entry<V>) -> bool {
         self.want.accepts(&entry.value)
             && match self.reuse {
@@ -161,10 +187,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.check(need)?;
         self.check_options(&plan.aim.options)?;
         reentry::check(self, key)?;
-        let (want, l1_ttl) = (plan.aim.want, plan.aim.options.store.l1_ttl);
+        let want = plan.aim.want;
+        let mut approach = plan.aim.approach(self.patience(&plan.aim.options));
         let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
         loop {
-            let (flight, hearing) = match self.enter(key, need, call.reuse, l1_ttl) {
+            let (flight, hearing) = match self.enter(key, need, approach) {
                 Entered::Join(flight, hearing) => (flight, hearing),
                 Entered::Lead(lead) => {
                     return match self.lead(lead, need, plan).await {
@@ -172,7 +199,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                             self.count(key.as_bytes(), by);
                             Ok(answer)
                         }
-                        Ok(Led::Flying(flight)) => match self.wait(&call, &flight).await {
+                        Ok(Led::Flying(flight)) => match self.wait(&call, &flight, Role::Leads).await {
                             Waited::Landed(outcome) => {
                                 self.count_landed(&call, (&flight, Role::Leads), &outcome);
                                 outcome
@@ -189,20 +216,27 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     };
                 }
             };
-            match self.wait(&call, &flight).await {
+            match self.wait(&call, &flight, Role::Joined(hearing)).await {
                 Waited::Landed(Ok(_)) if self.is_too_old(&call, &flight) => {}
                 // Nobody loaded here, and there is nothing to make do with: someone must.
                 Waited::Landed(Err(_)) if flight.elsewhere().is_some() => self.check_open()?,
+                // One of those who need a value leads the next flight, and the others join it: an absence
+                // that is cached does not answer them, so that there is no need to insist on a load.
                 Waited::Landed(Ok(answer)) if !want.accepts(&answer) => {
-                    plan.aim.reuse = Reuse::Nothing;
-                    call.reuse = Reuse::Nothing;
+                    approach.joins = Joins::WithValue;
+                    if self.switch.is(Mutant::SuccessorsLeadAlone) {
+                        plan.aim.reuse = Reuse::Nothing;
+                        approach.reuse = Reuse::Nothing;
+                        call.reuse = Reuse::Nothing;
+                    }
                 }
                 Waited::Landed(outcome) => {
                     self.count_landed(&call, (&flight, Role::Joined(hearing)), &outcome);
                     return outcome;
                 }
                 Waited::StandIn(answer) => return Ok(answer),
-                // The leader was cancelled before it began to load: someone else must lead.
+                // The leader was cancelled before it began to load, or nothing has been heard of it for
+                // too long: someone else must lead.
                 Waited::Abandoned => self.check_open()?,
             }
         }
@@ -217,7 +251,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn lead_behind(self: &Arc<Self>, key: &Key, plan: Plan<V>) {
-        if let Entered::Lead(lead) = self.enter(key, None, plan.aim.reuse, plan.aim.options.store.l1_ttl) {
+        let approach = plan.aim.approach(self.patience(&plan.aim.options));
+        if let Entered::Lead(lead) = self.enter(key, None, approach) {
             let shared = Arc::clone(self);
             // Boxed: this leads in turn, and a future cannot hold itself.
             let leading: BoxFuture<'static, ()> = Box::pin(trace::here(async move {

@@ -1,14 +1,15 @@
 //! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
 
 use std::future::pending;
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::flight::{AnsweredBy, Hearing, Landed};
 use super::{Answer, Flight, Reuse};
-use crate::backend::Phase;
+use crate::backend::{Phase, Tick};
 use crate::coherence::Mutant;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::observe::StaleCause;
 use crate::options::Options;
 use crate::resilience::{Seek, StandIn, Standing, excuses};
@@ -31,6 +32,14 @@ pub(crate) enum Waited<V> {
     /// Its leader went away before anything was loaded.
     Abandoned,
 }
+/// What the limits of a load do not cover: that its end is told a moment later.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Questions to L2 in one lookup: what it has, whose turn it is, what has come of a wait, the fill.
+const QUESTIONS: u32 = 4;
+
+/// What each key of a batch may add to the time that a step of the batch takes.
+const PER_KEY: Duration = Duration::from_millis(1);
 
 /// One caller's lookup, and how it wants to be answered.
 pub(crate) struct Call<'a> {
@@ -41,12 +50,21 @@ pub(crate) struct Call<'a> {
     soft: Option<Instant>,
     /// The last tag change known when it was begun.
     known: u64,
+    /// How long it waits for other callers' loads, and until when.
+    limit: Duration,
+    deadline: Tick,
 }
 
 impl<'a> Call<'a> {
-    fn new(seek: Seek<'a>, reuse: Reuse, options: Options, known: u64) -> Self {
+    fn new(
+        seek: Seek<'a>,
+        reuse: Reuse,
+        options: Options,
+        known: u64,
+        (limit, now): (Duration, Tick),
+    ) -> Self {
         let soft = options.load.soft_timeout.map(|limit| Instant::now() + limit);
-        Self { seek, reuse, options, soft, known }
+        Self { seek, reuse, options, soft, known, limit, deadline: now.after(limit) }
     }
 
     /// Who asks for a load whatever is cached does not want what is cached.
@@ -59,7 +77,55 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Begins a lookup.
     pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: Options) -> Call<'a> {
         let (_, partition) = self.node.partition_of(seek.key.as_bytes());
-        Call::new(seek, reuse, options, partition.last_tag_change())
+        let limit = (self.patience(&options), self.node.clock.now());
+        Call::new(seek, reuse, options, partition.last_tag_change(), limit)
+    }
+
+    /// How long a lookup may take, all in all: its caller waits no longer, whoever is at it.
+    pub(crate) fn patience(&self, options: &Options) -> Duration {
+        let shared = self.l2.as_ref().map_or(Duration::ZERO, |l2| {
+            options.load.wait_timeout.saturating_add(QUESTIONS * l2.region.command_timeout())
+        });
+        options.load.load_timeout.saturating_add(shared).saturating_add(GRACE)
+    }
+
+    /// The same for a step of a batch, which is done for all its keys at once.
+    pub(crate) fn patience_with(&self, options: &Options, keys: usize) -> Duration {
+        self.patience(options).saturating_add(PER_KEY * u32::try_from(keys).unwrap_or(u32::MAX))
+    }
+
+    /// Waits for as long as it is worth: the leader until the flight is overdue, another no longer than its
+    /// own lookup may take. Whoever drives the flight may have stopped: the loader blocks its thread, or the
+    /// runtime is one that nobody runs.
+    async fn out_of_time(&self, call: &Call<'_>, flight: &Flight<V>, role: Role) {
+        if self.switch.is(Mutant::WaitWithoutDeadline) {
+            return pending().await;
+        }
+        loop {
+            let end = match role {
+                Role::Leads => flight.due(),
+                Role::Joined(_) => flight.due().min(call.deadline),
+            };
+            let now = self.node.clock.now();
+            if now > end {
+                return;
+            }
+            sleep(end.since(now).saturating_add(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// What a caller gets who has waited long enough: another flight, if there is time for that.
+    async fn given_up(&self, call: &Call<'_>, flight: &Flight<V>, role: Role) -> Waited<V> {
+        let left = call.deadline.since(self.node.clock.now());
+        if role != Role::Leads && left >= call.limit / 2 {
+            return Waited::Abandoned;
+        }
+        let message = format!(
+            "nothing was heard of this load within {:?}: its loader blocks a thread, or nobody runs the runtime that \
+             it began on",
+            call.limit
+        );
+        self.or_stale(call, flight, self.error(ErrorKind::Timeout, message)).await
     }
 
     /// Whether what a flight has ended with is too old for a caller who joined it.
@@ -71,7 +137,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
-    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>) -> Waited<V> {
+    pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, role: Role) -> Waited<V> {
         let at_hand = || self.at_hand(call.seek, flight);
         let at_once = async {
             if !call.takes_stale() {
@@ -102,6 +168,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             },
             found = at_once => (found, StaleCause::Revalidating),
             found = soon => (found, StaleCause::SlowLoad),
+            () = self.out_of_time(call, flight, role) => return self.given_up(call, flight, role).await,
         };
         self.stand_in(call, found, cause)
     }

@@ -25,6 +25,9 @@ const BATCH: usize = 256;
 /// Pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// The same while the cache is being shut down.
+const FLUSH_EVERY: Duration = Duration::from_millis(25);
+
 /// Whether a change that ended with this error of L2 is to be retried. What L2 refused has changed nothing
 /// there; the data has changed all the same, and L2 may permit it later.
 pub(crate) fn is_retried(error: &Error) -> bool {
@@ -254,6 +257,17 @@ pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
                     error.is_temporary() || shared.switch.is(Mutant::RefusalsRetriedLikeOutages);
                 sleep(if like_outage { pauses.short() } else { pauses.longer() }).await;
             }
+        }
+    }
+}
+
+/// Sends what is pending, and tries again for as long as L2 may come back.
+pub(crate) async fn flush<V: Send + Sync + 'static>(shared: &Shared<V>) {
+    while let Some(work) = shared.pending.next() {
+        match attempt(shared, &work).await {
+            Ok(()) => shared.pending.landed(&work),
+            Err(error) if error.is_temporary() => sleep(FLUSH_EVERY).await,
+            Err(_) => return,
         }
     }
 }

@@ -19,9 +19,18 @@ use crate::coherence::{Mutant, Partition, resync_all};
 use crate::key::Key;
 use crate::options::{Options, StoreOptions};
 use crate::path::lease::{Grant, Step};
-use crate::path::{Aim, Entered, Found, Landed, Lead, Origin, Reuse, Route, Want, Wish};
+use crate::path::{Aim, Approach, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish};
 use crate::shared::Shared;
 use crate::tags::Tags;
+
+/// How a lookup comes to a key: time stands still, so that no flight is ever overdue.
+pub(super) const CACHED: Approach = Approach {
+    reuse: Reuse::Cached,
+    want: Want::Value,
+    joins: Joins::Any,
+    l1_ttl: None,
+    limit: Duration::from_secs(1),
+};
 
 pub(super) type Events = Receiver<Option<BusEvent>>;
 
@@ -104,7 +113,7 @@ impl Cache {
         }
         loop {
             let epoch = self.epoch.load(SeqCst);
-            match self.shared.enter(&self.key, None, Reuse::Cached, None) {
+            match self.shared.enter(&self.key, None, CACHED) {
                 Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();

@@ -6,11 +6,11 @@ use shuttle::future::block_on;
 use shuttle::sync::atomic::Ordering::SeqCst;
 
 use super::Wrong::{Off, Planted};
-use super::cache::{Cache, join};
+use super::cache::{CACHED, Cache, join};
 use super::{Fault, proves};
 use crate::backend::{Accept, Acquire, Acquired, NodeId, Region, Token};
 use crate::coherence::Mutant;
-use crate::path::{Entered, Reuse};
+use crate::path::Entered;
 
 /// Demands that all gets shared one load.
 fn demand_one_load(cache: &Cache) {
@@ -36,8 +36,7 @@ fn a_leader_that_goes_away_is_replaced() {
     proves(
         |off| {
             let cache = Cache::alone(off);
-            let leaving =
-                cache.spawn(|cache| drop(cache.shared.enter(&cache.key, None, Reuse::Cached, None)));
+            let leaving = cache.spawn(|cache| drop(cache.shared.enter(&cache.key, None, CACHED)));
             join((0..2).map(|_| cache.spawn(|cache| assert_eq!(cache.get(), 1))).chain([leaving]));
             demand_one_load(&cache);
             cache.end();
@@ -70,7 +69,7 @@ fn an_abandoned_flight_of_before_takes_none_of_after_with_it() {
         |off| {
             let cache = Cache::alone(off);
             let leaving = cache.spawn(|cache| {
-                if let Entered::Lead(lead) = cache.shared.enter(&cache.key, None, Reuse::Cached, None) {
+                if let Entered::Lead(lead) = cache.shared.enter(&cache.key, None, CACHED) {
                     cache.change();
                     drop(lead);
                 }
