@@ -143,7 +143,13 @@ async fn a_shutdown_that_is_dropped_is_a_shutdown(fleet: Fleet) {
         let (cache, held) = (node.clone(), source.clone());
         let waiting = tokio::spawn(async move { cache.get_or_load("k", move || held.held()).await });
         source.begun(1).await;
-        cut(node.shutdown(), at).await;
+        cut(
+            async {
+                let _ = node.shutdown().await;
+            },
+            at,
+        )
+        .await;
         let outcome = timeout(Duration::from_secs(3), waiting).await.expect("the load is ended").unwrap();
         assert_eq!(outcome.unwrap_err().kind(), async_cache::ErrorKind::Shutdown, "{at:?}");
         node.shutdown().await;

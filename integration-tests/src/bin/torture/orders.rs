@@ -55,17 +55,6 @@ pub(crate) fn obey(handles: &[Arc<Handle>]) {
     });
 }
 
-/// What a shutdown says is left of changes that had failed.
-trait Left {
-    fn left(&self) -> u64;
-}
-
-impl Left for () {
-    fn left(&self) -> u64 {
-        0
-    }
-}
-
 /// Shuts down. Changes that had failed have been applied, or it says that they have not.
 async fn shut_down(handle: &Handle) {
     let ledger = handle.ledger;
@@ -73,7 +62,7 @@ async fn shut_down(handle: &Handle) {
     let both = async {
         let left = handle.cache.shutdown().await;
         handle.lives.shutdown().await;
-        left.left()
+        left.pending_invalidations
     };
     match tokio::time::timeout(SHUTDOWN_LIMIT, both).await {
         Err(_) => {
