@@ -120,9 +120,8 @@ impl Bus {
         match (push.kind, second) {
             (PushKind::Message, Some(Value::BulkString(payload))) => {
                 let payload = Bytes::from(payload);
-                if let Some(event) = message::parse(route.channel, route.partition, &payload) {
-                    route.member.tell(epoch, event);
-                }
+                let event = message::parse(route.channel, route.partition, &payload);
+                route.member.tell(epoch, event.unwrap_or(BusEvent::Foreign));
             }
             (PushKind::Subscribe, _) => route.member.acknowledged(epoch),
             _ => {}

@@ -72,6 +72,8 @@ pub enum BusEvent {
         /// The stored value (seal and frame); `None` if nothing was stored.
         value: Option<Bytes>,
     },
+    /// A message that is none of this backend's: dropped.
+    Foreign,
     /// A load this node waits for has ended well: its value is stored, and too large to come along.
     Stored {
         /// The encoded key.

@@ -127,6 +127,8 @@ pub struct ReadMany {
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
 ///   A lease granted below the floor does not count as held.
+/// * Asking for a lease again with the token that holds it answers with the same lease: a command sent
+///   twice grants once.
 /// * Waking sends each waiting node a [`Woken`](super::BusEvent::Woken), with the stored value if
 ///   one was filled or put; a [`Stored`](super::BusEvent::Stored) in its place if the stored value
 ///   has more than [`WAKE_INLINE`] bytes.

@@ -64,6 +64,10 @@ impl<V: Send + Sync + 'static> Listener for Shared<V> {
                 self.fence.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
                 News::Expected
             }
+            BusEvent::Foreign => {
+                self.counters.unreadable.add(1);
+                News::Expected
+            }
             BusEvent::Stored { key } => {
                 self.fence.wake(&key, &Wake::Stored);
                 News::Expected

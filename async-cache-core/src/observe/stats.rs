@@ -48,7 +48,7 @@ pub struct Stats {
     /// Lifetimes and tags chosen by loaders that cannot be: the value was answered, and cached otherwise or not.
     pub amended_choices: u64,
     /// Stored values that were corrupt, foreign, or of another codec or schema version: each a
-    /// miss, and overwritten.
+    /// miss, and overwritten. And messages on the bus that are none of ours: each dropped.
     pub unreadable: u64,
     /// Keys that batch loaders gave without having been asked for them: ignored.
     pub unasked_keys: u64,

@@ -190,6 +190,12 @@ impl State {
         if let Some(lock) = partition.locks.get_mut(key.as_bytes())
             && lock.stands(now, floor)
         {
+            if let Holder::Lease(lease) = lock.holder
+                && lease.token == ask.token
+            {
+                // Asked twice, and granted once.
+                return Acquired::Granted(lease);
+            }
             lock.waiting.insert(node);
             return Acquired::Busy(lock.until - now);
         }

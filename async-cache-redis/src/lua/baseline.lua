@@ -12,6 +12,11 @@ for i, half in ipairs({T, U}) do
   if mark then
     if redis.pcall('HGET', half, '') == mark then
       halves[i] = redis.call('HGETALL', half)
+      for at = 2, #halves[i], 2 do
+        -- A number that is none is taken for the latest, as in tags.lua.
+        local seq = number(halves[i][at])
+        halves[i][at] = whole(seq and seq <= s and seq or s)
+      end
     else
       -- Lost: see tags.lua.
       floor = math.max(floor, number(meta[2]) or s)

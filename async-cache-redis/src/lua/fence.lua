@@ -38,7 +38,7 @@ end
 -- Foreign bytes in M count as absent: the fence then starts anew.
 local function number(reply)
   local n = tonumber(reply)
-  if n and n >= 0 and n <= 9007199254740992 then
+  if n and n >= 0 and n <= 9007199254740992 and n == math.floor(n) then
     return n
   end
 end

@@ -4,6 +4,7 @@ mod away;
 mod batches;
 mod cancelled;
 mod connections;
+mod foreign;
 mod in_flight;
 mod leases;
 mod odds;

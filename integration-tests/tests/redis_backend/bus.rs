@@ -184,7 +184,7 @@ async fn a_quiet_subscription_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn junk_on_the_channels_is_ignored() {
+async fn junk_on_the_channels_is_counted_and_dropped() {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
     let own = format!("{{ns:0}}node:{}", node.id);
@@ -202,7 +202,10 @@ async fn junk_on_the_channels_is_ignored() {
     node.heard.heard(&cleared).await;
     // `W:` alone is well formed: the empty key is one.
     let empty = BusEvent::Woken { key: Bytes::new(), value: None };
-    assert_eq!(node.heard.events(), [BusEvent::Subscribed, empty, cleared]);
+    let (junk, heard): (Vec<_>, Vec<_>) =
+        node.heard.events().into_iter().partition(|event| *event == BusEvent::Foreign);
+    assert_eq!(heard, [BusEvent::Subscribed, empty, cleared]);
+    assert_eq!(junk.len(), 2 * 9 + 1 - 1, "each is counted, but for the one that is well formed");
 }
 
 /// Panics at every event, and counts them.

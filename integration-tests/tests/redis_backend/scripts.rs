@@ -82,6 +82,53 @@ async fn a_load_from_grant_to_fill() {
     assert_eq!(again, Filled::Refused);
 }
 
+/// A pipeline is sent again from the first call whose script the server has forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_sent_twice_grants_once() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    let ask = a.ask();
+    let first = a.region.acquire(&k, ask).await.unwrap();
+    let Acquired::Granted(lease) = first else { panic!("not granted: {first:?}") };
+    // The sequence moves on in between.
+    b.store(&key("other"), b"v").await;
+    assert_eq!(a.region.acquire(&k, ask).await.unwrap(), Acquired::Granted(lease), "by itself");
+    let many = a.region.acquire_many(&[(k.clone(), ask), (k.clone(), ask)]).await;
+    for answer in many {
+        assert_eq!(answer.unwrap(), Acquired::Granted(lease), "in a batch");
+    }
+    // It waits for nobody, and nobody else is let in.
+    assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}W:k"]));
+    assert!(matches!(a.acquire(&k).await, Acquired::Busy(_)), "another acquisition of the same node");
+    assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
+    a.region.release(&k, lease).await.unwrap();
+    b.lease(&k).await;
+    assert!(matches!(a.region.acquire(&k, ask).await.unwrap(), Acquired::Busy(_)), "the lease of another");
+}
+
+/// Who waits while the key cools is told when the load after that has ended; who loads itself is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_while_a_key_cools_is_noted_for_the_next_load() {
+    let server = RedisServer::start();
+    let (a, b) = (Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    a.lease(&k).await;
+    a.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
+    // Cools for an hour here, so that no pause of this machine matters.
+    server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", "3600000"]);
+    for node in [&a, &b] {
+        assert!(matches!(node.acquire(&k).await, Acquired::Busy(_)));
+    }
+    server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", "1"]);
+    let left: i64 = server.cli(&["PTTL", "{ns:0}W:k"]);
+    assert!(left > TTL.as_millis() as i64 / 2, "{left} ms, and the next load may take longer");
+    eventually("it has cooled", || (!server.cli::<bool>(&["EXISTS", "{ns:0}L:k"])).then_some(())).await;
+    a.lease(&k).await;
+    let noted: Vec<String> = server.cli(&["SMEMBERS", "{ns:0}W:k"]);
+    assert_eq!(noted.len(), 1, "whoever loads waits for nothing: {noted:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_announced_fill_is_a_change() {
     let server = RedisServer::start();

@@ -1,0 +1,62 @@
+//! What others write where our numbers stand: refused, counted, and recovered from.
+
+use std::sync::Arc;
+
+use async_cache::testing::until;
+use integration_tests::RedisServer;
+use integration_tests::fleet::{Cache, Fleet};
+
+/// That one node's changes reach the other, by way of L2 and the bus.
+async fn works(nodes: &[Cache; 2], what: &str) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        until("both serve", || nodes.iter().all(Cache::is_serving)).await;
+        let mut read = None;
+        for _ in 0..1000 {
+            // Again, as the recovery may void it.
+            nodes[from].insert("k", 1).await.unwrap();
+            read = nodes[to].get("k").await.unwrap();
+            if read.is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(read.as_deref(), Some(&1), "after {what}");
+        let stamp = nodes[from].invalidate("k").await.unwrap();
+        assert_eq!(nodes[to].get("k").at_least(&stamp).await.unwrap(), None, "after {what}");
+    }
+}
+
+async fn pair() -> (Arc<RedisServer>, [Cache; 2]) {
+    let server = Arc::new(RedisServer::start());
+    let fleet = Fleet::on(Arc::clone(&server));
+    let nodes = [fleet.node().await, fleet.node().await];
+    (server, nodes)
+}
+
+#[tokio::test]
+async fn numbers_on_the_bus_that_no_server_has_reached() {
+    let (server, nodes) = pair().await;
+    for message in ["C:9007199254740992", "I:9007199254740992:k", "T:9007199254740991:\x01a", "C:-1", "?"] {
+        let before = nodes.each_ref().map(|node| node.stats().unreadable);
+        server.cli::<i64>(&["PUBLISH", "{rows:0}bus", message]);
+        for (node, before) in nodes.iter().zip(before) {
+            until("it is counted", || node.stats().unreadable > before).await;
+        }
+        works(&nodes, message).await;
+    }
+    // One that may have been reached costs what is cached, and no more.
+    let now: u64 = server.cli::<String>(&["HGET", "{rows:0}M", "s"]).parse().unwrap();
+    server.cli::<i64>(&["PUBLISH", "{rows:0}bus", &format!("C:{}", now + 1_000_000_000)]);
+    works(&nodes, "a number ahead of the server").await;
+}
+
+#[tokio::test]
+async fn numbers_in_the_state_of_the_namespace() {
+    let (server, nodes) = pair().await;
+    for field in ["s", "f", "tf", "tl"] {
+        for number in ["9007199254740992", "-1", "x", "nan", "inf", "1e300", "1.5", "", "0"] {
+            server.cli::<i64>(&["HSET", "{rows:0}M", field, number]);
+            works(&nodes, &format!("{field} = {number:?}")).await;
+        }
+    }
+}
