@@ -110,9 +110,9 @@ impl Fault {
         matches!(self, ForeignMessages | NoRights | OtherBuild | RevokedRights)
     }
 
-    /// Whether it is known to break a promise: taken off here when it is mended.
-    pub(crate) fn is_known(self) -> bool {
-        matches!(self, Self::Demote | Self::Leave | Self::EndRuntime)
+    /// Whether it is made only if named: what is not promised of it would be counted as broken.
+    pub(crate) fn is_only_if_named(self) -> bool {
+        self == Self::Demote
     }
 
     /// Does it, and stops doing it. Says what was observed, if it is worth saying.

@@ -86,8 +86,6 @@ pub(crate) enum Global {
     QuietSince,
     /// 1 when the traffic is to end.
     Resting,
-    /// 1 if what is known to be broken is asked for, too.
-    Known,
     /// Broken promises, by kind; the oldest answer past its life, in nanoseconds beyond it.
     Aged,
     WorstAge,

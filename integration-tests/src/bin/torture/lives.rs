@@ -266,9 +266,7 @@ async fn herd(handle: &Arc<Handle>, key: usize, rng: &mut Rng) {
         Some(Ok(_)) => handle.ledger.row(key).returned(version, now(), 0),
     }
     let mut tasks = tokio::task::JoinSet::new();
-    // Until those who wait share one successor, it is known to break a promise.
-    let known = handle.ledger.global(Global::Known).load(Ordering::Relaxed) == 1;
-    let first_finds = rng.bool() || !known;
+    let first_finds = rng.bool();
     for at in 0..HERD {
         let takes = Duration::from_millis(rng.u64(5..40));
         let load = Load::draw(handle, key, life_of(key), rng).takes(takes);

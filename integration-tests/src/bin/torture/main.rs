@@ -68,15 +68,12 @@ pub(crate) struct Args {
     /// Node processes; the first has two cache handles.
     #[arg(long, default_value_t = 3, value_parser = processes)]
     nodes: usize,
-    /// Faults to choose from; all unless given; `none` for none.
+    /// Faults to choose from; all but `demote` unless given; `none` for none.
     #[arg(long, value_delimiter = ',', value_parser = faults)]
     faults: Option<Vec<Option<Fault>>>,
     /// Switch these fences of every cache off, to see the checker object.
     #[arg(long, value_delimiter = ',', value_parser = Mutant::parse)]
     mutant: Vec<Mutant>,
-    /// What is known to be broken, too: faults that the checker finds and nobody has mended yet.
-    #[arg(long)]
-    known: bool,
     /// Only measure how fast an invalidation is.
     #[arg(long)]
     only_steady: bool,
@@ -129,7 +126,7 @@ impl Args {
         match &self.faults {
             None => {
                 let all = <Fault as clap::ValueEnum>::value_variants().iter().copied();
-                all.filter(|fault| self.known || !fault.is_known()).collect()
+                all.filter(|fault| !fault.is_only_if_named()).collect()
             }
             Some(named) => named.iter().flatten().copied().collect(),
         }

@@ -329,7 +329,7 @@ fn replay(args: &Args) -> String {
     if !args.mutant.is_empty() {
         line += &format!(" --mutant {}", names(&args.mutant));
     }
-    if args.known { line + " --known" } else { line }
+    line
 }
 
 fn names(mutants: &[Mutant]) -> String {

@@ -58,7 +58,6 @@ impl Rig {
         let path = directory.path().join("ledger");
         let ledger = Arc::new(Ledger::create(&path)?);
         ledger.global(Global::Fault).store(1, Ordering::SeqCst);
-        ledger.global(Global::Known).store(u64::from(args.known), Ordering::SeqCst);
         let server = RedisServer::start();
         let mut rig =
             Self { server, nodes: Vec::new(), ledger, args: args.clone(), path, _directory: directory };
