@@ -1,8 +1,10 @@
 //! The background work of a node: heartbeats, and new baselines after a gap.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::serving::Baseline;
@@ -19,24 +21,35 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// Starts the background work; it ends when the cache closes.
 pub(crate) fn run<V: Send + Sync + 'static>(shared: &Arc<Shared<V>>, heartbeat: Duration) {
     #[cfg(feature = "metrics")]
-    until_closed(shared, crate::observe::run_metrics(Arc::clone(shared)));
+    until_closed(shared, crate::observe::run_metrics);
     if shared.l1.is_some() {
-        until_closed(shared, sweep::run(Arc::clone(shared)));
+        until_closed(shared, sweep::run);
     }
     let Some(l2) = &shared.l2 else { return };
     let region = Arc::clone(&l2.region);
-    until_closed(shared, beat(Arc::clone(shared), Arc::clone(&region), heartbeat));
-    until_closed(shared, resync(Arc::clone(shared), region));
-    until_closed(shared, resilience::run_recovery(Arc::clone(shared)));
+    until_closed(shared, move |shared| beat(shared, Arc::clone(&region), heartbeat));
+    let region = Arc::clone(&l2.region);
+    until_closed(shared, move |shared| resync(shared, Arc::clone(&region)));
+    until_closed(shared, resilience::run_recovery);
 }
 
-fn until_closed<V: Send + Sync + 'static>(
-    shared: &Shared<V>,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    let closing = shared.closing.clone();
+/// Runs background work until the cache closes. It drops values, and `V`'s `Drop` is not ours: after a panic the
+/// work begins anew.
+fn until_closed<V, Work>(
+    shared: &Arc<Shared<V>>,
+    work: impl Fn(Arc<Shared<V>>) -> Work + Send + Sync + 'static,
+) where
+    V: Send + Sync + 'static,
+    Work: Future<Output = ()> + Send + 'static,
+{
+    let (closing, at_work) = (shared.closing.clone(), Arc::clone(shared));
     shared.tasks.spawn(async move {
-        closing.run_until_cancelled(work).await;
+        let supervised = async {
+            while AssertUnwindSafe(work(Arc::clone(&at_work))).catch_unwind().await.is_err() {
+                sleep(RETRY_EVERY).await;
+            }
+        };
+        closing.run_until_cancelled(supervised).await;
     });
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+use super::intent::{Change, Intent};
 use super::{Mutant, Partition, Stamp, Ticket};
 use crate::backend::{Entry, Region};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,57 +32,35 @@ pub(crate) const MAX_CHANGES: usize = 100_000;
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(crate) async fn invalidate(self: &Arc<Self>, keys: Vec<Key>) -> Result<Stamp> {
         self.check_change(keys.len())?;
-        for key in &keys {
+        let keys: Arc<[Key]> = keys.into();
+        let intent = Intent::new(self, Change::Keys(Arc::clone(&keys)));
+        for key in &*keys {
             self.fence.change_begins(self.l1(), key.as_bytes());
         }
         self.counters.invalidations_sent.add(keys.len());
-        let shared = Arc::clone(self);
-        self.in_own_task(async move {
-            match shared.send_invalidate(&keys).await {
-                Err(error) if is_retried(&error) => {
-                    shared.retry_later(&keys);
-                    Err(shared.undecided("invalidation", error))
-                }
-                decided => decided,
-            }
-        })
+        self.in_own_task(
+            "invalidation",
+            intent,
+            move |shared| async move { shared.send_invalidate(&keys).await },
+        )
         .await
     }
 
     pub(crate) async fn invalidate_all(self: &Arc<Self>) -> Result<Stamp> {
         self.check_change(1)?;
+        let intent = Intent::new(self, Change::Clear);
         self.node.partitions().for_each(|(_, partition)| partition.move_generation());
         self.counters.invalidations_sent.add(1);
-        let shared = Arc::clone(self);
-        self.in_own_task(async move {
-            match shared.send_clear().await {
-                Err(error) if is_retried(&error) => {
-                    shared.pending.add_clear();
-                    // A second time: see `retry_later`.
-                    shared.node.partitions().for_each(|(_, partition)| partition.move_generation());
-                    Err(shared.undecided("clear", error))
-                }
-                decided => decided,
-            }
-        })
-        .await
+        self.in_own_task("clear", intent, |shared| async move { shared.send_clear().await }).await
     }
 
     pub(crate) async fn invalidate_tags(self: &Arc<Self>, tags: Vec<Tags>) -> Result<Stamp> {
         let count = tags.iter().map(|tags| tags.iter().count()).sum();
         self.check_change(count)?;
+        let intent = Intent::new(self, Change::Tags(tags.clone()));
         self.counters.invalidations_sent.add(count);
-        let shared = Arc::clone(self);
-        self.in_own_task(async move {
-            match shared.send_tags(&tags).await {
-                Err(error) if is_retried(&error) => {
-                    shared.pending.add_tags(&tags, || shared.node.move_generations());
-                    Err(shared.undecided("invalidation", error))
-                }
-                decided => decided,
-            }
-        })
-        .await
+        self.in_own_task("invalidation", intent, move |shared| async move { shared.send_tags(&tags).await })
+            .await
     }
 
     /// Stores values as changes: other nodes drop theirs, loads under way are broken.
@@ -92,22 +71,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<Stamp> {
         self.check_change(values.len())?;
         self.check_store_options(&options)?;
+        let intent = Intent::new(self, Change::Keys(values.iter().map(|(key, _)| key.clone()).collect()));
         for (key, _) in &values {
             self.fence.change_begins(self.l1(), key.as_bytes());
         }
         self.counters.invalidations_sent.add(values.len());
-        let shared = Arc::clone(self);
-        self.in_own_task(async move {
-            let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
-            match shared.send_insert(values, options).await {
-                Err(error) if is_retried(&error) => {
-                    shared.retry_later(&keys);
-                    Err(shared.undecided("insert", error))
-                }
-                decided => decided,
-            }
-        })
-        .await
+        self.in_own_task("insert", intent, |shared| async move { shared.send_insert(values, options).await })
+            .await
     }
 
     /// Sends invalidations and removes locally what they void. Also what retries call.
@@ -277,14 +247,36 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.error(ErrorKind::Backend, message).because(cause)
     }
 
-    async fn in_own_task<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        match self.tasks.spawn(trace::change(&self.namespace, work)).await {
+    /// Makes a change in a task of its own. Until its outcome is known, its intent is kept.
+    async fn in_own_task<Work>(
+        self: &Arc<Self>,
+        what: &'static str,
+        intent: Intent<V>,
+        work: impl FnOnce(Arc<Self>) -> Work,
+    ) -> Result<Stamp>
+    where
+        Work: Future<Output = Result<Stamp>> + Send + 'static,
+    {
+        let (shared, work) = (Arc::clone(self), work(Arc::clone(self)));
+        let change = async move {
+            match work.await {
+                Err(error) if is_retried(&error) => {
+                    drop(intent);
+                    Err(shared.undecided(what, error))
+                }
+                decided => {
+                    intent.decided();
+                    decided
+                }
+            }
+        };
+        match self.tasks.spawn(trace::change(&self.namespace, change)).await {
             Ok(result) => result,
             Err(cause) => {
-                Err(self.error(ErrorKind::Backend, "the task making a change ended early").because(cause))
+                let message = format!(
+                    "the task making this {what} ended early, by a panic or with its runtime: retried as an invalidation"
+                );
+                Err(self.error(ErrorKind::Backend, message).because(cause))
             }
         }
     }

@@ -3,6 +3,7 @@
 mod beat;
 mod door;
 mod fence;
+mod intent;
 mod invalidate;
 mod listen;
 mod mutant;

@@ -33,6 +33,8 @@ use crate::options::Options;
 use crate::resilience::{Aged, Recourse, Seek, aged, recourse};
 use crate::shared::Shared;
 pub(crate) use fetch::Fetched;
+#[cfg(all(test, shuttle))]
+pub(crate) use flight::Landed;
 pub(crate) use flight::{AnsweredBy, Elsewhere, Entered, Flight, Lead};
 pub(crate) use loader::Payload;
 pub(crate) use loader::{BoxLoader, Given, Wish, box_informed_loader, box_loader, box_optional_loader};

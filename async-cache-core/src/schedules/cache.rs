@@ -19,7 +19,9 @@ use crate::coherence::{Mutant, Partition, resync_all};
 use crate::key::Key;
 use crate::options::{Options, StoreOptions};
 use crate::path::lease::{Grant, Step};
-use crate::path::{Aim, Approach, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish};
+use crate::path::{
+    Aim, AnsweredBy, Approach, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish,
+};
 use crate::shared::Shared;
 use crate::tags::Tags;
 
@@ -198,7 +200,7 @@ impl Cache {
             options: Options::default(),
         };
         let (version, entry) = match block_on(self.shared.find(&lead, None, &aim)).unwrap() {
-            Found::Answer(entry, new) => (version_of(&entry), new.then_some(entry)),
+            Found::Answer(entry, by) => (version_of(&entry), (by == AnsweredBy::L2).then_some(entry)),
             Found::Nothing(Route::Fleet(accept, _)) => self.over_the_fleet(&mut lead, &aim, accept),
             Found::Nothing(Route::Alone) => self.load(lead.ticket.seq),
         };
@@ -232,7 +234,7 @@ impl Cache {
             Grant::Found(entry) => (version_of(&entry), Some(entry)),
             Grant::Lease(lease) => self.fill(&*l2.region, lease),
             Grant::Impatient => (self.load(0).0, None),
-            Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
+            Grant::Backoff(_) | Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
         }
     }
 
