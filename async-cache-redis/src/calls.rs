@@ -70,6 +70,7 @@ pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
         (Some(Value::Int(4)), Some(Value::Int(left))) => {
             Some(Acquired::Busy(Duration::from_millis(left.max(1) as u64)))
         }
+        (Some(Value::Int(5)), Some(Value::Int(seq))) => Some(Acquired::NoRoom { seq: seq as u64 }),
         _ => None,
     }
 }

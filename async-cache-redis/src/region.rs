@@ -177,6 +177,9 @@ impl RedisRegion {
                 ),
                 "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed")),
                 "OOM" => backend(format!("{doing}: Redis at {server} has no memory left")).because(cause),
+                "MISCONF" => {
+                    backend(format!("{doing}: Redis at {server} cannot write to its disk")).because(cause)
+                }
                 _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
             },
         };

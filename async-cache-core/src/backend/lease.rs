@@ -131,6 +131,13 @@ pub enum Acquired {
     /// Another acquisition holds the lease. This node has been noted as waiting and will get
     /// [`BusEvent::Woken`](super::BusEvent::Woken); the lease lapses after the given time.
     Busy(Duration),
+    /// No valid value is stored, and none can be: there is no room for so much as a lease. The caller
+    /// should load, and keep what it loads to itself.
+    NoRoom {
+        /// The partition's sequence number now: what is loaded from here on reflects every change up
+        /// to it.
+        seq: u64,
+    },
 }
 
 /// Answer to [`Region::fill`](super::Region::fill).

@@ -261,6 +261,7 @@ fn settle<V: Send + Sync + 'static>(
     let (outcome, entry) = match grant {
         Grant::Lease(lease) => return Some(Claimed { seat, claim: Claim::Lease(lease) }),
         Grant::Impatient => return Some(Claimed { seat, claim: Claim::Nothing }),
+        Grant::NoRoom(seq) => return Some(Claimed { seat, claim: Claim::NoRoom(seq) }),
         Grant::Found(entry) => {
             seat.lead.flight().found_by(AnsweredBy::L2);
             (Ok(entry.value.clone()), Some(entry))

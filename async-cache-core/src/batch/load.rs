@@ -30,6 +30,8 @@ pub(super) enum Claim {
     Lease(Lease),
     /// There is no shared tier, or it cannot be asked: stored in L1.
     Alone,
+    /// L2 takes nothing: stored in L1, as of this number.
+    NoRoom(u64),
     /// Others are loading and have let us down: stored nowhere.
     Nothing,
 }
@@ -195,6 +197,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         };
         let loaded_at = match claim {
             Claim::Lease(lease) => lease.seq,
+            Claim::NoRoom(seq) => seq,
             Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
         };
         seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
@@ -208,7 +211,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         seat.lead.l1_ttl = produced.options.store.l1_ttl;
         match claim {
             Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
-            Claim::Alone => {
+            Claim::Alone | Claim::NoRoom(_) => {
+                if matches!(claim, Claim::NoRoom(_)) {
+                    self.rejected(&seat.lead.key);
+                }
                 let term = produced.options.store.draw_term(answer.is_none());
                 Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
             }
@@ -257,7 +263,7 @@ impl<V> Claimed<V> {
     fn lease(&self) -> Option<(Key, Lease)> {
         match self.claim {
             Claim::Lease(lease) => Some((self.seat.lead.key.clone(), lease)),
-            Claim::Alone | Claim::Nothing => None,
+            Claim::Alone | Claim::NoRoom(_) | Claim::Nothing => None,
         }
     }
 }

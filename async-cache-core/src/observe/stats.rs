@@ -38,7 +38,7 @@ pub struct Stats {
     /// Invalidations, overwrites and clears heard on the bus, this node's own included.
     pub invalidations_received: u64,
     /// Loaded or read values that were not stored: an invalidation had met them, their lease was lost, others held
-    /// it for too long, or L2 could not be asked.
+    /// it for too long, or L2 could not be asked or had no room.
     pub fills_rejected: u64,
     /// Values that L1 did not keep because they weigh more than all of it, or could not be weighed.
     pub l1_refused: u64,

@@ -29,6 +29,8 @@ pub(crate) enum Grant<V> {
     Impatient,
     /// The same, and there is a stale value to make do with: one failure in the fleet is enough.
     Failed,
+    /// L2 has no value, and takes none: load here, and store in L1 what reflects every change up to this.
+    NoRoom(u64),
     /// The fleet cannot be asked.
     Unreachable(Error),
 }
@@ -178,6 +180,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 None => Step::Again(Accept::Nothing),
             },
             Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
+            Ok(Acquired::NoRoom { seq }) => {
+                self.odds.missed(aim.reuse);
+                lead.flight().granted(seq);
+                self.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+                Step::Done(Grant::NoRoom(seq))
+            }
             Err(error) => Step::Done(Grant::Unreachable(self.l2_failed(error))),
         }
     }

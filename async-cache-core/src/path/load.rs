@@ -53,7 +53,10 @@ async fn run<V: Send + Sync + 'static>(
         (Route::Fleet(accept, held), Some(l2)) => {
             over_the_fleet(&shared, l2, &mut lead, plan, accept, held).await
         }
-        _ => alone(&shared, &mut lead, plan).await,
+        _ => {
+            let loaded_at = lead.ticket.reached;
+            alone(&shared, &mut lead, plan, loaded_at).await
+        }
     };
     if outcome.as_ref().is_err_and(excuses) {
         lead.postpone(backoff);
@@ -98,13 +101,23 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
             (produced.map(|produced| produced.value), None)
         }
         Grant::Failed => (Err(shared.failed_elsewhere()), None),
+        Grant::NoRoom(seq) => {
+            let end = alone(shared, lead, plan, seq).await;
+            if end.1.is_some() {
+                shared.rejected(&lead.key);
+            }
+            end
+        }
         Grant::Unreachable(error) => match recourse(shared, lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) if lead.suffices(&entry) => {
                 lead.flight().found_by(AnsweredBy::Unverified);
                 lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
-            Recourse::Serve(_) | Recourse::Load(_) => alone(shared, lead, plan).await,
+            Recourse::Serve(_) | Recourse::Load(_) => {
+                let loaded_at = lead.ticket.reached;
+                alone(shared, lead, plan, loaded_at).await
+            }
             Recourse::Fail(error) => (Err(error), None),
         },
     }
@@ -140,14 +153,14 @@ async fn with_lease<V: Send + Sync + 'static>(
     }
 }
 
-/// Loads without the shared tier: there is none, or it cannot be asked.
+/// Loads without the shared tier: there is none, it cannot be asked, or it takes nothing.
 async fn alone<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     lead: &mut Lead<V>,
     plan: Plan<V>,
+    loaded_at: u64,
 ) -> End<V> {
     let reuse = plan.aim.reuse;
-    let loaded_at = lead.ticket.reached;
     match produce(shared, lead, plan, loaded_at).await {
         Ok(produced) if produced.keep == Keep::Cached => {
             shared.replaces(&lead.key, reuse);

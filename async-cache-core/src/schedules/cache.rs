@@ -234,7 +234,9 @@ impl Cache {
             Grant::Found(entry) => (version_of(&entry), Some(entry)),
             Grant::Lease(lease) => self.fill(&*l2.region, lease),
             Grant::Impatient => (self.load(0).0, None),
-            Grant::Backoff(_) | Grant::Failed | Grant::Unreachable(_) => unreachable!("the fleet answers"),
+            Grant::Backoff(_) | Grant::Failed | Grant::NoRoom(_) | Grant::Unreachable(_) => {
+                unreachable!("the fleet answers")
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 -- KEYS M V L W T U; ARGV[4] token, ARGV[5] node, ARGV[6] lease ttl (ms), ARGV[7] which stored value
 -- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
 -- token, 'N' none; ARGV[8] that token (raw).
--- Answers {1, value} | {2, sequence, its ends} unchanged | {3, seq} granted | {4, ms} busy.
+-- Answers {1, value} | {2, sequence, its ends} unchanged | {3, seq} granted | {4, ms} busy | {5, seq} no room.
 
 if ARGV[7] ~= 'N' then
   local value = valid()
@@ -28,7 +28,11 @@ if lease and (lease == COOLING or held(lease)) then
   local left = redis.call('PTTL', KEYS[3])
   -- Without an expiry it is not ours: it would block the key for ever.
   if left >= 0 then
-    if type(redis.pcall('SADD', KEYS[4], ARGV[5])) ~= 'number' then
+    local noted = redis.pcall('SADD', KEYS[4], ARGV[5])
+    if full(noted) then
+      -- What the holder loads will not be stored, either.
+      return {5, s}
+    elseif type(noted) ~= 'number' then
       redis.call('DEL', KEYS[4])
       redis.call('SADD', KEYS[4], ARGV[5])
     end
@@ -38,7 +42,12 @@ if lease and (lease == COOLING or held(lease)) then
   end
 end
 
-redis.call('SET', KEYS[3], ARGV[4] .. ':' .. whole(s), 'PX', ttl)
+local granted = redis.pcall('SET', KEYS[3], ARGV[4] .. ':' .. whole(s), 'PX', ttl)
+if full(granted) then
+  return {5, s}
+elseif granted.err then
+  return granted
+end
 -- A node that waited and now loads itself has nothing to be woken for.
 redis.pcall('SREM', KEYS[4], ARGV[5])
 return {3, s}

@@ -50,6 +50,12 @@ local function text(reply)
   end
 end
 
+-- Whether a write was refused for want of memory or disk: by a server that is up, and a master.
+local function full(reply)
+  local err = type(reply) == 'table' and reply.err
+  return err and (string.find(err, '^%-?OOM ') or string.find(err, '^%-?MISCONF ')) ~= nil
+end
+
 local function micros()
   local now = redis.call('TIME')
   return now[1] * 1000000 + now[2]

@@ -5,6 +5,9 @@
 
 -- A write without effect, which only a master takes: a server that was demoted must not let its
 -- readers believe that they hear of every change.
-redis.call('PERSIST', M)
+local proof = redis.pcall('PERSIST', M)
+if type(proof) == 'table' and not full(proof) then
+  return proof
+end
 redis.call('PUBLISH', home .. 'node:' .. ARGV[4], 'H:' .. whole(s) .. ':' .. ARGV[5])
 return millis()

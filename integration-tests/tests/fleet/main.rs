@@ -5,6 +5,7 @@ mod batches;
 mod cancelled;
 mod connections;
 mod foreign;
+mod full;
 mod in_flight;
 mod leases;
 mod odds;

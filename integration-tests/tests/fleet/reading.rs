@@ -107,9 +107,9 @@ async fn many_keys_from_both_tiers(fleet: Fleet) {
 /// An insert of thousands takes longer than one command may, and is done all the same.
 async fn an_insert_of_very_many(fleet: Fleet) {
     const MANY: u64 = 100_000;
-    let node = fleet.node().await;
+    let node = fleet.patient_node().await;
     node.insert_many((0..MANY).map(|n| (format!("k{n}"), n))).await.unwrap();
-    let other = fleet.node().await;
+    let other = fleet.patient_node().await;
     for n in [0, 511, 512, MANY / 2, MANY - 1] {
         assert_eq!(other.get(&format!("k{n}")).await.unwrap().as_deref(), Some(&n));
     }

@@ -1,6 +1,7 @@
 //! The contract of a backend, on a real server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_cache_core::Backend;
 use async_cache_core::testing::conformance::{self, Hook, Subject};
@@ -15,7 +16,9 @@ struct Server {
 #[async_trait::async_trait]
 impl Subject for Server {
     async fn handle(&self) -> Arc<dyn Backend> {
-        let builder = RedisBackend::builder().url(self.server.url()).partitions(self.partitions);
+        // Time enough for a machine that has other things to do.
+        let builder = RedisBackend::builder().command_timeout(Duration::from_secs(5));
+        let builder = builder.url(self.server.url()).partitions(self.partitions);
         Arc::new(builder.connect().await.expect("the server answers"))
     }
 

@@ -160,6 +160,7 @@ impl Side {
             // Real time passes differently on the two.
             Acquired::Busy(left) if left <= GRANT_PACE => "cooling".to_owned(),
             Acquired::Busy(_) => "busy".to_owned(),
+            Acquired::NoRoom { .. } => "no room".to_owned(),
         }
     }
 

@@ -1,0 +1,118 @@
+//! A server that takes no writes: its memory is full, or its disk. It answers, so it is not out: what cannot be
+//! stored is loaded and answered, whatever the policy for outages is.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use async_cache::testing::until;
+use async_cache::{ErrorKind, Event, Outage};
+use futures_util::StreamExt;
+use integration_tests::RedisServer;
+use integration_tests::fleet::{Cache, Fleet};
+
+const OUTAGES: [Outage; 3] = [Outage::Fail, Outage::Load, Outage::ServeL1];
+
+/// Why a server takes no writes.
+#[derive(Debug, Clone, Copy)]
+enum Full {
+    Memory,
+    Disk,
+}
+
+impl Full {
+    async fn fill(self, server: &RedisServer) {
+        match self {
+            Self::Memory => {
+                server.cli::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+                server.cli::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+            }
+            Self::Disk => {
+                // Where the snapshot is to be renamed to, there is a directory.
+                server.cli::<()>(&["CONFIG", "SET", "save", "3600 1000000"]);
+                server.cli::<()>(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "yes"]);
+                let (_, dir): (String, String) = server.cli(&["CONFIG", "GET", "dir"]);
+                std::fs::create_dir_all(format!("{dir}/dump.rdb/inside")).unwrap();
+                server.cli::<String>(&["BGSAVE"]);
+                let failed = || server.cli::<String>(&["INFO", "persistence"]).contains("bgsave_status:err");
+                until("the snapshot has failed", failed).await;
+            }
+        }
+    }
+}
+
+async fn pair(fleet: &Fleet, outage: Outage) -> [Cache; 2] {
+    let node = || fleet.node_with(|builder| builder.outage(outage));
+    [node().await, node().await]
+}
+
+/// One load for each key and node; what L2 has is answered; what is loaded answers the next lookup.
+async fn lookups_go_on(full: Full, outage: Outage) {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let [node, other] = pair(&fleet, outage).await;
+    node.insert("stored", 1).await.unwrap();
+    full.fill(fleet.server()).await;
+    let mut events = node.subscribe();
+    let load = || async { Ok::<_, std::io::Error>(2) };
+    let what = format!("{full:?}, {outage:?}");
+    for _ in 0..3 {
+        assert_eq!(*node.get_or_load("cold", load).await.expect(&what), 2, "{what}");
+        assert_eq!(*other.get_or_load("stored", || async { Ok::<_, std::io::Error>(9) }).await.unwrap(), 1);
+    }
+    assert_eq!(node.stats().loads, 1, "L1 keeps it: {what}");
+    for _ in 0..3 {
+        let many = node.get_many_or_load(["stored", "x", "y", "z"], move |missing| async move {
+            Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key, 3)).collect::<HashMap<_, u64>>())
+        });
+        assert_eq!(many.await.expect(&what).len(), 4, "{what}");
+    }
+    assert_eq!(node.stats().loads, 2, "likewise, and one call for all: {what}");
+    assert_eq!(node.stats().fills_rejected, 4, "{what}");
+    while !matches!(events.next().await, Some(Event::FillRejected { .. })) {}
+
+    let refused = node.insert("stored", 4).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Backend, "{refused}");
+    let word = match full {
+        Full::Memory => "no memory left",
+        Full::Disk => "cannot write to its disk",
+    };
+    let (mut said, mut cause) = (refused.to_string(), refused.source());
+    while let Some(error) = cause {
+        said = format!("{said}: {error}");
+        cause = error.source();
+    }
+    assert!(said.contains(word), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_go_on_when_the_memory_is_full() {
+    for outage in OUTAGES {
+        lookups_go_on(Full::Memory, outage).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_go_on_when_the_disk_is_full() {
+    for outage in OUTAGES {
+        lookups_go_on(Full::Disk, outage).await;
+    }
+}
+
+/// What L1 holds and cannot be verified is not served for want of memory: L2 could be asked, and has nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let [node, other] = pair(&fleet, Outage::ServeL1).await;
+    node.insert("k", 1).await.unwrap();
+    assert_eq!(other.get("k").await.unwrap().as_deref(), Some(&1));
+    Full::Memory.fill(fleet.server()).await;
+    for version in 2..10 {
+        let stamp = node.invalidate("k").await.unwrap();
+        let load = move || async move { Ok::<_, std::io::Error>(version) };
+        assert_eq!(*other.get_or_load("k", load).at_least(&stamp).await.unwrap(), version);
+        assert_eq!(*node.get_or_load("k", load).await.unwrap(), version);
+    }
+    fleet.server().cli::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    let stamp = node.insert("k", 10).await.unwrap();
+    assert_eq!(other.get("k").at_least(&stamp).await.unwrap().as_deref(), Some(&10));
+}
