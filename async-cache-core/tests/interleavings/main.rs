@@ -5,6 +5,7 @@ mod fallbacks;
 mod figures;
 mod limits;
 mod refused;
+mod shutdown;
 mod stage;
 mod told;
 mod unverified;

@@ -13,6 +13,7 @@ mod outages;
 mod reading;
 mod replaced;
 mod rights;
+mod shutdown;
 mod sizes;
 mod stale;
 mod tags;
