@@ -25,10 +25,11 @@ async fn a_thousand_keys_do_not_expire_together(tiers: Tiers) {
         pass(secs(1)).await;
     }
     assert_eq!(left[0], 1000, "from 90 s");
-    assert!(left[10] <= 5, "to 100 s, give or take 10 ms: {left:?}");
-    // Uniform: 100 in each second, give or take (five standard deviations).
+    // Uniform: one in the last 10 ms, and 100 in each second. The draws of a thousand keys leave these limits once in
+    // 10^10 runs; without jitter all keys are left, and half of it leaves seconds in which none expires.
+    assert!(left[10] <= 15, "to 100 s, give or take 10 ms: {left:?}");
     for second in left.windows(2) {
-        assert!((52..=148).contains(&(second[0] - second[1])), "{left:?}");
+        assert!((40..=172).contains(&(second[0] - second[1])), "{left:?}");
     }
 }
 
