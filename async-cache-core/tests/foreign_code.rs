@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_cache_core::key::KeyWriter;
 use async_cache_core::testing::{Source, until};
-use async_cache_core::{BoxError, CacheKey, Codec, ErrorKind, TieredCache};
+use async_cache_core::{BoxError, CacheKey, Codec, DataLoader, ErrorKind, TieredCache};
 use async_cache_memory::MemoryBackend;
 use futures_util::FutureExt;
 
@@ -144,4 +144,40 @@ async fn a_value_whose_drop_panics_leaves_the_cache_working() {
         assert!(cache.get(&1).await.unwrap().is_none(), "round {round}: it is gone all the same");
         assert!(cache.is_idle(), "round {round}");
     }
+}
+
+tokio::task_local! {
+    static TENANT: u64;
+}
+
+/// What every way to load tells of a loader that reads what only its caller's task carries.
+#[tokio::test(start_paused = true)]
+async fn a_task_local_is_not_set_in_a_loader_and_the_error_says_so() {
+    type Rows = std::collections::HashMap<u64, u64>;
+    let cache: TieredCache<u64, u64> = TieredCache::builder().l1(MemoryBackend::new(100)).build().unwrap();
+    async fn one() -> Result<u64, std::io::Error> {
+        Ok(TENANT.get())
+    }
+    let many = |keys: Vec<u64>| async move {
+        Ok::<Rows, std::io::Error>(keys.into_iter().map(|key| (key, TENANT.get())).collect())
+    };
+    TENANT
+        .scope(9, async {
+            let errors = [
+                cache.get_or_load(&1, one).await.unwrap_err(),
+                cache.refresh(&1, one).await.unwrap_err(),
+                cache.get_many_or_load(&[1, 2], many).await.unwrap_err(),
+                DataLoader::new(many).load(1).await.unwrap_err(),
+                cache.warm([1], |_| one()).await.failed.remove(0).1,
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::LoaderPanicked, "{error}");
+                assert!(error.to_string().contains("task-local"), "{error}");
+            }
+            let tenant = TENANT.get();
+            let moved = move || async move { Ok::<_, std::io::Error>(tenant) };
+            assert_eq!(*cache.get_or_load(&1, moved).await.unwrap(), 9);
+        })
+        .await;
+    assert!(cache.is_idle());
 }

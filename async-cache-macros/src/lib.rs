@@ -51,6 +51,8 @@ use syn::parse_macro_input;
 /// * Arguments are cloned into the load, which outlives the call: plain references by
 ///   [`ToOwned`], and so `Option`s of them, everything else (`self` too) by [`Clone`]. A hit clones nothing but the
 ///   value.
+/// * The body runs in a task of its own, where no `tokio::task_local!` of the caller's is set: reading one panics.
+///   Read it in the caller, and pass it as an argument.
 /// * Returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, `T: Clone`. A `None` is cached
 ///   for `negative_ttl`; an error is not cached.
 /// * The caller whose run of the function failed gets the function's own error, whatever its type. A caller who

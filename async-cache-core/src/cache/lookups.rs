@@ -46,6 +46,26 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     ///
+    /// What a task carries does not follow it there, but for the span of `tracing`: a `tokio::task_local!` that the
+    /// caller has set is not set in the load, and reading it panics
+    /// ([`LoaderPanicked`](crate::ErrorKind::LoaderPanicked)). Read it before, and move it in. What the value
+    /// depends on, say a tenant, belongs in the key as well: all who ask for the key get what one of them loaded.
+    ///
+    /// ```
+    /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<(u32, u64), String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(tenant: u32, id: u64) -> Result<String> { Ok(format!("user {id} of {tenant}")) }
+    /// tokio::task_local! { static TENANT: u32; }
+    ///
+    /// # TENANT.scope(9, async {
+    /// let tenant = TENANT.get(); // here, not in the loader
+    /// let user = users.get_or_load(&(tenant, 42), move || find(tenant, 42)).await?;
+    /// assert_eq!(*user, "user 42 of 9");
+    /// # Result::Ok(()) }).await
+    /// # }
+    /// ```
+    ///
     /// As it outlives the call, the load owns what it uses. `|| self.load(id)` borrows `self`, which the compiler
     /// calls "borrowed data escapes outside of method" (E0521): give it a handle of its own.
     ///
