@@ -34,6 +34,7 @@ on! {
         a_refresh_does_not_take_anothers_failure_for_its_own,
         the_backoff_holds_in_batches,
         the_cap_on_l1_is_no_expiry,
+        what_l2_has_lost_stands_in_past_its_cap_on_l1,
     }
     l2: crate::rig::Tiers::l2() => {
         the_next_attempt_waits_for_the_backoff, the_backoff_holds_in_batches, one_alone_that_takes_no_stale_value_loads,
@@ -253,6 +254,29 @@ async fn the_cap_on_l1_is_no_expiry(tiers: Tiers) {
     let unused = source.clone();
     assert_eq!(*cache.get_or_load("k", move || unused.now()).await.unwrap(), 7);
     assert_eq!((source.loads(), cache.stats().stale_served), (0, 0), "L2 still has it, fresh");
+}
+
+async fn what_l2_has_lost_stands_in_past_its_cap_on_l1(tiers: Tiers) {
+    let Tiers::Both(l2) = &tiers else { unreachable!("there is an L2") };
+    let cache = tiers.node(|builder| minute(builder).l1_ttl(secs(10))).await;
+    let before = l2.snapshot();
+    let source = Source::new();
+    let load = source.clone();
+    assert_eq!(*cache.get_or_load("k", move || load.now()).await.unwrap(), 1);
+    // As an eviction would: the server goes on, and tells nobody.
+    l2.revert(&before);
+    pass(secs(11)).await;
+    source.write();
+    let load = source.clone();
+    assert_eq!(*cache.get_or_load("k", move || load.failing()).await.unwrap(), 1);
+    let stats = cache.stats();
+    assert_eq!((source.loads(), stats.load_failures), (2, 1), "L2 has nothing, so the source is asked");
+    assert_eq!((stats.l1_hits, stats.stale_served), (1, 0), "it has not expired");
+    let load = source.clone();
+    let without = cache.get_or_load("k", move || load.failing()).stale_on_error(false).await;
+    assert_eq!(without.unwrap_err().kind(), ErrorKind::Loader, "it was not asked for");
+    let load = source.clone();
+    assert_eq!(*cache.get_or_load("k", move || load.now()).await.unwrap(), 2);
 }
 
 async fn a_refresh_does_not_take_anothers_failure_for_its_own(tiers: Tiers) {
