@@ -102,6 +102,16 @@ async fn a_loader_without_a_cache_knows_one_option() {
     DataLoader::new(batch).options(LoadOptions::new().load_timeout(ms(5_000))).load(1).await.unwrap();
 }
 
+#[test]
+fn what_is_not_set_is_as_documented() {
+    let (store, load, secs) = (StoreOptions::new(), LoadOptions::new(), Duration::from_secs);
+    assert_eq!((store.ttl, store.negative_ttl, store.stale_for), (secs(300), secs(30), secs(0)));
+    assert_eq!((store.l1_ttl, load.soft_timeout, load.refresh_ahead), (None, None, None));
+    assert_eq!((load.load_timeout, load.wait_timeout, load.lease_ttl), (secs(30), secs(10), secs(3)));
+    assert_eq!(load.error_backoff, secs(1));
+    assert!(load.stale_on_error && !load.stale_while_revalidate);
+}
+
 #[tokio::test(start_paused = true)]
 async fn either_half_of_the_defaults_may_be_given() {
     let store = StoreOptions::new().ttl(ms(100));

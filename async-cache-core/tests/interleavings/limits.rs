@@ -227,3 +227,21 @@ async fn warming_loads_so_many_at_once() {
     let report = node.warm_many((1000..2000).map(|n| n.to_string()), batch).await;
     assert_eq!((report.loaded, batches.loads(), batches.most_running()), (1000, 10, 4));
 }
+
+/// What a cache costs the tier while nobody asks: a heartbeat every quarter of the bound, which is 1 s unless set.
+#[tokio::test(start_paused = true)]
+async fn a_cache_sends_a_heartbeat_every_quarter_of_the_bound() {
+    for bound in [None, Some(ms(400)), Some(ms(5_000))] {
+        let stage = Stage::on(&tier());
+        let _node = stage
+            .node_with(|builder| match bound {
+                Some(bound) => builder.max_staleness(bound),
+                None => builder,
+            })
+            .await;
+        let before = stage.heartbeats();
+        tokio::time::sleep(10 * bound.unwrap_or(ms(1_000))).await;
+        let sent = stage.heartbeats() - before;
+        assert!((39..=41).contains(&sent), "{sent} heartbeats within ten times {bound:?}");
+    }
+}

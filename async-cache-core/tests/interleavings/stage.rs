@@ -33,6 +33,7 @@ struct Inner {
     stuck: AtomicBool,
     fills_fail: AtomicBool,
     fills_stick: AtomicBool,
+    heartbeats: AtomicUsize,
     reads_fail: AtomicBool,
     /// The tier is known to be unreachable.
     away: AtomicBool,
@@ -65,6 +66,7 @@ impl Stage {
             stuck: AtomicBool::new(false),
             fills_fail: AtomicBool::new(false),
             fills_stick: AtomicBool::new(false),
+            heartbeats: AtomicUsize::new(0),
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             usurped: AtomicBool::new(false),
@@ -136,6 +138,11 @@ impl Stage {
     /// Waits until a fill is stuck.
     pub(crate) async fn a_fill_is_stuck(&self) {
         until("a fill is stuck", || self.0.stuck.load(Ordering::SeqCst)).await;
+    }
+
+    /// How many heartbeats the node has sent.
+    pub(crate) fn heartbeats(&self) -> usize {
+        self.0.heartbeats.load(Ordering::SeqCst)
     }
 
     pub(crate) fn reads_fail(&self) {
@@ -369,6 +376,7 @@ impl Region for Staged {
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.stage.0.heartbeats.fetch_add(1, Ordering::SeqCst);
         self.region.heartbeat(partition, beat).await
     }
 }
