@@ -323,3 +323,42 @@ async fn a_late_put_is_not_executed() {
     assert_eq!(node.read(&k).await, Some(value));
     assert_eq!(node.region.state(0).await.unwrap().seq, before.seq);
 }
+
+/// Who finds the key cooling waits for the load after that, and is noted until it may have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_while_a_key_cools_stays_noted() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    let (cools, ttl) = (Duration::from_secs(30), Duration::from_secs(300));
+    server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", &cools.as_millis().to_string()]);
+    let ask = Acquire { ttl, ..node.ask() };
+    assert!(matches!(node.region.acquire(&key("k"), ask).await.unwrap(), Acquired::Busy(_)));
+    let noted: u64 = server.cli(&["PTTL", "{ns:0}W:k"]);
+    assert!(noted > 2 * cools.as_millis() as u64, "for {noted} ms");
+}
+
+/// 1. a node waits for a load; 2. its lease lapses, and the node loads itself: there is nothing it is to be woken for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loads_does_not_wait_any_more() {
+    let server = RedisServer::start();
+    let (a, b, c) = (Node::on(&server).await, Node::on(&server).await, Node::on(&server).await);
+    let k = key("k");
+    a.lease(&k).await;
+    for waiting in [&b, &c] {
+        assert!(matches!(waiting.acquire(&k).await, Acquired::Busy(_)));
+    }
+    server.cli::<i64>(&["DEL", "{ns:0}L:k"]);
+    b.lease(&k).await;
+    assert_eq!(server.cli::<Vec<String>>(&["SMEMBERS", "{ns:0}W:k"]), [c.id.to_string()]);
+}
+
+/// A server that was demoted keeps its run id, and serves reads; that it hears of no change any more the nodes learn by
+/// their next heartbeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_demoted_answers_no_heartbeat() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    node.region.heartbeat(0, 1).await.unwrap();
+    server.cli::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(node.region.heartbeat(0, 2).await.unwrap_err().kind(), ErrorKind::Backend);
+}

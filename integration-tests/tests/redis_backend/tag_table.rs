@@ -2,8 +2,9 @@
 
 use async_cache::testing::No;
 use async_cache::{MemoryBackend, TieredCache};
-use async_cache_core::backend::{Acquired, Announce, Baseline, Filled, Token};
+use async_cache_core::backend::{Acquired, Announce, Baseline, Filled, TAG_TABLE, Token};
 use async_cache_core::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
+use async_cache_core::tags::MAX_TAGS;
 use async_cache_core::{ErrorKind, Tags};
 use async_cache_redis::RedisBackend;
 use bytes::Bytes;
@@ -110,18 +111,44 @@ async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
     }
 }
 
-/// A half is kept for as long as a tagged value may live, and a minute for its load.
+/// How a tagged value comes to be stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum By {
+    Insert,
+    Load,
+}
+
+impl By {
+    async fn store(self, node: &Node, name: &str, tag: &str) -> u64 {
+        if self == Self::Insert {
+            return put(node, name, tag).await;
+        }
+        let lease = node.lease(&key(name)).await;
+        let frame = tagged(lease.token, tag);
+        let filled = node.region.fill(&key(name), lease, frame, LIFE, Announce::No).await.unwrap();
+        assert_eq!(filled, Filled::Stored { seq: lease.seq });
+        lease.seq
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_is_turned_over_by_age() {
+    for by in [By::Insert, By::Load] {
+        turned_over_by_age(by).await;
+    }
+}
+
+/// A half is kept for as long as a tagged value may live, and a minute for its load.
+async fn turned_over_by_age(by: By) {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
     let kept = LIFE.as_secs() + 60;
-    let seq = put(&node, "old", "t").await;
+    let seq = by.store(&node, "old", "t").await;
     invalidate(&node, "t").await;
-    put(&node, "second", "other").await;
+    by.store(&node, "second", "other").await;
     age(&server, &node, kept - 20).await;
     invalidate(&node, "u").await;
-    assert_eq!((half(&server, "T").len(), half(&server, "U").len()), (2, 0), "not yet");
+    assert_eq!((half(&server, "T").len(), half(&server, "U").len()), (2, 0), "not yet: {by:?}");
 
     age(&server, &node, kept + 20).await;
     invalidate(&node, "v").await;
@@ -133,8 +160,24 @@ async fn the_table_is_turned_over_by_age() {
     invalidate(&node, "w").await;
     assert_eq!((half(&server, "T"), half(&server, "U")), (vec!["w".to_owned()], vec!["v".to_owned()]));
     assert!(!valid(&node, "old").await && bound(&node, "t").await > seq, "dropped, and covered by the floor");
-    put(&node, "old", "t").await;
+    by.store(&node, "old", "t").await;
     assert!(valid(&node, "old").await);
+}
+
+/// However many tags are invalidated, a half holds so many and no more; what was dropped is covered by the floor.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_turned_over_by_size() {
+    let server = RedisServer::start();
+    let node = Node::on(&server).await;
+    put(&node, "old", "0").await;
+    let most = TAG_TABLE / 2;
+    let names: Vec<String> = (0..2 * most + MAX_TAGS).map(|name| name.to_string()).collect();
+    for names in names.chunks(MAX_TAGS) {
+        node.region.invalidate_tags(0, &Tags::new(names).unwrap()).await.unwrap();
+    }
+    let (young, old) = (half(&server, "T").len(), half(&server, "U").len());
+    assert!((1..=most).contains(&young) && (1..=most).contains(&old), "{young} and {old} of {most}");
+    assert!(!valid(&node, "old").await);
 }
 
 /// Tags are invalidated, and void values are not answered, when there is no memory left; lookups go on.
