@@ -165,6 +165,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Switches one fence of this cache off, to show that a proof objects.
     #[cfg(feature = "testing")]
+    #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
         self.switch.off = Some(mutant);
         self
@@ -172,6 +173,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Sets the slots of the table of invalidated tags, of which half are used: a power of two.
     #[cfg(feature = "testing")]
+    #[doc(hidden)]
     pub fn tag_slots(mut self, slots: usize) -> Self {
         self.switch.tag_slots = Some(slots.next_power_of_two());
         self
@@ -183,7 +185,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     /// # Errors
     ///
     /// [`ErrorKind::Config`], saying which: no tier, no Tokio runtime, a bad namespace or option,
-    /// a namespace already open on the same backend handle.
+    /// a namespace already open on the same backend: a `RedisBackend` is one node of a namespace. For two nodes in one
+    /// process, connect twice, or give both a clone of one `MemoryBackend`.
     pub fn build(self) -> Result<TieredCache<K, V>> {
         self.validate().map_err(|error| match self.namespace.as_deref() {
             Some(name) if (1..=MAX_NAMESPACE_BYTES).contains(&name.len()) => error.in_namespace(name),

@@ -128,6 +128,7 @@ impl RedisBackendBuilder {
 
     /// Breaks one rule of the Redis tier, to show that a proof objects.
     #[cfg(feature = "testing")]
+    #[doc(hidden)]
     pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
         self.switch.off = Some(mutant);
         self

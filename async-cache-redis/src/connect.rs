@@ -185,8 +185,8 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo> {
         // The client's errors about URLs quote nothing of them.
         let cause = Secrets::default().cause(error);
         if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-            let message =
-                "the URL asks for TLS (`rediss://`), which this build cannot do: enable the feature `tls`";
+            let message = "the URL asks for TLS (`rediss://`), which this version does not support: put a TLS tunnel in front of \
+                           the server, such as stunnel, and connect to that by `redis://`";
             return Error::new(ErrorKind::Config, message);
         }
         let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database]";

@@ -52,6 +52,8 @@ mod pages {
     mod errors {}
     #[doc = include_str!("../../docs/migrating.md")]
     mod migrating {}
+    #[doc = include_str!("../../docs/values.md")]
+    mod values {}
 }
 
 pub use async_cache_core::*;
@@ -80,6 +82,25 @@ pub use async_cache_macros::CacheKey;
 /// name_of_refresh(9, 42).await?;                                 // loaded, and replaced on every node
 /// name_of_invalidate(9, 42).await?;                              // dropped on every node
 /// # Ok(()) }
+/// ```
+///
+/// Without `key`, or with text for one, the cache's keys are `String`s. A cache on Redis is connected by an async call, so
+/// it cannot be a static: keep it in a field, and decorate a method. `skip(self)` says that `self` is no part of the key.
+///
+/// ```
+/// use async_cache::{Error, TieredCache, cached};
+///
+/// #[derive(Clone)]
+/// struct Quotes {
+///     cache: TieredCache<String, u64>,
+/// }
+///
+/// impl Quotes {
+///     #[cached(cache = self.cache, ttl = "10s", skip(self))]
+///     async fn price(&self, symbol: &str) -> Result<u64, Error> {
+///         Ok(symbol.len() as u64) // a query
+///     }
+/// }
 /// ```
 #[cfg(feature = "macros")]
 pub use async_cache_macros::cached;

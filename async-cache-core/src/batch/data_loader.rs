@@ -40,8 +40,9 @@ use crate::options::{Defaults, Options};
 /// A cheap handle: clones share everything.
 ///
 /// ```
+/// # use async_cache_core as async_cache;
 /// # use std::collections::HashMap;
-/// use async_cache_core::DataLoader;
+/// use async_cache::DataLoader;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
 /// let names = DataLoader::new(|ids: Vec<u64>| async move {
 ///     // SELECT id, name FROM users WHERE id = ANY(ids)

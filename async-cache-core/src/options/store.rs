@@ -80,7 +80,7 @@ impl StoreOptions {
             if span < Duration::from_millis(1) {
                 return wrong(
                     name,
-                    "at least 1 ms; zero would cache nothing: leave the call uncached instead",
+                    "at least 1 ms; zero would cache nothing: let the loader return `Loaded::uncached()` instead",
                 );
             }
             in_range(name, span)?;

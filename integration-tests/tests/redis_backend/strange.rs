@@ -75,8 +75,8 @@ async fn an_error_that_quotes_the_password_is_shown_without_it() {
 }
 
 #[tokio::test]
-async fn tls_asks_for_its_feature() {
+async fn tls_is_refused_with_a_remedy() {
     let error = RedisBackend::connect("rediss://127.0.0.1:6379").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("`tls`"), "{error}");
+    assert!(error.to_string().contains("tunnel"), "{error}");
 }
