@@ -6,6 +6,7 @@ mod system;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+#[cfg(any(feature = "testing", all(test, shuttle)))]
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
