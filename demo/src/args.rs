@@ -1,6 +1,5 @@
 //! What can be asked for on the command line, and what is refused.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -58,9 +57,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "async-cache-demo")]
     pub(crate) namespace: String,
 
-    /// Keep the instances running under traffic, and serve a page with live figures [e.g. 127.0.0.1:8080]
+    /// Keep the instances running under traffic, and serve a page with live figures [e.g. localhost:8080]
     #[arg(long, value_name = "ADDR")]
-    pub(crate) serve: Option<SocketAddr>,
+    pub(crate) serve: Option<String>,
 
     /// Print one JSON object instead of the table
     #[arg(long)]

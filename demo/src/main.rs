@@ -77,7 +77,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints the figures. A broken promise is a failure.
+/// Prints the figures. A broken promise is a failure, and so is what was asked for and not answered.
 fn conclude(args: &Args, figures: &Figures) -> ExitCode {
     if args.json {
         println!("{}", serde_json::to_string_pretty(figures).expect("figures are plain"));
@@ -87,18 +87,24 @@ fn conclude(args: &Args, figures: &Figures) -> ExitCode {
     if figures.stale_reads > 0 {
         return fail(1, &format!("{} reads were older than the promise", figures.stale_reads));
     }
+    let failed = figures.failed_requests + u64::from(figures.cold_key.failed_tasks);
+    if failed + figures.failed_writes > 0 {
+        let whose = if args.redis.is_some() { "; was Redis there all the time?" } else { "" };
+        let writes = figures.failed_writes;
+        return fail(1, &format!("failed: {failed} requests, {writes} invalidations of writes{whose}"));
+    }
     ExitCode::SUCCESS
 }
 
 async fn run(args: &Args) -> Result<Figures, Failure> {
     let trace = args.trace.as_deref().map(Trace::read).transpose().map_err(Failure::Input)?;
     check(args).await.map_err(Failure::Input)?;
-    let listener = match args.serve {
+    let listener = match &args.serve {
         Some(address) => Some(serve::bind(address).await.map_err(Failure::Input)?),
         None => None,
     };
     let products = trace.as_ref().map_or(args.products, |trace| trace.products);
-    let goal = match (&trace, args.serve) {
+    let goal = match (&trace, &args.serve) {
         (Some(trace), _) => Goal::Requests(trace.keys.len() as u64),
         (None, Some(_)) => Goal::None,
         (None, None) => Goal::Seconds(args.seconds),

@@ -35,7 +35,7 @@ struct Site {
 type Answer = Result<Json<Value>, (StatusCode, String)>;
 
 /// Takes the address.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+pub(crate) async fn bind(address: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("--serve: cannot listen on {address}: {error}"))
 }
 

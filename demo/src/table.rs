@@ -1,15 +1,19 @@
 //! The figures for people.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use indicatif::HumanCount;
 
 use crate::figures::{Figures, Quantiles};
+
+/// The narrowest terminal in use, in columns.
+const WIDTH: u16 = 80;
 
 /// The figures as a table, with what each means.
 pub(crate) fn render(figures: &Figures) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     for [what, figure, meaning] in rows(figures) {
         table.add_row([
             Cell::new(what),
@@ -17,7 +21,8 @@ pub(crate) fn render(figures: &Figures) -> String {
             Cell::new(meaning),
         ]);
     }
-    format!("{} products in SQLite; {}\n{table}", HumanCount(figures.products.into()), figures.mode)
+    let products = plural(figures.products.into(), "product", "products");
+    format!("{products} in SQLite; {}\n{table}", figures.mode)
 }
 
 fn rows(f: &Figures) -> Vec<[String; 3]> {

@@ -115,6 +115,33 @@ fn the_table_is_for_people() {
         assert!(table.contains(row), "{table}");
     }
     assert!(!table.contains("FAILED"), "{table}");
+    let table_lines = table.lines().skip(1);
+    table_lines.for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
+}
+
+#[test]
+fn one_is_said_to_be_one() {
+    let output = demo(&["--products", "1", "--seconds", "0.2", "--rate", "300"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("1 product in SQLite"), "{output:?}");
+}
+
+#[test]
+fn a_redis_that_ends_under_way_is_a_failure() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let args = ["--products", "300", "--seconds", "5", "--rate", "3000", "--writes", "10", "--redis", &url];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_async-cache-demo"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the demo runs");
+    // The traffic is on its way.
+    while server.cli::<i64>(&["DBSIZE"]) < 100 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    server.kill();
+    let output = child.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("was Redis there"), "{errors}");
 }
 
 #[test]
@@ -172,7 +199,7 @@ impl Drop for Running {
 #[test]
 fn the_page_and_the_service_behind_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_async-cache-demo"));
-    command.args(["--serve", "127.0.0.1:0", "--products", "300", "--rate", "300", "--writes", "0"]);
+    command.args(["--serve", "localhost:0", "--products", "300", "--rate", "300", "--writes", "0"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut running = Running(child.expect("the demo runs"));
     let errors = BufReader::new(running.0.stderr.take().expect("a pipe"));

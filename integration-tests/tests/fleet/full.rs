@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use async_cache::testing::until;
-use async_cache::{ErrorKind, Event, Outage};
+use async_cache::{ErrorKind, Event, MemoryBackend, Outage, RedisBackend, TieredCache};
 use futures_util::StreamExt;
 use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
@@ -115,4 +115,26 @@ async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     fleet.server().cli::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     let stamp = node.insert("k", 10).await.unwrap();
     assert_eq!(other.get("k").at_least(&stamp).await.unwrap().as_deref(), Some(&10));
+}
+
+/// A node that hears of no change, and holds what L2 has void: L2 answers, so it is not cut off, and what it holds
+/// is not served for want of room for a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_l1_cannot_verify_is_loaded_when_the_memory_is_full() {
+    let server = RedisServer::start();
+    server.set_user("app", "~* &* +@all");
+    let fleet = Fleet::on(Arc::new(server));
+    let node = fleet.node().await;
+    let backend = RedisBackend::connect(fleet.server().url_as("app")).await.unwrap();
+    let deaf: Cache =
+        TieredCache::builder().namespace("rows").l1(MemoryBackend::new(1000)).l2(backend).build().unwrap();
+    until("it serves", || deaf.is_serving()).await;
+    node.insert("k", 1).await.unwrap();
+    assert_eq!(deaf.get("k").await.unwrap().as_deref(), Some(&1));
+    fleet.server().set_user("app", "resetchannels");
+    until("its L1 is suspended", || !deaf.is_serving()).await;
+    node.invalidate("k").await.unwrap();
+    Full::Memory.fill(fleet.server()).await;
+    let load = || async { Ok::<_, std::io::Error>(2) };
+    assert_eq!(*deaf.get_or_load("k", load).await.unwrap(), 2);
 }
