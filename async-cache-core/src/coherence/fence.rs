@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,8 +36,13 @@ const STRIPES: usize = if cfg!(all(test, shuttle)) { 1 } else { 1024 };
 pub(crate) struct Fence<V> {
     stripes: Box<[Mutex<Stripe<V>>]>,
     in_flight: AtomicUsize,
+    /// No entry of L1 ends before this.
+    first_end: atomic::AtomicU64,
     switch: Switch,
 }
+
+/// Hashed as L1 hashes keys: seeded, and at a fraction of the price of the standard hasher.
+type ByKey<T> = HashMap<Key, T, foldhash::quality::RandomState>;
 
 #[derive(Debug)]
 struct Stripe<V> {
@@ -49,8 +54,8 @@ struct Stripe<V> {
     last_seq: u64,
     /// The heartbeat that follows the last plain read that found something: see [`Fence::vouches`].
     plain: u64,
-    flights: HashMap<Key, Arc<Flight<V>>>,
-    waiting: HashMap<Key, Vec<Arc<WakeSlot>>>,
+    flights: ByKey<Arc<Flight<V>>>,
+    waiting: ByKey<Vec<Arc<WakeSlot>>>,
     postponed: Postponed,
     switch: Switch,
     /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
@@ -107,8 +112,8 @@ impl<V: 'static> Fence<V> {
                 remote: 0,
                 last_seq: 0,
                 plain: 0,
-                flights: HashMap::new(),
-                waiting: HashMap::new(),
+                flights: ByKey::default(),
+                waiting: ByKey::default(),
                 postponed: Postponed::default(),
                 switch,
                 #[cfg(feature = "testing")]
@@ -116,7 +121,8 @@ impl<V: 'static> Fence<V> {
             })
         };
         let stripes = (0..STRIPES).map(|_| stripe()).collect();
-        Self { stripes, in_flight: AtomicUsize::new(0), switch }
+        let first_end = atomic::AtomicU64::new(u64::MAX);
+        Self { stripes, in_flight: AtomicUsize::new(0), first_end, switch }
     }
 
     fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
@@ -207,7 +213,27 @@ impl<V: 'static> Fence<V> {
             return Admitted::Stored;
         }
         let mut stripe = self.stripe(key.as_bytes()).lock();
-        stripe.admit(l1, key, partition, ticket, entry)
+        let ends = entry.life.ends;
+        let admitted = stripe.admit(l1, key, partition, ticket, entry);
+        self.note_end(ends);
+        admitted
+    }
+
+    /// Notes when an entry ends that L1 holds: after it is stored, so that who looks for dead ones sees it or this.
+    pub(crate) fn note_end(&self, ends: Tick) {
+        if ends.0 < self.first_end.load(Ordering::SeqCst) {
+            self.first_end.fetch_min(ends.0, Ordering::SeqCst);
+        }
+    }
+
+    /// No entry of L1 ends before.
+    pub(crate) fn first_end(&self) -> Tick {
+        Tick(self.first_end.load(Ordering::SeqCst))
+    }
+
+    /// All entries are about to be looked at, and their ends noted anew.
+    pub(crate) fn forget_ends(&self) {
+        self.first_end.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Whether no change of this key, as far as this node has heard, came between the taking of a
@@ -256,8 +282,12 @@ impl<V: 'static> Fence<V> {
             drop(stripe);
             return offer.map(|(l1, partition, ticket, entry)| self.admit(l1, key, partition, ticket, entry));
         }
-        let admitted =
-            offer.map(|(l1, partition, ticket, entry)| stripe.admit(l1, key, partition, ticket, entry));
+        let admitted = offer.map(|(l1, partition, ticket, entry)| {
+            let ends = entry.life.ends;
+            let admitted = stripe.admit(l1, key, partition, ticket, entry);
+            self.note_end(ends);
+            admitted
+        });
         if flight.reuse == Reuse::Nothing {
             // Loads begun before this refresh must not put their older value over it.
             stripe.local += 1;

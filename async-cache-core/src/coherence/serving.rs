@@ -193,6 +193,11 @@ impl Partition {
         self.tags.latest()
     }
 
+    /// All that [`voids`](Self::voids) goes by, in numbers.
+    pub(crate) fn voided(&self) -> (u64, u64, u64) {
+        (self.void.load(Ordering::Acquire), self.floor(), self.last_tag_change())
+    }
+
     /// Whether an invalidation of one of these tags is newer than `seq`.
     #[inline]
     pub(crate) fn voids_by_tag(&self, tags: &Tags, seq: u64) -> bool {
