@@ -128,6 +128,9 @@ impl RedisRegion {
     /// Says what was being done, and what can be done about it.
     pub(crate) fn error(&self, doing: &str, fault: Fault) -> Error {
         let server = &self.shared.server;
+        if self.shared.has_ended() {
+            return self.shared.ended(doing).in_namespace(&self.spec.namespace);
+        }
         let backend = |what: String| Error::new(ErrorKind::Backend, what);
         let error = match fault {
             Fault::Down(outage) if outage.lasting => Error::new(
@@ -234,7 +237,7 @@ impl Region for RedisRegion {
     }
 
     fn available(&self) -> bool {
-        self.shared.slots.available()
+        !self.shared.has_ended() && self.shared.slots.available()
     }
 
     fn command_timeout(&self) -> Duration {

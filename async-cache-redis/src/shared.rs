@@ -1,8 +1,10 @@
 //! What the handles and regions of one backend have in common. It ends with the last of them.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
+use async_cache_core::{Error, ErrorKind};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     subscriber: Mutex<Option<Subscriber>>,
     subscribing: Once,
     runtime: Handle,
+    /// It has ended, and the connections with it.
+    ended: Arc<AtomicBool>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
@@ -57,6 +61,7 @@ impl Shared {
             subscriber: Mutex::new(Some(subscriber)),
             subscribing: Once::new(),
             runtime: Handle::current(),
+            ended: Arc::default(),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
         }
@@ -65,9 +70,28 @@ impl Shared {
     /// Runs a task until it ends or everything is dropped.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        let witness = Witness { ended: Arc::clone(&self.ended), done: false };
         self.runtime.spawn(async move {
+            let mut witness = witness;
             stop.run_until_cancelled_owned(task).await;
+            witness.done = true;
         });
+    }
+
+    /// Whether the runtime has ended on which the connections were made and are read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// What every call says from then on.
+    pub(crate) fn ended(&self, doing: &str) -> Error {
+        let message = format!(
+            "{doing}: the Tokio runtime on which this backend was connected to Redis at {} has ended, and its \
+             connections with it: connect again, on a runtime that lives for as long as the backend is used; each \
+             `#[tokio::test]` has a runtime of its own, and needs a backend of its own",
+            self.server
+        );
+        Error::new(ErrorKind::Shutdown, message)
     }
 
     /// Starts the subscriber, if it has not been.
@@ -77,5 +101,20 @@ impl Shared {
                 self.spawn(subscriber.run());
             }
         });
+    }
+}
+
+/// Held by a task to its end: dropped before that, it tells that the runtime has ended.
+struct Witness {
+    ended: Arc<AtomicBool>,
+    done: bool,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // A panic of ours is not the end of a runtime.
+        if !self.done && !std::thread::panicking() {
+            self.ended.store(true, Ordering::Release);
+        }
     }
 }
