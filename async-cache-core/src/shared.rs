@@ -77,6 +77,7 @@ impl<V: 'static> Shared<V> {
         self.l1.as_deref()
     }
 
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closing.is_cancelled() {
             return Err(self.error(ErrorKind::Shutdown, "the cache has been shut down"));

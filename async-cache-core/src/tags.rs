@@ -157,6 +157,11 @@ impl Collected {
         }
     }
 
+    /// Whether there is neither a tag nor anything wrong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wrong.is_none() && self.tags.is_empty()
+    }
+
     /// The tags, if nothing was wrong with them.
     pub(crate) fn get(&self) -> Result<&Tags> {
         self.wrong.clone().map_or(Ok(&self.tags), Err)

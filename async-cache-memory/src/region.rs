@@ -56,12 +56,12 @@ struct MemoryRegion {
 
 impl MemoryRegion {
     fn operate<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, (self.run(), &self.known), operation)
+        self.store.operate(self.node, (self.run(), Some(&self.known)), operation)
     }
 
     /// A plain read, which nobody holds against what the node knows.
     fn look<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, (self.run(), &Known::default()), operation)
+        self.store.operate(self.node, (self.run(), None), operation)
     }
 
     fn run(&self) -> RunId {

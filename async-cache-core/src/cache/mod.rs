@@ -188,8 +188,16 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     }
 }
 
+/// Most keys for which there is room made before they come: an iterator may tell any number.
+const FORETOLD_KEYS: usize = 1024;
+
 fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {
-    keys.into_iter().map(Key::encode).collect()
+    let keys = keys.into_iter();
+    let mut encoded = Vec::with_capacity(keys.size_hint().0.min(FORETOLD_KEYS));
+    for key in keys {
+        encoded.push(Key::encode(key)?);
+    }
+    Ok(encoded)
 }
 
 impl<K, V: 'static> Clone for TieredCache<K, V> {

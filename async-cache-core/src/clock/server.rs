@@ -31,6 +31,7 @@ impl ServerClock {
 
     /// What is known of it; nothing before the first reading, and then nothing can be said of when a stored
     /// value ends.
+    #[inline]
     pub(crate) fn known(&self) -> Option<ServerTime> {
         let (offset_ms, least_offset_ms) =
             (self.offset_ms.load(Ordering::Acquire), self.least_offset_ms.load(Ordering::Relaxed));
@@ -66,6 +67,7 @@ impl ServerTime {
 
     /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
     /// earliest there is if that was before our clock began.
+    #[inline]
     pub(crate) fn tick_at(self, server_ms: u64, now: Tick) -> Tick {
         const MS: u64 = 1_000_000;
         let shows = self.at(now);

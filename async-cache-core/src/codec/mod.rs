@@ -94,18 +94,28 @@ impl<'a> Bounded<'a> {
 }
 
 impl std::io::Write for Bounded<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Some(left) = self.left.checked_sub(bytes.len()) else {
-            return Err(std::io::Error::other(format!("it takes more than {MAX_PAYLOAD} bytes, the limit")));
-        };
+        let Some(left) = self.left.checked_sub(bytes.len()) else { return Err(too_large()) };
         self.left = left;
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
+    // Formats write one field after the other: without the loop this becomes a store of a few bytes.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.write(bytes).map(drop)
+    }
+
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[cold]
+fn too_large() -> std::io::Error {
+    std::io::Error::other(format!("it takes more than {MAX_PAYLOAD} bytes, the limit"))
 }
 
 /// Decoding went well, but bytes are left: they were not written as one value.

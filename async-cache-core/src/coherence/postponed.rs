@@ -32,7 +32,10 @@ impl Postponed {
 
     /// It has been loaded.
     pub(super) fn forget(&mut self, key: &[u8]) {
-        self.0.remove(key);
+        // Nearly always there is none, which needs no hash of the key.
+        if !self.0.is_empty() {
+            self.0.remove(key);
+        }
     }
 }
 

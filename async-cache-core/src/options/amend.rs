@@ -12,11 +12,22 @@ use crate::tags::Collected;
 const LEAST: Duration = Duration::from_millis(1);
 
 impl Choice {
+    /// Nothing was chosen, as by most loaders.
+    fn is_none(&self) -> bool {
+        let Self { ttl, l1_ttl, ttl_jitter, stale_for, refresh_ahead, tags } = self;
+        (ttl, l1_ttl, stale_for) == (&None, &None, &None)
+            && (ttl_jitter, refresh_ahead) == (&None, &None)
+            && tags.is_empty()
+    }
+
     /// Makes the choice one that can be, together with the tags of the call. Tells what that took.
     ///
     /// A lifetime of zero, and a tag that is missing from the entry, leave nothing to cache: without the tag, its
     /// invalidation would pass the value by.
     pub(crate) fn amend(&mut self, tags: &Collected) -> Option<Amended> {
+        if self.is_none() && tags.get().is_ok() {
+            return None;
+        }
         let mut together = tags.clone();
         together.add_all(&self.tags);
         if self.ttl == Some(Duration::ZERO) || together.get().is_err() {

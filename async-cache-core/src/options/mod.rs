@@ -19,10 +19,12 @@ pub(crate) use store::Term;
 /// Longest lifetime and longest limit: a hundred years, so that no sum of times overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+#[cold]
 fn wrong(name: &str, wish: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Config, format!("option `{name}` must be {wish}")))
 }
 
+#[inline]
 fn in_range(name: &str, span: Duration) -> Result<()> {
     if span > MAX_LIFE { wrong(name, "at most 100 years") } else { Ok(()) }
 }

@@ -80,12 +80,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
     async fn read(&self, l2: &L2<V>, key: &Key, need: Option<&Stamp>) -> Result<Read> {
-        self.learn_before_reading(l2).await?;
+        if !self.may_judge() {
+            self.learn_before_reading(l2).await?;
+        }
         let (index, partition) = self.node.partition_of(key.as_bytes());
         if self.knows(index, partition, need) {
             let read = self.counted(l2.region.get(key)).await?;
             if self.is_about(partition, read.run) {
-                if read.value.is_some() {
+                if read.value.is_some() && self.l1.is_some() {
                     self.fence.read_plainly(key.as_bytes(), self.node.next_beat());
                 }
                 return Ok(read);
@@ -96,14 +98,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The same for many keys.
     pub(crate) async fn read_many(&self, l2: &L2<V>, keys: &[Key], need: Option<&Stamp>) -> Result<ReadMany> {
-        self.learn_before_reading(l2).await?;
+        if !self.may_judge() {
+            self.learn_before_reading(l2).await?;
+        }
         let partitions = self.node.partitions_of(keys);
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
             let read = self.counted(l2.region.get_many(keys)).await?;
             if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
-                let beat = self.node.next_beat();
-                for (key, _) in keys.iter().zip(&read.values).filter(|(_, value)| value.is_some()) {
-                    self.fence.read_plainly(key.as_bytes(), beat);
+                if self.l1.is_some() {
+                    let beat = self.node.next_beat();
+                    for (key, _) in keys.iter().zip(&read.values).filter(|(_, value)| value.is_some()) {
+                        self.fence.read_plainly(key.as_bytes(), beat);
+                    }
                 }
                 return Ok(read);
             }
@@ -113,11 +119,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A stored value ends by the server's clock, so that one cannot be judged before some answer has told the
     /// time: a node's first reads come before its first baseline.
+    #[cold]
     async fn learn_before_reading(&self, l2: &L2<V>) -> Result<()> {
-        match self.switch.is(Mutant::TrustUnknownServerTime) {
-            true => Ok(()),
-            false => self.learn_server_time(&*l2.region).await,
-        }
+        self.learn_server_time(&*l2.region).await
+    }
+
+    /// Whether enough is known of the server's time to judge what is read.
+    #[inline]
+    fn may_judge(&self) -> bool {
+        self.node.server_clock.known().is_some() || self.switch.is(Mutant::TrustUnknownServerTime)
     }
 
     /// What is known of the server's time, which must have been asked for if nothing was.

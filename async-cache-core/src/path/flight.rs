@@ -168,9 +168,15 @@ impl<V> Flight<V> {
                 .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn has_landed(&self) -> Option<Landed<V>> {
+        self.landed.get().cloned()
+    }
+
     /// Waits for the end.
+    #[cfg(all(test, shuttle))]
     pub(crate) async fn landed(&self) -> Landed<V> {
-        self.until(|| self.landed.get().cloned()).await
+        self.until(|| self.has_landed()).await
     }
 
     /// Waits until there is something to be seen, and looks again whenever there is news.

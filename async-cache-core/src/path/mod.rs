@@ -190,8 +190,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.check_options(&plan.aim.options)?;
         reentry::check(self, key)?;
         let want = plan.aim.want;
-        let mut approach = plan.aim.approach(self.patience(&plan.aim.options));
         let mut call = self.call(Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
+        let mut approach = plan.aim.approach(call.limit);
         loop {
             let (flight, hearing) = match self.enter(key, need, approach) {
                 Entered::Join(flight, hearing) => (flight, hearing),

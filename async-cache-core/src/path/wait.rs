@@ -41,6 +41,12 @@ const QUESTIONS: u32 = 4;
 /// What each key of a batch may add to the time that a step of the batch takes.
 const PER_KEY: Duration = Duration::from_millis(1);
 
+/// What a look at a flight may show.
+enum Seen<V> {
+    Landed(Landed<V>),
+    StandIn(StandIn<V>),
+}
+
 /// One caller's lookup, and how it wants to be answered.
 pub(crate) struct Call<'a> {
     pub(crate) seek: Seek<'a>,
@@ -51,7 +57,7 @@ pub(crate) struct Call<'a> {
     /// The last tag change known when it was begun.
     known: u64,
     /// How long it waits for other callers' loads, and until when.
-    limit: Duration,
+    pub(crate) limit: Duration,
     deadline: Tick,
 }
 
@@ -77,7 +83,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Begins a lookup.
     pub(crate) fn call<'a>(&self, seek: Seek<'a>, reuse: Reuse, options: Options) -> Call<'a> {
         let (_, partition) = self.node.partition_of(seek.key.as_bytes());
-        let limit = (self.patience(&options), self.node.clock.now());
+        let limit = (self.patience(&options), self.node.clock.glance());
         Call::new(seek, reuse, options, partition.last_tag_change(), limit)
     }
 
@@ -106,7 +112,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Role::Leads => flight.due(),
                 Role::Joined(_) => flight.due().min(call.deadline),
             };
-            let now = self.node.clock.now();
+            let now = self.node.clock.glance();
             if now > end {
                 return;
             }
@@ -138,39 +144,43 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
     pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, role: Role) -> Waited<V> {
-        let at_hand = || self.at_hand(call.seek, flight);
-        let at_once = async {
-            if !call.takes_stale() {
-                return pending().await;
-            }
-            // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
-            let stale = || match call.options.load.stale_while_revalidate {
-                true => at_hand().filter(|found| found.standing != Standing::Capped),
-                false => None,
-            };
-            flight.until(|| self.fresh_at_hand(call.seek, flight).or_else(stale)).await
-        };
         let soon = async {
             match call.soft {
                 Some(limit) if call.takes_stale() => {
                     sleep_until(limit).await;
-                    flight.until(at_hand).await
+                    flight.until(|| self.at_hand(call.seek, flight)).await
                 }
                 _ => pending().await,
             }
         };
         let (found, cause) = tokio::select! {
             biased;
-            landed = flight.landed() => return match landed {
-                Landed::Answer(Err(error)) => self.or_stale(call, flight, error).await,
-                Landed::Answer(Ok(answer)) => Waited::Landed(Ok(answer)),
-                Landed::Abandoned => Waited::Abandoned,
+            seen = flight.until(|| self.seen(call, flight)) => match seen {
+                Seen::Landed(Landed::Answer(Err(error))) => return self.or_stale(call, flight, error).await,
+                Seen::Landed(Landed::Answer(Ok(answer))) => return Waited::Landed(Ok(answer)),
+                Seen::Landed(Landed::Abandoned) => return Waited::Abandoned,
+                Seen::StandIn(found) => (found, StaleCause::Revalidating),
             },
-            found = at_once => (found, StaleCause::Revalidating),
             found = soon => (found, StaleCause::SlowLoad),
             () = self.out_of_time(call, flight, role) => return self.given_up(call, flight, role).await,
         };
         self.stand_in(call, found, cause)
+    }
+
+    /// The end of the flight; or before that, what answers at once.
+    fn seen(&self, call: &Call<'_>, flight: &Flight<V>) -> Option<Seen<V>> {
+        if let Some(landed) = flight.has_landed() {
+            return Some(Seen::Landed(landed));
+        }
+        if !call.takes_stale() {
+            return None;
+        }
+        // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
+        let stale = || match call.options.load.stale_while_revalidate {
+            true => self.at_hand(call.seek, flight).filter(|found| found.standing != Standing::Capped),
+            false => None,
+        };
+        self.fresh_at_hand(call.seek, flight).or_else(stale).map(Seen::StandIn)
     }
 
     /// What a caller gets whose load failed.

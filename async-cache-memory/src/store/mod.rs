@@ -105,13 +105,13 @@ impl Store {
     pub(crate) fn operate<T>(
         &self,
         node: NodeId,
-        told: (RunId, &Known),
+        told: (RunId, Option<&Known>),
         operation: impl FnOnce(&mut State) -> T,
     ) -> T {
         let result = {
             let mut state = self.state.lock();
             state.outbox.subscribe(node);
-            state.fence(told, self.time_us());
+            state.fence(told, || self.time_us());
             operation(&mut state)
         };
         self.courier.run(&self.state, |state| &mut state.outbox);
@@ -129,11 +129,21 @@ impl State {
     /// First in every operation: memory that another server process wrote may be older than what
     /// was answered since, and memory that has not come as far as the caller knows is older; so
     /// everything in it is void.
-    fn fence(&mut self, (run, known): (RunId, &Known), time_us: u64) {
+    #[inline]
+    fn fence(&mut self, (run, known): (RunId, Option<&Known>), time_us: impl FnOnce() -> u64) {
+        let older = |known: &Known| (0..).zip(&self.partitions).any(|(at, part)| part.seq < known.seq(at));
+        if self.run != run || known.is_some_and(older) {
+            self.void(run, known, time_us());
+        }
+    }
+
+    #[cold]
+    fn void(&mut self, run: RunId, known: Option<&Known>, time_us: u64) {
         let other = self.run != run && !self.switch.is(Mutant::FailoverWithoutFence);
         self.run = run;
         for (index, partition) in (0..).zip(&mut self.partitions) {
-            let known = Some(known.seq(index)).filter(|known| *known <= time_us + AHEAD).unwrap_or(0);
+            let known = known.map_or(0, |known| known.seq(index));
+            let known = if known <= time_us + AHEAD { known } else { 0 };
             if other || partition.seq < known {
                 partition.seq = (partition.seq.max(known) + LEAP).max(time_us);
                 partition.floor = partition.seq;
@@ -344,6 +354,9 @@ impl State {
     }
 
     fn wake(&mut self, key: &Key, waiting: BTreeSet<NodeId>, stored: Option<Bytes>) {
+        if waiting.is_empty() {
+            return;
+        }
         let key = Bytes::copy_from_slice(key.as_bytes());
         let event = match stored {
             Some(bytes) if bytes.len() > WAKE_INLINE => BusEvent::Stored { key },
@@ -376,7 +389,7 @@ mod tests {
                 ttl: Duration::from_millis(100),
                 accept: Accept::Any,
             };
-            let acquired = store.operate(node, (FIRST_RUN, &Known::default()), |state| {
+            let acquired = store.operate(node, (FIRST_RUN, None), |state| {
                 state.acquire(node, &Key::encode(&n).unwrap(), ask)
             });
             assert!(matches!(acquired, Acquired::Granted(_)));
