@@ -14,7 +14,7 @@ use crate::cache::TieredCache;
 use crate::codec::{Bincode, Codec, RoundTrip};
 #[cfg(feature = "testing")]
 use crate::coherence::Mutant;
-use crate::coherence::{Door, Fence, Node, Switch, run_background};
+use crate::coherence::{Background, Door, Fence, Node, Switch, run_background};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FORMAT_VERSION, Format};
 use crate::observe::{Counters, Events, LoadFailureLog, Watch};
@@ -199,7 +199,13 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             return Err(error.in_namespace(&shared.namespace));
         }
         shared.door.open(&shared);
-        run_background(&shared, heartbeat);
+        let here = Arc::downgrade(&shared);
+        shared.background.start(move || {
+            let Some(shared) = here.upgrade() else { return };
+            // The work of an earlier runtime may have ended in the middle of this.
+            shared.node.resync.notify_one();
+            run_background(&shared, heartbeat);
+        });
         Ok(TieredCache::new(shared))
     }
 
@@ -249,6 +255,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             switch: self.switch,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            background: Background::new(),
             door,
         }
     }

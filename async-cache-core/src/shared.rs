@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{LocalBackend, Region};
 use crate::codec::{Codec, RoundTrip};
-use crate::coherence::{Door, Fence, Node, Switch};
+use crate::coherence::{Background, Door, Fence, Node, Switch};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::frame::Format;
 use crate::key::Key;
@@ -37,6 +37,7 @@ pub(crate) struct Shared<V> {
     pub(crate) switch: Switch,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) background: Arc<Background>,
     /// What the shared tier tells its news to.
     pub(crate) door: Arc<Door<V>>,
 }
@@ -85,6 +86,7 @@ impl<V: 'static> Shared<V> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(self.error(ErrorKind::Config, OUTSIDE_TOKIO));
         }
+        self.background.ensure();
         Ok(())
     }
 

@@ -54,6 +54,9 @@ mod pages {
     mod migrating {}
     #[doc = include_str!("../../docs/values.md")]
     mod values {}
+    #[cfg(feature = "testing")]
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
 }
 
 pub use async_cache_core::*;

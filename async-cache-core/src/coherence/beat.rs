@@ -43,14 +43,15 @@ fn until_closed<V, Work>(
     Work: Future<Output = ()> + Send + 'static,
 {
     let (closing, at_work) = (shared.closing.clone(), Arc::clone(shared));
-    shared.tasks.spawn(async move {
+    let piece = shared.background.piece();
+    shared.tasks.spawn(piece.run(async move {
         let supervised = async {
             while AssertUnwindSafe(work(Arc::clone(&at_work))).catch_unwind().await.is_err() {
                 sleep(RETRY_EVERY).await;
             }
         };
         closing.run_until_cancelled(supervised).await;
-    });
+    }));
 }
 
 /// Sends a heartbeat for each partition, one period after the other.

@@ -1,5 +1,6 @@
 //! What keeps the nodes of a fleet from serving what another has invalidated.
 
+mod background;
 mod beat;
 mod door;
 mod fence;
@@ -15,6 +16,7 @@ mod sweep;
 mod tags;
 mod wake;
 
+pub(crate) use background::Background;
 #[cfg(all(test, shuttle))]
 pub(crate) use beat::resync_all;
 pub(crate) use beat::run as run_background;

@@ -4,6 +4,7 @@ use std::cmp::Ordering::{Equal, Greater, Less};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::future;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -104,6 +105,9 @@ impl<V: 'static> Shared<V> {
             // Registered before the look, so that news between the look and the wait are not missed.
             let mut news = pin!(self.watch.news.notified());
             news.as_mut().enable();
+            // The work that is to bring it about may end with another runtime: it is begun again here.
+            let mut ended = pin!(self.background.news.notified());
+            ended.as_mut().enable();
             self.check_open()?;
             if self.node.is_serving() {
                 return Ok(());
@@ -111,7 +115,7 @@ impl<V: 'static> Shared<V> {
             if let Some(refusal) = self.watch.refusal() {
                 return Err(refusal);
             }
-            self.closing.run_until_cancelled(news).await;
+            self.closing.run_until_cancelled(future::select(news, ended)).await;
         }
     }
 
