@@ -27,7 +27,9 @@ fn build(l2: &MemoryBackend) -> Cache {
 
 /// Work on a runtime of its own, which then ends.
 fn on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
-    runtime.block_on(async { tokio::time::timeout(AT_LAST, work).await.expect("it hangs") })
+    let done = runtime.block_on(async { tokio::time::timeout(AT_LAST, work).await.expect("it hangs") });
+    drop(runtime);
+    done
 }
 
 #[test]
