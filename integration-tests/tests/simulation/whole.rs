@@ -7,7 +7,7 @@ use integration_tests::simulation::whole::{Outcome, run};
 use parking_lot::Mutex;
 
 /// Seeds in one test run.
-const SEEDS: u64 = if cfg!(debug_assertions) { 60 } else { 5_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 60 } else { 1_000 };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
