@@ -107,7 +107,7 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Key`] over [`MAX_KEY_BYTES`].
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) over [`MAX_KEY_BYTES`].
     pub fn encode<Q: CacheKey + ?Sized>(key: &Q) -> Result<Self> {
         with_encoded(key, |bytes| Self(SmallVec::from_slice(bytes)))
     }
