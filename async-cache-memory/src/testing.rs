@@ -13,7 +13,8 @@ pub enum Mutant {
     InvalidationKeepsLease,
     /// An invalidation is published a moment before the value is removed.
     PublishBeforeDelete,
-    /// Memory that was replaced by an older one goes on from its own sequence and floor.
+    /// Memory that was replaced by an older one goes on from its own sequence and floor, whatever
+    /// sequence a caller knows.
     FailoverWithoutFence,
     /// A fill is stored whatever tags were invalidated since its lease was granted.
     FillIgnoresTags,

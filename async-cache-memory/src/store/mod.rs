@@ -139,8 +139,11 @@ impl State {
 
     #[cold]
     fn void(&mut self, run: RunId, known: Option<&Known>, time_us: u64) {
-        let other = self.run != run && !self.switch.is(Mutant::FailoverWithoutFence);
+        let other = self.run != run;
         self.run = run;
+        if self.switch.is(Mutant::FailoverWithoutFence) {
+            return;
+        }
         for (index, partition) in (0..).zip(&mut self.partitions) {
             let known = known.map_or(0, |known| known.seq(index));
             let known = if known <= time_us + AHEAD { known } else { 0 };

@@ -144,10 +144,10 @@ impl Plan {
     fn stressed(self, rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
         match rng.u8(..8) {
-            0 if self.trouble != Trouble::None => {
+            0 | 3 if self.trouble != Trouble::None => {
                 Self { max_staleness: ms(60), long: 15, calm: 200, ttl: ms(60_000), ..self }
             }
-            1 => {
+            1 | 2 => {
                 let max_staleness = ms([250, 500][rng.usize(..2)]);
                 let trouble = Trouble::Server;
                 Self { trouble, max_staleness, calm: 250, sudden: true, ttl: ms(60_000), ..self }
