@@ -158,8 +158,8 @@ impl RedisBackendBuilder {
     /// The same for a service that must start while Redis is away: one attempt to connect is made, and if it
     /// fails, others follow in the background. Until one succeeds, caches on this backend are in an outage.
     ///
-    /// What [`connect`](Self::connect) would have refused is then told by the caches:
-    /// [`ready`](async_cache_core::TieredCache::ready) fails with [`ErrorKind::Config`], and
+    /// What only a change of settings can mend is then told by the caches, and tried again all the while: calls that
+    /// need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with [`ErrorKind::Config`], and
     /// [`Event::L2Refused`](async_cache_core::Event::L2Refused) is sent.
     ///
     /// # Errors
@@ -168,8 +168,7 @@ impl RedisBackendBuilder {
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         let parts = self.prepare()?;
         let link = parts.connector.link().await;
-        let first =
-            link.map_err(|refusal| Outage::failed(refusal.cause(&parts.secrets), refusal.is_lasting()));
+        let first = link.map_err(|refusal| refusal.outage(&parts.secrets));
         Ok(parts.build(first))
     }
 
@@ -190,7 +189,14 @@ impl RedisBackendBuilder {
         let addr = info.addr().clone();
         let connector = Arc::new(Connector::new(pool, addr, connect_timeout, lengthened, scripts));
         let bus = Arc::new(Bus::new());
-        let subscriber = Subscriber { client, bus, connect_timeout, command_timeout: longest, proven: None };
+        let subscriber = Subscriber {
+            client,
+            bus,
+            connect_timeout,
+            command_timeout: longest,
+            secrets: secrets.clone(),
+            proven: None,
+        };
         Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines, scripts })
     }
 

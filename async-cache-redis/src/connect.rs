@@ -9,15 +9,17 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Error
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fault::{Cause, Secrets, said};
+use crate::fault::{Cause, Outage, Secrets, said};
 use crate::handshake::{Unfit, handshake};
 use crate::link::Link;
+use crate::rights;
 use crate::scripts::Scripts;
 
 /// How long a connection may take to tell a silent server from an unreachable one.
 const DIAGNOSIS: Duration = Duration::from_millis(300);
 
 const REPLICA: &str = "the server is a replica: connect to its master";
+const NOT_REDIS: &str = "what answers there does not speak Redis";
 
 /// Where commands get their connections.
 pub(crate) struct Connector {
@@ -84,15 +86,13 @@ impl Connector {
     pub(crate) async fn explain(&self, refusal: Refusal, secrets: &Secrets) -> Error {
         let addr = &self.addr;
         let cause = refusal.cause(secrets);
-        let config = |what: String| Error::new(ErrorKind::Config, what);
         let backend = |what: String| Error::new(ErrorKind::Backend, what);
-        let not_redis = || format!("connecting to {addr}: what answers there does not speak Redis");
+        let not_redis = || format!("connecting to {addr}: {NOT_REDIS}");
+        if let Some(remedy) = refusal.remedy() {
+            let error = Error::new(ErrorKind::Config, format!("connecting to Redis at {addr}: {remedy}"));
+            return if cause.says(&remedy) { error } else { error.because(cause) };
+        }
         let error = match &refusal {
-            Refusal::Server(why) => return config(format!("connecting to Redis at {addr}: {why}")),
-            Refusal::Replica => return config(format!("connecting to Redis at {addr}: {REPLICA}")),
-            Refusal::Pool(_) => {
-                backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
-            }
             Refusal::Timeout => match self.diagnose().await {
                 Listening::Yes => backend(format!(
                     "{}: it accepts connections, but did not answer within {:?}",
@@ -104,27 +104,18 @@ impl Connector {
                     self.connect_timeout
                 )),
             },
-            Refusal::Error(error) if error.to_string().contains("refused to switch database") => {
-                config(format!(
-                    "connecting to Redis at {addr}: it has no database of this number, or the user may not run SELECT \
-                 (`+select`)"
-                ))
+            Refusal::Pool(_) => {
+                backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
             }
-            Refusal::Error(error) => match (error.kind(), said(error).0.as_str()) {
-                (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => config(format!(
-                    "connecting to Redis at {addr}: wrong user name or password, or none given where one is needed"
-                )),
-                (Redis::InvalidClientConfig, _) => config(format!("connecting to Redis at {addr}")),
-                (Redis::Parse | Redis::UnexpectedReturnType, _) => backend(not_redis()),
-                _ if error.is_connection_refusal() => backend(format!(
-                    "connecting to Redis at {addr}: connection refused; is the server running?"
-                )),
-                _ if error.is_connection_dropped() => backend(format!(
-                    "{}, or turns clients away: it closed the connection during the handshake",
-                    not_redis()
-                )),
-                _ => backend(format!("connecting to Redis at {addr}")),
-            },
+            Refusal::Error(error) if speaks_something_else(error) => backend(not_redis()),
+            Refusal::Error(error) if error.is_connection_refusal() => {
+                backend(format!("connecting to Redis at {addr}: connection refused; is the server running?"))
+            }
+            Refusal::Error(error) if error.is_connection_dropped() => backend(format!(
+                "{}, or turns clients away: it closed the connection during the handshake",
+                not_redis()
+            )),
+            _ => backend(format!("connecting to Redis at {addr}")),
         };
         error.because(cause)
     }
@@ -146,15 +137,57 @@ enum Listening {
 }
 
 impl Refusal {
-    /// Whether nothing but a change of settings helps.
-    pub(crate) fn is_lasting(&self) -> bool {
-        match self {
-            Self::Server(_) => true,
-            Self::Error(error) => {
-                let refused = matches!(said(error).0.as_str(), "WRONGPASS" | "NOAUTH");
-                refused || matches!(error.kind(), Redis::AuthenticationFailed | Redis::InvalidClientConfig)
+    /// What has to be changed, if nothing but a change of settings helps, here or at the server.
+    fn remedy(&self) -> Option<String> {
+        let error = match self {
+            Self::Server(why) => return Some(why.clone()),
+            Self::Replica => return Some(REPLICA.to_owned()),
+            Self::Error(error) => error,
+            Self::Timeout | Self::Pool(_) => return None,
+        };
+        let text = error.to_string();
+        if text.to_ascii_lowercase().contains("hello")
+            && let Some(why) = rights::no_command("hello", error)
+        {
+            return Some(format!("{why}; RESP3, which the settings ask for, is begun with it"));
+        }
+        let known = match (error.kind(), said(error).0.as_str()) {
+            (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
+                "wrong user name or password, or none given where one is needed"
             }
-            Self::Timeout | Self::Pool(_) | Self::Replica => false,
+            _ if text.contains("refused to switch database") => {
+                "it has no database of this number, or the user may not run SELECT (`+select`)"
+            }
+            (_, "DENIED") => {
+                "it is in protected mode, and takes no clients from other machines: give it a password, or set \
+                 `protected-mode no`"
+            }
+            (Redis::RESP3NotSupported, _) | (_, "NOPROTO") => {
+                "it does not know RESP3, which the settings ask for: is this Redis 6.0 or later?"
+            }
+            (Redis::InvalidClientConfig, _) => {
+                "the client cannot connect with these settings; TLS is not supported by this version"
+            }
+            (_, "NOPERM") => {
+                "the user may not run what a client begins with (`+hello`, `+auth`, `+select`, `+ping`)"
+            }
+            _ => return None,
+        };
+        Some(known.to_owned())
+    }
+
+    /// What follows for a backend that goes on trying. What `connect` refuses for its settings' sake is lasting;
+    /// so is a peer that does not speak Redis, although `connect` cannot know whose fault that is.
+    pub(crate) fn outage(&self, secrets: &Secrets) -> Outage {
+        let cause = self.cause(secrets);
+        let remedy = self.remedy().or_else(|| match self {
+            Self::Error(error) if speaks_something_else(error) => Some(NOT_REDIS.to_owned()),
+            _ => None,
+        });
+        match remedy {
+            Some(remedy) if cause.says(&remedy) => Outage::failed(cause, true),
+            Some(remedy) => Outage::failed(secrets.cause(format!("{remedy} ({cause})")), true),
+            None => Outage::failed(cause, false),
         }
     }
 
@@ -167,6 +200,11 @@ impl Refusal {
             Self::Pool(why) | Self::Server(why) => secrets.cause(why),
         }
     }
+}
+
+/// Whether what answered is no Redis.
+fn speaks_something_else(error: &RedisError) -> bool {
+    matches!(error.kind(), Redis::Parse | Redis::UnexpectedReturnType)
 }
 
 impl From<PoolError> for Refusal {

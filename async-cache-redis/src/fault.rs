@@ -11,6 +11,13 @@ use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 #[derive(Clone)]
 pub(crate) struct Cause(Arc<str>);
 
+impl Cause {
+    /// Whether it says this already.
+    pub(crate) fn says(&self, what: &str) -> bool {
+        self.0.contains(what)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -175,9 +175,9 @@ impl Slot {
         }
     }
 
-    fn still_down(&self, cause: Cause, lasting: bool) {
+    fn still_down(&self, newest: Outage) {
         if let State::Down(outage) = &mut *self.state.write() {
-            *outage = Outage { since: outage.since, ..Outage::failed(cause, lasting) };
+            *outage = Outage { since: outage.since, ..newest };
         }
     }
 }
@@ -258,9 +258,10 @@ async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
         match connector.link().await {
             Ok(link) => return slots.install(slot, link),
             Err(refusal) => {
+                let mut outage = refusal.outage(&slots.secrets);
                 // Later, what was fine once may be again: a password that was changed, a server replaced.
-                let lasting = refusal.is_lasting() && !slots.ever_up.load(Ordering::Relaxed);
-                slot.still_down(refusal.cause(&slots.secrets), lasting);
+                outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
+                slot.still_down(outage);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! the socket, acknowledgements of subscriptions included.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bus::{Bus, Member};
 use crate::connect::Refusal;
-use crate::fault::is_forbidden;
+use crate::fault::{Secrets, is_forbidden};
 use crate::rights::{self, Lack, PROBE};
 use crate::slot::{backoff, out_of_time};
 
@@ -37,6 +38,7 @@ pub(crate) struct Subscriber {
     pub(crate) bus: Arc<Bus>,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
+    pub(crate) secrets: Secrets,
     /// The first connection, if it has been made.
     pub(crate) proven: Option<MultiplexedConnection>,
 }
@@ -57,6 +59,7 @@ impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
     pub(crate) async fn run(mut self) {
         let (mut failures, mut refusals) = (0, 0);
+        let mut ever_up = false;
         for epoch in FIRST.. {
             let connection = match self.proven.take() {
                 Some(proven) => Ok(proven),
@@ -65,6 +68,7 @@ impl Subscriber {
             match connection {
                 Ok(connection) => {
                     refusals = 0;
+                    ever_up = true;
                     let mut session = Session::new(&self, connection, epoch);
                     if session.reconcile().await.is_ok() {
                         failures = 0;
@@ -75,16 +79,26 @@ impl Subscriber {
                 }
                 Err(error) => {
                     if let Some(why) = rights::no_subscriber(&error) {
-                        self.bus.refused(&why);
+                        self.bus.refused(&self.unusable(&why));
                         sleep(backoff(refusals, REFUSED)).await;
                         refusals = refusals.saturating_add(1);
                         continue;
+                    }
+                    // Later, what was fine once may be again.
+                    let outage = Refusal::Error(error).outage(&self.secrets);
+                    if outage.lasting && !ever_up {
+                        self.bus.refused(&self.unusable(&outage.cause));
                     }
                 }
             }
             sleep(backoff(failures, BACKOFF)).await;
             failures = failures.saturating_add(1);
         }
+    }
+
+    fn unusable(&self, why: &dyn fmt::Display) -> Arc<str> {
+        let server = self.client.get_connection_info().addr();
+        format!("subscribing to changes: Redis at {server} cannot be used with these settings ({why})").into()
     }
 
     /// Makes the connection, and sees whether this user may subscribe; to the channels of which namespaces,

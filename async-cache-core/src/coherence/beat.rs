@@ -87,11 +87,10 @@ async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dy
         shared.node.resync.notified().await;
         let mut pauses = Pauses::new(RETRY_EVERY);
         while let Err(again) = resync_all(&shared, &*region).await {
-            let pause = match again {
-                TryAgain::Soon => pauses.short(),
-                TryAgain::Refused => pauses.longer(),
-            };
-            sleep(pause).await;
+            match again {
+                TryAgain::Soon => sleep(pauses.short()).await,
+                TryAgain::Refused => shared.watch.pause(pauses.longer()).await,
+            }
         }
         shared.look_around();
     }

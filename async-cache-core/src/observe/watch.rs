@@ -3,10 +3,12 @@
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::event::{Event, Resumed, SuspendCause};
 use crate::error::{Error, Result};
@@ -35,6 +37,8 @@ pub(crate) struct Watch {
     refusals: Mutex<[Option<Error>; 3]>,
     /// The node serves, or has been refused: for those who wait until it is ready.
     news: Notify,
+    /// L2 permits what it had refused: for what pauses because of a refusal.
+    mended: Notify,
 }
 
 impl Watch {
@@ -47,12 +51,18 @@ impl Watch {
             pending: AtomicUsize::new(0),
             refusals: Mutex::default(),
             news: Notify::new(),
+            mended: Notify::new(),
         }
     }
 
     /// Why the shared tier will not have this node.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.refusals.lock().iter().flatten().next().cloned()
+    }
+
+    /// Pauses before what L2 refused is tried again, or until L2 permits something that it had refused.
+    pub(crate) async fn pause(&self, longest: Duration) {
+        let _ = timeout(longest, self.mended.notified()).await;
     }
 
     pub(crate) fn put_in_doubt(&self) {
@@ -71,9 +81,13 @@ impl<V: 'static> Shared<V> {
         };
         let mut refusals = self.watch.refusals.lock();
         let before = refusals.iter().any(Option::is_some);
+        let mended = refusal.is_none() && refusals[what as usize].is_some();
         refusals[what as usize] = refusal;
         let now = refusals.iter().any(Option::is_some);
         drop(refusals);
+        if mended {
+            self.watch.mended.notify_waiters();
+        }
         if now {
             self.watch.news.notify_waiters();
             if !before {

@@ -255,7 +255,10 @@ pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
             Err(error) => {
                 let like_outage =
                     error.is_temporary() || shared.switch.is(Mutant::RefusalsRetriedLikeOutages);
-                sleep(if like_outage { pauses.short() } else { pauses.longer() }).await;
+                match like_outage {
+                    true => sleep(pauses.short()).await,
+                    false => shared.watch.pause(pauses.longer()).await,
+                }
             }
         }
     }

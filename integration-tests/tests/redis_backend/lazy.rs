@@ -39,7 +39,8 @@ async fn where_the_server_is_there_it_is_connected_at_once() {
     node.heard.heard(&BusEvent::Subscribed).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// One thread: nothing is told before it is listened to.
+#[tokio::test]
 async fn what_settings_alone_can_mend_is_told_by_the_cache() {
     let server = RedisServer::with_password("right");
     let url = format!("redis://:wrong@127.0.0.1:{}", server.port());

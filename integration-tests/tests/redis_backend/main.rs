@@ -13,6 +13,7 @@ mod outage;
 mod rig;
 mod rights;
 mod scripts;
+mod settings;
 mod strange;
 mod tag_table;
 mod whole;
