@@ -23,7 +23,7 @@ impl RedisRegion {
     pub(crate) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
         // One connection for all of it: the answer speaks for one run.
-        let line = self.pick(Purpose::Read, DOING)?;
+        let line = self.pick(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(KEYS) {
             match &self.homes[..] {

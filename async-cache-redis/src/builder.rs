@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
 use deadpool_redis::Pool;
+use parking_lot::Mutex;
 use redis::{Client, ConnectionInfo};
 
 use crate::RedisBackend;
@@ -13,9 +15,9 @@ use crate::bus::Bus;
 use crate::connect::{self, Connector};
 use crate::fault::{Outage, Secrets};
 use crate::link::Link;
-use crate::scripts::{Scripts, scripts};
+use crate::scripts::scripts;
 use crate::shared::Shared;
-use crate::slot::{Deadlines, Slots, tend};
+use crate::slot::{Deadlines, Slots};
 use crate::subscriber::Subscriber;
 use crate::testing::Switch;
 
@@ -135,7 +137,8 @@ impl RedisBackendBuilder {
     }
 
     /// Connects and proves the connection, and that the user may do what is needed. Must be called inside a
-    /// Tokio runtime, which is where the background tasks will run.
+    /// Tokio runtime, which is where the background tasks will run. When that ends while the backend is still
+    /// used on another, it connects again there.
     ///
     /// # Errors
     ///
@@ -143,7 +146,7 @@ impl RedisBackendBuilder {
     /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
     /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
-        let mut parts = self.prepare()?;
+        let parts = self.prepare()?;
         let proven = async {
             let link = parts.connector.link().await?;
             parts.subscriber.prove().await?;
@@ -195,9 +198,11 @@ impl RedisBackendBuilder {
             connect_timeout,
             command_timeout: longest,
             secrets: secrets.clone(),
-            proven: None,
+            running: tokio::sync::Mutex::default(),
+            epochs: AtomicU64::new(0),
+            proven: Mutex::default(),
         };
-        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines, scripts })
+        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
     }
 
     fn validate(&self) -> Result<()> {
@@ -226,18 +231,14 @@ struct Parts {
     connections: usize,
     partitions: u16,
     deadlines: Deadlines,
-    scripts: &'static Scripts,
 }
 
 impl Parts {
     fn build(self, first: Result<Link, Outage>) -> RedisBackend {
-        let Self { connector, subscriber, secrets, connections, partitions, deadlines, scripts } = self;
+        let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
         let server = subscriber.client.get_connection_info().addr().to_string();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
-        let shared = Shared::new(server, partitions, Arc::clone(&slots), scripts, subscriber);
-        for index in 0..connections {
-            shared.spawn(tend(Arc::clone(&slots), index, Arc::clone(&connector)));
-        }
+        let shared = Shared::new(server, partitions, slots, connector, subscriber);
         RedisBackend::of(Arc::new(shared))
     }
 }

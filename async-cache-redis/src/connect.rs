@@ -28,7 +28,7 @@ pub(crate) struct Connector {
     connect_timeout: Duration,
     /// What the deadline of the pool's connections is lengthened to, if they may have one.
     lengthened: Option<Duration>,
-    scripts: &'static Scripts,
+    pub(crate) scripts: &'static Scripts,
 }
 
 /// Why there is no connection.

@@ -130,9 +130,7 @@ impl Backend for RedisBackend {
         if namespace.is_empty() || namespace.len() > 128 || namespace.contains(strange) {
             return config("a namespace has 1 to 128 bytes, no control characters and no braces");
         }
-        if self.shared.has_ended() {
-            return Err(self.shared.ended("opening a namespace").in_namespace(namespace));
-        }
+        self.shared.ensure();
         if !self.shared.names.lock().insert(namespace.clone()) {
             return config("already open on this RedisBackend: share the cache, or connect a second backend");
         }

@@ -80,7 +80,7 @@ impl RedisRegion {
     /// Nodes with different numbers of partitions share partition 0 only, so that is where they
     /// find out: it is visited before anything is done to another.
     pub(crate) async fn line(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
-        let line = self.pick(purpose, doing)?;
+        let line = self.pick(purpose, doing).await?;
         if self.homes.len() > 1 && !self.checked.load(Ordering::Relaxed) {
             self.read_state(&line, 0).await.map_err(|fault| self.error(doing, fault))?;
             self.checked.store(true, Ordering::Relaxed);
@@ -88,7 +88,9 @@ impl RedisRegion {
         Ok(line)
     }
 
-    pub(crate) fn pick(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
+    pub(crate) async fn pick(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
+        self.shared.ensure();
+        self.shared.slots.begun(purpose).await;
         self.shared.slots.pick(purpose).map_err(|fault| self.error(doing, fault))
     }
 
@@ -128,9 +130,6 @@ impl RedisRegion {
     /// Says what was being done, and what can be done about it.
     pub(crate) fn error(&self, doing: &str, fault: Fault) -> Error {
         let server = &self.shared.server;
-        if self.shared.has_ended() {
-            return self.shared.ended(doing).in_namespace(&self.spec.namespace);
-        }
         let backend = |what: String| Error::new(ErrorKind::Backend, what);
         let error = match fault {
             Fault::Down(outage) if outage.lasting => Error::new(
@@ -237,7 +236,7 @@ impl Region for RedisRegion {
     }
 
     fn available(&self) -> bool {
-        !self.shared.has_ended() && self.shared.slots.available()
+        self.shared.slots.available()
     }
 
     fn command_timeout(&self) -> Duration {
@@ -246,6 +245,8 @@ impl Region for RedisRegion {
 
     async fn get(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
+        self.shared.ensure();
+        self.shared.slots.begun(Purpose::Read).await;
         let line = self.shared.slots.meet().map_err(|fault| self.error(DOING, fault))?;
         let name = ValueName { home: self.home(key), key };
         let value = line.read(&name).await.map_err(|fault| self.error(DOING, fault))?;

@@ -1,18 +1,18 @@
 //! What the handles and regions of one backend have in common. It ends with the last of them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
 
-use async_cache_core::{Error, ErrorKind};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bus::Bus;
+use crate::connect::Connector;
 use crate::scripts::Scripts;
-use crate::slot::Slots;
+use crate::slot::{Slots, tend};
 use crate::subscriber::Subscriber;
 
 /// Releases under way for acquires of unknown outcome.
@@ -30,13 +30,21 @@ pub(crate) struct Shared {
     /// Namespaces that are open.
     pub(crate) names: Mutex<HashSet<String>>,
     pub(crate) orphans: Arc<Semaphore>,
-    subscriber: Mutex<Option<Subscriber>>,
-    subscribing: Once,
-    runtime: Handle,
-    /// It has ended, and the connections with it.
-    ended: Arc<AtomicBool>,
+    connector: Arc<Connector>,
+    subscriber: Arc<Subscriber>,
+    subscribing: AtomicBool,
+    turn: Arc<Turn>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
+}
+
+/// The background tasks and the connections, which end with their runtime, although the backend may live on:
+/// whoever needs them next begins them again, on the current one.
+struct Turn {
+    /// Where this turn runs, and what ends it.
+    now: Mutex<(Handle, CancellationToken)>,
+    /// The runtime has dropped a task of this turn.
+    ended: AtomicBool,
 }
 
 impl Shared {
@@ -45,76 +53,100 @@ impl Shared {
         server: String,
         partitions: u16,
         slots: Arc<Slots>,
-        scripts: &'static Scripts,
+        connector: Arc<Connector>,
         subscriber: Subscriber,
     ) -> Self {
         let stop = CancellationToken::new();
-        Self {
+        let now = Mutex::new((Handle::current(), stop.child_token()));
+        let shared = Self {
             server,
             partitions,
             database: subscriber.client.get_connection_info().redis_settings().db(),
             slots,
-            scripts,
+            scripts: connector.scripts,
             bus: Arc::clone(&subscriber.bus),
             names: Mutex::default(),
             orphans: Arc::new(Semaphore::new(ORPHANS)),
-            subscriber: Mutex::new(Some(subscriber)),
-            subscribing: Once::new(),
-            runtime: Handle::current(),
-            ended: Arc::default(),
+            connector,
+            subscriber: Arc::new(subscriber),
+            subscribing: AtomicBool::new(false),
+            turn: Arc::new(Turn { now, ended: AtomicBool::new(false) }),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
-        }
+        };
+        shared.begin();
+        shared
     }
 
-    /// Runs a task until it ends or everything is dropped.
+    /// Runs a task until it ends, or its turn does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        let witness = Witness { ended: Arc::clone(&self.ended), done: false };
-        self.runtime.spawn(async move {
+        let (runtime, end) = self.turn.now.lock().clone();
+        let witness = Witness { turn: Arc::clone(&self.turn), end: end.clone(), done: false };
+        runtime.spawn(async move {
             let mut witness = witness;
-            stop.run_until_cancelled_owned(task).await;
+            end.run_until_cancelled_owned(task).await;
             witness.done = true;
         });
     }
 
-    /// Whether the runtime has ended on which the connections were made and are read.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    fn begin(&self) {
+        for index in 0..self.slots.count() {
+            self.spawn(tend(Arc::clone(&self.slots), index, Arc::clone(&self.connector)));
+        }
     }
 
-    /// What every call says from then on.
-    pub(crate) fn ended(&self, doing: &str) -> Error {
-        let message = format!(
-            "{doing}: the Tokio runtime on which this backend was connected to Redis at {} has ended, and its \
-             connections with it: connect again, on a runtime that lives for as long as the backend is used; each \
-             `#[tokio::test]` has a runtime of its own, and needs a backend of its own",
-            self.server
-        );
-        Error::new(ErrorKind::Shutdown, message)
+    /// Connects again on the current runtime, if the one has ended on which the connections were made and are read.
+    pub(crate) fn ensure(&self) {
+        if self.turn.ended.load(Ordering::Acquire)
+            && let Ok(here) = Handle::try_current()
+        {
+            self.begin_again(here);
+        }
+    }
+
+    #[cold]
+    fn begin_again(&self, here: Handle) {
+        let mut now = self.turn.now.lock();
+        if !self.turn.ended.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        // Of several workers of the old runtime, some may not have ended yet.
+        std::mem::replace(&mut *now, (here, self.stop.child_token())).1.cancel();
+        self.slots.begin_again();
+        drop(now);
+        // What the old connection would have told has been missed.
+        self.bus.lost();
+        self.begin();
+        if self.subscribing.load(Ordering::Acquire) {
+            self.spawn(Arc::clone(&self.subscriber).run());
+        }
     }
 
     /// Starts the subscriber, if it has not been.
     pub(crate) fn subscribe(&self) {
-        self.subscribing.call_once(|| {
-            if let Some(subscriber) = self.subscriber.lock().take() {
-                self.spawn(subscriber.run());
-            }
-        });
+        if !self.subscribing.swap(true, Ordering::AcqRel) {
+            self.spawn(Arc::clone(&self.subscriber).run());
+        }
     }
 }
 
 /// Held by a task to its end: dropped before that, it tells that the runtime has ended.
 struct Witness {
-    ended: Arc<AtomicBool>,
+    turn: Arc<Turn>,
+    end: CancellationToken,
     done: bool,
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
         // A panic of ours is not the end of a runtime.
-        if !self.done && !std::thread::panicking() {
-            self.ended.store(true, Ordering::Release);
+        if self.done || std::thread::panicking() {
+            return;
         }
+        let now = self.turn.now.lock();
+        if !self.end.is_cancelled() {
+            self.turn.ended.store(true, Ordering::Release);
+        }
+        drop(now);
     }
 }

@@ -1,5 +1,6 @@
 //! A place for one connection: up with a [`Link`], or down and being restored.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -64,6 +65,9 @@ pub(crate) struct Slots {
     probing: Mutex<()>,
     /// Whether there ever was a connection.
     ever_up: AtomicBool,
+    /// Connections are being made on another runtime, and the first attempt has not ended.
+    beginning: AtomicBool,
+    begun: Notify,
 }
 
 struct Slot {
@@ -97,6 +101,41 @@ impl Slots {
             secrets,
             probing: Mutex::default(),
             ever_up,
+            beginning: AtomicBool::new(false),
+            begun: Notify::new(),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The runtime has ended that read the connections: none is of use any more.
+    pub(crate) fn begin_again(&self) {
+        let ended = Outage::lost(self.secrets.cause(
+            "the Tokio runtime has ended on which the connection was made; it is made again on another one",
+        ));
+        self.beginning.store(true, Ordering::Release);
+        for slot in &self.slots {
+            *slot.state.write() = State::Down(ended.clone());
+        }
+    }
+
+    /// Waits for the first attempt to connect on another runtime, if one is being made.
+    pub(crate) async fn begun(&self, purpose: Purpose) {
+        if self.beginning.load(Ordering::Acquire) {
+            let mut begun = pin!(self.begun.notified());
+            begun.as_mut().enable();
+            if self.beginning.load(Ordering::Acquire) {
+                let _ = timeout(self.deadlines.of(purpose), begun).await;
+            }
+        }
+    }
+
+    /// An attempt to connect has ended.
+    fn attempted(&self) {
+        if self.beginning.swap(false, Ordering::AcqRel) {
+            self.begun.notify_waiters();
         }
     }
 
@@ -144,6 +183,7 @@ impl Slots {
         let run = link.run;
         self.ever_up.store(true, Ordering::Relaxed);
         *slot.state.write() = State::Up(Arc::new(link));
+        self.attempted();
         for other in &self.slots {
             if let Ok(old) = other.link()
                 && old.run != run
@@ -262,6 +302,7 @@ async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
                 // Later, what was fine once may be again: a password that was changed, a server replaced.
                 outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
                 slot.still_down(outage);
+                slots.attempted();
             }
         }
     }

@@ -6,9 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
 use tokio::time::{Instant, sleep, timeout};
@@ -28,8 +30,6 @@ const CHECK: Duration = Duration::from_millis(200);
 /// A connection on which nothing is heard for so long is asked, and one that owes an echo for so
 /// long is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Number of the first connection.
-const FIRST: u64 = 1;
 /// Channels in one SUBSCRIBE.
 const CHANNELS: usize = 512;
 
@@ -39,8 +39,12 @@ pub(crate) struct Subscriber {
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) secrets: Secrets,
-    /// The first connection, if it has been made.
-    pub(crate) proven: Option<MultiplexedConnection>,
+    /// Held by the one task that runs it: the one on another runtime waits for the end of the last.
+    pub(crate) running: tokio::sync::Mutex<()>,
+    /// The number of the last connection.
+    pub(crate) epochs: AtomicU64,
+    /// The first connection, if it has been made and not been used.
+    pub(crate) proven: Mutex<Option<(u64, MultiplexedConnection)>>,
 }
 
 /// One physical connection and what is subscribed on it.
@@ -57,16 +61,18 @@ struct Session<'a> {
 
 impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self: Arc<Self>) {
+        let _alone = self.running.lock().await;
         let (mut failures, mut refusals) = (0, 0);
         let mut ever_up = false;
-        for epoch in FIRST.. {
-            let connection = match self.proven.take() {
+        loop {
+            let proven = self.proven.lock().take();
+            let connection = match proven {
                 Some(proven) => Ok(proven),
-                None => self.connect(epoch).await,
+                None => self.connect().await,
             };
             match connection {
-                Ok(connection) => {
+                Ok((epoch, connection)) => {
                     refusals = 0;
                     ever_up = true;
                     let mut session = Session::new(&self, connection, epoch);
@@ -103,8 +109,8 @@ impl Subscriber {
 
     /// Makes the connection, and sees whether this user may subscribe; to the channels of which namespaces,
     /// they will find out.
-    pub(crate) async fn prove(&mut self) -> Result<(), Refusal> {
-        let mut connection = match self.connect(FIRST).await {
+    pub(crate) async fn prove(&self) -> Result<(), Refusal> {
+        let (epoch, mut connection) = match self.connect().await {
             Ok(connection) => connection,
             Err(error) => {
                 return Err(rights::no_subscriber(&error)
@@ -130,12 +136,13 @@ impl Subscriber {
                 Ok(()) => {}
             }
         }
-        self.proven = Some(connection);
+        *self.proven.lock() = Some((epoch, connection));
         Ok(())
     }
 
-    /// A new connection. What arrives on it goes to the bus.
-    async fn connect(&self, epoch: u64) -> RedisResult<MultiplexedConnection> {
+    /// A new connection, and its number. What arrives on it goes to the bus.
+    async fn connect(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
         let bus = Arc::clone(&self.bus);
         let push = move |push: PushInfo| -> Result<(), ()> {
             if push.kind == PushKind::Disconnection {
@@ -152,7 +159,7 @@ impl Subscriber {
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(self.connect_timeout, connecting).await.map_err(|_| out_of_time())??;
         self.bus.vitals.heard();
-        Ok(connection)
+        Ok((epoch, connection))
     }
 }
 
