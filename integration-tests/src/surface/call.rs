@@ -1,5 +1,7 @@
 //! One call.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 
 use super::options::{Options, Tiers};
@@ -18,8 +20,35 @@ pub struct Call {
     pub options: Options,
     /// The same over the defaults of the cache: what counts.
     pub effective: Options,
+    /// How a `DataLoader` gathers, where one is called.
+    pub gathering: Gathering,
     /// Whether the point in history that is known of its keys is insisted on.
     pub insists: bool,
+}
+
+/// What a `DataLoader` is told beside the options of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathering {
+    /// Most keys in a batch.
+    pub max_batch_size: usize,
+    /// How long the first key waits for others.
+    pub delay: Duration,
+    /// Most keys that may wait, if that is said. What comes beyond is refused.
+    pub max_pending: Option<usize>,
+    /// The limit on a batch, if that is said beside the options.
+    pub load_timeout: Option<Duration>,
+}
+
+impl Gathering {
+    fn draw(rng: &mut Rng) -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            max_batch_size: [1, 2, 4, 100][rng.usize(..4)],
+            delay: ms([0, 1, 1, 20][rng.usize(..4)]),
+            max_pending: (rng.u8(..8) == 0).then(|| rng.usize(1..4)),
+            load_timeout: (rng.u8(..4) == 0).then(|| ms([200, 1_000][rng.usize(..2)])),
+        }
+    }
 }
 
 /// What calls are drawn from.
@@ -50,9 +79,13 @@ impl Call {
             true => Options::draw_for(verb, defaults, range.tiers, rng),
             false => Options::default(),
         };
-        let effective = options.over(defaults);
+        let mut effective = options.for_call(verb, defaults);
+        let gathering = Gathering::draw(rng);
+        if verb.is_loaders() {
+            effective.load_timeout = gathering.load_timeout.or(effective.load_timeout);
+        }
         let insists = verb.takes_stamp() && verb.kind() != Kind::Reloads && rng.u8(..6) == 0;
-        Self { id, verb, keys, options, effective, insists }
+        Self { id, verb, keys, options, effective, gathering, insists }
     }
 
     /// Its keys, each once.

@@ -20,7 +20,7 @@ mod source;
 mod value;
 mod verb;
 
-pub use call::{Call, Range};
+pub use call::{Call, Gathering, Range};
 pub use options::{Options, Tiers, configure};
 pub use perform::{Answer, Outcome, perform};
 pub use source::{Ask, Brought, Source, What};

@@ -27,6 +27,9 @@ pub const DRAWN: &[&str] = &[
     "tags",
 ];
 
+/// Every tag that is drawn: of a cache, of a call (two of them), and by a loader.
+pub const TAGS: &[&str] = &["all", "some", "call", "chosen"];
+
 /// Options that were given; what is none was not.
 #[expect(missing_docs, reason = "each is named for its option")]
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,6 +103,15 @@ macro_rules! set_load {
     }};
 }
 
+/// The half of all options that says how a value is loaded.
+macro_rules! set_load_only {
+    ($request:expr, $options:expr) => {{
+        let options = $options;
+        set!($request, options; load_timeout lease_ttl wait_timeout refresh_ahead error_backoff
+            stale_while_revalidate stale_on_error soft_timeout)
+    }};
+}
+
 /// What those take that a stale value may answer.
 macro_rules! set_all {
     ($request:expr, $options:expr) => {{
@@ -118,7 +130,7 @@ macro_rules! set_choice {
     }};
 }
 
-pub(super) use {set, set_all, set_choice, set_load, set_store, set_tags};
+pub(super) use {set, set_all, set_choice, set_load, set_load_only, set_store, set_tags};
 
 /// Gives a cache its defaults.
 pub fn configure(
@@ -165,10 +177,12 @@ impl Options {
     pub fn draw_for(verb: Verb, defaults: &Self, tiers: Tiers, rng: &mut Rng) -> Self {
         let all = Self::draw(tiers, rng);
         let mut given = Self::default();
-        let takes_any = !matches!(verb.kind(), Kind::Looks | Kind::Forgets);
-        // A `DataLoader` takes options of its own, and has them from the cache here.
-        if !takes_any || verb.is_loaders() {
+        if matches!(verb.kind(), Kind::Looks | Kind::Forgets) {
             return given;
+        }
+        if verb.is_loaders() {
+            // They take the place of those of the cache, said or not.
+            return all;
         }
         let mut some = || rng.u8(..3) == 0;
         given.ttl = all.ttl.filter(|_| some());
@@ -193,6 +207,15 @@ impl Options {
             given.soft_timeout = some().then(|| ms(20));
         }
         given
+    }
+
+    /// What counts for a call of that verb: these over those of the cache, or in their place.
+    #[must_use]
+    pub fn for_call(&self, verb: Verb, defaults: &Self) -> Self {
+        match verb.is_loaders() && *self != Self::default() {
+            true => self.clone(),
+            false => self.over(defaults),
+        }
     }
 
     /// These over those; tags add up.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_cache::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 use async_cache::testing::No;
-use async_cache::{DataLoader, Error, LoadContext, Loaded, Result, Stamp};
+use async_cache::{DataLoader, Error, LoadContext, LoadOptions, Loaded, Result, Stamp, StoreOptions};
 
 use super::Cache;
-use super::call::Call;
-use super::options::{set, set_all, set_choice, set_load, set_store, set_tags};
+use super::call::{Call, Gathering};
+use super::options::{Options, set, set_all, set_choice, set_load, set_load_only, set_store, set_tags};
 use super::source::{Ask, Brought, Source, What};
 use super::value::Written;
 use super::verb::Verb;
@@ -202,13 +202,39 @@ async fn warm<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
     Outcome::Warmed([report.loaded, report.skipped, report.absent], report.failed)
 }
 
-async fn gather<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
+/// A `DataLoader` over the cache, with the settings of the call.
+fn loader<S: Source>(cache: &Cache, source: &S, call: &Call) -> DataLoader<u64, Written> {
     let (source, own) = (source.clone(), call.clone());
     let loader: DataLoader<u64, Written> = match call.verb {
         Verb::LoadEach => cache.data_loader_each(move |keys| each(source.clone(), ask(&own, keys, None))),
         _ => cache.data_loader(move |keys| batch(source.clone(), ask(&own, keys, None))),
     };
-    let loader = loader.max_batch_size(4).build();
+    let Gathering { max_batch_size, delay, max_pending, load_timeout } = call.gathering;
+    let loader = loader.max_batch_size(max_batch_size).delay(delay);
+    let loader = match max_pending {
+        Some(keys) => loader.max_pending(keys),
+        None => loader,
+    };
+    let options = &call.options;
+    let loader = match *options == Options::default() {
+        true => loader,
+        false => {
+            let store = set_store!(StoreOptions::new(), options);
+            let load = set_load_only!(LoadOptions::new(), options);
+            // An absence is stored, too.
+            let store = set!(store, options; negative_ttl);
+            loader.options((store, load))
+        }
+    };
+    match load_timeout {
+        Some(limit) => loader.load_timeout(limit),
+        None => loader,
+    }
+    .build()
+}
+
+async fn gather<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
+    let loader = loader(cache, source, call);
     let outcomes = match call.verb {
         Verb::LoaderLoadMany => loader.load_many(call.keys.clone()).await,
         _ => futures_util::future::join_all(call.keys.iter().map(|key| loader.load(*key))).await,
@@ -218,10 +244,7 @@ async fn gather<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
 
 async fn change<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
     let key = &call.keys[0];
-    let loader = || {
-        let (source, own) = (source.clone(), call.clone());
-        cache.data_loader(move |keys| batch(source.clone(), ask(&own, keys, None)))
-    };
+    let loader = || loader(cache, source, call);
     let tags = &call.effective.tags;
     Outcome::Changed(match call.verb {
         Verb::Insert => {

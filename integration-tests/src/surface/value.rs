@@ -17,6 +17,8 @@ pub struct Written {
     pub fresh_ms: u64,
     /// How long it may answer as a fallback, at most.
     pub kept_ms: u64,
+    /// What else whoever made it notes for its judge.
+    pub marks: Vec<u64>,
     /// As long as was drawn, and determined by the rest.
     pub body: Vec<u8>,
 }
@@ -27,7 +29,7 @@ impl Written {
     pub fn new((key, version): (u64, u64), origin: u64, made_ms: u64, life: (u64, u64), size: usize) -> Self {
         let (fresh_ms, kept_ms) = life;
         let body = body(key, version, origin, size);
-        Self { key, version, origin, made_ms, fresh_ms, kept_ms, body }
+        Self { key, version, origin, made_ms, fresh_ms, kept_ms, marks: Vec::new(), body }
     }
 
     /// Whether it is what was written, byte for byte.

@@ -60,10 +60,13 @@ fn lose_wakes() {
 /// A fence whose absence breaks a promise about what is called, and not one about staleness.
 fn is_found_by_whole(off: Off, promise: Promise) {
     for seed in 0..1000 {
-        if let Some(told) = whole::run(seed, off, false).breach.filter(|told| told.promise == promise) {
-            println!("{off:?}: {told}");
-            return;
-        }
+        let Some(told) = whole::run(seed, off, false).breach.filter(|told| told.promise == promise) else {
+            continue;
+        };
+        // It is the fence that was missed, and not a judge that objects to anything.
+        assert!(whole::run(seed, Off::Nothing, false).breach.is_none(), "seed {seed} fails with every fence");
+        println!("{off:?}: {told}");
+        return;
     }
     panic!("{off:?} was not found within 1,000 seeds");
 }

@@ -145,6 +145,17 @@ impl Pages {
         }
     }
 
+    /// Whether a call has lasted for as long as its own load may, beside a load that is under way, or was a moment ago.
+    fn waited_out(&mut self, asked: &Asked<'_>, key: u64) -> bool {
+        let (now, slack) = (self.now().ms, self.plan.slack_ms());
+        let limit = asked.call.effective.load_timeout.unwrap_or_default().as_millis() as u64;
+        let beside = |id: &usize| {
+            let load = &self.loads[*id];
+            load.begun.ms <= now && load.ended.ms.saturating_add(slack) >= now
+        };
+        now >= asked.begun.ms + limit && self.of_key[key as usize].iter().any(beside)
+    }
+
     /// With everything in order only a loader may fail a call.
     pub(super) fn judge_error(&mut self, asked: &Asked<'_>, key: u64, error: &Error) {
         let kind = error.kind();
@@ -152,6 +163,7 @@ impl Pages {
         self.note(asked.node, Some(key), format!("call {} fails: {kind:?}", asked.call.id));
         let ending = self.nodes[asked.node].ended_ms.is_some();
         let by_loader = matches!(kind, ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout);
+        let waited_out = self.waited_out(asked, key);
         let failed = |id: &usize| {
             let load = &self.loads[*id];
             load.fate == Fate::Failed && load.ended > asked.begun
@@ -160,6 +172,11 @@ impl Pages {
         let explained = match kind {
             ErrorKind::Shutdown => ending,
             ErrorKind::Backend => self.plan.trouble == Trouble::Everything,
+            ErrorKind::Overloaded => {
+                asked.call.verb.is_loaders() && asked.call.gathering.max_pending.is_some()
+            }
+            // It has waited for as long as it may for a load that another's limit allows for longer.
+            ErrorKind::Timeout if waited_out => true,
             _ if by_loader => self.plan.trouble == Trouble::Everything || of_call.into_iter().any(failed),
             _ => false,
         };

@@ -39,6 +39,7 @@ impl Pages {
             life: (0, 0),
             sure_ms: 0,
             least_ms: 0,
+            insists: call.insists,
             impatient: false,
             tags: Vec::new(),
             from: begun,
@@ -68,6 +69,7 @@ impl Pages {
             life: call.effective.life_ms(),
             sure_ms: 0,
             least_ms: 0,
+            insists: false,
             impatient: false,
             tags: call.effective.tags.clone(),
             from: At::NEVER,
@@ -244,7 +246,7 @@ impl Pages {
             return false;
         }
         let reloads = load.verb.kind() == Kind::Reloads || other.verb.kind() == Kind::Reloads;
-        let over_the_fleet = !same_node || reloads;
+        let over_the_fleet = !same_node || reloads || load.insists || other.insists;
         let node = &self.nodes[load.node];
         let unheard = load.begun.ms < node.born_ms + 1_000
             && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;

@@ -145,6 +145,16 @@ impl Plan {
         4 * self.weather.worst.as_millis() as u64 + 10
     }
 
+    /// A change that nobody waits for has landed by then, or is tried again: a few commands to each partition.
+    #[must_use]
+    pub fn longest_change(&self) -> Duration {
+        let margin = Duration::from_millis(self.margin_ms());
+        match self.trouble {
+            Trouble::Everything => margin + self.weather.command_timeout * (2 + u32::from(self.partitions)),
+            Trouble::None | Trouble::Restarts => margin * (2 + u32::from(self.partitions)),
+        }
+    }
+
     /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three
     /// rounds of them, for a change may send it back.
     #[must_use]

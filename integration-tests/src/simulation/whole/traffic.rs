@@ -14,7 +14,7 @@ use super::breach::Promise;
 use super::database::Database;
 use super::judge::Asked;
 use super::plan::Trouble;
-use crate::surface::{Call, Kind, Outcome, Range, Verb, perform};
+use crate::surface::{Call, Kind, Options, Outcome, Range, Verb, perform};
 
 /// Starts everyone.
 pub(super) fn start(world: &Rc<World>) -> Vec<JoinHandle<()>> {
@@ -148,7 +148,9 @@ async fn writer(world: Rc<World>, mut rng: Rng) {
             Kind::Forgets => true,
             _ => false,
         });
-        change(&world, slot, call).await;
+        let goes_away = rng.u8(..10) == 0;
+        let patience = goes_away.then(|| Duration::from_millis(rng.u64(..10)));
+        change(&world, slot, call, patience).await;
     }
 }
 
@@ -164,7 +166,7 @@ fn scope_of(call: &Call) -> Scope {
 }
 
 /// Commits, then tells the cache.
-async fn change(world: &World, slot: usize, mut call: Call) {
+async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Duration>) {
     if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
         call.effective.tags.extend(["chosen", "call"].map(str::to_owned));
         let turn = call.id as usize % call.effective.tags.len();
@@ -186,13 +188,43 @@ async fn change(world: &World, slot: usize, mut call: Call) {
     };
     let source = Database { book: world.book.clone(), node };
     let made = perform(&cache, &source, &call, None);
+    if let Some(patience) = patience {
+        // Begun by its first poll, it is made whole whoever waits for it; inserts of the key wait until then.
+        let Ok(outcome) = timeout(patience, made).await else {
+            return dropped(world, slot, &call, (id, begun)).await;
+        };
+        return came_to(world, node, &call, (id, begun), outcome);
+    }
     let Ok(outcome) = timeout(world.plan.longest_call(), made).await else {
         let what = format!("change {} ({:?}) has not ended", call.id, call.verb);
         return world.book.pages().breach(Promise::Liveness, Some(call.keys[0]), what);
     };
+    came_to(world, node, &call, (id, begun), outcome);
+}
+
+/// Nobody waits for a change any more: after its own deadlines it has landed, or is retried.
+async fn dropped(world: &World, slot: usize, call: &Call, (id, begun): (usize, At)) {
+    let node = world.book.pages().changes[id].node;
+    world.book.pages().note(node, None, format!("change {id} is dropped by its caller"));
+    sleep(world.plan.longest_change()).await;
+    let there = {
+        let slot = world.slots[slot].borrow();
+        slot.node == node && slot.cache.stats().pending_invalidations == 0
+    };
+    let mut pages = world.book.pages();
+    let landed = if there && pages.nodes[node].ended_ms.is_none() { Landed::Surely } else { Landed::Perhaps };
+    pages.change_ends(id, landed);
+    if landed == Landed::Surely {
+        // What was inserted may be there, or was invalidated where that failed.
+        let unsure = Options { refresh_ahead: Some(1.0), ..call.effective.clone() };
+        pages.inserts_ended(begun, node, &unsure);
+    }
+}
+
+fn came_to(world: &World, node: usize, call: &Call, (id, begun): (usize, At), outcome: Outcome) {
     match outcome {
-        Outcome::Changed(outcome) => ended(world, node, &call, (id, begun), outcome.map(Some)),
-        Outcome::Updated(outcome) => ended(world, node, &call, (id, begun), outcome.map(|()| None)),
+        Outcome::Changed(outcome) => ended(world, node, call, (id, begun), outcome.map(Some)),
+        Outcome::Updated(outcome) => ended(world, node, call, (id, begun), outcome.map(|()| None)),
         _ => unreachable!("a change comes to a change"),
     }
 }
