@@ -47,7 +47,7 @@ fn objects(promise: &str, mutant: &str, faults: &str) {
     for seed in ["1", "2", "3", "4"] {
         let args = [
             "--seconds",
-            if promise == "liveness" { "30" } else { "15" },
+            if promise == "liveness" { "60" } else { "15" },
             "--reads-per-s",
             "12000",
             "--seed",
@@ -94,6 +94,10 @@ objections! {
     objects_to_loads_beside_the_cache: "loads" "LoadBesideTheCache" "none";
     objects_to_values_that_are_not_what_was_loaded: "values" "MangledValue" "none";
     objects_to_calls_that_never_end: "liveness" "EndlessCall" "none";
+    objects_to_waits_without_a_deadline: "liveness" "WaitWithoutDeadline" "end_runtime";
+    objects_to_reloads_of_large_values_that_count_as_failed: "storms" "LargeWakesFail" "none";
+    objects_to_numbers_forgotten_by_a_server_that_went_back: "staleness" "ForgetNumbers" "demote";
+    objects_to_hits_that_ignore_tags: "staleness" "HitsIgnoreTags" "none";
     objects_to_tasks_that_stay: "growth" "TaskLeftBehind" "none";
     objects_to_keys_that_stay_in_redis: "growth" "KeyLeftBehind" "none";
     objects_to_a_node_of_another_build_that_is_taken_in: "membership" "IntruderTakenIn" "other_build";

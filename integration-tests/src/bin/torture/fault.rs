@@ -110,11 +110,6 @@ impl Fault {
         matches!(self, ForeignMessages | NoRights | OtherBuild | RevokedRights)
     }
 
-    /// Whether it is made only if named: what is not promised of it would be counted as broken.
-    pub(crate) fn is_only_if_named(self) -> bool {
-        self == Self::Demote
-    }
-
     /// Does it, and stops doing it. Says what was observed, if it is worth saying.
     pub(crate) async fn inflict(self, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
         match self {

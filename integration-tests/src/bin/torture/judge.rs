@@ -10,7 +10,7 @@ use crate::value::Value;
 /// A value begins to live when it is stored, and it is loaded before. In between its lease must hold, of
 /// which the last renewal may have been executed late: 0.5 s for the deadline of a command, 0.9 s for
 /// the slowest network, 1 s for the lease; the rest is for clocks.
-const STORED_WITHIN_NS: u64 = 3_000_000_000;
+pub(crate) const STORED_WITHIN_NS: u64 = 3_000_000_000;
 /// What took longer did not come from L1.
 const SLOW_NS: u64 = 150_000;
 /// Of fast answers with long values, one of so many is compared.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::drawn::{FACT_WORDS, Facts};
 use crate::promise::What;
 use crate::row::{ROW_WORDS, Row};
 
@@ -24,14 +25,21 @@ use crate::row::{ROW_WORDS, Row};
 pub(crate) const KEYS: usize = 256;
 /// Keys after them, which are left alone, so that they live out their time.
 pub(crate) const LIVES: usize = 64;
-pub(crate) const ALL_KEYS: usize = KEYS + LIVES;
+/// Keys of drawn calls, and of storms; then what stands for everything and for each tag of the drawn keys.
+pub(crate) const DRAWN_AT: usize = KEYS + LIVES;
+pub(crate) const DRAWN: usize = 48;
+pub(crate) const STORMS_AT: usize = DRAWN_AT + DRAWN;
+pub(crate) const STORMS: usize = 8;
+pub(crate) const MARKS_AT: usize = STORMS_AT + STORMS;
+pub(crate) const MARKS: usize = 1 + integration_tests::surface::options::TAGS.len();
+pub(crate) const ALL_KEYS: usize = MARKS_AT + MARKS;
 /// Most cache handles.
 pub(crate) const HANDLES: usize = 32;
 /// Width of one step in the distribution of staleness, and their number; the last takes the rest.
 pub(crate) const STEP_NS: u64 = 50_000;
 pub(crate) const STEPS: usize = 1 << 17;
 /// What is remembered of each key.
-const NOTES: usize = 40;
+const NOTES: usize = 96;
 const NOTE_WORDS: usize = 4;
 const HISTORY_WORDS: usize = 1 + NOTES * NOTE_WORDS;
 
@@ -44,7 +52,8 @@ const STALENESS_AT: usize = HANDLES_AT + HANDLES * HANDLE_WORDS;
 const ROWS_AT: usize = STALENESS_AT + STEPS;
 const LOADING_AT: usize = ROWS_AT + ALL_KEYS * ROW_WORDS;
 const HISTORY_AT: usize = LOADING_AT + HANDLES * ALL_KEYS;
-const WORDS: usize = HISTORY_AT + ALL_KEYS * HISTORY_WORDS;
+const FACTS_AT: usize = HISTORY_AT + ALL_KEYS * HISTORY_WORDS;
+const WORDS: usize = FACTS_AT + DRAWN * FACT_WORDS;
 
 /// Now, on the clock that all processes share.
 pub(crate) fn now() -> u64 {
@@ -95,6 +104,12 @@ pub(crate) enum Global {
     Mangled,
     Grown,
     Intruders,
+    Stormy,
+    /// Values of drawn keys made so far.
+    Origins,
+    /// From when until when a server with an older memory may answer plain reads, and nobody can know.
+    DeceivesSince,
+    DeceivesUntil,
 }
 
 /// Counts of a cache handle.
@@ -129,6 +144,8 @@ pub(crate) enum Count {
     /// Loads that were judged, and that would be too many but for a moment that excuses it.
     JudgedLoads,
     UnjudgedLoads,
+    /// Looks after storms that found everything as promised.
+    Storms,
     /// Calls of a node without rights, or of another build, that were refused.
     Refused,
     Flushes,
@@ -253,11 +270,17 @@ impl Ledger {
         (0..HANDLES).map(|handle| self.loading(handle, key).load(Ordering::Acquire)).sum()
     }
 
+    /// What is known of a drawn key beside its values.
+    pub(crate) fn facts(&self, key: usize) -> Facts<'_> {
+        let at = FACTS_AT + (key - DRAWN_AT) % DRAWN * FACT_WORDS;
+        Facts { words: &self.words()[at..at + FACT_WORDS] }
+    }
+
     /// Notes what was done with a key.
     pub(crate) fn note(&self, key: usize, handle: usize, what: What, version: u64) {
         let words = &self.words()[HISTORY_AT + (key % ALL_KEYS) * HISTORY_WORDS..][..HISTORY_WORDS];
         let at = words[0].fetch_add(1, Ordering::Relaxed) as usize % NOTES;
-        let note = [now(), handle as u64, what as u64, version];
+        let note = [now(), handle as u64, what.number(), version];
         for (word, value) in words[1 + at * NOTE_WORDS..].iter().zip(note) {
             word.store(value, Ordering::Relaxed);
         }
@@ -270,11 +293,13 @@ impl Ledger {
         let mut notes: Vec<[u64; 4]> = words[1..].chunks_exact(NOTE_WORDS).map(read).collect();
         notes.retain(|note| note[0] > 0);
         notes.sort_unstable();
-        let line = |[when, handle, what, version]: [u64; 4]| {
+        let line = |same: &[[u64; 4]]| {
+            let [when, handle, what, version] = same[0];
             let ms = at.saturating_sub(when) as f64 / 1e6;
-            format!("{ms:.3} ms before, handle {handle}: {} {version}", What::words(what))
+            let times = if same.len() > 1 { format!(", {} times", same.len()) } else { String::new() };
+            format!("{ms:.3} ms before, handle {handle}: {} {version}{times}", What::words(what))
         };
-        notes.into_iter().map(line).collect()
+        notes.chunk_by(|one, next| one[1..] == next[1..]).map(line).collect()
     }
 
     /// Notes how old an answer was.

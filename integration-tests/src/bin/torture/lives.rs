@@ -9,7 +9,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::judge::{Allowed, Answer, by_itself};
-use crate::ledger::{ALL_KEYS, Count, Global, KEYS, LIVES, now};
+use crate::ledger::{Count, Global, KEYS, LIVES, STORMS_AT, now};
 use crate::load::Load;
 use crate::mutant::{Mutants, Planted};
 use crate::node::Handle;
@@ -71,6 +71,9 @@ const LEFT_OUT: u64 = 5;
 /// How long the values of a key live.
 pub(crate) fn life_of(key: usize) -> Life {
     let ms = Duration::from_millis;
+    if key >= STORMS_AT {
+        return Life { ttl: ms(60_000), stale_for: Duration::ZERO };
+    }
     let (ttl, stale_for) = match Kind::of(key) {
         Kind::Plain => (2000, 0),
         Kind::Fallback => (1000, 2000),
@@ -87,7 +90,7 @@ pub(crate) fn life_of(key: usize) -> Life {
 pub(crate) async fn at_birth(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let mut tasks = tokio::task::JoinSet::new();
-    for key in KEYS..ALL_KEYS {
+    for key in KEYS..KEYS + LIVES {
         let (handle, mut rng) = (Arc::clone(&handle), rng.fork());
         tasks.spawn(async move { get_or_load(&handle, key, &mut rng).await });
     }

@@ -13,7 +13,8 @@ use async_cache::testing::No;
 use fastrand::Rng;
 use tokio::time::sleep;
 
-use crate::ledger::{Count, Global, Ledger, now};
+use crate::drawn::storm;
+use crate::ledger::{Count, Global, Ledger, STORMS_AT, now};
 use crate::mutant::{Mutants, Planted};
 use crate::node::Handle;
 use crate::promise::{Promise, What};
@@ -147,6 +148,9 @@ impl Running {
             row.touched_at().fetch_max(began, Ordering::AcqRel);
         } else if key >= crate::ledger::KEYS {
             judge(ledger, handle, key, began);
+        }
+        if key >= STORMS_AT {
+            storm::loads(ledger, key);
         }
         row.load_began().fetch_max(began, Ordering::AcqRel);
         let version = row.committed().load(Ordering::SeqCst);

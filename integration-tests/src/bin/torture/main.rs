@@ -6,6 +6,7 @@
 //! | `rig`, `fault`, `server`, `campaign` | the system under test, what is done to it, and when |
 //! | `node`, `orders`, `guest`, `watch` | a node process, what it is told, and one that something is wrong with |
 //! | `read`, `write`, `lives`, `load` | its traffic; whether a load was needed |
+//! | `drawn` | calls drawn from every public verb and option, and their judgement; storms |
 //! | `canary` | whether the way to the server and back is as it should be |
 //! | `ledger`, `row`, `judge`, `value` | what all processes know in common; the judgement of answers |
 //! | `cost`, `rest` | what the fleet costs, and what is left of it |
@@ -17,6 +18,7 @@
 mod campaign;
 mod canary;
 mod cost;
+mod drawn;
 mod fault;
 mod guest;
 mod judge;
@@ -68,7 +70,7 @@ pub(crate) struct Args {
     /// Node processes; the first has two cache handles.
     #[arg(long, default_value_t = 3, value_parser = processes)]
     nodes: usize,
-    /// Faults to choose from; all but `demote` unless given; `none` for none.
+    /// Faults to choose from; all unless given; `none` for none.
     #[arg(long, value_delimiter = ',', value_parser = faults)]
     faults: Option<Vec<Option<Fault>>>,
     /// Switch these fences of every cache off, to see the checker object.
@@ -124,10 +126,7 @@ impl Args {
 
     fn faults(&self) -> Vec<Fault> {
         match &self.faults {
-            None => {
-                let all = <Fault as clap::ValueEnum>::value_variants().iter().copied();
-                all.filter(|fault| !fault.is_only_if_named()).collect()
-            }
+            None => <Fault as clap::ValueEnum>::value_variants().to_vec(),
             Some(named) => named.iter().flatten().copied().collect(),
         }
     }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_cache::{Error, MemoryBackend, Outage, RedisBackend, TieredCache};
+use async_cache::{Error, MemoryBackend, Outage, RedisBackend, TieredCache, TieredCacheBuilder};
 use clap::Args;
+use integration_tests::surface::{Options, Tiers, configure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::drawn::{Desk, Planned};
 use crate::guest::Guest;
-use crate::ledger::{ALL_KEYS, KEYS, Ledger, look_for_stalls};
+use crate::ledger::{ALL_KEYS, Count, Ledger, look_for_stalls};
 use crate::mutant::{Mutant, Mutants, Planted};
 use crate::value::{Life, Value};
-use crate::{canary, guest, lives, orders, read, watch, write};
+use crate::{canary, drawn, guest, lives, orders, read, watch, write};
 
 /// What a node process is told.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +54,8 @@ pub(crate) type Cache = TieredCache<u64, Value>;
 /// The namespace of the keys that are changed, and of those that are left alone.
 pub(crate) const NAMESPACE: &str = "rows";
 pub(crate) const LIVES_NAMESPACE: &str = "lives";
+/// The namespace of the keys of drawn calls.
+pub(crate) const DRAWN_NAMESPACE: &str = "drawn";
 /// How long the values of keys that are changed live.
 pub(crate) const LIFE: Life = Life { ttl: Duration::from_secs(5), stale_for: Duration::ZERO };
 /// A wait that goes on for so long after the load it was for was not woken: the first poll of a
@@ -61,6 +67,9 @@ pub(crate) const WAKE_NS: u64 = 75_000_000;
 const READERS: u64 = 4;
 const WRITERS: u64 = 2;
 const CALLERS: u64 = 3;
+/// Tasks that make drawn calls, and drawn changes.
+const DRAWERS: u64 = 3;
+const DRAWN_WRITERS: u64 = 2;
 /// How long a new process leaves inserts alone: its predecessor's last may still be under way,
 /// and is executed within its deadline or never.
 const HEIR_WAITS: Duration = Duration::from_secs(2);
@@ -70,12 +79,13 @@ const HEIR_WAITS: Duration = Duration::from_secs(2);
 pub(crate) struct Handle {
     pub cache: Cache,
     pub lives: Cache,
+    pub desk: Desk,
     pub ledger: &'static Ledger,
     pub index: usize,
     pub bound_ns: u64,
-    /// By key: the highest version whose change returned on this handle.
+    /// By row of the ledger: the highest version whose change returned on this handle.
     pub own: Box<[AtomicU64]>,
-    /// By key: the highest version whose change failed here.
+    /// The same of changes that failed here.
     pub undecided: Box<[AtomicU64]>,
     pub inserting: tokio::sync::Mutex<()>,
     pub args: NodeArgs,
@@ -105,8 +115,10 @@ pub(crate) fn run(args: NodeArgs) {
     let first = args.first;
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        ledger.add(first, crate::ledger::Count::Panics, 1);
-        report(panic);
+        if !panic.payload().is::<Planned>() {
+            ledger.add(first, Count::Panics, 1);
+            report(panic);
+        }
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -127,19 +139,23 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
     for (at, url) in args.urls.iter().enumerate() {
         let index = args.first + at;
         let Some(redis) = connect(&args, url).await else {
-            ledger.add(index, crate::ledger::Count::Refused, 1);
+            ledger.add(index, Count::Refused, 1);
             return orders::wait_for_the_end();
         };
+        let defaults = draw_defaults(&args, index, ledger);
+        let builder = builder(&args, index, (DRAWN_NAMESPACE, redis.clone()));
+        let desk = Desk::new(configure(builder, &defaults).build().expect("a valid cache"), defaults);
         let open = |namespace| open(&args, index, (namespace, redis.clone()));
         let words = |len: usize| (0..len).map(|_| AtomicU64::new(0)).collect();
         handles.push(Arc::new(Handle {
             cache: open(NAMESPACE).expect("a valid cache"),
             lives: open(LIVES_NAMESPACE).expect("a valid cache"),
+            desk,
             ledger,
             index,
             bound_ns: args.max_staleness_ms * 1_000_000,
-            own: words(KEYS),
-            undecided: words(KEYS),
+            own: words(ALL_KEYS),
+            undecided: words(ALL_KEYS),
             inserting: tokio::sync::Mutex::default(),
             args: args.clone(),
             born: Instant::now(),
@@ -181,6 +197,16 @@ async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
         for task in 0..if args.guest.is_some() { 0 } else { CALLERS } {
             tasks.spawn(lives::calls(Arc::clone(&handle), seed(64 + task)));
         }
+        if args.guest.is_none() {
+            let fresh = handle.ledger.total(Count::Starts) << 16;
+            for task in 0..DRAWERS {
+                tasks.spawn(drawn::calls(Arc::clone(&handle), fresh ^ seed(192 + task)));
+            }
+            for task in 0..DRAWN_WRITERS {
+                tasks.spawn(drawn::changes(Arc::clone(&handle), fresh ^ seed(224 + task)));
+            }
+            tasks.spawn(drawn::storm::storms(Arc::clone(&handle)));
+        }
     }
     tasks.join_all().await;
 }
@@ -204,7 +230,21 @@ async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
     }
 }
 
-fn open(args: &NodeArgs, index: usize, (namespace, redis): (&str, RedisBackend)) -> Result<Cache, Error> {
+/// Each process draws its own, another one each time.
+fn draw_defaults(args: &NodeArgs, index: usize, ledger: &Ledger) -> Options {
+    let starts = ledger.count(index, Count::Starts).load(Ordering::Relaxed);
+    Options::draw(Tiers::Both, &mut fastrand::Rng::with_seed(args.seed ^ (index as u64) << 40 ^ starts << 20))
+}
+
+/// What the caches of a handle have in common.
+fn builder<V>(
+    args: &NodeArgs,
+    index: usize,
+    (namespace, redis): (&str, RedisBackend),
+) -> TieredCacheBuilder<u64, V>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
     // Nothing unverified is served under either policy, so that the bound holds whatever happens.
     let outage = if index % 3 == 2 { Outage::Fail } else { Outage::Load };
     let builder = TieredCache::builder();
@@ -218,12 +258,17 @@ fn open(args: &NodeArgs, index: usize, (namespace, redis): (&str, RedisBackend))
         }
         _ => builder.l2(redis),
     };
-    let builder = if namespace == NAMESPACE { builder.ttl(LIFE.ttl).ttl_jitter(0.3) } else { builder };
     builder
         .namespace(namespace)
         .l1(MemoryBackend::new(10_000))
         .max_staleness(Duration::from_millis(args.max_staleness_ms))
         .outage(outage)
+}
+
+fn open(args: &NodeArgs, index: usize, (namespace, redis): (&str, RedisBackend)) -> Result<Cache, Error> {
+    let builder = builder(args, index, (namespace, redis));
+    let builder = if namespace == NAMESPACE { builder.ttl(LIFE.ttl).ttl_jitter(0.3) } else { builder };
+    builder
         .lease_ttl(Duration::from_secs(1))
         .load_timeout(Duration::from_secs(5))
         .wait_timeout(Duration::from_secs(3))

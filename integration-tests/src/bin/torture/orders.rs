@@ -59,12 +59,12 @@ pub(crate) fn obey(handles: &[Arc<Handle>]) {
 async fn shut_down(handle: &Handle) {
     let ledger = handle.ledger;
     ledger.add(handle.index, Count::Shutdowns, 1);
-    let both = async {
-        let left = handle.cache.shutdown().await;
+    let all = async {
+        let left = handle.cache.shutdown().await.pending_invalidations;
         handle.lives.shutdown().await;
-        left.pending_invalidations
+        left + handle.desk.cache.shutdown().await.pending_invalidations
     };
-    match tokio::time::timeout(SHUTDOWN_LIMIT, both).await {
+    match tokio::time::timeout(SHUTDOWN_LIMIT, all).await {
         Err(_) => {
             let what = format!("handle {}: shutdown has not ended within {SHUTDOWN_LIMIT:?}", handle.index);
             ledger.accuse(Promise::Liveness, None, what);

@@ -246,6 +246,14 @@ impl<'a> Call<'a> {
 }
 
 impl Handle {
+    /// Whether what was owed for this reason could not be known of: the server has taken an older memory in the same
+    /// process, and only stamps, and a heartbeat, can tell. See `docs/staleness.md`, "Not promised".
+    pub(crate) fn is_deceived(&self, started: u64, claim: Claim) -> bool {
+        let global = |global| self.ledger.global(global).load(Ordering::SeqCst);
+        let plain = matches!(claim, Claim::Bound | Claim::SameNode);
+        plain && (global(Global::DeceivesSince)..global(Global::DeceivesUntil)).contains(&started)
+    }
+
     /// Judges the version of an answer.
     pub(crate) fn by_version(&self, key: usize, started: u64, version: u64, (owed, owed_by): (u64, Claim)) {
         let (ledger, index) = (self.ledger, self.index);
@@ -256,6 +264,10 @@ impl Handle {
             Verdict::Old(age_ns) => {
                 ledger.add(index, Count::Old, 1);
                 ledger.note_age(age_ns);
+            }
+            // By a server of which no plain read could know that it has gone back.
+            Verdict::Stale { claim, .. } if self.is_deceived(started, claim) => {
+                ledger.add(index, Count::Unjudged, 1);
             }
             Verdict::Stale { owed, claim, age_ns } => {
                 ledger.note_age(age_ns);

@@ -84,6 +84,9 @@ pub(crate) struct Figures {
     pub judged_loads: u64,
     pub excess_loads: u64,
     pub unjudged_loads: u64,
+    /// Looks after storms that found what is promised, and those that did not.
+    pub storms: u64,
+    pub broken_storms: u64,
     /// Values compared byte for byte, and those that were not as they were loaded.
     pub compared_values: u64,
     pub mangled_values: u64,
@@ -173,8 +176,13 @@ impl Report {
             println!("VIOLATION: {violation}");
         }
         for Violation { promise, key, what, before } in &self.told {
-            println!("\n{promise}, key {}: {what}", key.map_or("none".to_owned(), |key| key.to_string()));
+            println!("\nbroken: {promise}, which is {}", Promise::named(promise));
+            println!("  key {}: {what}", key.map_or("none".to_owned(), |key| key.to_string()));
+            if !before.is_empty() {
+                println!("  what led to it, in milliseconds before it was told:");
+            }
             before.iter().for_each(|line| println!("  {line}"));
+            println!("  again, with seed {}: {}", self.seed, self.replay);
         }
         if !self.violations.is_empty() {
             println!("\nagain: {}", self.replay);
@@ -247,6 +255,8 @@ impl Figures {
             judged_loads: ledger.total(Count::JudgedLoads),
             excess_loads: Promise::Loads.count(ledger),
             unjudged_loads: ledger.total(Count::UnjudgedLoads),
+            storms: ledger.total(Count::Storms),
+            broken_storms: Promise::Storms.count(ledger),
             compared_values: ledger.total(Count::Compared),
             mangled_values: Promise::Values.count(ledger),
             costs: course.costs,

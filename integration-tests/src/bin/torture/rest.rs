@@ -14,8 +14,8 @@ use crate::rig::Rig;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The same where something is known to be wrong.
 const MUTANT_PATIENCE: Duration = Duration::from_secs(10);
-/// The control keys of two partitions, which live for ever.
-const CONTROL_KEYS: u64 = 2 * 3;
+/// The control keys of three partitions, which live for ever.
+const CONTROL_KEYS: u64 = 3 * 3;
 /// Tasks of the caches of a process, and of the checker's watch over it, at rest: what one call leaves behind
 /// shows as hundreds.
 const TASKS: u64 = 64;

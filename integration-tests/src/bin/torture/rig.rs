@@ -149,6 +149,11 @@ impl Rig {
         !self.args.mutant.is_empty()
     }
 
+    /// The bound the caches are built with.
+    pub(crate) fn bound_ns(&self) -> u64 {
+        self.args.max_staleness_ms * 1_000_000
+    }
+
     /// Every proxy.
     pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         self.nodes.iter().flat_map(|node| &node.proxies)

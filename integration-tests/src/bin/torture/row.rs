@@ -128,6 +128,11 @@ impl<'a> Row<'a> {
         &self.words[11]
     }
 
+    /// Of a key of storms: what each has come to, and how often it has loaded.
+    pub(crate) fn storm(&self) -> [&'a AtomicU64; 2] {
+        [&self.words[12], &self.words[13]]
+    }
+
     /// Time, version and stamp.
     fn slot(&self, index: usize) -> [&'a AtomicU64; SLOT] {
         let at = HEAD + (index % RING) * SLOT;

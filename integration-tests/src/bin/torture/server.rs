@@ -1,5 +1,6 @@
 //! Faults of the server's memory, and of those who use it beside the fleet.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -9,12 +10,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::fault::{Fault, ms};
 use crate::guest::Guest;
-use crate::ledger::{Count, HANDLES};
-use crate::node::{LIVES_NAMESPACE, NAMESPACE};
+use crate::ledger::{Count, Global, HANDLES, now};
+use crate::node::{DRAWN_NAMESPACE, LIVES_NAMESPACE, NAMESPACE};
 use crate::rig::Rig;
 
 /// A user that may do everything but use channels.
 const WEAK: &str = "weak";
+/// No command is under way for longer.
+const COMMAND_NS: u64 = 1_000_000_000;
 /// Beyond what any sequence can have reached.
 const HUGE: &str = "9007199254740992";
 
@@ -38,7 +41,7 @@ pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::
         Fault::ForeignMessages => foreign_messages(rig, rng).await,
         Fault::ForeignNumbers => {
             let field: &[u8] = if rng.bool() { b"s" } else { b"f" };
-            let namespace = if rng.bool() { NAMESPACE } else { LIVES_NAMESPACE };
+            let namespace = [NAMESPACE, LIVES_NAMESPACE, DRAWN_NAMESPACE][rng.usize(..3)];
             let state = format!("{{{namespace}:0}}M");
             let number = if rng.bool() { HUGE } else { "-1e999" };
             rig.command::<u64>(&[b"HSET", state.as_bytes(), field, number.as_bytes()]);
@@ -76,8 +79,7 @@ async fn weak(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Opt
     let channels: &[u8] = if fault == Fault::NoRights { b"resetchannels" } else { b"allchannels" };
     let user = WEAK.as_bytes();
     rig.command::<()>(&[b"ACL", b"SETUSER", user, b"reset", b"on", b">weak", b"~*", b"+@all", channels]);
-    let refused =
-        |rig: &Rig| rig.ledger.count(HANDLES - 1, Count::Refused).load(std::sync::atomic::Ordering::Relaxed);
+    let refused = |rig: &Rig| rig.ledger.count(HANDLES - 1, Count::Refused).load(Ordering::Relaxed);
     let before = refused(rig);
     let mut child = rig.invite(Guest::Weak, Some(WEAK))?;
     if fault == Fault::RevokedRights {
@@ -152,6 +154,11 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     sleep(ms(rng, 200..2000)).await;
     let missed = block_in_place(|| missed(&rig.server, &replica));
     replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
+    // From now on a read may be answered from the older memory by a server of which it knows nothing, until a
+    // heartbeat has told it what nodes had heard of.
+    let deceives = |global, at| rig.ledger.global(global).store(at, Ordering::SeqCst);
+    deceives(Global::DeceivesUntil, u64::MAX);
+    deceives(Global::DeceivesSince, now() - COMMAND_NS);
     // Nobody talks to a server that is no master: what is sent meanwhile arrives when it is one again.
     let stalled = Conditions { flow: Flow::Stalled, ..Conditions::default() };
     for proxy in rig.proxies() {
@@ -162,6 +169,7 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     sleep(ms(rng, 0..500)).await;
     rig.command::<()>(&[b"REPLICAOF", b"NO", b"ONE"]);
     rig.proxies().for_each(Proxy::clear);
-    sleep(ms(rng, 1000..3000)).await;
+    deceives(Global::DeceivesUntil, now() + rig.bound_ns());
+    sleep(ms(rng, 1500..4000)).await;
     Ok(format!("its memory lost {missed} bytes"))
 }

@@ -23,14 +23,15 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
         last = at;
         let quiet = ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
         for handle in handles {
-            let serving = handle.cache.is_serving() && handle.lives.is_serving();
+            let serving =
+                handle.cache.is_serving() && handle.lives.is_serving() && handle.desk.cache.is_serving();
             let add = |count, when| ledger.add(handle.index, count, if when { passed } else { 0 });
             add(Count::TotalNs, true);
             add(Count::SuspendedNs, !serving);
             add(Count::QuietNs, quiet && was_quiet);
             add(Count::QuietSuspendedNs, quiet && was_quiet && !serving);
-            let both = [handle.cache.stats(), handle.lives.stats()];
-            let sum = |of: fn(&Stats) -> u64| both.iter().map(of).sum::<u64>();
+            let all = [handle.cache.stats(), handle.lives.stats(), handle.desk.cache.stats()];
+            let sum = |of: fn(&Stats) -> u64| all.iter().map(of).sum::<u64>();
             let gauge = |count, value| ledger.count(handle.index, count).store(value, Ordering::Release);
             gauge(Count::Serving, u64::from(serving));
             gauge(Count::Pending, sum(|stats| stats.pending_invalidations));
@@ -58,7 +59,7 @@ fn rest(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle, ledger: &Ledg
     let gauge =
         |handle: &Handle, count, value| ledger.count(handle.index, count).store(value, Ordering::Release);
     for handle in handles {
-        let idle = handle.cache.is_idle() && handle.lives.is_idle();
+        let idle = handle.cache.is_idle() && handle.lives.is_idle() && handle.desk.cache.is_idle();
         gauge(handle, Count::Rested, u64::from(idle));
     }
     gauge(first, Count::Tasks, runtime.metrics().num_alive_tasks() as u64);

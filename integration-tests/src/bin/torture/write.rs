@@ -98,37 +98,46 @@ async fn clear(handle: &Handle) {
     returned(handle, &changed, outcome);
 }
 
-/// Notes the outcome, before anything else happens.
 fn returned(handle: &Handle, changed: &[(usize, u64)], outcome: Option<Result<Stamp, Error>>) {
-    let at = now();
-    let ledger = handle.ledger;
-    match outcome {
-        None => {}
-        Some(Ok(stamp)) => {
-            let seq = seq_of(&stamp);
-            for (key, version) in changed {
-                handle.own[*key].fetch_max(*version, Ordering::AcqRel);
+    if let Some(outcome) = outcome {
+        handle.change_ended(changed, outcome.map(|stamp| seq_of(&stamp)));
+    }
+}
+
+impl Handle {
+    /// Notes the outcome of a change, with the number of its stamp (0 for none), before anything else happens.
+    pub(crate) fn change_ended(&self, changed: &[(usize, u64)], outcome: Result<u64, Error>) {
+        let (at, ledger) = (now(), self.ledger);
+        let count = match &outcome {
+            Ok(_) => Count::Invalidations,
+            Err(_) => Count::Undecided,
+        };
+        // Where it failed it is dropped here at once, and retried.
+        let (is_known, is_undecided) = match &outcome {
+            Ok(_) => (true, false),
+            Err(error) => (error.kind() == ErrorKind::Backend, error.kind() == ErrorKind::Backend),
+        };
+        for (key, version) in changed {
+            if is_known {
+                self.own[*key].fetch_max(*version, Ordering::AcqRel);
+            }
+            if is_undecided {
+                self.undecided[*key].fetch_max(*version, Ordering::AcqRel);
+            }
+            if let Ok(seq) = outcome {
                 ledger.row(*key).returned(*version, at, seq);
-                ledger.note(*key, handle.index, What::Returns, *version);
             }
-            ledger.add(handle.index, Count::Invalidations, changed.len() as u64);
+            let what = if outcome.is_ok() { What::Returns } else { What::Fails };
+            ledger.note(*key, self.index, what, *version);
         }
-        Some(Err(error)) => {
-            for (key, version) in changed {
-                // Dropped here at once, and retried.
-                if error.kind() == ErrorKind::Backend {
-                    handle.own[*key].fetch_max(*version, Ordering::AcqRel);
-                    handle.undecided[*key].fetch_max(*version, Ordering::AcqRel);
-                }
-                ledger.note(*key, handle.index, What::Fails, *version);
-            }
-            ledger.add(handle.index, Count::Undecided, changed.len() as u64);
-            count_error(handle, &error);
+        ledger.add(self.index, count, changed.len() as u64);
+        if let Err(error) = outcome {
+            count_error(self, &error);
         }
     }
 }
 
 /// The number of a stamp: there is one partition.
-fn seq_of(stamp: &Stamp) -> u64 {
+pub(crate) fn seq_of(stamp: &Stamp) -> u64 {
     stamp.to_string().rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("a stamp of one partition")
 }

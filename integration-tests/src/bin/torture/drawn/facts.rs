@@ -1,0 +1,122 @@
+//! What a key's answers are held against that no value tells of itself: that there is none, that a value is still
+//! right, that it was inserted.
+//!
+//! As with the invalidations of a row: what is pushed out of the ring is kept as the latest time until which it may
+//! answer, and where that leaves a doubt the answer is counted as unjudged.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::ledger::MARKS;
+
+const FACTS: usize = 24;
+const SLOT: usize = 6 + MARKS;
+const HEAD: usize = 2;
+pub(crate) const FACT_WORDS: usize = HEAD + FACTS * SLOT;
+
+/// The number of a record that is being written.
+const UNSETTLED: u64 = 0;
+/// Of a tag that a value does not have, and of what is not known.
+pub(super) const NO_MARK: u64 = u64::MAX;
+
+/// What is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// There is no row.
+    Absent,
+    /// A batch left the key out: who asked before that is told that there is none, and nobody else.
+    LeftOut,
+    /// The value of that load is still right.
+    Confirmed,
+    /// The value was inserted, and that has returned.
+    Inserted,
+}
+
+impl Known {
+    const ALL: [Self; 4] = [Self::Absent, Self::LeftOut, Self::Confirmed, Self::Inserted];
+}
+
+/// A record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fact {
+    pub known: Known,
+    /// Of the value.
+    pub origin: u64,
+    pub version: u64,
+    /// How long it may answer, and as a fallback; on the clock of the ledger, in milliseconds.
+    pub until_ms: (u64, u64),
+    pub marks: [u64; MARKS],
+}
+
+/// The records of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) words: &'a [AtomicU64],
+}
+
+impl Facts<'_> {
+    fn slot(&self, index: usize) -> &[AtomicU64] {
+        &self.words[HEAD + (index % FACTS) * SLOT..][..SLOT]
+    }
+
+    /// Before whoever it concerns can know of it.
+    pub(super) fn note(&self, fact: &Fact) {
+        let number = self.words[0].fetch_add(1, Ordering::AcqRel) + 1;
+        let slot = self.slot(number as usize);
+        if slot[0].load(Ordering::Acquire) != UNSETTLED {
+            self.words[1].fetch_max(slot[4].load(Ordering::Acquire), Ordering::AcqRel);
+        }
+        slot[0].store(UNSETTLED, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let Fact { known, origin, version, until_ms, marks } = *fact;
+        let words = [known as u64, origin, version, until_ms.1, until_ms.0].into_iter().chain(marks);
+        slot[1..].iter().zip(words).for_each(|(word, value)| word.store(value, Ordering::Release));
+        slot[0].store(number, Ordering::Release);
+    }
+
+    /// Those that are known, the latest last; and until when those may answer that are not any more.
+    pub(super) fn read(&self) -> (Vec<Fact>, u64) {
+        let mut found: Vec<(u64, Fact)> = (0..FACTS).filter_map(|index| self.record(index)).collect();
+        found.sort_unstable_by_key(|(number, _)| *number);
+        // After the ring: what was pushed out meanwhile is here.
+        (found.into_iter().map(|(_, fact)| fact).collect(), self.words[1].load(Ordering::Acquire))
+    }
+
+    /// A record, unless it is being written.
+    fn record(&self, index: usize) -> Option<(u64, Fact)> {
+        let slot = self.slot(index);
+        let number = slot[0].load(Ordering::Acquire);
+        let words: [u64; SLOT] = std::array::from_fn(|at| slot[at].load(Ordering::Acquire));
+        fence(Ordering::SeqCst);
+        if number == UNSETTLED || slot[0].load(Ordering::Acquire) != number {
+            return None;
+        }
+        let known = Known::ALL[words[1] as usize % Known::ALL.len()];
+        let marks = std::array::from_fn(|at| words[6 + at]);
+        let fact = Fact { known, origin: words[2], version: words[3], until_ms: (words[5], words[4]), marks };
+        Some((number, fact))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pushed_out_is_kept_as_its_end() {
+        let words: Vec<AtomicU64> = (0..FACT_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let facts = Facts { words: &words };
+        let fact = |n: u64| Fact {
+            known: Known::Confirmed,
+            origin: n,
+            version: 2 * n,
+            until_ms: (10 * n, 100 * n),
+            marks: [n; MARKS],
+        };
+        (1..=FACTS as u64).for_each(|n| facts.note(&fact(n)));
+        let (found, past) = facts.read();
+        assert_eq!((found.len(), found[0], found[FACTS - 1], past), (FACTS, fact(1), fact(FACTS as u64), 0));
+        facts.note(&fact(99));
+        let (found, past) = facts.read();
+        assert_eq!((found[0], found[FACTS - 1], past), (fact(2), fact(99), 100));
+    }
+}

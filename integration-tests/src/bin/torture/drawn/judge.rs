@@ -1,0 +1,228 @@
+//! The judgement of an answer to a drawn call, by every oracle that judges answers.
+
+use std::sync::atomic::Ordering;
+
+use integration_tests::surface::{Call, Kind, Written};
+
+use super::facts::{Fact, Known, NO_MARK};
+use super::place;
+use crate::judge::STORED_WITHIN_NS;
+use crate::ledger::{Count, Global, MARKS, MARKS_AT, now};
+use crate::node::Handle;
+use crate::promise::{Promise, What};
+use crate::row::{Answered, Claim, Verdict};
+
+const SLACK_MS: u64 = STORED_WITHIN_NS / 1_000_000;
+
+/// A call under way, and what it is owed.
+pub(super) struct Asked<'a> {
+    handle: &'a Handle,
+    call: &'a Call,
+    pub(super) started: u64,
+    /// By key.
+    owed: Vec<(u64, u64, Claim)>,
+    /// What was made void on this node.
+    marks: [u64; MARKS],
+}
+
+/// One way in which an answer may be right.
+struct Grounds {
+    until_ms: (u64, u64),
+    marks: [u64; MARKS],
+}
+
+impl<'a> Asked<'a> {
+    /// What is owed is read first, the clock last. `stamped` is what it insists on of its first key.
+    pub(super) fn begin(handle: &'a Handle, call: &'a Call, stamped: Option<u64>) -> Self {
+        let own = |row: usize| handle.own[row].load(Ordering::Acquire);
+        let marks = std::array::from_fn(|at| own(MARKS_AT + at));
+        let reloads = call.verb.kind() == Kind::Reloads;
+        let owed = call.distinct().into_iter().map(|key| {
+            let at = place(key);
+            let all = [
+                Some((own(at), Claim::SameNode)),
+                stamped.filter(|_| key == call.keys[0]).map(|version| (version, Claim::Stamp)),
+                reloads.then(|| (handle.ledger.row(at).committed().load(Ordering::SeqCst), Claim::Refresh)),
+            ];
+            let (version, claim) =
+                all.into_iter().flatten().max_by_key(|(version, _)| *version).expect("the first");
+            (key, version, claim)
+        });
+        let owed = owed.collect();
+        for key in call.distinct() {
+            handle.ledger.note(place(key), handle.index, What::Asks(call.verb), call.id);
+        }
+        if stamped.is_some() {
+            handle.ledger.add(handle.index, Count::Stamped, 1);
+        }
+        Self { handle, call, started: now(), owed, marks }
+    }
+
+    /// Whether a value past its life may answer, within its `stale_for`.
+    fn takes_stale(&self) -> bool {
+        let options = &self.call.effective;
+        let asked = options.stale_while_revalidate == Some(true)
+            || options.stale_on_error != Some(false)
+            || options.soft_timeout.is_some();
+        self.call.verb.kind() == Kind::Loads && asked
+    }
+
+    pub(super) fn judge(&self, key: u64, answer: Option<&Written>) {
+        let (handle, at) = (self.handle, place(key));
+        handle.ledger.add(handle.index, Count::Reads, 1);
+        match answer {
+            Some(value) => {
+                let risky = handle.ledger.row(at).at_risk(self.started, 10 * handle.bound_ns);
+                handle.ledger.add(handle.index, Count::AtRisk, u64::from(risky));
+                handle.ledger.note(at, handle.index, What::Reads, value.version);
+                self.judge_value(key, value);
+            }
+            // Without a loader: nothing is there, or there is an absence.
+            None if !self.call.verb.takes_absence() => {}
+            None => self.judge_absence(key),
+        }
+    }
+
+    fn judge_value(&self, key: u64, value: &Written) {
+        let (handle, at) = (self.handle, place(key));
+        handle.ledger.add(handle.index, Count::Compared, 1);
+        if value.key != key || value.marks.len() != MARKS || !value.is_intact() {
+            let what = format!(
+                "handle {} asked for key {at}: the answer is of key {} and not as it was written",
+                handle.index,
+                place(value.key)
+            );
+            return handle.ledger.accuse(Promise::Values, Some(at), what);
+        }
+        let (_, owed, claim) =
+            *self.owed.iter().find(|(of, ..)| *of == key).expect("a key that was asked for");
+        handle.by_version(at, self.started, value.version, (owed, claim));
+        let (facts, past_ms) = handle.ledger.facts(at).read();
+        let grounds = grounds(value, &facts);
+        handle.ledger.add(handle.index, Count::Aged, 1);
+        let over = |ground: &Grounds| self.over_ms(ground);
+        let least = grounds.iter().map(over).min().unwrap_or(0);
+        if least == 0 || grounds.iter().all(|ground| over(ground) <= SLACK_MS) {
+            handle.ledger.global(Global::WorstAge).fetch_max(least * 1_000_000, Ordering::Relaxed);
+        }
+        let stale = value.age_ms(self.started / 1_000_000) > value.fresh_ms;
+        handle.ledger.add(handle.index, Count::StaleAnswers, u64::from(stale && least == 0));
+        let in_time = |ground: &&Grounds| over(ground) <= SLACK_MS;
+        if grounds.iter().filter(in_time).any(|ground| self.void(ground).is_none()) {
+            return;
+        }
+        if past_ms + SLACK_MS >= self.started / 1_000_000 {
+            // It was confirmed by something that is not remembered.
+            return handle.ledger.add(handle.index, Count::Unjudged, 1);
+        }
+        match grounds.iter().find(in_time).and_then(|ground| self.void(ground)) {
+            Some((row, age_ns)) => self.accuse_stale(at, value, (row, age_ns)),
+            None => self.accuse_aged(at, value, least),
+        }
+    }
+
+    /// By how much it was past the life of what it rests on, when the call began.
+    fn over_ms(&self, ground: &Grounds) -> u64 {
+        let until = if self.takes_stale() { ground.until_ms.1 } else { ground.until_ms.0 };
+        (self.started / 1_000_000).saturating_sub(until)
+    }
+
+    /// The change of everything or of a tag that has made it void, and for how long.
+    fn void(&self, ground: &Grounds) -> Option<(usize, u64)> {
+        let Self { handle, started, .. } = *self;
+        let known = ground.marks.iter().enumerate().filter(|(_, mark)| **mark != NO_MARK);
+        known.map(|(at, mark)| (MARKS_AT + at, at, *mark)).find_map(|(row, at, version)| {
+            let (bound_ns, owed, owed_by) = (handle.bound_ns, self.marks[at], Claim::SameNode);
+            let read = Answered { version, started, bound_ns, owed, owed_by };
+            match handle.ledger.row(row).judge(&read) {
+                Verdict::Stale { claim, age_ns, .. } if !handle.is_deceived(started, claim) => {
+                    Some((row, age_ns))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    fn accuse_stale(&self, at: usize, value: &Written, (row, age_ns): (usize, u64)) {
+        let what = format!(
+            "handle {} read version {} of key {at} (call {}, {:?}), made {} ms before, though {} had been invalidated, \
+             which had returned {:.3} ms before",
+            self.handle.index,
+            value.version,
+            self.call.id,
+            self.call.verb,
+            value.age_ms(self.started / 1_000_000),
+            if row == MARKS_AT { "everything".to_owned() } else { format!("its tag {}", row - MARKS_AT) },
+            age_ns as f64 / 1e6,
+        );
+        self.handle.ledger.accuse(Promise::Staleness, Some(at), what);
+    }
+
+    fn accuse_aged(&self, at: usize, value: &Written, over_ms: u64) {
+        self.handle.ledger.global(Global::WorstAge).fetch_max(over_ms * 1_000_000, Ordering::Relaxed);
+        let what = format!(
+            "handle {} read version {} of key {at} (call {}, {:?}), made {} ms before, whose life is {} ms, or {} as a \
+             stale one{}: {over_ms} ms past it",
+            self.handle.index,
+            value.version,
+            self.call.id,
+            self.call.verb,
+            value.age_ms(self.started / 1_000_000),
+            value.fresh_ms,
+            value.kept_ms,
+            if self.takes_stale() { "" } else { ", which the call does not take" },
+        );
+        self.handle.ledger.accuse(Promise::Age, Some(at), what);
+    }
+
+    /// That there is no value has a life, and may be made void, like a value.
+    fn judge_absence(&self, key: u64) {
+        let (handle, at, started) = (self.handle, place(key), self.started / 1_000_000);
+        let (_, owed, owed_by) =
+            *self.owed.iter().find(|(of, ..)| *of == key).expect("a key that was asked for");
+        let (facts, past_ms) = handle.ledger.facts(at).read();
+        let current = |fact: &Fact| {
+            let (version, bound_ns) = (fact.version, handle.bound_ns);
+            let read = Answered { version, started: self.started, bound_ns, owed, owed_by };
+            match handle.ledger.row(at).judge(&read) {
+                Verdict::Stale { claim, .. } => handle.is_deceived(self.started, claim),
+                _ => true,
+            }
+        };
+        let lives = |fact: &&Fact| match fact.known {
+            Known::LeftOut => fact.until_ms.0 >= started,
+            Known::Absent => {
+                let until = if self.takes_stale() { fact.until_ms.1 } else { fact.until_ms.0 };
+                until + SLACK_MS >= started
+            }
+            Known::Confirmed | Known::Inserted => false,
+        };
+        handle.ledger.add(handle.index, Count::Aged, 1);
+        if facts.iter().filter(lives).any(current) {
+            return;
+        }
+        if past_ms + SLACK_MS >= started {
+            return handle.ledger.add(handle.index, Count::Unjudged, 1);
+        }
+        let (promise, why) = match facts.iter().any(|fact| lives(&fact)) {
+            true => (Promise::Staleness, "only loads from before a change that it must reflect found so"),
+            false => (Promise::Age, "no load found so lately"),
+        };
+        let Call { id, verb, .. } = self.call;
+        let what =
+            format!("handle {} found nothing for key {at} (call {id}, {verb:?}), and {why}", handle.index);
+        handle.ledger.accuse(promise, Some(at), what);
+    }
+}
+
+/// What a value tells of itself, and what was found out about it later.
+fn grounds(value: &Written, facts: &[Fact]) -> Vec<Grounds> {
+    let until_ms = (value.made_ms + value.fresh_ms, value.made_ms + value.kept_ms);
+    let about =
+        |known: Known| facts.iter().filter(move |fact| fact.known == known && fact.origin == value.origin);
+    let inserted = about(Known::Inserted).next().map(|fact| fact.marks);
+    let told = std::array::from_fn(|at| value.marks[at]);
+    let itself = Grounds { until_ms, marks: inserted.unwrap_or(told) };
+    let later = about(Known::Confirmed).map(|fact| Grounds { until_ms: fact.until_ms, marks: fact.marks });
+    std::iter::once(itself).chain(later).collect()
+}

@@ -1,0 +1,287 @@
+//! Calls drawn from every public verb and every option, on keys of their own.
+//!
+//! What the simulation draws from (`integration_tests::surface`) is drawn here, too: a verb or an option is in
+//! the checker on the day on which it is there. Every process draws defaults of its own for its cache, so that the
+//! values of one key are kept in many ways; each value tells how it is kept.
+
+mod facts;
+mod judge;
+mod source;
+pub(crate) mod storm;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_cache::{Error, ErrorKind, Stamp, TieredCache};
+use fastrand::Rng;
+use integration_tests::surface::{Call, Kind, Options, Outcome, Range, Tiers, Verb, Written, perform};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use facts::{FACT_WORDS, Facts};
+use judge::Asked;
+use source::Database;
+pub(crate) use source::Planned;
+
+use crate::ledger::{Count, DRAWN, DRAWN_AT, MARKS, MARKS_AT, now};
+use crate::node::Handle;
+use crate::promise::What;
+use crate::read::{count_error, in_time};
+
+/// A cache of such values.
+pub(crate) type Drawn = TieredCache<u64, Written>;
+
+/// Between two calls of a task, and two changes of a handle, at the mean.
+const PAUSE_S: f64 = 0.006;
+const CHANGES_S: f64 = 0.05;
+/// One key of so many is inserted into, by one handle; the others are invalidated, by all.
+const INSERTED: u64 = 4;
+/// A change that nobody waits for has ended by then, or is tried again: a few commands, of 0.5 s at most.
+const LONGEST_CHANGE: Duration = Duration::from_secs(3);
+
+/// What a handle has for this traffic.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub cache: Drawn,
+    /// What its cache has by default.
+    pub defaults: Options,
+    inserting: Arc<tokio::sync::Mutex<()>>,
+    calls: AtomicU64,
+}
+
+impl Desk {
+    pub(crate) fn new(cache: Drawn, defaults: Options) -> Self {
+        Self { cache, defaults, inserting: Arc::default(), calls: AtomicU64::new(0) }
+    }
+
+    fn draw(&self, rng: &mut Rng, wanted: impl Fn(Verb) -> bool) -> Call {
+        let range = Range { keys: DRAWN as u64, tiers: Tiers::Both, own_options: 40 };
+        let id = self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut call = Call::draw(id, range, &self.defaults, rng, wanted);
+        // A few keys are asked for by everybody.
+        if rng.bool() {
+            call.keys.iter_mut().for_each(|key| *key %= 8);
+        }
+        call
+    }
+}
+
+/// The place of a drawn key in the ledger.
+pub(crate) fn place(key: u64) -> usize {
+    DRAWN_AT + (key as usize) % DRAWN
+}
+
+fn asks(verb: Verb) -> bool {
+    matches!(verb.kind(), Kind::Looks | Kind::Loads | Kind::Reloads)
+}
+
+async fn pause(rng: &mut Rng, mean_s: f64) {
+    sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() * mean_s)).await;
+}
+
+/// Calls that ask for something, for as long as there is traffic.
+pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    while !handle.rests() {
+        pause(&mut rng, PAUSE_S).await;
+        let call = handle.desk.draw(&mut rng, asks);
+        match rng.u8(..20) {
+            // A caller that goes away.
+            0 => drop(timeout(Duration::from_millis(rng.u64(..20)), ask(&handle, call)).await),
+            1 => crowd(&handle, call, &mut rng).await,
+            _ => ask(&handle, call).await,
+        }
+    }
+}
+
+/// Many calls of one key at once: of one verb, or of some.
+async fn crowd(handle: &Arc<Handle>, first: Call, rng: &mut Rng) {
+    let (key, only) = (first.keys[0], rng.bool().then_some(first.verb));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..rng.usize(2..8) {
+        let mut call = handle.desk.draw(rng, |verb| only.map_or(asks(verb), |only| verb == only));
+        call.keys[0] = key;
+        let handle = Arc::clone(handle);
+        tasks.spawn(async move { ask(&handle, call).await });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Makes a call, and judges what it came to.
+async fn ask(handle: &Handle, call: Call) {
+    let stamp = handle.ledger.row(place(call.keys[0])).newest_stamp().filter(|_| call.insists);
+    let insisted = stamp.map(|(_, seq)| stamp_at(seq));
+    let asked = Asked::begin(handle, &call, stamp.map(|(version, _)| version));
+    let source = Database::of(handle, asked.started);
+    let made = perform(&handle.desk.cache, &source, &call, insisted.as_ref());
+    let Some(outcome) = in_time(handle, place(call.keys[0]), call.verb.method().1, made).await else {
+        return;
+    };
+    match outcome {
+        Outcome::Answers(answers) => {
+            for (key, answer) in answers {
+                match answer {
+                    Ok(answer) => asked.judge(key, answer.as_deref()),
+                    Err(error) => failed(handle, &call, &error),
+                }
+            }
+        }
+        Outcome::Warmed(_, errors) => errors.iter().for_each(|(_, error)| failed(handle, &call, error)),
+        Outcome::Contains(Err(error)) | Outcome::Changed(Err(error)) | Outcome::Updated(Err(error)) => {
+            failed(handle, &call, &error);
+        }
+        Outcome::Contains(Ok(_)) | Outcome::Changed(Ok(_)) | Outcome::Updated(Ok(())) => {}
+    }
+}
+
+fn failed(handle: &Handle, call: &Call, error: &Error) {
+    match error.kind() {
+        ErrorKind::LoaderPanicked => handle.ledger.add(handle.index, Count::ErrorLoader, 1),
+        ErrorKind::Overloaded if call.verb.is_loaders() && call.gathering.max_pending.is_some() => {}
+        _ => count_error(handle, error),
+    }
+}
+
+/// Changes, for as long as there is traffic.
+pub(crate) async fn changes(handle: Arc<Handle>, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    while !handle.rests() {
+        pause(&mut rng, CHANGES_S).await;
+        // What would void everything all the time is drawn less often.
+        let rare = rng.u8(..12) > 0;
+        let call = handle.desk.draw(&mut rng, |verb| match verb.kind() {
+            Kind::Stores => !handle.newborn(),
+            Kind::Forgets => !(rare && is_wide(verb)),
+            _ => false,
+        });
+        let goes_away = rng.u8(..25) == 0;
+        let patience = goes_away.then(|| Duration::from_millis(rng.u64(..5)));
+        change(&handle, call, (patience, rng.usize(..))).await;
+    }
+}
+
+fn is_wide(verb: Verb) -> bool {
+    use Verb::{InvalidateAll, InvalidateTag, InvalidateTags, LoaderClearAll};
+    matches!(verb, InvalidateAll | InvalidateTag | InvalidateTags | LoaderClearAll)
+}
+
+/// Which rows of the ledger a change is about.
+fn scope(call: &Call) -> Vec<usize> {
+    match call.verb {
+        Verb::InvalidateAll | Verb::LoaderClearAll => vec![MARKS_AT],
+        Verb::InvalidateTag => {
+            call.effective.tags.first().map(|tag| source::place_of(tag)).into_iter().collect()
+        }
+        Verb::InvalidateTags => call.effective.tags.iter().map(|tag| source::place_of(tag)).collect(),
+        _ if call.verb.takes_many() => call.distinct().into_iter().map(place).collect(),
+        _ => vec![place(call.keys[0])],
+    }
+}
+
+/// The keys that a handle inserts into, or that nobody does.
+fn keep_apart(handle: &Handle, call: &mut Call) {
+    let (fleet, index) = (handle.args.fleet as u64, handle.index as u64);
+    let groups = DRAWN as u64 / INSERTED;
+    for key in &mut call.keys {
+        *key = match call.verb.kind() {
+            Kind::Stores => (*key / INSERTED / fleet * fleet + index) % groups * INSERTED,
+            _ if *key % INSERTED == 0 => *key + 1,
+            _ => *key,
+        };
+    }
+    if call.verb.kind() == Kind::Stores {
+        // Only its own: the last group may be another's.
+        call.keys.retain(|key| key / INSERTED % fleet == index);
+    }
+}
+
+/// Commits, then tells the cache. `turn` says which tags.
+async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<Duration>, usize)) {
+    if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
+        call.effective.tags = source::some_tags(turn);
+    }
+    keep_apart(handle, &mut call);
+    let (false, true) = (call.keys.is_empty(), handle.index < handle.args.fleet) else { return };
+    let stores = call.verb.kind() == Kind::Stores;
+    // Two inserts of one key that race are ordered by the server, not by the database.
+    let alone = if stores { Some(Arc::clone(&handle.desk.inserting).lock_owned().await) } else { None };
+    let rows = scope(&call);
+    touch(handle, &rows);
+    let changed: Vec<(usize, u64)> = rows.into_iter().map(|row| (row, commit(handle, row))).collect();
+    let source = Database::of(handle, now());
+    let made = perform(&handle.desk.cache, &source, &call, None);
+    if let Some(patience) = patience {
+        match timeout(patience, made).await {
+            Ok(outcome) => ended(handle, &changed, outcome),
+            Err(_) => drop(tokio::spawn(dropped(Arc::clone(handle), changed, alone))),
+        }
+        return;
+    }
+    let Some(outcome) = in_time(handle, changed[0].0, call.verb.method().1, made).await else { return };
+    if stores && matches!(outcome, Outcome::Changed(Ok(_)) | Outcome::Updated(Ok(()))) {
+        source.inserted();
+    }
+    ended(handle, &changed, outcome);
+}
+
+fn commit(handle: &Handle, row: usize) -> u64 {
+    let version = handle.ledger.row(row).committed().fetch_add(1, Ordering::SeqCst) + 1;
+    handle.ledger.note(row, handle.index, What::Commits, version);
+    version
+}
+
+/// Notes that more loads may come of what is done to these rows.
+fn touch(handle: &Handle, rows: &[usize]) {
+    match rows.iter().any(|row| *row >= MARKS_AT) {
+        true => (DRAWN_AT..DRAWN_AT + DRAWN).for_each(|row| handle.touch(row)),
+        false => rows.iter().for_each(|row| handle.touch(*row)),
+    }
+}
+
+fn ended(handle: &Handle, changed: &[(usize, u64)], outcome: Outcome) {
+    let outcome = match outcome {
+        Outcome::Changed(outcome) => outcome.map(|stamp| seq_of(&stamp)),
+        Outcome::Updated(outcome) => outcome.map(|()| 0),
+        other => unreachable!("a change came to {other:?}"),
+    };
+    let rows: Vec<usize> = changed.iter().map(|(row, _)| *row).collect();
+    handle.change_ended(changed, outcome);
+    touch(handle, &rows);
+}
+
+/// Nobody waits for a change any more: it has landed, or is tried again until it has.
+async fn dropped(handle: Arc<Handle>, changed: Vec<(usize, u64)>, alone: Option<OwnedMutexGuard<()>>) {
+    for (row, version) in &changed {
+        handle.ledger.note(*row, handle.index, What::Dropped, *version);
+    }
+    sleep(LONGEST_CHANGE).await;
+    let rows: Vec<usize> = changed.iter().map(|(row, _)| *row).collect();
+    touch(&handle, &rows);
+    match handle.desk.cache.stats().pending_invalidations {
+        0 => handle.change_ended(&changed, Ok(0)),
+        _ => {
+            for (row, version) in changed {
+                handle.undecided[row].fetch_max(version, Ordering::AcqRel);
+                handle.ledger.note(row, handle.index, What::Fails, version);
+            }
+            handle.ledger.add(handle.index, Count::Undecided, rows.len() as u64);
+        }
+    }
+    drop(alone);
+}
+
+/// The number of a stamp: there is one partition.
+fn seq_of(stamp: &Stamp) -> u64 {
+    crate::write::seq_of(stamp)
+}
+
+/// The point in the history of the drawn keys with this number.
+fn stamp_at(seq: u64) -> Stamp {
+    format!("{}@0:{seq}", crate::node::DRAWN_NAMESPACE).parse().expect("a stamp")
+}
+
+/// What a load knows of changes of everything, and of each tag, when it begins.
+fn marks(ledger: &crate::ledger::Ledger) -> [u64; MARKS] {
+    std::array::from_fn(|at| ledger.row(MARKS_AT + at).committed().load(Ordering::SeqCst))
+}

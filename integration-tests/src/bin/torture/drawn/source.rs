@@ -1,0 +1,399 @@
+//! The database of the drawn keys, as loaders see it; and whether a load was needed.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_cache::testing::No;
+use fastrand::Rng;
+use integration_tests::surface::options::TAGS;
+use integration_tests::surface::{Ask, Brought, Call, Kind, Options, Source, What as Brings, Written};
+use tokio::time::sleep;
+
+use super::facts::{Fact, Known, NO_MARK};
+use super::{marks, place};
+use crate::ledger::{Count, Global, Ledger, MARKS, MARKS_AT, now};
+use crate::load::SETTLED;
+use crate::mutant::{Mutants, Planted};
+use crate::node::Handle;
+use crate::promise::{Promise, What};
+
+/// A planned panic: it is none of the library's.
+#[derive(Debug)]
+pub(crate) struct Planned;
+
+/// What follows from a load that brings nothing to store is over after so long.
+const AFTERMATH_NS: u64 = 700_000_000;
+/// What was stored so long before a call began is there for it.
+const STORED_NS: u64 = 100_000_000;
+/// By so much a view of the server's clock may be off.
+const EARLY_NS: u64 = 100_000_000;
+/// A load that begins so shortly before the end of its caller's patience may begin because of it.
+const IMPATIENT_NS: u64 = 30_000_000;
+
+/// Where the invalidations of a tag stand in the ledger: behind those of everything.
+pub(super) fn place_of(tag: &str) -> usize {
+    MARKS_AT + 1 + TAGS.iter().position(|known| *known == tag).expect("a tag that is drawn")
+}
+
+pub(super) fn some_tags(turn: usize) -> Vec<String> {
+    let mut tags: Vec<String> = TAGS.iter().map(|tag| (*tag).to_owned()).collect();
+    tags.rotate_left(turn % TAGS.len());
+    tags.truncate(1 + turn / TAGS.len() % 2);
+    tags
+}
+
+/// Of what was known when a load began, what concerns a value of these tags.
+fn marks_of(known: [u64; MARKS], tags: &[String]) -> [u64; MARKS] {
+    let concerns = |at: usize| at == 0 || tags.iter().any(|tag| place_of(tag) == MARKS_AT + at);
+    std::array::from_fn(|at| if concerns(at) { known[at] } else { NO_MARK })
+}
+
+/// The rows, as the loaders of one call read them.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    ledger: &'static Ledger,
+    handle: usize,
+    /// When the call began.
+    called: u64,
+    seed: u64,
+    mutant: Option<Planted>,
+    /// What its inserts store: known to be there once they have returned.
+    stored: Arc<Mutex<Vec<(u64, Fact)>>>,
+}
+
+impl Database {
+    pub(super) fn of(handle: &Handle, called: u64) -> Self {
+        let all = [Planted::MangledValue, Planted::AgeTold];
+        let mutant = all.into_iter().find(|planted| handle.args.mutant.has(*planted));
+        let (ledger, handle, seed) = (handle.ledger, handle.index, handle.args.seed);
+        Self { ledger, handle, called, seed, mutant, stored: Arc::default() }
+    }
+
+    /// The inserts of the call have returned: what they stored is from after every change that had been made by then.
+    pub(super) fn inserted(&self) {
+        let known = marks(self.ledger);
+        for (key, fact) in self.stored.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let carried = |at: usize| if fact.marks[at] == NO_MARK { NO_MARK } else { known[at] };
+            let fact = Fact { marks: std::array::from_fn(carried), ..fact };
+            self.ledger.facts(place(key)).note(&fact);
+        }
+    }
+
+    fn value(&self, (key, version): (u64, u64), life: (u64, u64)) -> Written {
+        let origin = self.ledger.global(Global::Origins).fetch_add(1, Ordering::Relaxed) + 1;
+        let size = [0, 10, 100, 1_000, 5_000, 12_000, 100, 40_000][(key % 8) as usize];
+        Written::new((key, version), origin, now() / 1_000_000, life, size)
+    }
+
+    fn brought(&self, ask: &Ask, manner: &Manner, running: &mut Running) -> Brought {
+        let kept = manner.choice.over(&ask.call.effective);
+        let (key, version) = (running.key, running.version);
+        let confirmed = ask.previous.as_ref().filter(|previous| {
+            manner.end == End::Unchanged && (previous.key, previous.version) == (key, version)
+        });
+        let absent = is_absent(key, version);
+        let fate = match confirmed {
+            Some(_) => Fate::Confirmed,
+            None if absent && !ask.call.verb.takes_absence() => Fate::Failed,
+            None if absent && ask.call.verb.takes_many() && manner.leaves_out => Fate::LeftOut,
+            None if absent => Fate::Absent,
+            None if manner.end == End::BringsUncached => Fate::Uncached,
+            None => Fate::Value,
+        };
+        running.ends(fate, &kept);
+        let life = kept.life_ms();
+        let known = marks_of(running.marks, &kept.tags);
+        let at = now() / 1_000_000;
+        let fact = |known_as, origin, (fresh, whole)| Fact {
+            known: known_as,
+            origin,
+            version,
+            until_ms: (at + fresh, at + whole),
+            marks: known,
+        };
+        let facts = self.ledger.facts(place(key));
+        let what = match fate {
+            Fate::Confirmed => {
+                let previous = confirmed.map_or(0, |previous| previous.origin);
+                facts.note(&fact(Known::Confirmed, previous, life));
+                Brings::Unchanged
+            }
+            Fate::LeftOut => {
+                facts.note(&fact(Known::LeftOut, 0, (0, 0)));
+                Brings::LeftOut
+            }
+            Fate::Absent | Fate::Failed => {
+                let negative = kept.negative_ttl.unwrap_or(Duration::from_secs(30)).as_millis() as u64;
+                let whole = negative + kept.stale_for.unwrap_or_default().as_millis() as u64;
+                facts.note(&fact(Known::Absent, 0, (negative, whole)));
+                Brings::Absent
+            }
+            Fate::Value | Fate::Uncached => {
+                let mut value = self.value((key, version), life);
+                value.marks = known.to_vec();
+                self.plant(&mut value);
+                Brings::Value(value)
+            }
+        };
+        Brought { key, what, choice: manner.choice.clone(), cached: fate != Fate::Uncached }
+    }
+
+    fn plant(&self, value: &mut Written) {
+        match self.mutant {
+            Some(Planted::MangledValue) if value.made_ms.is_multiple_of(8) => {
+                value.body.pop();
+                value.body.push(b'#');
+            }
+            Some(Planted::AgeTold) if value.made_ms.is_multiple_of(8) => {
+                value.fresh_ms /= 100;
+                value.kept_ms = value.fresh_ms;
+                value.made_ms = value.made_ms.saturating_sub(4_000);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_absent(key: u64, version: u64) -> bool {
+    key % 4 == 2 && version.is_multiple_of(3)
+}
+
+/// What one run of a loader is like.
+struct Manner {
+    before: Duration,
+    after: Duration,
+    end: End,
+    choice: Options,
+    /// Whether a batch leaves out what there is no row of.
+    leaves_out: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Brings,
+    BringsUncached,
+    Unchanged,
+    Fails,
+    Panics,
+    Hangs,
+}
+
+impl Manner {
+    fn draw(rng: &mut Rng) -> Self {
+        let ms = |rng: &mut Rng, limit| Duration::from_millis(rng.u64(..limit));
+        let end = match rng.u32(..1000) {
+            0..10 => End::BringsUncached,
+            10..20 => End::Fails,
+            20..23 => End::Panics,
+            23..25 => End::Hangs,
+            25..500 => End::Unchanged,
+            _ => End::Brings,
+        };
+        let mut choice = Options::default();
+        if rng.u8(..6) == 0 {
+            choice.ttl = Some(Duration::from_millis([40, 500, 3_000][rng.usize(..3)]));
+        }
+        if rng.u8(..10) == 0 {
+            choice.stale_for = Some(Duration::from_millis([100, 5_000][rng.usize(..2)]));
+        }
+        if rng.u8(..12) == 0 {
+            choice.l1_ttl = Some(Duration::from_millis([20, 200][rng.usize(..2)]));
+        }
+        if rng.u8(..20) == 0 {
+            choice.refresh_ahead = Some(1.0);
+        }
+        if rng.u8(..4) == 0 {
+            choice.tags = vec!["chosen".to_owned()];
+        }
+        let after = match rng.u32(..100) {
+            0..2 => ms(rng, 800),
+            2..10 => ms(rng, 120),
+            _ => ms(rng, 5),
+        };
+        Self { before: ms(rng, 2), after, end, choice, leaves_out: rng.bool() }
+    }
+}
+
+impl Source for Database {
+    fn run(&self, ask: Ask) -> impl Future<Output = Result<Vec<Brought>, No>> + Send + 'static {
+        let own = self.clone();
+        async move {
+            let mut rng = Rng::with_seed(own.seed ^ ask.call.id << 16 ^ (own.handle as u64) << 48 ^ now());
+            let manner = Manner::draw(&mut rng);
+            let mut all: Vec<Running> = ask.keys.iter().map(|key| Running::begin(&own, &ask, *key)).collect();
+            rest(manner.before).await;
+            all.iter_mut().for_each(Running::reads);
+            rest(manner.after).await;
+            match manner.end {
+                End::Fails => return Err(No(0)),
+                End::Panics => std::panic::panic_any(Planned),
+                End::Hangs => std::future::pending().await,
+                End::Brings | End::BringsUncached | End::Unchanged => {}
+            }
+            Ok(all.iter_mut().map(|running| own.brought(&ask, &manner, running)).collect())
+        }
+    }
+
+    fn to_store(&self, call: &Call, key: u64) -> Written {
+        let version = self.ledger.row(place(key)).committed().load(Ordering::SeqCst);
+        let mut value = self.value((key, version), call.effective.life_ms());
+        value.marks = vec![NO_MARK; MARKS];
+        let marks = marks_of([0; MARKS], &call.effective.tags);
+        let fact = Fact { known: Known::Inserted, origin: value.origin, version, until_ms: (0, 0), marks };
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).push((key, fact));
+        value
+    }
+}
+
+async fn rest(span: Duration) {
+    if !span.is_zero() {
+        sleep(span).await;
+    }
+}
+
+/// How a load of one key ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Value,
+    Uncached,
+    Confirmed,
+    Absent,
+    LeftOut,
+    Failed,
+}
+
+/// A load of one key under way, until it ends in whatever way.
+struct Running {
+    ledger: &'static Ledger,
+    handle: usize,
+    key: u64,
+    version: u64,
+    marks: [u64; MARKS],
+    reloads: bool,
+    called: u64,
+    began: u64,
+    /// How it ended, and how long what it brought is sure to be there, in milliseconds.
+    ended: (Fate, u64),
+}
+
+impl Running {
+    fn begin(source: &Database, ask: &Ask, key: u64) -> Self {
+        let Database { ledger, handle, called, .. } = *source;
+        let (began, at) = (now(), place(key));
+        let reloads = ask.call.verb.kind() == Kind::Reloads;
+        ledger.add(handle, Count::Loads, 1);
+        ledger.loading(handle, at).fetch_add(1, Ordering::AcqRel);
+        let row = ledger.row(at);
+        if reloads {
+            row.touched_at().fetch_max(began, Ordering::AcqRel);
+        } else {
+            let patience = ask.call.effective.wait_timeout.unwrap_or(Duration::from_secs(30));
+            judge(ledger, (handle, at), (called, began), patience);
+        }
+        row.load_began().fetch_max(began, Ordering::AcqRel);
+        let version = row.committed().load(Ordering::SeqCst);
+        ledger.note(at, handle, if reloads { What::ReloadBegins } else { What::LoadBegins }, version);
+        let marks = marks(ledger);
+        Self { ledger, handle, key, version, marks, reloads, called, began, ended: (Fate::Failed, 0) }
+    }
+
+    /// The database is read: what is changed from now on is not in the answer.
+    fn reads(&mut self) {
+        self.version = self.ledger.row(place(self.key)).committed().load(Ordering::SeqCst);
+    }
+
+    fn ends(&mut self, fate: Fate, kept: &Options) {
+        // One that is loaded ahead of its time is loaded at any time.
+        let sure = if kept.refresh_ahead.is_some() { 0 } else { kept.least_fresh_ms() };
+        self.ended = (fate, sure);
+        if matches!(fate, Fate::Value | Fate::Confirmed) {
+            let (fresh, _) = kept.life_ms();
+            self.ledger.note(place(self.key), self.handle, What::LivesMs, fresh);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (ledger, at) = (self.ledger, place(self.key));
+        let (row, end) = (ledger.row(at), now());
+        let (fate, sure_ms) = self.ended;
+        let what = match fate {
+            Fate::Value | Fate::Uncached => What::LoadEnds,
+            Fate::Confirmed => What::LoadConfirms,
+            Fate::Absent | Fate::LeftOut => What::LoadFindsNothing,
+            Fate::Failed => What::LoadFails,
+        };
+        ledger.note(at, self.handle, what, self.version);
+        let (since, until) = row.lives();
+        // One that began in the middle of something may not be stored.
+        let undisturbed = row.touched_at().load(Ordering::Acquire) < self.called;
+        match fate {
+            Fate::Value | Fate::Confirmed if undisturbed => {
+                since.store(self.began, Ordering::Release);
+                until.store(end + sure_ms * 1_000_000, Ordering::Release);
+            }
+            Fate::Value | Fate::Confirmed => until.store(0, Ordering::Release),
+            _ => {
+                until.store(0, Ordering::Release);
+                row.touched_at().fetch_max(end + AFTERMATH_NS, Ordering::AcqRel);
+            }
+        }
+        if self.reloads {
+            row.touched_at().fetch_max(end, Ordering::AcqRel);
+        }
+        row.filled_by().store(self.handle as u64, Ordering::Release);
+        row.filled_at().fetch_max(end, Ordering::AcqRel);
+        let less = |running: u64| Some(running.saturating_sub(1));
+        let _ = ledger.loading(self.handle, at).fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+}
+
+/// Looks whether a load that begins is one too many, for a call that was made at `called`.
+fn judge(
+    ledger: &'static Ledger,
+    (handle, at): (usize, usize),
+    (called, began): (u64, u64),
+    patience: Duration,
+) {
+    let quiet = ledger.quiet();
+    let waited = began.saturating_sub(called) + IMPATIENT_NS;
+    if quiet.is_none() || u128::from(waited) >= patience.as_nanos() {
+        return;
+    }
+    ledger.add(handle, Count::JudgedLoads, 1);
+    let row = ledger.row(at);
+    let (since, until) = row.lives();
+    let (since, until) = (since.load(Ordering::Acquire), until.load(Ordering::Acquire));
+    let stored = row.filled_at().load(Ordering::Acquire) + STORED_NS;
+    let (before, why) = match () {
+        () if ledger.loads_of(at) > 1 => {
+            (row.load_began().load(Ordering::Acquire), "another load of it was under way".to_owned())
+        }
+        () if began + EARLY_NS < until && stored < called => {
+            let (ago, left) = ((began - since) / 1_000_000, (until - began) / 1_000_000);
+            (since, format!("what was loaded for it {ago} ms before lives for {left} ms more"))
+        }
+        () => return,
+    };
+    let before = before.min(called);
+    let excused = move || {
+        let global = |global| ledger.global(global).load(Ordering::Acquire);
+        ledger.quiet() != quiet
+            || global(Global::QuietSince) >= before
+            || global(Global::StalledAt) >= before
+            || row.touched_at().load(Ordering::Acquire) >= before
+    };
+    if excused() {
+        return ledger.add(handle, Count::UnjudgedLoads, 1);
+    }
+    tokio::spawn(async move {
+        // What keeps everything from running is noted when it is over.
+        sleep(SETTLED).await;
+        if excused() {
+            return ledger.add(handle, Count::UnjudgedLoads, 1);
+        }
+        ledger.accuse(Promise::Loads, Some(at), format!("handle {handle} loaded key {at} although {why}"));
+    });
+}
