@@ -64,8 +64,13 @@ async fn an_option_out_of_range_is_the_nearest_one_that_can_be() {
         let (to, _) = answered(&cache, |value| value.ttl(Duration::from_micros(400))).await;
         assert_eq!(to, Amended::Clamped);
     }
-    let choices: [fn(Loaded<u64>) -> Loaded<u64>; 5] = [
+    for cache in caches().into_iter().skip(1) {
+        let (to, cached) = answered(&cache, |value| value.l1_ttl(Duration::ZERO)).await;
+        assert_eq!((to, cached), (Amended::Clamped, true), "L2 keeps it");
+    }
+    let choices: [fn(Loaded<u64>) -> Loaded<u64>; 6] = [
         |value| value.ttl(Duration::MAX),
+        |value| value.l1_ttl(Duration::MAX),
         |value| value.stale_for(Duration::MAX),
         |value| value.refresh_ahead(f64::NAN),
         |value| value.refresh_ahead(-1.0),
