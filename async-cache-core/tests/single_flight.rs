@@ -1,5 +1,6 @@
 //! One process: single-flight, errors, panics, cancellation, deadlines, re-entry.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,39 @@ async fn a_ring_of_loaders_is_told_so_and_a_chain_is_not() {
         inner.get_or_load("d", || async { Ok::<u64, No>(4) }).await.map(|value| *value)
     });
     assert_eq!(*chain.await.unwrap(), 4);
+}
+
+/// A loader may ask another cache for the key that it loads, by every verb: it is another key there.
+#[tokio::test(start_paused = true)]
+async fn a_loader_asks_another_cache_for_the_same_key() {
+    let all = |keys: Vec<String>| async move {
+        Ok::<_, No>(keys.into_iter().map(|key| (key, 4)).collect::<HashMap<_, _>>())
+    };
+    let (cache, other) = (l1_only(), builder().l2(MemoryBackend::new(100)).build().unwrap());
+    let outcome = cache.get_or_load("k", move || async move {
+        let one = *other.get_or_load("k", || async { Ok::<u64, No>(1) }).await?;
+        other.invalidate("k").await?;
+        let two = *other.refresh("k", || async { Ok::<u64, No>(2) }).await?;
+        other.invalidate("k").await?;
+        let many = other.get_many_or_load(["k"], all).await?.remove(0);
+        other.invalidate("k").await?;
+        let gathered = other.data_loader(all).build().load("k".to_owned()).await?;
+        Ok::<_, async_cache_core::Error>(one + two + *many.unwrap() + *gathered.unwrap())
+    });
+    assert_eq!(*outcome.await.unwrap(), 1 + 2 + 4 + 4);
+    // Nor does a batch keep it from that.
+    let (first, second) =
+        (cache.clone(), builder().namespace("other").l1(MemoryBackend::new(100)).build().unwrap());
+    let batch = move |keys: Vec<String>| {
+        let second: Cache = second.clone();
+        async move {
+            let found = second.get_many_or_load(&keys, all).await?;
+            let found = found.into_iter().map(|value| *value.unwrap());
+            Ok::<_, async_cache_core::Error>(keys.into_iter().zip(found).collect::<HashMap<_, _>>())
+        }
+    };
+    let found = first.get_many_or_load(["a", "b"], batch).await.unwrap();
+    assert_eq!(found.iter().map(|value| **value.as_ref().unwrap()).sum::<u64>(), 8);
 }
 
 #[tokio::test(start_paused = true)]
