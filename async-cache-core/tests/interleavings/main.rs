@@ -1,9 +1,12 @@
 //! Interleavings that a shared tier allows and that only a stage brings about: commands of unknown
 //! outcome, and events that arrive late. Each test is one of them, step by step.
 
+mod counted;
 mod fallbacks;
 mod figures;
+mod joined;
 mod limits;
+mod refreshes;
 mod refused;
 mod shutdown;
 mod stage;

@@ -33,7 +33,13 @@ struct Inner {
     stuck: AtomicBool,
     fills_fail: AtomicBool,
     fills_stick: AtomicBool,
+    /// Leases are not kept alive.
+    renewals_fail: AtomicBool,
+    /// There is no room for values.
+    full: AtomicBool,
     heartbeats: AtomicUsize,
+    /// How often a value was asked for.
+    reads: AtomicUsize,
     reads_fail: AtomicBool,
     /// The tier is known to be unreachable.
     away: AtomicBool,
@@ -66,7 +72,10 @@ impl Stage {
             stuck: AtomicBool::new(false),
             fills_fail: AtomicBool::new(false),
             fills_stick: AtomicBool::new(false),
+            renewals_fail: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             heartbeats: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             usurped: AtomicBool::new(false),
@@ -78,6 +87,11 @@ impl Stage {
             listener: Mutex::new(None),
             record: Mutex::default(),
         }))
+    }
+
+    /// Another connection to the same tier.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(&self.0.tier)
     }
 
     /// From now on changes get no answer, and are not executed.
@@ -140,6 +154,21 @@ impl Stage {
         until("a fill is stuck", || self.0.stuck.load(Ordering::SeqCst)).await;
     }
 
+    /// From now on leases lapse, however long their loads take.
+    pub(crate) fn renewals_fail(&self) {
+        self.0.renewals_fail.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on there is no room for values.
+    pub(crate) fn is_full(&self) {
+        self.0.full.store(true, Ordering::SeqCst);
+    }
+
+    /// How often the node has read values.
+    pub(crate) fn reads(&self) -> usize {
+        self.0.reads.load(Ordering::SeqCst)
+    }
+
     /// How many heartbeats the node has sent.
     pub(crate) fn heartbeats(&self) -> usize {
         self.0.heartbeats.load(Ordering::SeqCst)
@@ -153,6 +182,12 @@ impl Stage {
     pub(crate) fn goes_away(&self) {
         self.reads_fail();
         self.0.away.store(true, Ordering::SeqCst);
+    }
+
+    /// It can be reached again.
+    pub(crate) fn comes_back(&self) {
+        self.0.reads_fail.store(false, Ordering::SeqCst);
+        self.0.away.store(false, Ordering::SeqCst);
     }
 
     /// From now on plain reads are answered by another server than the one the node knows.
@@ -289,6 +324,7 @@ impl Region for Staged {
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
+        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
         self.stage.read()?;
         let read = self.region.get(key).await?;
         let usurped = self.stage.0.usurped.load(Ordering::SeqCst);
@@ -296,6 +332,7 @@ impl Region for Staged {
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
         self.stage.read()?;
         let answer = self.region.get_many(keys).await;
         self.stage.answered().await;
@@ -326,7 +363,14 @@ impl Region for Staged {
 
     async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
         self.stage.read()?;
-        self.region.acquire(key, ask).await
+        let answer = self.region.acquire(key, ask).await?;
+        match answer {
+            Acquired::Granted(lease) if self.stage.0.full.load(Ordering::SeqCst) => {
+                self.region.release(key, lease).await?;
+                Ok(Acquired::NoRoom { seq: lease.seq })
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn fill(
@@ -348,6 +392,9 @@ impl Region for Staged {
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        if self.stage.0.renewals_fail.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Backend, "no answer"));
+        }
         self.region.renew(key, lease, ttl).await
     }
 

@@ -58,3 +58,20 @@ async fn silence() {
     stage.let_events_go();
     assert_eq!(next(&mut events).await, Event::L1Resumed { held: Resumed::Kept });
 }
+
+/// L2 cannot be reached any more, and then can: each is told once.
+#[tokio::test(start_paused = true)]
+async fn an_outage_and_its_end() {
+    let stage = Stage::on(&tier());
+    let node = stage.node().await;
+    let mut events = node.subscribe();
+    stage.goes_away();
+    for _ in 0..3 {
+        node.get("k").await.unwrap_err();
+    }
+    assert_eq!(next(&mut events).await, Event::L2Lost);
+    stage.comes_back();
+    assert_eq!(next(&mut events).await, Event::L2Regained);
+    tokio::time::sleep(ms(2_000)).await;
+    assert_eq!(told(&mut events), [], "neither is told again");
+}
