@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_cache_core::testing::{No, Source, ms, until};
-use async_cache_core::{BoxError, Codec, Loaded, Result, TieredCache, TieredCacheBuilder};
+use async_cache_core::{
+    Amended, BoxError, Codec, ErrorKind, Event, Loaded, Result, TieredCache, TieredCacheBuilder,
+    UnreadableCause,
+};
 use async_cache_memory::MemoryBackend;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 
@@ -93,6 +96,7 @@ async fn cases(with: impl Fn(Builder) -> Builder) -> Vec<Case> {
 
 type Loading<T> = BoxFuture<'static, std::result::Result<T, No>>;
 type Query = Loading<Loaded<u64>>;
+type Load = fn(Source) -> Query;
 
 impl Case {
     fn has_l1(&self) -> u64 {
@@ -109,7 +113,7 @@ impl Case {
     }
 
     /// Looks the key up by this verb.
-    async fn ask(&self, load: fn(Source) -> Query) -> Result<Option<u64>> {
+    async fn ask(&self, load: Load) -> Result<Option<u64>> {
         let source = self.source.clone();
         let given = move || load(source.clone());
         match self.way {
@@ -132,6 +136,22 @@ impl Case {
     async fn adds(&self, what: impl AsyncFnOnce(), expected: &[(&'static str, u64)]) {
         let case = format!("{:?}, {:?}", self.way, self.tiers);
         adds(&self.cache, what, expected, &case).await;
+    }
+
+    /// The same, and what is told of it: each event once.
+    async fn adds_and_tells(
+        &self,
+        what: impl AsyncFnOnce(),
+        expected: &[(&'static str, u64)],
+        events: &[impl Fn(&Event) -> bool],
+    ) {
+        let mut told = self.cache.subscribe();
+        self.adds(what, expected).await;
+        let told = crate::told::told(&mut told);
+        for event in events {
+            let times = told.iter().filter(|told| event(told)).count();
+            assert_eq!(times, 1, "{:?}, {:?}: {told:?}", self.way, self.tiers);
+        }
     }
 
     /// A value that has expired, and is a fallback.
@@ -197,9 +217,16 @@ async fn a_miss_and_then_a_hit() {
 #[tokio::test(start_paused = true)]
 async fn a_load_that_fails() {
     for case in cases(|builder| builder.load_timeout(ms(200))).await {
-        case.adds(async || drop(case.ask(failing).await.unwrap_err()), &FAILED).await;
-        case.adds(async || drop(case.ask(panicking).await.unwrap_err()), &FAILED).await;
-        case.adds(async || drop(case.ask(slow).await.unwrap_err()), &FAILED).await;
+        let loads: [(Load, ErrorKind); 3] = [
+            (failing, ErrorKind::Loader),
+            (panicking, ErrorKind::LoaderPanicked),
+            (slow, ErrorKind::Timeout),
+        ];
+        for (load, cause) in loads {
+            let failed = |event: &Event| matches!(event, Event::LoadFailed { kind, .. } if *kind == cause);
+            let fail = async || assert_eq!(case.ask(load).await.unwrap_err().kind(), cause);
+            case.adds_and_tells(fail, &FAILED, &[failed]).await;
+        }
     }
 }
 
@@ -216,7 +243,9 @@ async fn a_crowd() {
 async fn a_choice_that_cannot_be() {
     for case in cases(|builder| builder).await {
         let amended = [LOADED[0], LOADED[1], ("amended_choices", 1)];
-        case.adds(async || assert_eq!(case.ask(of_no_life).await.unwrap(), Some(1)), &amended).await;
+        let choose = async || assert_eq!(case.ask(of_no_life).await.unwrap(), Some(1));
+        let told = |event: &Event| matches!(event, Event::ChoiceAmended { to: Amended::Uncached, .. });
+        case.adds_and_tells(choose, &amended, &[told]).await;
     }
 }
 
@@ -225,14 +254,18 @@ async fn a_value_that_cannot_be_written_or_read() {
     for case in cases(|builder| builder).await {
         let unwritten = [LOADED[0], LOADED[1], ("codec_failures", case.has_l2())];
         let write = async || assert_eq!(case.ask(unwritable).await.unwrap(), Some(UNWRITABLE));
-        case.adds(write, &unwritten).await;
         if case.tiers == Tiers::L1 {
+            case.adds(write, &unwritten).await;
             continue;
         }
+        let told = |event: &Event| matches!(event, Event::NotEncoded { .. });
+        case.adds_and_tells(write, &unwritten, &[told]).await;
         case.cache.invalidate("k").await.unwrap();
         case.other().insert("k", UNREADABLE).await.unwrap();
         let unread = [LOADED[0], LOADED[1], ("codec_failures", 1), ("unreadable", 1)];
-        case.adds(async || assert_eq!(case.ask(now).await.unwrap(), Some(1)), &unread).await;
+        let read = async || assert_eq!(case.ask(now).await.unwrap(), Some(1));
+        let told = |event: &Event| matches!(event, Event::Unreadable { cause: UnreadableCause::Codec, .. });
+        case.adds_and_tells(read, &unread, &[told]).await;
     }
 }
 
@@ -273,7 +306,24 @@ async fn a_load_that_an_invalidation_meets() {
             ("invalidations_sent", 1),
             ("invalidations_received", case.has_l2()),
         ];
-        case.adds(overtaken, &met).await;
+        case.adds_and_tells(overtaken, &met, &[|event: &Event| matches!(event, Event::FillRejected { .. })])
+            .await;
+    }
+}
+
+/// Fresh, and to be refreshed soon: whether or not it is refreshed behind the answer, it is a hit.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_to_be_refreshed_soon() {
+    for case in cases(|builder| builder.refresh_ahead(100.0)).await {
+        assert_eq!(case.ask(slow).await.unwrap(), Some(1));
+        tokio::time::sleep(Duration::from_secs(299)).await;
+        let before = case.cache.stats();
+        assert_eq!(case.cache.get("k").await.unwrap().as_deref(), Some(&1));
+        assert_eq!(case.ask(now).await.unwrap(), Some(1));
+        let after = case.cache.stats();
+        let hits = (after.l1_hits - before.l1_hits, after.l2_hits - before.l2_hits);
+        assert_eq!(hits, (2 * case.has_l1(), 2 - 2 * case.has_l1()), "{:?}, {:?}", case.way, case.tiers);
+        until("nothing is under way", || case.cache.is_idle()).await;
     }
 }
 
