@@ -50,6 +50,43 @@ async fn numbers_on_the_bus_that_no_server_has_reached() {
     works(&nodes, "a number ahead of the server").await;
 }
 
+/// Stamps come from outside, too: what a caller made up does not become the server's number.
+#[tokio::test]
+async fn numbers_in_stamps_that_no_server_has_reached() {
+    let (server, nodes) = pair().await;
+    for number in [9_007_199_254_740_992_u64, 9_007_199_254_740_991, 1 << 52] {
+        let stamp = format!("rows@0:{number}").parse().unwrap();
+        for node in &nodes {
+            let _ = node.get("k").at_least(&stamp).await;
+        }
+        let reached: u64 = server.cli::<String>(&["HGET", "{rows:0}M", "s"]).parse().unwrap();
+        assert!(reached < 1 << 52, "{reached} after {number}");
+        works(&nodes, &format!("a stamp of {number}")).await;
+    }
+}
+
+/// 1. memory is replaced by an older one, in the process that answered before; 2. a node that knows a higher number
+///    meets it: what was numbered before is void; 3. all are told, for the run does not tell them.
+#[tokio::test]
+async fn memory_of_the_same_process_that_is_older_is_told_to_all() {
+    let (server, nodes) = pair().await;
+    nodes[0].insert("k", 1).await.unwrap();
+    let mut connection = server.connection().unwrap();
+    let (subscribed, ready) = tokio::sync::oneshot::channel();
+    let listening = tokio::task::spawn_blocking(move || {
+        let mut bus = connection.as_pubsub();
+        bus.subscribe("{rows:0}bus").unwrap();
+        bus.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        subscribed.send(()).unwrap();
+        while !bus.get_message().unwrap().get_payload::<String>().unwrap().starts_with("C:") {}
+    });
+    ready.await.unwrap();
+    let reached: u64 = server.cli::<String>(&["HGET", "{rows:0}M", "s"]).parse().unwrap();
+    server.cli::<i64>(&["HSET", "{rows:0}M", "s", &(reached - 1).to_string()]);
+    listening.await.expect("all are told");
+    works(&nodes, "older memory").await;
+}
+
 #[tokio::test]
 async fn numbers_in_the_state_of_the_namespace() {
     let (server, nodes) = pair().await;
