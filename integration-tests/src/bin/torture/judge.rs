@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ledger::{Count, Global, now};
+use crate::ledger::{Count, Global, Ledger, now};
+use crate::load::SETTLED;
 use crate::node::Handle;
 use crate::promise::{Promise, What};
 use crate::value::Value;
@@ -11,6 +12,8 @@ use crate::value::Value;
 /// which the last renewal may have been executed late: 0.5 s for the deadline of a command, 0.9 s for
 /// the slowest network, 1 s for the lease; the rest is for clocks.
 pub(crate) const STORED_WITHIN_NS: u64 = 3_000_000_000;
+/// The same where nothing has been done to the system since it was loaded, and everything has run.
+const STORED_IN_QUIET_NS: u64 = 300_000_000;
 /// What took longer did not come from L1.
 const SLOW_NS: u64 = 150_000;
 /// Of fast answers with long values, one of so many is compared.
@@ -62,7 +65,7 @@ pub(crate) fn by_itself(handle: &Handle, answer: Answer<'_>) {
     };
     let over = age.saturating_sub(life);
     ledger.global(Global::WorstAge).fetch_max(over, std::sync::atomic::Ordering::Relaxed);
-    if over <= STORED_WITHIN_NS {
+    if over <= STORED_IN_QUIET_NS {
         return ledger.add(index, Count::StaleAnswers, u64::from(allowed == Allowed::Stale && over == 0));
     }
     let s = |ns| Duration::from_nanos(ns).as_secs_f64();
@@ -73,5 +76,30 @@ pub(crate) fn by_itself(handle: &Handle, answer: Answer<'_>) {
         s(life),
         if allowed == Allowed::Stale { " as a stale one" } else { "" },
     );
-    ledger.accuse(Promise::Age, Some(key), what);
+    accuse_aged(ledger, key, (value.loaded_at, over), what);
+}
+
+/// Tells of an answer of that key which was made then, and was past its life by so much; unless something explains it.
+pub(crate) fn accuse_aged(ledger: &'static Ledger, key: usize, (made, over): (u64, u64), what: String) {
+    if over > STORED_WITHIN_NS {
+        return ledger.accuse(Promise::Age, Some(key), what);
+    }
+    let quiet = ledger.quiet();
+    let disturbed = move || {
+        let global = |global| ledger.global(global).load(std::sync::atomic::Ordering::Acquire);
+        quiet.is_none()
+            || ledger.quiet() != quiet
+            || global(Global::QuietSince) >= made
+            || global(Global::StalledAt) >= made
+    };
+    if over <= STORED_IN_QUIET_NS || disturbed() {
+        return;
+    }
+    tokio::spawn(async move {
+        // What keeps everything from running is noted when it is over.
+        tokio::time::sleep(SETTLED).await;
+        if !disturbed() {
+            ledger.accuse(Promise::Age, Some(key), what);
+        }
+    });
 }

@@ -105,6 +105,7 @@ pub(crate) enum Global {
     Grown,
     Intruders,
     Stormy,
+    Uncalm,
     /// Values of drawn keys made so far.
     Origins,
     /// From when until when a server with an older memory may answer plain reads, and nobody can know.

@@ -32,12 +32,14 @@ pub(crate) enum Promise {
     Growth,
     /// A node that cannot take part is told so, and harms nobody.
     Membership,
+    /// While nothing is wrong nothing fails but by its loader.
+    Calm,
     /// What many callers on many nodes load at once is loaded once, and is there afterwards.
     Storms,
 }
 
 impl Promise {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Staleness,
         Self::Age,
         Self::Loads,
@@ -47,6 +49,7 @@ impl Promise {
         Self::Growth,
         Self::Membership,
         Self::Storms,
+        Self::Calm,
     ];
 
     /// As it stands in a report.
@@ -61,6 +64,7 @@ impl Promise {
             Self::Growth => "growth",
             Self::Membership => "membership",
             Self::Storms => "storms",
+            Self::Calm => "calm",
         }
     }
 
@@ -74,6 +78,7 @@ impl Promise {
             Self::Values => "values that are not what was loaded",
             Self::Growth => "things that were not let go",
             Self::Membership => "nodes that were not told that they cannot take part",
+            Self::Calm => "errors of L2 while nothing was wrong with it",
             Self::Storms => "storms of loads that were not met by one load, or left nothing",
         }
     }
@@ -90,6 +95,7 @@ impl Promise {
             Self::Values => "that a value is answered as it was written, byte for byte",
             Self::Growth => "that what is no longer needed is let go",
             Self::Membership => "that a node that cannot take part is told so, and harms nobody",
+            Self::Calm => "that nothing fails while nothing is wrong, but by its loader",
             Self::Storms => {
                 "that what many callers on many nodes load at once is loaded once, and is there afterwards"
             }
@@ -107,6 +113,7 @@ impl Promise {
             Self::Growth => Global::Grown,
             Self::Membership => Global::Intruders,
             Self::Storms => Global::Stormy,
+            Self::Calm => Global::Uncalm,
         }
     }
 

@@ -20,6 +20,8 @@ use crate::value::Value;
 const HOT: usize = 16;
 /// A call that takes longer hangs: every wait in it has a shorter limit.
 const HUNG: Duration = Duration::from_secs(20);
+/// What was done to the system so long before does not show any more.
+const CALM_NS: u64 = 1_500_000_000;
 /// Time between two bursts of reads, and most reads in one.
 const TICK: Duration = Duration::from_millis(2);
 const BURST: u64 = 512;
@@ -165,7 +167,10 @@ fn stamp_at(seq: u64) -> Stamp {
 
 pub(crate) fn count_error(handle: &Handle, error: &Error) {
     let count = match error.kind() {
-        ErrorKind::Backend => Count::ErrorBackend,
+        ErrorKind::Backend => {
+            look_for_a_reason(handle, error);
+            Count::ErrorBackend
+        }
         ErrorKind::Timeout => Count::ErrorTimeout,
         ErrorKind::Loader => Count::ErrorLoader,
         ErrorKind::Config if handle.args.guest.is_some() => Count::Refused,
@@ -177,6 +182,29 @@ pub(crate) fn count_error(handle: &Handle, error: &Error) {
         }
     };
     handle.ledger.add(handle.index, count, 1);
+}
+
+/// While nothing is done to the system, and everything runs, L2 answers.
+fn look_for_a_reason(handle: &Handle, error: &Error) {
+    let (ledger, at, quiet) = (handle.ledger, now(), handle.ledger.quiet());
+    let disturbed = move || {
+        let since = |global| ledger.global(global).load(Ordering::Acquire).saturating_add(CALM_NS);
+        quiet.is_none()
+            || ledger.quiet() != quiet
+            || since(Global::QuietSince) >= at
+            || since(Global::StalledAt) >= at
+    };
+    if disturbed() || handle.args.guest.is_some() || handle.leaves() {
+        return;
+    }
+    let what = format!("handle {}: {error}", handle.index);
+    tokio::spawn(async move {
+        // What keeps everything from running is noted when it is over.
+        sleep(SETTLED).await;
+        if !disturbed() {
+            ledger.accuse(Promise::Calm, None, what);
+        }
+    });
 }
 
 /// A read under way.

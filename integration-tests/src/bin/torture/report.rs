@@ -87,6 +87,8 @@ pub(crate) struct Figures {
     /// Looks after storms that found what is promised, and those that did not.
     pub storms: u64,
     pub broken_storms: u64,
+    /// Errors of L2 while nothing was wrong with it.
+    pub calm_errors: u64,
     /// Values compared byte for byte, and those that were not as they were loaded.
     pub compared_values: u64,
     pub mangled_values: u64,
@@ -257,6 +259,7 @@ impl Figures {
             unjudged_loads: ledger.total(Count::UnjudgedLoads),
             storms: ledger.total(Count::Storms),
             broken_storms: Promise::Storms.count(ledger),
+            calm_errors: Promise::Calm.count(ledger),
             compared_values: ledger.total(Count::Compared),
             mangled_values: Promise::Values.count(ledger),
             costs: course.costs,

@@ -102,22 +102,20 @@ impl<'a> Asked<'a> {
         handle.ledger.add(handle.index, Count::Aged, 1);
         let over = |ground: &Grounds| self.over_ms(ground);
         let least = grounds.iter().map(over).min().unwrap_or(0);
-        if least == 0 || grounds.iter().all(|ground| over(ground) <= SLACK_MS) {
-            handle.ledger.global(Global::WorstAge).fetch_max(least * 1_000_000, Ordering::Relaxed);
-        }
         let stale = value.age_ms(self.started / 1_000_000) > value.fresh_ms;
         handle.ledger.add(handle.index, Count::StaleAnswers, u64::from(stale && least == 0));
+        let remembered = past_ms + SLACK_MS < self.started / 1_000_000;
         let in_time = |ground: &&Grounds| over(ground) <= SLACK_MS;
-        if grounds.iter().filter(in_time).any(|ground| self.void(ground).is_none()) {
-            return;
-        }
-        if past_ms + SLACK_MS >= self.started / 1_000_000 {
-            // It was confirmed by something that is not remembered.
-            return handle.ledger.add(handle.index, Count::Unjudged, 1);
-        }
-        match grounds.iter().find(in_time).and_then(|ground| self.void(ground)) {
-            Some((row, age_ns)) => self.accuse_stale(at, value, (row, age_ns)),
-            None => self.accuse_aged(at, value, least),
+        let void: Vec<_> = grounds.iter().filter(in_time).map(|ground| self.void(ground)).collect();
+        match void.first() {
+            Some(Some(change)) if void.iter().all(Option::is_some) => match remembered {
+                true => self.accuse_stale(at, value, *change),
+                // It was confirmed by something that is not remembered.
+                false => handle.ledger.add(handle.index, Count::Unjudged, 1),
+            },
+            _ if least == 0 => {}
+            _ if remembered => self.accuse_aged(at, value, least),
+            _ => handle.ledger.add(handle.index, Count::Unjudged, 1),
         }
     }
 
@@ -172,7 +170,8 @@ impl<'a> Asked<'a> {
             value.kept_ms,
             if self.takes_stale() { "" } else { ", which the call does not take" },
         );
-        self.handle.ledger.accuse(Promise::Age, Some(at), what);
+        let (made, over) = (value.made_ms * 1_000_000, over_ms * 1_000_000);
+        crate::judge::accuse_aged(self.handle.ledger, at, (made, over), what);
     }
 
     /// That there is no value has a life, and may be made void, like a value.
