@@ -208,7 +208,12 @@ fn judge(ledger: &'static Ledger, handle: usize, key: usize, began: u64) {
     let (since, until) = (since.load(Ordering::Acquire), until.load(Ordering::Acquire));
     let (before, why) = match () {
         () if ledger.loads_of(key) > 1 => {
-            (row.load_began().load(Ordering::Acquire), "another load of it was under way".to_owned())
+            let began = row.load_began().load(Ordering::Acquire);
+            if row.filled_at().load(Ordering::Acquire) >= began {
+                // It is not the last one that is under way: nobody knows since when.
+                return ledger.add(handle, Count::UnjudgedLoads, 1);
+            }
+            (began, "another load of it was under way".to_owned())
         }
         () if began + EARLY_NS < until => {
             let ms = |ns: u64| ns / 1_000_000;

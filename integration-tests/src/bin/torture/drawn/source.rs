@@ -369,7 +369,12 @@ fn judge(
     let stored = row.filled_at().load(Ordering::Acquire) + STORED_NS;
     let (before, why) = match () {
         () if ledger.loads_of(at) > 1 => {
-            (row.load_began().load(Ordering::Acquire), "another load of it was under way".to_owned())
+            let began = row.load_began().load(Ordering::Acquire);
+            if row.filled_at().load(Ordering::Acquire) >= began {
+                // It is not the last one that is under way: nobody knows since when.
+                return ledger.add(handle, Count::UnjudgedLoads, 1);
+            }
+            (began, "another load of it was under way".to_owned())
         }
         () if began + EARLY_NS < until && stored < called => {
             let (ago, left) = ((began - since) / 1_000_000, (until - began) / 1_000_000);
