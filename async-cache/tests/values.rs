@@ -119,6 +119,30 @@ async fn a_type_that_does_not_survive_its_codec_is_an_error_at_its_first_value()
     assert!(cause.contains("`first`") && cause.contains("skip_serializing_if"), "{cause}");
 }
 
+/// Reads no more of a text than three letters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Cut(String);
+
+impl<'de> Deserialize<'de> for Cut {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = String::deserialize(deserializer)?;
+        text.truncate(3);
+        Ok(Self(text))
+    }
+}
+
+/// It can be read back, and is another value then.
+#[tokio::test]
+async fn a_value_that_is_read_back_as_another_is_refused() {
+    for cause in
+        [is_refused(Bincode, Cut("more".into())).await, is_refused(Postcard, Cut("more".into())).await]
+    {
+        assert!(cause.contains("different"), "{cause}");
+    }
+    survives(Bincode, Cut("few".into())).await;
+    survives(Postcard, Cut("few".into())).await;
+}
+
 /// Values before it were fine.
 #[tokio::test]
 async fn a_value_that_does_not_survive_is_found_among_those_that_do() {

@@ -311,6 +311,29 @@ async fn a_load_that_an_invalidation_meets() {
     }
 }
 
+/// One call of the loader, and an error for each key that it could not load.
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_batch_that_fail() {
+    for case in cases(|builder| builder).await.into_iter().filter(|case| case.way == Way::Loader) {
+        let each = |keys: Vec<String>| async move {
+            let load = |key: String| if key == "k" { (key, Ok(1)) } else { (key, Err::<u64, _>(No(1))) };
+            keys.into_iter().map(load).collect::<HashMap<_, _>>()
+        };
+        let load = async || {
+            let found =
+                case.cache.data_loader_each(each).build().load_many(["k", "l", "m"].map(String::from)).await;
+            assert_eq!(found.iter().filter(|found| found.is_err()).count(), 2);
+        };
+        let failed = [("misses", 3), ("loads", 1), ("load_failures", 2)];
+        let mut events = case.cache.subscribe();
+        case.adds(load, &failed).await;
+        let told = crate::told::told(&mut events);
+        let told =
+            told.iter().filter(|event| matches!(event, Event::LoadFailed { kind: ErrorKind::Loader, .. }));
+        assert_eq!(told.count(), 2);
+    }
+}
+
 /// Fresh, and to be refreshed soon: whether or not it is refreshed behind the answer, it is a hit.
 #[tokio::test(start_paused = true)]
 async fn a_value_that_is_to_be_refreshed_soon() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_cache_core::testing::{No, Source, ms, until};
 use tokio::time::Instant;
 
-use crate::stage::Stage;
-use crate::tier;
+use crate::stage::{Holder, Stage};
+use crate::{key, tier};
 
 /// 1. a get that insists on a stamp loads version 1; 2. version 2 is committed and invalidated elsewhere, which this
 ///    node has not heard of yet; 3. a get here insists on the stamp of that.
@@ -127,5 +127,47 @@ async fn leases_are_kept_alive_for_as_long_as_a_load_runs() {
         other.invalidate_all().await.unwrap();
         until("it is heard", || node.is_idle()).await;
         node.shutdown().await;
+    }
+}
+
+/// 1. a get waits for another node's load, and has come to ask rarely; 2. the bus is lost; 3. the load ends: nobody
+///    tells the get, which asks often from 2 on.
+#[tokio::test(start_paused = true)]
+async fn who_waits_asks_often_once_no_wake_up_will_come() {
+    for many in [false, true] {
+        let mut took = Vec::new();
+        for _ in 0..10 {
+            let tier = tier();
+            let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+            let node = stage.node().await;
+            let mut holder = Holder::beside(&stage);
+            other.insert("k", 1).await.unwrap();
+            let value = holder.frame(&key()).await;
+            other.invalidate("k").await.unwrap();
+            let lease = holder.lease(&key()).await;
+            let waiting = tokio::spawn({
+                let node = node.clone();
+                let all = |_: Vec<String>| async { Err::<HashMap<String, u64>, _>(No(0)) };
+                async move {
+                    if many {
+                        drop(node.get_many_or_load(["k"], all).await.unwrap());
+                    } else {
+                        drop(node.get_or_load("k", || async { Err::<u64, _>(No(0)) }).await.unwrap());
+                    }
+                }
+            });
+            until("it waits", || node.stats().lease_waits == 1).await;
+            tokio::time::sleep(ms(700)).await;
+            stage.loses_the_bus();
+            stage.hold_events();
+            tokio::time::sleep(ms(30)).await;
+            holder.fill(&key(), lease, &value).await;
+            let begun = Instant::now();
+            waiting.await.unwrap();
+            took.push(begun.elapsed());
+        }
+        // It asks after 10, 20 and 40 ms; otherwise after 250.
+        took.sort_unstable();
+        assert!(took[9] < ms(80), "many: {many}: {took:?}");
     }
 }

@@ -223,6 +223,11 @@ impl Stage {
         *self.0.late.lock() = None;
     }
 
+    /// The node is told that it hears of nothing any more.
+    pub(crate) fn loses_the_bus(&self) {
+        self.deliver(BusEvent::Lost);
+    }
+
     fn deliver(&self, event: BusEvent) {
         let listener = self.0.listener.lock().as_ref().and_then(Weak::upgrade);
         if let Some(listener) = listener {
