@@ -223,6 +223,23 @@ async fn there_is_a_limit_on_the_keys_of_one_call() {
     assert!(error.to_string().contains("100000") && error.to_string().contains("`rows`"), "{error}");
 }
 
+#[tokio::test]
+async fn there_is_a_limit_on_the_changes_of_one_call() {
+    let cache = cache();
+    let over = 0..100_001_u64;
+    let keys: Vec<u64> = over.clone().collect();
+    cache.insert(&1, 1).await.unwrap();
+    for error in [
+        cache.invalidate_many(&keys).await.unwrap_err(),
+        cache.invalidate_tags(over.clone().map(|tag| tag.to_string())).await.unwrap_err(),
+        cache.insert_many(over.map(|key| (key, 2))).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Key);
+        assert!(error.to_string().contains("100000") && error.to_string().contains("`rows`"), "{error}");
+    }
+    assert_eq!(cache.get(&1).await.unwrap().as_deref(), Some(&1), "nothing was changed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_answers_while_a_batch_refreshes_it_or_fails_to() {
     let cache: Cache = TieredCache::builder()

@@ -4,8 +4,8 @@ use async_cache_core::testing::{No, Source, ms, until};
 use async_cache_core::{Event, EventStream, StaleCause};
 
 use crate::stage::Stage;
-use crate::tier;
 use crate::told::told;
+use crate::{Change, tier};
 
 fn causes(events: &mut EventStream) -> Vec<StaleCause> {
     let cause = |event| match event {
@@ -99,4 +99,44 @@ async fn an_absence_that_is_joined_unheard_and_does_not_answer() {
     assert_eq!(absence.await.unwrap().unwrap(), None);
     assert_eq!((*value.await.unwrap().unwrap(), source.loads()), (1, 2));
     assert_eq!((causes(&mut events), node.stats().stale_served), (Vec::new(), 0));
+}
+
+/// 1. a node holds a value, and is cut off; 2. a change of it fails here, and is to be retried; 3. the policy lets L1
+///    answer: not with what was changed.
+#[tokio::test(start_paused = true)]
+async fn not_what_a_change_that_is_pending_was_to_void() {
+    for change in Change::ALL {
+        let stage = Stage::on(&tier());
+        let node = stage.node().await;
+        node.insert("k", 1).tag("t").await.unwrap();
+        assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+        stage.goes_away();
+        change.fail(&stage, &node).await;
+        let old = Some(1);
+        assert_ne!(node.get("k").await.ok().flatten().as_deref().copied(), old, "{change:?}");
+        let many = node.get_many(["k"]).await.unwrap_or_default();
+        assert_ne!(many.first().cloned().flatten().as_deref().copied(), old, "{change:?}");
+        let failing = node.get_or_load("k", || async { Err::<u64, _>(No(0)) }).await;
+        assert_ne!(failing.ok().as_deref().copied(), old, "{change:?}");
+        assert_eq!(node.stats().stale_served, 0, "{change:?}");
+    }
+}
+
+/// Cut off, and the source is slow: what has expired answers after the caller's patience.
+#[tokio::test(start_paused = true)]
+async fn an_expired_value_while_the_source_is_slow() {
+    let stage = Stage::on(&tier());
+    let (node, source) = (stage.node().await, Source::new());
+    let minute = std::time::Duration::from_secs(60);
+    node.insert("k", 1).ttl(ms(500)).stale_for(minute).await.unwrap();
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
+    stage.hold_events();
+    stage.goes_away();
+    tokio::time::sleep(ms(1_500)).await;
+    let mut events = node.subscribe();
+    let begun = tokio::time::Instant::now();
+    let slow = node.get_or_load("k", move || source.slow(ms(5_000))).stale_for(minute).soft_timeout(ms(50));
+    assert_eq!(*slow.await.unwrap(), 1);
+    assert!(begun.elapsed() < ms(1_000), "{:?}", begun.elapsed());
+    assert_eq!(causes(&mut events), [StaleCause::Outage]);
 }

@@ -1,21 +1,20 @@
 //! A shared tier whose commands and events a test can hold back.
 
+mod holder;
+mod region;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Filled, Lease, Listener, NodeId, Pulse,
-    Read, ReadMany, Region, RegionSpec, Renewed, RunId, State, Token,
-};
-use async_cache_core::key::Key;
+use async_cache_core::backend::{Backend, BusEvent, Listener, Region, RegionSpec};
 use async_cache_core::testing::until;
-use async_cache_core::{Error, ErrorKind, Result, Tags, TieredCache, TieredCacheBuilder};
+use async_cache_core::{Error, ErrorKind, Result, TieredCache, TieredCacheBuilder};
 use async_cache_memory::MemoryBackend;
-use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+pub(crate) use holder::Holder;
+use region::Staged;
 
 pub(crate) type Cache = TieredCache<String, u64>;
 
@@ -299,188 +298,5 @@ impl Backend for Stage {
         let held: Arc<dyn Listener> = Arc::new(Held(self.clone()));
         let region = Backend::open(&self.0.tier, spec, Arc::downgrade(&held))?;
         Ok(Arc::new(Staged { stage: self.clone(), region, _held: held }))
-    }
-}
-
-struct Staged {
-    stage: Stage,
-    region: Arc<dyn Region>,
-    _held: Arc<dyn Listener>,
-}
-
-impl std::fmt::Debug for Staged {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Staged")
-    }
-}
-
-#[async_trait]
-impl Region for Staged {
-    fn partitions(&self) -> u16 {
-        self.region.partitions()
-    }
-
-    fn available(&self) -> bool {
-        self.region.available() && !self.stage.0.away.load(Ordering::SeqCst)
-    }
-
-    fn command_timeout(&self) -> Duration {
-        self.region.command_timeout()
-    }
-
-    async fn get(&self, key: &Key) -> Result<Read> {
-        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
-        self.stage.read()?;
-        let read = self.region.get(key).await?;
-        let usurped = self.stage.0.usurped.load(Ordering::SeqCst);
-        Ok(Read { run: if usurped { RunId(u64::MAX) } else { read.run }, ..read })
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
-        self.stage.read()?;
-        let answer = self.region.get_many(keys).await;
-        self.stage.answered().await;
-        answer
-    }
-
-    async fn get_valid(&self, key: &Key) -> Result<Read> {
-        self.stage.read()?;
-        let answer = self.region.get_valid(key).await;
-        self.stage.answered().await;
-        answer
-    }
-
-    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
-        self.stage.read()?;
-        self.region.get_many_valid(keys).await
-    }
-
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
-        self.stage.read()?;
-        self.region.baseline(partition).await
-    }
-
-    async fn state(&self, partition: u16) -> Result<State> {
-        self.stage.read()?;
-        self.region.state(partition).await
-    }
-
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
-        self.stage.read()?;
-        let answer = self.region.acquire(key, ask).await?;
-        match answer {
-            Acquired::Granted(lease) if self.stage.0.full.load(Ordering::SeqCst) => {
-                self.region.release(key, lease).await?;
-                Ok(Acquired::NoRoom { seq: lease.seq })
-            }
-            answer => Ok(answer),
-        }
-    }
-
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        life: Duration,
-        announce: Announce,
-    ) -> Result<Filled> {
-        if self.stage.0.fills_fail.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Backend, "no answer"));
-        }
-        if self.stage.0.fills_stick.load(Ordering::SeqCst) {
-            self.stage.0.stuck.store(true, Ordering::SeqCst);
-            std::future::pending::<()>().await;
-        }
-        self.region.fill(key, lease, frame, life, announce).await
-    }
-
-    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
-        if self.stage.0.renewals_fail.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Backend, "no answer"));
-        }
-        self.region.renew(key, lease, ttl).await
-    }
-
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
-        self.region.release(key, lease).await
-    }
-
-    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
-        self.stage.change().await?;
-        self.region.put(entries, life, not_after_ms).await
-    }
-
-    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        self.stage.change().await?;
-        self.region.invalidate(keys).await
-    }
-
-    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
-        self.stage.change().await?;
-        self.region.invalidate_tags(partition, tags).await
-    }
-
-    async fn clear(&self, partition: u16) -> Result<u64> {
-        self.stage.change().await?;
-        self.region.clear(partition).await
-    }
-
-    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
-        self.stage.0.heartbeats.fetch_add(1, Ordering::SeqCst);
-        self.region.heartbeat(partition, beat).await
-    }
-}
-
-/// A node that is nothing but its leases: loads are what the test says.
-pub(crate) struct Holder {
-    region: Arc<dyn Region>,
-    node: NodeId,
-    counter: u64,
-    _listener: Arc<dyn Listener>,
-}
-
-impl Holder {
-    /// On the tier of a stage that has a node.
-    pub(crate) fn beside(stage: &Stage) -> Self {
-        struct Nobody;
-        impl Listener for Nobody {
-            fn notify(&self, _: BusEvent) {}
-        }
-        let listener: Arc<dyn Listener> = Arc::new(Nobody);
-        let node = NodeId::random();
-        let spec = RegionSpec::new("rows", node, stage.0.record.lock().clone());
-        let region = Backend::open(&stage.0.tier, spec, Arc::downgrade(&listener)).unwrap();
-        Self { region, node, counter: 0, _listener: listener }
-    }
-
-    /// The lease on a key; waits while it cools.
-    pub(crate) async fn lease(&mut self, key: &Key) -> Lease {
-        loop {
-            self.counter += 1;
-            let token = Token { node: self.node, counter: self.counter };
-            let ask = Acquire { token, ttl: Duration::from_secs(60), accept: Accept::Nothing };
-            match self.region.acquire(key, ask).await.unwrap() {
-                Acquired::Granted(lease) => return lease,
-                _ => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
-        }
-    }
-
-    pub(crate) async fn fill(&self, key: &Key, lease: Lease, frame: &Bytes) -> Filled {
-        let life = Duration::from_secs(60);
-        self.region.fill(key, lease, frame.clone(), life, Announce::No).await.unwrap()
-    }
-
-    /// Ends a load that has failed, and wakes who waits.
-    pub(crate) async fn release(&self, key: &Key, lease: Lease) {
-        self.region.release(key, lease).await.unwrap();
-    }
-
-    /// What is stored under a key, behind the seal.
-    pub(crate) async fn frame(&self, key: &Key) -> Bytes {
-        let stored = self.region.get(key).await.unwrap().value.expect("a value is stored");
-        stored.slice(async_cache_core::frame::SEAL_LEN..)
     }
 }
