@@ -60,7 +60,7 @@ const BLOCK: usize = 61;
 /// wake-up and what no longer does, and what fills a socket's buffer.
 fn size(key: u64) -> usize {
     if key >= STORMS_AT as u64 {
-        return [10_000, 100, 100_000, 5_000][(key % 4) as usize];
+        return [10_000, 100, 20_000, 5_000][(key % 4) as usize];
     }
     match key % 32 {
         0 => 0,

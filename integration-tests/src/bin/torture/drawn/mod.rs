@@ -32,9 +32,11 @@ use crate::read::{count_error, in_time};
 /// A cache of such values.
 pub(crate) type Drawn = TieredCache<u64, Written>;
 
-/// Between two calls of a task, and two changes of a handle, at the mean.
+/// Between two calls of a task, and two changes, at the mean, where a handle makes so many other reads a second; where it
+/// makes fewer, the pauses are longer in the same measure.
 const PAUSE_S: f64 = 0.006;
 const CHANGES_S: f64 = 0.05;
+const READS_PER_S: f64 = 12_000.0;
 /// One key of so many is inserted into, by one handle; the others are invalidated, by all.
 const INSERTED: u64 = 4;
 /// A change that nobody waits for has ended by then, or is tried again: a few commands, of 0.5 s at most.
@@ -76,15 +78,16 @@ fn asks(verb: Verb) -> bool {
     matches!(verb.kind(), Kind::Looks | Kind::Loads | Kind::Reloads)
 }
 
-async fn pause(rng: &mut Rng, mean_s: f64) {
-    sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() * mean_s)).await;
+async fn pause(handle: &Handle, rng: &mut Rng, mean_s: f64) {
+    let longer = (READS_PER_S / f64::from(handle.args.reads_per_s)).clamp(1.0, 4.0);
+    sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() * mean_s * longer)).await;
 }
 
 /// Calls that ask for something, for as long as there is traffic.
 pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
-        pause(&mut rng, PAUSE_S).await;
+        pause(&handle, &mut rng, PAUSE_S).await;
         let call = handle.desk.draw(&mut rng, asks);
         match rng.u8(..20) {
             // A caller that goes away.
@@ -147,7 +150,7 @@ fn failed(handle: &Handle, call: &Call, error: &Error) {
 pub(crate) async fn changes(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
-        pause(&mut rng, CHANGES_S).await;
+        pause(&handle, &mut rng, CHANGES_S).await;
         // What would void everything all the time is drawn less often.
         let rare = rng.u8(..12) > 0;
         let call = handle.desk.draw(&mut rng, |verb| match verb.kind() {

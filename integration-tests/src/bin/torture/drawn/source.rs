@@ -82,7 +82,7 @@ impl Database {
 
     fn value(&self, (key, version): (u64, u64), life: (u64, u64)) -> Written {
         let origin = self.ledger.global(Global::Origins).fetch_add(1, Ordering::Relaxed) + 1;
-        let size = [0, 10, 100, 1_000, 5_000, 12_000, 100, 40_000][(key % 8) as usize];
+        let size = [0, 10, 100, 1_000, 5_000, 12_000, 100, 20_000][(key % 8) as usize];
         Written::new((key, version), origin, now() / 1_000_000, life, size)
     }
 
