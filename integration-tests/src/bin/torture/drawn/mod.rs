@@ -118,9 +118,10 @@ async fn ask(handle: &Handle, call: Call) {
     let asked = Asked::begin(handle, &call, stamp.map(|(version, _)| version));
     let source = Database::of(handle, asked.started);
     let made = perform(&handle.desk.cache, &source, &call, insisted.as_ref());
-    let Some(outcome) = in_time(handle, place(call.keys[0]), call.verb.method().1, made).await else {
-        return;
-    };
+    let ahead = Ahead::of(handle, &call);
+    let outcome = in_time(handle, place(call.keys[0]), call.verb.method().1, made).await;
+    drop(ahead);
+    let Some(outcome) = outcome else { return };
     match outcome {
         Outcome::Answers(answers) => {
             for (key, answer) in answers {
@@ -135,6 +136,30 @@ async fn ask(handle: &Handle, call: Call) {
             failed(handle, &call, &error);
         }
         Outcome::Contains(Ok(_)) | Outcome::Changed(Ok(_)) | Outcome::Updated(Ok(())) => {}
+    }
+}
+
+/// A call that refreshes ahead, which what it finds does from then on: what was loaded is loaded again at any time.
+struct Ahead<'a>(&'a Handle, Vec<u64>);
+
+impl<'a> Ahead<'a> {
+    fn of(handle: &'a Handle, call: &Call) -> Self {
+        let is = call.effective.refresh_ahead.is_some();
+        let ahead = Self(handle, if is { call.distinct() } else { Vec::new() });
+        ahead.note();
+        ahead
+    }
+
+    fn note(&self) {
+        for key in &self.1 {
+            self.0.ledger.row(place(*key)).lives().1.store(0, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.note();
     }
 }
 
