@@ -6,6 +6,7 @@
 
 mod facts;
 mod judge;
+mod need;
 mod source;
 pub(crate) mod storm;
 
