@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use async_cache_core::Result;
 use async_cache_core::backend::{Acquire, Acquired, Fill, Filled, Lease, ReadMany, Region, Renewed};
 use async_cache_core::key::Key;
+use async_cache_core::{Error, Result};
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
 
@@ -263,14 +263,42 @@ impl RedisRegion {
         calls: &[Cmd],
     ) -> Result<Vec<u64>> {
         let run = async {
-            let seqs: RedisResult<Vec<u64>> = match calls {
-                [call] => Ok(vec![line.link.script(script, call).await?]),
-                calls => line.link.scripts(script, calls).await,
-            };
-            seqs
+            match calls {
+                [call] => Ok(vec![Ok(line.link.script(script, call).await?)]),
+                calls => line.link.scripts_each(script, calls).await,
+            }
         };
-        let seqs = line.answer(run).await.map_err(|fault| self.error(doing, fault))?;
-        if seqs.len() == calls.len() { Ok(seqs) } else { Err(self.nonsense(doing)) }
+        let answers: Vec<RedisResult<u64>> =
+            line.answer(run).await.map_err(|fault| self.error(doing, fault))?;
+        if answers.len() != calls.len() {
+            return Err(self.nonsense(doing));
+        }
+        let done = answers.iter().filter(|answer| answer.is_ok()).count();
+        let mut seqs = Vec::with_capacity(calls.len());
+        let mut refusal: Option<Error> = None;
+        for answer in answers {
+            match answer {
+                Ok(seq) => seqs.push(seq),
+                Err(error) => {
+                    let failed = std::future::ready(Err::<u64, _>(error));
+                    let Err(fault) = line.answer(failed).await else { continue };
+                    let error = self.error(doing, fault);
+                    // If nothing is known of one of them, that is what is told.
+                    if refusal.is_none() || !error.effect_is_known() {
+                        refusal = Some(error);
+                    }
+                }
+            }
+        }
+        match refusal {
+            None => Ok(seqs),
+            Some(error) if calls.len() > 1 && error.effect_is_known() => {
+                let message =
+                    format!("{done} of {} sent together were stored, the others not: {error}", calls.len());
+                Err(Error::new(error.kind(), message).with_known_effect().because(error))
+            }
+            Some(error) => Err(error),
+        }
     }
 }
 

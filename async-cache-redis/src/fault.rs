@@ -126,7 +126,13 @@ impl Fault {
         if is_forbidden(error) {
             return Self::Forbidden(cause);
         }
-        let (code, detail) = said(error);
+        let (mut code, detail) = said(error);
+        // Redis 6 says in the text what a command of a script was answered.
+        for inner in ["OOM", "MISCONF"] {
+            if code == "ERR" && detail.contains(&format!("-{inner} ")) {
+                inner.clone_into(&mut code);
+            }
+        }
         Self::Refused { code, detail: secrets.cause(detail).to_string(), cause }
     }
 }

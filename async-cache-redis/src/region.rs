@@ -177,11 +177,19 @@ impl RedisRegion {
                          it or use another namespace"
                     ),
                 ),
-                "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed")),
-                "OOM" => backend(format!("{doing}: Redis at {server} has no memory left")).because(cause),
-                "MISCONF" => {
-                    backend(format!("{doing}: Redis at {server} cannot write to its disk")).because(cause)
+                "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed"))
+                    .with_known_effect(),
+                // Both are said to the first write of a script.
+                "OOM" => {
+                    backend(format!("{doing}: Redis at {server} has no memory left, nothing was changed"))
+                        .because(cause)
+                        .with_known_effect()
                 }
+                "MISCONF" => backend(format!(
+                    "{doing}: Redis at {server} cannot write to its disk, nothing was changed"
+                ))
+                .because(cause)
+                .with_known_effect(),
                 _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
             },
         };

@@ -180,7 +180,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 false => self.server_time()?.at_earliest(given_up),
             };
             let put = l2.region.put(part, life, not_after).await;
-            seqs.extend(put.map_err(|error| self.l2_failed(error))?);
+            seqs.extend(put.map_err(|error| self.l2_failed(error_after(error, seqs.len())))?);
         }
         Ok(seqs)
     }
@@ -241,6 +241,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
             );
             return self.error(cause.kind(), message).because(cause);
         }
+        if cause.effect_is_known() {
+            let message = format!(
+                "this {what} was refused by L2: dropped from this node, and retried as an invalidation until it lands \
+                 ({cause})"
+            );
+            return self.error(cause.kind(), message).with_known_effect().because(cause);
+        }
         let message = format!(
             "the outcome of this {what} is unknown: dropped from this node, and retried as an invalidation until it lands"
         );
@@ -280,6 +287,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
         }
     }
+}
+
+/// The error of a part of an insert, behind parts that were stored.
+fn error_after(error: Error, stored: usize) -> Error {
+    if stored == 0 || !error.effect_is_known() {
+        return error;
+    }
+    let message = format!("{stored} values of the same insert were stored before: {error}");
+    Error::new(error.kind(), message).with_known_effect().because(error)
 }
 
 /// How many of the first entries are sent together; at least one.

@@ -55,12 +55,27 @@ struct Inner {
     message: String,
     namespace: Option<String>,
     source: Option<BoxError>,
+    effect: Effect,
+}
+
+/// What is known of the effect of the operation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Unknown,
+    /// What the message says: nothing unless it says more.
+    Told,
 }
 
 impl Error {
     /// An error that says `message`: what was being done, and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), namespace: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            namespace: None,
+            source: None,
+            effect: Effect::Unknown,
+        }))
     }
 
     /// Names the namespace it happened in, unless one is named already.
@@ -78,6 +93,19 @@ impl Error {
         self.amend(|inner| inner.source = Some(source))
     }
 
+    /// For a backend: it is known what a change that failed has done, because the backend refused it. That is
+    /// nothing, unless the message says more.
+    #[must_use]
+    pub fn with_known_effect(self) -> Self {
+        self.amend(|inner| inner.effect = Effect::Told)
+    }
+
+    /// Whether it is known what the change that failed has done: nothing, unless the message says more.
+    #[must_use]
+    pub fn effect_is_known(&self) -> bool {
+        self.0.effect == Effect::Told
+    }
+
     /// Changes an error nobody else holds yet; a shared one is wrapped, so that its cause stays reachable.
     fn amend(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = match Arc::try_unwrap(self.0) {
@@ -86,6 +114,7 @@ impl Error {
                 kind: shared.kind,
                 message: shared.message.clone(),
                 namespace: shared.namespace.clone(),
+                effect: shared.effect,
                 source: shared.source.is_some().then(|| Self(shared).into()),
             },
         };

@@ -1,6 +1,7 @@
 //! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -45,6 +46,20 @@ const PER_KEY: Duration = Duration::from_millis(1);
 enum Seen<V> {
     Landed(Landed<V>),
     StandIn(StandIn<V>),
+}
+
+/// Ends when the task is polled again, which is when those that can run have run. The load of a leader may have ended
+/// by then: a timer of Tokio's costs more than such a load.
+async fn soon() {
+    let mut there = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut there, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// One caller's lookup, and how it wants to be answered.
@@ -107,6 +122,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if self.switch.is(Mutant::WaitWithoutDeadline) {
             return pending().await;
         }
+        if role == Role::Leads {
+            soon().await;
+        }
         loop {
             let end = match role {
                 Role::Leads => flight.due(),
@@ -144,7 +162,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Waits until the flight has landed, or a stale value is to be served instead.
     pub(crate) async fn wait(&self, call: &Call<'_>, flight: &Flight<V>, role: Role) -> Waited<V> {
-        let soon = async {
+        let impatient = async {
             match call.soft {
                 Some(limit) if call.takes_stale() => {
                     sleep_until(limit).await;
@@ -161,7 +179,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Seen::Landed(Landed::Abandoned) => return Waited::Abandoned,
                 Seen::StandIn(found) => (found, StaleCause::Revalidating),
             },
-            found = soon => (found, StaleCause::SlowLoad),
+            found = impatient => (found, StaleCause::SlowLoad),
             () = self.out_of_time(call, flight, role) => return self.given_up(call, flight, role).await,
         };
         self.stand_in(call, found, cause)

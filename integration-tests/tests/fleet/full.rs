@@ -84,6 +84,53 @@ async fn lookups_go_on(full: Full, outage: Outage) {
     assert!(said.contains(word), "{said}");
 }
 
+/// What is refused is known not to be stored: for one, for many in one part, and in several.
+async fn inserts_say_what_was_stored(full: Full) {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let [node, other] = pair(&fleet, Outage::ServeL1).await;
+    node.insert("old", 1).await.unwrap();
+    assert_eq!(other.get("old").await.unwrap().as_deref(), Some(&1));
+    full.fill(fleet.server()).await;
+    let told = |error: async_cache::Error, words: &[&str]| {
+        let text = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{text}");
+        assert!(error.effect_is_known() && !text.contains("unknown"), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert!(text.contains("namespace `rows`"), "{text}");
+    };
+    told(node.insert("old", 2).await.unwrap_err(), &["nothing was changed", "refused"]);
+    told(
+        node.insert_many([("x".to_owned(), 1), ("y".to_owned(), 2)]).await.unwrap_err(),
+        &["0 of 2", "refused"],
+    );
+    let many: Vec<(String, u64)> = (0..1_500).map(|n| (n.to_string(), n)).collect();
+    told(node.insert_many(many).await.unwrap_err(), &["0 of "]);
+    // The source has moved on, so what was there is invalidated, everywhere.
+    until("it lands", || node.stats().pending_invalidations == 0).await;
+    until("it is heard", || other.stats().invalidations_received > 0).await;
+    for cache in [&node, &other] {
+        while cache.get("old").await.unwrap().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_that_a_full_server_refuses_says_that_it_is_not_stored() {
+    inserts_say_what_was_stored(Full::Memory).await;
+}
+
+/// With the outcome of any of them unknown, that is what is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_without_an_answer_does_not_say_that_it_is_not_stored() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let node = fleet.node().await;
+    fleet.server().pause();
+    let error = node.insert("k", 1).await.unwrap_err();
+    fleet.server().resume();
+    assert!(!error.effect_is_known() && error.to_string().contains("unknown"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lookups_go_on_when_the_memory_is_full() {
     for outage in OUTAGES {
@@ -98,7 +145,8 @@ async fn lookups_go_on_when_the_disk_is_full() {
     }
 }
 
-/// What L1 holds and cannot be verified is not served for want of memory: L2 could be asked, and has nothing.
+/// Each invalidation goes through although nothing can be stored, and voids what both nodes loaded and hold in L1 alone:
+/// one load for each node and version, with and without a stamp.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
@@ -108,9 +156,17 @@ async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     Full::Memory.fill(fleet.server()).await;
     for version in 2..10 {
         let stamp = node.invalidate("k").await.unwrap();
+        assert!(node.get("k").await.unwrap().is_none(), "L2 has nothing: the invalidation went through");
+        assert!(other.get("k").at_least(&stamp).await.unwrap().is_none(), "nor does the other node hold it");
         let load = move || async move { Ok::<_, std::io::Error>(version) };
+        let never = || async { Err::<u64, _>(std::io::Error::other("L1 holds it")) };
         assert_eq!(*other.get_or_load("k", load).at_least(&stamp).await.unwrap(), version);
         assert_eq!(*node.get_or_load("k", load).await.unwrap(), version);
+        for cache in [&node, &other] {
+            until("it serves", || cache.is_serving()).await;
+            assert_eq!(*cache.get_or_load("k", never).await.unwrap(), version);
+        }
+        assert_eq!((node.stats().loads, other.stats().loads), (version - 1, version - 1));
     }
     fleet.server().cli::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     let stamp = node.insert("k", 10).await.unwrap();
