@@ -1,12 +1,13 @@
 //! The leases of a batch, kept alive from when they are granted to when they are filled.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::future::pending;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::backend::{Lease, Renewed};
+use crate::backend::{Fill, Lease, Renewed, Token};
 use crate::coherence::Mutant;
 use crate::key::Key;
 use crate::options::Options;
@@ -16,32 +17,102 @@ use crate::sync::Mutex;
 /// Most keys in one question about leases: meanwhile those of the last one are to be kept alive.
 pub(super) const PART: usize = 2048;
 
-/// What each lease of a batch adds to the time that renewing all of them takes, on a slow machine.
+/// What each lease of a batch adds to the time that renewing all of them takes, before it is known.
 const PER_LEASE: Duration = Duration::from_micros(200);
 
+/// Longest life of a lease that is lengthened because L2 is slow: for so long its key waits for a node that has died.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A lease lives for so many times as long as it takes to renew all of them: they are renewed at a third of that.
+const MARGIN: u32 = 6;
+
 /// Leases that are held, and not yet filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
-    leases: Mutex<Vec<(Key, Lease)>>,
+    /// Their life where L2 is fast.
+    ttl: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leases: Vec<(Key, Lease)>,
+    /// When they are to be renewed. It is kept when the work on them changes hands: what is left of their life is theirs.
+    due: Option<Instant>,
+    /// The longest that a question about a part of them has taken.
+    part: Duration,
 }
 
 impl Kept {
-    pub(super) fn of(leases: Vec<(Key, Lease)>) -> Self {
-        Self { leases: Mutex::new(leases) }
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, state: Mutex::default() }
     }
 
-    pub(super) fn add(&self, key: &Key, lease: Lease) {
-        self.leases.lock().push((key.clone(), lease));
+    /// Leases of which nothing is known but that they are held.
+    pub(super) fn of(leases: Vec<(Key, Lease)>, ttl: Duration) -> Self {
+        let kept = Self::new(ttl);
+        kept.state.lock().leases = leases;
+        kept
+    }
+
+    /// Notes leases that were asked for at `asked`.
+    pub(super) fn add(&self, leases: impl IntoIterator<Item = (Key, Lease)>, asked: Instant) {
+        let mut state = self.state.lock();
+        state.leases.extend(leases);
+        if !state.leases.is_empty() {
+            state.due.get_or_insert(asked + self.ttl / 3);
+        }
+    }
+
+    /// Notes how long a question about a part has taken.
+    pub(super) fn took(&self, span: Duration) {
+        let mut state = self.state.lock();
+        state.part = state.part.max(span);
+    }
+
+    /// The life that so many leases need: to renew them takes time, which must not be all that they have.
+    pub(super) fn life(&self, leases: usize) -> Duration {
+        let parts = u32::try_from(leases.div_ceil(PART)).unwrap_or(u32::MAX);
+        let needed = self.state.lock().part.saturating_mul(parts).saturating_mul(MARGIN);
+        needed.min(LONGEST).max(self.ttl)
     }
 
     /// Somebody else keeps them from now on.
-    pub(super) fn hand_over(&self) {
-        self.leases.lock().clear();
+    pub(super) fn hand_over(&self) -> Self {
+        let mut state = self.state.lock();
+        let (leases, due, part) = (std::mem::take(&mut state.leases), state.due.take(), state.part);
+        Self { ttl: self.ttl, state: Mutex::new(State { leases, due, part }) }
+    }
+
+    /// These are stored: there is nothing left to keep.
+    pub(super) fn filled(&self, fills: &[Fill]) {
+        self.remove(&fills.iter().map(|fill| fill.lease.token).collect());
+    }
+
+    fn remove(&self, gone: &HashSet<Token>) {
+        if !gone.is_empty() {
+            self.state.lock().leases.retain(|(_, lease)| !gone.contains(&lease.token));
+        }
+    }
+
+    /// Waits until they are to be renewed, and gives them.
+    async fn due(&self) -> Vec<(Key, Lease)> {
+        loop {
+            let due = self.state.lock().due;
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => sleep(self.ttl / 3).await,
+            }
+            let state = self.state.lock();
+            if !state.leases.is_empty() {
+                return state.leases.clone();
+            }
+        }
     }
 }
 
 impl<V: 'static> Shared<V> {
-    /// The life of a lease in a batch of so many keys. To renew them takes time, which must not be all that they have.
+    /// The life of a lease in a batch of so many keys, where L2 is fast.
     pub(super) fn lease_ttl(&self, options: &Options, keys: usize) -> Duration {
         if self.switch.is(Mutant::LeasesKeptFromLoad) {
             return options.load.lease_ttl;
@@ -50,25 +121,30 @@ impl<V: 'static> Shared<V> {
     }
 
     /// Renews the leases at a third of their life, but for those that are lost: their fills will be refused.
-    pub(super) async fn keep_alive(&self, kept: &Kept, ttl: Duration) -> Infallible {
+    pub(super) async fn keep_alive(&self, kept: &Kept) -> Infallible {
         let Some(l2) = &self.l2 else { return pending().await };
         loop {
-            sleep(ttl / 3).await;
-            let held = kept.leases.lock().clone();
-            let mut lost = Vec::new();
+            let held = kept.due().await;
+            let begun = Instant::now();
+            let ttl = kept.life(held.len());
+            let mut pause = ttl / 3;
+            let mut lost = HashSet::new();
             for part in held.chunks(PART) {
+                let asked = Instant::now();
                 match l2.region.renew_many(part, ttl).await {
                     Ok(renewed) => {
                         let gone = part.iter().zip(renewed).filter(|(_, held)| *held == Renewed::Lost);
                         lost.extend(gone.map(|((_, lease), _)| lease.token));
                     }
-                    Err(error) => drop(self.l2_failed(error)),
+                    Err(error) => {
+                        pause = ttl / MARGIN;
+                        drop(self.l2_failed(error));
+                    }
                 }
+                kept.took(asked.elapsed());
             }
-            if !lost.is_empty() {
-                let lost: std::collections::HashSet<_> = lost.into_iter().collect();
-                kept.leases.lock().retain(|(_, lease)| !lost.contains(&lease.token));
-            }
+            kept.remove(&lost);
+            kept.state.lock().due = Some(begun + pause);
         }
     }
 }

@@ -157,13 +157,13 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
 ) {
     let give_up = Instant::now() + plan.options.load.wait_timeout;
     let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
-    let (kept, ttl) = (Kept::default(), shared.lease_ttl(&plan.options, due.len()));
+    let kept = Kept::new(shared.lease_ttl(&plan.options, due.len()));
     while let Some(l2) = shared.l2.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
-        let asking = ask_all(shared, l2, std::mem::take(&mut due), (plan, &kept, ttl));
+        let asking = ask_all(shared, l2, std::mem::take(&mut due), (plan, &kept));
         let answered = tokio::select! {
             biased;
             answered = asking => answered,
-            never = shared.keep_alive(&kept, ttl) => match never {},
+            never = shared.keep_alive(&kept) => match never {},
         };
         for (mut seeker, step) in answered {
             match step {
@@ -185,13 +185,12 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
         }
         // Those who were granted the lease must not wait for those who were not: another node may
         // hold theirs and wait for ours.
-        kept.hand_over();
-        spawn(shared, std::mem::take(&mut claimed), plan);
+        spawn(shared, std::mem::take(&mut claimed), kept.hand_over(), plan);
         if !waiting.is_empty() {
             due = wait(shared, l2, &mut waiting, notify, give_up).await;
         }
     }
-    spawn(shared, claimed, plan);
+    spawn(shared, claimed, kept, plan);
 }
 
 /// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
@@ -199,7 +198,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     l2: &L2<V>,
     due: Vec<Seeker<'a, V>>,
-    (plan, kept, ttl): (&PlanMany<V>, &Kept, Duration),
+    (plan, kept): (&PlanMany<V>, &Kept),
 ) -> Vec<(Seeker<'a, V>, Step<V>)> {
     if let Err(error) = shared.learn_server_time(&*l2.region).await {
         let unreachable = |seeker| (seeker, Step::Done(Grant::Unreachable(error.clone())));
@@ -207,10 +206,12 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     }
     let part = if shared.switch.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
     let limit = shared.patience_with(&plan.options, due.len());
-    let mut answered = Vec::with_capacity(due.len());
+    let all = due.len();
+    let mut answered = Vec::with_capacity(all);
     let mut due = due.into_iter();
     while due.len() > 0 {
         due.as_slice().iter().for_each(|seeker| seeker.seat.lead.goes_on(limit));
+        let ttl = kept.life(all);
         answered.extend(ask_part(shared, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
     }
     answered
@@ -235,18 +236,21 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
         asks.push((seeker.seat.lead.key.clone(), ask));
         asking.push(seeker);
     }
-    let asked = shared.node.clock.now();
+    let (asked, began) = (shared.node.clock.now(), Instant::now());
     let answers = l2.region.acquire_many(&asks).await;
+    kept.took(began.elapsed());
+    let mut granted = Vec::new();
     answered.extend(asking.into_iter().zip(answers).map(|(seeker, answer)| {
         let Seat { lead, aim, .. } = &seeker.seat;
         let step = shared.answered(l2, lead, aim, seeker.held.as_ref(), asked, answer);
         if let Step::Done(Grant::Lease(lease)) = &step
             && !shared.switch.is(Mutant::LeasesKeptFromLoad)
         {
-            kept.add(&lead.key, *lease);
+            granted.push((lead.key.clone(), *lease));
         }
         (seeker, step)
     }));
+    kept.add(granted, began);
     answered
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keep::Kept;
+use super::keep::{Kept, PART};
 use super::many::{PlanMany, Seat};
 use super::picked::Picked;
 use crate::backend::{Announce, Entry, Fill, Lease};
@@ -52,13 +52,14 @@ pub(super) fn land<V: Send + Sync + 'static>(
 pub(super) fn spawn<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     claimed: Vec<Claimed<V>>,
+    kept: Kept,
     plan: &Arc<PlanMany<V>>,
 ) {
     if claimed.is_empty() {
         return;
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
-    let load = run(Arc::clone(shared), claimed, Arc::clone(plan));
+    let load = run(Arc::clone(shared), claimed, kept, Arc::clone(plan));
     let (count, load) = (keys.len(), reentry::within(shared.node.id, keys, load));
     shared.tasks.spawn(trace::load(&shared.namespace, count, load));
 }
@@ -66,10 +67,14 @@ pub(super) fn spawn<V: Send + Sync + 'static>(
 async fn run<V: Send + Sync + 'static>(
     shared: Arc<Shared<V>>,
     claimed: Vec<Claimed<V>>,
+    kept: Kept,
     plan: Arc<PlanMany<V>>,
 ) {
     let leases: Vec<(Key, Lease)> = claimed.iter().filter_map(Claimed::lease).collect();
-    let (kept, ttl) = (Kept::of(leases.clone()), shared.lease_ttl(&plan.options, leases.len()));
+    let kept = match shared.switch.is(Mutant::LeasesKeptFromLoad) {
+        true => Kept::of(leases.clone(), shared.lease_ttl(&plan.options, leases.len())),
+        false => kept,
+    };
     let mut held = HeldMany { shared: &shared, leases };
     let limit = shared.patience_with(&plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
@@ -77,19 +82,19 @@ async fn run<V: Send + Sync + 'static>(
     let picked = tokio::select! {
         biased;
         picked = call(&shared, &claimed, &plan) => picked,
-        never = shared.keep_alive(&kept, ttl) => match never {},
+        never = shared.keep_alive(&kept) => match never {},
     };
     let cost = shared.node.clock.now().since(begun);
     match picked {
         Ok(picked) if shared.switch.is(Mutant::LeasesKeptFromLoad) => {
-            store(&shared, claimed, picked, cost, &mut held).await;
+            store(&shared, claimed, (picked, cost), (&kept, &mut held)).await;
         }
         Ok(picked) => {
             claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
             tokio::select! {
                 biased;
-                () = store(&shared, claimed, picked, cost, &mut held) => {}
-                never = shared.keep_alive(&kept, ttl) => match never {},
+                () = store(&shared, claimed, (picked, cost), (&kept, &mut held)) => {}
+                never = shared.keep_alive(&kept) => match never {},
             }
         }
         Err(error) => {
@@ -115,52 +120,82 @@ async fn call<V: Send + Sync + 'static>(
     Ok(picked)
 }
 
-/// Stores what was loaded: L2 in one go, then L1 and those who wait, key by key.
+/// Stores what was loaded, in parts: what is stored needs no lease any more.
 async fn store<V: Send + Sync + 'static>(
     shared: &Arc<Shared<V>>,
     claimed: Vec<Claimed<V>>,
-    picked: Picked<Given<V>>,
-    cost: Duration,
-    held: &mut HeldMany<'_, V>,
+    (picked, cost): (Picked<Given<V>>, Duration),
+    (kept, held): (&Kept, &mut HeldMany<'_, V>),
 ) {
-    let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     let mut failed: Option<(Key, usize, Error)> = None;
-    for (Claimed { mut seat, claim }, answer) in claimed.into_iter().zip(picked.answers) {
-        match shared.stock(&mut seat, claim, answer, cost) {
-            Stock::Fill(fill, answer, entry) => {
-                fills.push(fill);
-                filling.push((seat, answer, entry));
-            }
-            Stock::Forget(answer) => forgotten.push((seat, answer)),
-            Stock::Land(outcome, entry) => {
-                if let Err(error) = &outcome {
-                    let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
-                    first.1 += 1;
+    let mut down: Option<Error> = None;
+    let mut loaded = claimed.into_iter().zip(picked.answers);
+    loop {
+        let part: Vec<_> = loaded.by_ref().take(PART).collect();
+        if part.is_empty() {
+            break;
+        }
+        let behind =
+            held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
+        let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        for (Claimed { mut seat, claim }, answer) in part {
+            match shared.stock(&mut seat, claim, answer, cost) {
+                Stock::Fill(fill, answer, entry) => {
+                    fills.push(fill);
+                    filling.push((seat, answer, entry));
                 }
-                land(seat, outcome, entry);
+                Stock::Forget(answer) => forgotten.push((seat, answer)),
+                Stock::Land(outcome, entry) => {
+                    if let Err(error) = &outcome {
+                        let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
+                        first.1 += 1;
+                    }
+                    land(seat, outcome, entry);
+                }
             }
         }
+        if !forgotten.is_empty() {
+            let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
+            shared.forget(&keys).await;
+            forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
+        }
+        // Those that are not filled, at once.
+        held.give_back_but(&fills);
+        held.leases.extend(behind);
+        fill_part(shared, filling, fills, (kept, held, &mut down)).await;
     }
     if let Some((key, keys, error)) = failed {
         shared.log_failed(&key, keys, &error);
     }
-    if !forgotten.is_empty() {
-        let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
-        shared.forget(&keys).await;
-        forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
-    }
-    // Those that are not filled, at once.
-    held.give_back_but(&fills);
+}
+
+/// Stores a part: in L2 with one question, then in L1 and for those who wait, key by key. Where L2 took nothing of a
+/// part, it is not asked about the next: each would meet its deadline.
+async fn fill_part<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    filling: Vec<(Seat<V>, Answer<V>, Entry<V>)>,
+    fills: Vec<Fill>,
+    (kept, held, down): (&Kept, &mut HeldMany<'_, V>, &mut Option<Error>),
+) {
     let Some(l2) = shared.l2.as_ref().filter(|_| !fills.is_empty()) else { return };
-    let filled = l2.region.fill_many(&fills).await;
-    held.leases.clear();
+    let filled = match &*down {
+        Some(error) => vec![Err(error.clone()); fills.len()],
+        None => l2.region.fill_many(&fills).await,
+    };
+    if filled.iter().all(Result::is_err) {
+        *down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());
+    }
+    kept.filled(&fills);
+    held.leases.drain(..fills.len());
+    let mut unfilled = Vec::new();
     for (((seat, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
         if outcome.is_err() {
-            held.leases.push((seat.lead.key.clone(), lease));
+            unfilled.push((seat.lead.key.clone(), lease));
         }
         let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry).await;
         land(seat, Ok(answer), entry);
     }
+    shared.give_back_many(unfilled);
 }
 
 /// What is to be done with one key's answer.

@@ -5,4 +5,5 @@
 mod base;
 mod mutants;
 mod removed;
+mod slow_batches;
 mod whole;
