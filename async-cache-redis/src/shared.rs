@@ -107,12 +107,14 @@ impl Shared {
     #[cold]
     fn begin_again(&self, here: Handle) {
         let mut now = self.turn.now.lock();
-        if !self.turn.ended.swap(false, Ordering::AcqRel) {
+        if !self.turn.ended.load(Ordering::Acquire) {
             return;
         }
         // Of several workers of the old runtime, some may not have ended yet.
         std::mem::replace(&mut *now, (here, self.stop.child_token())).1.cancel();
         self.slots.begin_again();
+        // Only now: whoever finds that nothing has ended finds no connection of the old runtime, either.
+        self.turn.ended.store(false, Ordering::Release);
         drop(now);
         // What the old connection would have told has been missed.
         self.bus.lost();
