@@ -47,6 +47,8 @@ pub(crate) struct Load {
     purpose: Purpose,
     takes: Duration,
     fails: bool,
+    /// When its call began.
+    called: u64,
     mutant: Option<Planted>,
 }
 
@@ -62,7 +64,8 @@ impl Load {
         let mutants = &handle.args.mutant;
         let all = [Planted::MangledValue, Planted::AgeTold];
         let mutant = all.into_iter().find(|planted| mutants.has(*planted) && rng.u8(..8) == 0);
-        Self { ledger, handle: handle.index, key, life, purpose: Purpose::Missing, takes, fails, mutant }
+        let (handle, purpose, called) = (handle.index, Purpose::Missing, now());
+        Self { ledger, handle, key, life, purpose, takes, fails, called, mutant }
     }
 
     /// One that is made whatever there is.
@@ -147,7 +150,7 @@ impl Running {
         if purpose == Purpose::Anyhow {
             row.touched_at().fetch_max(began, Ordering::AcqRel);
         } else if key >= crate::ledger::KEYS {
-            judge(ledger, handle, key, began);
+            judge(ledger, (handle, key), (load.called, began));
         }
         if key >= STORMS_AT {
             storm::loads(ledger, key);
@@ -196,8 +199,8 @@ impl Drop for Running {
     }
 }
 
-/// Looks whether a load that begins is one too many.
-fn judge(ledger: &'static Ledger, handle: usize, key: usize, began: u64) {
+/// Looks whether a load that begins is one too many, for a call that was made at `called`.
+fn judge(ledger: &'static Ledger, (handle, key): (usize, usize), (called, began): (u64, u64)) {
     let quiet = ledger.quiet();
     if quiet.is_none() {
         return;
@@ -222,6 +225,8 @@ fn judge(ledger: &'static Ledger, handle: usize, key: usize, began: u64) {
         }
         () => return,
     };
+    // What a call has waited for in vain may have come to nothing because of a change, twice: then it loads by itself.
+    let before = before.min(called);
     let excused = move || {
         let global = |global| ledger.global(global).load(Ordering::Acquire);
         ledger.quiet() != quiet
