@@ -169,3 +169,12 @@ async fn heavy_values_are_freed_likewise() {
     cache.shutdown().await;
     assert_eq!((Arc::strong_count(&held), cache.stats().entries), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn heavy_values_that_have_expired_are_freed_without_being_asked_for() {
+    let cache = Blobs::builder().l1(weighed(Engine::Quick, 8 * MIB)).build().unwrap();
+    cache.insert(&1, vec![0; 6 * MIB]).ttl(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(cache.stats().entries, 1);
+    advance(Duration::from_secs(2)).await;
+    until("it is gone", || cache.stats().entries == 0).await;
+}
