@@ -105,11 +105,10 @@ pub enum Accept {
     /// Any valid one. The caller already holds the one with this token: if it is that, the answer
     /// is [`Acquired::Unchanged`], without the payload.
     Known(Token),
-    /// Any valid one but that with this token, which has expired for the caller: a value is kept
-    /// past its expiry, as a fallback.
+    /// Any valid one but that with this token, which the caller has found and cannot use: it has expired
+    /// (a value is kept past its expiry, as a fallback), or is unreadable.
     Other(Token),
-    /// None: the caller found what is stored unreadable (corrupt, foreign, another codec's), or
-    /// loads whatever is stored.
+    /// None: the caller loads whatever is stored, or what is stored is too short to have a token.
     Nothing,
 }
 

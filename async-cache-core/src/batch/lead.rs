@@ -137,8 +137,7 @@ async fn seek<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, open: Vec<Open<V
         match (route, &shared.l2) {
             (Route::Fleet(accept, held), Some(_)) => {
                 let queue = Queue::join(&shared, &seat.lead, &notify);
-                let reload = accept == Accept::Nothing;
-                seekers.push(Seeker { seat, accept, held, reload, queue, due_at: Instant::now() });
+                seekers.push(Seeker { seat, accept, held, queue, due_at: Instant::now() });
             }
             _ => claimed.push(Claimed { seat, claim: Claim::Alone }),
         }
@@ -311,7 +310,7 @@ async fn wait<'a, V: Send + Sync + 'static>(
     for mut seeker in std::mem::take(waiting) {
         let woken = seeker.queue.woken();
         let Seat { lead, aim, .. } = &seeker.seat;
-        let brought = woken.as_ref().and_then(Option::as_ref).filter(|_| !seeker.reload);
+        let brought = woken.as_ref().and_then(Option::as_ref);
         match brought.and_then(|stored| shared.brought(l2, lead, aim, stored)) {
             Some(entry) => drop(settle(shared, seeker, Grant::Found(entry))),
             None if seeker.queue.is_disappointed() && makes_do(shared, lead, aim) => {
@@ -355,8 +354,6 @@ struct Seeker<'a, V: 'static> {
     seat: Seat<V>,
     accept: Accept,
     held: Option<Entry<V>>,
-    /// What is stored is unwanted, so that a wake-up's value does not answer.
-    reload: bool,
     queue: Queue<'a, V>,
     due_at: Instant,
 }

@@ -6,7 +6,7 @@ use crate::backend::{Accept, Entry, Life, Phase, Read, ReadMany, RunId, Tick};
 use crate::clock::ServerTime;
 use crate::coherence::{Mutant, News, Partition, Server, Stamp, Ticket};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{self, Header, Unreadable};
+use crate::frame::{self, Header, Unreadable, token_of};
 use crate::key::Key;
 use crate::observe::{Event, KeyHash, SuspendCause, UnreadableCause};
 use crate::options::Options;
@@ -188,12 +188,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let now = self.node.clock.glance();
         let (seq, header, payload) = match frame::read(l2.format, stored) {
             Ok(parts) => parts,
-            Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt),
-            Err(Unreadable::OtherFormat) => return self.unreadable(key, UnreadableCause::OtherFormat),
+            Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt, stored),
+            Err(Unreadable::OtherFormat) => {
+                return self.unreadable(key, UnreadableCause::OtherFormat, stored);
+            }
         };
         if self.pending.holds_tag_of(&header.tags) {
             // Invalidated here, and L2 does not know it yet.
-            return Fetched::Absent(Accept::Nothing);
+            return useless(stored);
         }
         // Whoever judged it, this node may know more by now. Asked after what is pending:
         //
@@ -201,7 +203,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         //    value of that tag valid; 3. the retry lands: nothing is pending; 4. the get has its answer.
         let (_, partition) = self.node.partition_of(key.as_bytes());
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
-            return Fetched::Absent(Accept::Any);
+            return useless(stored);
         }
         let time = match self.server_time() {
             Ok(time) => time,
@@ -210,7 +212,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let life = life_of(&header, (time, now), options);
         let phase = life.phase(now);
         if phase == Phase::Over {
-            return Fetched::Absent(Accept::Nothing);
+            return useless(stored);
         }
         let held = self.l1().and_then(|l1| l1.get(key.as_bytes())).filter(|held| held.token == header.token);
         // Refreshes of it that have failed here stay counted.
@@ -223,7 +225,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Ok(value) => Some(value.into()),
                 Err(_) => {
                     self.counters.codec_failures.add(1);
-                    return self.unreadable(key, UnreadableCause::Codec);
+                    return self.unreadable(key, UnreadableCause::Codec, stored);
                 }
             },
         };
@@ -240,11 +242,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     #[cold]
-    fn unreadable(&self, key: &Key, cause: UnreadableCause) -> Fetched<V> {
+    fn unreadable(&self, key: &Key, cause: UnreadableCause, stored: &[u8]) -> Fetched<V> {
         self.counters.unreadable.add(1);
         self.events.tell(|| Event::Unreadable { key: KeyHash::of(key.as_bytes()), cause });
-        Fetched::Absent(Accept::Nothing)
+        useless(stored)
     }
+}
+
+/// What is stored does not answer; another value may, which takes its place before the lease is asked for, or
+/// while somebody else holds it:
+///
+/// 1. a value has ended, and is still stored; 2. two nodes read it; 3. one is granted the lease, loads and
+///    fills; 4. the other asks. If no value would do for it, it would load again.
+///
+/// So what was read is refused by its token, which it has whatever else in it is unreadable.
+fn useless<V>(stored: &[u8]) -> Fetched<V> {
+    Fetched::Absent(token_of(stored).map_or(Accept::Nothing, Accept::Other))
 }
 
 /// The life of a stored value, in our time. Its ends are those drawn when it was loaded.

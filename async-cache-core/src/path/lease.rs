@@ -60,7 +60,6 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
         return Grant::Unreachable(error);
     }
     let options = &aim.options;
-    let reload = accept == Accept::Nothing;
     let give_up = Instant::now() + options.load.wait_timeout;
     let mut queue = Queue::join(shared, lead, &Arc::default());
     loop {
@@ -84,7 +83,6 @@ pub(super) async fn acquire<V: Send + Sync + 'static>(
             return if settles(shared, lead, aim) { Grant::Failed } else { Grant::Impatient };
         }
         if let Some(stored) = queue.wait(lapses_in, give_up).await
-            && !reload
             && let Some(entry) = shared.brought(l2, lead, aim, &stored)
         {
             return Grant::Found(entry);
@@ -168,8 +166,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         lead.found_stale(entry, asked);
                         Step::Again(accept)
                     }
-                    // Valid to the backend, which checks less: insist.
-                    Fetched::Absent(_) | Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
+                    // Valid to the backend, which checks less: insist on another.
+                    Fetched::Absent(accept) => Step::Again(accept),
+                    Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
                 }
             }
             Ok(Acquired::Unchanged { seq, ends }) => match held {

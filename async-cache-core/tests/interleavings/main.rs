@@ -6,6 +6,7 @@ mod fallbacks;
 mod figures;
 mod joined;
 mod limits;
+mod once;
 mod refreshes;
 mod refused;
 mod shutdown;

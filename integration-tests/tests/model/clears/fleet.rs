@@ -303,7 +303,7 @@ impl Fleet {
         let verdict = value.map_or(Verdict::Void, |value| self.verdict(f, value, mutant != unheeded));
         match value.filter(|value| verdict == Verdict::Valid && !(plain && floor(value))) {
             Some(value) => self.land(f, value.version, value.seq, Some(value), mutant),
-            None => self.ask_again(f, verdict == Verdict::Pending),
+            None => self.ask_again(f, value),
         }
         Some(())
     }
@@ -319,10 +319,10 @@ impl Fleet {
         }
     }
 
-    pub(super) fn ask_again(&mut self, f: usize, anew: bool) {
+    pub(super) fn ask_again(&mut self, f: usize, useless: Option<Value>) {
         let flight = &mut self.flights[f];
         (flight.step, flight.spoiled, flight.heard) = (Step::Ask, false, false);
-        flight.anew |= anew;
+        flight.useless = useless.or(flight.useless);
         self.take_ticket(f);
     }
 
@@ -332,7 +332,7 @@ impl Fleet {
         let heed_tags = mutant != Mutant::AnswersIgnoreTags;
         match unchanged || self.verdict(f, value, heed_tags) == Verdict::Valid {
             true => self.land(f, value.version, value.seq, Some(value), mutant),
-            false => self.ask_again(f, true),
+            false => self.ask_again(f, Some(value)),
         }
         Some(())
     }
@@ -343,7 +343,8 @@ impl Fleet {
         let (n, p) = (usize::from(flight.node), usize::from(flight.partition));
         let over = self.wakes_are_over(n, p);
         let server = &mut self.servers[p];
-        let step = match server.acquire(f as u8, flight.held, flight.reload || flight.anew, mutant) {
+        let answers = |value: &Value| !flight.reload && flight.useless != Some(*value);
+        let step = match server.acquire(f as u8, flight.held, answers, mutant) {
             Some(Acquired::Value(value)) => Step::Found { value, unchanged: false },
             Some(Acquired::Unchanged(value)) => Step::Found { value, unchanged: true },
             Some(Acquired::Granted(lease)) => Step::Loading(lease),
@@ -359,7 +360,7 @@ impl Fleet {
 
     /// `Queue::wait`, and a new ticket: somebody else holds the lease.
     pub(super) fn polled(&mut self, f: usize) {
-        self.ask_again(f, false);
+        self.ask_again(f, None);
     }
 
     /// `load::produce`, under a lease whose grant has been heard of.

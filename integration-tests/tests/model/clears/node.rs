@@ -128,8 +128,8 @@ pub(super) struct Flight {
     pub(super) partition: u8,
     pub(super) step: Step,
     pub(super) reload: bool,
-    /// No stored value will do: `Accept::Nothing`.
-    pub(super) anew: bool,
+    /// What was found stored and did not answer: `Accept::Other`.
+    pub(super) useless: Option<Value>,
     /// The generation is that of its start.
     pub(super) joinable: bool,
     pub(super) seq: u8,
@@ -167,7 +167,7 @@ impl Flight {
         partition: 0,
         step: Step::Unused,
         reload: false,
-        anew: false,
+        useless: None,
         joinable: false,
         seq: 0,
         debt: Debt(0, Promise::Staleness),

@@ -120,15 +120,15 @@ impl Server {
         self.lock.filter(|lock| lock.seq >= self.floor || mutant == Mutant::FillIgnoresTheFloor)
     }
 
-    /// `acquire.lua`. `held` is what the caller has of it. With `anew` no stored value will do.
+    /// `acquire.lua`. `held` is what the caller has of it, `answers` what it accepts.
     pub(super) fn acquire(
         &mut self,
         token: u8,
         held: Option<Value>,
-        anew: bool,
+        answers: impl Fn(&Value) -> bool,
         mutant: Mutant,
     ) -> Option<Acquired> {
-        if let Some(value) = self.valid(mutant).filter(|_| !anew) {
+        if let Some(value) = self.valid(mutant).filter(answers) {
             return Some(match held.is_some_and(|held| held.version == value.version) {
                 true => Acquired::Unchanged(Value { seq: self.seq, ..value }),
                 false => Acquired::Value(value),

@@ -55,13 +55,13 @@ impl Fleet {
         let recent = value.seq >= flight.wake.last_seq
             && (value.seq >= side.floor || mutant == Mutant::WakesIgnoreTheFloor)
             && self.verdict(f, value, mutant != Mutant::AnswersIgnoreTags) == Verdict::Valid;
-        match timely.filter(|_| recent && !flight.reload && !flight.anew) {
+        match timely.filter(|_| recent && !flight.reload) {
             Some(promised) => {
                 // It was sent before it was asked for: it owes what L1 does.
                 self.flights[f].debt = Debt(promised, Promise::Staleness).max(flight.wake.bound);
                 self.land(f, value.version, value.seq, Some(value), mutant);
             }
-            None => self.ask_again(f, false),
+            None => self.ask_again(f, None),
         }
         Some(())
     }
