@@ -34,6 +34,8 @@ pub struct Weather {
     pub lost_commands: f64,
     /// Share of messages that are lost without a sign.
     pub lost_messages: f64,
+    /// What the server takes for each lease in a question about many.
+    pub per_key: Duration,
     /// How long a command may take.
     pub command_timeout: Duration,
 }

@@ -100,6 +100,7 @@ impl Plan {
             slow: [0.02, 0.1, 0.3][rng.usize(..3)],
             lost_commands: lossy(commands, [0.0, 0.01, 0.05][rng.usize(..3)]),
             lost_messages: lossy(bus, [0.0, 0.005, 0.05][rng.usize(..3)]),
+            per_key: Duration::ZERO,
             command_timeout: ms([80, 150, 300][rng.usize(..3)]),
         };
         let plan = Self {

@@ -80,5 +80,7 @@ macro_rules! found_by_whole {
 found_by_whole! {
     trust_unknown_server_time: Off::Node(Mutant::TrustUnknownServerTime), Age;
     cap_means_stale: Off::Node(Mutant::CapMeansStale), Loads;
+    successors_lead_alone: Off::Node(Mutant::SuccessorsLeadAlone), Loads;
+    leases_kept_from_load: Off::Node(Mutant::LeasesKeptFromLoad), Loads;
     serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness;
 }

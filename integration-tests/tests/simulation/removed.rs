@@ -18,6 +18,7 @@ async fn what_is_not_stored_has_replaced_the_old_value_when_its_load_returns() {
         slow: 0.0,
         lost_commands: 0.0,
         lost_messages: 0.0,
+        per_key: Duration::ZERO,
         command_timeout: ms(500),
     };
     let network = Network::new(MemoryBackend::new(100), weather, false);

@@ -15,6 +15,7 @@ fn cache(usual: Duration) -> TieredCache<u64, u64> {
         slow: 0.0,
         lost_commands: 0.0,
         lost_messages: 0.0,
+        per_key: Duration::ZERO,
         command_timeout: Duration::from_secs(60),
     };
     let network = Network::new(MemoryBackend::new(100_000), weather, false);

@@ -14,7 +14,7 @@ use async_cache::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Bus, Link};
 
@@ -73,6 +73,26 @@ impl fmt::Debug for Distant {
 }
 
 impl Distant {
+    /// A command about so many leases, which is executed in the middle of the time that the server takes for it.
+    async fn send_many<T, C, F>(&self, name: &'static str, count: usize, command: C) -> Result<T>
+    where
+        T: fmt::Debug + Send + 'static,
+        C: FnOnce(Arc<dyn Region>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let half = self.link.network.weather.per_key * u32::try_from(count).unwrap_or(u32::MAX) / 2;
+        if half.is_zero() {
+            return self.send(name, command).await;
+        }
+        let slowly = move |server| async move {
+            sleep(half).await;
+            let outcome = command(server).await;
+            sleep(half).await;
+            outcome
+        };
+        self.send(name, slowly).await
+    }
+
     async fn send<T, C, F>(&self, name: &'static str, command: C) -> Result<T>
     where
         T: fmt::Debug + Send + 'static,
@@ -170,23 +190,25 @@ impl Region for Distant {
     async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
         let (count, asks) = (asks.len(), asks.to_vec());
         let ask = move |server: Arc<dyn Region>| async move { Ok(server.acquire_many(&asks).await) };
-        self.send("acquire_many", ask).await.unwrap_or_else(|error| vec![Err(error); count])
+        self.send_many("acquire_many", count, ask).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         let (count, fills) = (fills.len(), fills.to_vec());
         let fill = move |server: Arc<dyn Region>| async move { Ok(server.fill_many(&fills).await) };
-        self.send("fill_many", fill).await.unwrap_or_else(|error| vec![Err(error); count])
+        self.send_many("fill_many", count, fill).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
-        let leases = leases.to_vec();
-        self.send("renew_many", move |server| async move { server.renew_many(&leases, ttl).await }).await
+        let (count, leases) = (leases.len(), leases.to_vec());
+        let renew = move |server: Arc<dyn Region>| async move { server.renew_many(&leases, ttl).await };
+        self.send_many("renew_many", count, renew).await
     }
 
     async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
-        let leases = leases.to_vec();
-        self.send("release_many", move |server| async move { server.release_many(&leases).await }).await
+        let (count, leases) = (leases.len(), leases.to_vec());
+        let release = move |server: Arc<dyn Region>| async move { server.release_many(&leases).await };
+        self.send_many("release_many", count, release).await
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {

@@ -62,6 +62,8 @@ pub(super) struct Load {
     pub(super) insists: bool,
     /// Its call may have given up waiting for others: then nothing is stored.
     pub(super) impatient: bool,
+    /// Its call refreshes values ahead of their time.
+    pub(super) ahead: bool,
     pub(super) tags: Vec<String>,
     /// What it brought is from before a change that began after this.
     pub(super) from: At,
@@ -91,8 +93,10 @@ pub(super) struct Change {
 pub(super) enum Landed {
     /// It was executed.
     Surely,
-    /// Its outcome is unknown.
+    /// Its outcome is unknown, and told once it has landed.
     Perhaps,
+    /// The same, for good: its node was shut down.
+    Untold,
 }
 
 impl Change {
@@ -148,18 +152,18 @@ pub(super) struct Pages {
 
 impl Book {
     pub(super) fn open(plan: Plan, verbose: bool) -> Self {
-        let keys = plan.keys as usize;
+        let rows = plan.rows();
         Self(Arc::new(Mutex::new(Pages {
             plan,
             start: Instant::now(),
             verbose,
             moments: 0,
             hasher: DefaultHasher::new(),
-            versions: vec![1; keys],
+            versions: vec![1; rows],
             nodes: Vec::new(),
             calls: HashMap::new(),
             loads: Vec::new(),
-            of_key: vec![Vec::new(); keys],
+            of_key: vec![Vec::new(); rows],
             changes: Vec::new(),
             lines: Vec::new(),
             breach: None,
@@ -209,9 +213,13 @@ impl Pages {
     pub(super) fn call_begins(&mut self, node: usize, call: &Call) -> At {
         let at = self.now();
         self.calls.insert(call.id, at);
+        let given = if call.insists { " at_least" } else { "" };
+        let keys = match call.keys.len() {
+            ..10 => format!("{:?}", call.keys),
+            count => format!("{count} keys"),
+        };
         for key in call.distinct() {
-            let given = if call.insists { " at_least" } else { "" };
-            self.note(node, Some(key), format!("call {} {:?}{given} of {:?}", call.id, call.verb, call.keys));
+            self.note(node, Some(key), format!("call {} {:?}{given} of {keys}", call.id, call.verb));
         }
         at
     }

@@ -116,6 +116,8 @@ fn brought(book: &Book, ask: &Ask, manner: &Manner, (key, version, load): (u64, 
         End::BringsUncached => Fate::Uncached,
         _ => Fate::Value,
     };
+    // What the loader chooses is about a value: an absence is kept as the call says.
+    let kept = if fate == Fate::Absent { ask.call.effective.clone() } else { kept };
     let previous = ask.previous.as_ref().map(|previous| previous.origin as usize);
     pages.load_ends(load, fate, &kept, previous);
     let at = pages.loads[load].ended;

@@ -41,6 +41,7 @@ impl Pages {
             least_ms: 0,
             insists: call.insists,
             impatient: false,
+            ahead: call.effective.refresh_ahead.is_some(),
             tags: Vec::new(),
             from: begun,
             wait_timeout_ms: call.effective.wait_timeout.unwrap_or_default().as_millis() as u64,
@@ -71,6 +72,7 @@ impl Pages {
             least_ms: 0,
             insists: false,
             impatient: false,
+            ahead: false,
             tags: call.effective.tags.clone(),
             from: At::NEVER,
             wait_timeout_ms: u64::MAX,
@@ -151,13 +153,15 @@ impl Pages {
 
     /// Whether a change came between these moments that voids what was loaded in between.
     fn changed(&self, load: &Load, (since, until): (At, At)) -> bool {
-        let alone = !self.plan.is_fleet();
-        let voids = |change: &Change| {
-            // Of a load under way nobody knows the tags; what is in one process alone is judged with its neighbours.
-            let running = load.ended == At::NEVER && matches!(change.scope, Scope::Tags(_));
-            alone || running || change.covers(load)
-        };
-        self.changes.iter().any(|change| change.begun < until && change.returned > since && voids(change))
+        self.changes
+            .iter()
+            .any(|change| change.begun < until && change.returned > since && self.voids(change, load))
+    }
+
+    fn voids(&self, change: &Change, load: &Load) -> bool {
+        // Of a load under way nobody knows the tags; what is in one process alone is judged with its neighbours.
+        let running = load.ended == At::NEVER && matches!(change.scope, Scope::Tags(_));
+        !self.plan.is_fleet() || running || change.covers(load)
     }
 
     /// Whether a load of the key came between that was not stored, or for which waits were in vain.
@@ -199,9 +203,12 @@ impl Pages {
                 && other.ended.ms.saturating_add(margin) > load.begun.ms
                 && other.ended.ms < load.ended.ms.saturating_add(margin)
         };
-        load.impatient
-            || self.changed(load, (load.call_begun, load.ended))
-            || self.of_key[load.key as usize].iter().any(met)
+        // It is stored, or refused, a moment after its load.
+        let until_ms = load.ended.ms.saturating_add(margin);
+        let changed = self.changes.iter().any(|change| {
+            change.begun.ms <= until_ms && change.returned > load.call_begun && self.voids(change, load)
+        });
+        load.impatient || changed || self.of_key[load.key as usize].iter().any(met)
     }
 
     /// Whether a reload ended in between that was refused: it removes what it was to replace, as a change does.
@@ -215,13 +222,18 @@ impl Pages {
         })
     }
 
-    /// Whether the call waited for a load that found nothing. Each of those who want a value loads then, alone.
+    /// Whether the call waited for a load that found nothing. It joins none on its node then that may end so again.
     fn found_nothing(&self, load: &Load) -> bool {
         self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).any(|other| {
             matches!(other.fate, Fate::Absent | Fate::LeftOut | Fate::Failed)
                 && other.ended > load.call_begun
                 && other.ended < load.begun
         })
+    }
+
+    /// Whether nothing but a flight of its node keeps a load from running beside another: no lease does.
+    fn needs_no_lease(&self, load: &Load) -> bool {
+        !self.plan.is_fleet() || load.impatient
     }
 
     /// Whether a reload came between: in one process it takes the place of what is under way.
@@ -251,44 +263,61 @@ impl Pages {
         let unheard = load.begun.ms < node.born_ms + 1_000
             && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;
         let excused = unheard
-            || self.found_nothing(load)
+            || (self.needs_no_lease(load) && other.verb.takes_absence() && self.found_nothing(load))
             || self.removed_by_reload(load.key, (other.call_begun, load.begun))
             || self.changed(other, (other.call_begun, load.begun))
             || (!self.plan.is_fleet() && reloads)
-            || (!self.plan.is_fleet() && self.is_reloaded(load.key, (other.begun, load.begun)))
-            || (over_the_fleet
-                && (self.is_removing(load.key, (other.call_begun, load.begun))
-                    || load.impatient
-                    || other.impatient));
+            || (!self.plan.is_fleet() && self.is_reloaded(load.key, (other.call_begun, load.begun)))
+            || (over_the_fleet && self.is_removing(load.key, (other.call_begun, load.begun)))
+            // No lease keeps them from it; and what insists on a stamp takes the place of a flight that does not.
+            || (self.plan.is_fleet() && (load.impatient || other.impatient));
         !excused
     }
 
     /// Whether a load's call could have had what that other one brought.
     fn could_have(&self, load: &Load, other: &Load) -> bool {
-        let margin = self.plan.margin_ms();
+        let margin = self.plan.margin_ms() + 2 * self.plan.grant_ms(load.key);
         let answers = match other.fate {
             Fate::Value | Fate::Unchanged => true,
             Fate::Absent => load.verb.takes_absence(),
             _ => false,
         };
-        let in_time = other.ended.ms.saturating_add(margin) < load.call_begun.ms
+        // The last look, which grants the lease, comes just before the load; without a lease there may be none.
+        let looked = if load.impatient { load.call_begun } else { load.begun };
+        let in_time = other.ended.ms.saturating_add(margin) < looked.ms
             && other.ended.ms.saturating_add(other.sure_ms) > load.begun.ms + margin;
         let in_reach = self.plan.is_fleet() || load.node == other.node;
         if !(answers && in_time && in_reach) || load.verb.kind() == Kind::Reloads {
             return false;
         }
         let ended = self.nodes[other.node].ended_ms.is_some_and(|at| at < other.ended.ms + margin);
-        let reloaded = |id: &usize| {
-            let reload = &self.loads[*id];
-            reload.verb.kind() == Kind::Reloads
-                && reload.begun != other.begun
-                && reload.call_begun < load.begun
-                && reload.ended.ms.saturating_add(margin) > other.begun.ms
-        };
-        !(other.impatient
+        // Its lease was granted a moment before it began.
+        let granted = self.plan.grant_ms(load.key);
+        let changed = self.changes.iter().any(|change| {
+            change.begun < load.begun
+                && change.returned.ms.saturating_add(granted) > other.begun.ms
+                && self.voids(change, other)
+        });
+        !(load.ahead
+            || other.impatient
             || ended
-            || self.changed(other, (other.begun, load.begun))
-            || self.disturbed(load.key, (other.call_begun.ms, load.begun))
-            || self.of_key[load.key as usize].iter().any(reloaded))
+            || changed
+            || self.is_replaced(other, load, margin)
+            || self.disturbed(load.key, (other.call_begun.ms, load.begun)))
+    }
+
+    /// Whether something may have taken the place of what a load brought: a reload; or what was loaded later, and
+    /// is gone by now.
+    fn is_replaced(&self, other: &Load, load: &Load, margin: u64) -> bool {
+        self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).any(|later| {
+            let reloads = later.verb.kind() == Kind::Reloads
+                && later.begun != other.begun
+                && later.call_begun < load.begun
+                && later.ended.ms.saturating_add(margin) > other.begun.ms;
+            let is_gone = (later.fate == Fate::Absent && !load.verb.takes_absence())
+                || later.ended.ms.saturating_add(later.sure_ms) <= load.begun.ms + margin;
+            let is_stored = matches!(later.fate, Fate::Value | Fate::Unchanged | Fate::Absent);
+            reloads || (later.ended > other.ended && later.ended < load.begun && is_stored && is_gone)
+        })
     }
 }

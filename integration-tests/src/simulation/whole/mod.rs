@@ -134,7 +134,7 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
     let network = Network::new(server.clone(), plan.weather, verbose);
     let book = Book::open(plan.clone(), verbose);
     let slots = (0..plan.tiers.len()).map(|slot| open(&plan, off, &network, &book, slot)).map(RefCell::new);
-    let (keys, slots) = (plan.keys as usize, slots.collect());
+    let (rows, slots) = (plan.rows(), slots.collect());
     Rc::new(World {
         off,
         book,
@@ -142,8 +142,8 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
         server,
         slots,
         calls: Cell::new(0),
-        locks: (0..keys).map(|_| tokio::sync::Mutex::default()).collect(),
-        stamps: RefCell::new(vec![None; keys]),
+        locks: (0..rows).map(|_| tokio::sync::Mutex::default()).collect(),
+        stamps: RefCell::new(vec![None; rows]),
         plan,
     })
 }
@@ -163,9 +163,9 @@ fn open(plan: &Plan, off: Off, network: &Arc<Network>, book: &Book, slot: usize)
     let builder: async_cache::TieredCacheBuilder<u64, crate::surface::Written> = TieredCache::builder();
     let builder = builder.namespace("rows").max_staleness(plan.max_staleness).outage(plan.outage);
     let builder = match plan.tiers[slot] {
-        Tiers::L1 => builder.l1(MemoryBackend::new(1_000)),
+        Tiers::L1 => builder.l1(MemoryBackend::new(10_000)),
         Tiers::L2 => builder.l2(Wire(Arc::clone(&link))),
-        Tiers::Both => builder.l1(MemoryBackend::new(1_000)).l2(Wire(Arc::clone(&link))),
+        Tiers::Both => builder.l1(MemoryBackend::new(10_000)).l2(Wire(Arc::clone(&link))),
     };
     let builder = match off {
         Off::Node(mutant) => builder.mutant(mutant),

@@ -30,6 +30,9 @@ pub struct Plan {
     pub tiers: Vec<Tiers>,
     /// Keys in use.
     pub keys: u64,
+    /// Keys beside those, which are asked for all together: none in most runs. They are that many so that a
+    /// question for all of them takes longer than a lease lives.
+    pub bulk: u64,
     /// Callers of each node.
     pub callers: usize,
     /// What every node of the fleet has.
@@ -85,13 +88,15 @@ impl Plan {
             slow: [0.02, 0.1][rng.usize(..2)],
             lost_commands: lossy(&mut rng, 0.02),
             lost_messages: lossy(&mut rng, 0.02),
+            per_key: Duration::ZERO,
             command_timeout: ms(200),
         };
         let options_of = if has_l1 { Tiers::Both } else { Tiers::L2 };
-        Self {
+        let plan = Self {
             seed,
             trouble,
             keys: rng.u64(1..=3),
+            bulk: 0,
             callers: rng.usize(1..=3),
             defaults: Options::draw(options_of, &mut rng),
             own_options: [0, 20, 60][rng.usize(..3)],
@@ -108,7 +113,24 @@ impl Plan {
             partitions: [1, 1, 3][rng.usize(..3)],
             traffic: ms(2_000),
             tiers,
+        };
+        plan.with_bulk(&mut Rng::with_seed(seed ^ 0xb01d))
+    }
+
+    /// In some runs there are batches of very many keys, and leases that are short.
+    fn with_bulk(mut self, rng: &mut Rng) -> Self {
+        if self.trouble != Trouble::Everything && self.is_fleet() && rng.u8(..16) == 0 {
+            self.bulk = rng.u64(1_000..=1_500);
+            self.defaults.lease_ttl = Some(Duration::from_millis(100));
+            self.weather.per_key = Duration::from_micros(100);
         }
+        self
+    }
+
+    /// All keys.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        (self.keys + self.bulk) as usize
     }
 
     /// Whether the row is gone in that version.
@@ -153,6 +175,15 @@ impl Plan {
             Trouble::Everything => margin + self.weather.command_timeout * (2 + u32::from(self.partitions)),
             Trouble::None | Trouble::Restarts => margin * (2 + u32::from(self.partitions)),
         }
+    }
+
+    /// How long before its load a lease may have been granted: the answer was under way, and those to the
+    /// questions for other keys.
+    #[must_use]
+    pub fn grant_ms(&self, key: u64) -> u64 {
+        let many =
+            if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 };
+        2 * self.weather.worst.as_millis() as u64 + many
     }
 
     /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_cache::{Result, Stamp};
+use async_cache::{ErrorKind, Result, Stamp};
 use fastrand::Rng;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
@@ -27,6 +27,9 @@ pub(super) fn start(world: &Rc<World>) -> Vec<JoinHandle<()>> {
     }
     actors.push(spawn_local(writer(Rc::clone(world), Rng::with_seed(rng.u64(..)))));
     actors.push(spawn_local(crowd(Rc::clone(world), Rng::with_seed(rng.u64(..)))));
+    if world.plan.bulk > 0 {
+        actors.push(spawn_local(bulk(Rc::clone(world), Rng::with_seed(rng.u64(..)))));
+    }
     actors
 }
 
@@ -79,6 +82,26 @@ async fn crowd(world: Rc<World>, mut rng: Rng) {
         for _ in 0..rng.usize(2..8) {
             let mut call = world.draw(&mut rng, |verb| only.map_or(asks(verb), |only| verb == only));
             call.keys[0] = key;
+            let (world, slot) = (Rc::clone(&world), rng.usize(..world.slots.len()));
+            calls.push(spawn_local(async move { ask(&world, slot, call).await }));
+        }
+        for call in calls {
+            call.await.expect("a call does not panic");
+        }
+    }
+}
+
+/// Batches of very many keys, by one node or two at once.
+async fn bulk(world: Rc<World>, mut rng: Rng) {
+    let end = world.ends();
+    let plan = &world.plan;
+    while Instant::now() < end {
+        pause(&mut rng, 300).await;
+        let mut calls = Vec::new();
+        for _ in 0..rng.usize(1..=2) {
+            let mut call = world.draw(&mut rng, |verb| verb == Verb::GetManyOrLoad);
+            call.keys = (plan.keys..plan.keys + plan.bulk).collect();
+            (call.options, call.effective, call.insists) = (Options::default(), plan.defaults.clone(), false);
             let (world, slot) = (Rc::clone(&world), rng.usize(..world.slots.len()));
             calls.push(spawn_local(async move { ask(&world, slot, call).await }));
         }
@@ -231,7 +254,11 @@ fn came_to(world: &World, node: usize, call: &Call, (id, begun): (usize, At), ou
 
 fn ended(world: &World, node: usize, call: &Call, (id, begun): (usize, At), outcome: Result<Option<Stamp>>) {
     let mut pages = world.book.pages();
-    let landed = if outcome.is_ok() { Landed::Surely } else { Landed::Perhaps };
+    let landed = match &outcome {
+        Ok(_) => Landed::Surely,
+        Err(error) if error.kind() == ErrorKind::Shutdown => Landed::Untold,
+        Err(_) => Landed::Perhaps,
+    };
     pages.change_ends(id, landed);
     let scope = pages.changes[id].scope.clone();
     pages.note(node, None, format!("call {} has changed {scope:?}: {landed:?}", call.id));
