@@ -62,8 +62,6 @@ pub(super) struct Load {
     pub(super) insists: bool,
     /// Its call may have given up waiting for others: then nothing is stored.
     pub(super) impatient: bool,
-    /// Its call refreshes values ahead of their time.
-    pub(super) ahead: bool,
     pub(super) tags: Vec<String>,
     /// What it brought is from before a change that began after this.
     pub(super) from: At,
@@ -141,6 +139,8 @@ pub(super) struct Pages {
     pub(super) versions: Vec<u64>,
     pub(super) nodes: Vec<Node>,
     pub(super) calls: HashMap<u64, At>,
+    /// By node and key, the last call that refreshes ahead: so does who finds in L1 what that has put there.
+    pub(super) ahead: HashMap<(usize, u64), At>,
     pub(super) loads: Vec<Load>,
     /// By key.
     pub(super) of_key: Vec<Vec<usize>>,
@@ -162,6 +162,7 @@ impl Book {
             versions: vec![1; rows],
             nodes: Vec::new(),
             calls: HashMap::new(),
+            ahead: HashMap::new(),
             loads: Vec::new(),
             of_key: vec![Vec::new(); rows],
             changes: Vec::new(),
@@ -219,6 +220,9 @@ impl Pages {
             count => format!("{count} keys"),
         };
         for key in call.distinct() {
+            if call.effective.refresh_ahead.is_some() {
+                self.ahead.insert((node, key), at);
+            }
             self.note(node, Some(key), format!("call {} {:?}{given} of {keys}", call.id, call.verb));
         }
         at

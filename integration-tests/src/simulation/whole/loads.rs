@@ -41,7 +41,6 @@ impl Pages {
             least_ms: 0,
             insists: call.insists,
             impatient: false,
-            ahead: call.effective.refresh_ahead.is_some(),
             tags: Vec::new(),
             from: begun,
             wait_timeout_ms: call.effective.wait_timeout.unwrap_or_default().as_millis() as u64,
@@ -72,7 +71,6 @@ impl Pages {
             least_ms: 0,
             insists: false,
             impatient: false,
-            ahead: false,
             tags: call.effective.tags.clone(),
             from: At::NEVER,
             wait_timeout_ms: u64::MAX,
@@ -298,7 +296,8 @@ impl Pages {
                 && change.returned.ms.saturating_add(granted) > other.begun.ms
                 && self.voids(change, other)
         });
-        !(load.ahead
+        let ahead = self.ahead.get(&(load.node, load.key)).is_some_and(|at| *at > other.call_begun);
+        !(ahead
             || other.impatient
             || ended
             || changed
