@@ -29,10 +29,14 @@ async fn show(State(app): State<App>, Path(id): Path<u64>) -> Result<String, Fai
     product.map(|product| product.to_string()).ok_or(Failure::NotFound)
 }
 
-async fn change(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, Failure> {
+async fn change(State(app): State<App>, Path(id): Path<u64>) -> StatusCode {
     app.version.fetch_add(1, Ordering::SeqCst); // commit first,
-    app.products.invalidate(&id).await?; // then invalidate
-    Ok(StatusCode::NO_CONTENT)
+    // then invalidate. The write is committed, so an error here is logged and not answered: the client would
+    // write again. The cache keeps the invalidation, and retries it.
+    if let Err(error) = app.products.invalidate(&id).await {
+        eprintln!("product {id} was changed, and its invalidation is retried: {error:?}");
+    }
+    StatusCode::NO_CONTENT
 }
 
 enum Failure {
@@ -48,13 +52,20 @@ impl From<Error> for Failure {
 
 impl axum::response::IntoResponse for Failure {
     fn into_response(self) -> axum::response::Response {
-        match self {
-            Self::NotFound => StatusCode::NOT_FOUND.into_response(),
-            Self::Cache(error) if error.kind() == ErrorKind::Timeout => {
-                StatusCode::GATEWAY_TIMEOUT.into_response()
+        let error = match self {
+            Self::NotFound => return StatusCode::NOT_FOUND.into_response(),
+            Self::Cache(error) => error,
+        };
+        // What the error says is for the log. The client gets a status.
+        eprintln!("a lookup failed: {error:?}");
+        match error.kind() {
+            ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::Backend | ErrorKind::Overloaded | ErrorKind::Shutdown => {
+                StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Cache(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
+        .into_response()
     }
 }
 
