@@ -151,7 +151,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Sets how long after an invalidation has returned another node's L1 may still answer with
     /// what was before, at worst: when messages are lost or a process hangs. Default 1 s; at least
-    /// 20 ms.
+    /// 20 ms. A node that cannot reach L2 keeps this with [`Outage::Load`] and [`Outage::Fail`], not with the default.
     pub fn max_staleness(mut self, limit: Duration) -> Self {
         self.max_staleness = limit;
         self

@@ -110,6 +110,7 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.need = Some(stamp);
         self
@@ -249,6 +250,7 @@ macro_rules! lookups {
             }
 
             /// Never answers from before this point in the namespace's history, on any node.
+            /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
             pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
                 self.0.need = Some(stamp);
                 self
@@ -326,6 +328,7 @@ impl<'a, V> GetMany<'a, V> {
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.need = Some(stamp);
         self

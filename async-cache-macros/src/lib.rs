@@ -26,11 +26,11 @@ use syn::parse_macro_input;
 /// | argument | meaning |
 /// |---|---|
 /// | `cache = EXPR` | the [`TieredCache`]: a static, a function call, or a field of `self`. Needed. |
-/// | `key = "user:{id}"` | the key. Without it: the function's path, its type parameters and all arguments. |
+/// | `key = "user:{id}"` | the key. Without it: the function's path, its type parameters and all arguments, so that a function that is moved or renamed has other keys. |
 /// | `key = EXPR` | the key, as a value made of arguments: `id`, `(team, name)`, `format!("user:{id}")` |
 /// | `skip(a, self)` | arguments that are no part of the key |
 /// | `tags("team:{team}", ..)` | tags of the entry |
-/// | `ttl = "5m"` | any option of `StoreOptions` or `LoadOptions` by its name: times as text (`"1h 30m"`, `"250ms"`) or as an expression |
+/// | `ttl = "5m"` | any option of `StoreOptions` or `LoadOptions` by its name, over that of the cache: times as text (`"1h 30m"`, `"250ms"`) or as an expression |
 /// | `crate = PATH` | where `async_cache` is, if not at `::async_cache`: under another name, or re-exported |
 ///
 /// Placeholders name arguments, or what is made of one: `{id}`, `{user.id}`, `{self.tenant()}`. In a key they stand for the
@@ -53,8 +53,8 @@ use syn::parse_macro_input;
 ///   value.
 /// * The body runs in a task of its own, where no `tokio::task_local!` of the caller's is set: reading one panics.
 ///   Read it in the caller, and pass it as an argument.
-/// * Returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, `T: Clone`. A `None` is cached
-///   for `negative_ttl`; an error is not cached.
+/// * Returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, `T: Clone`. Each hit clones the value: let a
+///   large one be an `Arc`. A `None` is cached for `negative_ttl`; an error is not cached.
 /// * The caller whose run of the function failed gets the function's own error, whatever its type. A caller who
 ///   waited for the run of another gets a clone if `E` is `Clone`; else `E` must be `From<async_cache::Error>`, as are
 ///   `anyhow::Error`, `Box<dyn Error + Send + Sync>`, and an enum with `#[from] async_cache::Error`: it gets what that
@@ -67,7 +67,8 @@ use syn::parse_macro_input;
 /// # Siblings
 ///
 /// `NAME_refresh` takes and returns the same as the function. `NAME_invalidate` takes the arguments of the key, and
-/// `self`, and returns `Result<Stamp, async_cache::Error>`.
+/// `self`, and returns `Result<Stamp, async_cache::Error>`. A call has no `at_least`: for that,
+/// set `key`, and ask the cache for that key.
 ///
 /// [`TieredCache`]: https://docs.rs/async-cache-core/latest/async_cache_core/struct.TieredCache.html
 /// [`CacheKey`]: https://docs.rs/async-cache-core/latest/async_cache_core/trait.CacheKey.html

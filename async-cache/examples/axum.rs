@@ -34,7 +34,7 @@ async fn change(State(app): State<App>, Path(id): Path<u64>) -> StatusCode {
     // then invalidate. The write is committed, so an error here is logged and not answered: the client would
     // write again. The cache keeps the invalidation, and retries it.
     if let Err(error) = app.products.invalidate(&id).await {
-        eprintln!("product {id} was changed, and its invalidation is retried: {error:?}");
+        eprintln!("product {id} was changed, and is not invalidated yet: {error:?}");
     }
     StatusCode::NO_CONTENT
 }

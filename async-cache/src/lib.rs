@@ -1,9 +1,10 @@
-//! A tiered cache for services: an in-process L1 in front of a shared Redis L2, coherent across every instance.
+//! A tiered cache for services: an in-process L1 in front of a shared Redis L2, kept up to date on every node.
 //!
 //! * A key that many tasks on many nodes ask for at once is loaded once.
 //! * A hit in L1 allocates nothing and decodes nothing: it returns an `Arc` of the value.
-//! * An invalidation reaches every node: typically in one pub/sub hop, and within
-//!   [`max_staleness`](TieredCacheBuilder::max_staleness) whatever is lost on the way.
+//! * An invalidation reaches every node that can reach Redis: typically in one pub/sub hop, and within
+//!   [`max_staleness`](TieredCacheBuilder::max_staleness) whatever is lost on the way. A node that is cut off from Redis
+//!   does what its [`Outage`] policy says: by default it serves what its L1 holds until the `ttl`.
 //!
 //! ```
 //! use async_cache::{Error, MemoryBackend, TieredCache};
@@ -39,6 +40,7 @@
 //! | let the loader choose ttl and tags | [`Loaded`] |
 //! | handle failures | [`Error`], [`ErrorKind`], [`Outage`] |
 //! | watch | [`TieredCache::stats`], [`TieredCache::subscribe`] |
+//! | start and stop | [`RedisBackend::connect_lazy`], [`TieredCache::ready`], [`TieredCache::shutdown`] |
 //!
 //! The repository's README has the features, figures and promises, its folder `docs` a page for each promise.
 #![forbid(unsafe_code)]
@@ -87,8 +89,35 @@ pub use async_cache_macros::CacheKey;
 /// # Ok(()) }
 /// ```
 ///
-/// Without `key`, or with text for one, the cache's keys are `String`s. A cache on Redis is connected by an async call, so
-/// it cannot be a static: keep it in a field, and decorate a method. `skip(self)` says that `self` is no part of the key.
+/// Without `key`, or with text for one, the cache's keys are `String`s. A cache on Redis is connected by an async call: keep
+/// it in a `OnceLock` that `main` sets, and let a function lead to it.
+///
+/// ```no_run
+/// use async_cache::{Error, MemoryBackend, RedisBackend, TieredCache, cached};
+/// use std::sync::OnceLock;
+///
+/// static NAMES: OnceLock<TieredCache<String, String>> = OnceLock::new();
+///
+/// fn names() -> &'static TieredCache<String, String> {
+///     NAMES.get().expect("main has set it")
+/// }
+///
+/// #[cached(cache = names(), ttl = "5m")]
+/// async fn name_of(id: u64) -> Result<String, Error> {
+///     Ok(format!("name {id}")) // a query
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Error> {
+///     let redis = RedisBackend::connect("redis://127.0.0.1:6379").await?;
+///     let cache = TieredCache::builder().namespace("names").l1(MemoryBackend::new(10_000)).l2(redis).build()?;
+///     NAMES.set(cache).expect("set once");
+///     name_of(42).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// Or keep it in a field, and decorate a method. `skip(self)` says that `self` is no part of the key.
 ///
 /// ```
 /// use async_cache::{Error, TieredCache, cached};

@@ -161,6 +161,7 @@ pub struct GetManyOrLoad<'a, K, V: 'static> {
 
 impl<'a, K, V> GetManyOrLoad<'a, K, V> {
     /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.need = Some(stamp);
         self

@@ -12,6 +12,9 @@ use crate::tags::{MAX_TAGS, Tags};
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Stores a value in both tiers, replaces what other nodes hold, and breaks loads under way.
     ///
+    /// After a write to the source prefer [`invalidate`](Self::invalidate): two inserts of one key that race are ordered
+    /// by L2, not by the source, so that the older row may stay.
+    ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
@@ -25,7 +28,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend): the outcome in L2 is unknown; the key is
-    /// dropped here and retried as an invalidation. [`Codec`](crate::ErrorKind::Codec): the value
+    /// dropped here and retried as an invalidation. So it is if L2 refused it ([`Config`](crate::ErrorKind::Config)). [`Codec`](crate::ErrorKind::Codec): the value
     /// cannot be encoded, and nothing is stored.
     pub fn insert<'a, Q, By>(&'a self, key: &'a Q, value: V) -> Insert<'a, V>
     where
@@ -74,8 +77,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Backend`](crate::ErrorKind::Backend): the outcome is unknown. The key is
-    /// dropped on this node, and the invalidation is retried until it lands.
+    /// [`ErrorKind::Backend`](crate::ErrorKind::Backend): the outcome is unknown.
+    /// [`Config`](crate::ErrorKind::Config): L2 refused it, for a wrong password or a missing right. After both the key is
+    /// dropped on this node, and the invalidation is retried until it lands, the process ends or the last handle is
+    /// dropped. The change to the source is committed, so do not tell its caller that it failed.
+    ///
+    /// [`Key`](crate::ErrorKind::Key) for a key that is too long to be cached,
+    /// [`Shutdown`](crate::ErrorKind::Shutdown) after a shutdown: nothing is retried.
     pub async fn invalidate<Q, By>(&self, key: &Q) -> Result<Stamp>
     where
         K: FoundBy<Q, By>,
@@ -110,7 +118,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         self.shared.invalidate(keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect()).await
     }
 
-    /// Makes every node forget every entry that has this tag: what it holds, and what it is
+    /// Makes every node forget every entry of this namespace that has this tag: what it holds, and what it is
     /// loading, even where only the loader's result names the tag. Takes the same time, and one
     /// round trip for each partition, whatever the number of entries.
     ///

@@ -17,7 +17,8 @@ use crate::shared::Shared;
 
 /// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
 ///
-/// A cheap handle: clones share everything. When the last is dropped, background work ends.
+/// A cheap handle: clones share everything. When the last is dropped, background work ends, and invalidations that are still
+/// being retried are lost: call [`shutdown`](Self::shutdown) before.
 ///
 /// ```
 /// # use async_cache_core::{TieredCache, Result, backend::*, key::Key};
@@ -74,7 +75,7 @@ impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
 }
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Events from now on, for as long as the stream is kept.
+    /// Events from now on, for as long as the stream is kept. `next` is of `StreamExt`, in the crate `futures-util`.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;

@@ -14,6 +14,10 @@ use crate::error::{Error, ErrorKind};
 /// [`at_least`](crate::request::Get::at_least) makes a read on any node wait for nothing and yet
 /// never answer from before it. To carry a stamp to another node, send its text form (it is
 /// [`Display`](fmt::Display), [`FromStr`] and serde): `users@0:1712`.
+///
+/// **Never take a stamp from a client unsigned.** A number that is higher than any that Redis has handed out is taken as
+/// proof that Redis has lost memory, and empties the cache. Sign a stamp that travels through clients, and check the
+/// signature before you use it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stamp {
     namespace: Arc<str>,

@@ -69,7 +69,7 @@ pub enum Event {
         /// Why.
         cause: SuspendCause,
     },
-    /// L1 answers again.
+    /// L1 answers: for the first time since the cache was built, or again.
     L1Resumed {
         /// What became of what it held.
         held: Resumed,
@@ -169,7 +169,7 @@ pub enum SuspendCause {
 pub enum Resumed {
     /// Nothing had been missed: it answers.
     Kept,
-    /// Something may have been missed: each entry is verified on its next use.
+    /// Something may have been missed: each entry is verified on its next use. At the start of a process there may be none.
     InDoubt,
 }
 

@@ -99,7 +99,7 @@ impl Options {
     }
 }
 
-/// What a cache does while its shared tier cannot be reached.
+/// What a cache does while its shared tier cannot be reached: by any node, or by this one alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Outage {
