@@ -6,6 +6,7 @@
 
 mod errors;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::cache::TieredCache;
@@ -128,6 +129,21 @@ impl<Q: ?Sized> IsNoKey for &Probe<'_, Q> {
         &()
     }
 }
+
+/// What the keys of a cache are where the function's path and arguments are the key.
+#[diagnostic::on_unimplemented(
+    message = "without `key`, `#[cached]` needs a cache of `String` keys: the key is the function's path and arguments",
+    label = "say which argument is the key, as `key = id`, or use a `TieredCache<String, _>`"
+)]
+pub trait Text {}
+
+impl Text for String {}
+impl Text for Box<str> {}
+impl Text for Arc<str> {}
+impl Text for Cow<'static, str> {}
+
+/// Where a compile error about a cache that has other keys is to point.
+pub fn must_have_text_keys<K: Text, V>(_: &TieredCache<K, V>) {}
 
 /// Where a compile error about a part of a key is to point.
 pub fn must_be_key<Q: CacheKey + ?Sized>(_: &Q) {}

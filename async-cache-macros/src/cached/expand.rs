@@ -181,7 +181,7 @@ impl Call<'_> {
         let setters = options
             .filter(|(name, _)| !(reloads && STALE.contains(&name.to_string().as_str())))
             .map(|(name, value)| quote!(.#name(#value)));
-        let (tags, copies, load) = (self.tags(), self.copies(), self.load());
+        let (text, tags, copies, load) = (self.text_keys(), self.tags(), self.copies(), self.load());
         let finish = self.finish();
         let errors = self.errors();
         let checks =
@@ -197,6 +197,7 @@ impl Call<'_> {
                 #errors
                 let __outcome = {
                     let __cache = &(#cache);
+                    #text
                     #key
                     #checks
                     let __key = (&#krate::decorated::Probe(__key)).key();
@@ -229,6 +230,13 @@ impl Call<'_> {
 
     fn cache(&self) -> &Expr {
         &self.attribute.cache
+    }
+
+    /// A key that is not given begins with the function's path: no entry of a cache of numbers has such a one.
+    fn text_keys(&self) -> Option<TokenStream> {
+        let (krate, cache) = (&self.attribute.krate, self.cache());
+        let none = self.attribute.key.is_none();
+        none.then(|| quote_spanned!(cache.span()=> #krate::decorated::must_have_text_keys(__cache);))
     }
 
     fn key(&self) -> TokenStream {
@@ -352,7 +360,7 @@ impl Call<'_> {
     /// The sibling that invalidates: takes what the key and the cache are made of.
     fn invalidate(&self) -> TokenStream {
         let krate = &self.attribute.krate;
-        let (cache, key) = (self.cache(), self.key());
+        let (cache, text, key) = (self.cache(), self.text_keys(), self.key());
         let mut signature = self.signature(&format_ident!("{}_invalidate", self.function.sig.ident));
         let unused = |name: &Ident| self.attribute.skip.contains(name) && !mentions(cache, name);
         signature.inputs = signature
@@ -370,6 +378,7 @@ impl Call<'_> {
         quote! {
             #signature {
                 let __cache = &(#cache);
+                #text
                 #key
                 #[allow(unused_imports, reason = "which of them it needs depends on the key's type")]
                 use #krate::decorated::{IsKey as _, IsNoKey as _};
