@@ -100,10 +100,13 @@ pub(crate) async fn storms(handle: Arc<Handle>) {
 }
 
 async fn clear(handle: &Handle, key: usize) {
+    handle.touch(key);
     let version = handle.ledger.row(key).committed().fetch_add(1, Ordering::SeqCst) + 1;
     handle.ledger.note(key, handle.index, What::Commits, version);
     let id = key as u64;
-    match in_time(handle, key, "invalidate", async { handle.lives.invalidate(&id).await }).await {
+    let outcome = in_time(handle, key, "invalidate", async { handle.lives.invalidate(&id).await }).await;
+    handle.touch(key);
+    match outcome {
         Some(Ok(_)) => {
             handle.ledger.row(key).returned(version, now(), 0);
             handle.ledger.note(key, handle.index, What::Returns, version);
