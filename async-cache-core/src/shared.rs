@@ -107,7 +107,7 @@ impl<V: 'static> Shared<V> {
     /// Counts a failed operation on L2 and says where it happened.
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
         self.counters.l2_errors.add(1);
-        self.look_around();
+        self.look_around(Some(&error));
         error.in_namespace(&self.namespace)
     }
 

@@ -153,7 +153,8 @@ impl Refusal {
         }
         let known = match (error.kind(), said(error).0.as_str()) {
             (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
-                "wrong user name or password, or none given where one is needed"
+                "wrong user name or password, or none given where one is needed; in a URL, a password without a \
+                 user name is written `redis://:password@host`"
             }
             _ if text.contains("refused to switch database") => {
                 "it has no database of this number, or the user may not run SELECT (`+select`)"
@@ -186,7 +187,7 @@ impl Refusal {
         });
         match remedy {
             Some(remedy) if cause.says(&remedy) => Outage::failed(cause, true),
-            Some(remedy) => Outage::failed(secrets.cause(format!("{remedy} ({cause})")), true),
+            Some(remedy) => Outage::failed(Cause::ours(format!("{remedy} ({cause})")), true),
             None => Outage::failed(cause, false),
         }
     }
@@ -195,9 +196,10 @@ impl Refusal {
     pub(crate) fn cause(&self, secrets: &Secrets) -> Cause {
         match self {
             Self::Error(error) => secrets.cause(error),
-            Self::Timeout => secrets.cause("no connection in time"),
-            Self::Replica => secrets.cause(REPLICA),
-            Self::Pool(why) | Self::Server(why) => secrets.cause(why),
+            Self::Timeout => Cause::ours("no connection in time"),
+            Self::Replica => Cause::ours(REPLICA),
+            Self::Server(why) => Cause::ours(why.as_str()),
+            Self::Pool(why) => secrets.cause(why),
         }
     }
 }

@@ -12,6 +12,11 @@ use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 pub(crate) struct Cause(Arc<str>);
 
 impl Cause {
+    /// Words of ours: there is no secret in them.
+    pub(crate) fn ours(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
     /// Whether it says this already.
     pub(crate) fn says(&self, what: &str) -> bool {
         self.0.contains(what)
@@ -32,6 +37,9 @@ impl fmt::Debug for Cause {
 
 impl std::error::Error for Cause {}
 
+/// The fixed answer of a server.
+const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled";
+
 /// What must never be shown.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Vec<String>);
@@ -41,7 +49,11 @@ impl Secrets {
         Self(password.into_iter().filter(|secret| !secret.is_empty()).map(ToOwned::to_owned).collect())
     }
 
-    /// A cause without secrets, keys or values.
+    fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
+    /// A cause without secrets, keys or values, from words of a server or a library.
     pub(crate) fn cause(&self, error: impl fmt::Display) -> Cause {
         const MAX_LEN: usize = 300;
         let mut text = error.to_string();
@@ -49,9 +61,9 @@ impl Secrets {
         if let Some(at) = text.find(", with args beginning with") {
             text.truncate(at);
         }
-        for secret in &self.0 {
-            text = text.replace(secret.as_str(), "***");
-        }
+        // What every server says of a wrong password stays: a gap in it would tell the password.
+        text =
+            text.split(WRONG_PASSWORD).map(|part| self.hide(part)).collect::<Vec<_>>().join(WRONG_PASSWORD);
         if let Some((at, _)) = text.char_indices().nth(MAX_LEN) {
             text.truncate(at);
             text.push('…');

@@ -88,7 +88,7 @@ impl Slots {
         deadlines: Deadlines,
         secrets: Secrets,
     ) -> Self {
-        let waiting = Outage::lost(secrets.cause("not connected yet"));
+        let waiting = Outage::lost(Cause::ours("not connected yet"));
         let ever_up = AtomicBool::new(first.is_ok());
         let mut slots = vec![Slot::new(first.map_or_else(State::Down, |link| State::Up(Arc::new(link))))];
         slots.resize_with(count.max(1), || Slot::new(State::Down(waiting.clone())));
@@ -112,7 +112,7 @@ impl Slots {
 
     /// The runtime has ended that read the connections: none is of use any more.
     pub(crate) fn begin_again(&self) {
-        let ended = Outage::lost(self.secrets.cause(
+        let ended = Outage::lost(Cause::ours(
             "the Tokio runtime has ended on which the connection was made; it is made again on another one",
         ));
         self.beginning.store(true, Ordering::Release);
@@ -188,7 +188,7 @@ impl Slots {
             if let Ok(old) = other.link()
                 && old.run != run
             {
-                other.take_down(&old, || self.secrets.cause("another server has taken its place"));
+                other.take_down(&old, || Cause::ours("another server has taken its place"));
             }
         }
     }
@@ -249,8 +249,7 @@ impl Line<'_> {
         };
         match &fault {
             Fault::Timeout(_) if self.link.timed_out() >= STRIKES => {
-                let cause =
-                    || secrets.cause(format!("{STRIKES} commands in a row got no answer in {limit:?}"));
+                let cause = || Cause::ours(format!("{STRIKES} commands in a row got no answer in {limit:?}"));
                 self.slot.take_down(&self.link, cause);
             }
             Fault::Broken(cause) => self.slot.take_down(&self.link, || cause.clone()),

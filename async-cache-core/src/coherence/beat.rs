@@ -77,7 +77,7 @@ async fn beat<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dyn 
             }
         });
         futures_util::future::join_all(beats).await;
-        shared.look_around();
+        shared.look_around(None);
     }
 }
 
@@ -92,7 +92,7 @@ async fn resync<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, region: Arc<dy
                 TryAgain::Refused => shared.watch.pause(pauses.longer()).await,
             }
         }
-        shared.look_around();
+        shared.look_around(None);
     }
 }
 

@@ -233,7 +233,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     #[cold]
     fn undecided(&self, what: &str, cause: Error) -> Error {
-        self.look_around();
+        self.look_around(None);
         if !cause.is_temporary() {
             let message = format!(
                 "this {what} was refused by L2, which still holds what it held: dropped from this node, and \

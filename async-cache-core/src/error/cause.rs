@@ -49,6 +49,18 @@ impl StdError for Opaque {
     }
 }
 
+/// Writes what an error came from, each after a colon.
+pub(super) fn write_sources(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut source = error.source();
+    // Bounded: the errors are the caller's, and may form a ring.
+    for _ in 0..16 {
+        let Some(cause) = source else { break };
+        write!(f, ": {cause}")?;
+        source = cause.source();
+    }
+    Ok(())
+}
+
 /// An error as it was, and as it is shown.
 pub(crate) struct Carried {
     pub(crate) own: Box<dyn Any + Send + Sync>,

@@ -46,7 +46,7 @@ pub enum ErrorKind {
 /// An error of the cache. Cheap to clone: everyone who waited for a load gets the same one.
 ///
 /// The message says what was being done to which namespace; [`source`](StdError::source) has the
-/// cause. Neither holds a value, a whole key or a password.
+/// cause, and `{:#}` writes both in one line. Neither holds a value, a whole key or a password.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -178,9 +178,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.namespace {
-            Some(namespace) => write!(f, "namespace `{namespace}`: {}", self.0.message),
-            None => f.write_str(&self.0.message),
+            Some(namespace) => write!(f, "namespace `{namespace}`: {}", self.0.message)?,
+            None => f.write_str(&self.0.message)?,
         }
+        if f.alternate() { cause::write_sources(self, f) } else { Ok(()) }
     }
 }
 
@@ -212,6 +213,7 @@ mod tests {
         assert_eq!(error.to_string(), "namespace `users`: loading a key failed");
         assert_eq!(error.loader_error::<std::io::Error>().unwrap().to_string(), "disk on fire");
         assert!(error.loader_error::<fmt::Error>().is_none());
+        assert_eq!(format!("{error:#}"), "namespace `users`: loading a key failed: disk on fire");
         assert!(!error.is_temporary());
     }
 

@@ -12,12 +12,11 @@
 //! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::TieredCache::subscribe)
 //! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
 
-pub(crate) use imp::{change, event, here, load, load_failed, lookup, not_encoded, wanted};
+pub(crate) use imp::{change, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted};
 
 #[cfg(feature = "tracing")]
 mod imp {
     use std::error::Error as _;
-    use std::fmt;
 
     use tracing::level_filters::LevelFilter;
     use tracing::{Instrument, debug, debug_span, info, warn};
@@ -38,12 +37,6 @@ mod imp {
             Event::L1Suspended { cause } => {
                 warn!(target: TARGET, namespace, ?cause, "L1 no longer answers");
             }
-            Event::L2Lost => {
-                warn!(target: TARGET, namespace, "L2 cannot be reached");
-            }
-            Event::L2Refused => {
-                warn!(target: TARGET, namespace, "L2 does not permit this node what it needs");
-            }
             Event::InvalidationPending { pending } => {
                 warn!(target: TARGET, namespace, pending, "an invalidation could not be sent and is being retried");
             }
@@ -62,15 +55,26 @@ mod imp {
             Event::ChoiceAmended { key, to } => {
                 warn!(target: TARGET, namespace, %key, ?to, "a loader chose an option that cannot be");
             }
-            // With its cause, where it happens.
-            Event::LoadFailed { .. } => {}
+            // With their causes, where they happen.
+            Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
             other => {
                 debug!(target: TARGET, namespace, event = ?other);
             }
         }
     }
 
-    /// Says why: an event has no room for it.
+    /// Says why, if that is known: an event has no room for it.
+    pub(crate) fn lost(namespace: &str, why: Option<&Error>) {
+        let cause = why.map(|error| format!("{error:#}"));
+        warn!(target: TARGET, namespace, cause, "L2 cannot be reached");
+    }
+
+    /// Says why, like [`lost`].
+    pub(crate) fn refused(namespace: &str, why: &Error) {
+        warn!(target: TARGET, namespace, cause = format!("{why:#}"), "L2 does not permit this node what it needs");
+    }
+
+    /// Says why, like [`lost`].
     pub(crate) fn not_encoded(namespace: &str, error: &Error) {
         let cause = error.source().map(ToString::to_string);
         warn!(target: TARGET, namespace, %error, cause, "a value cannot be stored in L2");
@@ -110,31 +114,15 @@ mod imp {
         keys: usize,
         error: &Error,
     ) {
-        let (kind, cause) = (error.kind(), Chain(error));
+        let kind = error.kind();
         match log {
             LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
+                let cause = format_args!("{error:#}");
                 warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, "a load failed");
             }
             LoadFailureLog::Warn | LoadFailureLog::Off => {
                 debug!(target: TARGET, namespace, %key, keys, ?kind, "a load failed");
             }
-        }
-    }
-
-    /// An error with everything it came from.
-    struct Chain<'a>(&'a Error);
-
-    impl fmt::Display for Chain<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            fmt::Display::fmt(self.0, f)?;
-            let mut source = std::error::Error::source(self.0);
-            // Bounded: the errors are the caller's, and may form a ring.
-            for _ in 0..16 {
-                let Some(cause) = source else { break };
-                write!(f, ": {cause}")?;
-                source = cause.source();
-            }
-            Ok(())
         }
     }
 }
@@ -143,6 +131,10 @@ mod imp {
 mod imp {
     use crate::error::Error;
     use crate::observe::{Event, KeyHash, LoadFailureLog};
+
+    pub(crate) fn lost(_: &str, _: Option<&Error>) {}
+
+    pub(crate) fn refused(_: &str, _: &Error) {}
 
     pub(crate) fn not_encoded(_: &str, _: &Error) {}
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::event::{Event, Resumed, SuspendCause};
+use super::trace;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 
@@ -92,6 +93,9 @@ impl<V: 'static> Shared<V> {
             self.watch.news.notify_waiters();
             if !before {
                 self.events.tell(|| Event::L2Refused);
+                if let Err(error) = outcome {
+                    trace::refused(&self.namespace, error);
+                }
             }
         }
     }
@@ -133,8 +137,8 @@ impl<V: 'static> Shared<V> {
         }
     }
 
-    /// Looks for what happens without anybody being told: once a heartbeat, and after each failure.
-    pub(crate) fn look_around(&self) {
+    /// Looks for what happens without anybody being told: once a heartbeat, and after each failure, with its error.
+    pub(crate) fn look_around(&self, failure: Option<&Error>) {
         if self.node.is_serving() {
             self.resumed();
         } else {
@@ -143,6 +147,9 @@ impl<V: 'static> Shared<V> {
         let lost = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
         if self.watch.l2_lost.swap(lost, Ordering::Relaxed) != lost {
             self.events.tell(|| if lost { Event::L2Lost } else { Event::L2Regained });
+            if lost {
+                trace::lost(&self.namespace, failure);
+            }
         }
         let pending = self.pending.len();
         match pending.cmp(&self.watch.pending.swap(pending, Ordering::Relaxed)) {

@@ -250,7 +250,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
             Ok(()) => {
                 pauses.over();
                 shared.pending.landed(&work);
-                shared.look_around();
+                shared.look_around(None);
             }
             Err(error) => {
                 let like_outage =

@@ -9,6 +9,7 @@ mod fence;
 mod foreign;
 mod gather;
 mod lazy;
+mod logs;
 mod outage;
 mod rig;
 mod rights;

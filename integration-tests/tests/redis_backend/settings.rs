@@ -77,6 +77,21 @@ async fn a_wrong_password_or_an_unknown_user_is_told_and_taken_up_once_it_is_kno
     taken_up(cache).await;
 }
 
+/// A gap in a known sentence would tell the word that is missing.
+#[tokio::test]
+async fn a_password_that_is_a_common_word_is_not_told_by_a_gap() {
+    let server = RedisServer::with_password("right");
+    for password in ["user", "wrong", "password", "name", "disabled"] {
+        let url = format!("redis://:{password}@127.0.0.1:{}", server.port());
+        let lazy = cache(RedisBackend::connect_lazy(&*url).await.unwrap());
+        let ready = tokio::time::timeout(AT_LAST, lazy.ready()).await.expect("`ready` does not wait");
+        let text = format!("{:#}", ready.unwrap_err());
+        assert!(text.contains("wrong user name or password") && !text.contains("***"), "{text}");
+        let text = format!("{:#}", RedisBackend::connect(&*url).await.unwrap_err());
+        assert!(text.contains("wrong user name or password") && !text.contains("***"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_user_who_may_not_change_the_database_is_told() {
     let server = RedisServer::start();

@@ -1,0 +1,87 @@
+//! What an operator reads of a node that does not serve: which server, and why.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use async_cache_core::TieredCache;
+use async_cache_memory::MemoryBackend;
+use async_cache_redis::RedisBackend;
+use integration_tests::{RedisServer, eventually};
+use tracing_subscriber::fmt::MakeWriter;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Collects the warnings of this thread.
+    fn collect(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(self.clone())
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// The first line that says this.
+    async fn line(&self, what: &'static str) -> String {
+        eventually(what, || {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            text.lines().find(|line| line.contains(what)).map(ToOwned::to_owned)
+        })
+        .await
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn cache(backend: RedisBackend) -> TieredCache<u64, u64> {
+    TieredCache::builder().namespace("rows").l1(MemoryBackend::new(10)).l2(backend).build().unwrap()
+}
+
+#[tokio::test]
+async fn of_a_refusal() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let server = RedisServer::with_password("right");
+    let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
+    let _cache = cache(RedisBackend::connect_lazy(&*url).await.unwrap());
+    let line = log.line("L2 does not permit this node what it needs").await;
+    for part in ["namespace=\"rows\"", "wrong user name or password", &format!("127.0.0.1:{}", server.port())]
+    {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
+async fn of_an_outage() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let server = RedisServer::start();
+    let port = server.port();
+    let cache = cache(RedisBackend::connect(server.url()).await.unwrap());
+    cache.ready().await.unwrap();
+    drop(server);
+    let line = log.line("L2 cannot be reached").await;
+    for part in ["namespace=\"rows\"", "cause=", &format!("127.0.0.1:{port}")] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}
