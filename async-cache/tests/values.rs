@@ -100,6 +100,14 @@ enum Partly {
     Open(serde_json::Value),
 }
 
+/// The first variant reads what the second has written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Number { id: u64 },
+    Named { id: u64, name: Option<String> },
+}
+
 /// Each way in which serde leaves to the format what a format without names cannot tell.
 #[tokio::test]
 async fn a_type_that_does_not_survive_its_codec_is_an_error_at_its_first_value() {
@@ -161,6 +169,9 @@ async fn a_value_that_does_not_survive_is_found_among_those_that_do() {
     after(Bincode, Partly::Plain(1), Partly::Open(serde_json::json!(1))).await;
     after(Postcard, vec![], vec![serde_json::json!(1)]).await;
     after(Bincode, None, Some(Untagged::Number(1))).await;
+    let (number, named) = (Asked::Number { id: 1 }, Asked::Named { id: 1, name: Some("Ada".into()) });
+    after(Json, number.clone(), named.clone()).await;
+    after(MessagePack, vec![number.clone()], vec![number, named]).await;
     after(Json, 1.0, f64::INFINITY).await;
     after(Json, Some(Some(1)), Some(None)).await;
     after(MessagePack, Some(Some(1)), Some(None)).await;

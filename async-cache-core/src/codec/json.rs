@@ -22,7 +22,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     }
 
     fn shape(&self) -> Shape {
-        Shape::UNKNOWN.compared()
+        Shape::named::<V>().compared()
     }
 
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {

@@ -23,7 +23,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
     }
 
     fn shape(&self) -> Shape {
-        Shape::UNKNOWN.compared()
+        Shape::named::<V>().compared()
     }
 
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {

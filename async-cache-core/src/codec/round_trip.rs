@@ -36,9 +36,11 @@ impl RoundTrip {
         bytes: &[u8],
     ) -> Result<(), BoxError> {
         // Not with its cause: an error of a decoder may quote the value.
-        let read = codec.decode(bytes).map_err(|_| match self.shape.check {
-            Check::Each => "it cannot be read back: its type asks what comes, which this format does not say",
-            Check::Some => "it cannot be read back",
+        let read = codec.decode(bytes).map_err(|_| match (self.shape.check, self.shape.digest) {
+            (Check::Each, Some(_)) => {
+                "it cannot be read back: its type asks what comes, which this format does not say"
+            }
+            _ => "it cannot be read back",
         })?;
         if !self.shape.compared {
             return Ok(());

@@ -48,6 +48,27 @@ impl Shape {
     /// `V`'s `Deserialize` tells them: for formats without names.
     #[must_use]
     pub fn of<V: DeserializeOwned>() -> Self {
+        let survey = Survey::of::<V>();
+        let check = if survey.doubtful || survey.open { Check::Each } else { Check::Some };
+        Self { digest: Some(survey.log.digest()), check, compared: false }
+    }
+
+    /// For formats with names: whether `V` or something in it asks the format what comes next, as `untagged` does.
+    /// What is read then depends on the value.
+    #[must_use]
+    pub fn named<V: DeserializeOwned>() -> Self {
+        let check = if Survey::of::<V>().asks { Check::Each } else { Check::Some };
+        Self { check, ..Self::UNKNOWN }
+    }
+
+    /// The same, and values are compared by their bytes.
+    pub(crate) fn compared(self) -> Self {
+        Self { compared: true, ..self }
+    }
+}
+
+impl Survey {
+    fn of<V: DeserializeOwned>() -> Self {
         let mut survey = Survey::default();
         for _ in 0..MAX_RUNS {
             survey.open = false;
@@ -60,13 +81,7 @@ impl Shape {
                 break;
             }
         }
-        let check = if survey.doubtful || survey.open { Check::Each } else { Check::Some };
-        Self { digest: Some(survey.log.digest()), check, compared: false }
-    }
-
-    /// The same, and values are compared by their bytes.
-    pub(crate) fn compared(self) -> Self {
-        Self { compared: true, ..self }
+        survey
     }
 }
 
@@ -83,6 +98,8 @@ struct Survey {
     open: bool,
     /// Something cannot be looked into, or asks what the format cannot tell.
     doubtful: bool,
+    /// Something asks the format what comes.
+    asks: bool,
     first: bool,
 }
 
@@ -186,7 +203,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     /// The type asks the format what comes: formats without names do not know.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.survey.doubtful = true;
+        (self.survey.doubtful, self.survey.asks) = (true, true);
         self.survey.note("any", &[])?;
         visitor.visit_unit()
     }
