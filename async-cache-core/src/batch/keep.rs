@@ -103,10 +103,12 @@ impl Kept {
                 Some(due) => sleep_until(due).await,
                 None => sleep(self.ttl / 3).await,
             }
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             if !state.leases.is_empty() {
                 return state.leases.clone();
             }
+            // Those that were due are lost or filled: what comes next is due later.
+            state.due = None;
         }
     }
 }
@@ -146,5 +148,29 @@ impl<V: 'static> Shared<V> {
             kept.remove(&lost);
             kept.state.lock().due = Some(begun + pause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// It sleeps until there are others, and does not turn in place.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_due_once_all_leases_are_lost() {
+        let ttl = Duration::from_secs(3);
+        let kept = Kept::new(ttl);
+        let lease = |token| Lease { token: Token::from_bytes([token; 16]), seq: 1 };
+        let key = Key::encode(&1_u64).unwrap();
+        kept.add([(key.clone(), lease(1))], Instant::now());
+        assert_eq!(kept.due().await.len(), 1);
+        kept.remove(&HashSet::from([lease(1).token]));
+        timeout(ttl, kept.due()).await.unwrap_err();
+        let asked = Instant::now();
+        kept.add([(key, lease(2))], asked);
+        assert_eq!(kept.due().await.len(), 1);
+        assert!(asked.elapsed() <= ttl / 3);
     }
 }
