@@ -14,7 +14,7 @@ use crate::coherence::Stamp;
 use crate::error::{Error, Result};
 use crate::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::observe::StaleCause;
-use crate::observe::{KeyHash, trace};
+use crate::observe::trace;
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 use crate::path::{Answer, BoxLoader, Origin, Plan, Probe, Reuse, Want};
 use crate::resilience::{Aged, aged};
@@ -159,7 +159,7 @@ fn in_span<'a, V, F>(
 where
     F: Future<Output = Result<Answer<V>>> + Send + 'a,
 {
-    let digest = KeyHash::of(key.as_bytes());
+    let digest = trace::digest(&key);
     Box::pin(trace::lookup(&shared.namespace, digest, work(key)))
 }
 

@@ -12,7 +12,9 @@
 //! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::TieredCache::subscribe)
 //! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
 
-pub(crate) use imp::{change, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted};
+pub(crate) use imp::{
+    change, digest, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted,
+};
 
 #[cfg(feature = "tracing")]
 mod imp {
@@ -22,6 +24,7 @@ mod imp {
     use tracing::{Instrument, debug, debug_span, info, warn};
 
     use crate::error::{Error, ErrorKind};
+    use crate::key::Key;
     use crate::observe::{Event, KeyHash, LoadFailureLog};
 
     /// Of all that is logged.
@@ -80,12 +83,18 @@ mod imp {
         warn!(target: TARGET, namespace, %error, cause, "a value cannot be stored in L2");
     }
 
+    /// Of a key, where spans are collected.
+    pub(crate) fn digest(key: &Key) -> Option<KeyHash> {
+        (LevelFilter::current() >= LevelFilter::DEBUG).then(|| KeyHash::of(key.as_bytes()))
+    }
+
     pub(crate) fn lookup<F: Future>(
         namespace: &str,
-        key: KeyHash,
+        key: Option<KeyHash>,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        work.instrument(debug_span!(target: TARGET, "cache.lookup", namespace, %key))
+        let key = key.map(tracing::field::display);
+        work.instrument(debug_span!(target: TARGET, "cache.lookup", namespace, key))
     }
 
     pub(crate) fn load<F: Future>(
@@ -130,6 +139,7 @@ mod imp {
 #[cfg(not(feature = "tracing"))]
 mod imp {
     use crate::error::Error;
+    use crate::key::Key;
     use crate::observe::{Event, KeyHash, LoadFailureLog};
 
     pub(crate) fn lost(_: &str, _: Option<&Error>) {}
@@ -144,7 +154,9 @@ mod imp {
 
     pub(crate) fn event(_: &str, _: &Event) {}
 
-    pub(crate) fn lookup<F: Future>(_: &str, _: KeyHash, work: F) -> F {
+    pub(crate) fn digest(_: &Key) {}
+
+    pub(crate) fn lookup<F: Future>(_: &str, (): (), work: F) -> F {
         work
     }
 
