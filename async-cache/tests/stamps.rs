@@ -71,6 +71,10 @@ async fn refused_and_taken(cache: &Cache, foreign: &Stamp) {
         for key in ["held", "cold"] {
             let refused = verb.call(cache, key, foreign).await.expect_err(&format!("{verb:?} of `{key}`"));
             assert_eq!(refused.kind(), ErrorKind::Config, "{verb:?} of `{key}`: {refused}");
+            assert!(
+                refused.namespace().is_some_and(|name| name != foreign.namespace()),
+                "{verb:?}: {refused}"
+            );
             assert!(refused.to_string().contains("`orders`"), "{refused}");
         }
     }

@@ -76,6 +76,7 @@ pub(crate) fn foreign(stamp: &str, cache: &str) -> Error {
             "a stamp of namespace `{stamp}` says nothing about `{cache}`: stamps order one namespace only"
         ),
     )
+    .in_namespace(cache)
 }
 
 impl fmt::Display for Stamp {
