@@ -128,7 +128,7 @@ where
     }
 
     /// How long the first key of a batch waits for others. Default 1 ms. Zero waits only for
-    /// the tasks that are ready to run.
+    /// the tasks that are ready to run. It comes before the load, and so before `load_timeout`: a call may take both.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         self.set(|settings| settings.delay = delay)
