@@ -1,6 +1,7 @@
 //! Delivery of events: in order, and outside the lock under which they arose.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
 
 use async_cache_core::backend::{BusEvent, Listener, NodeId};
@@ -85,7 +86,8 @@ impl Courier {
                 let next = outbox(&mut state.lock()).events.pop_front();
                 let Some((listener, event)) = next else { break };
                 if let Some(listener) = listener.upgrade() {
-                    listener.notify(event);
+                    // One node's panic, of a value's `Drop` for instance, is neither its neighbours' nor the caller's.
+                    let _ = catch_unwind(AssertUnwindSafe(|| listener.notify(event)));
                 }
             }
             drop(busy);

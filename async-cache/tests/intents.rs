@@ -112,3 +112,38 @@ async fn a_drop_that_panics_loses_no_invalidation() {
         assert_eq!(loads.load(Ordering::SeqCst), 1);
     }
 }
+
+/// Values that are still to panic when they are dropped, whoever holds them.
+static BRITTLE: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        let less = |left: usize| left.checked_sub(1);
+        if BRITTLE.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            panic!("a Drop that panics");
+        }
+    }
+}
+
+/// In one process, too.
+#[tokio::test]
+async fn a_drop_that_panics_on_other_nodes_is_not_met_by_who_makes_the_change() {
+    let l2 = MemoryBackend::new(1_000);
+    let builder = || TieredCache::<u64, Brittle>::builder().namespace("brittle").l2(l2.clone());
+    let nodes = [(); 3].map(|()| builder().l1(MemoryBackend::new(1_000)).build().unwrap());
+    nodes[0].insert(&1, Brittle).await.unwrap();
+    for node in &nodes {
+        node.ready().await.unwrap();
+        assert!(node.get(&1).await.unwrap().is_some());
+    }
+    let without_l1 = builder().build().unwrap();
+    BRITTLE.store(2, Ordering::SeqCst);
+    without_l1.invalidate(&1).await.unwrap();
+    assert_eq!(BRITTLE.load(Ordering::SeqCst), 0, "two of three have panicked");
+    for node in &nodes {
+        assert!(node.get(&1).await.unwrap().is_none());
+    }
+}
