@@ -180,10 +180,12 @@ impl State {
         self.get(key).filter(|bytes| partition.admits(bytes))
     }
 
-    /// Of a partition that exists: its tag floor and its tags.
+    /// Of a partition that exists: its tag floor and its tags, in order, so that a simulation can be repeated.
     pub(crate) fn tags(&self, partition: u16) -> (u64, Vec<(Bytes, u64)>) {
         let found = &self.partitions[usize::from(partition)];
-        (found.tag_floor, found.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect())
+        let mut tags: Vec<_> = found.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect();
+        tags.sort_unstable();
+        (found.tag_floor, tags)
     }
 
     pub(crate) fn acquire(&mut self, node: NodeId, key: &Key, ask: Acquire) -> Acquired {
