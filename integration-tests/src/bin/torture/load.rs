@@ -14,18 +14,16 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::drawn::storm;
-use crate::ledger::{Count, Global, Ledger, STORMS_AT, now};
+use crate::ledger::{Count, Ledger, STORMS_AT, now};
 use crate::mutant::{Mutants, Planted};
+use crate::need::{self, Answers, Begun};
 use crate::node::Handle;
-use crate::promise::{Promise, What};
+use crate::promise::What;
 use crate::value::{Life, Value};
 use crate::write::tag_of;
 
 /// Within this time a pause of a process or of the way to the server has been noted.
 pub(crate) const SETTLED: Duration = Duration::from_millis(500);
-/// A value may be taken for expired so long before it is: by what a node's view of the server's clock may
-/// be off, and it is stored a little after its load has ended, never before.
-const EARLY_NS: u64 = 100_000_000;
 
 /// Why something is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +148,8 @@ impl Running {
         if purpose == Purpose::Anyhow {
             row.touched_at().fetch_max(began, Ordering::AcqRel);
         } else if key >= crate::ledger::KEYS {
-            judge(ledger, (handle, key), (load.called, began));
+            let begun = Begun { handle, key, called: load.called, at: began };
+            need::judge(ledger, begun, Answers::Loaded);
         }
         if key >= STORMS_AT {
             storm::loads(ledger, key);
@@ -197,53 +196,4 @@ impl Drop for Running {
         let less = |running: u64| Some(running.saturating_sub(1));
         let _ = ledger.loading(self.handle, self.key).fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
-}
-
-/// Looks whether a load that begins is one too many, for a call that was made at `called`.
-fn judge(ledger: &'static Ledger, (handle, key): (usize, usize), (called, began): (u64, u64)) {
-    let quiet = ledger.quiet();
-    if quiet.is_none() {
-        return;
-    }
-    ledger.add(handle, Count::JudgedLoads, 1);
-    let row = ledger.row(key);
-    let (since, until) = row.lives();
-    let (since, until) = (since.load(Ordering::Acquire), until.load(Ordering::Acquire));
-    let (before, why) = match () {
-        () if ledger.loads_of(key) > 1 => {
-            let began = row.load_began().load(Ordering::Acquire);
-            if row.filled_at().load(Ordering::Acquire) >= began {
-                // It is not the last one that is under way: nobody knows since when.
-                return ledger.add(handle, Count::UnjudgedLoads, 1);
-            }
-            (began, "another load of it was under way".to_owned())
-        }
-        () if began + EARLY_NS < until => {
-            let ms = |ns: u64| ns / 1_000_000;
-            let (began, left) = (ms(began - since), ms(until - began));
-            (since, format!("what was loaded for it {began} ms before lives for {left} ms more"))
-        }
-        () => return,
-    };
-    // What a call has waited for in vain may have come to nothing because of a change, twice: then it loads by itself.
-    let before = before.min(called);
-    let excused = move || {
-        let global = |global| ledger.global(global).load(Ordering::Acquire);
-        ledger.quiet() != quiet
-            || global(Global::QuietSince) >= before
-            || global(Global::StalledAt) >= before
-            || row.touched_at().load(Ordering::Acquire) >= before
-    };
-    if excused() {
-        return ledger.add(handle, Count::UnjudgedLoads, 1);
-    }
-    tokio::spawn(async move {
-        // What keeps everything from running is noted when it is over.
-        sleep(SETTLED).await;
-        if excused() {
-            return ledger.add(handle, Count::UnjudgedLoads, 1);
-        }
-        let what = format!("handle {handle} loaded key {key} although {why}");
-        ledger.accuse(Promise::Loads, Some(key), what);
-    });
 }

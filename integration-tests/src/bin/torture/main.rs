@@ -26,6 +26,7 @@ mod ledger;
 mod lives;
 mod load;
 mod mutant;
+mod need;
 mod node;
 mod orders;
 mod promise;

@@ -6,7 +6,6 @@
 
 mod facts;
 mod judge;
-mod need;
 mod source;
 pub(crate) mod storm;
 

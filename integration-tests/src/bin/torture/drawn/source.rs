@@ -11,15 +11,19 @@ use integration_tests::surface::{Ask, Brought, Call, Kind, Options, Source, What
 use tokio::time::sleep;
 
 use super::facts::{Fact, Known, NO_MARK};
-use super::{marks, need, place};
+use super::{marks, place};
 use crate::ledger::{Count, Global, Ledger, MARKS, MARKS_AT, now};
 use crate::mutant::{Mutants, Planted};
+use crate::need::{self, Answers, Begun};
 use crate::node::Handle;
 use crate::promise::What;
 
 /// A planned panic: it is none of the library's.
 #[derive(Debug)]
 pub(crate) struct Planned;
+
+/// A load that begins so shortly before the end of its caller's patience may begin because of it.
+const IMPATIENT: Duration = Duration::from_millis(30);
 
 /// What follows from a load that brings nothing to store is over after so long.
 const AFTERMATH_NS: u64 = 700_000_000;
@@ -282,7 +286,11 @@ impl Running {
             row.touched_at().fetch_max(began, Ordering::AcqRel);
         } else {
             let patience = ask.call.effective.wait_timeout.unwrap_or(Duration::from_secs(30));
-            need::judge(ledger, (handle, at), (called, began), patience);
+            let waited = Duration::from_nanos(began.saturating_sub(called)) + IMPATIENT;
+            if waited < patience {
+                let begun = Begun { handle, key: at, called, at: began };
+                need::judge(ledger, begun, Answers::Stored);
+            }
         }
         row.load_began().fetch_max(began, Ordering::AcqRel);
         let version = row.committed().load(Ordering::SeqCst);
