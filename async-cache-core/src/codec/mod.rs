@@ -60,7 +60,8 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// What the format takes from the definition of `V`: stored values of another shape are not read.
     ///
     /// A format without names should say [`Shape::of::<V>()`](Shape::of), or two nodes whose `V` have their fields
-    /// in another order read each other's values, wrong. Default: nothing.
+    /// in another order read each other's values, wrong. One with names should say
+    /// [`Shape::named::<V>()`](Shape::named). Default: nothing.
     fn shape(&self) -> Shape {
         Shape::UNKNOWN
     }

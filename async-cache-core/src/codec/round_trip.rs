@@ -28,6 +28,18 @@ impl RoundTrip {
         self.shape.check == Check::Each || before < FIRST || before.is_multiple_of(LATER)
     }
 
+    /// What to do about a value that this format cannot hold.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self.shape.digest {
+            // A format without names.
+            Some(_) => {
+                "see the cause; serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` need a codec with \
+                 names: `.l2_with(.., MessagePack)`"
+            }
+            None => "see the cause",
+        }
+    }
+
     /// Reads a value back from its bytes.
     pub(crate) fn check<V: 'static>(
         &self,

@@ -171,13 +171,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             )),
             Err(cause) => {
                 let (schema, codec) = (&l2.schema, l2.codec.name());
-                // Only a format without names has trouble with these; what else may be wrong, the cause says.
-                let remedy = match codec {
-                    "msgpack-named" | "json" => "see the cause",
-                    _ => {
-                        "see the cause; serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` need a codec with names: `.l2_with(.., MessagePack)`"
-                    }
-                };
+                let remedy = l2.round_trip.remedy();
                 let message = format!(
                     "a value of type `{schema}` cannot be stored in L2 with the codec `{codec}`: {remedy}"
                 );

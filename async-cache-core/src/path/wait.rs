@@ -1,9 +1,9 @@
 //! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
 
-use std::future::{pending, poll_fn};
-use std::task::Poll;
+use std::future::pending;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::flight::{AnsweredBy, Hearing, Landed};
@@ -46,20 +46,6 @@ const PER_KEY: Duration = Duration::from_millis(1);
 enum Seen<V> {
     Landed(Landed<V>),
     StandIn(StandIn<V>),
-}
-
-/// Ends when the task is polled again, which is when those that can run have run. The load of a leader may have ended
-/// by then: a timer of Tokio's costs more than such a load.
-async fn soon() {
-    let mut there = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut there, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// One caller's lookup, and how it wants to be answered.
@@ -123,7 +109,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return pending().await;
         }
         if role == Role::Leads {
-            soon().await;
+            // Its load may have ended when this task runs again: a timer costs more than such a load.
+            yield_now().await;
         }
         loop {
             let end = match role {
