@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
@@ -199,6 +199,7 @@ impl RedisBackendBuilder {
             command_timeout: longest,
             secrets: secrets.clone(),
             running: tokio::sync::Mutex::default(),
+            ever_up: AtomicBool::new(false),
             epochs: AtomicU64::new(0),
             proven: Mutex::default(),
         };

@@ -99,7 +99,7 @@ pub(crate) enum Fault {
 pub(crate) struct Outage {
     pub(crate) since: Instant,
     pub(crate) cause: Cause,
-    /// When the last attempt to make one failed, which is what the cause is of; else it is of the loss.
+    /// When the last attempt to connect failed: `cause` is its error. `None`: `cause` says why the connection was lost.
     pub(crate) attempted: Option<Instant>,
     /// Nothing but a change of settings helps.
     pub(crate) lasting: bool,

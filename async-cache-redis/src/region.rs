@@ -89,8 +89,7 @@ impl RedisRegion {
     }
 
     pub(crate) async fn pick(&self, purpose: Purpose, doing: &str) -> Result<Line<'_>> {
-        self.shared.ensure();
-        self.shared.slots.begun(purpose).await;
+        self.shared.connected(purpose).await;
         self.shared.slots.pick(purpose).map_err(|fault| self.error(doing, fault))
     }
 
@@ -253,8 +252,7 @@ impl Region for RedisRegion {
 
     async fn get(&self, key: &Key) -> Result<Read> {
         const DOING: &str = "reading a value";
-        self.shared.ensure();
-        self.shared.slots.begun(Purpose::Read).await;
+        self.shared.connected(Purpose::Read).await;
         let line = self.shared.slots.meet().map_err(|fault| self.error(DOING, fault))?;
         let name = ValueName { home: self.home(key), key };
         let value = line.read(&name).await.map_err(|fault| self.error(DOING, fault))?;

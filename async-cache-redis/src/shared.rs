@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::bus::Bus;
 use crate::connect::Connector;
 use crate::scripts::Scripts;
-use crate::slot::{Slots, tend};
+use crate::slot::{Purpose, Slots, tend};
 use crate::subscriber::Subscriber;
 
 /// Releases under way for acquires of unknown outcome.
@@ -74,13 +74,21 @@ impl Shared {
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
         };
-        shared.begin();
+        shared.begin(&shared.turn.now.lock().clone());
         shared
     }
 
-    /// Runs a task until it ends, or its turn does.
+    /// Runs a task until it ends, or the current turn does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let (runtime, end) = self.turn.now.lock().clone();
+        let turn = self.turn.now.lock().clone();
+        self.spawn_in(turn, task);
+    }
+
+    fn spawn_in(
+        &self,
+        (runtime, end): (Handle, CancellationToken),
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let witness = Witness { turn: Arc::clone(&self.turn), end: end.clone(), done: false };
         runtime.spawn(async move {
             let mut witness = witness;
@@ -89,10 +97,18 @@ impl Shared {
         });
     }
 
-    fn begin(&self) {
+    /// Begins the tasks of this turn, which may have ended again: another one has tasks of its own.
+    fn begin(&self, turn: &(Handle, CancellationToken)) {
         for index in 0..self.slots.count() {
-            self.spawn(tend(Arc::clone(&self.slots), index, Arc::clone(&self.connector)));
+            let tending = tend(Arc::clone(&self.slots), index, Arc::clone(&self.connector));
+            self.spawn_in(turn.clone(), tending);
         }
+    }
+
+    /// Connects again if the runtime of the connections has ended, and gives the first attempt its time.
+    pub(crate) async fn connected(&self, purpose: Purpose) {
+        self.ensure();
+        self.slots.first_attempt(purpose).await;
     }
 
     /// Connects again on the current runtime, if the one has ended on which the connections were made and are read.
@@ -111,16 +127,18 @@ impl Shared {
             return;
         }
         // Of several workers of the old runtime, some may not have ended yet.
-        std::mem::replace(&mut *now, (here, self.stop.child_token())).1.cancel();
-        self.slots.begin_again();
-        // Only now: whoever finds that nothing has ended finds no connection of the old runtime, either.
+        let turn = (here, self.stop.child_token());
+        std::mem::replace(&mut *now, turn.clone()).1.cancel();
+        self.slots.take_down_all();
+        // Only now: a caller who finds that nothing has ended must not find a connection of the old runtime. An
+        // attempt that is just ending there may still put one in place: the first command on it finds out.
         self.turn.ended.store(false, Ordering::Release);
         drop(now);
         // What the old connection would have told has been missed.
         self.bus.lost();
-        self.begin();
+        self.begin(&turn);
         if self.subscribing.load(Ordering::Acquire) {
-            self.spawn(Arc::clone(&self.subscriber).run());
+            self.spawn_in(turn, Arc::clone(&self.subscriber).run());
         }
     }
 
@@ -132,7 +150,8 @@ impl Shared {
     }
 }
 
-/// Held by a task to its end: dropped before that, it tells that the runtime has ended.
+/// A task holds this. If it is dropped before the task is done, the runtime has ended, or the task has panicked: in
+/// either case the tasks are begun again.
 struct Witness {
     turn: Arc<Turn>,
     end: CancellationToken,
@@ -141,8 +160,7 @@ struct Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        // A panic of ours is not the end of a runtime.
-        if self.done || std::thread::panicking() {
+        if self.done {
             return;
         }
         let now = self.turn.now.lock();

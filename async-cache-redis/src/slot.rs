@@ -66,8 +66,8 @@ pub(crate) struct Slots {
     /// Whether there ever was a connection.
     ever_up: AtomicBool,
     /// Connections are being made on another runtime, and the first attempt has not ended.
-    beginning: AtomicBool,
-    begun: Notify,
+    reconnecting: AtomicBool,
+    attempted: Notify,
 }
 
 struct Slot {
@@ -101,8 +101,8 @@ impl Slots {
             secrets,
             probing: Mutex::default(),
             ever_up,
-            beginning: AtomicBool::new(false),
-            begun: Notify::new(),
+            reconnecting: AtomicBool::new(false),
+            attempted: Notify::new(),
         }
     }
 
@@ -110,32 +110,32 @@ impl Slots {
         self.slots.len()
     }
 
-    /// The runtime has ended that read the connections: none is of use any more.
-    pub(crate) fn begin_again(&self) {
+    /// Takes all slots down: the runtime that read their connections has ended.
+    pub(crate) fn take_down_all(&self) {
         let ended = Outage::lost(Cause::ours(
             "the Tokio runtime has ended on which the connection was made; it is made again on another one",
         ));
-        self.beginning.store(true, Ordering::Release);
+        self.reconnecting.store(true, Ordering::Release);
         for slot in &self.slots {
             *slot.state.write() = State::Down(ended.clone());
         }
     }
 
     /// Waits for the first attempt to connect on another runtime, if one is being made.
-    pub(crate) async fn begun(&self, purpose: Purpose) {
-        if self.beginning.load(Ordering::Acquire) {
-            let mut begun = pin!(self.begun.notified());
-            begun.as_mut().enable();
-            if self.beginning.load(Ordering::Acquire) {
-                let _ = timeout(self.deadlines.of(purpose), begun).await;
+    pub(crate) async fn first_attempt(&self, purpose: Purpose) {
+        if self.reconnecting.load(Ordering::Acquire) {
+            let mut attempted = pin!(self.attempted.notified());
+            attempted.as_mut().enable();
+            if self.reconnecting.load(Ordering::Acquire) {
+                let _ = timeout(self.deadlines.of(purpose), attempted).await;
             }
         }
     }
 
     /// An attempt to connect has ended.
-    fn attempted(&self) {
-        if self.beginning.swap(false, Ordering::AcqRel) {
-            self.begun.notify_waiters();
+    fn attempt_ended(&self) {
+        if self.reconnecting.swap(false, Ordering::AcqRel) {
+            self.attempted.notify_waiters();
         }
     }
 
@@ -172,7 +172,8 @@ impl Slots {
                 Err(other) => outage = Some(outage.map_or(other.clone(), |known| known.and(other))),
             }
         }
-        Err(outage.map_or_else(|| Fault::Timeout(Duration::ZERO), Fault::Down))
+        let Some(outage) = outage else { unreachable!("there is at least one slot") };
+        Err(Fault::Down(outage))
     }
 
     /// Puts a new connection in its place.
@@ -183,7 +184,7 @@ impl Slots {
         let run = link.run;
         self.ever_up.store(true, Ordering::Relaxed);
         *slot.state.write() = State::Up(Arc::new(link));
-        self.attempted();
+        self.attempt_ended();
         for other in &self.slots {
             if let Ok(old) = other.link()
                 && old.run != run
@@ -301,7 +302,7 @@ async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
                 // Later, what was fine once may be again: a password that was changed, a server replaced.
                 outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
                 slot.still_down(outage);
-                slots.attempted();
+                slots.attempt_ended();
             }
         }
     }

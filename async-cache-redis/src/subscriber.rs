@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,8 +39,10 @@ pub(crate) struct Subscriber {
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) secrets: Secrets,
-    /// Held by the one task that runs it: the one on another runtime waits for the end of the last.
+    /// Only one `run` at a time: a new one waits until the old one is dropped.
     pub(crate) running: tokio::sync::Mutex<()>,
+    /// Whether there ever was a connection.
+    pub(crate) ever_up: AtomicBool,
     /// The number of the last connection.
     pub(crate) epochs: AtomicU64,
     /// The first connection, if it has been made and not been used.
@@ -64,7 +66,6 @@ impl Subscriber {
     pub(crate) async fn run(self: Arc<Self>) {
         let _alone = self.running.lock().await;
         let (mut failures, mut refusals) = (0, 0);
-        let mut ever_up = false;
         loop {
             let proven = self.proven.lock().take();
             let connection = match proven {
@@ -74,7 +75,7 @@ impl Subscriber {
             match connection {
                 Ok((epoch, connection)) => {
                     refusals = 0;
-                    ever_up = true;
+                    self.ever_up.store(true, Ordering::Relaxed);
                     let mut session = Session::new(&self, connection, epoch);
                     if session.reconcile().await.is_ok() {
                         failures = 0;
@@ -92,7 +93,7 @@ impl Subscriber {
                     }
                     // Later, what was fine once may be again.
                     let outage = Refusal::Error(error).outage(&self.secrets);
-                    if outage.lasting && !ever_up {
+                    if outage.lasting && !self.ever_up.load(Ordering::Relaxed) {
                         self.bus.refused(&self.unusable(&outage.cause));
                     }
                 }
@@ -175,6 +176,7 @@ impl<'a> Session<'a> {
             refused_until: None,
         }
     }
+
     /// Returns when the connection is lost.
     async fn serve(&mut self) {
         let bus = Arc::clone(&self.subscriber.bus);

@@ -81,6 +81,24 @@ fn a_backend_serves_on_one_runtime_after_the_other() {
     }
 }
 
+/// As of a test that fails: its runtime ends while its thread panics.
+#[test]
+fn a_backend_serves_after_a_runtime_that_ended_by_a_panic() {
+    let server = RedisServer::start();
+    let (_redis, cache) = left_behind(&server, one_thread());
+    let fails = std::panic::AssertUnwindSafe(|| {
+        on(one_thread(), async {
+            cache.ready().await.expect("it is connected again");
+            panic!("the test fails");
+        });
+    });
+    std::panic::catch_unwind(fails).expect_err("it panics");
+    on(one_thread(), async {
+        cache.insert("k", 2).await.expect("it is connected again");
+        cache.ready().await.expect("it is connected again");
+    });
+}
+
 /// Whatever is asked first waits for the connection, and none is refused for what has ended.
 #[test]
 fn the_first_call_on_another_runtime_succeeds_whichever_it_is() {
