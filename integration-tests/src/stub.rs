@@ -35,6 +35,12 @@ impl Stub {
         Self { port, _tasks: tasks }
     }
 
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn url(&self) -> String {

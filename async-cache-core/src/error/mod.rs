@@ -25,7 +25,7 @@ pub enum ErrorKind {
     /// The cache was put together wrongly, or disagrees with the other nodes.
     Config,
     /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES), or a path that is
-    /// not UTF-8.
+    /// not UTF-8. Or one call has more than 100,000 keys.
     Key,
     /// The loader returned an error.
     Loader,

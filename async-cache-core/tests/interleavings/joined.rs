@@ -1,7 +1,6 @@
 //! Joining what is under way: never what is older than a lookup insists on, and never for ever.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_cache_core::testing::{No, Source, ms, until};
 use tokio::time::Instant;
@@ -72,7 +71,7 @@ async fn who_joined_a_lookup_that_was_cancelled_goes_on_at_once() {
     for joined in joined {
         assert_eq!(*joined.await.unwrap().unwrap(), 1);
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < ms(50), "{:?}", begun.elapsed());
     assert_eq!(source.loads(), 1);
 }
 
@@ -125,7 +124,6 @@ async fn leases_are_kept_alive_for_as_long_as_a_load_runs() {
             assert_eq!(other.get(key).await.unwrap().as_deref(), Some(&1), "{key}");
         }
         other.invalidate_all().await.unwrap();
-        until("it is heard", || node.is_idle()).await;
         node.shutdown().await;
     }
 }

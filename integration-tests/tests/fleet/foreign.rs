@@ -78,7 +78,10 @@ async fn memory_of_the_same_process_that_is_older_is_told_to_all() {
         bus.subscribe("{rows:0}bus").unwrap();
         bus.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         subscribed.send(()).unwrap();
-        while !bus.get_message().unwrap().get_payload::<String>().unwrap().starts_with("C:") {}
+        let start = std::time::Instant::now();
+        while !bus.get_message().unwrap().get_payload::<String>().unwrap().starts_with("C:") {
+            assert!(start.elapsed().as_secs() < 60, "nobody clears");
+        }
     });
     ready.await.unwrap();
     let reached: u64 = server.cli::<String>(&["HGET", "{rows:0}M", "s"]).parse().unwrap();

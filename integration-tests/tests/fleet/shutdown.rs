@@ -109,5 +109,6 @@ async fn a_shutdown_in_an_outage_ends_and_tells_what_is_left() {
     let begun = Instant::now();
     let left = tokio::time::timeout(AT_LAST, node.shutdown()).await.expect("it ends");
     assert_eq!(left.pending_invalidations, 3);
-    println!("it took {:?}", begun.elapsed());
+    // Three seconds, as is said; the rest is for a busy machine.
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
 }

@@ -72,7 +72,7 @@ struct Case {
     source: Source,
 }
 
-/// All of them, each on tiers of its own; or those that have an L2.
+/// All of them, each on tiers of its own.
 async fn cases(with: impl Fn(Builder) -> Builder) -> Vec<Case> {
     let mut all = Vec::new();
     for tiers in [Tiers::L1, Tiers::L2, Tiers::Both] {

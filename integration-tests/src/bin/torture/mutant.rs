@@ -26,7 +26,7 @@ pub(crate) enum Planted {
     LoadBesideTheCache,
     /// A node of another build is taken in.
     IntruderTakenIn,
-    /// Values say that they live for a tenth of the time that they live.
+    /// Values say that they live for a hundredth of the time that they live.
     AgeTold,
 }
 

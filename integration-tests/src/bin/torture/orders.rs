@@ -61,7 +61,7 @@ async fn shut_down(handle: &Handle) {
     ledger.add(handle.index, Count::Shutdowns, 1);
     let all = async {
         let left = handle.cache.shutdown().await.pending_invalidations;
-        handle.lives.shutdown().await;
+        let left = left + handle.lives.shutdown().await.pending_invalidations;
         left + handle.desk.cache.shutdown().await.pending_invalidations
     };
     match tokio::time::timeout(SHUTDOWN_LIMIT, all).await {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Count, Global, Ledger, now};
 
-/// Broken promises that are told in full, in one run.
-const TOLD: u64 = 64;
+/// So many are told in full, of each promise.
+const TOLD: u64 = 8;
 
 /// What an oracle holds the caches to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,11 @@ impl Promise {
         }
     }
 
-    /// Whether it counts as broken. A load or two too many do not: a machine that stands still for a moment
-    /// delays what is noted of a load, and none is too many of the two thousand that two minutes judge otherwise.
+    /// Whether it counts as broken. Two loads too many do not, and one in 10,000: a machine that stands still for a
+    /// moment delays what is noted of a load.
     pub(crate) fn is_broken(self, ledger: &Ledger) -> bool {
         let allowed = match self {
-            Self::Loads => 2 + ledger.total(Count::JudgedLoads) / 400,
+            Self::Loads => 2 + ledger.total(Count::JudgedLoads) / 10_000,
             _ => 0,
         };
         self.count(ledger) > allowed
@@ -148,7 +148,7 @@ pub(crate) struct Violation {
 impl Ledger {
     /// Tells of a broken promise.
     pub(crate) fn accuse(&self, promise: Promise, key: Option<usize>, what: String) {
-        if self.global(promise.broken()).fetch_add(1, Ordering::Relaxed) >= TOLD / 8 {
+        if self.global(promise.broken()).fetch_add(1, Ordering::Relaxed) >= TOLD {
             return;
         }
         let before = key.map(|key| self.history(key, now())).unwrap_or_default();

@@ -229,13 +229,11 @@ async fn end(world: &World, slot: usize) {
         let slot = world.slots[slot].borrow();
         (slot.cache.clone(), slot.node)
     };
-    let begun_ms = {
+    {
         let mut pages = world.book.pages();
-        let now = pages.now().ms;
-        pages.nodes[node].ended_ms = Some(now);
+        pages.nodes[node].ended_ms = Some(pages.now().ms);
         pages.note(node, None, "is shut down".to_owned());
-        now
-    };
+    }
     let breach =
         |promise, what: String| world.book.pages().breach(promise, None, format!("node {node}: {what}"));
     let pending = cache.stats().pending_invalidations;
@@ -270,5 +268,4 @@ async fn end(world: &World, slot: usize) {
         let what = "stale_served is";
         breach(Promise::Stats, format!("{what} {}; {surely} to {perhaps} were seen", stats.stale_served));
     }
-    let _ = begun_ms;
 }

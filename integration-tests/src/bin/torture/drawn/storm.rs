@@ -162,7 +162,8 @@ async fn look_after(handle: &Handle, storm: Storm, quiet: Option<u64>) {
             || global(Global::StalledAt) >= begins
             || counted(answered, number) < fleet
     };
-    let found = handle.lives.get(&(key as u64)).await;
+    let look = async { handle.lives.get(&(key as u64)).await };
+    let Some(found) = in_time(handle, key, "a look after a storm", look).await else { return };
     let loads = counted(loaded, number);
     let wrong = match (found, kind) {
         (Err(error), _) => return count_error(handle, &error),
