@@ -1,9 +1,9 @@
 //! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::flight::{AnsweredBy, Hearing, Landed};
@@ -46,6 +46,22 @@ const PER_KEY: Duration = Duration::from_millis(1);
 enum Seen<V> {
     Landed(Landed<V>),
     StandIn(StandIn<V>),
+}
+
+/// Ends when the task is polled again: when those have run that were queued before it.
+///
+/// Not `tokio::task::yield_now`. That keeps the task with its worker until the worker's queue is empty, where no
+/// other worker can take it; a loader that blocks the worker would hold its caller past every limit.
+async fn requeued() {
+    let mut polled = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// One caller's lookup, and how it wants to be answered.
@@ -110,7 +126,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         if role == Role::Leads {
             // Its load may have ended when this task runs again: a timer costs more than such a load.
-            yield_now().await;
+            requeued().await;
         }
         loop {
             let end = match role {
