@@ -95,8 +95,8 @@ impl Connector {
         let error = match &refusal {
             Refusal::Timeout => match self.diagnose().await {
                 Listening::Yes => backend(format!(
-                    "connecting to Redis at {addr}: it accepts connections, but did not answer within {:?}; does it \
-                     hang, or is it not Redis?",
+                    "connecting to Redis at {addr}: it accepts connections, but did not answer within {:?}: it hangs, or \
+                     does not speak Redis",
                     self.connect_timeout
                 )),
                 Listening::Unknown => backend(format!(
