@@ -3,42 +3,54 @@
 //! Most users want the facade crate, `async-cache-rs`. Authors of backends want [`backend`] and
 //! [`codec`].
 //!
-//! The sources are laid out as the journey of one lookup: `request` (what a verb returns), `path`
-//! (probe, flight, fetch, lease, load, fill), `coherence` (what keeps nodes from serving what
-//! another has invalidated), `resilience` (what happens while the shared tier is away).
+//! The sources are rooms, each of which uses only those below it: `api`, `lookup`, `changes`, `remote`, `local`,
+//! `liveness`, `backend`, `format`; under all of them `options`, `observe`, `error`, `sync` and `faults`.
 
 #![deny(unsafe_code)]
 
+mod api;
 pub mod backend;
-pub mod batch;
-mod builder;
-mod cache;
-mod clock;
-pub mod codec;
-mod coherence;
-#[doc(hidden)]
-pub mod decorated;
+mod changes;
 mod error;
-pub mod frame;
-pub mod key;
-mod loaded;
+mod faults;
+mod format;
+mod inner;
+mod liveness;
+mod local;
+mod lookup;
 mod observe;
 mod options;
-mod path;
-pub mod request;
-mod resilience;
+mod remote;
 #[cfg(all(test, shuttle))]
 mod schedules;
-mod shared;
 mod sync;
-pub mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+/// The awaitable requests that the verbs of a [`TieredCache`] return.
+pub mod request {
+    pub use crate::api::request::{
+        Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional,
+    };
+}
+
+/// Many keys in one go: batch loaders, [`DataLoader`], warming.
+pub mod batch {
+    pub use crate::api::batch_value::BatchValue;
+    pub use crate::api::data_loader::loader::{DataLoader, Update};
+    pub use crate::api::many::GetManyOrLoad;
+    pub use crate::api::warm::report::{Warm, WarmProgress, WarmReport};
+    pub use crate::lookup::many::picked::PerKey;
+}
+
+#[doc(hidden)]
+pub use api::macro_support as decorated;
+pub use format::{codec, frame, key, tags};
+
+pub use api::builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
+pub use api::cache::{Shutdown, TieredCache};
 pub use backend::{Backend, LocalBackend};
 pub use batch::DataLoader;
-pub use builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
-pub use cache::{Shutdown, TieredCache};
 #[cfg(feature = "json")]
 pub use codec::Json;
 #[cfg(feature = "msgpack")]
@@ -46,10 +58,10 @@ pub use codec::MessagePack;
 #[cfg(feature = "postcard")]
 pub use codec::Postcard;
 pub use codec::{Bincode, Codec};
-pub use coherence::Stamp;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
-pub use loaded::{LoadContext, Loaded};
+pub use liveness::stamp::Stamp;
+pub use lookup::loaded::{LoadContext, Loaded};
 pub use observe::{
     Amended, Event, EventStream, KeyHash, LoadFailureLog, Resumed, StaleCause, Stats, SuspendCause,
     UnreadableCause,

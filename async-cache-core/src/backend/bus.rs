@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::tags::Tags;
+use crate::format::tags::Tags;
 
 /// Receives the events of one region, in the order in which the backend executed them.
 ///

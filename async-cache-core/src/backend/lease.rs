@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::key::Key;
+use crate::format::key::Key;
 
 /// Identity of one node: one open cache handle in one process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +122,7 @@ pub enum Acquired {
         /// The partition's sequence number now: the value reflects every change up to it.
         seq: u64,
         /// When what is stored expires and ends, on the server's clock:
-        /// [`ends_of`](crate::frame::ends_of).
+        /// [`ends_of`](crate::format::frame::ends_of).
         ends: (u64, u64),
     },
     /// The caller holds the lease and should load.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Tick;
+use crate::backend::local::Tick;
 
 /// The points of time at which an entry changes what it is good for.
 ///

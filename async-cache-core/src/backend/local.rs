@@ -5,11 +5,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Life, Token};
-use crate::coherence::TagTable;
+use crate::backend::lease::Token;
+use crate::backend::life::Life;
+use crate::backend::tag_table::TagTable;
 use crate::error::Result;
-use crate::key::Key;
-use crate::tags::Tags;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
 
 /// A point on a cache's monotonic clock, in nanoseconds from a moment some decades before the
 /// cache was built.
@@ -150,7 +151,7 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another cache has it, or if a setting of it cannot be,
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) if another cache has it, or if a setting of it cannot be,
     /// naming the setting.
     fn open(self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>>
     where

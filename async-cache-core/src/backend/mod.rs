@@ -13,6 +13,7 @@ mod lease;
 mod life;
 mod local;
 mod region;
+pub(crate) mod tag_table;
 mod terms;
 
 pub use bus::{BusEvent, Listener};
@@ -40,7 +41,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if this backend cannot serve the namespace,
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) if this backend cannot serve the namespace,
     /// for instance because it is already open on the same connection set.
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>>;
 }

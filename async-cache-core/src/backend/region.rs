@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Acquire, Acquired, Announce, Fill, Filled, Known, Lease, NodeId, Renewed};
+use crate::backend::known::Known;
+use crate::backend::lease::{Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
 use crate::error::Result;
-use crate::key::Key;
-use crate::tags::Tags;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
 
 /// Least time between a broken lease and the next grant for the same key.
 pub const GRANT_PACE: Duration = Duration::from_millis(10);
@@ -31,7 +32,7 @@ pub struct RegionSpec {
     pub node: NodeId,
     /// What must be equal on all nodes of a namespace: format version and codec. Kept by the
     /// backend beside the sequence; a node that brings another is refused with
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config).
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config).
     pub record: String,
     /// What the node knows of the sequence of each partition.
     pub known: Known,
@@ -108,11 +109,11 @@ pub struct ReadMany {
 ///   `invalidate_tags`, `clear`), a *floor*, and a *tag table*: for each tag the sequence number of
 ///   its last invalidation, and a *tag floor*. Each operation is atomic, and a change is published to every
 ///   subscribed node in the order of its sequence number, never before it can be read.
-/// * A stored value is [`seal(seq)`](crate::frame::seal) followed by the frame it was given,
+/// * A stored value is [`seal(seq)`](crate::format::frame::seal) followed by the frame it was given,
 ///   where `seq` is the lease's sequence number (`fill`) or the change's own (`put`). A value
 ///   whose seal is below the floor is void, and so is one whose frame has [`Tags`] and whose seal is
 ///   below the tag floor or below the table's number for one of them. Nothing else in a frame concerns
-///   the backend: see [`frame`](crate::frame). `get_valid`, `get_many_valid`
+///   the backend: see [`frame`](crate::format::frame). `get_valid`, `get_many_valid`
 ///   and `acquire` never return a void value.
 /// * The tag table holds at most [`TAG_TABLE`] tags. To make room the tag floor is raised to the
 ///   highest number dropped: sound for every value, and felt only by values that were granted
@@ -133,7 +134,7 @@ pub struct ReadMany {
 ///   one was filled or put; a [`Stored`](super::BusEvent::Stored) in its place if the stored value
 ///   has more than [`WAKE_INLINE`] bytes.
 /// * Every operation ends within the backend's command deadline, and at once while the backend
-///   is known to be unreachable, with [`ErrorKind::Backend`](crate::ErrorKind::Backend). The
+///   is known to be unreachable, with [`ErrorKind::Backend`](crate::error::ErrorKind::Backend). The
 ///   outcome of a change that failed so is unknown: it may have happened, or yet happen.
 /// * A wrong type or foreign bytes under a key are an absent value, and are overwritten.
 ///

@@ -3,8 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Entry, Life, NodeId, Sight, Tick, Token};
-use crate::tags::Tags;
+use crate::backend::lease::{NodeId, Token};
+use crate::backend::life::Life;
+use crate::backend::local::{Entry, Sight, Tick};
+use crate::format::tags::Tags;
 
 /// All of an [`Entry`] but its value, in 40 bytes instead of 96. What most have none of is kept apart.
 ///

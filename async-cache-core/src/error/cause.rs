@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BoxError, Error};
+use crate::error::{BoxError, Error};
 
 /// Boxes an error so that its own type can be found.
 ///

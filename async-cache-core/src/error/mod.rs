@@ -1,6 +1,7 @@
 //! The one error type.
 
 mod cause;
+pub(crate) mod guard;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -24,7 +25,7 @@ pub enum ErrorKind {
     Codec,
     /// The cache was put together wrongly, or disagrees with the other nodes.
     Config,
-    /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES), or a path that is
+    /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES), or a path that is
     /// not UTF-8. Or one call has more than 100,000 keys.
     Key,
     /// The loader returned an error.

@@ -12,8 +12,8 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::trace;
 use crate::error::ErrorKind;
+use crate::observe::trace;
 
 /// Events kept for a listener that does not keep up; what is beyond is dropped, oldest first.
 const CAPACITY: usize = 1024;
@@ -48,7 +48,7 @@ pub enum Event {
         /// Which key.
         key: KeyHash,
     },
-    /// A key of many is longer than [`MAX_KEY_BYTES`](crate::key::MAX_KEY_BYTES): it was loaded, and is not cached.
+    /// A key of many is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES): it was loaded, and is not cached.
     KeyTooLong,
     /// What L2 holds cannot be read. It is a miss, and will be overwritten.
     Unreadable {
@@ -79,7 +79,7 @@ pub enum Event {
     /// L2 can be reached again.
     L2Regained,
     /// L2 does not permit this node something that it needs, so its L1 does not answer:
-    /// [`ready`](crate::TieredCache::ready) and the log say what. It is asked again, ever less often.
+    /// [`ready`](crate::api::cache::TieredCache::ready) and the log say what. It is asked again, ever less often.
     L2Refused,
     /// Invalidations could not be sent and are being retried.
     InvalidationPending {
@@ -123,7 +123,7 @@ pub enum StaleCause {
     SlowLoad,
     /// Loading failed less than `error_backoff` ago, or another node's refresh is awaited.
     Backoff,
-    /// L2 cannot be reached, and the policy is [`Outage::ServeL1`](crate::Outage::ServeL1).
+    /// L2 cannot be reached, and the policy is [`Outage::ServeL1`](crate::options::Outage::ServeL1).
     Outage,
 }
 
@@ -257,7 +257,7 @@ impl Drop for Listening {
     }
 }
 
-/// A stream of [`Event`]s from the moment of its making: [`TieredCache::subscribe`](crate::TieredCache::subscribe).
+/// A stream of [`Event`]s from the moment of its making: [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe).
 ///
 /// It holds up to 1,024 events for a listener that does not keep up; older ones are dropped, and
 /// [`Event::Dropped`] stands in their place. It ends when the cache has been dropped.

@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Stats;
-use crate::shared::Shared;
+use crate::inner::Shared;
+use crate::observe::stats::Stats;
 
 /// How often the counts are copied.
 const EVERY: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::seat;
+use crate::observe::seat;
 
 /// Counts since the cache was built, and gauges of now.
 ///
@@ -10,8 +10,8 @@ use super::seat;
 /// `stale_served` or `misses`. Those of many keys count per key, and of [`get_many_or_load`] and a [`DataLoader`] per
 /// distinct key of the call or batch. A refresh behind an answer is no lookup.
 ///
-/// [`get_many_or_load`]: crate::TieredCache::get_many_or_load
-/// [`DataLoader`]: crate::DataLoader
+/// [`get_many_or_load`]: crate::api::cache::TieredCache::get_many_or_load
+/// [`DataLoader`]: crate::api::data_loader::loader::DataLoader
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -31,7 +31,7 @@ pub struct Stats {
     /// Times a load waited for another node's load of the same key.
     pub lease_waits: u64,
     /// Lookups answered with a value that had expired, or that nothing verified because L2 could not be
-    /// reached: [`StaleCause`](crate::StaleCause) says which.
+    /// reached: [`StaleCause`](crate::observe::event::StaleCause) says which.
     pub stale_served: u64,
     /// Keys invalidated or overwritten from here, and clears.
     pub invalidations_sent: u64,
@@ -59,7 +59,7 @@ pub struct Stats {
     /// Gauge: whether L1 is not answering because the bus is not known to be complete.
     pub l1_suspended: bool,
     /// Gauge: whether L2 does not permit this node something that it needs:
-    /// [`ready`](crate::TieredCache::ready) says what.
+    /// [`ready`](crate::api::cache::TieredCache::ready) says what.
     pub l2_refused: bool,
     /// Gauge: entries in L1, near enough.
     pub entries: u64,

@@ -9,7 +9,7 @@
 //! Everything has the target `async_cache`. Whatever runs in a task of its own runs in its caller's span: so do loaders,
 //! batches and refreshes, also where a filter leaves our spans out.
 //!
-//! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::TieredCache::subscribe)
+//! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe)
 //! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
 
 pub(crate) use imp::{
@@ -24,8 +24,8 @@ mod imp {
     use tracing::{Instrument, debug, debug_span, info, warn};
 
     use crate::error::{Error, ErrorKind};
-    use crate::key::Key;
-    use crate::observe::{Event, KeyHash, LoadFailureLog};
+    use crate::format::key::Key;
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
 
     /// Of all that is logged.
     const TARGET: &str = "async_cache";
@@ -139,8 +139,8 @@ mod imp {
 #[cfg(not(feature = "tracing"))]
 mod imp {
     use crate::error::Error;
-    use crate::key::Key;
-    use crate::observe::{Event, KeyHash, LoadFailureLog};
+    use crate::format::key::Key;
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
 
     pub(crate) fn lost(_: &str, _: Option<&Error>) {}
 

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::MAX_LIFE;
-use crate::loaded::Choice;
+use crate::format::tags::Collected;
+use crate::lookup::loaded::Choice;
 use crate::observe::Amended;
-use crate::tags::Collected;
+use crate::options::MAX_LIFE;
 
 const LEAST: Duration = Duration::from_millis(1);
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{in_range, wrong};
 use crate::error::Result;
+use crate::options::{in_range, wrong};
 
 /// How a value is loaded, and what answers meanwhile: options of a cache, and of what loads.
 ///
@@ -23,7 +23,7 @@ use crate::error::Result;
 #[non_exhaustive]
 pub struct LoadOptions {
     /// Hard limit on one load: the load is ended and everyone who waits gets
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout). Default 30 s.
+    /// [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). Default 30 s.
     #[serde(with = "humantime_serde")]
     pub load_timeout: Duration,
     /// With a stale value at hand, answer it when the load takes longer than this; the load goes

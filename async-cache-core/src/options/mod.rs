@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::loaded::Choice;
+use crate::lookup::loaded::Choice;
 pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_setters};
 pub use store::StoreOptions;
@@ -104,7 +104,7 @@ impl Options {
 #[non_exhaustive]
 pub enum Outage {
     /// L1 entries live out their time, unverified; the rest is loaded. The bound on staleness is
-    /// suspended meanwhile, and [`Stats::l1_suspended`](crate::Stats::l1_suspended) says so.
+    /// suspended meanwhile, and [`Stats::l1_suspended`](crate::observe::Stats::l1_suspended) says so.
     #[default]
     ServeL1,
     /// Everything is loaded: nothing unverified is served.

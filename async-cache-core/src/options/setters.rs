@@ -31,7 +31,7 @@ macro_rules! store_setters {
             self
         }
 
-        /// Adds a tag: [`invalidate_tag`](crate::TieredCache::invalidate_tag) voids every entry
+        /// Adds a tag: [`invalidate_tag`](crate::api::cache::TieredCache::invalidate_tag) voids every entry
         /// that has it. 1 to 128 bytes, at most 32 of them; a wrong one is an error of the call.
         pub fn tag(mut self, tag: impl AsRef<str>) -> Self {
             let $this = &mut self;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::{in_range, wrong};
 use crate::error::{Error, ErrorKind, Result};
-use crate::loaded::Choice;
-use crate::tags::Collected;
+use crate::format::tags::Collected;
+use crate::lookup::loaded::Choice;
+use crate::options::{in_range, wrong};
 
 /// How a value is stored: options of a cache, an insert, a load, a loaded value.
 ///

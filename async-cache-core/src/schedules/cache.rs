@@ -9,21 +9,24 @@ use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use shuttle::sync::mpsc::Receiver;
 use shuttle::thread::{self, JoinHandle};
 
-use super::Verdict;
-use super::server::{Map, Server, TIME_MS, Tier};
+use crate::api::builder::TieredCacheBuilder;
 use crate::backend::{
     Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend, Region,
 };
-use crate::builder::TieredCacheBuilder;
-use crate::coherence::{Mutant, Partition, resync_all};
-use crate::key::Key;
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
+use crate::inner::Shared;
+use crate::liveness::heartbeat::resync_all;
+use crate::liveness::partition::Partition;
+use crate::local::approach::{Approach, Joins, Reuse, Want};
+use crate::local::flight::{AnsweredBy, Entered, Landed, Lead};
+use crate::lookup::lease::{Grant, Step};
+use crate::lookup::loader::Wish;
+use crate::lookup::one::{Aim, Found, Origin, Route};
 use crate::options::{Options, StoreOptions};
-use crate::path::lease::{Grant, Step};
-use crate::path::{
-    Aim, AnsweredBy, Approach, Entered, Found, Joins, Landed, Lead, Origin, Reuse, Route, Want, Wish,
-};
-use crate::shared::Shared;
-use crate::tags::Tags;
+use crate::schedules::Verdict;
+use crate::schedules::server::{Map, Server, TIME_MS, Tier};
 
 /// How a lookup comes to a key. Its limit is beyond every step of the clock here, so that no flight is overdue.
 pub(super) const CACHED: Approach = Approach {

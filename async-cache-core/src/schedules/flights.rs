@@ -5,12 +5,13 @@ use std::time::Duration;
 use shuttle::future::block_on;
 use shuttle::sync::atomic::Ordering::SeqCst;
 
-use super::Wrong::{Off, Planted};
-use super::cache::{CACHED, Cache, join};
-use super::{Fault, proves};
 use crate::backend::{Accept, Acquire, Acquired, NodeId, Region, Token};
-use crate::coherence::Mutant;
-use crate::path::Entered;
+use crate::faults::mutant::Mutant;
+use crate::faults::schedule::Fault;
+use crate::local::flight::Entered;
+use crate::schedules::Wrong::{Off, Planted};
+use crate::schedules::cache::{CACHED, Cache, join};
+use crate::schedules::proves;
 
 /// Demands that all gets shared one load.
 fn demand_one_load(cache: &Cache) {

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::Wrong::{Off, Planted};
-use super::cache::{Cache, Events, join};
-use super::server::Server;
-use super::{Fault, proves};
-use crate::coherence::{Admitted, Mutant, Stamp};
-use crate::key::Key;
-use crate::path::Probe;
-use crate::tags::Tags;
+use crate::faults::mutant::Mutant;
+use crate::faults::schedule::Fault;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
+use crate::liveness::stamp::Stamp;
+use crate::local::probe::Probe;
+use crate::local::stripes::Admitted;
+use crate::schedules::Wrong::{Off, Planted};
+use crate::schedules::cache::{Cache, Events, join};
+use crate::schedules::proves;
+use crate::schedules::server::Server;
 
 #[test]
 fn no_get_sees_a_value_from_before_an_invalidation() {

@@ -22,7 +22,6 @@
 //! [shuttle]: https://docs.rs/shuttle
 
 mod cache;
-mod fault;
 mod flights;
 mod invalidations;
 mod server;
@@ -35,8 +34,8 @@ use std::sync::{Arc, Mutex};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 
-use crate::coherence::Mutant;
-pub(crate) use fault::Fault;
+use crate::faults::mutant::Mutant;
+use crate::faults::schedule::Fault;
 
 /// What is wrong with the code that a scenario is run on.
 #[derive(Debug, Clone, Copy)]

@@ -14,10 +14,10 @@ use crate::backend::{
     LocalBackend, Pulse, Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::seal;
-use crate::key::Key;
+use crate::format::frame::seal;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
 use crate::sync::Mutex;
-use crate::tags::Tags;
 
 const RUN: RunId = RunId(1);
 pub(super) const TIME_MS: u64 = 1_000_000_000;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use shuttle::future::block_on;
 use shuttle::sync::atomic::Ordering::SeqCst;
 
-use super::Wrong::{Off, Planted};
-use super::cache::{Cache, join};
-use super::server::Bus;
-use super::{Fault, proves};
 use crate::backend::{BusEvent, Listener, Region};
-use crate::coherence::{Mutant, Stamp};
-use crate::path::Probe;
+use crate::faults::mutant::Mutant;
+use crate::faults::schedule::Fault;
+use crate::liveness::stamp::Stamp;
+use crate::local::probe::Probe;
+use crate::schedules::Wrong::{Off, Planted};
+use crate::schedules::cache::{Cache, join};
+use crate::schedules::proves;
+use crate::schedules::server::Bus;
 
 #[test]
 fn no_hit_answers_what_changed_while_the_bus_was_lost() {

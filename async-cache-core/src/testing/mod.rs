@@ -3,6 +3,6 @@
 pub mod conformance;
 mod source;
 
-pub use crate::clock::real_time;
-pub use crate::coherence::Mutant;
+pub use crate::faults::mutant::Mutant;
+pub use crate::liveness::clock::real_time;
 pub use source::{No, Source, ms, until};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use super::rig::{Bench, LIFE, eventually, frame, holds, key, same};
-use super::{Checked, clauses};
 use crate::backend::{Announce, BusEvent};
-use crate::frame::unseal;
+use crate::format::frame::unseal;
+use crate::testing::conformance::rig::{Bench, LIFE, eventually, frame, holds, key, same};
+use crate::testing::conformance::{Checked, clauses};
 
 clauses! {
     changes_are_heard_by_everyone_in_order:

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::rig::{Bench, LIFE, Node, eventually, frame, granted, holds, key, same, stored};
-use super::{Checked, clauses};
 use crate::backend::{Acquired, Announce, Filled, GRANT_PACE, Renewed};
-use crate::key::Key;
+use crate::format::key::Key;
+use crate::testing::conformance::rig::{
+    Bench, LIFE, Node, eventually, frame, granted, holds, key, same, stored,
+};
+use crate::testing::conformance::{Checked, clauses};
 
 clauses! {
     each_change_raises_the_sequence_by_one:

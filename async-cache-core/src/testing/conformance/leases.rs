@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
-use super::{Checked, clauses};
 use crate::backend::{
     Accept, Acquire, Acquired, Announce, BusEvent, Fill, Filled, Lease, Renewed, Token, WAKE_INLINE,
 };
+use crate::testing::conformance::rig::{
+    Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored,
+};
+use crate::testing::conformance::{Checked, clauses};
 
 clauses! {
     one_of_many_is_granted:
@@ -218,7 +220,7 @@ async fn many_at_once_are_as_one_by_one(bench: &Bench<'_>) -> Checked {
     }
     let seqs: Vec<u64> = leases.iter().map(|(_, lease)| lease.seq).collect();
     same("renewing", a.region.renew_many(&leases, LIFE).await?, vec![Renewed::Held; 2])?;
-    let fill = |(key, lease): &(crate::key::Key, Lease)| {
+    let fill = |(key, lease): &(crate::format::key::Key, Lease)| {
         let frame = frame(lease.token, key.as_bytes());
         Fill { key: key.clone(), lease: *lease, frame, life: LIFE, announce: Announce::No }
     };

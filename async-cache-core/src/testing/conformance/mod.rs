@@ -136,8 +136,8 @@ struct Broken(String);
 
 type Checked<T = ()> = Result<T, Broken>;
 
-impl From<crate::Error> for Broken {
-    fn from(error: crate::Error) -> Self {
+impl From<crate::error::Error> for Broken {
+    fn from(error: crate::error::Error) -> Self {
         Self(format!("an operation failed: {error:?}"))
     }
 }

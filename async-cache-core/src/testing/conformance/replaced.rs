@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rig::{Bench, LIFE, eventually, frame, holds, key, same};
-use super::{Checked, Hook, clauses};
-use crate::ErrorKind;
 use crate::backend::{Acquired, Announce, Filled};
+use crate::error::ErrorKind;
+use crate::testing::conformance::rig::{Bench, LIFE, eventually, frame, holds, key, same};
+use crate::testing::conformance::{Checked, Hook, clauses};
 
 clauses! {
     lost_memory_is_fenced:

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broken, Checked, Subject};
 use crate::backend::{
     Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, Listener, NodeId, Region, RegionSpec, Token,
 };
-use crate::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
-use crate::key::Key;
+use crate::format::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
+use crate::format::key::Key;
+use crate::testing::conformance::{Broken, Checked, Subject};
 
 pub(super) const RECORD: &str = "conformance";
 /// A life that does not end within a case.

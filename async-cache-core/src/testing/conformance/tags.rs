@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 
-use super::rig::{Bench, LIFE, Node, granted, holds, key, same};
-use super::{Checked, clauses};
-use crate::Tags;
 use crate::backend::{Accept, Acquire, Acquired, Announce, Baseline, BusEvent, Filled, TAG_TABLE, Token};
-use crate::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET, token_of};
-use crate::key::Key;
-use crate::tags::MAX_TAGS;
+use crate::format::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET, token_of};
+use crate::format::key::Key;
+use crate::format::tags::{MAX_TAGS, Tags};
+use crate::testing::conformance::rig::{Bench, LIFE, Node, granted, holds, key, same};
+use crate::testing::conformance::{Checked, clauses};
 
 clauses! {
     a_tag_voids_older_values:

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::rig::{Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored};
-use super::{Checked, clauses};
-use crate::ErrorKind;
 use crate::backend::{Accept, Acquire, Acquired, Announce, Filled};
-use crate::frame::ends_of;
-use crate::key::Key;
+use crate::error::ErrorKind;
+use crate::format::frame::ends_of;
+use crate::format::key::Key;
+use crate::testing::conformance::rig::{
+    Bench, LIFE, SHORT, eventually, frame, granted, holds, key, same, stored,
+};
+use crate::testing::conformance::{Checked, clauses};
 
 clauses! {
     a_filled_value_is_sealed_with_its_lease:
@@ -151,7 +153,7 @@ async fn values_end_with_their_life(bench: &Bench<'_>) -> Checked {
 async fn keys_and_frames_are_any_bytes(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let every: Vec<u8> = (0..=255).collect();
-    let long = vec![b'x'; crate::key::MAX_KEY_BYTES];
+    let long = vec![b'x'; crate::format::key::MAX_KEY_BYTES];
     let names: [&[u8]; 6] = [b"", b"\0", b" \r\n:{}*", &every, &long, "\u{1F512}".as_bytes()];
     for name in names {
         let k = Key::from_encoded(name);

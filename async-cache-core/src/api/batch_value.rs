@@ -1,0 +1,86 @@
+//! What a batch loader says of one key, and batch loaders typed by keys and the cache's value alone.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::error::{BoxError, Result, boxed};
+use crate::lookup::loaded::Loaded;
+use crate::lookup::loader::Given;
+use crate::lookup::many::picked::{PerKey, Picked};
+
+/// What a batch loader says of one key.
+///
+/// The map it returns may hold plain values, [`Loaded`] values, or `Option`s of either. `None` says
+/// that there is none, which is cached for `negative_ttl`. A key that is not in the map at all is
+/// `None` to those who asked, and not cached: the loader said nothing of it.
+#[derive(Debug, Clone)]
+pub struct BatchValue<V>(Option<Loaded<V>>);
+
+impl<V> From<V> for BatchValue<V> {
+    fn from(value: V) -> Self {
+        Self(Some(Loaded::new(value)))
+    }
+}
+
+impl<V> From<Loaded<V>> for BatchValue<V> {
+    fn from(loaded: Loaded<V>) -> Self {
+        Self(Some(loaded))
+    }
+}
+
+impl<V> From<Option<V>> for BatchValue<V> {
+    fn from(found: Option<V>) -> Self {
+        Self(found.map(Loaded::new))
+    }
+}
+
+impl<V> From<Option<Loaded<V>>> for BatchValue<V> {
+    fn from(found: Option<Loaded<V>>) -> Self {
+        Self(found)
+    }
+}
+
+/// A batch loader, typed by keys and the cache's value alone.
+pub(crate) type TypedBatch<K, V> =
+    Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Picked<Given<V>>, BoxError>> + Send + Sync>;
+
+pub(crate) fn box_batch<K, V, F, Fut, R, E>(batch: F) -> TypedBatch<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
+    R: Into<BatchValue<V>>,
+    E: Into<BoxError> + 'static,
+{
+    Arc::new(move |keys| {
+        let asked = keys.clone();
+        let found = batch(keys);
+        async move {
+            let found = found.await.map_err(boxed)?;
+            Ok(Picked::new(&asked, found, |value| Ok(Given::new(value.into().0))))
+        }
+        .boxed()
+    })
+}
+
+pub(crate) fn box_batch_each<K, V, F, Fut, R>(batch: F) -> TypedBatch<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: PerKey<K, R>> + Send + 'static,
+    R: Into<BatchValue<V>>,
+{
+    Arc::new(move |keys| {
+        let asked = keys.clone();
+        let found = batch(keys);
+        async move {
+            let found = found.await.per_key()?;
+            Ok(Picked::new(&asked, found, |value| value.map(|value| Given::new(value.into().0))))
+        }
+        .boxed()
+    })
+}

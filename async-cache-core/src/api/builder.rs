@@ -1,0 +1,344 @@
+//! Composition: tiers, namespace and options, validated once.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::cache::TieredCache;
+use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec};
+use crate::changes::retry::Pending;
+use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "testing")]
+use crate::faults::mutant::Mutant;
+use crate::faults::mutant::Switch;
+use crate::format::codec::{Bincode, Codec, RoundTrip};
+use crate::format::frame::{FORMAT_VERSION, Format};
+use crate::inner::{L2, Shared};
+use crate::liveness::background::Background;
+use crate::liveness::early_events::Door;
+use crate::liveness::heartbeat;
+use crate::liveness::node::Node;
+use crate::liveness::watch::Watch;
+use crate::local::stripes::Fence;
+use crate::observe::{Counters, Events, LoadFailureLog};
+use crate::options::{
+    Defaults, Options, Outage, load_setters, negative_setters, stale_setters, store_setters,
+};
+use crate::remote::miss_rate::Odds;
+
+/// Longest namespace, in bytes.
+pub const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// The namespace of a cache in this process alone that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Puts a [`TieredCache`] together.
+#[must_use = "nothing is built until `build` is called"]
+pub struct TieredCacheBuilder<K, V> {
+    namespace: Option<String>,
+    l1: Option<OpenL1<V>>,
+    l2: Option<SharedTier<V>>,
+    schema: Option<String>,
+    schema_version: u32,
+    options: Options,
+    outage: Outage,
+    max_staleness: Duration,
+    heartbeat: Option<Duration>,
+    failure_log: LoadFailureLog,
+    switch: Switch,
+    _key: PhantomData<fn(&K)>,
+}
+
+/// Opens an L1 for the cache of a namespace.
+type OpenL1<V> = Box<dyn FnOnce(&str) -> Result<Box<dyn LocalBackend<V>>> + Send + Sync>;
+
+struct SharedTier<V> {
+    backend: Arc<dyn Backend>,
+    codec: Arc<dyn Codec<V>>,
+}
+
+impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            namespace: None,
+            l1: None,
+            l2: None,
+            schema: None,
+            schema_version: 0,
+            options: Options::default(),
+            outage: Outage::default(),
+            max_staleness: Duration::from_secs(1),
+            heartbeat: None,
+            failure_log: LoadFailureLog::default(),
+            switch: Switch::default(),
+            _key: PhantomData,
+        }
+    }
+
+    /// Names the cache: prefix of every key in L2, label of every figure. 1 to 128 bytes without
+    /// control characters, `{` or `}`.
+    ///
+    /// Required with an [`l2`](Self::l2): other services use the same server, and two caches of one name
+    /// are one cache. Without an L2 the default is `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets the tier in this process. It is this cache's alone: see [`LocalBackend::open`].
+    pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
+        self.l1 = Some(Box::new(|namespace| l1.open(namespace)));
+        self
+    }
+
+    /// Sets the tier shared with other nodes, with the default codec, [`Bincode`].
+    pub fn l2(self, l2: impl Backend) -> Self
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        self.l2_with(l2, Bincode)
+    }
+
+    /// Sets the tier shared with other nodes, and how values are written there.
+    pub fn l2_with(mut self, l2: impl Backend, codec: impl Codec<V>) -> Self {
+        self.l2 = Some(SharedTier { backend: Arc::new(l2), codec: Arc::new(codec) });
+        self
+    }
+
+    /// Names what the values are. All nodes of a namespace must use one name, and those with another are
+    /// refused with [`ErrorKind::Config`]: two services that meet in a namespace by accident do not read each
+    /// other's values.
+    ///
+    /// 1 to 128 bytes without control characters. Default: the name of `V` without its modules, such as
+    /// `Vec<User>`. A type that was renamed keeps the name it had: `.schema("User")`.
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = Some(name.into());
+        self
+    }
+
+    /// Sets the version of the value's type: a stored value of another version is a miss, and is
+    /// overwritten. Invalidations reach the nodes of all versions. Default 0.
+    ///
+    /// To be raised when what a value means changes while its definition does not. With [`Bincode`] and `Postcard` a
+    /// definition that has changed is a version of its own: see [`Shape`](crate::format::codec::Shape).
+    pub fn schema_version(mut self, version: u32) -> Self {
+        self.schema_version = version;
+        self
+    }
+
+    /// Replaces the default options: [`StoreOptions`](crate::options::StoreOptions), [`LoadOptions`](crate::options::LoadOptions), or
+    /// both of them as a pair.
+    pub fn defaults(mut self, options: impl Into<Defaults>) -> Self {
+        self.options.set(options.into());
+        self
+    }
+
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
+    stale_setters!(|this| this.options.load);
+
+    /// Sets what to do while L2 cannot be reached. Default [`Outage::ServeL1`].
+    pub fn outage(mut self, policy: Outage) -> Self {
+        self.outage = policy;
+        self
+    }
+
+    /// Sets how failed loads are logged. Default [`LoadFailureLog::Warn`].
+    pub fn load_failure_log(mut self, log: LoadFailureLog) -> Self {
+        self.failure_log = log;
+        self
+    }
+
+    /// Sets how long after an invalidation has returned another node's L1 may still answer with
+    /// what was before, at worst: when messages are lost or a process hangs. Default 1 s; at least
+    /// 20 ms. A node that cannot reach L2 keeps this with [`Outage::Load`] and [`Outage::Fail`], not with the default.
+    pub fn max_staleness(mut self, limit: Duration) -> Self {
+        self.max_staleness = limit;
+        self
+    }
+
+    /// Sets the time between two heartbeats. Default: a quarter of `max_staleness`.
+    pub fn heartbeat(mut self, period: Duration) -> Self {
+        self.heartbeat = Some(period);
+        self
+    }
+
+    /// Switches one fence of this cache off, to show that a proof objects.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn mutant(mut self, mutant: Mutant) -> Self {
+        self.switch.off = Some(mutant);
+        self
+    }
+
+    /// Sets the slots of the table of invalidated tags, of which half are used: a power of two.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn tag_slots(mut self, slots: usize) -> Self {
+        self.switch.tag_slots = Some(slots.next_power_of_two());
+        self
+    }
+
+    /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
+    /// reached, or that other nodes use with another codec, shows at first use.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`], saying which: no tier, no Tokio runtime, a bad namespace or option,
+    /// a namespace already open on the same backend: a `RedisBackend` is one node of a namespace. For two nodes in one
+    /// process, connect twice, or give both a clone of one `MemoryBackend`.
+    pub fn build(self) -> Result<TieredCache<K, V>> {
+        self.validate().map_err(|error| match self.namespace.as_deref() {
+            Some(name) if (1..=MAX_NAMESPACE_BYTES).contains(&name.len()) => error.in_namespace(name),
+            _ => error,
+        })?;
+        let heartbeat = self.heartbeat.unwrap_or(self.max_staleness / 4);
+        let mut refused = None;
+        let shared = Arc::new(self.assemble(&mut refused));
+        if let Some(error) = refused {
+            return Err(error.in_namespace(&shared.namespace));
+        }
+        shared.door.open(&shared);
+        let here = Arc::downgrade(&shared);
+        shared.background.start(move || {
+            let Some(shared) = here.upgrade() else { return };
+            // The work of an earlier runtime may have ended in the middle of this.
+            shared.node.resync.notify_one();
+            heartbeat::run(&shared, heartbeat);
+        });
+        Ok(TieredCache::new(shared))
+    }
+
+    /// The cache without its background work.
+    pub(crate) fn assemble(self, refused: &mut Option<Error>) -> Shared<V> {
+        let id = NodeId::random();
+        let door = Door::closed();
+        let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
+        let namespace: Arc<str> = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into();
+        let known = Known::default();
+        let l1 = self.l1.and_then(|open| open(&namespace).map_err(|error| *refused = Some(error)).ok());
+        let l2 = self.l2.filter(|_| refused.is_none()).and_then(|tier| {
+            let schema = self.schema.as_deref().map_or_else(type_name::<V>, ToOwned::to_owned);
+            let record = format!("async-cache/{FORMAT_VERSION} {} {schema}", tier.codec.name());
+            let spec = RegionSpec { known: known.clone(), ..RegionSpec::new(&*namespace, id, record) };
+            match tier.backend.open(spec, listener) {
+                Ok(region) => {
+                    let shape = tier.codec.shape();
+                    let format = Format::new(tier.codec.name(), self.schema_version, shape.digest);
+                    let round_trip = RoundTrip::new(shape);
+                    Some(L2 { region, format, codec: tier.codec, round_trip, schema: schema.into() })
+                }
+                Err(error) => {
+                    *refused = Some(error);
+                    None
+                }
+            }
+        });
+        let node = match &l2 {
+            Some(l2) => Node::new(id, (l2.region.partitions(), known), self.max_staleness, self.switch),
+            None => Node::alone(id),
+        };
+        Shared {
+            events: Events::of(&namespace),
+            namespace,
+            l1,
+            l2,
+            node,
+            fence: Fence::new(self.switch),
+            pending: Pending::default(),
+            odds: Odds::default(),
+            counters: Counters::default(),
+            watch: Watch::new(),
+            defaults: self.options,
+            outage: self.outage,
+            failure_log: self.failure_log,
+            switch: self.switch,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            background: Background::new(),
+            door,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let wrong = |message: &str| Err(Error::new(ErrorKind::Config, message));
+        if tokio::runtime::Handle::try_current().is_err() {
+            return wrong("a cache must be built inside a Tokio runtime: call `build` from an async context");
+        }
+        if self.l1.is_none() && self.l2.is_none() {
+            return wrong("a cache needs a tier: call `l1`, `l2` or both");
+        }
+        let namespace = match self.namespace.as_deref() {
+            Some(namespace) => namespace,
+            None if self.l2.is_some() => {
+                return wrong(
+                    "a cache with an L2 needs a namespace, or it shares its keys with every other cache there: call `.namespace(\"..\")` with a name of its own",
+                );
+            }
+            None => DEFAULT_NAMESPACE,
+        };
+        match namespace.len() {
+            0 => return wrong("the namespace is empty: give it 1 to 128 bytes"),
+            1..=MAX_NAMESPACE_BYTES => {}
+            _ => return wrong("the namespace is longer than 128 bytes"),
+        }
+        if namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
+            return wrong(
+                "the namespace holds a control character, `{` or `}`, which stand for something in Redis keys",
+            );
+        }
+        if self.schema.as_ref().is_some_and(|name| {
+            !(1..=MAX_NAMESPACE_BYTES).contains(&name.len()) || name.chars().any(char::is_control)
+        }) {
+            return wrong("the schema's name must have 1 to 128 bytes and no control characters");
+        }
+        let least = Duration::from_millis(20);
+        if self.max_staleness < least || self.max_staleness > Duration::from_secs(3600) {
+            return wrong("option `max_staleness` must be from 20 ms to 1 hour");
+        }
+        if self.heartbeat.is_some_and(|period| period.is_zero() || period > self.max_staleness / 2) {
+            return wrong("option `heartbeat` must be above zero and at most half of `max_staleness`");
+        }
+        self.options.validate()?;
+        self.options.store.check_tiers(self.l1.is_some())
+    }
+}
+
+/// The name of a type without the modules that it and its parts are in: they move.
+fn type_name<V>() -> String {
+    let mut name = String::new();
+    // Where the path began that is being read.
+    let mut begin = 0;
+    for c in std::any::type_name::<V>().chars() {
+        if c == ':' {
+            name.truncate(begin);
+            continue;
+        }
+        name.push(c);
+        if !(c.is_alphanumeric() || c == '_') {
+            begin = name.len();
+        }
+    }
+    if name.len() > MAX_NAMESPACE_BYTES {
+        let digest = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+        let end = (0..=MAX_NAMESPACE_BYTES - 17).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+        name.truncate(end);
+        name.push_str(&format!("~{digest:016x}"));
+    }
+    name
+}
+
+impl<K, V> std::fmt::Debug for TieredCacheBuilder<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TieredCacheBuilder")
+            .field("namespace", &self.namespace)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

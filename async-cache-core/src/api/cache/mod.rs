@@ -1,0 +1,214 @@
+//! The public verbs. No logic: each encodes its keys and enters the path.
+
+mod changes;
+mod lookups;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::builder::TieredCacheBuilder;
+use crate::changes::retry::flush;
+use crate::error::Result;
+use crate::format::key::{CacheKey, Key};
+use crate::inner::Shared;
+use crate::observe::{EventStream, Stats};
+
+/// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
+///
+/// A cheap handle: clones share everything. When the last is dropped, background work ends, and invalidations that are still
+/// being retried are lost: call [`shutdown`](Self::shutdown) before.
+///
+/// ```
+/// # use async_cache_core::{TieredCache, Result, backend::*, key::Key};
+/// # fn l1() -> impl LocalBackend<String> { struct None; impl LocalBackend<String> for None {
+/// #   fn get(&self, _: &[u8]) -> Option<Entry<String>> { Option::None } fn insert(&self, _: &Key, _: Entry<String>) {}
+/// #   fn remove(&self, _: &[u8]) {} fn clear(&self) {} fn len(&self) -> u64 { 0 } } None }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// let names: TieredCache<u64, String> = TieredCache::builder().namespace("names").l1(l1()).build()?;
+/// let name = names.get_or_load(&42, || async { Ok::<_, std::io::Error>("Ada".to_string()) }).await?;
+/// assert_eq!(*name, "Ada");
+/// # Ok(()) }
+/// ```
+pub struct TieredCache<K, V: 'static> {
+    pub(crate) shared: Arc<Shared<V>>,
+    _last: Arc<Last<V>>,
+    _key: PhantomData<fn(&K)>,
+}
+
+/// How long a shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// What a shutdown has left undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Invalidations that have not reached L2: of keys and of tags, or one in place of many.
+    pub pending_invalidations: u64,
+}
+
+/// Closes the cache when the last handle is gone; loads under way hold `Shared` alone.
+struct Last<V: 'static>(Arc<Shared<V>>);
+
+impl<V: 'static> Drop for Last<V> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<K, V: 'static> TieredCache<K, V> {
+    pub(crate) fn new(shared: Arc<Shared<V>>) -> Self {
+        Self { _last: Arc::new(Last(Arc::clone(&shared))), shared, _key: PhantomData }
+    }
+}
+
+// The bound is the method's: so the compiler says what it is that a key lacks, instead of that there is no method.
+impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// Starts to put a cache together.
+    pub fn builder() -> TieredCacheBuilder<K, V>
+    where
+        K: CacheKey,
+    {
+        TieredCacheBuilder::new()
+    }
+}
+
+impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// Events from now on, for as long as the stream is kept. `next` is of `StreamExt`, in the crate `futures-util`.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
+    /// use futures_util::StreamExt;
+    /// let mut events = users.subscribe();
+    /// let _ = users.get_or_load(&42, || async { Err::<String, _>(std::io::Error::other("no database")) }).await;
+    /// println!("{:?}", events.next().await); // a load has failed: of which key, and how
+    /// # Ok(()) }
+    /// ```
+    pub fn subscribe(&self) -> EventStream {
+        self.shared.events.subscribe()
+    }
+
+    /// Counters and gauges.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
+    /// users.get_or_load(&42, || find(42)).await?;
+    /// users.get(&42).await?;
+    /// assert_eq!((users.stats().loads, users.stats().l1_hits), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.shared.namespace
+    }
+
+    /// Ends background work and loads under way, waits until they have ended, and sends the invalidations that
+    /// have not reached L2 yet. Every later lookup is an error of kind [`Shutdown`](crate::error::ErrorKind::Shutdown), and
+    /// the namespace can be opened anew, even while clones of this handle live.
+    ///
+    /// Takes three seconds at most: what has not reached L2 by then is counted in what this returns, and
+    /// other nodes may serve the old values until those expire.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
+    /// let left = users.shutdown().await;
+    /// assert_eq!(left.pending_invalidations, 0);
+    /// assert!(users.get(&42).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    pub async fn shutdown(&self) -> Shutdown {
+        let shared = &self.shared;
+        shared.close();
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let end = async {
+                tokio::join!(shared.tasks.wait(), flush(shared));
+                // A change that was under way may have failed meanwhile.
+                flush(shared).await;
+            };
+            // Tasks of a runtime that nobody runs do not end.
+            let _ = tokio::time::timeout(SHUTDOWN, end).await;
+        }
+        Shutdown { pending_invalidations: shared.pending.len() as u64 }
+    }
+
+    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that
+    /// is at once.
+    ///
+    /// For a service that is to take its first requests with its caches in working order. None needs
+    /// this to be right: until then lookups go to L2. Waits for as long as L2 is away, so a limit belongs
+    /// around it:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use async_cache_core::{Result, TieredCache};
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
+    /// match tokio::time::timeout(Duration::from_secs(5), users.ready()).await {
+    ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
+    ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Shutdown`](crate::error::ErrorKind::Shutdown); or what L2 says that will not have this node, such as
+    /// [`Config`](crate::error::ErrorKind::Config) where other nodes use another codec.
+    pub async fn ready(&self) -> Result<()> {
+        self.shared.ready().await
+    }
+
+    /// Whether no load, read, wait or pending change is left: what a test of leaks asks.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.shared.fence.is_idle() && self.shared.pending.len() == 0
+    }
+
+    /// Whether L1 may answer: the node knows of every change up to `max_staleness` ago.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.shared.node.is_serving()
+    }
+}
+
+/// Most keys for which there is room made before they come: an iterator may tell any number.
+const FORETOLD_KEYS: usize = 1024;
+
+fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {
+    let keys = keys.into_iter();
+    let mut encoded = Vec::with_capacity(keys.size_hint().0.min(FORETOLD_KEYS));
+    for key in keys {
+        encoded.push(Key::encode(key)?);
+    }
+    Ok(encoded)
+}
+
+impl<K, V: 'static> Clone for TieredCache<K, V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), _last: Arc::clone(&self._last), _key: PhantomData }
+    }
+}
+
+impl<K, V: 'static> fmt::Debug for TieredCache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}

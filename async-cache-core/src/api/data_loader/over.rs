@@ -1,0 +1,150 @@
+//! A batch function with a cache in front of it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::api::batch_value::{BatchValue, TypedBatch, box_batch, box_batch_each};
+use crate::api::cache::TieredCache;
+use crate::api::data_loader::loader::DataLoader;
+use crate::api::data_loader::source::{Memory, Outcome, Source};
+use crate::api::many::{Distinct, look_up};
+use crate::error::{BoxError, Result};
+use crate::format::key::{CacheKey, Key, with_encoded};
+use crate::local::approach::Want;
+use crate::lookup::many::picked::PerKey;
+use crate::lookup::reentry;
+use crate::options::Options;
+
+struct Over<K, V: 'static> {
+    cache: TieredCache<K, V>,
+    batch: TypedBatch<K, V>,
+}
+
+impl<K, V> Source<K, V> for Over<K, V>
+where
+    K: CacheKey + Clone + Eq + Hash + 'static,
+    V: Send + Sync + 'static,
+{
+    fn memory(&self) -> Memory {
+        Memory::WhileGathered
+    }
+
+    /// A hit in L1 waits for no batch.
+    fn peek(&self, key: &K) -> Option<Outcome<V>> {
+        let shared = &self.cache.shared;
+        let probed = with_encoded(key, |bytes| match shared.hit_at_once(bytes, None, Want::ValueOrAbsence) {
+            Some(answer) => Some(Ok(answer)),
+            // A load of its own key, which it would wait for.
+            None => reentry::check(shared, &Key::from_encoded(bytes)).err().map(Err),
+        });
+        // One that is too long to be cached is loaded each time.
+        probed.ok().flatten()
+    }
+
+    fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
+        Box::pin(async move {
+            let shared = &self.cache.shared;
+            let found = look_up(shared, Distinct::new(&keys), None, (options, Arc::clone(&self.batch))).await;
+            found.unwrap_or_else(|error| vec![Err(error); keys.len()])
+        })
+    }
+
+    fn prime(&self, key: K, value: V, options: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
+        let cache = self.cache.clone();
+        Ok(Box::pin(async move {
+            let shared = &cache.shared;
+            let key = Key::encode(&key).map_err(|error| error.in_namespace(&shared.namespace))?;
+            shared.insert(vec![(key, Arc::new(value))], options.store).await.map(drop)
+        }))
+    }
+
+    fn clear(&self, key: Option<&K>) -> Option<BoxFuture<'static, Result<()>>> {
+        let (cache, key) = (self.cache.clone(), key.cloned());
+        Some(Box::pin(async move {
+            match key {
+                Some(key) => cache.invalidate(&key).await.map(drop),
+                None => cache.invalidate_all().await.map(drop),
+            }
+        }))
+    }
+}
+
+impl<K, V> TieredCache<K, V>
+where
+    K: CacheKey + Clone + Eq + Hash + 'static,
+    V: Send + Sync + 'static,
+{
+    /// A [`DataLoader`] in front of which this cache stands: keys asked for one by one are looked up
+    /// and loaded in batches, as by [`get_many_or_load`](Self::get_many_or_load).
+    ///
+    /// A hit in L1 waits for nothing. The loader itself remembers nothing, so that invalidations hold
+    /// for it as for the cache; it may live as long.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use std::time::Duration;
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+    /// let authors = users
+    ///     .data_loader(|ids: Vec<u64>| async move {
+    ///         // SELECT id, name FROM users WHERE id = ANY(ids)
+    ///         Ok::<HashMap<u64, String>, std::io::Error>(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+    ///     })
+    ///     .max_batch_size(100)
+    ///     .delay(Duration::from_millis(1))
+    ///     .build();
+    ///
+    /// let names = authors.load_many([1, 2, 1]).await;
+    /// assert_eq!(names[2].as_ref().unwrap().as_ref().unwrap().as_str(), "user 1");
+    /// assert_eq!(users.stats().loads, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn data_loader<F, Fut, R, E>(&self, batch: F) -> DataLoader<K, V>
+    where
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
+        R: Into<BatchValue<V>>,
+        E: Into<BoxError> + 'static,
+    {
+        self.loader_over(box_batch(batch))
+    }
+
+    /// As [`data_loader`](Self::data_loader), for a batch function that gives an outcome for each
+    /// key: a key's error reaches only those who asked for it.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let lengths: TieredCache<String, usize> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// let lengths = lengths.data_loader_each(|paths: Vec<String>| async move {
+    ///     let outcome = |path: &str| match path {
+    ///         "secret" => Err(std::io::Error::other("not for you")),
+    ///         path => Ok(path.len()),
+    ///     };
+    ///     paths.into_iter().map(|path| (path.clone(), outcome(&path))).collect::<HashMap<_, _>>()
+    /// });
+    /// let (open, secret) = tokio::join!(lengths.load("open".to_owned()), lengths.load("secret".to_owned()));
+    /// assert_eq!(open?.as_deref(), Some(&4));
+    /// assert_eq!(secret.unwrap_err().loader_error::<std::io::Error>().unwrap().to_string(), "not for you");
+    /// # Ok(()) }
+    /// ```
+    pub fn data_loader_each<F, Fut, R>(&self, batch: F) -> DataLoader<K, V>
+    where
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: PerKey<K, R>> + Send + 'static,
+        R: Into<BatchValue<V>>,
+    {
+        self.loader_over(box_batch_each(batch))
+    }
+
+    fn loader_over(&self, batch: TypedBatch<K, V>) -> DataLoader<K, V> {
+        DataLoader::over(Arc::new(Over { cache: self.clone(), batch }), self.shared.defaults.clone())
+    }
+}

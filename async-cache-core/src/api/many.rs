@@ -1,0 +1,257 @@
+//! The verb `get_many_or_load`, and keys that may repeat.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join};
+use parking_lot::Mutex;
+
+use crate::api::batch_value::{BatchValue, TypedBatch, box_batch};
+use crate::api::cache::TieredCache;
+use crate::api::data_loader::source::Outcome;
+use crate::error::{BoxError, ErrorKind, Result};
+use crate::format::key::{CacheKey, Key};
+use crate::inner::Shared;
+use crate::liveness::stamp::Stamp;
+use crate::local::approach::Answer;
+use crate::lookup::loader::{Given, Payload};
+use crate::lookup::many::get_or_load::{BatchLoader, PlanMany};
+use crate::observe::Event;
+use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
+
+/// Keys, each once.
+pub(crate) struct Distinct<K> {
+    keys: Vec<K>,
+    encoded: Vec<Key>,
+    /// Those that are too long to be cached.
+    long: Vec<K>,
+    /// Which of them each of the keys given is.
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Cached(usize),
+    TooLong(usize),
+}
+
+impl<K: Clone + Eq + Hash> Distinct<K> {
+    pub(crate) fn new<'a, Q>(keys: impl IntoIterator<Item = &'a Q>) -> Self
+    where
+        Q: CacheKey + ToOwned<Owned = K> + ?Sized + 'a,
+    {
+        let (mut known, mut places): (HashMap<Key, usize>, _) = (HashMap::new(), Vec::new());
+        let (mut owned, mut encoded, mut long) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known_long: HashMap<K, usize> = HashMap::new();
+        for key in keys {
+            let Ok(name) = Key::encode(key) else {
+                let place = *known_long.entry(key.to_owned()).or_insert_with_key(|key| {
+                    long.push(key.clone());
+                    long.len() - 1
+                });
+                places.push(Place::TooLong(place));
+                continue;
+            };
+            let place = match known.entry(name) {
+                Slot::Occupied(slot) => *slot.get(),
+                Slot::Vacant(slot) => {
+                    owned.push(key.to_owned());
+                    encoded.push(slot.key().clone());
+                    *slot.insert(encoded.len() - 1)
+                }
+            };
+            places.push(Place::Cached(place));
+        }
+        Self { keys: owned, encoded, long, places }
+    }
+}
+
+/// One outcome for each key given, in their order.
+pub(crate) async fn look_up<K, V>(
+    shared: &Arc<Shared<V>>,
+    distinct: Distinct<K>,
+    need: Option<&Stamp>,
+    (options, batch): (Options, TypedBatch<K, V>),
+) -> Result<Vec<Outcome<V>>>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let Distinct { keys, encoded, long, places } = distinct;
+    let limit = options.load.load_timeout;
+    let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
+    // Here, because an error must not depend on there being a key to give it to.
+    shared.check_plan(&encoded, need, &plan)?;
+    let (cached, too_long) =
+        join(shared.get_many_or_load(&encoded, need, plan), load_uncached(shared, long, limit, batch)).await;
+    let outcome = |place| match place {
+        Place::Cached(at) => cached[at].clone(),
+        Place::TooLong(at) => too_long[at].clone(),
+    };
+    Ok(places.into_iter().map(outcome).collect())
+}
+
+/// Loads keys that are too long to be cached: one such key must not be everyone's error.
+async fn load_uncached<K, V>(
+    shared: &Arc<Shared<V>>,
+    keys: Vec<K>,
+    limit: Duration,
+    batch: TypedBatch<K, V>,
+) -> Vec<Outcome<V>>
+where
+    V: Send + Sync + 'static,
+{
+    let count = keys.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    shared.counters.misses.add(count);
+    shared.counters.loads.add(1);
+    (0..count).for_each(|_| shared.events.tell(|| Event::KeyTooLong));
+    match shared.run_loader(|| batch(keys), limit).await {
+        Ok(picked) => {
+            let outcomes: Vec<_> = picked.answers.into_iter().map(|answer| shared.uncached(answer)).collect();
+            shared.counters.load_failures.add(outcomes.iter().filter(|outcome| outcome.is_err()).count());
+            outcomes
+        }
+        Err(error) => {
+            shared.counters.load_failures.add(1);
+            vec![Err(error); count]
+        }
+    }
+}
+
+impl<V: 'static> Shared<V> {
+    /// What a batch loader gave for a key that is not cached.
+    fn uncached(&self, answer: Option<Result<Given<V>, BoxError>>) -> Outcome<V> {
+        match answer.transpose() {
+            Ok(None) => Ok(None),
+            Ok(Some(Given { payload: Payload::New(value), .. })) => Ok(value),
+            Ok(Some(Given { payload: Payload::Unchanged, .. })) => Err(self
+                .error(ErrorKind::Loader, "a loader answered `unchanged`, but there is no previous value")),
+            Err(cause) => {
+                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            }
+        }
+    }
+}
+
+/// A typed batch loader, told the places of its keys.
+pub(crate) fn by_place<K, V>(keys: Vec<K>, batch: TypedBatch<K, V>) -> BatchLoader<V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: 'static,
+{
+    Arc::new(move |places: Vec<usize>| batch(places.into_iter().map(|place| keys[place].clone()).collect()))
+}
+
+/// A lookup of many keys with a loader: [`TieredCache::get_many_or_load`].
+#[must_use = "a request does nothing until it is awaited"]
+pub struct GetManyOrLoad<'a, K, V: 'static> {
+    shared: &'a Arc<Shared<V>>,
+    keys: Distinct<K>,
+    need: Option<&'a Stamp>,
+    options: Options,
+    batch: TypedBatch<K, V>,
+}
+
+impl<'a, K, V> GetManyOrLoad<'a, K, V> {
+    /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+        self.need = Some(stamp);
+        self
+    }
+
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
+    stale_setters!(|this| this.options.load);
+}
+
+impl<'a, K, V> IntoFuture for GetManyOrLoad<'a, K, V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    type Output = Result<Vec<Answer<V>>>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { shared, keys, need, options, batch } = self;
+        Box::pin(async move { look_up(shared, keys, need, (options, batch)).await?.into_iter().collect() })
+    }
+}
+
+impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// Looks many keys up, and loads those that no tier has with one call of the loader. Answers
+    /// stand in the order of the keys, which may repeat; at most 100,000 in one call.
+    ///
+    /// The loader is given the distinct keys that this node is to load. Keys that other tasks or
+    /// nodes are loading are waited for. Should that be in vain, because a load elsewhere failed or its
+    /// node died, the loader is called again for those: that is why it must be `Clone`, which a
+    /// closure is if what it captures is.
+    ///
+    /// It gives a map of values, [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` says
+    /// that there is none, and is cached for `negative_ttl`. A key that the map lacks is `None` here,
+    /// too, but not cached: a map that is short for any other reason would hide what exists. A key
+    /// nobody asked for is ignored, and counted in [`Stats::unasked_keys`](crate::observe::Stats::unasked_keys).
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let names: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+    /// names.insert(&1, "Ada".to_string()).await?;
+    ///
+    /// let found = names
+    ///     .get_many_or_load(&[1, 2, 3, 2], |missing: Vec<u64>| async move {
+    ///         assert_eq!(missing, [2, 3]); // SELECT id, name FROM users WHERE id = ANY(missing)
+    ///         Ok::<_, std::io::Error>(HashMap::from([(2, "Grace".to_string())]))
+    ///     })
+    ///     .await?;
+    /// let found: Vec<Option<&str>> = found.iter().map(|name| name.as_ref().map(|name| name.as_str())).collect();
+    /// assert_eq!(found, [Some("Ada"), Some("Grace"), None, Some("Grace")]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A key that is too long to be cached is loaded each time.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load): that of the first key, in their order, that could be
+    /// neither found nor loaded. What the others came to is cached all the same.
+    pub fn get_many_or_load<'a, Q, F, Fut, R, E>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'a Q>,
+        loader: F,
+    ) -> GetManyOrLoad<'a, K, V>
+    where
+        K: Borrow<Q> + Clone + Eq + Hash + 'static,
+        Q: CacheKey + ToOwned<Owned = K> + ?Sized + 'a,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
+        R: Into<BatchValue<V>>,
+        E: Into<BoxError> + 'static,
+    {
+        let loader = Mutex::new(loader);
+        let batch = box_batch(move |keys| {
+            let loader = loader.lock().clone();
+            loader(keys)
+        });
+        let (keys, options) = (Distinct::new(keys), self.shared.defaults.clone());
+        GetManyOrLoad { shared: &self.shared, keys, need: None, options, batch }
+    }
+}
+
+impl<K, V> fmt::Debug for GetManyOrLoad<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetManyOrLoad").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}

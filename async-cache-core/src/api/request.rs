@@ -1,0 +1,391 @@
+//! Awaitable requests: what the verbs return. `.await` runs them, with the options set before.
+//!
+//! The first poll looks into L1, on the stack of the caller. Only a miss allocates.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+
+use crate::backend::{Entry, Token};
+use crate::error::{Error, Result};
+use crate::format::key::{CacheKey, Key, with_any_length, with_encoded};
+use crate::inner::Shared;
+use crate::liveness::stamp::Stamp;
+use crate::local::approach::{Answer, Reuse, Want};
+use crate::local::probe::Probe;
+use crate::lookup::loader::BoxLoader;
+use crate::lookup::one::{Origin, Plan};
+use crate::lookup::stale::{Aged, aged};
+use crate::observe::{StaleCause, trace};
+use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
+
+/// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
+type Boxing<V, F> = fn(F, &mut StoreOptions) -> BoxLoader<V>;
+
+/// A hit and nothing else, on the stack of the caller. Whatever else there is, [`first`] finds.
+#[inline]
+fn hit<V: 'static, Q: CacheKey + ?Sized>(
+    shared: &Shared<V>,
+    key: &Q,
+    need: Option<&Stamp>,
+    want: Want,
+) -> Option<Answer<V>> {
+    with_any_length(key, |bytes| shared.hit_at_once(bytes, need, want))
+}
+
+/// What L1 said to a request, or what went wrong with its key.
+enum First<V> {
+    Hit(Answer<V>),
+    /// The same; and what it holds under the token is to be refreshed.
+    HitAndRefresh(Answer<V>, Key, Token),
+    Miss(Key),
+    Failed(Error),
+}
+
+/// Looks into L1 with all its cases. `options` are those of a lookup with a loader.
+fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
+    shared: &Shared<V>,
+    key: &Q,
+    need: Option<&Stamp>,
+    want: Want,
+    options: Option<&Options>,
+) -> First<V> {
+    if let Err(error) = shared.check_stamp(need) {
+        return First::Failed(error);
+    }
+    let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
+        Probe::Hit(entry) if want.accepts(&entry.value) => {
+            shared.counters.l1_hits.increment();
+            First::Hit(entry.value)
+        }
+        Probe::Ripe(entry) | Probe::Stale(entry) if want.accepts(&entry.value) => {
+            past_due(shared, bytes, entry, options)
+        }
+        _ => First::Miss(Key::from_encoded(bytes)),
+    });
+    probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&shared.namespace)))
+}
+
+#[cold]
+fn past_due<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    key: &[u8],
+    entry: Entry<V>,
+    options: Option<&Options>,
+) -> First<V> {
+    let now = shared.node.clock.now();
+    let aged = match options {
+        Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
+        None if now < entry.life.expires => Aged::Answers,
+        None => Aged::Load,
+    };
+    match aged {
+        Aged::Answers | Aged::Refresh => shared.counters.l1_hits.increment(),
+        Aged::Serve(cause) => shared.serve_stale(key, cause),
+        Aged::ServeAndRefresh => shared.serve_stale(key, StaleCause::Revalidating),
+        Aged::Load => {}
+    }
+    match aged {
+        Aged::Answers | Aged::Serve(_) => First::Hit(entry.value),
+        Aged::Refresh | Aged::ServeAndRefresh => {
+            First::HitAndRefresh(entry.value, Key::from_encoded(key), entry.token)
+        }
+        Aged::Load => First::Miss(Key::from_encoded(key)),
+    }
+}
+
+/// A lookup: [`TieredCache::get`](crate::api::cache::TieredCache::get).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Get<'a, V, Q: ?Sized> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a Q,
+    need: Option<&'a Stamp>,
+    slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
+}
+
+impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q) -> Self {
+        Self { shared, key, need: None, slow: None }
+    }
+
+    /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+        self.need = Some(stamp);
+        self
+    }
+}
+
+impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
+    type Output = Result<Answer<V>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(slow) = &mut this.slow {
+            return slow.as_mut().poll(cx);
+        }
+        match hit(this.shared, this.key, this.need, Want::ValueOrAbsence) {
+            Some(answer) => Poll::Ready(Ok(answer)),
+            None => this.go_on(cx),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
+        match first(self.shared, self.key, self.need, Want::ValueOrAbsence, None) {
+            First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
+            First::Failed(error) => Poll::Ready(Err(error)),
+            First::Miss(key) => {
+                let (shared, need) = (self.shared, self.need);
+                let slow = in_span(shared, key, move |key| async move { shared.get(&key, need).await });
+                let slow = self.slow.insert(slow);
+                slow.as_mut().poll(cx)
+            }
+        }
+    }
+}
+
+/// The rest of a lookup, after L1 had no answer.
+fn in_span<'a, V, F>(
+    shared: &Shared<V>,
+    key: Key,
+    work: impl FnOnce(Key) -> F,
+) -> BoxFuture<'a, Result<Answer<V>>>
+where
+    F: Future<Output = Result<Answer<V>>> + Send + 'a,
+{
+    let digest = trace::digest(&key);
+    Box::pin(trace::lookup(&shared.namespace, digest, work(key)))
+}
+
+/// A lookup with a loader: what the three verbs below share.
+struct Lookup<'a, V, Q: ?Sized, F> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a Q,
+    need: Option<&'a Stamp>,
+    options: Option<Options>,
+    loader: Option<(F, Boxing<V, F>)>,
+    slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
+}
+
+// The loader is moved out, never pinned in place.
+impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
+
+impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
+    fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+        Self { shared, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
+    }
+
+    fn options(&mut self) -> &mut Options {
+        self.options.get_or_insert_with(|| self.shared.defaults.clone())
+    }
+
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
+        if let Some(slow) = &mut self.slow {
+            return slow.as_mut().poll(cx);
+        }
+        if reuse == Reuse::Cached
+            && let Some(answer) = hit(self.shared, self.key, self.need, want)
+        {
+            return Poll::Ready(Ok(answer));
+        }
+        self.go_on(cx, want, reuse)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
+        let looked = match reuse {
+            Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
+            Reuse::Cached | Reuse::Newer(_) => {
+                let options = self.options.as_ref().unwrap_or(&self.shared.defaults);
+                first(self.shared, self.key, self.need, want, Some(options))
+            }
+        };
+        match looked {
+            First::Hit(answer) => Poll::Ready(Ok(answer)),
+            First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.shared.namespace))),
+            First::HitAndRefresh(answer, key, token) => {
+                let plan = self.plan(want, Reuse::Newer(token), Origin::Behind);
+                self.shared.refresh_behind(&key, plan);
+                Poll::Ready(Ok(answer))
+            }
+            First::Miss(key) => {
+                let (shared, need) = (self.shared, self.need);
+                let plan = self.plan(want, reuse, Origin::Caller);
+                let slow =
+                    in_span(
+                        shared,
+                        key,
+                        move |key| async move { shared.get_or_load(&key, need, plan).await },
+                    );
+                self.slow.insert(slow).as_mut().poll(cx)
+            }
+        }
+    }
+
+    fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
+        let mut options = self.options.take().unwrap_or_else(|| self.shared.defaults.clone());
+        let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
+        let loader = boxing(loader, &mut options.store);
+        Plan::new((want, reuse, origin), options, loader)
+    }
+}
+
+macro_rules! lookups {
+    ($($(#[$doc:meta])* $name:ident, $want:expr, $reuse:expr, $output:ty, $finish:expr;)*) => {$(
+        $(#[$doc])*
+        #[must_use = "a request does nothing until it is awaited"]
+        pub struct $name<'a, V, Q: ?Sized, F>(Lookup<'a, V, Q, F>);
+
+        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
+            pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+                Self(Lookup::new(shared, key, loader, boxing))
+            }
+
+            /// Never answers from before this point in the namespace's history, on any node.
+            /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+            pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+                self.0.need = Some(stamp);
+                self
+            }
+
+            store_setters!(|this| this.0.options().store);
+            negative_setters!(|this| this.0.options().store);
+            load_setters!(|this| this.0.options().load);
+        }
+
+        impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Future for $name<'_, V, Q, F> {
+            type Output = Result<$output>;
+
+            #[inline]
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.get_mut().0.poll(cx, $want, $reuse).map(|outcome| outcome.map($finish))
+            }
+        }
+
+        impl<V, Q: ?Sized, F> fmt::Debug for $name<'_, V, Q, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("namespace", &self.0.shared.namespace).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+/// A reload wants nothing that is stale: only these have its options.
+macro_rules! may_answer_stale {
+    ($($name:ident)*) => {$(
+        impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
+            stale_setters!(|this| this.0.options().load);
+        }
+    )*};
+}
+may_answer_stale!(GetOrLoad GetOrLoadOptional);
+
+fn value<V>(answer: Answer<V>) -> Arc<V> {
+    match answer {
+        Some(value) => value,
+        None => unreachable!("a lookup that wants a value ends with one, or with an error"),
+    }
+}
+
+lookups! {
+    /// A lookup with a loader: [`TieredCache::get_or_load`](crate::api::cache::TieredCache::get_or_load).
+    GetOrLoad, Want::Value, Reuse::Cached, Arc<V>, value;
+    /// A lookup with a loader that may find nothing:
+    /// [`TieredCache::get_or_load_optional`](crate::api::cache::TieredCache::get_or_load_optional).
+    GetOrLoadOptional, Want::ValueOrAbsence, Reuse::Cached, Answer<V>, |answer| answer;
+    /// A load whatever is cached: [`TieredCache::refresh`](crate::api::cache::TieredCache::refresh).
+    Refresh, Want::Value, Reuse::Nothing, Arc<V>, value;
+    /// A load that may find nothing, whatever is cached:
+    /// [`TieredCache::refresh_optional`](crate::api::cache::TieredCache::refresh_optional).
+    RefreshOptional, Want::ValueOrAbsence, Reuse::Nothing, Answer<V>, |answer| answer;
+}
+
+impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+/// A lookup of many keys: [`TieredCache::get_many`](crate::api::cache::TieredCache::get_many).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct GetMany<'a, V> {
+    shared: &'a Arc<Shared<V>>,
+    keys: Result<Vec<Key>>,
+    need: Option<&'a Stamp>,
+}
+
+impl<'a, V> GetMany<'a, V> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, keys: Result<Vec<Key>>) -> Self {
+        Self { shared, keys, need: None }
+    }
+
+    /// Never answers from before this point in the namespace's history, on any node.
+    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
+        self.need = Some(stamp);
+        self
+    }
+}
+
+impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
+    type Output = Result<Vec<Answer<V>>>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let keys = self.keys.map_err(|error| error.in_namespace(&self.shared.namespace))?;
+            self.shared.get_many(keys, self.need).await
+        })
+    }
+}
+
+/// A change that stores values: [`TieredCache::insert`](crate::api::cache::TieredCache::insert) and
+/// [`TieredCache::insert_many`](crate::api::cache::TieredCache::insert_many).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Insert<'a, V> {
+    shared: &'a Arc<Shared<V>>,
+    values: Result<Vec<(Key, Arc<V>)>>,
+    options: StoreOptions,
+}
+
+impl<'a, V> Insert<'a, V> {
+    pub(crate) fn new(shared: &'a Arc<Shared<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
+        Self { shared, values, options: shared.defaults.store.clone() }
+    }
+
+    store_setters!(|this| this.options);
+}
+
+impl<'a, V: Send + Sync + 'static> IntoFuture for Insert<'a, V> {
+    type Output = Result<Stamp>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let values = self.values.map_err(|error| error.in_namespace(&self.shared.namespace))?;
+            self.shared.insert(values, self.options).await
+        })
+    }
+}
+
+impl<V> fmt::Debug for GetMany<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetMany").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}
+
+impl<V> fmt::Debug for Insert<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Insert").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}

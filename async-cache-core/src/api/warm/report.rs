@@ -1,0 +1,186 @@
+//! Warming: a cache filled before anyone asks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+
+use crate::error::{Error, Result};
+use crate::format::key::CacheKey;
+use crate::inner::Shared;
+use crate::lookup::many::get::MAX_KEYS;
+use crate::options::{Options, load_setters, negative_setters, store_setters};
+
+/// Failures listed in a report; the rest are counted.
+const MAX_LISTED: usize = 10_000;
+
+/// What became of one key.
+pub(crate) enum Warmed {
+    Loaded,
+    Skipped,
+    Absent,
+}
+
+/// What became of the keys of one step.
+pub(crate) type Step<K> = Vec<(K, Result<Warmed>)>;
+
+type Steps<'a, K> = Box<dyn Iterator<Item = Vec<K>> + Send + 'a>;
+pub(crate) type Work<'a, K> = Box<dyn Fn(Vec<K>, Options) -> BoxFuture<'a, Step<K>> + Send + 'a>;
+
+/// Warming a cache: [`TieredCache::warm`](crate::api::cache::TieredCache::warm) and
+/// [`TieredCache::warm_many`](crate::api::cache::TieredCache::warm_many).
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Warm<'a, K, V: 'static> {
+    shared: &'a Arc<Shared<V>>,
+    keys: Box<dyn Iterator<Item = K> + Send + 'a>,
+    work: Work<'a, K>,
+    pace: Pace,
+    concurrency: usize,
+    on_progress: Box<dyn FnMut(WarmProgress) + Send + 'a>,
+    options: Options,
+}
+
+/// Keys in one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    One,
+    Batch(usize),
+}
+
+/// How far warming has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WarmProgress {
+    /// Keys done with, in whatever way.
+    pub done: usize,
+    /// Keys in all, if the iterator knows.
+    pub total: Option<usize>,
+    /// Keys loaded.
+    pub loaded: usize,
+    /// Keys that a tier had already, or that someone else was loading.
+    pub skipped: usize,
+    /// Keys the batch loader had nothing for.
+    pub absent: usize,
+    /// Keys whose load failed.
+    pub failed: usize,
+}
+
+/// What warming came to.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use = "one failure stops nothing: the report has them"]
+pub struct WarmReport<K> {
+    /// Keys loaded.
+    pub loaded: usize,
+    /// Keys that a tier had already, or that someone else was loading.
+    pub skipped: usize,
+    /// Keys the batch loader had nothing for.
+    pub absent: usize,
+    /// Keys whose load failed, each with its error; the first 10,000.
+    pub failed: Vec<(K, Error)>,
+    /// Failures beyond those listed.
+    pub failed_unlisted: usize,
+}
+
+impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
+    pub(crate) fn new(
+        shared: &'a Arc<Shared<V>>,
+        keys: impl Iterator<Item = K> + Send + 'a,
+        (pace, concurrency): (Pace, usize),
+        work: Work<'a, K>,
+    ) -> Self {
+        let options = shared.defaults.clone();
+        Self { shared, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
+    }
+
+    /// Most loads that run at once: at least 1. Default 16 for [`warm`](crate::api::cache::TieredCache::warm), 4
+    /// for [`warm_many`](crate::api::cache::TieredCache::warm_many).
+    pub fn concurrency(mut self, loads: usize) -> Self {
+        self.concurrency = loads.max(1);
+        self
+    }
+
+    /// Calls back after every load, from the task that awaits this.
+    pub fn on_progress(mut self, callback: impl FnMut(WarmProgress) + Send + 'a) -> Self {
+        self.on_progress = Box::new(callback);
+        self
+    }
+
+    /// Most keys in one call of a batch loader, from 1 to 100,000. Default 100. Says nothing to
+    /// [`warm`](crate::api::cache::TieredCache::warm), whose loader takes one key.
+    pub fn batch_size(mut self, keys: usize) -> Self {
+        if let Pace::Batch(size) = &mut self.pace {
+            *size = keys.clamp(1, MAX_KEYS);
+        }
+        self
+    }
+
+    store_setters!(|this| this.options.store);
+    negative_setters!(|this| this.options.store);
+    load_setters!(|this| this.options.load);
+}
+
+impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, V> {
+    type Output = WarmReport<K>;
+    type IntoFuture = BoxFuture<'a, WarmReport<K>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { shared, mut keys, work, pace, concurrency, mut on_progress, options } = self;
+        Box::pin(async move {
+            let total = keys.size_hint().1.filter(|most| *most == keys.size_hint().0);
+            let mut report = WarmReport::new();
+            let step = match pace {
+                Pace::One => 1,
+                Pace::Batch(keys) => keys,
+            };
+            // Pulled as there is room, and no further once the cache is shut down.
+            let steps: Steps<'a, K> = Box::new(std::iter::from_fn(move || {
+                let keys: Vec<K> = keys.by_ref().take(step).collect();
+                (!keys.is_empty() && shared.check_open().is_ok()).then_some(keys)
+            }));
+            let mut done = stream::iter(steps)
+                .map(move |keys| work(keys, options.clone()))
+                .buffer_unordered(concurrency);
+            while let Some(step) = done.next().await {
+                step.into_iter().for_each(|(key, outcome)| report.add(key, outcome));
+                on_progress(report.progress(total));
+                // Nothing above waits while every key is fresh.
+                tokio::task::coop::consume_budget().await;
+            }
+            report
+        })
+    }
+}
+
+impl<K> WarmReport<K> {
+    fn new() -> Self {
+        Self { loaded: 0, skipped: 0, absent: 0, failed: Vec::new(), failed_unlisted: 0 }
+    }
+
+    fn add(&mut self, key: K, outcome: Result<Warmed>) {
+        match outcome {
+            Ok(Warmed::Loaded) => self.loaded += 1,
+            Ok(Warmed::Skipped) => self.skipped += 1,
+            Ok(Warmed::Absent) => self.absent += 1,
+            Err(error) if self.failed.len() < MAX_LISTED => self.failed.push((key, error)),
+            Err(_) => self.failed_unlisted += 1,
+        }
+    }
+
+    fn progress(&self, total: Option<usize>) -> WarmProgress {
+        let Self { loaded, skipped, absent, .. } = *self;
+        let failed = self.failed.len() + self.failed_unlisted;
+        WarmProgress { done: loaded + skipped + absent + failed, total, loaded, skipped, absent, failed }
+    }
+}
+
+impl<K, V> fmt::Debug for Warm<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warm")
+            .field("namespace", &self.shared.namespace)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}

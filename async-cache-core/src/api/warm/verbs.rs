@@ -1,0 +1,178 @@
+//! The verbs `warm` and `warm_many`, and what they do with each step.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::api::batch_value::{BatchValue, TypedBatch, box_batch};
+use crate::api::cache::TieredCache;
+use crate::api::many::by_place;
+use crate::api::warm::report::{Pace, Step, Warm, Warmed, Work};
+use crate::error::{BoxError, Result};
+use crate::format::key::{CacheKey, Key};
+use crate::inner::Shared;
+use crate::local::approach::{Reuse, Want};
+use crate::lookup::loaded::Loaded;
+use crate::lookup::loader::box_loader;
+use crate::lookup::many::get_or_load::{BatchLoader, PlanMany};
+use crate::lookup::one::{Origin, Plan};
+use crate::options::Options;
+
+/// Loads one key, unless it is fresh.
+async fn warm_one<K, V, F, Fut, R, E>(
+    shared: Arc<Shared<V>>,
+    key: K,
+    load: Arc<F>,
+    mut options: Options,
+) -> (K, Result<Warmed>)
+where
+    K: CacheKey + Clone + 'static,
+    V: Send + Sync + 'static,
+    F: Fn(K) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, E>> + Send + 'static,
+    R: Into<Loaded<V>>,
+    E: Into<BoxError> + 'static,
+{
+    let encoded = match Key::encode(&key) {
+        Ok(encoded) => encoded,
+        Err(error) => return (key, Err(error.in_namespace(&shared.namespace))),
+    };
+    let begun = Arc::new(AtomicBool::new(false));
+    let (own, flag) = (key.clone(), Arc::clone(&begun));
+    let loader = move || {
+        flag.store(true, Ordering::Relaxed);
+        load(own)
+    };
+    let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
+    let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
+    let warmed = match shared.get_or_load(&encoded, None, plan).await {
+        Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
+        Ok(_) => Ok(Warmed::Skipped),
+        Err(error) => Err(error),
+    };
+    (key, warmed)
+}
+
+/// Loads those of many keys that are not fresh.
+async fn warm_step<K, V>(
+    shared: Arc<Shared<V>>,
+    keys: Vec<K>,
+    batch: TypedBatch<K, V>,
+    options: Options,
+) -> Step<K>
+where
+    K: CacheKey + Clone + 'static,
+    V: Send + Sync + 'static,
+{
+    let (mut sound, mut encoded, mut step) = (Vec::new(), Vec::new(), Step::new());
+    for key in keys {
+        match Key::encode(&key) {
+            Ok(bytes) => {
+                sound.push(key);
+                encoded.push(bytes);
+            }
+            Err(error) => step.push((key, Err(error.in_namespace(&shared.namespace)))),
+        }
+    }
+    let asked = Arc::new(Mutex::new(HashSet::new()));
+    let (noted, by_place) = (Arc::clone(&asked), by_place(sound.clone(), batch));
+    let loader: BatchLoader<V> = Arc::new(move |places: Vec<usize>| {
+        noted.lock().extend(places.iter().copied());
+        by_place(places)
+    });
+    let outcomes = shared.get_many_or_load(&encoded, None, PlanMany { options, loader }).await;
+    let asked = asked.lock();
+    for (place, (key, outcome)) in sound.into_iter().zip(outcomes).enumerate() {
+        let warmed = outcome.map(|answer| match answer {
+            _ if !asked.contains(&place) => Warmed::Skipped,
+            Some(_) => Warmed::Loaded,
+            None => Warmed::Absent,
+        });
+        step.push((key, warmed));
+    }
+    step
+}
+
+impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// Fills the cache: loads each key that no tier has, with bounded concurrency.
+    ///
+    /// The keys are pulled from their iterator as loads end, so that their number is limited by
+    /// neither memory nor tasks. One failure stops nothing: the report lists the failures (the
+    /// first 10,000). Dropped half way, it pulls no more; loads under way land.
+    ///
+    /// ```
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let squares: TieredCache<u64, u64> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+    /// squares.insert(&1, 1).await?;
+    /// let load = |n: u64| async move { if n == 13 { Err(std::io::Error::other("unlucky")) } else { Ok(n * n) } };
+    ///
+    /// let report = squares.warm(1..=100, load).concurrency(16).on_progress(|p| println!("{} done", p.done)).await;
+    /// assert_eq!((report.loaded, report.skipped), (98, 1));
+    /// assert_eq!(report.failed[0].0, 13);
+    /// # Ok(()) }
+    /// ```
+    pub fn warm<'a, I, F, Fut, R, E>(&'a self, keys: I, load: F) -> Warm<'a, K, V>
+    where
+        K: Clone + 'static,
+        I: IntoIterator<Item = K>,
+        I::IntoIter: Send + 'a,
+        F: Fn(K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Loaded<V>>,
+        E: Into<BoxError> + 'static,
+    {
+        let (shared, load) = (&self.shared, Arc::new(load));
+        let work: Work<'a, K> = Box::new(move |keys, options| {
+            let (shared, load) = (Arc::clone(shared), Arc::clone(&load));
+            Box::pin(async move {
+                let mut step = Step::new();
+                for key in keys {
+                    let warm = warm_one(Arc::clone(&shared), key, Arc::clone(&load), options.clone());
+                    step.push(warm.await);
+                }
+                step
+            })
+        });
+        Warm::new(shared, keys.into_iter(), (Pace::One, 16), work)
+    }
+
+    /// As [`warm`](Self::warm), with a batch loader: it is called with up to
+    /// [`batch_size`](Warm::batch_size) of the keys that no tier has, as by
+    /// [`get_many_or_load`](Self::get_many_or_load), up to 4 calls at once. An error of a batch is
+    /// listed for each of its keys.
+    ///
+    /// ```
+    /// # use std::collections::{HashMap, HashSet};
+    /// # use async_cache_core::TieredCache;
+    /// # use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+    /// let squares: TieredCache<u64, u64> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+    /// let load = |keys: Vec<u64>| async move {
+    ///     Ok::<HashMap<u64, u64>, std::io::Error>(keys.into_iter().map(|n| (n, n * n)).collect())
+    /// };
+    /// let report = squares.warm_many(1..=1000, load).batch_size(250).await;
+    /// assert_eq!((report.loaded, squares.stats().loads), (1000, 4));
+    /// # Ok(()) }
+    /// ```
+    pub fn warm_many<'a, I, F, Fut, R, E>(&'a self, keys: I, load: F) -> Warm<'a, K, V>
+    where
+        K: Clone + Eq + Hash + 'static,
+        I: IntoIterator<Item = K>,
+        I::IntoIter: Send + 'a,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
+        R: Into<BatchValue<V>>,
+        E: Into<BoxError> + 'static,
+    {
+        let (shared, batch) = (&self.shared, box_batch(load));
+        let work: Work<'a, K> = Box::new(move |keys, options| {
+            Box::pin(warm_step(Arc::clone(shared), keys, Arc::clone(&batch), options))
+        });
+        Warm::new(shared, keys.into_iter(), (Pace::Batch(100), 4), work)
+    }
+}

@@ -1,0 +1,6 @@
+//! Changes: those made here, and those that other nodes made.
+
+pub(crate) mod intent;
+pub(crate) mod invalidate;
+pub(crate) mod listener;
+pub(crate) mod retry;

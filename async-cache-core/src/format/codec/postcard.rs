@@ -1,0 +1,46 @@
+//! postcard.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::BoxError;
+use crate::format::codec::bincode::Bincode;
+use crate::format::codec::read::Shallow;
+use crate::format::codec::shape::Shape;
+use crate::format::codec::write::{Ruled, Rules};
+use crate::format::codec::{Bounded, Codec, left_over};
+
+/// [postcard]: varints throughout, about half the size of [`Bincode`](super::Bincode) for small numbers.
+///
+/// Without names, as `Bincode` is: serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` do not survive it;
+/// such a value is an error when it is written. Values of a type that has changed since they were stored
+/// are not read.
+///
+/// [postcard]: https://docs.rs/postcard
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Postcard;
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
+    fn name(&self) -> &'static str {
+        "postcard-1"
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::of::<V>().compared()
+    }
+
+    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        postcard::to_io(&Ruled(value, Rules::POSITIONAL), Bounded::new(out)).map_err(|error| {
+            // It keeps no message of what it is told; the other format without names has the same rules.
+            Bincode::refusal(value).unwrap_or_else(|| error.into())
+        })?;
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError> {
+        match postcard::take_from_bytes(bytes)? {
+            (Shallow(value), []) => Ok(value),
+            (_, rest) => Err(left_over(rest.len())),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Whether what is written can be read: found out when it is written, not when it is missed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::BoxError;
+use crate::format::codec::Codec;
+use crate::format::codec::shape::{Check, Shape};
+
+/// How many values of a cache are read back at first, and every how many later.
+const FIRST: u64 = 16;
+const LATER: u64 = 256;
+
+/// Reads values back that were written, at least the first ones of a cache.
+#[derive(Debug)]
+pub(crate) struct RoundTrip {
+    shape: Shape,
+    written: AtomicU64,
+}
+
+impl RoundTrip {
+    pub(crate) fn new(shape: Shape) -> Self {
+        Self { shape, written: AtomicU64::new(0) }
+    }
+
+    /// Whether the value that is being written is to be read back.
+    pub(crate) fn is_due(&self) -> bool {
+        let before = self.written.fetch_add(1, Ordering::Relaxed);
+        self.shape.check == Check::Each || before < FIRST || before.is_multiple_of(LATER)
+    }
+
+    /// What to do about a value that this format cannot hold.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self.shape.digest {
+            // A format without names.
+            Some(_) => {
+                "see the cause; serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` need a codec with \
+                 names: `.l2_with(.., MessagePack)`"
+            }
+            None => "see the cause",
+        }
+    }
+
+    /// Reads a value back from its bytes.
+    pub(crate) fn check<V: 'static>(
+        &self,
+        codec: &dyn Codec<V>,
+        value: &V,
+        bytes: &[u8],
+    ) -> Result<(), BoxError> {
+        // Not with its cause: an error of a decoder may quote the value.
+        let read = codec.decode(bytes).map_err(|_| match (self.shape.check, self.shape.digest) {
+            (Check::Each, Some(_)) => {
+                "it cannot be read back: its type asks what comes, which this format does not say"
+            }
+            _ => "it cannot be read back",
+        })?;
+        if !self.shape.compared {
+            return Ok(());
+        }
+        let again = |value: &V| {
+            let mut out = Vec::with_capacity(bytes.len());
+            codec.encode(value, &mut out).map(|()| out)
+        };
+        // A hash map comes back in another order, with the same bytes in all. And bytes that differ each time
+        // tell nothing.
+        let written = again(&read)?;
+        if written == bytes || count(&written) == count(bytes) || again(value)? != bytes {
+            return Ok(());
+        }
+        Err("read back and written once more it is different".into())
+    }
+}
+
+/// How often each byte occurs.
+fn count(bytes: &[u8]) -> [usize; 256] {
+    let mut counts = [0; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    counts
+}

@@ -1,0 +1,315 @@
+//! The stored form of a value: seal, header, payload.
+//!
+//! ```text
+//! offset size
+//!      0    8  grant sequence, big-endian ┐ the seal: written by the backend,
+//!      8    4  grant sequence % 4294967291 ┘ which alone knows the sequence of a `put`
+//!     12    8  xxh3 of everything behind it
+//!     20    2  magic "aC"
+//!     22    1  format version
+//!     23    1  flags: bit 0, cached absence
+//!     24    4  codec: xxh3 of its name
+//!     28    4  schema: the user's version, and for formats without names the definition of the value
+//!     32   16  token of the acquisition
+//!     48    8  expiry, milliseconds on the server's clock
+//!     56    8  end of its use as a fallback, likewise
+//!     64    8  end of its load, likewise
+//!     72    4  cost of the load, microseconds
+//!     76    4  length of the extension section
+//!     80    …  extensions, then the payload
+//! ```
+//!
+//! All integers are big-endian. An extension is its kind in one byte, its length in two, and its
+//! content; a reader skips those it does not know.
+//!
+//! | kind | content |
+//! |---|---|
+//! | 1 | the entry's [`Tags`], packed; left out if there are none |
+
+use bytes::{BufMut, Bytes};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::backend::Token;
+use crate::format::tags::Tags;
+
+/// Size of the seal.
+pub const SEAL_LEN: usize = 12;
+/// Where the token stands in a stored value.
+pub const TOKEN_OFFSET: usize = 32;
+/// Where the expiry stands in a stored value; behind it stands the end of its use as a fallback.
+pub const ENDS_OFFSET: usize = 48;
+/// Where the length of the extension section stands in a stored value.
+pub const EXTENSIONS_LEN_OFFSET: usize = 76;
+/// Size of seal and header.
+pub const HEADER_LEN: usize = 80;
+/// Kind of the extension that holds the tags.
+pub const TAGS_EXTENSION: u8 = 1;
+/// Version of the format described here.
+pub const FORMAT_VERSION: u8 = 2;
+/// Largest payload, in bytes.
+pub const MAX_PAYLOAD: usize = 64 << 20;
+
+const MAGIC: [u8; 2] = *b"aC";
+const FLAG_ABSENT: u8 = 1;
+/// The largest prime below 2^32: every change of one or two digits of the sequence shows.
+const SEAL_MODULUS: u64 = 4_294_967_291;
+
+/// The seal of a grant sequence number.
+#[must_use]
+pub fn seal(seq: u64) -> [u8; SEAL_LEN] {
+    let mut out = [0; SEAL_LEN];
+    out[..8].copy_from_slice(&seq.to_be_bytes());
+    out[8..].copy_from_slice(&((seq % SEAL_MODULUS) as u32).to_be_bytes());
+    out
+}
+
+/// The sequence number of a stored value; `None` if the seal is broken.
+#[must_use]
+pub fn unseal(stored: &[u8]) -> Option<u64> {
+    let head: &[u8; SEAL_LEN] = stored.first_chunk()?;
+    let seq = u64::from_be_bytes(*head.first_chunk()?);
+    (seal(seq) == *head).then_some(seq)
+}
+
+/// The token of a stored value, unchecked; `None` if it is too short to have one.
+#[must_use]
+pub fn token_of(stored: &[u8]) -> Option<Token> {
+    stored.get(TOKEN_OFFSET..)?.first_chunk().map(|bytes| Token::from_bytes(*bytes))
+}
+
+/// When a stored value expires, and when its use as a fallback ends, unchecked; both are long past if it is too
+/// short to say.
+#[must_use]
+pub fn ends_of(stored: &[u8]) -> (u64, u64) {
+    let ends = stored.get(ENDS_OFFSET..).and_then(<[u8]>::first_chunk);
+    ends.map_or((0, 0), |bytes| ends_from_bytes(*bytes))
+}
+
+/// The same, taken out of the stored value as it stands there.
+#[must_use]
+pub fn ends_from_bytes(bytes: [u8; 16]) -> (u64, u64) {
+    let wide = u128::from_be_bytes(bytes);
+    ((wide >> 64) as u64, wide as u64)
+}
+
+/// The tags of a stored value, unchecked: none if it has none that can be read.
+#[must_use]
+pub fn tags_of(stored: &[u8]) -> Tags {
+    stored.get(SEAL_LEN..).map(frame_tags).unwrap_or_default()
+}
+
+/// The same of a frame without its seal.
+#[must_use]
+pub fn frame_tags(frame: &[u8]) -> Tags {
+    let tags = || {
+        let length: [u8; 4] = *frame.get(EXTENSIONS_LEN_OFFSET - SEAL_LEN..)?.first_chunk()?;
+        let extensions = frame.get(HEADER_LEN - SEAL_LEN..)?.get(..u32::from_be_bytes(length) as usize)?;
+        read_extensions(extensions).ok()
+    };
+    tags().unwrap_or_default()
+}
+
+/// What identifies the format of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    codec: u32,
+    schema: u32,
+}
+
+impl Format {
+    /// `version` is the user's, `shape` the digest of the value's definition.
+    pub(crate) fn new(codec_name: &str, version: u32, shape: Option<u64>) -> Self {
+        let schema = match shape {
+            Some(digest) => {
+                let both = [&version.to_be_bytes()[..], &digest.to_be_bytes()].concat();
+                xxh3_64(&both) as u32
+            }
+            None => version,
+        };
+        Self { codec: xxh3_64(codec_name.as_bytes()) as u32, schema }
+    }
+}
+
+/// The header's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) absent: bool,
+    pub(crate) token: Token,
+    pub(crate) expires_ms: u64,
+    pub(crate) ends_ms: u64,
+    pub(crate) loaded_ms: u64,
+    pub(crate) cost_us: u32,
+    pub(crate) tags: Tags,
+}
+
+/// Why a stored value cannot be used. Each is a miss, and the value is overwritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Not ours, cut short, or damaged.
+    Corrupt,
+    /// Ours, but another format version, codec or schema version.
+    OtherFormat,
+}
+
+/// Builds a frame (everything behind the seal). `payload` appends the encoded value.
+pub(crate) fn write<E>(
+    format: Format,
+    header: &Header,
+    payload: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Bytes, E> {
+    let mut out = Vec::with_capacity(HEADER_LEN + 64);
+    out.put_u64(0);
+    out.put_slice(&MAGIC);
+    out.put_u8(FORMAT_VERSION);
+    out.put_u8(if header.absent { FLAG_ABSENT } else { 0 });
+    out.put_u32(format.codec);
+    out.put_u32(format.schema);
+    out.put_slice(&header.token.to_bytes());
+    out.put_u64(header.expires_ms);
+    out.put_u64(header.ends_ms);
+    out.put_u64(header.loaded_ms);
+    out.put_u32(header.cost_us);
+    write_extensions(&mut out, header);
+    payload(&mut out)?;
+    let checksum = xxh3_64(&out[8..]);
+    out[..8].copy_from_slice(&checksum.to_be_bytes());
+    Ok(out.into())
+}
+
+fn write_extensions(out: &mut Vec<u8>, header: &Header) {
+    let tags = header.tags.packed();
+    if tags.is_empty() {
+        return out.put_u32(0);
+    }
+    // At most 32 tags of 129 bytes: both lengths fit.
+    out.put_u32(3 + tags.len() as u32);
+    out.put_u8(TAGS_EXTENSION);
+    out.put_u16(tags.len() as u16);
+    out.put_slice(tags);
+}
+
+/// The tags among the extensions.
+fn read_extensions(mut rest: &[u8]) -> Result<Tags, Unreadable> {
+    let mut tags = Tags::NONE;
+    while !rest.is_empty() {
+        let (&[kind, high, low], behind) = rest.split_first_chunk().ok_or(Unreadable::Corrupt)?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (content, behind) = behind.split_at_checked(length).ok_or(Unreadable::Corrupt)?;
+        if kind == TAGS_EXTENSION {
+            tags = Tags::from_packed(content).ok_or(Unreadable::Corrupt)?;
+        }
+        rest = behind;
+    }
+    Ok(tags)
+}
+
+/// Checks a stored value and splits it into sequence, header and payload.
+pub(crate) fn read(format: Format, stored: &[u8]) -> Result<(u64, Header, &[u8]), Unreadable> {
+    let seq = unseal(stored).ok_or(Unreadable::Corrupt)?;
+    let head: &[u8; HEADER_LEN] = stored.first_chunk().ok_or(Unreadable::Corrupt)?;
+    let u32_at = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let u64_at = |at: usize| (u64::from(u32_at(at)) << 32) | u64::from(u32_at(at + 4));
+
+    if head[20..22] != MAGIC || u64_at(12) != xxh3_64(&stored[20..]) {
+        return Err(Unreadable::Corrupt);
+    }
+    if head[22] != FORMAT_VERSION || u32_at(24) != format.codec || u32_at(28) != format.schema {
+        return Err(Unreadable::OtherFormat);
+    }
+    let extensions_len = u32_at(EXTENSIONS_LEN_OFFSET) as usize;
+    let (extensions, payload) =
+        stored[HEADER_LEN..].split_at_checked(extensions_len).ok_or(Unreadable::Corrupt)?;
+    let header = Header {
+        absent: head[23] & FLAG_ABSENT != 0,
+        token: token_of(stored).ok_or(Unreadable::Corrupt)?,
+        expires_ms: u64_at(48),
+        ends_ms: u64_at(56),
+        loaded_ms: u64_at(64),
+        cost_us: u32_at(72),
+        tags: read_extensions(extensions)?,
+    };
+    Ok((seq, header, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::NodeId;
+
+    const FORMAT: Format = Format { codec: 0xC0DE, schema: 3 };
+
+    fn stored(payload: &[u8]) -> (Header, Vec<u8>) {
+        tagged(Tags::NONE, payload)
+    }
+
+    fn tagged(tags: Tags, payload: &[u8]) -> (Header, Vec<u8>) {
+        let token = Token { node: NodeId(0x0123_4567_89AB_CDEF), counter: 42 };
+        let header = Header {
+            absent: false,
+            token,
+            expires_ms: 1_700_000_000_123,
+            ends_ms: 1_700_000_009_999,
+            loaded_ms: 1_699_999_999_000,
+            cost_us: 9,
+            tags,
+        };
+        let frame = write(FORMAT, &header, |out| {
+            out.extend_from_slice(payload);
+            Ok::<_, ()>(())
+        });
+        (header, [&seal(77)[..], &frame.unwrap()].concat())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (header, bytes) = stored(b"payload");
+        assert_eq!(token_of(&bytes), Some(header.token));
+        assert_eq!(ends_of(&bytes), (header.expires_ms, header.ends_ms));
+        assert_eq!(ends_of(&bytes[..ENDS_OFFSET + 15]), (0, 0));
+        assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
+        let longest = Tags::new((0..32).map(|n| format!("{n:0>128}"))).unwrap();
+        for tags in [Tags::new(["team:9"]).unwrap(), longest] {
+            let (header, bytes) = tagged(tags, b"payload");
+            assert_eq!(tags_of(&bytes), header.tags);
+            assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
+        }
+    }
+
+    #[test]
+    fn extensions_of_other_kinds_are_skipped() {
+        let tags = Tags::new(["a"]).unwrap();
+        let unknown = b"\x09\x00\x02xx";
+        let ours = [&[TAGS_EXTENSION, 0, 2][..], tags.packed()].concat();
+        assert_eq!(read_extensions(&[&unknown[..], &ours, unknown].concat()), Ok(tags));
+        assert_eq!(read_extensions(b""), Ok(Tags::NONE));
+        for junk in [&b"\x01"[..], b"\x01\x00\x05ab", b"\x01\x00\x01\x00"] {
+            assert_eq!(read_extensions(junk), Err(Unreadable::Corrupt));
+        }
+    }
+
+    #[test]
+    fn every_single_damaged_bit_is_seen() {
+        let (_, bytes) = tagged(Tags::new(["team:9"]).unwrap(), b"payload");
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(FORMAT, &damaged), Err(Unreadable::Corrupt), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_seen() {
+        let (_, bytes) = stored(b"payload");
+        for len in 0..bytes.len() {
+            assert_eq!(read(FORMAT, &bytes[..len]), Err(Unreadable::Corrupt), "length {len}");
+        }
+    }
+
+    #[test]
+    fn other_codecs_and_schemas_are_told_from_damage() {
+        let (_, bytes) = stored(b"payload");
+        for other in [Format { codec: 1, ..FORMAT }, Format { schema: 4, ..FORMAT }] {
+            assert_eq!(read(other, &bytes), Err(Unreadable::OtherFormat));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Time: one monotonic clock per cache, and the server's clock as seen from it.
+
+mod counter;
+mod server;
+mod system;
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+#[cfg(any(feature = "testing", all(test, shuttle)))]
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::Tick;
+use crate::liveness::clock::counter::{counter, counter_is_steady};
+use crate::liveness::clock::system::Origin;
+pub(crate) use server::{ServerClock, ServerTime};
+
+/// A cache's monotonic clock.
+///
+/// A hit reads it at a [`glance`](Self::glance), everything else [`now`](Self::now).
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// The system's.
+    System(Origin),
+    /// The same, at a glance read through the processor's counter.
+    Counted(Origin),
+    /// Tokio's, so that its paused time governs a test.
+    Tokio(Instant),
+    /// A number, moved by hand.
+    #[cfg(all(test, shuttle))]
+    Hand(std::sync::Arc<crate::sync::AtomicU64>),
+}
+
+/// How many ticks of the processor's counter a glance reuses one reading of the system's clock for:
+/// 0.1 ms or so, and less than [`Clock::LAG`] on whatever counts faster than 262 MHz.
+/// See [`counter_is_steady`] for where that holds.
+///
+/// Nothing is calibrated: the counter only says whether time has moved on since the reading. One
+/// that turns out faster or slower, or starts anew, shifts by how much a glance lags, and no
+/// further. So does one that stands still while the machine is suspended: the kernel alone takes longer to put
+/// processes to sleep and to wake them than a reading lasts.
+const GLANCE: u64 = 1 << 18;
+
+thread_local! {
+    /// The counter at the last reading of the system's clock on this thread, and the reading.
+    static READING: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+impl Clock {
+    /// How far a glance may lag behind.
+    pub(crate) const LAG: Duration = Duration::from_millis(1);
+
+    /// What it shows at its start. Values are older than the node that reads them from L2: there
+    /// are 36 years of ticks before it for that.
+    const START: u64 = 1 << 60;
+
+    pub(crate) fn start() -> Self {
+        static ORIGIN: OnceLock<Origin> = OnceLock::new();
+        #[cfg(all(test, shuttle))]
+        if let Some(clock) = Self::by_hand() {
+            return clock;
+        }
+        if governed_by_tokio() || tokio_stands_still() {
+            return Self { source: Source::Tokio(Instant::now()) };
+        }
+        // One origin for all, for they share the readings.
+        let origin = *ORIGIN.get_or_init(Origin::here_and_now);
+        Self { source: if counter_is_steady() { Source::Counted(origin) } else { Source::System(origin) } }
+    }
+
+    /// The time. Never `Tick(0)`, which stands for "long ago".
+    pub(crate) fn now(&self) -> Tick {
+        let elapsed = match self.source {
+            Source::System(origin) | Source::Counted(origin) => origin.elapsed(),
+            Source::Tokio(origin) => origin.elapsed(),
+            #[cfg(all(test, shuttle))]
+            Source::Hand(ref hand) => return Tick(hand.load(Ordering::SeqCst)),
+        };
+        Tick(Self::START + elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
+    }
+
+    /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.
+    #[inline]
+    pub(crate) fn glance(&self) -> Tick {
+        match self.source {
+            Source::Counted(_) => self.glimpse().unwrap_or_else(|| self.read()),
+            _ => self.now(),
+        }
+    }
+
+    /// A glance, if that takes no call.
+    #[inline]
+    pub(crate) fn glimpse(&self) -> Option<Tick> {
+        let Source::Counted(_) = self.source else { return None };
+        let (read_at, reading) = READING.get();
+        if counter().wrapping_sub(read_at) < GLANCE { Some(Tick(reading)) } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read(&self) -> Tick {
+        // The counter first: a reading is never taken for younger than it is.
+        let counted = counter();
+        let now = self.now();
+        READING.set((counted, now.0));
+        now
+    }
+}
+
+#[cfg(all(test, shuttle))]
+impl Clock {
+    /// The clock of a node whose threads are scheduled.
+    fn by_hand() -> Option<Self> {
+        let hand = std::sync::Arc::new(crate::sync::AtomicU64::new(Self::START));
+        Some(Self { source: Source::Hand(hand) })
+    }
+
+    pub(crate) fn advance(&self, span: Duration) {
+        if let Source::Hand(hand) = &self.source {
+            hand.fetch_add(span.as_nanos() as u64, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+static REAL_TIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Caches built from here on in this process read the clock that they read without the feature
+/// `testing`, unless Tokio's time is paused then: for proofs that are to be about what is shipped.
+#[cfg(feature = "testing")]
+pub fn real_time() {
+    REAL_TIME.store(true, Ordering::Relaxed);
+}
+
+/// Whether Tokio's time may be paused after a cache is built.
+fn governed_by_tokio() -> bool {
+    #[cfg(feature = "testing")]
+    return !REAL_TIME.load(Ordering::Relaxed);
+    #[cfg(not(feature = "testing"))]
+    false
+}
+
+/// Whether Tokio's time is paused here. There is nothing to ask but the time itself.
+fn tokio_stands_still() -> bool {
+    let (before, start) = (Instant::now(), std::time::Instant::now());
+    while start.elapsed() < Duration::from_micros(1) {}
+    Instant::now() == before
+}
+
+/// A machine whose clock and counter a test moves: each thread has its own.
+#[cfg(test)]
+mod machine {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Machine {
+        pub(crate) counter: u64,
+        pub(crate) boot: Duration,
+    }
+
+    thread_local! {
+        static INJECTED: Cell<Option<Machine>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn injected() -> Option<Machine> {
+        INJECTED.get()
+    }
+
+    pub(crate) fn inject(machine: Machine) {
+        INJECTED.set(Some(machine));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::liveness::clock::machine::{Machine, inject};
+
+    fn counted() -> Clock {
+        Clock { source: Source::Counted(Origin::here_and_now()) }
+    }
+
+    /// What a clock shows after an hour in which the machine was suspended, once its counter shows `resumed`,
+    /// and what it showed before.
+    fn over_a_suspension(resumed: u64) -> [Tick; 3] {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let boot = Duration::from_secs(100);
+        inject(Machine { counter: 10 * GLANCE, boot });
+        let clock = counted();
+        let before = clock.glance();
+        inject(Machine { counter: 11 * GLANCE - 1, boot: boot + Duration::from_micros(99) });
+        assert_eq!(clock.glimpse(), Some(before), "a reading lasts as long as the counter says");
+        inject(Machine { counter: resumed, boot: boot + HOUR });
+        [before.after(HOUR), clock.now(), clock.glance()]
+    }
+
+    #[test]
+    fn a_suspension_of_the_machine_counts_whatever_its_counter_did() {
+        // It went on; it started anew; it stood still, and has counted since for as long as a reading lasts.
+        for resumed in [10_000 * GLANCE, 77, 11 * GLANCE] {
+            let [expected, now, glance] = over_a_suspension(resumed);
+            assert_eq!((now, glance), (expected, expected), "{resumed}");
+        }
+        // It stood still, and hardly a tick has passed: only a glance may lag, and only for as long as that.
+        let [expected, now, _] = over_a_suspension(11 * GLANCE - 1);
+        assert_eq!(now, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paused_time_governs_the_clock() {
+        assert!(tokio_stands_still());
+        let clock = Clock::start();
+        let before = (clock.now(), clock.glance());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.now().since(before.0), Duration::from_secs(5));
+        assert_eq!(clock.glance().since(before.1), Duration::from_secs(5));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[tokio::test]
+    async fn a_glance_keeps_up_and_never_runs_ahead() {
+        assert!(!tokio_stands_still());
+        let clock = counted();
+        for _ in 0..100_000 {
+            let (before, glance, after) = (clock.now(), clock.glance(), clock.now());
+            assert!(glance <= after, "{glance:?} at {after:?}");
+            assert!(before <= glance.after(Clock::LAG), "{glance:?} at {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_starts_anew_is_noticed() {
+        let clock = counted();
+        READING.set((u64::MAX / 2, 7));
+        assert!(clock.glance().0 != 7);
+    }
+}

@@ -1,0 +1,102 @@
+//! The shared tier's clock, as seen from the node's.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::backend::Tick;
+
+/// The shared tier's clock, as an offset to ours. Wall clocks of the nodes play no part: a frame's
+/// expiry is written and read in the time of the server that expires it.
+#[derive(Debug)]
+pub(crate) struct ServerClock {
+    offset_ms: AtomicI64,
+    /// The offset if the last reading was taken just before it arrived: the least it can be.
+    least_offset_ms: AtomicI64,
+}
+
+impl ServerClock {
+    const UNKNOWN: i64 = i64::MIN;
+
+    pub(crate) fn unknown() -> Self {
+        Self { offset_ms: AtomicI64::new(Self::UNKNOWN), least_offset_ms: AtomicI64::new(Self::UNKNOWN) }
+    }
+
+    /// Takes a reading that was asked for at `sent` and arrived at `received`.
+    pub(crate) fn observe(&self, server_ms: u64, sent: Tick, received: Tick) {
+        let middle = sent.after(received.since(sent) / 2);
+        // Both times are rounded down to milliseconds, which may make a difference of one.
+        self.least_offset_ms.store(server_ms as i64 - to_ms(received) - 1, Ordering::Relaxed);
+        // Last: it tells that both are known.
+        self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Release);
+    }
+
+    /// What is known of it; nothing before the first reading, and then nothing can be said of when a stored
+    /// value ends.
+    #[inline]
+    pub(crate) fn known(&self) -> Option<ServerTime> {
+        let (offset_ms, least_offset_ms) =
+            (self.offset_ms.load(Ordering::Acquire), self.least_offset_ms.load(Ordering::Relaxed));
+        (offset_ms != Self::UNKNOWN).then_some(ServerTime { offset_ms, least_offset_ms })
+    }
+}
+
+/// The server's time, as far as it is known. Only this converts between the two clocks, so that a time which
+/// is not known cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerTime {
+    offset_ms: i64,
+    least_offset_ms: i64,
+}
+
+impl ServerTime {
+    /// As if the server's clock showed zero at `now`: what [`Mutant::TrustUnknownServerTime`] believes.
+    ///
+    /// [`Mutant::TrustUnknownServerTime`]: crate::faults::mutant::Mutant::TrustUnknownServerTime
+    pub(crate) fn zero_at(now: Tick) -> Self {
+        Self { offset_ms: -to_ms(now), least_offset_ms: -to_ms(now) }
+    }
+
+    /// The server's time at `now`.
+    pub(crate) fn at(self, now: Tick) -> u64 {
+        u64::try_from(to_ms(now) + self.offset_ms).unwrap_or(0)
+    }
+
+    /// A time the server's clock is sure to have reached at `now`.
+    pub(crate) fn at_earliest(self, now: Tick) -> u64 {
+        u64::try_from(to_ms(now) + self.least_offset_ms).unwrap_or(0)
+    }
+
+    /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
+    /// earliest there is if that was before our clock began.
+    #[inline]
+    pub(crate) fn tick_at(self, server_ms: u64, now: Tick) -> Tick {
+        const MS: u64 = 1_000_000;
+        let shows = self.at(now);
+        let (ahead, ago) = (server_ms.saturating_sub(shows), shows.saturating_sub(server_ms));
+        Tick(now.0.saturating_add(ahead.saturating_mul(MS)).saturating_sub(ago.saturating_mul(MS)))
+    }
+}
+
+fn to_ms(tick: Tick) -> i64 {
+    (tick.0 / 1_000_000) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_belongs_to_the_middle_of_its_round_trip() {
+        let clock = ServerClock::unknown();
+        assert_eq!(clock.known(), None);
+        clock.observe(1_000_000, Tick(0), Tick(20_000_000));
+        let clock = clock.known().unwrap();
+        assert_eq!(clock.at(Tick(10_000_000)), 1_000_000);
+        assert_eq!(clock.at(Tick(60_000_000)), 1_000_050);
+        assert_eq!(clock.tick_at(1_000_090, Tick(60_000_000)), Tick(100_000_000));
+        assert_eq!(clock.tick_at(1_000_050, Tick(60_000_000)), Tick(60_000_000));
+        assert_eq!(clock.tick_at(1_000_040, Tick(60_000_000)), Tick(50_000_000));
+        assert_eq!(clock.tick_at(3, Tick(60_000_000)), Tick(0));
+        // It may have been taken as late as at 20 ms: then it is 1,000,040 at 60 ms, or a rounding less.
+        assert_eq!(clock.at_earliest(Tick(60_000_000)), 1_000_039);
+    }
+}

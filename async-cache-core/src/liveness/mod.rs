@@ -1,0 +1,11 @@
+//! Whether L1 may answer: what this node knows of the changes that others made.
+
+pub(crate) mod background;
+pub(crate) mod clock;
+pub(crate) mod early_events;
+pub(crate) mod heartbeat;
+pub(crate) mod node;
+pub(crate) mod partition;
+pub(crate) mod pauses;
+pub(crate) mod stamp;
+pub(crate) mod watch;

@@ -1,0 +1,179 @@
+//! This cache as one node of the fleet, and the partitions it knows of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Known, NodeId, Token};
+use crate::faults::mutant::{Mutant, Switch};
+use crate::format::key::{Key, partition_of};
+use crate::liveness::clock::{Clock, ServerClock};
+use crate::liveness::partition::Partition;
+use crate::liveness::stamp::Stamp;
+use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) server_clock: ServerClock,
+    pub(crate) max_staleness: Duration,
+    /// Wakes the task that takes new baselines.
+    pub(crate) resync: Notify,
+    partitions: Box<[Partition]>,
+    /// Number of the last generation of any partition. Generations of different partitions can be
+    /// compared: a later one has the higher number.
+    generations: Arc<Mutex<u64>>,
+    counter: AtomicU64,
+    beats: AtomicU64,
+    switch: Switch,
+}
+
+impl Node {
+    pub(crate) fn new(
+        id: NodeId,
+        (partitions, known): (u16, Known),
+        max_staleness: Duration,
+        switch: Switch,
+    ) -> Self {
+        known.begin(partitions);
+        let generations = Arc::<Mutex<u64>>::default();
+        let partition = |index| {
+            Partition::suspended((index, partitions), known.clone(), Arc::clone(&generations), switch)
+        };
+        Self {
+            id,
+            clock: Clock::start(),
+            server_clock: ServerClock::unknown(),
+            max_staleness,
+            resync: Notify::new(),
+            partitions: (0..partitions.max(1)).map(partition).collect(),
+            generations,
+            counter: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            switch,
+        }
+    }
+
+    /// A node without a fleet: nothing can change behind its back.
+    pub(crate) fn alone(id: NodeId) -> Self {
+        let node = Self::new(id, (1, Known::default()), Duration::MAX, Switch::default());
+        node.partitions[0].serve_for_good();
+        node
+    }
+
+    pub(crate) fn next_token(&self) -> Token {
+        let counter = match self.switch.is(Mutant::TokenSharedPerClient) {
+            true => 1,
+            false => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        Token { node: self.id, counter }
+    }
+
+    #[inline]
+    pub(crate) fn partition_count(&self) -> u16 {
+        self.partitions.len() as u16
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (u16, &Partition)> {
+        (0..).zip(&self.partitions[..])
+    }
+
+    #[inline]
+    pub(crate) fn partition_of(&self, key: &[u8]) -> (u16, &Partition) {
+        match &*self.partitions {
+            [only] => (0, only),
+            many => Self::partition_among(many, key),
+        }
+    }
+
+    /// The partition, if there is but one.
+    #[inline]
+    pub(crate) fn only_partition(&self) -> Option<&Partition> {
+        match &*self.partitions {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The partitions of these keys, each once.
+    pub(crate) fn partitions_of(&self, keys: &[Key]) -> Vec<(u16, &Partition)> {
+        if let [only] = &*self.partitions {
+            return vec![(0, only)];
+        }
+        let mut found: Vec<_> = keys.iter().map(|key| self.partition_of(key.as_bytes())).collect();
+        found.sort_unstable_by_key(|(index, _)| *index);
+        found.dedup_by_key(|(index, _)| *index);
+        found
+    }
+
+    #[inline(never)]
+    fn partition_among<'a>(many: &'a [Partition], key: &[u8]) -> (u16, &'a Partition) {
+        let index = partition_of(key, many.len() as u16);
+        (index, &many[usize::from(index)])
+    }
+
+    /// Notes a point that the namespace has reached: somebody has been told so.
+    pub(crate) fn knows(&self, stamp: &Stamp) {
+        for (index, seq) in stamp.seqs() {
+            if let Some(partition) = self.partition(index) {
+                partition.knows(seq);
+            }
+        }
+    }
+
+    /// A partition named by the bus, which may name anything.
+    pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
+        self.partitions.get(usize::from(index))
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        let now = self.clock.now();
+        self.partitions.iter().all(|partition| partition.serving_at(now))
+    }
+
+    /// Makes everything held "verify on next use", and returns the generation of what is read from
+    /// now on: what has a lower one was read before.
+    pub(crate) fn move_generations(&self) -> u64 {
+        let mut last = self.generations.lock();
+        *last += 1;
+        for partition in &self.partitions {
+            partition.begin_generation(*last);
+        }
+        *last
+    }
+
+    /// Stops L1 for good.
+    pub(crate) fn retire(&self) {
+        self.partitions.iter().for_each(Partition::lost);
+    }
+
+    /// The number of the next heartbeat.
+    pub(crate) fn next_beat(&self) -> u64 {
+        self.beats.load(Ordering::Acquire) + 1
+    }
+
+    /// Notes the time and returns the number of a heartbeat about to be sent.
+    pub(crate) fn begin_beat(&self, partition: &Partition) -> u64 {
+        let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        let sent = self.clock.now();
+        partition.beat_begun(beat, sent);
+        beat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_keys_of_few_partitions() {
+        let keys: Vec<Key> = (0..100).map(|i| Key::from_encoded(format!("k{i}").as_bytes())).collect();
+        for count in [1, 4] {
+            let node =
+                Node::new(NodeId(1), (count, Known::default()), Duration::from_secs(1), Switch::default());
+            let indexes: Vec<u16> = node.partitions_of(&keys).iter().map(|(index, _)| *index).collect();
+            assert_eq!(indexes, (0..count).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! L1: the freshness verdict on what it holds.
+
+use std::time::Duration;
+
+use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
+use crate::faults::mutant::Mutant;
+#[cfg(all(test, shuttle))]
+use crate::faults::planted;
+use crate::format::key::Key;
+use crate::inner::Shared;
+use crate::liveness::partition::Partition;
+use crate::liveness::stamp::Stamp;
+use crate::local::approach::{Answer, Want};
+use crate::local::stripes::{Admitted, Ticket};
+
+/// What L1 has for a key.
+#[derive(Debug)]
+pub(crate) enum Probe<V> {
+    /// An entry that answers.
+    Hit(Entry<V>),
+    /// An entry that answers, and may be refreshed already.
+    Ripe(Entry<V>),
+    /// An entry that has expired, and is a fallback.
+    Stale(Entry<V>),
+    /// An entry that would answer, were it not past its cap in L1: L2 must be asked.
+    Capped(Entry<V>),
+    /// An entry within its life, but something may have changed since: L2 must confirm it.
+    Unverified(Entry<V>),
+    /// Nothing.
+    Miss,
+}
+
+/// Whether the node's serving lease is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    Yes,
+    No,
+}
+
+impl<V: 'static> Shared<V> {
+    /// What is read before an entry: whether the node serves, the number an entry must reflect, the rest.
+    ///
+    /// The order matters. Each step would be wrong after the next:
+    ///
+    /// 1. the clock has been read; the serving lease is checked;
+    /// 2. what has been applied is read, if it matters, and then the generation;
+    /// 3. the entry is read;
+    /// 4. its tags are looked up, if it has any.
+    ///
+    /// With 3 before 1: the entry is read; the process is stopped; elsewhere the key is
+    /// invalidated; the process goes on, hears of it and renews its lease; the lease is checked,
+    /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush;
+    /// and with the generation before what has been applied, to a get that insists on a stamp: a new
+    /// baseline moves both, in this order. With 4 before 1 it happens by way of a tag; that 4 comes
+    /// last only lets it see more.
+    #[inline(always)]
+    fn sight<'a>(
+        key: &'a [u8],
+        (index, partition): (u16, &'a Partition),
+        now: Tick,
+        need: Option<&Stamp>,
+    ) -> (Serving, u64, Sight<'a>) {
+        #[cfg(all(test, shuttle))]
+        let early = partition.generation();
+        let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
+        let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
+        let generation = partition.generation();
+        #[cfg(all(test, shuttle))]
+        let generation = if planted!(GenerationFirst) { early } else { generation };
+        (serving, need, Sight::new(key, now, generation, partition.tags()))
+    }
+
+    /// A hit and nothing else, counted. Whatever else there is, a [probe](Self::probe) finds.
+    #[inline(always)]
+    pub(crate) fn hit_at_once(&self, key: &[u8], need: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
+        if need.is_some() {
+            return None;
+        }
+        let answer = self.hit(key)?;
+        if !want.accepts(&answer) {
+            return None;
+        }
+        self.counters.l1_hits.increment();
+        Some(answer)
+    }
+
+    /// The answer of L1 to a lookup that asks for nothing special, if it has one. Apart from encoding the
+    /// key and counting this is all of a hit; whatever gets none probes again.
+    ///
+    /// Nothing is called on the way to the engine, so that nothing need be kept for after a call.
+    #[inline(never)]
+    pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
+        let Some(now) = self.node.clock.glimpse() else { return self.hit_at_length(key) };
+        let Some(partition) = self.node.only_partition() else { return self.hit_at_length(key) };
+        Self::answer(self.l1()?, key, (0, partition), now)
+    }
+
+    /// The same where the clock has to be asked, or the partition looked for.
+    #[inline(never)]
+    fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
+        let partition = self.node.partition_of(key);
+        Self::answer(self.l1()?, key, partition, self.node.clock.glance())
+    }
+
+    #[inline(always)]
+    fn answer(
+        l1: &dyn LocalBackend<V>,
+        key: &[u8],
+        partition: (u16, &Partition),
+        now: Tick,
+    ) -> Option<Answer<V>> {
+        let (Serving::Yes, _, sight) = Self::sight(key, partition, now, None) else { return None };
+        l1.answer(&sight)
+    }
+
+    /// What L1 has, whether it may answer or not.
+    #[cold]
+    pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
+        let Some(l1) = self.l1() else { return Probe::Miss };
+        let (partition, now) = (self.node.partition_of(key), self.node.clock.glance());
+        let (serving, unapplied, sight) = Self::sight(key, partition, now, need);
+        let Some(entry) = l1.get(key) else { return Probe::Miss };
+        let need = match need {
+            Some(stamp) if !self.vouches(key, partition.1) => stamp.seq(partition.0),
+            _ => unapplied,
+        };
+        let verified = serving == Serving::Yes && entry.seq >= need && sight.verifies(&entry);
+        let must_ask = entry.life.must_ask(sight.now());
+        match (entry.life.phase(sight.now()), verified) {
+            (Phase::Fresh | Phase::Ripe, true) if must_ask => Probe::Capped(entry),
+            (Phase::Fresh, true) => Probe::Hit(entry),
+            (Phase::Ripe, true) => Probe::Ripe(entry),
+            (Phase::Stale, true) => Probe::Stale(entry),
+            (Phase::Fresh | Phase::Ripe, false) => Probe::Unverified(entry),
+            (Phase::Stale, false) | (Phase::Over, _) => Probe::Miss,
+        }
+    }
+
+    /// Whether what has been applied says anything of an entry: asked after it is found.
+    fn vouches(&self, key: &[u8], partition: &Partition) -> bool {
+        self.fence.vouches(key, partition.proven()) || self.switch.is(Mutant::ForgetNumbers)
+    }
+
+    /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all
+    /// changes up to `need` have been applied says nothing of an entry from before a flush.
+    pub(crate) fn held(&self, key: &[u8], need: Option<&Stamp>) -> Option<Entry<V>> {
+        let (index, _) = self.node.partition_of(key);
+        match self.probe(key, need) {
+            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Capped(entry) => Some(entry),
+            Probe::Unverified(entry) if need.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => Some(entry),
+            Probe::Unverified(_) | Probe::Stale(_) | Probe::Miss => None,
+        }
+    }
+
+    pub(crate) fn ticket(&self, key: &Key) -> Ticket {
+        let (_, partition) = self.node.partition_of(key.as_bytes());
+        self.fence.ticket(key.as_bytes(), partition)
+    }
+
+    /// An entry as L1 may keep it: to be confirmed by L2 after `l1_ttl`, or gone then if there is no L2.
+    pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
+        let cap = l1_ttl.map_or(Tick::MAX, |cap| self.node.clock.now().after(cap));
+        let life = match self.l2.is_none() || self.switch.is(Mutant::CapMeansStale) {
+            true => entry.life.cut_at(cap),
+            false => entry.life.asking_from(cap),
+        };
+        Entry { life, ..entry }
+    }
+
+    /// Offers to L1 what was read or written outside a flight.
+    pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>, l1_ttl: Option<Duration>) {
+        let Some(l1) = self.l1() else { return };
+        let entry = self.capped(entry, l1_ttl);
+        let (_, partition) = self.node.partition_of(key.as_bytes());
+        if self.fence.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
+            self.rejected(key);
+        }
+    }
+}
+
+/// What is left of a need, if not everything up to it is known to be reflected in L1.
+#[cold]
+#[inline(never)]
+fn unapplied(stamp: &Stamp, index: u16, partition: &Partition) -> u64 {
+    let need = stamp.seq(index);
+    if partition.applied() >= need { 0 } else { need }
+}

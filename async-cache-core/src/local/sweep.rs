@@ -1,0 +1,66 @@
+//! Frees what L1 holds and can never answer again: what has expired, or was made void by a clear or a tag.
+//!
+//! An engine would keep it until its room is needed. At a bounded rate: a part of the entries at each tick.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::backend::{Entry, Phase};
+use crate::error::guard;
+use crate::inner::Shared;
+
+const EVERY: Duration = Duration::from_millis(250);
+/// Ticks after which all entries are looked at although none is known to be dead.
+const AT_LEAST: u32 = 240;
+/// Most entries looked at in one tick, and without letting other tasks run.
+const PART: usize = 8192;
+const AT_ONCE: usize = 256;
+
+/// Looks at all entries whenever one of them may have died, again and again, until the cache is closed.
+pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
+    let Some(l1) = shared.l1() else { return };
+    let is_dead = |key: &[u8], entry: &Entry<V>| shared.is_dead(key, entry);
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut voided, mut idle) = (shared.voided(), 0);
+    loop {
+        ticks.tick().await;
+        let (before, now) = (std::mem::replace(&mut voided, shared.voided()), shared.node.clock.now());
+        idle += 1;
+        if before == voided && now < shared.fence.first_end() && idle < AT_LEAST {
+            continue;
+        }
+        idle = 0;
+        shared.fence.forget_ends();
+        let mut rest = l1.sweep(&is_dead);
+        let mut seen = 0;
+        // A value whose end panics is gone, and the next is looked at.
+        while let Ok(Some(())) | Err(_) = guard::call("dropping a value", || Ok(rest.next())) {
+            seen += 1;
+            if seen % PART == 0 {
+                ticks.tick().await;
+            } else if seen % AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+    }
+}
+
+impl<V: 'static> Shared<V> {
+    fn is_dead(&self, key: &[u8], entry: &Entry<V>) -> bool {
+        let (_, partition) = self.node.partition_of(key);
+        let is_dead = entry.life.phase(self.node.clock.glance()) == Phase::Over || partition.voids(entry);
+        if !is_dead {
+            self.fence.note_end(entry.life.ends);
+        }
+        is_dead
+    }
+
+    /// What has made entries void; while it is the same, no more are.
+    fn voided(&self) -> Vec<(u64, u64, u64)> {
+        self.node.partitions().map(|(_, partition)| partition.voided()).collect()
+    }
+}

@@ -1,0 +1,357 @@
+//! The lease: lead or wait across processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Phase, Tick};
+use crate::error::{Error, Result};
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::inner::{L2, Shared};
+use crate::local::approach::Reuse;
+use crate::local::flight::{Elsewhere, Lead};
+use crate::local::stripes::Ticket;
+use crate::local::waiters::{Wake, WakeSlot};
+use crate::lookup::one::{Aim, Origin};
+use crate::remote::read::Fetched;
+use crate::sync::Notify;
+
+/// Outcome of asking the fleet for a key.
+#[derive(Debug)]
+pub(crate) enum Grant<V> {
+    /// A value, loaded by someone else or confirmed.
+    Found(Entry<V>),
+    /// A value that has expired, and whose refresh has failed here a moment ago.
+    Backoff(Entry<V>),
+    /// This node loads.
+    Lease(Lease),
+    /// Others are loading and have let us down: load here, and store nothing.
+    Impatient,
+    /// The same, and there is a stale value to make do with: one failure in the fleet is enough.
+    Failed,
+    /// L2 has no value, and takes none: load here, and store in L1 what reflects every change up to this.
+    NoRoom(u64),
+    /// The fleet cannot be asked.
+    Unreachable(Error),
+}
+
+/// Loads elsewhere that came to nothing after which a node stops queueing for a lease that is taken again.
+/// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
+/// the fleet's callers wait for one another in turn.
+const PATIENCE: u32 = 2;
+
+/// How often a waiter asks again by itself, in case a wake-up was lost: at first, while the bus is
+/// not known to be complete; at first, while it is; and at last. Each pause is twice the one before.
+const POLL_BLIND: Duration = Duration::from_millis(10);
+const POLL_LISTENING: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_millis(250);
+
+/// Asks for the lease until there is a value, a lease, or no point. Leaves in `lead` the ticket
+/// that belongs to the outcome.
+pub(crate) async fn acquire<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    l2: &L2<V>,
+    lead: &mut Lead<V>,
+    aim: &Aim,
+    mut accept: Accept,
+    held: Option<&Entry<V>>,
+) -> Grant<V> {
+    if let Err(error) = shared.learn_server_time(&*l2.region).await {
+        return Grant::Unreachable(error);
+    }
+    let options = &aim.options;
+    let give_up = Instant::now() + options.load.wait_timeout;
+    let mut queue = Queue::join(shared, lead, &Arc::default());
+    loop {
+        lead.ticket = queue.ticket();
+        let asked = shared.node.clock.now();
+        if shared.is_pending(&lead.key) {
+            // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
+            return Grant::Impatient;
+        }
+        let ask = Acquire { token: shared.node.next_token(), ttl: options.load.lease_ttl, accept };
+        let answer = l2.region.acquire(&lead.key, ask).await;
+        let lapses_in = match shared.answered(l2, lead, aim, held, asked, answer) {
+            Step::Done(grant) => return grant,
+            Step::Again(now) => {
+                accept = now;
+                continue;
+            }
+            Step::Wait(lapses_in) => lapses_in,
+        };
+        if queue.is_out_of_patience(give_up) {
+            return if settles(shared, lead, aim) { Grant::Failed } else { Grant::Impatient };
+        }
+        if let Some(stored) = queue.wait(lapses_in, give_up).await
+            && let Some(entry) = shared.brought(l2, lead, aim, &stored)
+        {
+            return Grant::Found(entry);
+        }
+        if queue.is_disappointed() && makes_do(shared, lead, aim) {
+            let grant = or_failed(shared, lead, aim).await;
+            if matches!(grant, Grant::Found(_)) || settles(shared, lead, aim) {
+                return grant;
+            }
+        }
+    }
+}
+
+/// Whether a failure elsewhere is failure enough: there is a stale value to make do with, or nobody
+/// waits.
+///
+/// A load elsewhere may also have come to nothing because a change met it. That has voided the stale value, too: then
+/// there is nothing to make do with, and this node goes on to load.
+pub(crate) fn makes_do<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
+    match (aim.origin, aim.reuse) {
+        (Origin::Behind, _) => true,
+        (Origin::Caller, Reuse::Nothing) => false,
+        (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
+            aim.options.load.stale_on_error && shared.has_fallback(&lead.key, aim.want, &lead.flight())
+        }
+    }
+}
+
+/// The same, and the end of it: what stands in is held against changes here and now, so that one which comes before
+/// the callers look does not turn it into a failure that nobody had.
+pub(crate) fn settles<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
+    let settles = makes_do(shared, lead, aim);
+    if settles {
+        let flight = lead.flight();
+        flight.came_to_nothing(match shared.has_fallback(&lead.key, aim.want, &flight) {
+            true => Elsewhere::FallbackHeld,
+            false => Elsewhere::NothingHeld,
+        });
+    }
+    settles
+}
+
+/// What an answer to the question for the lease leads to.
+#[derive(Debug)]
+pub(crate) enum Step<V> {
+    Done(Grant<V>),
+    /// What is stored does not answer: ask again, and accept this.
+    Again(Accept),
+    /// Another load holds the lease, which lapses after this time.
+    Wait(Duration),
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Draws the conclusions from an answer to the question for the lease, sent at `asked`.
+    pub(crate) fn answered(
+        &self,
+        l2: &L2<V>,
+        lead: &Lead<V>,
+        aim: &Aim,
+        held: Option<&Entry<V>>,
+        asked: Tick,
+        answer: Result<Acquired>,
+    ) -> Step<V> {
+        match answer {
+            Ok(Acquired::Granted(lease)) => {
+                self.odds.missed(aim.reuse);
+                lead.flight().granted(lease.seq);
+                self.node.partition_of(lead.key.as_bytes()).1.knows(lease.seq);
+                Step::Done(Grant::Lease(lease))
+            }
+            Ok(Acquired::Value(stored)) => {
+                self.odds.found();
+                match self.verdict(l2, &lead.key, &stored, lead.ticket, &aim.options) {
+                    Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
+                    Fetched::Stale(entry, _) if self.backs_off(aim, &entry) => {
+                        Step::Done(Grant::Backoff(entry))
+                    }
+                    Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                        let accept = Accept::Other(entry.token);
+                        self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
+                        lead.found_stale(entry, asked);
+                        Step::Again(accept)
+                    }
+                    // Valid to the backend, which checks less: insist on another.
+                    Fetched::Absent(accept) => Step::Again(accept),
+                    Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
+                }
+            }
+            Ok(Acquired::Unchanged { seq, ends }) => match held {
+                Some(entry) => {
+                    let entry = Entry { seq: seq.max(entry.seq), ..entry.clone() };
+                    self.unchanged(lead, entry, ends, asked)
+                }
+                None => Step::Again(Accept::Nothing),
+            },
+            Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
+            Ok(Acquired::NoRoom { seq }) => {
+                self.odds.missed(aim.reuse);
+                lead.flight().granted(seq);
+                self.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+                Step::Done(Grant::NoRoom(seq))
+            }
+            Err(error) => Step::Done(Grant::Unreachable(self.l2_failed(error))),
+        }
+    }
+
+    /// What L1 holds is what L2 has. That was within its life when the question was sent, and may have
+    /// expired since; and its life is the one that L2 keeps.
+    fn unchanged(&self, lead: &Lead<V>, mut entry: Entry<V>, ends: (u64, u64), asked: Tick) -> Step<V> {
+        let now = self.node.clock.now();
+        let time = match self.server_time() {
+            _ if self.switch.is(Mutant::TrustUnknownServerTime) => return Step::Done(Grant::Found(entry)),
+            Ok(time) => time,
+            Err(error) => return Step::Done(Grant::Unreachable(error)),
+        };
+        entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
+        let token = entry.token;
+        match entry.life.phase(now) {
+            Phase::Fresh | Phase::Ripe => Step::Done(Grant::Found(entry)),
+            Phase::Stale => {
+                lead.found_stale(entry, asked);
+                Step::Again(Accept::Other(token))
+            }
+            Phase::Over => Step::Again(Accept::Other(token)),
+        }
+    }
+
+    /// The value that came with a wake-up, if it answers.
+    pub(crate) fn brought(&self, l2: &L2<V>, lead: &Lead<V>, aim: &Aim, stored: &[u8]) -> Option<Entry<V>> {
+        let Fetched::Found(entry, _) = self.verdict(l2, &lead.key, stored, lead.ticket, &aim.options) else {
+            return None;
+        };
+        (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
+    }
+}
+
+/// A load elsewhere came to nothing; since then another may have stored a value.
+async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
+    lead.ticket = shared.ticket(&lead.key);
+    match shared.fetch_unless_pending(&lead.key, None, lead.ticket, &aim.options).await {
+        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Grant::Found(entry),
+        _ => Grant::Failed,
+    }
+}
+
+/// A place among those who wait for a load of the key.
+pub(crate) struct Queue<'a, V: 'static> {
+    shared: &'a Shared<V>,
+    key: Key,
+    slot: Arc<WakeSlot>,
+    reuse: Reuse,
+    need: u64,
+    wakes: Wakes,
+    poll: Option<Duration>,
+    disappointments: u32,
+}
+
+/// What a wake-up's value is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wakes {
+    /// It is from after the last question.
+    Timely,
+    /// It may have been on the way for long: ask again.
+    MayBeOld,
+}
+
+impl<'a, V: 'static> Queue<'a, V> {
+    /// Registers before the first question is sent: the wake-up may come before its answer. Who
+    /// waits for many keys gives the same `notify` for each.
+    pub(crate) fn join(shared: &'a Shared<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
+        let slot = shared.fence.listen(&lead.key, notify);
+        let (key, flight) = (lead.key.clone(), lead.flight());
+        let (reuse, need) = (flight.reuse, flight.need);
+        Self { shared, key, slot, reuse, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+    }
+
+    /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
+    /// is thrown away with the old ticket:
+    ///
+    /// 1. version 1 is filled, and the wake-up with it arrives; 2. an invalidation arrives;
+    /// 3. a ticket is taken; 4. the wake-up is read, and version 1 stored under a ticket of after 2.
+    ///
+    /// It may also be late, and answer a question it was not sent for:
+    ///
+    /// 1. version 1 is filled, the wake-up with it is slow to arrive; 2. the key is invalidated;
+    /// 3. another node leads; 4. a get that starts here now is to wait for that node; 5. the
+    ///    wake-up arrives.
+    ///
+    /// So its value counts only if this node serves, and thus has heard what came before 2 unless
+    /// 2 is recent; if it has heard of all that the caller insists on; and if it is no older than
+    /// a change that was made here, of the key or of a tag (see [`acquire`]). Looked up first, emptied then: with the
+    /// slot emptied first, 5 and the news of 2 could come between.
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        let serving = partition.serving_at(self.shared.node.clock.now());
+        self.wakes = match serving && partition.applied() >= self.need {
+            true => Wakes::Timely,
+            false => Wakes::MayBeOld,
+        };
+        self.shared.fence.ticket_for(&self.key, partition, &self.slot)
+    }
+
+    /// Whether a load elsewhere has ended without a value.
+    pub(crate) fn is_disappointed(&self) -> bool {
+        self.disappointments > 0
+    }
+
+    /// Whether there is no point in waiting any longer.
+    pub(crate) fn is_out_of_patience(&self, give_up: Instant) -> bool {
+        self.disappointments >= PATIENCE || Instant::now() >= give_up
+    }
+
+    /// How long to wait, at most, before asking again by itself.
+    pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
+        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        let poll = match self.poll {
+            Some(last) => (last * 2).min(POLL_MAX),
+            None => {
+                self.shared.counters.lease_waits.add(1);
+                self.shared.odds.missed(self.reuse);
+                if partition.serving_at(self.shared.node.clock.now()) { POLL_LISTENING } else { POLL_BLIND }
+            }
+        };
+        self.poll = Some(poll);
+        // Spread, so that waiting nodes do not ask all at once.
+        let jittered = poll.mul_f64(0.75 + 0.5 * fastrand::f64());
+        jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now())
+    }
+
+    /// Waits for a wake-up, for the lease to lapse, or for the next poll; gives the value, if one came along.
+    async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<Bytes> {
+        let pause = self.pause(lapses_in, give_up);
+        let wake = tokio::select! {
+            biased;
+            wake = self.slot.woken() => Some(wake),
+            () = sleep(pause) => None,
+        };
+        wake.and_then(|wake| self.value(wake))
+    }
+
+    /// A wake-up that has come, if one has; and the value, if one came along.
+    pub(crate) fn woken(&mut self) -> Option<Option<Bytes>> {
+        let wake = self.slot.take()?;
+        Some(self.value(wake))
+    }
+
+    fn value(&mut self, wake: Wake) -> Option<Bytes> {
+        match wake {
+            Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
+            // Asking again brings it, or the lease to whoever is to load anew.
+            Wake::Stored => None,
+            Wake::Ended => {
+                self.disappointments += 1;
+                None
+            }
+            Wake::Lost => {
+                // As if it had begun to wait without a bus.
+                self.poll = Some(POLL_BLIND / 2);
+                None
+            }
+        }
+    }
+}
+
+impl<V: 'static> Drop for Queue<'_, V> {
+    fn drop(&mut self) {
+        self.shared.fence.unlisten(&self.key, &self.slot);
+    }
+}

@@ -1,0 +1,176 @@
+//! The leases of a batch, kept alive from when they are granted to when they are filled.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures_util::future::pending;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::backend::{Fill, Lease, Renewed, Token};
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::inner::Shared;
+use crate::options::Options;
+use crate::sync::Mutex;
+
+/// Most keys in one question about leases: meanwhile those of the last one are to be kept alive.
+pub(crate) const PART: usize = 2048;
+
+/// What each lease of a batch adds to the time that renewing all of them takes, before it is known.
+const PER_LEASE: Duration = Duration::from_micros(200);
+
+/// Longest life of a lease that is lengthened because L2 is slow: for so long its key waits for a node that has died.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A lease lives for so many times as long as it takes to renew all of them: they are renewed at a third of that.
+const MARGIN: u32 = 6;
+
+/// Leases that are held, and not yet filled.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Their life where L2 is fast.
+    ttl: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leases: Vec<(Key, Lease)>,
+    /// When they are to be renewed. It is kept when the work on them changes hands: what is left of their life is theirs.
+    due: Option<Instant>,
+    /// The longest that a question about a part of them has taken.
+    part: Duration,
+}
+
+impl Kept {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { ttl, state: Mutex::default() }
+    }
+
+    /// Leases of which nothing is known but that they are held.
+    pub(crate) fn of(leases: Vec<(Key, Lease)>, ttl: Duration) -> Self {
+        let kept = Self::new(ttl);
+        kept.state.lock().leases = leases;
+        kept
+    }
+
+    /// Notes leases that were asked for at `asked`.
+    pub(crate) fn add(&self, leases: impl IntoIterator<Item = (Key, Lease)>, asked: Instant) {
+        let mut state = self.state.lock();
+        state.leases.extend(leases);
+        if !state.leases.is_empty() {
+            state.due.get_or_insert(asked + self.ttl / 3);
+        }
+    }
+
+    /// Notes how long a question about a part has taken.
+    pub(crate) fn took(&self, span: Duration) {
+        let mut state = self.state.lock();
+        state.part = state.part.max(span);
+    }
+
+    /// The life that so many leases need: to renew them takes time, which must not be all that they have.
+    pub(crate) fn life(&self, leases: usize) -> Duration {
+        let parts = u32::try_from(leases.div_ceil(PART)).unwrap_or(u32::MAX);
+        let needed = self.state.lock().part.saturating_mul(parts).saturating_mul(MARGIN);
+        needed.min(LONGEST).max(self.ttl)
+    }
+
+    /// Somebody else keeps them from now on.
+    pub(crate) fn hand_over(&self) -> Self {
+        let mut state = self.state.lock();
+        let (leases, due, part) = (std::mem::take(&mut state.leases), state.due.take(), state.part);
+        Self { ttl: self.ttl, state: Mutex::new(State { leases, due, part }) }
+    }
+
+    /// These are stored: there is nothing left to keep.
+    pub(crate) fn filled(&self, fills: &[Fill]) {
+        self.remove(&fills.iter().map(|fill| fill.lease.token).collect());
+    }
+
+    fn remove(&self, gone: &HashSet<Token>) {
+        if !gone.is_empty() {
+            self.state.lock().leases.retain(|(_, lease)| !gone.contains(&lease.token));
+        }
+    }
+
+    /// Waits until they are to be renewed, and gives them.
+    async fn due(&self) -> Vec<(Key, Lease)> {
+        loop {
+            let due = self.state.lock().due;
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => sleep(self.ttl / 3).await,
+            }
+            let mut state = self.state.lock();
+            if !state.leases.is_empty() {
+                return state.leases.clone();
+            }
+            // Those that were due are lost or filled: what comes next is due later.
+            state.due = None;
+        }
+    }
+}
+
+impl<V: 'static> Shared<V> {
+    /// The life of a lease in a batch of so many keys, where L2 is fast.
+    pub(crate) fn lease_ttl(&self, options: &Options, keys: usize) -> Duration {
+        if self.switch.is(Mutant::LeasesKeptFromLoad) {
+            return options.load.lease_ttl;
+        }
+        options.load.lease_ttl.max(PER_LEASE * u32::try_from(keys).unwrap_or(u32::MAX))
+    }
+
+    /// Renews the leases at a third of their life, but for those that are lost: their fills will be refused.
+    pub(crate) async fn keep_alive(&self, kept: &Kept) -> Infallible {
+        let Some(l2) = &self.l2 else { return pending().await };
+        loop {
+            let held = kept.due().await;
+            let begun = Instant::now();
+            let ttl = kept.life(held.len());
+            let mut pause = ttl / 3;
+            let mut lost = HashSet::new();
+            for part in held.chunks(PART) {
+                let asked = Instant::now();
+                match l2.region.renew_many(part, ttl).await {
+                    Ok(renewed) => {
+                        let gone = part.iter().zip(renewed).filter(|(_, held)| *held == Renewed::Lost);
+                        lost.extend(gone.map(|((_, lease), _)| lease.token));
+                    }
+                    Err(error) => {
+                        pause = ttl / MARGIN;
+                        drop(self.l2_failed(error));
+                    }
+                }
+                kept.took(asked.elapsed());
+            }
+            kept.remove(&lost);
+            kept.state.lock().due = Some(begun + pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// It sleeps until there are others, and does not turn in place.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_due_once_all_leases_are_lost() {
+        let ttl = Duration::from_secs(3);
+        let kept = Kept::new(ttl);
+        let lease = |token| Lease { token: Token::from_bytes([token; 16]), seq: 1 };
+        let key = Key::encode(&1_u64).unwrap();
+        kept.add([(key.clone(), lease(1))], Instant::now());
+        assert_eq!(kept.due().await.len(), 1);
+        kept.remove(&HashSet::from([lease(1).token]));
+        timeout(ttl, kept.due()).await.unwrap_err();
+        let asked = Instant::now();
+        kept.add([(key, lease(2))], asked);
+        assert_eq!(kept.due().await.len(), 1);
+        assert!(asked.elapsed() <= ttl / 3);
+    }
+}

@@ -1,0 +1,363 @@
+//! Leading many flights: what the tiers have, then the leases, in rounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::backend::{Accept, Acquire, Entry, Token};
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::inner::{L2, Shared};
+use crate::liveness::stamp::Stamp;
+use crate::local::flight::AnsweredBy;
+use crate::lookup::lease::{Grant, Queue, Step, makes_do, settles};
+use crate::lookup::many::get_or_load::{PlanMany, Seat};
+use crate::lookup::many::keep::{Kept, PART};
+use crate::lookup::many::load::{Claim, Claimed, land, spawn};
+use crate::lookup::one::{Found, Here, Route};
+use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::reentry;
+use crate::observe::trace;
+use crate::remote::read::Fetched;
+use crate::sync::Notify;
+
+/// Wake-ups come in bursts, when a batch elsewhere has ended: those that come this close together
+/// are answered by one question and, if it comes to that, one load.
+const BURST: Duration = Duration::from_millis(1);
+
+/// A key that no tier has for certain, and how far to go for it.
+struct Open<V: 'static> {
+    seat: Seat<V>,
+    route: Route<V>,
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Lands what the tiers have, and hands the rest to a task of its own: from there on nobody's
+    /// cancellation stops it.
+    pub(crate) async fn lead_many(
+        self: &Arc<Self>,
+        seats: Vec<Seat<V>>,
+        need: Option<&Stamp>,
+        plan: &Arc<PlanMany<V>>,
+    ) {
+        let limit = self.patience_with(&plan.options, seats.len());
+        seats.iter().for_each(|seat| seat.lead.goes_on(limit));
+        let mut refresh = Vec::new();
+        let open = self.find_many(seats, need, &mut refresh).await;
+        self.refresh_found_behind(&refresh, plan);
+        if !open.is_empty() {
+            let seeking = seek(Arc::clone(self), open, Arc::clone(plan));
+            // In the caller's loads, so that a loader that waits for itself is told so.
+            self.tasks.spawn(trace::here(reentry::within(self.node.id, [], seeking)));
+        }
+    }
+
+    /// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
+    async fn find_many(
+        &self,
+        seats: Vec<Seat<V>>,
+        need: Option<&Stamp>,
+        refresh: &mut Vec<(usize, Key, Token)>,
+    ) -> Vec<Open<V>> {
+        let mut open = Vec::new();
+        let (mut unread, mut accepts) = (Vec::new(), Vec::new());
+        for seat in seats {
+            match self.find_here(&seat.lead, need, &seat.aim) {
+                Here::Enough(found) => open.extend(found_or_open(seat, found)),
+                Here::Ask(accept) => {
+                    accepts.push(accept);
+                    unread.push(seat);
+                }
+            }
+        }
+        let asked = self.node.clock.now();
+        let read = self.read_seats(&unread.iter().collect::<Vec<_>>(), need).await;
+        for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
+            match self.found(&seat.lead, &seat.aim, (accept, asked), fetched) {
+                Ok(found) => {
+                    if let Found::Answer(entry, by) = &found
+                        && self.refreshes(&seat.aim, entry, *by)
+                    {
+                        refresh.push((seat.place, seat.lead.key.clone(), entry.token));
+                    }
+                    open.extend(found_or_open(seat, found));
+                }
+                Err(error) => seat.lead.land(Err(error), None),
+            }
+        }
+        open
+    }
+
+    /// What L2 has for each, in one question. It is not asked for what was invalidated here and
+    /// could not yet be removed there: asked first, and that found out then, the retry could have
+    /// landed in between.
+    async fn read_seats(&self, seats: &[&Seat<V>], need: Option<&Stamp>) -> Vec<Fetched<V>> {
+        let mut read: Vec<Fetched<V>> = Vec::with_capacity(seats.len());
+        let (mut keys, mut asked) = (Vec::new(), Vec::new());
+        for (at, seat) in seats.iter().enumerate() {
+            read.push(match (&self.l2, self.refuse_pending(&seat.lead.key)) {
+                (Some(_), Some(error)) => Fetched::Unreachable(error),
+                (Some(_), None) => {
+                    keys.push(seat.lead.key.clone());
+                    asked.push(at);
+                    Fetched::Absent(Accept::Any)
+                }
+                (None, _) => Fetched::Absent(Accept::Any),
+            });
+        }
+        let Some(l2) = self.l2.as_ref().filter(|_| !keys.is_empty()) else { return read };
+        match self.read_many(l2, &keys, need).await {
+            Ok(found) => {
+                for (at, stored) in asked.into_iter().zip(found.values) {
+                    let Seat { lead, aim, .. } = &seats[at];
+                    let under = (lead.ticket, &aim.options);
+                    read[at] = self.stored(l2, &lead.key, stored.as_deref(), under);
+                }
+            }
+            Err(error) => {
+                asked.into_iter().for_each(|at| read[at] = Fetched::Unreachable(error.clone()));
+            }
+        }
+        read
+    }
+}
+
+fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Option<Open<V>> {
+    match found {
+        Found::Answer(entry, by) => {
+            seat.lead.found(entry, by);
+            None
+        }
+        Found::Nothing(route) => Some(Open { seat, route }),
+    }
+}
+
+/// Takes every key to its end: a value from the fleet, or a load.
+async fn seek<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
+    let notify = Arc::new(Notify::new());
+    let (mut claimed, mut seekers) = (Vec::new(), Vec::new());
+    for Open { seat, route } in open {
+        match (route, &shared.l2) {
+            (Route::Fleet(accept, held), Some(_)) => {
+                let queue = Queue::join(&shared, &seat.lead, &notify);
+                seekers.push(Seeker { seat, accept, held, queue, due_at: Instant::now() });
+            }
+            _ => claimed.push(Claimed { seat, claim: Claim::Alone }),
+        }
+    }
+    let seeking = seek_in_fleet(&shared, seekers, &notify, claimed, &plan);
+    // Cut short, the flights that have not landed are abandoned.
+    shared.closing.run_until_cancelled(seeking).await;
+}
+
+async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
+    shared: &'a Arc<Shared<V>>,
+    mut due: Vec<Seeker<'a, V>>,
+    notify: &Notify,
+    mut claimed: Vec<Claimed<V>>,
+    plan: &Arc<PlanMany<V>>,
+) {
+    let give_up = Instant::now() + plan.options.load.wait_timeout;
+    let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
+    let kept = Kept::new(shared.lease_ttl(&plan.options, due.len()));
+    while let Some(l2) = shared.l2.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
+        let asking = ask_all(shared, l2, std::mem::take(&mut due), (plan, &kept));
+        let answered = tokio::select! {
+            biased;
+            answered = asking => answered,
+            never = shared.keep_alive(&kept) => match never {},
+        };
+        for (mut seeker, step) in answered {
+            match step {
+                Step::Again(accept) => due.push(Seeker { accept, ..seeker }),
+                Step::Wait(_) if seeker.queue.is_out_of_patience(give_up) => {
+                    let settles = settles(shared, &seeker.seat.lead, &seeker.seat.aim);
+                    let grant = if settles { Grant::Failed } else { Grant::Impatient };
+                    claimed.extend(settle(shared, seeker, grant));
+                }
+                Step::Wait(lapses_in) => {
+                    seeker.due_at = Instant::now() + seeker.queue.pause(lapses_in, give_up);
+                    waiting.push(seeker);
+                }
+                Step::Done(grant) => claimed.extend(settle(shared, seeker, grant)),
+            }
+        }
+        if !due.is_empty() {
+            continue;
+        }
+        // Those who were granted the lease must not wait for those who were not: another node may
+        // hold theirs and wait for ours.
+        spawn(shared, std::mem::take(&mut claimed), kept.hand_over(), plan);
+        if !waiting.is_empty() {
+            due = wait(shared, l2, &mut waiting, notify, give_up).await;
+        }
+    }
+    spawn(shared, claimed, kept, plan);
+}
+
+/// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
+async fn ask_all<'a, V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    l2: &L2<V>,
+    due: Vec<Seeker<'a, V>>,
+    (plan, kept): (&PlanMany<V>, &Kept),
+) -> Vec<(Seeker<'a, V>, Step<V>)> {
+    if let Err(error) = shared.learn_server_time(&*l2.region).await {
+        let unreachable = |seeker| (seeker, Step::Done(Grant::Unreachable(error.clone())));
+        return due.into_iter().map(unreachable).collect();
+    }
+    let part = if shared.switch.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
+    let limit = shared.patience_with(&plan.options, due.len());
+    let all = due.len();
+    let mut answered = Vec::with_capacity(all);
+    let mut due = due.into_iter();
+    while due.len() > 0 {
+        due.as_slice().iter().for_each(|seeker| seeker.seat.lead.goes_on(limit));
+        let ttl = kept.life(all);
+        answered.extend(ask_part(shared, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
+    }
+    answered
+}
+
+/// One question for some.
+async fn ask_part<'a, V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    l2: &L2<V>,
+    due: impl Iterator<Item = Seeker<'a, V>>,
+    (kept, ttl): (&Kept, Duration),
+) -> Vec<(Seeker<'a, V>, Step<V>)> {
+    let (mut asks, mut asking, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+    for mut seeker in due {
+        seeker.seat.lead.ticket = seeker.queue.ticket();
+        // Since the route was chosen, an invalidation may have failed here: what L2 has may be old.
+        if shared.is_pending(&seeker.seat.lead.key) {
+            answered.push((seeker, Step::Done(Grant::Impatient)));
+            continue;
+        }
+        let ask = Acquire { token: shared.node.next_token(), ttl, accept: seeker.accept };
+        asks.push((seeker.seat.lead.key.clone(), ask));
+        asking.push(seeker);
+    }
+    let (asked, began) = (shared.node.clock.now(), Instant::now());
+    let answers = l2.region.acquire_many(&asks).await;
+    kept.took(began.elapsed());
+    let mut granted = Vec::new();
+    answered.extend(asking.into_iter().zip(answers).map(|(seeker, answer)| {
+        let Seat { lead, aim, .. } = &seeker.seat;
+        let step = shared.answered(l2, lead, aim, seeker.held.as_ref(), asked, answer);
+        if let Step::Done(Grant::Lease(lease)) = &step
+            && !shared.switch.is(Mutant::LeasesKeptFromLoad)
+        {
+            granted.push((lead.key.clone(), *lease));
+        }
+        (seeker, step)
+    }));
+    kept.add(granted, began);
+    answered
+}
+
+/// Lands a key, or says on what grounds it is loaded.
+fn settle<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    seeker: Seeker<'_, V>,
+    grant: Grant<V>,
+) -> Option<Claimed<V>> {
+    let Seeker { seat, held, queue, .. } = seeker;
+    drop(queue);
+    let (outcome, entry) = match grant {
+        Grant::Lease(lease) => return Some(Claimed { seat, claim: Claim::Lease(lease) }),
+        Grant::Impatient => return Some(Claimed { seat, claim: Claim::Nothing }),
+        Grant::NoRoom(seq) => return Some(Claimed { seat, claim: Claim::NoRoom(seq) }),
+        Grant::Found(entry) => {
+            seat.lead.flight().found_by(AnsweredBy::L2);
+            (Ok(entry.value.clone()), Some(entry))
+        }
+        Grant::Backoff(entry) => {
+            seat.lead.flight().found_by(AnsweredBy::Backoff);
+            (Ok(entry.value.clone()), Some(entry))
+        }
+        Grant::Failed => (Err(shared.failed_elsewhere()), None),
+        Grant::Unreachable(error) => match recourse(shared, seat.lead.key.as_bytes(), held, error) {
+            Recourse::Serve(entry) if !seat.lead.suffices(&entry) => {
+                return Some(Claimed { seat, claim: Claim::Alone });
+            }
+            Recourse::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
+            Recourse::Serve(entry) => {
+                seat.lead.flight().found_by(AnsweredBy::Unverified);
+                seat.lead.flight().came_from(entry.seq, &entry.tags);
+                (Ok(entry.value), None)
+            }
+            Recourse::Fail(error) => (Err(error), None),
+        },
+    };
+    land(seat, outcome, entry);
+    None
+}
+
+/// Waits until some of those who wait are due to ask again, and gives those. Lands what wake-ups bring.
+async fn wait<'a, V: Send + Sync + 'static>(
+    shared: &'a Arc<Shared<V>>,
+    l2: &L2<V>,
+    waiting: &mut Vec<Seeker<'a, V>>,
+    notify: &Notify,
+    give_up: Instant,
+) -> Vec<Seeker<'a, V>> {
+    let next = waiting.iter().map(|seeker| seeker.due_at).min().unwrap_or(give_up).min(give_up);
+    tokio::select! {
+        biased;
+        () = notify.notified() => sleep(BURST).await,
+        () = sleep_until(next) => {}
+    }
+    let now = Instant::now();
+    let (mut due, mut disappointed) = (Vec::new(), Vec::new());
+    for mut seeker in std::mem::take(waiting) {
+        let woken = seeker.queue.woken();
+        let Seat { lead, aim, .. } = &seeker.seat;
+        let brought = woken.as_ref().and_then(Option::as_ref);
+        match brought.and_then(|stored| shared.brought(l2, lead, aim, stored)) {
+            Some(entry) => drop(settle(shared, seeker, Grant::Found(entry))),
+            None if seeker.queue.is_disappointed() && makes_do(shared, lead, aim) => {
+                disappointed.push(seeker);
+            }
+            None if woken.is_some() || seeker.due_at <= now || give_up <= now => due.push(seeker),
+            None => waiting.push(seeker),
+        }
+    }
+    due.extend(or_failed(shared, disappointed).await);
+    due
+}
+
+/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed. Gives back
+/// those that a change has left without a value to make do with.
+async fn or_failed<'a, V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    mut disappointed: Vec<Seeker<'a, V>>,
+) -> Vec<Seeker<'a, V>> {
+    for Seeker { seat, .. } in &mut disappointed {
+        seat.lead.ticket = shared.ticket(&seat.lead.key);
+    }
+    let seats: Vec<&Seat<V>> = disappointed.iter().map(|seeker| &seeker.seat).collect();
+    let read = shared.read_seats(&seats, None).await;
+    let mut left = Vec::new();
+    for (seeker, fetched) in disappointed.into_iter().zip(read) {
+        let Seat { lead, aim, .. } = &seeker.seat;
+        match fetched {
+            Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+                drop(settle(shared, seeker, Grant::Found(entry)));
+            }
+            _ if settles(shared, lead, aim) => drop(settle(shared, seeker, Grant::Failed)),
+            _ => left.push(seeker),
+        }
+    }
+    left
+}
+
+/// A key whose lease is asked for.
+struct Seeker<'a, V: 'static> {
+    seat: Seat<V>,
+    accept: Accept,
+    held: Option<Entry<V>>,
+    queue: Queue<'a, V>,
+    due_at: Instant,
+}

@@ -1,0 +1,330 @@
+//! One call of a batch loader: its leases kept alive, its values stored, its flights landed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Announce, Entry, Fill, Lease};
+use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::inner::Shared;
+use crate::local::approach::Answer;
+use crate::lookup::load::{Produced, replaces_something, resolve};
+use crate::lookup::loaded::Keep;
+use crate::lookup::loader::Given;
+use crate::lookup::many::get_or_load::{PlanMany, Seat};
+use crate::lookup::many::keep::{Kept, PART};
+use crate::lookup::many::picked::Picked;
+use crate::lookup::reentry;
+use crate::lookup::stale::excuses;
+use crate::observe::trace;
+
+/// A key to be loaded here.
+pub(crate) struct Claimed<V: 'static> {
+    pub(crate) seat: Seat<V>,
+    pub(crate) claim: Claim,
+}
+
+/// On what grounds a key is loaded here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claim {
+    /// The fleet's lease: what is loaded is stored everywhere.
+    Lease(Lease),
+    /// There is no shared tier, or it cannot be asked: stored in L1.
+    Alone,
+    /// L2 takes nothing: stored in L1, as of this number.
+    NoRoom(u64),
+    /// Others are loading and have let us down: stored nowhere.
+    Nothing,
+}
+
+/// Ends a flight.
+pub(crate) fn land<V: Send + Sync + 'static>(
+    seat: Seat<V>,
+    outcome: Result<Answer<V>>,
+    entry: Option<Entry<V>>,
+) {
+    if outcome.as_ref().is_err_and(excuses) {
+        seat.lead.postpone(seat.aim.options.load.error_backoff);
+    }
+    seat.lead.land(outcome, entry);
+}
+
+/// Loads all of them with one call, in a task of its own.
+pub(crate) fn spawn<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    kept: Kept,
+    plan: &Arc<PlanMany<V>>,
+) {
+    if claimed.is_empty() {
+        return;
+    }
+    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
+    let load = run(Arc::clone(shared), claimed, kept, Arc::clone(plan));
+    let (count, load) = (keys.len(), reentry::within(shared.node.id, keys, load));
+    shared.tasks.spawn(trace::load(&shared.namespace, count, load));
+}
+
+async fn run<V: Send + Sync + 'static>(
+    shared: Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    kept: Kept,
+    plan: Arc<PlanMany<V>>,
+) {
+    let leases: Vec<(Key, Lease)> = claimed.iter().filter_map(Claimed::lease).collect();
+    let kept = match shared.switch.is(Mutant::LeasesKeptFromLoad) {
+        true => Kept::of(leases.clone(), shared.lease_ttl(&plan.options, leases.len())),
+        false => kept,
+    };
+    let mut held = HeldMany { shared: &shared, leases };
+    let limit = shared.patience_with(&plan.options, claimed.len());
+    claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
+    let begun = shared.node.clock.now();
+    let picked = tokio::select! {
+        biased;
+        picked = call(&shared, &claimed, &plan) => picked,
+        never = shared.keep_alive(&kept) => match never {},
+    };
+    let cost = shared.node.clock.now().since(begun);
+    match picked {
+        Ok(picked) if shared.switch.is(Mutant::LeasesKeptFromLoad) => {
+            store(&shared, claimed, (picked, cost), (&kept, &mut held)).await;
+        }
+        Ok(picked) => {
+            claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
+            tokio::select! {
+                biased;
+                () = store(&shared, claimed, (picked, cost), (&kept, &mut held)) => {}
+                never = shared.keep_alive(&kept) => match never {},
+            }
+        }
+        Err(error) => {
+            shared.counters.load_failures.add(1);
+            shared.log_failed(&claimed[0].seat.lead.key, claimed.len(), &error);
+            for Claimed { seat, .. } in claimed {
+                shared.tell_failed(&seat.lead.key, &error);
+                land(seat, Err(error.clone()), None);
+            }
+        }
+    }
+}
+
+async fn call<V: Send + Sync + 'static>(
+    shared: &Shared<V>,
+    claimed: &[Claimed<V>],
+    plan: &PlanMany<V>,
+) -> Result<Picked<Given<V>>> {
+    shared.counters.loads.add(1);
+    let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
+    let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load.load_timeout).await?;
+    shared.counters.unasked_keys.add(picked.unasked);
+    Ok(picked)
+}
+
+/// Stores what was loaded, in parts: what is stored needs no lease any more.
+async fn store<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    claimed: Vec<Claimed<V>>,
+    (picked, cost): (Picked<Given<V>>, Duration),
+    (kept, held): (&Kept, &mut HeldMany<'_, V>),
+) {
+    let mut failed: Option<(Key, usize, Error)> = None;
+    let mut down: Option<Error> = None;
+    let mut loaded = claimed.into_iter().zip(picked.answers);
+    loop {
+        let part: Vec<_> = loaded.by_ref().take(PART).collect();
+        if part.is_empty() {
+            break;
+        }
+        let behind =
+            held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
+        let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        for (Claimed { mut seat, claim }, answer) in part {
+            match shared.stock(&mut seat, claim, answer, cost) {
+                Stock::Fill(fill, answer, entry) => {
+                    fills.push(fill);
+                    filling.push((seat, answer, entry));
+                }
+                Stock::Forget(answer) => forgotten.push((seat, answer)),
+                Stock::Land(outcome, entry) => {
+                    if let Err(error) = &outcome {
+                        let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
+                        first.1 += 1;
+                    }
+                    land(seat, outcome, entry);
+                }
+            }
+        }
+        if !forgotten.is_empty() {
+            let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
+            shared.forget(&keys).await;
+            forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
+        }
+        // Those that are not filled, at once.
+        held.give_back_but(&fills);
+        held.leases.extend(behind);
+        fill_part(shared, filling, fills, (kept, held, &mut down)).await;
+    }
+    if let Some((key, keys, error)) = failed {
+        shared.log_failed(&key, keys, &error);
+    }
+}
+
+/// Stores a part: in L2 with one question, then in L1 and for those who wait, key by key. Where L2 took nothing of a
+/// part, it is not asked about the next: each would meet its deadline.
+async fn fill_part<V: Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    filling: Vec<(Seat<V>, Answer<V>, Entry<V>)>,
+    fills: Vec<Fill>,
+    (kept, held, down): (&Kept, &mut HeldMany<'_, V>, &mut Option<Error>),
+) {
+    let Some(l2) = shared.l2.as_ref().filter(|_| !fills.is_empty()) else { return };
+    let filled = match &*down {
+        Some(error) => vec![Err(error.clone()); fills.len()],
+        None => l2.region.fill_many(&fills).await,
+    };
+    if filled.iter().all(Result::is_err) {
+        *down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());
+    }
+    kept.filled(&fills);
+    held.leases.drain(..fills.len());
+    let mut unfilled = Vec::new();
+    for (((seat, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
+        if outcome.is_err() {
+            unfilled.push((seat.lead.key.clone(), lease));
+        }
+        let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry).await;
+        land(seat, Ok(answer), entry);
+    }
+    shared.give_back_many(unfilled);
+}
+
+/// What is to be done with one key's answer.
+enum Stock<V> {
+    Fill(Fill, Answer<V>, Entry<V>),
+    /// It is not to be stored, and what it would have replaced is to be removed.
+    Forget(Answer<V>),
+    Land(Result<Answer<V>>, Option<Entry<V>>),
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    fn stock(
+        &self,
+        seat: &mut Seat<V>,
+        claim: Claim,
+        answer: Option<Result<Given<V>, BoxError>>,
+        cost: Duration,
+    ) -> Stock<V> {
+        let produced = match answer {
+            Some(Ok(given)) => resolve(self, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
+            Some(Err(cause)) => {
+                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            }
+            // The loader did not say that there is none: it said nothing.
+            None => return Stock::Land(Ok(None), None),
+        };
+        let produced = match produced {
+            Ok(produced) => produced,
+            Err(error) => {
+                self.counters.load_failures.add(1);
+                self.tell_failed(&seat.lead.key, &error);
+                return Stock::Land(Err(error), None);
+            }
+        };
+        let loaded_at = match claim {
+            Claim::Lease(lease) => lease.seq,
+            Claim::NoRoom(seq) => seq,
+            Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
+        };
+        seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
+        let answer = produced.value.clone();
+        if produced.keep == Keep::Uncached {
+            return match replaces_something(&seat.lead, seat.aim.reuse) {
+                true => Stock::Forget(answer),
+                false => Stock::Land(Ok(answer), None),
+            };
+        }
+        seat.lead.l1_ttl = produced.options.store.l1_ttl;
+        match claim {
+            Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
+            Claim::Alone | Claim::NoRoom(_) => {
+                if matches!(claim, Claim::NoRoom(_)) {
+                    self.rejected(&seat.lead.key);
+                }
+                let term = produced.options.store.draw_term(answer.is_none());
+                Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
+            }
+            Claim::Nothing => {
+                self.rejected(&seat.lead.key);
+                Stock::Land(Ok(answer), None)
+            }
+        }
+    }
+
+    fn stock_everywhere(&self, seat: &Seat<V>, lease: Lease, produced: &Produced<V>) -> Stock<V> {
+        let answer = produced.value.clone();
+        let term = produced.options.store.draw_term(answer.is_none());
+        let entry = self.entry(produced, term, lease.seq);
+        let Some(l2) = &self.l2 else { return Stock::Land(Ok(answer), Some(entry)) };
+        match self.frame_of(l2, &entry, term, produced.cost) {
+            Ok(frame) => {
+                let (key, life) = (seat.lead.key.clone(), term.kept());
+                Stock::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
+            }
+            // The callers get their value all the same, and L1 may keep it.
+            Err(error) => {
+                self.not_encoded(&seat.lead.key, &error);
+                Stock::Land(Ok(answer), Some(entry))
+            }
+        }
+    }
+
+    /// Ends leases that will not be filled, so that others need not wait for them to lapse.
+    fn give_back_many(self: &Arc<Self>, leases: Vec<(Key, Lease)>) {
+        if leases.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Some(l2) = &shared.l2
+                && let Err(error) = l2.region.release_many(&leases).await
+            {
+                drop(shared.l2_failed(error));
+            }
+        });
+    }
+}
+
+impl<V> Claimed<V> {
+    fn lease(&self) -> Option<(Key, Lease)> {
+        match self.claim {
+            Claim::Lease(lease) => Some((self.seat.lead.key.clone(), lease)),
+            Claim::Alone | Claim::NoRoom(_) | Claim::Nothing => None,
+        }
+    }
+}
+
+/// Leases, given back however the load ends.
+struct HeldMany<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    leases: Vec<(Key, Lease)>,
+}
+
+impl<V: Send + Sync + 'static> HeldMany<'_, V> {
+    /// Gives back those that will not be filled. Both stand in the order of the keys.
+    fn give_back_but(&mut self, fills: &[Fill]) {
+        let mut filled = fills.iter().map(|fill| fill.lease.token).peekable();
+        let (kept, unfilled) = std::mem::take(&mut self.leases)
+            .into_iter()
+            .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
+        self.leases = kept;
+        self.shared.give_back_many(unfilled);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
+    fn drop(&mut self) {
+        self.shared.give_back_many(std::mem::take(&mut self.leases));
+    }
+}

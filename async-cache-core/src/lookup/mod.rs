@@ -1,0 +1,12 @@
+//! A lookup: what L1 has, then what L2 has, then the lease, the load and the fill.
+
+pub(crate) mod lease;
+pub(crate) mod load;
+pub(crate) mod loaded;
+pub(crate) mod loader;
+pub(crate) mod many;
+pub(crate) mod one;
+pub(crate) mod outage;
+pub(crate) mod reentry;
+pub(crate) mod stale;
+pub(crate) mod wait;

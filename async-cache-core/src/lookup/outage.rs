@@ -1,0 +1,38 @@
+//! What to answer when the shared tier cannot be asked.
+
+use crate::backend::{Entry, Phase};
+use crate::error::Error;
+use crate::inner::Shared;
+use crate::options::Outage;
+
+/// What is left to do.
+pub(crate) enum Recourse<V> {
+    /// Answer what L1 holds, unverified.
+    Serve(Entry<V>),
+    /// Load, if there is a loader.
+    Load(Error),
+    /// Give the error.
+    Fail(Error),
+}
+
+/// Decides by the outage policy. `held` is what L1 has for the key, if it is within its life.
+pub(crate) fn recourse<V>(
+    shared: &Shared<V>,
+    key: &[u8],
+    held: Option<Entry<V>>,
+    error: Error,
+) -> Recourse<V> {
+    let (_, partition) = shared.node.partition_of(key);
+    match (shared.outage, held) {
+        (Outage::Fail, _) => Recourse::Fail(error),
+        // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
+        (Outage::ServeL1, Some(entry))
+            if matches!(entry.life.phase(shared.node.clock.now()), Phase::Fresh | Phase::Ripe)
+                && !partition.voids(&entry)
+                && !shared.pending.voids(&entry) =>
+        {
+            Recourse::Serve(entry)
+        }
+        (Outage::ServeL1 | Outage::Load, _) => Recourse::Load(error),
+    }
+}
