@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod builder;
-mod deliver;
 mod engine;
 mod local;
 mod region;

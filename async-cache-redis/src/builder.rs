@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use redis::{Client, ConnectionInfo};
 
 use crate::RedisBackend;
-use crate::bus::Bus;
-use crate::connect::{self, Connector};
-use crate::fault::{Outage, Secrets};
-use crate::link::Link;
-use crate::scripts::scripts;
-use crate::shared::Shared;
-use crate::slot::{Deadlines, Slots};
-use crate::subscriber::Subscriber;
+use crate::connection::connect::{self, Connector};
+use crate::connection::failure::{Outage, Secrets};
+use crate::connection::link::Link;
+use crate::connection::slots::{Deadlines, Slots};
+use crate::inner::Shared;
+use crate::lua::scripts;
+use crate::pubsub::bus::Bus;
+use crate::pubsub::subscriber::Subscriber;
 use crate::testing::Switch;
 
 /// Most connections for commands.

@@ -13,13 +13,13 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `region`, `batch` | turn an operation into a command, a script or a pipeline |
-//! | `slot` | pick a connection; deadline, breaker, restoring |
-//! | `handshake`, `rights` | what a new connection goes through: can the server be used, and may this user use it |
-//! | `link` | one physical connection and the run of the server behind it |
-//! | `gather` | reads of single keys that are asked for at the same time share a command |
-//! | `scripts`, `lua/` | what is executed in Redis, atomically |
-//! | `subscriber`, `bus`, `message` | the way back: from the socket to a region's listener |
+//! | `commands/region`, `batch` | turn an operation into a command, a script or a pipeline |
+//! | `commands/coalesce` | reads of single keys that are asked for at the same time share a command |
+//! | `connection/slots` | pick a connection; deadline, breaker, restoring |
+//! | `connection/handshake`, `rights` | what a new connection goes through: can the server be used, and may this user use it |
+//! | `connection/link` | one physical connection and the run of the server behind it |
+//! | `lua/` | what is executed in Redis, atomically |
+//! | `pubsub/` | the way back: from the socket to a region's listener |
 //!
 //! # What it needs
 //!
@@ -29,24 +29,13 @@
 
 #![forbid(unsafe_code)]
 
-mod batch;
 mod builder;
-mod bus;
-mod calls;
-mod connect;
-mod fault;
-mod gather;
-mod handshake;
+mod commands;
+mod connection;
+mod inner;
 mod keys;
-mod link;
-mod message;
-mod orphan;
-mod region;
-mod rights;
-mod scripts;
-mod shared;
-mod slot;
-mod subscriber;
+mod lua;
+mod pubsub;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(not(feature = "testing"))]
@@ -61,9 +50,9 @@ use bytes::Bytes;
 
 pub use builder::RedisBackendBuilder;
 
+use crate::commands::region::RedisRegion;
+use crate::inner::Shared;
 use crate::keys::Home;
-use crate::region::RedisRegion;
-use crate::shared::Shared;
 
 /// A [`Backend`] on one Redis server. Cheap to clone; clones share connections and count as the
 /// same node set: a namespace can be open once among them.

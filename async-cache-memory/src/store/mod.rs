@@ -1,5 +1,6 @@
 //! What nodes share: values, leases, sequences; each operation is one critical section.
 
+pub(crate) mod deliver;
 #[cfg(feature = "testing")]
 mod image;
 mod partition;
@@ -22,16 +23,16 @@ use partition::{Holder, Lock, Partition};
 use tokio::time::Instant;
 
 use crate::Hasher;
-use crate::deliver::{Courier, Outbox, To};
+use crate::store::deliver::{Courier, Outbox, To};
 use crate::testing::{Mutant, Switch};
 
 /// The server process this memory begins with.
 const FIRST_RUN: RunId = RunId(1);
 
-/// How far the fence jumps at least. Little, as in `fence.lua`: a sequence ahead of the clock could go back.
+/// How far the fence jumps at least. Little, as in `epoch.lua`: a sequence ahead of the clock could go back.
 const LEAP: u64 = 1 << 17;
 
-/// How far ahead of the clock, in µs, a sequence may be: as in `fence.lua`.
+/// How far ahead of the clock, in µs, a sequence may be: as in `epoch.lua`.
 const AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
 
 /// The namespaces of one tier.

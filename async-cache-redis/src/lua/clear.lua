@@ -3,7 +3,7 @@
 --
 -- KEYS M T U. Answers the sequence number.
 
--- See fence.lua: makes the rest go through when memory is full.
+-- See epoch.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
 local seq, refused = change('C:', '')
 if not seq then

@@ -2,7 +2,7 @@
 --
 -- KEYS M V L W T U. Answers the sequence number.
 
--- See fence.lua: makes the rest go through when memory is full. Invalidation must not fail for want
+-- See epoch.lua: makes the rest go through when memory is full. Invalidation must not fail for want
 -- of memory.
 redis.call('PERSIST', M)
 local seq, refused = change('I:', ':' .. key)

@@ -3,7 +3,7 @@
 -- KEYS M T U; ARGV[4] tags, packed, ARGV[5] most tags in one half of the table, ARGV[6] time (ms)
 -- that a load may take. Answers the sequence number.
 
--- See fence.lua: makes the rest go through when memory is full.
+-- See epoch.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
 -- What the table is told of the past is about the changes before this one.
 local last = s

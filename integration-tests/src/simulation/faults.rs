@@ -58,7 +58,7 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
                 snapshot = Some(world.server.snapshot());
                 "snapshot".to_owned()
             }
-            // Servers are not replaced faster than the fence's leap takes: see `fence.lua`.
+            // Servers are not replaced faster than the fence's leap takes: see `epoch.lua`.
             _ if replaced.is_some_and(|last| last.elapsed() < Duration::from_millis(150)) => continue,
             _ => {
                 replaced = Some(Instant::now());

@@ -19,7 +19,7 @@
 //! | [`Disconnected`](Action::Disconnected), [`Noticed`](Action::Noticed), [`Subscribed`](Action::Subscribed) | `Subscriber::run`, `Partition::lost`, `Session::reconcile` |
 //! | [`MessageLost`](Action::MessageLost) | a message vanishes and nobody notices |
 //! | [`LockLapsed`](Action::LockLapsed) | `L` expires |
-//! | [`Copied`](Action::Copied), [`Promoted`](Action::Promoted), [`Flushed`](Action::Flushed) | a replica lags and is promoted (or: a snapshot is restored); FLUSHALL; `fence.lua` |
+//! | [`Copied`](Action::Copied), [`Promoted`](Action::Promoted), [`Flushed`](Action::Flushed) | a replica lags and is promoted (or: a snapshot is restored); FLUSHALL; `epoch.lua` |
 //!
 //! Left out: time, clears and tags, cooling, and the expiry of values, which only ever takes
 //! something away.

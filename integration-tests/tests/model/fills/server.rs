@@ -2,7 +2,7 @@
 
 use super::mutant::Mutant;
 
-/// Larger than any number of changes a replica may lag behind: 2^20 in `fence.lua`.
+/// Larger than any number of changes a replica may lag behind: 2^20 in `epoch.lua`.
 const JUMP: u8 = 10;
 
 /// A stored value (`V`): the version of the row it was loaded from, its seal, its token.
@@ -75,7 +75,7 @@ impl Server {
         Self { run: 1, memory, highest: 1 }
     }
 
-    /// `fence.lua`, the head of every script.
+    /// `epoch.lua`, the head of every script.
     fn fence(&mut self, mutant: Mutant) {
         let memory = &mut self.memory;
         if memory.run != self.run {

@@ -15,11 +15,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::bus::{Bus, Member};
-use crate::connect::Refusal;
-use crate::fault::{Secrets, is_forbidden};
-use crate::rights::{self, Lack, PROBE};
-use crate::slot::{backoff, out_of_time};
+use crate::connection::connect::Refusal;
+use crate::connection::failure::{Secrets, is_forbidden};
+use crate::connection::rights::{self, Lack, PROBE};
+use crate::connection::slots::{backoff, out_of_time};
+use crate::pubsub::bus::{Bus, Member};
 
 /// Longest first pause before reconnecting, and longest of all.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));

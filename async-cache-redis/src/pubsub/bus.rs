@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
-use crate::message::{self, Channel};
+use crate::pubsub::message::{self, Channel};
 
 /// The regions that listen, and what the subscriber is to do for them.
 pub(crate) struct Bus {

@@ -4,9 +4,9 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
-use crate::link::Link;
-use crate::rights::{Lack, PROBE, no_command, no_command_for, no_namespace, text_of};
-use crate::scripts::Scripts;
+use crate::connection::link::Link;
+use crate::connection::rights::{Lack, PROBE, no_command, no_command_for, no_namespace, text_of};
+use crate::lua::Scripts;
 
 /// Why a connection was not adopted.
 pub(crate) enum Unfit {

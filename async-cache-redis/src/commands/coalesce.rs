@@ -19,10 +19,10 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::commands::region::{bytes, stored};
+use crate::connection::link::Link;
+use crate::connection::slots::out_of_time;
 use crate::keys::ValueName;
-use crate::link::Link;
-use crate::region::{bytes, stored};
-use crate::slot::out_of_time;
 
 /// Reads under way that still go alone.
 const FEW: usize = 2;

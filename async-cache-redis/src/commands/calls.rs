@@ -7,8 +7,8 @@ use async_cache_core::frame::ends_from_bytes;
 use async_cache_core::key::Key;
 use redis::{Cmd, Value};
 
-use crate::region::{RedisRegion, millis};
-use crate::slot::Line;
+use crate::commands::region::{RedisRegion, millis};
+use crate::connection::slots::Line;
 
 impl RedisRegion {
     pub(crate) fn acquire_call(&self, line: &Line<'_>, key: &Key, ask: &Acquire) -> Cmd {

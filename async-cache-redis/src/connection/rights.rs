@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 
-use crate::fault::{is_forbidden, said};
+use crate::connection::failure::{is_forbidden, said};
 
 /// A key and a channel to try rights on: nothing is stored there, and nobody listens. No namespace has it:
 /// theirs go on with a colon.

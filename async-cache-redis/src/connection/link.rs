@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
 use tokio::runtime::Handle;
 
-use crate::gather::Gather;
+use crate::commands::coalesce::Gather;
 
 /// A connection that has been through the handshake.
 ///

@@ -8,11 +8,11 @@ use async_cache_core::{Error, Result};
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
 
-use crate::calls::{acquired, filled, renewed};
+use crate::commands::calls::{acquired, filled, renewed};
+use crate::commands::orphan::Orphan;
+use crate::commands::region::{RedisRegion, bytes, millis};
+use crate::connection::slots::{Line, Purpose};
 use crate::keys::{Home, ValueName};
-use crate::orphan::Orphan;
-use crate::region::{RedisRegion, bytes, millis};
-use crate::slot::{Line, Purpose};
 
 /// Keys in one pipeline. Each pipeline has the command's deadline for itself.
 pub(crate) const KEYS: usize = 512;

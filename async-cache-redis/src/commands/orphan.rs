@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::Cmd;
 use tokio::time::timeout;
 
-use crate::link::Link;
-use crate::shared::Shared;
+use crate::connection::link::Link;
+use crate::inner::Shared;
 
 /// How long a release may wait for a stalled server. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ impl Drop for Orphan<'_> {
         self.shared.spawn(async move {
             let _permit = permit;
             let release = async {
-                for chunk in releases.chunks(crate::batch::KEYS) {
+                for chunk in releases.chunks(crate::commands::batch::KEYS) {
                     link.scripts::<()>(&scripts.release, chunk).await?;
                 }
                 redis::RedisResult::Ok(())

@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::bus::Bus;
-use crate::connect::Connector;
-use crate::scripts::Scripts;
-use crate::slot::{Purpose, Slots, tend};
-use crate::subscriber::Subscriber;
+use crate::connection::connect::Connector;
+use crate::connection::slots::{Purpose, Slots, tend};
+use crate::lua::Scripts;
+use crate::pubsub::bus::Bus;
+use crate::pubsub::subscriber::Subscriber;
 
 /// Releases under way for acquires of unknown outcome.
 const ORPHANS: usize = 256;

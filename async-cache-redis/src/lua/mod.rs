@@ -51,7 +51,7 @@ impl Scripts {
     }
 }
 
-static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| build(include_str!("lua/change.lua")));
+static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| build(include_str!("change.lua")));
 
 /// The scripts, but for what a mutant takes out of them.
 pub(crate) fn scripts(switch: Switch) -> &'static Scripts {
@@ -59,7 +59,7 @@ pub(crate) fn scripts(switch: Switch) -> &'static Scripts {
     if switch.is(Mutant::RefusedChangeKeepsNumber) {
         static NUMBER_KEPT: LazyLock<Scripts> = LazyLock::new(|| {
             const TAKEN_BACK: &str = "    redis.call('HSET', M, 's', whole(s))\n";
-            let change = include_str!("lua/change.lua");
+            let change = include_str!("change.lua");
             assert!(change.contains(TAKEN_BACK), "what the mutant takes out is not there");
             build(&change.replace(TAKEN_BACK, ""))
         });
@@ -70,25 +70,25 @@ pub(crate) fn scripts(switch: Switch) -> &'static Scripts {
 }
 
 fn build(change: &str) -> Scripts {
-    const SEAL: &str = include_str!("lua/seal.lua");
-    const LEASE: &str = include_str!("lua/lease.lua");
-    const WAKE: &str = include_str!("lua/wake.lua");
-    const TAGS: &str = include_str!("lua/tags.lua");
-    const VALID: &str = include_str!("lua/valid.lua");
+    const SEAL: &str = include_str!("seal.lua");
+    const LEASE: &str = include_str!("lease.lua");
+    const WAKE: &str = include_str!("wake.lua");
+    const TAGS: &str = include_str!("tags.lua");
+    const VALID: &str = include_str!("valid.lua");
     Scripts {
-        acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("lua/acquire.lua")]),
-        fill: join(&[SEAL, WAKE, change, TAGS, include_str!("lua/fill.lua")]),
-        renew: join(&[include_str!("lua/renew.lua")]),
-        release: join(&[WAKE, include_str!("lua/release.lua")]),
-        put: join(&[SEAL, LEASE, WAKE, change, TAGS, include_str!("lua/put.lua")]),
-        invalidate: join(&[LEASE, WAKE, change, include_str!("lua/invalidate.lua")]),
-        clear: join(&[change, include_str!("lua/clear.lua")]),
-        heartbeat: join(&[include_str!("lua/heartbeat.lua")]),
-        state: join(&[include_str!("lua/state.lua")]),
-        get_valid: join(&[SEAL, TAGS, VALID, include_str!("lua/get_valid.lua")]),
-        baseline: join(&[TAGS, include_str!("lua/baseline.lua")]),
-        tag: join(&[change, TAGS, include_str!("lua/tag.lua")]),
-        rights: Script::new(include_str!("lua/rights.lua")),
+        acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("acquire.lua")]),
+        fill: join(&[SEAL, WAKE, change, TAGS, include_str!("fill.lua")]),
+        renew: join(&[include_str!("renew.lua")]),
+        release: join(&[WAKE, include_str!("release.lua")]),
+        put: join(&[SEAL, LEASE, WAKE, change, TAGS, include_str!("put.lua")]),
+        invalidate: join(&[LEASE, WAKE, change, include_str!("invalidate.lua")]),
+        clear: join(&[change, include_str!("clear.lua")]),
+        heartbeat: join(&[include_str!("heartbeat.lua")]),
+        state: join(&[include_str!("state.lua")]),
+        get_valid: join(&[SEAL, TAGS, VALID, include_str!("get_valid.lua")]),
+        baseline: join(&[TAGS, include_str!("baseline.lua")]),
+        tag: join(&[change, TAGS, include_str!("tag.lua")]),
+        rights: Script::new(include_str!("rights.lua")),
     }
 }
 
@@ -103,7 +103,7 @@ fn join(parts: &[&str]) -> Script {
         EXTENSIONS_LEN_OFFSET + 1,
         EXTENSIONS_LEN_OFFSET - SEAL_LEN + 1,
     );
-    code.push_str(include_str!("lua/fence.lua"));
+    code.push_str(include_str!("epoch.lua"));
     for part in parts {
         code.push_str(part);
     }

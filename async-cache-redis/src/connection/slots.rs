@@ -11,10 +11,10 @@ use redis::{RedisError, RedisResult};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{sleep, timeout};
 
-use crate::connect::Connector;
-use crate::fault::{Cause, Fault, Outage, Secrets};
+use crate::connection::connect::Connector;
+use crate::connection::failure::{Cause, Fault, Outage, Secrets};
+use crate::connection::link::Link;
 use crate::keys::ValueName;
-use crate::link::Link;
 
 /// Timeouts in a row that take a slot down.
 const STRIKES: u32 = 3;

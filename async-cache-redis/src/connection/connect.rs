@@ -9,11 +9,11 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Error
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fault::{Cause, Outage, Secrets, said};
-use crate::handshake::{Unfit, handshake};
-use crate::link::Link;
-use crate::rights;
-use crate::scripts::Scripts;
+use crate::connection::failure::{Cause, Outage, Secrets, said};
+use crate::connection::handshake::{Unfit, handshake};
+use crate::connection::link::Link;
+use crate::connection::rights;
+use crate::lua::Scripts;
 
 /// How long a connection may take to tell a silent server from an unreachable one.
 const DIAGNOSIS: Duration = Duration::from_millis(300);

@@ -21,7 +21,7 @@ use async_cache_core::frame;
 use async_cache_core::key::MAX_KEY_BYTES;
 use bytes::Bytes;
 
-/// How far ahead of the clock a sequence is believed to be, in µs: see `fence.lua`. Twice as far as there,
+/// How far ahead of the clock a sequence is believed to be, in µs: see `epoch.lua`. Twice as far as there,
 /// as this is the clock of another machine.
 const AHEAD: u64 = 2 * 365 * 24 * 3600 * 1_000_000;
 

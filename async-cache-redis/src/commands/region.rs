@@ -15,14 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, RedisError, RedisResult, Value};
 
-use crate::bus::Member;
-use crate::calls::{acquired, filled, renewed};
-use crate::fault::{Fault, said};
+use crate::commands::calls::{acquired, filled, renewed};
+use crate::commands::orphan::Orphan;
+use crate::connection::failure::{Fault, said};
+use crate::connection::rights;
+use crate::connection::slots::{Line, Purpose};
+use crate::inner::Shared;
 use crate::keys::{Home, ValueName};
-use crate::orphan::Orphan;
-use crate::rights;
-use crate::shared::Shared;
-use crate::slot::{Line, Purpose};
+use crate::pubsub::bus::Member;
 
 /// Longest life of a value: Redis refuses expiries whose sum with its clock overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 366 * 24 * 3600);

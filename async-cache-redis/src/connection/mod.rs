@@ -1,0 +1,8 @@
+//! Connections for commands: how they are made, proved, kept up and replaced.
+
+pub(crate) mod connect;
+pub(crate) mod failure;
+mod handshake;
+pub(crate) mod link;
+pub(crate) mod rights;
+pub(crate) mod slots;
