@@ -11,41 +11,44 @@ use integration_tests::surface::{Call, Options, Range, Tiers, Verb};
 const OF_A_CACHE: &[&str] =
     &["subscribe", "stats", "namespace", "shutdown", "ready", "is_idle", "is_serving"];
 
-/// Setters that say something else than how an entry is kept or loaded, and where they are drawn.
-const OTHER_SETTERS: &[&str] = &[
+/// Setters that say something else than how an entry is kept or loaded, and that the traffic uses.
+const OTHERS_IN_USE: &[&str] = &[
     // Of the builder: the plan of a simulation.
     "namespace",
     "l1",
-    "l2_with",
-    "schema_version",
-    "schema",
-    "load_failure_log",
-    "defaults",
     "outage",
     "max_staleness",
-    "heartbeat",
     "mutant",
     "tag_slots",
-    // Of requests: `perform`.
+    // Of requests: `perform`. The two numbers are the same in every call.
     "at_least",
     "concurrency",
     "batch_size",
-    "on_progress",
     "uncached",
-    // Of a stamp.
-    "merge",
     // Of a `DataLoader`.
     "max_batch_size",
     "delay",
     "max_pending",
-    "max_entries",
     "options",
-    "build",
 ];
 
-fn sources() -> Vec<String> {
+/// Setters that no traffic uses, and why.
+const NOT_IN_USE: &[(&str, &str)] = &[
+    ("l2_with", "one codec, that of `l2`: what the others do is judged value by value"),
+    ("schema", "it keeps caches of other values apart, and the traffic has one kind of value"),
+    ("schema_version", "the same"),
+    ("defaults", "what it sets is set one by one"),
+    ("load_failure_log", "it says what is logged"),
+    ("heartbeat", "it follows from `max_staleness`, which is drawn"),
+    ("on_progress", "what it tells is summed up in the report, which is judged"),
+    ("max_entries", "it is about loaders without a cache"),
+    ("merge", "each call insists on one stamp"),
+];
+
+/// The sources in a folder beside those of this crate, or in one of its own.
+fn sources_in(folder: &str) -> Vec<String> {
     fn collect(folder: &Path, into: &mut Vec<String>) {
-        for entry in std::fs::read_dir(folder).expect("the sources of the core").flatten() {
+        for entry in std::fs::read_dir(folder).expect("a folder of sources").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 collect(&path, into);
@@ -55,7 +58,12 @@ fn sources() -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    collect(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../async-cache-core/src")), &mut found);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    found
+}
+
+fn sources() -> Vec<String> {
+    let found = sources_in("../async-cache-core/src");
     assert!(found.len() > 50, "the sources of the core are elsewhere");
     found
 }
@@ -118,11 +126,80 @@ fn every_option_is_drawn() {
             }
         }
     }
-    let known: BTreeSet<String> = DRAWN.iter().chain(OTHER_SETTERS).map(|name| (*name).to_owned()).collect();
+    let not_in_use = NOT_IN_USE.iter().map(|(name, _)| name);
+    let listed: Vec<&str> = DRAWN.iter().chain(OTHERS_IN_USE).chain(not_in_use).copied().collect();
+    let known: BTreeSet<String> = listed.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(listed.len(), known.len(), "a name is listed twice");
     let missing: Vec<_> = public.difference(&known).collect();
     assert!(missing.is_empty(), "options that no traffic draws: {missing:?}");
-    let gone: Vec<_> = DRAWN.iter().filter(|name| !public.contains(**name)).collect();
+    let gone: Vec<_> = known.difference(&public).collect();
     assert!(gone.is_empty(), "options that are no more: {gone:?}");
+}
+
+#[test]
+fn what_is_said_to_be_in_use_is_called() {
+    let traffic = sources_in("src").concat();
+    let called = |name: &str| traffic.contains(&format!(".{name}("));
+    let idle: Vec<_> = OTHERS_IN_USE.iter().filter(|name| !called(name)).collect();
+    assert!(idle.is_empty(), "setters that no traffic calls: {idle:?}");
+}
+
+/// What the macro of this name in `surface::options` sets, with what it takes from the others.
+fn set_by(name: &str) -> BTreeSet<String> {
+    let source = include_str!("../src/surface/options.rs");
+    let body = source.split(&format!("macro_rules! {name} {{")).nth(1).expect("a macro of the options");
+    let body = body.split("\n}\n").next().expect("its end");
+    let mut found = BTreeSet::new();
+    if name == "set_tags" {
+        return ["tag", "tags"].map(str::to_owned).into();
+    }
+    for call in body.split("set!(").skip(1) {
+        let names = call.split(')').next().and_then(|inside| inside.split(';').nth(1)).expect("names");
+        found.extend(names.split_whitespace().map(str::to_owned));
+    }
+    for other in ["set_tags", "set_store", "set_load"] {
+        if body.contains(&format!("{other}!(")) {
+            found.extend(set_by(other));
+        }
+    }
+    found
+}
+
+/// The setters in the blocks of a type or a macro that begin with this line.
+fn setters_in(beginning: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for source in sources() {
+        let mut inside = false;
+        for line in source.lines() {
+            match line {
+                _ if line.starts_with(beginning) => inside = true,
+                _ if line.starts_with('}') => inside = false,
+                _ if inside && line.contains("(mut self") => {
+                    found.extend(method(line).map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no setters after {beginning:?}");
+    found
+}
+
+/// Over all types together an option that one of them lacks would not show.
+#[test]
+fn every_option_of_each_type_is_drawn() {
+    let of = |group: &str| setters_in(&format!("macro_rules! {group}_setters"));
+    let (store, negative, load, stale) = (of("store"), of("negative"), of("load"), of("stale"));
+    let all = |parts: &[&BTreeSet<String>]| -> BTreeSet<String> {
+        parts.iter().flat_map(|part| part.iter().cloned()).collect()
+    };
+    let mut chosen = setters_in("impl<V> Loaded<V>");
+    assert!(chosen.remove("uncached"), "`perform` calls it");
+    assert_eq!(set_by("set_choice"), chosen, "what a loader chooses");
+    assert_eq!(set_by("set_store"), store, "what stores");
+    assert_eq!(set_by("set_load"), all(&[&store, &negative, &load]), "what loads");
+    assert_eq!(set_by("set_load_only"), all(&[&load, &stale]), "how is loaded");
+    assert_eq!(set_by("set_all"), all(&[&store, &negative, &load, &stale]), "what takes stale values");
 }
 
 #[test]

@@ -125,7 +125,7 @@ macro_rules! set_all {
 macro_rules! set_choice {
     ($request:expr, $options:expr) => {{
         let options = $options;
-        let request = set!($request, options; ttl l1_ttl stale_for refresh_ahead);
+        let request = set!($request, options; ttl l1_ttl ttl_jitter stale_for refresh_ahead);
         set_tags!(request, options)
     }};
 }

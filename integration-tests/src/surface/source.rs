@@ -35,7 +35,7 @@ pub struct Brought {
     pub key: u64,
     /// What.
     pub what: What,
-    /// What it says of how that is kept: `ttl`, `l1_ttl`, `stale_for`, `refresh_ahead`, `tags`.
+    /// What it says of how that is kept: `ttl`, `l1_ttl`, `ttl_jitter`, `stale_for`, `refresh_ahead`, `tags`.
     pub choice: Options,
     /// Whether it is stored.
     pub cached: bool,

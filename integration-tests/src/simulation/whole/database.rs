@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::book::{Book, Fate};
-use crate::surface::{Ask, Brought, Call, Options, Source, What, Written};
+use crate::surface::{Ask, Brought, Call, Options, Source, Tiers, Verb, What, Written};
 
 /// The rows, as the loaders of one node read them.
 #[derive(Clone)]
@@ -52,6 +52,15 @@ impl Manner {
         }
         if rng.u8(..10) == 0 {
             choice.stale_for = Some(Duration::from_millis([100, 5_000][rng.usize(..2)]));
+        }
+        if rng.u8(..10) == 0 {
+            choice.ttl_jitter = Some([0.1, 0.5][rng.usize(..2)]);
+        }
+        if plan.common_tiers() != Tiers::L2 && rng.u8(..12) == 0 {
+            choice.l1_ttl = Some(Duration::from_millis([20, 200][rng.usize(..2)]));
+        }
+        if plan.common_tiers() != Tiers::L2 && rng.u8(..20) == 0 {
+            choice.refresh_ahead = Some([1.0, 5.0][rng.usize(..2)]);
         }
         if rng.u8(..4) == 0 {
             choice.tags = vec!["chosen".to_owned()];
@@ -108,8 +117,10 @@ fn brought(book: &Book, ask: &Ask, manner: &Manner, (key, version, load): (u64, 
     let mut pages = book.pages();
     let absent = pages.plan.is_absent(key, version);
     let mut rng = Rng::with_seed(pages.plan.seed ^ (load as u64) << 8);
+    let refused = ask.call.verb == Verb::LoadEach && rng.u32(..100) < pages.plan.odd_loads;
     let fate = match manner.end {
         End::Unchanged if ask.previous.is_some() => Fate::Unchanged,
+        _ if refused => Fate::Failed,
         _ if absent && !ask.call.verb.takes_absence() => Fate::Failed,
         _ if absent && ask.call.verb.takes_many() && rng.bool() => Fate::LeftOut,
         _ if absent => Fate::Absent,
@@ -123,6 +134,7 @@ fn brought(book: &Book, ask: &Ask, manner: &Manner, (key, version, load): (u64, 
     let at = pages.loads[load].ended;
     let what = match fate {
         Fate::Unchanged => What::Unchanged,
+        Fate::Failed if refused => What::Refused,
         Fate::Absent | Fate::Failed => What::Absent,
         Fate::LeftOut => What::LeftOut,
         Fate::Running | Fate::Value | Fate::Uncached => {

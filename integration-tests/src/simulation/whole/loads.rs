@@ -229,6 +229,11 @@ impl Pages {
         })
     }
 
+    /// Whether a load's call joins no flight like that other one's, and no lease keeps it from loading beside it.
+    fn passed_by(&self, load: &Load, other: &Load) -> bool {
+        self.needs_no_lease(load) && other.verb.takes_absence() && self.found_nothing(load)
+    }
+
     /// Whether nothing but a flight of its node keeps a load from running beside another: no lease does.
     fn needs_no_lease(&self, load: &Load) -> bool {
         !self.plan.is_fleet() || load.impatient
@@ -261,7 +266,9 @@ impl Pages {
         let unheard = load.begun.ms < node.born_ms + 1_000
             && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;
         let excused = unheard
-            || (self.needs_no_lease(load) && other.verb.takes_absence() && self.found_nothing(load))
+            || self.passed_by(load, other)
+            // The same the other way round: its flight was there, and the other one passed it by before it loaded.
+            || (load.call_begun < other.begun && self.passed_by(other, load))
             || self.removed_by_reload(load.key, (other.call_begun, load.begun))
             || self.changed(other, (other.call_begun, load.begun))
             || (!self.plan.is_fleet() && reloads)
