@@ -2,7 +2,7 @@
 
 use async_cache::testing::Mutant;
 use async_cache_memory::testing::Mutant as TierMutant;
-use integration_tests::simulation::whole::{self, Promise};
+use integration_tests::simulation::whole::{self, Breach, Promise};
 use integration_tests::simulation::{Off, Violation, run};
 
 fn is_found(off: Off, as_what: impl Fn(&Violation) -> bool) {
@@ -57,12 +57,11 @@ fn lose_wakes() {
     is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
 }
 
-/// A fence whose absence breaks a promise about what is called, and not one about staleness.
-fn is_found_by_whole(off: Off, promise: Promise) {
+/// A fence whose absence breaks a promise about what is called. `of` is in what the judge says that should say it.
+fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
     for seed in 0..1000 {
-        let Some(told) = whole::run(seed, off, false).breach.filter(|told| told.promise == promise) else {
-            continue;
-        };
+        let meant = |told: &Breach| told.promise == promise && told.what.contains(of);
+        let Some(told) = whole::run(seed, off, false).breach.filter(meant) else { continue };
         // It is the fence that was missed, and not a judge that objects to anything.
         assert!(whole::run(seed, Off::Nothing, false).breach.is_none(), "seed {seed} fails with every fence");
         println!("{off:?}: {told}");
@@ -72,15 +71,18 @@ fn is_found_by_whole(off: Off, promise: Promise) {
 }
 
 macro_rules! found_by_whole {
-    ($($name:ident: $off:expr, $promise:ident;)*) => {
-        $(#[test] fn $name() { is_found_by_whole($off, Promise::$promise); })*
+    ($($name:ident: $off:expr, $promise:ident $of:literal;)*) => {
+        $(#[test] fn $name() { is_found_by_whole($off, Promise::$promise, $of); })*
     };
 }
 
 found_by_whole! {
-    trust_unknown_server_time: Off::Node(Mutant::TrustUnknownServerTime), Age;
-    cap_means_stale: Off::Node(Mutant::CapMeansStale), Loads;
-    successors_lead_alone: Off::Node(Mutant::SuccessorsLeadAlone), Loads;
-    leases_kept_from_load: Off::Node(Mutant::LeasesKeptFromLoad), Loads;
-    serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness;
+    trust_unknown_server_time: Off::Node(Mutant::TrustUnknownServerTime), Age "";
+    cap_means_stale: Off::Node(Mutant::CapMeansStale), Loads "";
+    successors_lead_alone: Off::Node(Mutant::SuccessorsLeadAlone), Loads "";
+    leases_kept_from_load: Off::Node(Mutant::LeasesKeptFromLoad), Loads "";
+    serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness "";
+    absences_that_ignore_tags: Off::Node(Mutant::HitsIgnoreTags), Staleness "that there is none";
+    absences_joined_from_before_a_change: Off::Node(Mutant::JoinAfterInvalidation), Staleness "that there is none";
+    hits_that_ignore_tags_whatever_is_called: Off::Node(Mutant::HitsIgnoreTags), Staleness "with what is from";
 }

@@ -5,7 +5,7 @@ use async_cache::{Error, ErrorKind};
 use super::book::{At, Change, Fate, Landed, Load, Pages};
 use super::breach::Promise;
 use super::plan::Trouble;
-use crate::surface::{Call, Options, Verb, Written};
+use crate::surface::{Call, Kind, Options, Verb, Written};
 
 /// A call that has ended, and what counts for what it may have been answered with.
 pub(super) struct Asked<'a> {
@@ -25,7 +25,7 @@ fn takes_stale(verb: Verb, options: &Options) -> bool {
     let asked = options.stale_while_revalidate == Some(true)
         || options.stale_on_error != Some(false)
         || options.soft_timeout.is_some();
-    verb.kind() == crate::surface::Kind::Loads && asked
+    verb.kind() == Kind::Loads && asked
 }
 
 impl Pages {
@@ -84,8 +84,12 @@ impl Pages {
             stamped.or_else(|| self.changes.iter().find(|change| owed(change) && is_from_before(change)));
         if let Some(change) = broken {
             let by = if stamped.is_some() { "insisted on with its stamp" } else { "owed" };
+            let with = match lives.iter().any(|load| matches!(load.fate, Fate::Absent | Fate::LeftOut)) {
+                true => "that there is none, by loads",
+                false => "what is",
+            };
             let what = format!(
-                "call {} was answered with what is from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
+                "call {} was answered with {with} from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
                 asked.call.id, change.scope, change.node, change.begun.ms, change.returned.ms,
             );
             self.breach(Promise::Staleness, Some(key), what);
@@ -125,11 +129,11 @@ impl Pages {
         self.breach(Promise::Age, Some(key), what);
     }
 
-    /// An absence has a life like a value.
+    /// An absence has a life like a value, and a change voids it like one.
     fn judge_absence(&mut self, asked: &Asked<'_>, key: u64) {
         let slack = self.plan.slack_ms();
         let stale = takes_stale(asked.call.verb, &asked.call.effective) || asked.unverified;
-        let allows = |load: &Load| match load.fate {
+        let allows = |load: &&Load| match load.fate {
             Fate::LeftOut => load.ended > asked.begun,
             Fate::Absent => {
                 let limit = if stale { load.life.1 } else { load.life.0 };
@@ -137,23 +141,46 @@ impl Pages {
             }
             _ => false,
         };
-        let allowed = self.of_key[key as usize].iter().any(|id| allows(&self.loads[*id]));
+        let of_key = self.of_key[key as usize].iter().map(|id| &self.loads[*id]);
+        let absences: Vec<Load> = of_key.filter(allows).cloned().collect();
         self.nodes[asked.node].stale.1 += 1;
-        if !allowed {
+        if absences.is_empty() {
             let what = format!("call {} found nothing, and no load found so lately", asked.call.id);
-            self.breach(Promise::Age, Some(key), what);
+            return self.breach(Promise::Age, Some(key), what);
         }
+        self.judge_staleness(asked, key, &absences);
     }
 
-    /// Whether a call has lasted for as long as its own load may, beside a load that is under way, or was a moment ago.
-    fn waited_out(&mut self, asked: &Asked<'_>, key: u64) -> bool {
+    /// That there is a value is told by one that could answer.
+    pub(super) fn judge_presence(&mut self, asked: &Asked<'_>, key: u64) {
+        self.answers += 1;
+        let slack = self.plan.slack_ms();
+        let limit = |load: &Load| if asked.unverified { load.life.1 } else { load.life.0 };
+        let lives = |load: &&Load| {
+            let stored = matches!(load.fate, Fate::Value | Fate::Unchanged);
+            let inserts = load.fate == Fate::Running && load.verb.kind() == Kind::Stores;
+            (stored || inserts) && asked.begun.ms <= load.ended.ms + limit(load) + slack
+        };
+        let of_key = self.of_key[key as usize].iter().map(|id| &self.loads[*id]);
+        let values: Vec<Load> = of_key.filter(lives).cloned().collect();
+        if values.is_empty() {
+            let what = format!("call {} says that there is a value, and none lives", asked.call.id);
+            return self.breach(Promise::Age, Some(key), what);
+        }
+        self.judge_staleness(asked, key, &values);
+    }
+
+    /// Whether a call has lasted for as long as its own load may, beside a load of one of its keys that is under
+    /// way, or was a moment ago. Where one key of a batch fails, all do.
+    fn waited_out(&mut self, asked: &Asked<'_>) -> bool {
         let (now, slack) = (self.now().ms, self.plan.slack_ms());
         let limit = asked.call.effective.load_timeout.unwrap_or_default().as_millis() as u64;
         let beside = |id: &usize| {
             let load = &self.loads[*id];
             load.begun.ms <= now && load.ended.ms.saturating_add(slack) >= now
         };
-        now >= asked.begun.ms + limit && self.of_key[key as usize].iter().any(beside)
+        let mut of_call = asked.call.keys.iter().flat_map(|key| &self.of_key[*key as usize]);
+        now >= asked.begun.ms + limit && of_call.any(beside)
     }
 
     /// With everything in order only a loader may fail a call.
@@ -163,7 +190,7 @@ impl Pages {
         self.note(asked.node, Some(key), format!("call {} fails: {kind:?}", asked.call.id));
         let ending = self.nodes[asked.node].ended_ms.is_some();
         let by_loader = matches!(kind, ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout);
-        let waited_out = self.waited_out(asked, key);
+        let waited_out = self.waited_out(asked);
         let failed = |id: &usize| {
             let load = &self.loads[*id];
             load.fate == Fate::Failed && load.ended > asked.begun

@@ -156,7 +156,8 @@ async fn ask(world: &World, slot: usize, call: Call) {
             failed.iter().for_each(|(key, error)| pages.judge_error(&asked, *key, error));
         }
         Outcome::Contains(Err(error)) => pages.judge_error(&asked, call.keys[0], &error),
-        Outcome::Contains(Ok(_)) | Outcome::Changed(_) | Outcome::Updated(_) => {}
+        Outcome::Contains(Ok(true)) => pages.judge_presence(&asked, call.keys[0]),
+        Outcome::Contains(Ok(false)) | Outcome::Changed(_) | Outcome::Updated(_) => {}
     }
 }
 
