@@ -94,6 +94,8 @@ objections! {
     objects_to_loads_of_what_is_cached: "loads" "CapMeansStale" "none";
     objects_to_loads_beside_the_cache: "loads" "LoadBesideTheCache" "none";
     objects_to_values_that_are_not_what_was_loaded: "values" "MangledValue" "none";
+    objects_to_drawn_values_that_are_not_what_was_loaded: "values" "DrawnMangled" "none";
+    objects_to_drawn_values_that_outlive_their_ttl: "age" "DrawnAgeTold" "none";
     objects_to_calls_that_never_end: "liveness" "EndlessCall" "none";
     objects_to_waits_without_a_deadline: "liveness" "WaitWithoutDeadline" "end_runtime";
     objects_to_reloads_of_large_values_that_count_as_failed: "storms" "LargeWakesFail" "none";

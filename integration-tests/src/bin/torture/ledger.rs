@@ -51,7 +51,8 @@ const HANDLES_AT: usize = GLOBALS;
 const STALENESS_AT: usize = HANDLES_AT + HANDLES * HANDLE_WORDS;
 const ROWS_AT: usize = STALENESS_AT + STEPS;
 const LOADING_AT: usize = ROWS_AT + ALL_KEYS * ROW_WORDS;
-const HISTORY_AT: usize = LOADING_AT + HANDLES * ALL_KEYS;
+const AHEAD_AT: usize = LOADING_AT + HANDLES * ALL_KEYS;
+const HISTORY_AT: usize = AHEAD_AT + HANDLES * ALL_KEYS;
 const FACTS_AT: usize = HISTORY_AT + ALL_KEYS * HISTORY_WORDS;
 const WORDS: usize = FACTS_AT + DRAWN * FACT_WORDS;
 
@@ -264,6 +265,11 @@ impl Ledger {
     /// Loads of a key that are under way on a handle.
     pub(crate) fn loading(&self, handle: usize, key: usize) -> &AtomicU64 {
         &self.words()[LOADING_AT + (handle % HANDLES) * ALL_KEYS + key % ALL_KEYS]
+    }
+
+    /// When a handle was last asked for a key by a call that refreshes ahead.
+    pub(crate) fn ahead(&self, handle: usize, key: usize) -> &AtomicU64 {
+        &self.words()[AHEAD_AT + (handle % HANDLES) * ALL_KEYS + key % ALL_KEYS]
     }
 
     /// How many loads of a key are under way.

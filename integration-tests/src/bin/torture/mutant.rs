@@ -28,10 +28,13 @@ pub(crate) enum Planted {
     IntruderTakenIn,
     /// Values say that they live for a hundredth of the time that they live.
     AgeTold,
+    /// The same two of values of drawn calls, and of no other.
+    DrawnMangled,
+    DrawnAgeTold,
 }
 
 const REDIS: [RedisMutant; 1] = [RedisMutant::RefusedChangeKeepsNumber];
-const PLANTED: [Planted; 7] = [
+const PLANTED: [Planted; 9] = [
     Planted::MangledValue,
     Planted::EndlessCall,
     Planted::TaskLeftBehind,
@@ -39,6 +42,8 @@ const PLANTED: [Planted; 7] = [
     Planted::LoadBesideTheCache,
     Planted::IntruderTakenIn,
     Planted::AgeTold,
+    Planted::DrawnMangled,
+    Planted::DrawnAgeTold,
 ];
 
 impl Mutant {

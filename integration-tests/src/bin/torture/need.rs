@@ -45,6 +45,7 @@ pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
     let (since, until) = row.lives();
     let (since, until) = (since.load(Ordering::Acquire), until.load(Ordering::Acquire));
     let there = answers == Answers::Loaded || row.filled_at().load(Ordering::Acquire) + STORED_NS < called;
+    let ahead = ledger.ahead(handle, key).load(Ordering::Acquire) >= since;
     let (before, why) = match () {
         () if ledger.loads_of(key) > 1 => {
             let other = row.load_began().load(Ordering::Acquire);
@@ -53,6 +54,10 @@ pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
                 return ledger.add(handle, Count::UnjudgedLoads, 1);
             }
             (other, "another load of it was under way".to_owned())
+        }
+        () if at + EARLY_NS < until && there && ahead => {
+            // It refreshes ahead here, at any time.
+            return ledger.add(handle, Count::UnjudgedLoads, 1);
         }
         () if at + EARLY_NS < until && there => {
             let (ago, left) = ((at - since) / 1_000_000, (until - at) / 1_000_000);

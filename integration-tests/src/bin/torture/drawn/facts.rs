@@ -2,15 +2,15 @@
 //! right, that it was inserted.
 //!
 //! As with the invalidations of a row: what is pushed out of the ring is kept as the latest time until which it may
-//! answer, and where that leaves a doubt the answer is counted as unjudged.
+//! answer, that of values apart from that of absences, and where that leaves a doubt the answer is counted as unjudged.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::ledger::MARKS;
 
-const FACTS: usize = 24;
+const FACTS: usize = 256;
 const SLOT: usize = 6 + MARKS;
-const HEAD: usize = 2;
+const HEAD: usize = 3;
 pub(crate) const FACT_WORDS: usize = HEAD + FACTS * SLOT;
 
 /// The number of a record that is being written.
@@ -32,7 +32,9 @@ pub(super) enum Known {
 }
 
 impl Known {
-    const ALL: [Self; 4] = [Self::Absent, Self::LeftOut, Self::Confirmed, Self::Inserted];
+    fn numbered(number: u64) -> Self {
+        [Self::Absent, Self::LeftOut, Self::Confirmed, Self::Inserted][number as usize % 4]
+    }
 }
 
 /// A record.
@@ -45,6 +47,13 @@ pub(super) struct Fact {
     /// How long it may answer, and as a fallback; on the clock of the ledger, in milliseconds.
     pub until_ms: (u64, u64),
     pub marks: [u64; MARKS],
+}
+
+/// Until when what is not remembered may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Past {
+    pub values_ms: u64,
+    pub absences_ms: u64,
 }
 
 /// The records of a key.
@@ -63,7 +72,13 @@ impl Facts<'_> {
         let number = self.words[0].fetch_add(1, Ordering::AcqRel) + 1;
         let slot = self.slot(number as usize);
         if slot[0].load(Ordering::Acquire) != UNSETTLED {
-            self.words[1].fetch_max(slot[4].load(Ordering::Acquire), Ordering::AcqRel);
+            let until_ms = slot[4].load(Ordering::Acquire);
+            match Known::numbered(slot[1].load(Ordering::Acquire)) {
+                Known::Confirmed => self.words[1].fetch_max(until_ms, Ordering::AcqRel),
+                Known::Absent | Known::LeftOut => self.words[2].fetch_max(until_ms, Ordering::AcqRel),
+                // Without it the value says that nothing is known of it.
+                Known::Inserted => 0,
+            };
         }
         slot[0].store(UNSETTLED, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -74,11 +89,12 @@ impl Facts<'_> {
     }
 
     /// Those that are known, the latest last; and until when those may answer that are not any more.
-    pub(super) fn read(&self) -> (Vec<Fact>, u64) {
+    pub(super) fn read(&self) -> (Vec<Fact>, Past) {
         let mut found: Vec<(u64, Fact)> = (0..FACTS).filter_map(|index| self.record(index)).collect();
         found.sort_unstable_by_key(|(number, _)| *number);
         // After the ring: what was pushed out meanwhile is here.
-        (found.into_iter().map(|(_, fact)| fact).collect(), self.words[1].load(Ordering::Acquire))
+        let [values_ms, absences_ms] = [1, 2].map(|word: usize| self.words[word].load(Ordering::Acquire));
+        (found.into_iter().map(|(_, fact)| fact).collect(), Past { values_ms, absences_ms })
     }
 
     /// A record, unless it is being written.
@@ -90,7 +106,7 @@ impl Facts<'_> {
         if number == UNSETTLED || slot[0].load(Ordering::Acquire) != number {
             return None;
         }
-        let known = Known::ALL[words[1] as usize % Known::ALL.len()];
+        let known = Known::numbered(words[1]);
         let marks = std::array::from_fn(|at| words[6 + at]);
         let fact = Fact { known, origin: words[2], version: words[3], until_ms: (words[5], words[4]), marks };
         Some((number, fact))
@@ -105,18 +121,26 @@ mod tests {
     fn what_is_pushed_out_is_kept_as_its_end() {
         let words: Vec<AtomicU64> = (0..FACT_WORDS).map(|_| AtomicU64::new(0)).collect();
         let facts = Facts { words: &words };
-        let fact = |n: u64| Fact {
-            known: Known::Confirmed,
+        let fact = |known, n: u64| Fact {
+            known,
             origin: n,
             version: 2 * n,
             until_ms: (10 * n, 100 * n),
             marks: [n; MARKS],
         };
-        (1..=FACTS as u64).for_each(|n| facts.note(&fact(n)));
-        let (found, past) = facts.read();
-        assert_eq!((found.len(), found[0], found[FACTS - 1], past), (FACTS, fact(1), fact(FACTS as u64), 0));
-        facts.note(&fact(99));
-        let (found, past) = facts.read();
-        assert_eq!((found[0], found[FACTS - 1], past), (fact(2), fact(99), 100));
+        let past = |values_ms, absences_ms| Past { values_ms, absences_ms };
+        facts.note(&fact(Known::Confirmed, 1));
+        facts.note(&fact(Known::Absent, 2));
+        facts.note(&fact(Known::Inserted, 3));
+        (4..=FACTS as u64).for_each(|n| facts.note(&fact(Known::Confirmed, n)));
+        let (found, known) = facts.read();
+        assert_eq!((found.len(), found[0], known), (FACTS, fact(Known::Confirmed, 1), past(0, 0)));
+        facts.note(&fact(Known::Confirmed, 999));
+        let (found, known) = facts.read();
+        assert_eq!((found[0], found[FACTS - 1]), (fact(Known::Absent, 2), fact(Known::Confirmed, 999)));
+        assert_eq!(known, past(100, 0), "a value is pushed out, and says nothing of absences");
+        facts.note(&fact(Known::Confirmed, 998));
+        facts.note(&fact(Known::Confirmed, 997));
+        assert_eq!(facts.read().1, past(100, 200));
     }
 }

@@ -97,22 +97,25 @@ impl<'a> Asked<'a> {
         let (_, owed, claim) =
             *self.owed.iter().find(|(of, ..)| *of == key).expect("a key that was asked for");
         handle.by_version(at, self.started, value.version, (owed, claim));
-        let (facts, past_ms) = handle.ledger.facts(at).read();
+        let (facts, past) = handle.ledger.facts(at).read();
         let grounds = grounds(value, &facts);
         handle.ledger.add(handle.index, Count::Aged, 1);
         let over = |ground: &Grounds| self.over_ms(ground);
         let least = grounds.iter().map(over).min().unwrap_or(0);
         let stale = value.age_ms(self.started / 1_000_000) > value.fresh_ms;
         handle.ledger.add(handle.index, Count::StaleAnswers, u64::from(stale && least == 0));
-        let remembered = past_ms + SLACK_MS < self.started / 1_000_000;
+        let remembered = past.values_ms + SLACK_MS < self.started / 1_000_000;
         let in_time = |ground: &&Grounds| over(ground) <= SLACK_MS;
         let void: Vec<_> = grounds.iter().filter(in_time).map(|ground| self.void(ground)).collect();
+        // An insert that has not been seen to return: which changes it is from after is not known.
+        let unknown = grounds[0].marks[0] == NO_MARK;
         match void.first() {
             Some(Some(change)) if void.iter().all(Option::is_some) => match remembered {
                 true => self.accuse_stale(at, value, *change),
                 // It was confirmed by something that is not remembered.
                 false => handle.ledger.add(handle.index, Count::Unjudged, 1),
             },
+            _ if least == 0 && unknown => handle.ledger.add(handle.index, Count::Unjudged, 1),
             _ if least == 0 => {}
             _ if remembered => self.accuse_aged(at, value, least),
             _ => handle.ledger.add(handle.index, Count::Unjudged, 1),
@@ -179,14 +182,17 @@ impl<'a> Asked<'a> {
         let (handle, at, started) = (self.handle, place(key), self.started / 1_000_000);
         let (_, owed, owed_by) =
             *self.owed.iter().find(|(of, ..)| *of == key).expect("a key that was asked for");
-        let (facts, past_ms) = handle.ledger.facts(at).read();
+        let (facts, past) = handle.ledger.facts(at).read();
         let current = |fact: &Fact| {
             let (version, bound_ns) = (fact.version, handle.bound_ns);
             let read = Answered { version, started: self.started, bound_ns, owed, owed_by };
-            match handle.ledger.row(at).judge(&read) {
+            let of_row = match handle.ledger.row(at).judge(&read) {
                 Verdict::Stale { claim, .. } => handle.is_deceived(self.started, claim),
                 _ => true,
-            }
+            };
+            let grounds = Grounds { until_ms: fact.until_ms, marks: fact.marks };
+            // What a batch leaves out is stored nowhere, and has no tags.
+            of_row && (fact.known == Known::LeftOut || self.void(&grounds).is_none())
         };
         let lives = |fact: &&Fact| match fact.known {
             Known::LeftOut => fact.until_ms.0 >= started,
@@ -200,7 +206,7 @@ impl<'a> Asked<'a> {
         if facts.iter().filter(lives).any(current) {
             return;
         }
-        if past_ms + SLACK_MS >= started {
+        if past.absences_ms + SLACK_MS >= started {
             return handle.ledger.add(handle.index, Count::Unjudged, 1);
         }
         let (promise, why) = match facts.iter().any(|fact| lives(&fact)) {

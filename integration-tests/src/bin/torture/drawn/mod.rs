@@ -26,7 +26,7 @@ pub(crate) use source::Planned;
 
 use crate::ledger::{Count, DRAWN, DRAWN_AT, MARKS, MARKS_AT, now};
 use crate::node::Handle;
-use crate::promise::What;
+use crate::promise::{Promise, What};
 use crate::read::{count_error, in_time};
 
 /// A cache of such values.
@@ -41,6 +41,8 @@ const READS_PER_S: f64 = 12_000.0;
 const INSERTED: u64 = 4;
 /// A change that nobody waits for has ended by then, or is tried again: a few commands, of 0.5 s at most.
 const LONGEST_CHANGE: Duration = Duration::from_secs(3);
+/// A lookup that nobody waits for has ended by then: it waits for 3 s at most, and loads for 2 s.
+const LONGEST_CALL_NS: u64 = 6_000_000_000;
 
 /// What a handle has for this traffic.
 #[derive(Debug)]
@@ -118,8 +120,9 @@ async fn ask(handle: &Handle, call: Call) {
     let asked = Asked::begin(handle, &call, stamp.map(|(version, _)| version));
     let source = Database::of(handle, asked.started);
     let made = perform(&handle.desk.cache, &source, &call, insisted.as_ref());
-    let ahead = Ahead::of(handle, &call);
+    let mut ahead = Ahead::of(handle, &call);
     let outcome = in_time(handle, place(call.keys[0]), call.verb.method().1, made).await;
+    ahead.lasts_ns = 0;
     drop(ahead);
     let Some(outcome) = outcome else { return };
     match outcome {
@@ -131,7 +134,19 @@ async fn ask(handle: &Handle, call: Call) {
                 }
             }
         }
-        Outcome::Warmed(_, errors) => errors.iter().for_each(|(_, error)| failed(handle, &call, error)),
+        Outcome::Warmed(counts, errors) => {
+            let (all, of) = (counts.iter().sum::<usize>() + errors.len(), call.distinct().len());
+            // A shutdown ends it early.
+            if all != of && !handle.leaves() {
+                let what = format!(
+                    "handle {}: warming {of} keys came to {counts:?} and {} errors",
+                    handle.index,
+                    errors.len()
+                );
+                handle.ledger.accuse(Promise::Values, Some(place(call.keys[0])), what);
+            }
+            errors.iter().for_each(|(_, error)| failed(handle, &call, error));
+        }
         Outcome::Contains(Err(error)) | Outcome::Changed(Err(error)) | Outcome::Updated(Err(error)) => {
             failed(handle, &call, &error);
         }
@@ -139,27 +154,36 @@ async fn ask(handle: &Handle, call: Call) {
     }
 }
 
-/// A call that refreshes ahead, which what it finds does from then on: what was loaded is loaded again at any time.
-struct Ahead<'a>(&'a Handle, Vec<u64>);
+/// A call that refreshes ahead, which what it finds does from then on in this process: what was loaded is loaded again
+/// here at any time.
+struct Ahead<'a> {
+    handle: &'a Handle,
+    keys: Vec<u64>,
+    /// How long it may go on without its caller.
+    lasts_ns: u64,
+}
 
 impl<'a> Ahead<'a> {
     fn of(handle: &'a Handle, call: &Call) -> Self {
         let is = call.effective.refresh_ahead.is_some();
-        let ahead = Self(handle, if is { call.distinct() } else { Vec::new() });
-        ahead.note();
+        let ahead =
+            Self { handle, keys: if is { call.distinct() } else { Vec::new() }, lasts_ns: LONGEST_CALL_NS };
+        ahead.note(0);
         ahead
     }
 
-    fn note(&self) {
-        for key in &self.1 {
-            self.0.ledger.row(place(*key)).lives().1.store(0, Ordering::Release);
+    fn note(&self, lasts_ns: u64) {
+        let Self { handle, keys, .. } = self;
+        let until = now() + lasts_ns;
+        for key in keys {
+            handle.ledger.ahead(handle.index, place(*key)).fetch_max(until, Ordering::AcqRel);
         }
     }
 }
 
 impl Drop for Ahead<'_> {
     fn drop(&mut self) {
-        self.note();
+        self.note(self.lasts_ns);
     }
 }
 
@@ -241,16 +265,13 @@ async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<
     let made = perform(&handle.desk.cache, &source, &call, None);
     if let Some(patience) = patience {
         match timeout(patience, made).await {
-            Ok(outcome) => ended(handle, &changed, outcome),
+            Ok(outcome) => ended(handle, &changed, &source, outcome),
             Err(_) => drop(tokio::spawn(dropped(Arc::clone(handle), changed, alone))),
         }
         return;
     }
     let Some(outcome) = in_time(handle, changed[0].0, call.verb.method().1, made).await else { return };
-    if stores && matches!(outcome, Outcome::Changed(Ok(_)) | Outcome::Updated(Ok(()))) {
-        source.inserted();
-    }
-    ended(handle, &changed, outcome);
+    ended(handle, &changed, &source, outcome);
 }
 
 fn commit(handle: &Handle, row: usize) -> u64 {
@@ -267,7 +288,10 @@ fn touch(handle: &Handle, rows: &[usize]) {
     }
 }
 
-fn ended(handle: &Handle, changed: &[(usize, u64)], outcome: Outcome) {
+fn ended(handle: &Handle, changed: &[(usize, u64)], source: &Database, outcome: Outcome) {
+    if matches!(outcome, Outcome::Changed(Ok(_)) | Outcome::Updated(Ok(()))) {
+        source.inserted();
+    }
     let outcome = match outcome {
         Outcome::Changed(outcome) => outcome.map(|stamp| seq_of(&stamp)),
         Outcome::Updated(outcome) => outcome.map(|()| 0),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_cache::testing::No;
 use fastrand::Rng;
 use integration_tests::surface::options::TAGS;
-use integration_tests::surface::{Ask, Brought, Call, Kind, Options, Source, What as Brings, Written};
+use integration_tests::surface::{Ask, Brought, Call, Kind, Options, Source, Verb, What as Brings, Written};
 use tokio::time::sleep;
 
 use super::facts::{Fact, Known, NO_MARK};
@@ -61,7 +61,7 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn of(handle: &Handle, called: u64) -> Self {
-        let all = [Planted::MangledValue, Planted::AgeTold];
+        let all = [Planted::DrawnMangled, Planted::DrawnAgeTold];
         let mutant = all.into_iter().find(|planted| handle.args.mutant.has(*planted));
         let (ledger, handle, seed) = (handle.ledger, handle.index, handle.args.seed);
         Self { ledger, handle, called, seed, mutant, stored: Arc::default() }
@@ -92,6 +92,7 @@ impl Database {
         let absent = is_absent(key, version);
         let fate = match confirmed {
             Some(_) => Fate::Confirmed,
+            None if ask.call.verb == Verb::LoadEach && fastrand::u8(..20) == 0 => Fate::Refused,
             None if absent && !ask.call.verb.takes_absence() => Fate::Failed,
             None if absent && ask.call.verb.takes_many() && manner.leaves_out => Fate::LeftOut,
             None if absent => Fate::Absent,
@@ -120,12 +121,18 @@ impl Database {
                 facts.note(&fact(Known::LeftOut, 0, (0, 0)));
                 Brings::LeftOut
             }
-            Fate::Absent | Fate::Failed => {
-                let negative = kept.negative_ttl.unwrap_or(Duration::from_secs(30)).as_millis() as u64;
-                let whole = negative + kept.stale_for.unwrap_or_default().as_millis() as u64;
-                facts.note(&fact(Known::Absent, 0, (negative, whole)));
+            Fate::Absent => {
+                // What the loader chooses is about a value: an absence is kept as the call says.
+                let asked = &ask.call.effective;
+                let negative = asked.negative_ttl.unwrap_or(Duration::from_secs(30)).as_millis() as u64;
+                let whole = negative + asked.stale_for.unwrap_or_default().as_millis() as u64;
+                let marks = marks_of(running.marks, &asked.tags);
+                facts.note(&Fact { marks, ..fact(Known::Absent, 0, (negative, whole)) });
                 Brings::Absent
             }
+            // An error to who asks, and stored nowhere.
+            Fate::Failed => Brings::Absent,
+            Fate::Refused => Brings::Refused,
             Fate::Value | Fate::Uncached => {
                 let mut value = self.value((key, version), life);
                 value.marks = known.to_vec();
@@ -138,11 +145,11 @@ impl Database {
 
     fn plant(&self, value: &mut Written) {
         match self.mutant {
-            Some(Planted::MangledValue) if value.made_ms.is_multiple_of(8) => {
+            Some(Planted::DrawnMangled) if value.made_ms.is_multiple_of(8) => {
                 value.body.pop();
                 value.body.push(b'#');
             }
-            Some(Planted::AgeTold) if value.made_ms.is_multiple_of(8) => {
+            Some(Planted::DrawnAgeTold) if value.made_ms.is_multiple_of(8) => {
                 value.fresh_ms /= 100;
                 value.kept_ms = value.fresh_ms;
                 value.made_ms = value.made_ms.saturating_sub(4_000);
@@ -196,6 +203,9 @@ impl Manner {
         }
         if rng.u8(..12) == 0 {
             choice.l1_ttl = Some(Duration::from_millis([20, 200][rng.usize(..2)]));
+        }
+        if rng.u8(..12) == 0 {
+            choice.ttl_jitter = Some([0.1, 0.5][rng.usize(..2)]);
         }
         if rng.u8(..20) == 0 {
             choice.refresh_ahead = Some(1.0);
@@ -257,6 +267,8 @@ enum Fate {
     Confirmed,
     Absent,
     LeftOut,
+    /// This key of a batch, and no other.
+    Refused,
     Failed,
 }
 
@@ -324,7 +336,7 @@ impl Drop for Running {
             Fate::Value | Fate::Uncached => What::LoadEnds,
             Fate::Confirmed => What::LoadConfirms,
             Fate::Absent | Fate::LeftOut => What::LoadFindsNothing,
-            Fate::Failed => What::LoadFails,
+            Fate::Refused | Fate::Failed => What::LoadFails,
         };
         ledger.note(at, self.handle, what, self.version);
         let (since, until) = row.lives();
