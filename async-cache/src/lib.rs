@@ -1,10 +1,10 @@
-//! A tiered cache for services: an in-process L1 in front of a shared Redis L2, kept up to date on every node.
+//! A tiered cache for services: an in-process L1 in front of a shared Redis L2, with invalidations that reach every node.
 //!
-//! * A key that many tasks on many nodes ask for at once is loaded once.
+//! * If many tasks on many nodes ask for one key at once, one of them loads it.
 //! * A hit in L1 allocates nothing and decodes nothing: it returns an `Arc` of the value.
 //! * An invalidation reaches every node that can reach Redis: typically in one pub/sub hop, and within
-//!   [`max_staleness`](TieredCacheBuilder::max_staleness) whatever is lost on the way. A node that is cut off from Redis
-//!   does what its [`Outage`] policy says: by default it serves what its L1 holds until the `ttl`.
+//!   [`max_staleness`](TieredCacheBuilder::max_staleness) when messages, connections or processes are lost. A node that is
+//!   cut off from Redis follows its [`Outage`] policy: by default it serves its L1 entries until their `ttl`.
 //!
 //! ```
 //! use async_cache::{Error, MemoryBackend, TieredCache};
@@ -12,7 +12,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
-//!     // The L2 of several caches in one process. For several processes: `RedisBackend::connect(url).await?`.
+//!     // An L2 shared by the caches of one process. For several processes use `RedisBackend::connect(url).await?`.
 //!     let l2 = MemoryBackend::new(100_000);
 //!     let users: TieredCache<u64, String> = TieredCache::builder()
 //!         .namespace("users")
@@ -23,7 +23,7 @@
 //!
 //!     let user = users.get_or_load(&42, || async { Ok::<_, std::io::Error>("Ada".to_string()) }).await?;
 //!     assert_eq!(*user, "Ada");
-//!     users.invalidate(&42).await?; // after the write to the source is committed
+//!     users.invalidate(&42).await?; // call it after the write to the source is committed
 //!     assert!(users.get(&42).await?.is_none());
 //!     Ok(())
 //! }
@@ -39,13 +39,13 @@
 //! | load many keys at once | [`TieredCache::get_many_or_load`], [`DataLoader`] |
 //! | let the loader choose ttl and tags | [`Loaded`] |
 //! | handle failures | [`Error`], [`ErrorKind`], [`Outage`] |
-//! | watch | [`TieredCache::stats`], [`TieredCache::subscribe`] |
+//! | observe | [`TieredCache::stats`], [`TieredCache::subscribe`] |
 //! | start and stop | [`RedisBackend::connect_lazy`], [`TieredCache::ready`], [`TieredCache::shutdown`] |
 //!
-//! The repository's README has the features, figures and promises, its folder `docs` a page for each promise.
+//! The repository's README lists the features and figures. Its folder `docs` has one page for each promise.
 #![forbid(unsafe_code)]
 
-/// The README and the pages of `docs`: their examples are compiled, and run where they can be.
+/// Compiles the examples in the README and in `docs`, and runs those that need no server.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../../README.md")]
@@ -89,8 +89,8 @@ pub use async_cache_macros::CacheKey;
 /// # Ok(()) }
 /// ```
 ///
-/// Without `key`, or with text for one, the cache's keys are `String`s. A cache on Redis is connected by an async call: keep
-/// it in a `OnceLock` that `main` sets, and let a function lead to it.
+/// Without `key`, or with a text as `key`, the cache's keys are `String`s. `RedisBackend::connect` is an async call, so a
+/// static cannot make it: keep the cache in a `OnceLock` that `main` sets, and write a function that returns it.
 ///
 /// ```no_run
 /// use async_cache::{Error, MemoryBackend, RedisBackend, TieredCache, cached};
@@ -117,7 +117,7 @@ pub use async_cache_macros::CacheKey;
 /// }
 /// ```
 ///
-/// Or keep it in a field, and decorate a method. `skip(self)` says that `self` is no part of the key.
+/// Or keep the cache in a field, and decorate a method. `skip(self)` keeps `self` out of the key.
 ///
 /// ```
 /// use async_cache::{Error, TieredCache, cached};
@@ -138,7 +138,7 @@ pub use async_cache_macros::CacheKey;
 pub use async_cache_macros::cached;
 #[cfg(feature = "memory")]
 pub use async_cache_memory::{Engine, MemoryBackend, MemoryBackendBuilder};
-/// Mutants of the Redis tier.
+/// Faults that tests switch on in the Redis tier.
 #[cfg(all(feature = "redis", feature = "testing"))]
 pub use async_cache_redis::testing as redis_testing;
 #[cfg(feature = "redis")]
