@@ -1,5 +1,5 @@
 //! The checker: node processes on a real Redis, traffic on all of them, faults on every
-//! connection and process, and a judgement of every read. `docs/staleness.md` says what it proves.
+//! connection and process, and a judgement of every read. `docs/proof.md` says how it judges.
 //!
 //! | module | what |
 //! |---|---|
