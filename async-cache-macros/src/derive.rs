@@ -37,7 +37,7 @@ pub(crate) fn expand(mut item: DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// Where async-cache is: `#[cache_key(crate = PATH)]`.
+/// The path of async-cache: `#[cache_key(crate = PATH)]`.
 fn krate(item: &DeriveInput) -> Result<Path> {
     let mut found = None;
     for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("cache_key")) {
@@ -54,7 +54,7 @@ fn krate(item: &DeriveInput) -> Result<Path> {
     Ok(found.unwrap_or_else(default_path))
 }
 
-/// A single field stands for the whole, so that a newtype costs nothing.
+/// A single field has no separator, so a newtype costs nothing.
 fn of_struct(krate: &Path, fields: &Fields) -> (TokenStream, Option<TokenStream>) {
     let members: Vec<_> = fields.members().collect();
     match &members[..] {
@@ -72,7 +72,7 @@ fn of_struct(krate: &Path, fields: &Fields) -> (TokenStream, Option<TokenStream>
     }
 }
 
-/// The variant's name says how many components follow: the encoding stays injective.
+/// The variant's name determines the number of components that follow, so the encoding stays injective.
 fn of_enum(data: &syn::DataEnum) -> TokenStream {
     let arms = data.variants.iter().map(|variant| {
         let name = &variant.ident;

@@ -1,17 +1,17 @@
-//! `crate = PATH`: where async-cache is, for a crate that has it under another name, or not at all.
+//! `crate = PATH`: the path of async-cache, for a crate that renames it or does not depend on it.
 
 use proc_macro2::Span;
 use syn::parse::ParseStream;
 use syn::{LitStr, Path, Result, Token, parse_quote};
 
-/// Reads `= path`, or `= "path"` as `serde` has it.
+/// Reads `= path`, or `= "path"` as in `serde`.
 pub(crate) fn crate_path(input: ParseStream<'_>) -> Result<Path> {
     input.parse::<Token![=]>()?;
     let mut path = match input.peek(LitStr) {
         true => input.parse::<LitStr>()?.parse_with(Path::parse_mod_style)?,
         false => Path::parse_mod_style(input)?,
     };
-    // As our own code: no lint of the caller's is about it. Where `$crate` leads depends on its span.
+    // With the macro's span the caller's lints do not apply. `$crate` keeps its span, which decides its crate.
     if path.segments.first().is_some_and(|first| first.ident != "$crate") {
         path.segments.iter_mut().for_each(|segment| segment.ident.set_span(Span::call_site()));
     }

@@ -1,4 +1,4 @@
-//! Misuse is a compile error that a person understands. After a change of wording, or of compiler:
+//! Misuse causes an understandable compile error. After a change of the wording or of the compiler, run
 //! `TRYBUILD=overwrite cargo test -p async-cache-macros --test misuse`, and read the difference.
 
 #[test]

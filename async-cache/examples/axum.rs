@@ -1,4 +1,4 @@
-//! A handler: `cargo run --example axum` makes three requests and ends, `-- 127.0.0.1:3000` serves.
+//! A request handler. `cargo run --example axum` makes three requests and ends; `-- 127.0.0.1:3000` serves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,8 +31,8 @@ async fn show(State(app): State<App>, Path(id): Path<u64>) -> Result<String, Fai
 
 async fn change(State(app): State<App>, Path(id): Path<u64>) -> StatusCode {
     app.version.fetch_add(1, Ordering::SeqCst); // commit first,
-    // then invalidate. The write is committed, so an error here is logged and not answered: the client would
-    // write again. The cache keeps the invalidation, and retries it.
+    // then invalidate. The write is committed, so log an error here and answer with success: otherwise the client would
+    // write again. The cache retries the invalidation.
     if let Err(error) = app.products.invalidate(&id).await {
         eprintln!("product {id} was changed, and is not invalidated yet: {error:?}");
     }
@@ -56,7 +56,7 @@ impl axum::response::IntoResponse for Failure {
             Self::NotFound => return StatusCode::NOT_FOUND.into_response(),
             Self::Cache(error) => error,
         };
-        // What the error says is for the log. The client gets a status.
+        // The error's text goes to the log. The client gets a status.
         eprintln!("a lookup failed: {error:?}");
         match error.kind() {
             ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,

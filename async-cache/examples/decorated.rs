@@ -1,4 +1,4 @@
-//! A cache in front of functions that know nothing of it: `cargo run --example decorated`.
+//! A cache in front of functions whose code does not mention it: `cargo run --example decorated`.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -22,7 +22,7 @@ struct Directory {
 }
 
 impl Directory {
-    /// A method. The key is chosen, so that `people.get("acme:7")` finds the same entry; a `None` is cached, too.
+    /// A method. It sets its key, so that `people.get("acme:7")` finds its entry. A `None` is cached, too.
     #[cached(cache = self.people, key = "{tenant}:{id}", skip(self), negative_ttl = "10s")]
     async fn person(&self, tenant: &str, id: u64) -> Result<Option<String>, Error> {
         println!("  querying person {id} of {tenant}");

@@ -1,7 +1,7 @@
-//! 1,000 posts and their authors: one by one, and through a `DataLoader`.
+//! Loads 1,000 posts and their authors: one by one, and through a `DataLoader`.
 //!
-//! `cargo run --example n_plus_one`, or with `-- --redis redis://127.0.0.1:6379` over both tiers on
-//! a real server, whose commands are then counted.
+//! Run `cargo run --example n_plus_one`. With `-- --redis redis://127.0.0.1:6379` it uses both tiers on
+//! a real server, and counts the server's commands.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,7 +19,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const POSTS: u64 = 1000;
 
-/// A database that takes 20 ms for a query, whatever it asks for.
+/// A database whose queries take 20 ms each, whatever they ask for.
 #[derive(Clone, Default)]
 struct Database {
     queries: Arc<AtomicUsize>,
@@ -40,11 +40,11 @@ impl Database {
     }
 }
 
-/// Counts the commands about keys that clients send to a server.
+/// Counts the commands on keys that clients send to a server.
 struct Counter(Option<redis::Client>);
 
 impl Counter {
-    /// Runs some work; gives how many commands it took, if there is a server to ask.
+    /// Runs some work, and returns the number of its commands if there is a server.
     async fn during(&self, work: impl Future<Output = Outcome<()>>) -> Outcome<Option<usize>> {
         let Some(client) = &self.0 else {
             work.await?;
@@ -58,7 +58,7 @@ impl Counter {
                 if line.contains("end of count") {
                     break;
                 }
-                // What scripts run is no command of a client.
+                // Commands inside scripts are not sent by a client.
                 commands += usize::from(line.contains("{n_plus_one:0}V:") && !line.contains(" lua] "));
             }
             commands
@@ -79,7 +79,7 @@ async fn one_by_one(authors: &Authors, database: &Database) -> Outcome<()> {
 }
 
 async fn batched(loader: &DataLoader<u64, String>) -> Outcome<()> {
-    // Each post is resolved by itself, as in a GraphQL server: none knows of the others.
+    // Each post is resolved alone, as in a GraphQL server, without knowing the other posts.
     let resolved = join_all((0..POSTS).map(|post| tokio::spawn(loader.load(post)))).await;
     for author in resolved {
         author??.ok_or("every post has an author")?;
@@ -92,7 +92,7 @@ async fn cache(backend: Arc<dyn Backend>) -> Result<Authors, Error> {
         .namespace("n_plus_one")
         .l1(MemoryBackend::new(10_000))
         .l2(backend)
-        // Heartbeats would be counted.
+        // Without this the count would contain heartbeats.
         .max_staleness(Duration::from_secs(600))
         .build()?;
     while !cache.is_serving() {
@@ -122,7 +122,7 @@ async fn main() -> Outcome<()> {
             .delay(Duration::from_millis(1))
             .build();
         if way == "DataLoader, L2 warm" {
-            // What another node has loaded.
+            // The authors that another node has loaded.
             authors
                 .insert_many((0..POSTS).map(|id| (id, format!("author {id}"))))
                 .l1_ttl(Duration::from_millis(1))

@@ -1,6 +1,6 @@
-//! Rows that are not there: `cargo run --example negative_caching`.
+//! Missing rows: `cargo run --example negative_caching`.
 //!
-//! Without caching absences, whoever asks for ids that do not exist reaches the database every time.
+//! Without cached absences, every request for a missing id reaches the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
         .namespace("users")
         .l1(MemoryBackend::new(10_000))
         .ttl(Duration::from_secs(300))
-        // Short: a row that comes to be without an `invalidate` is seen this soon.
+        // Short, because a row that is created without an `invalidate` shows only after this time.
         .negative_ttl(Duration::from_secs(5))
         .build()?;
 
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Error> {
     println!("1000 lookups of a row that is not there: {} query", queries.load(Ordering::Relaxed));
     assert_eq!(queries.load(Ordering::Relaxed), 1);
 
-    // The row comes to be: insert or invalidate, as for any other change.
+    // The row is created: insert or invalidate, as for any other change.
     users.insert(&666, "user 666".to_owned()).await?;
     println!("{:?}", users.get_or_load_optional(&666, find(666)).await?);
     Ok(())

@@ -1,6 +1,6 @@
 //! One process, one tier: `cargo run --example quickstart`.
 //!
-//! A thousand tasks ask for one row at once; the database is asked once.
+//! A thousand tasks ask for one row at once, and the database gets one query.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_cache::{Error, MemoryBackend, TieredCache};
 
-/// Stands for a query that takes 100 ms.
+/// Replaces a query that takes 100 ms.
 async fn query(queries: Arc<AtomicUsize>, id: u64) -> Result<String, std::io::Error> {
     queries.fetch_add(1, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! Resolvers as in a GraphQL server: each knows its own object only, and yet every level of the
+//! Resolvers as in a GraphQL server. Each resolver knows only its own object, but every level of the
 //! tree is one query: `cargo run --example resolvers`.
 
 use std::collections::HashMap;
@@ -13,13 +13,13 @@ struct Post {
     author: u64,
 }
 
-/// What lives for one request.
+/// The loaders of one request.
 struct Context {
-    /// Alone: remembers for this request.
+    /// Without a cache: remembers for this request.
     posts: DataLoader<u64, Post>,
-    /// Over a cache that all requests share.
+    /// With a cache that all requests share.
     authors: DataLoader<u64, String>,
-    /// Alone, with an outcome for each key.
+    /// Without a cache, with a result for each key.
     comments: DataLoader<u64, Vec<u64>>,
 }
 
@@ -64,7 +64,7 @@ async fn resolve_post(context: &Context, id: u64) -> Result<String, Error> {
     let Some(post) = context.posts.load(id).await? else { return Ok(format!("post {id} is gone")) };
     let (author, comments) =
         tokio::join!(resolve_author(context, post.author), resolve_comments(context, id));
-    // The error of one field is not that of the others.
+    // The error of one field does not affect the others.
     let comments =
         comments.map_or_else(|error| error.to_string(), |names| format!("{} comments", names.len()));
     Ok(format!("{} by {}: {comments}", post.title, author?))

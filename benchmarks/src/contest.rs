@@ -1,11 +1,11 @@
-//! Sides that take turns: every round runs each of them once, so that what else the machine does
-//! falls on all alike.
+//! Lets sides take turns. Every round runs each side once, so that other load on the machine
+//! affects all sides equally.
 
 use std::cell::RefCell;
 
 use crate::report::Figure;
 
-/// One side of a contest. A call is a round, and gives its figure; `Err` says why there is none.
+/// One side of a contest. Each call is a round and returns its figure; `Err` says why there is none.
 pub(crate) struct Side<'a> {
     name: String,
     round: Box<dyn FnMut() -> Result<f64, String> + 'a>,
@@ -39,7 +39,7 @@ pub(crate) fn contest(rounds: usize, mut sides: Vec<Side<'_>>) -> Vec<Figure> {
     sides.into_iter().zip(samples).map(|(side, samples)| Figure::of(side.name, samples)).collect()
 }
 
-/// What sides count besides being timed, in the round in which it was the most: loads, batches.
+/// Counts that sides return beside the time (loads, batches), as the maximum over all rounds.
 #[derive(Default)]
 pub(crate) struct Most(RefCell<Vec<(String, u64)>>);
 

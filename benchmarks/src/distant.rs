@@ -1,4 +1,4 @@
-//! The way to a server that is not on this machine: everything takes a while, each way.
+//! Simulates a network to a distant server: every byte is delayed, in each direction.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Forwards connections on a thread of its own; ends when dropped.
+/// Forwards connections on its own thread. Ends when dropped.
 pub(crate) struct Distant {
     _runtime: Runtime,
     port: u16,
@@ -39,7 +39,7 @@ impl Distant {
     }
 }
 
-/// One way, in order: what comes while something is on its way is not held up by it.
+/// One direction, in order. Data in flight does not delay the data behind it.
 async fn carry(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! What the run was made on.
+//! Describes the machine of the run.
 
 use std::fs::read_to_string;
 use std::process::Command;

@@ -1,8 +1,8 @@
-//! async-cache side by side with its peers, each job in one run: `cargo run --release -p benchmarks`.
+//! Compares async-cache with its peers, each job in one run: `cargo run --release -p benchmarks`.
 //!
-//! `--features peers` adds the peers, in processes of their own and against the same Redis: Rust crates
-//! (`peers/rust`, a workspace of its own, so that nothing else compiles them), and if `peers/setup` has
-//! installed them those of Python and npm. More is in the README beside.
+//! `--features peers` adds the peers, each in its own process on the Redis of the run: Rust crates
+//! (`peers/rust`, a separate workspace, so nothing else compiles them), and, if `peers/setup` has
+//! installed them, those of Python and npm. See the README in this folder.
 
 mod contest;
 mod distant;
@@ -38,7 +38,7 @@ struct Args {
     /// Rounds of each side; medians are of these.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// What this program asks of copies of itself.
+    /// The arguments for a copy of this program.
     #[arg(long, hide = true, num_args = 1..)]
     child: Vec<String>,
 }
@@ -65,10 +65,10 @@ enum Job {
     Growth,
 }
 
-/// What every job is given.
+/// The inputs of every job.
 struct Context {
     rounds: usize,
-    // Ended before their server, or they complain.
+    // They must end before their server, or they complain.
     peers: Peers,
     redis: RedisServer,
 }

@@ -1,10 +1,10 @@
-//! In which order keys are asked for, and how that is timed. The driver's and the Rust peers': both
-//! compile this file, so that their figures compare.
+//! The order of keys in a round, and its timing. The driver and the Rust peers both
+//! compile this file, so their figures are comparable.
 
 use std::sync::Barrier;
 use std::time::Instant;
 
-/// Zipf-distributed indices below `keys`: the one of rank r with a weight of 1 ÷ r^0.99.
+/// Zipf-distributed indices below `keys`: the index of rank r has the weight 1 ÷ r^0.99.
 pub(crate) fn zipf(keys: usize, length: usize, seed: u64) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut sum = 0.0;
@@ -14,7 +14,7 @@ pub(crate) fn zipf(keys: usize, length: usize, seed: u64) -> Vec<u32> {
             sum
         })
         .collect();
-    // Ranks are spread over the keys, so that hot ones are not neighbours in memory.
+    // Ranks are spread over the keys, so hot keys are not neighbours in memory.
     let mut spread: Vec<u32> = (0..keys as u32).collect();
     random.shuffle(&mut spread);
     (0..length)
@@ -25,7 +25,7 @@ pub(crate) fn zipf(keys: usize, length: usize, seed: u64) -> Vec<u32> {
         .collect()
 }
 
-/// Runs `lookup` over the order, a part of it on each of the threads, which keep what `enter` gives; gives ns
+/// Runs `lookup` over the order. Each thread takes a part of it, and keeps the result of `enter`. Returns ns
 /// per lookup.
 pub(crate) fn timed<G>(
     threads: usize,

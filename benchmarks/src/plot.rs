@@ -1,4 +1,4 @@
-//! The tables as bars.
+//! Draws the tables as bars.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::report::{Report, Table, number};
 
 const WIDTH: u32 = 960;
-/// Where the bars begin, and the space they have.
+/// The start of the bars, and their room.
 const LEFT: i32 = 270;
 const SPACE: i32 = 560;
 const TOP: i32 = 76;
@@ -33,7 +33,7 @@ fn file_name(title: &str) -> String {
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
-/// What stands in a line of the picture.
+/// A line of the picture.
 enum Line<'a> {
     Case(&'a str),
     Bar { side: &'a str, value: f64, spread: (f64, f64) },
@@ -45,7 +45,7 @@ fn lines(table: &Table) -> Vec<Line<'_>> {
     for row in &table.rows {
         lines.push(Line::Case(&row.case));
         for figure in &row.figures {
-            // Nothing at all has no place on a logarithmic scale.
+            // A logarithmic scale has no zero.
             if let (Some(value), Some(spread)) = (figure.median.filter(|value| *value > 0.0), figure.spread) {
                 lines.push(Line::Bar { side: &figure.side, value, spread });
             }
@@ -55,7 +55,7 @@ fn lines(table: &Table) -> Vec<Line<'_>> {
     lines
 }
 
-/// From nothing upwards where figures are near each other; logarithmic where they are not.
+/// Starts at zero if the figures are near each other; otherwise logarithmic.
 #[derive(Clone, Copy)]
 enum Scale {
     Linear { high: f64 },
@@ -75,7 +75,7 @@ impl Scale {
         if most < least * 10.0 {
             return Some(Self::Linear { high: most });
         }
-        // A bar of the smallest value is still one.
+        // The bar of the smallest value must be visible.
         let low = rounds(least / 20.0).filter(|round| *round <= least / 1.5).last()?;
         Some(Self::Logarithmic { low, high: rounds(most).find(|round| *round >= most)? })
     }
@@ -88,7 +88,7 @@ impl Scale {
         LEFT + (f64::from(SPACE) * share.clamp(0.0, 1.0)) as i32
     }
 
-    /// Where there are lines: as many as can be told apart.
+    /// The positions of grid lines, few enough to be distinguished.
     fn ticks(self) -> Vec<f64> {
         match self {
             Self::Linear { high } => {
@@ -112,7 +112,7 @@ impl Scale {
     }
 }
 
-/// Round numbers, 1, 2, 5 and so on, from the decade of `from` upwards; ten decades of them.
+/// Round numbers: 1, 2, 5 and so on, from the decade of `from` upwards, for ten decades.
 fn rounds(from: f64) -> impl Iterator<Item = f64> {
     let first = from.log10().floor() as i32;
     (first..first + 10).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)))
@@ -122,7 +122,7 @@ fn aligned(size: i32, at: HPos, colour: &RGBColor) -> TextStyle<'_> {
     TextStyle::from(("sans-serif", size).into_font()).pos(Pos::new(at, VPos::Center)).color(colour)
 }
 
-/// A bar for each side, below the case it belongs to. Sides of this project are in another colour.
+/// A bar for each side, below its case. Sides of this project have another colour.
 fn bars(table: &Table, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let lines = lines(table);
     let Some(scale) = Scale::around(&lines) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! A `redis-server` of the run's own.
+//! A `redis-server` for the run.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -43,7 +43,7 @@ impl RedisServer {
         )
     }
 
-    /// Empties it between jobs.
+    /// Empties the server between jobs.
     pub(crate) fn flush(&self) {
         let client = redis::Client::open(self.url()).expect("a client");
         let mut connection = client.get_connection().expect("a connection");

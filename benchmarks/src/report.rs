@@ -1,4 +1,4 @@
-//! Figures, tables of them, and how they are shown.
+//! Figures, tables of figures, and their output.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<Table>,
 }
 
-/// What one side did in one case.
+/// The figure of one side in one case.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figure {
     pub(crate) side: String,
@@ -45,7 +45,7 @@ impl Figure {
 pub(crate) struct Row {
     pub(crate) case: String,
     pub(crate) figures: Vec<Figure>,
-    /// The name of the side that is the limit, as far as there is one.
+    /// The name of the side that is the limit, if there is one.
     pub(crate) limit: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Row {
         self.figures.first().and_then(|figure| figure.median)
     }
 
-    /// Ours ÷ the limit.
+    /// Our figure ÷ the limit.
     fn ratio(&self) -> Option<f64> {
         let limit = self.limit.as_deref().and_then(|side| self.figure(side)).and_then(|figure| figure.median);
         Some(self.ours()? / limit?)
@@ -73,7 +73,7 @@ pub(crate) enum Better {
     More,
 }
 
-/// Whether figures of a case are set in relation to the first one's.
+/// Whether the figures of a case are divided by the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ratios {
     Shown,
@@ -92,11 +92,11 @@ pub(crate) struct Table {
     ratios: Ratios,
 }
 
-/// With more sides than these a line is a side's, not a case's.
+/// With more sides than this, each line shows a side instead of a case.
 const WIDEST: usize = 5;
 
 impl Table {
-    /// A table of costs: less is better.
+    /// A table of costs: lower is better.
     pub(crate) fn new(title: &str, unit: &str) -> Self {
         let (title, unit) = (title.to_owned(), unit.to_owned());
         let (rows, notes) = (Vec::new(), Vec::new());
@@ -108,7 +108,7 @@ impl Table {
         self
     }
 
-    /// For sides that are not the same thing done by several.
+    /// For sides that do different things.
     pub(crate) fn without_ratios(mut self) -> Self {
         self.ratios = Ratios::Meaningless;
         self
@@ -122,7 +122,7 @@ impl Table {
         self.notes.push(note.into());
     }
 
-    /// The unit, and which way is up.
+    /// The unit, and which direction is better.
     pub(crate) fn scale(&self) -> String {
         let better = if self.better == Better::More { "more" } else { "less" };
         format!("{}; {better} is better", self.unit)
@@ -179,7 +179,7 @@ impl Table {
         out
     }
 
-    /// Why figures are missing, and whose.
+    /// The sides without figures, and why.
     fn absences(&self) -> Vec<(String, &str)> {
         let mut absences: Vec<(Vec<&str>, &str)> = Vec::new();
         for figure in self.rows.iter().flat_map(|row| &row.figures) {

@@ -1,9 +1,9 @@
-//! Real traces: which keys are asked for, in which order.
+//! Recorded traces: the keys of lookups, in order.
 
 use std::io::Read;
 use std::path::Path;
 
-/// A real trace of 32-bit keys, if it is at hand: `traces/NAME.trace.xz` in one of the folders above.
+/// Reads a recorded trace of 32-bit keys, if one is installed: `traces/NAME.trace.xz` in one of the parent folders.
 pub(crate) fn trace(name: &str, big_endian: bool) -> Option<Vec<u32>> {
     let file = format!("traces/{name}.trace.xz");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What can be asked for on the command line, and what is refused.
+//! The command line, and which combinations are refused.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! The service: a product catalogue with a cache before its database.
+//! The service: a product catalogue with a cache in front of its database.
 //!
-//! This is all a service needs to write; the rest of the crate drives it and measures it.
+//! A service needs to write only this. The rest of the crate drives it and measures it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(crate) struct Product {
     pub(crate) name: String,
     pub(crate) price_cents: u32,
     pub(crate) stock: u32,
-    /// Raised by every write: what tells an old row from a new one.
+    /// Every write raises it, so it distinguishes an old row from a new one.
     pub(crate) version: u32,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// `tiers` sets the shared tier, which is what differs between the ways to run the demo.
+    /// `tiers` sets the shared tier, which differs between the modes of the demo.
     pub(crate) fn open(
         namespace: &str,
         l1_entries: u64,
@@ -39,13 +39,13 @@ impl Catalogue {
         Ok(Self { cache: tiers(builder).build()?, database })
     }
 
-    /// A product, from the nearest place that has it. `None` if there is none of that id.
+    /// Returns a product from the nearest place that has it, or `None` if the id does not exist.
     pub(crate) async fn get(&self, id: u32) -> Result<Option<Arc<Product>>> {
         let database = self.database.clone();
         self.cache.get_or_load_optional(&id, move || async move { database.product(id).await }).await
     }
 
-    /// Sells one piece: first the database, then, once that is committed, every cache.
+    /// Sells one piece: first in the database, then, after the commit, in every cache.
     pub(crate) async fn sell(&self, id: u32) -> Result<Option<u32>, ServiceError> {
         let version = self.database.sell(id).await.map_err(ServiceError::NotWritten)?;
         self.cache.invalidate(&id).await.map_err(ServiceError::NotInvalidated)?;
@@ -56,7 +56,7 @@ impl Catalogue {
         &self.cache
     }
 
-    /// The same service, with another handle on its database.
+    /// This service with another handle on its database.
     pub(crate) fn with_database(&self, database: Database) -> Self {
         Self { cache: self.cache.clone(), database }
     }
@@ -66,12 +66,12 @@ impl Catalogue {
     }
 }
 
-/// What can go wrong with a write.
+/// Why a write failed.
 #[derive(Debug)]
 pub(crate) enum ServiceError {
     /// Nothing has changed.
     NotWritten(rusqlite::Error),
-    /// The row has changed; other instances may learn of it late. The cache goes on trying.
+    /// The row has changed. Other instances may learn of it late, and the cache goes on trying.
     NotInvalidated(Error),
 }
 

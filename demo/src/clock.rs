@@ -1,4 +1,4 @@
-//! Nanoseconds on a clock that all processes of this machine share, and that never goes back.
+//! Nanoseconds on a clock that all processes of this machine share. It never goes back.
 
 #[cfg(unix)]
 pub(crate) fn now() -> u64 {
@@ -7,7 +7,7 @@ pub(crate) fn now() -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// Elsewhere it is this process' own; several processes are refused there.
+/// On other systems the clock belongs to this process, and the demo refuses several processes.
 #[cfg(not(unix))]
 pub(crate) fn now() -> u64 {
     use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! The course of a run: everyone ready, one cold key, traffic, the end.
+//! The phases of a run: all instances ready, one cold key, traffic, the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::referee::Referee;
 
 /// Tasks that ask for the cold key, over all instances.
 const COLD_TASKS: u32 = 1000;
-/// How long its query takes.
+/// The duration of its query.
 pub(crate) const COLD_QUERY_MS: u64 = 100;
-/// Instances report every few milliseconds: longer silence is a failure.
+/// Instances report every few milliseconds, so a longer silence is a failure.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Leads the instances through a run.
@@ -26,7 +26,7 @@ pub(crate) struct Conductor {
     heard: Heard,
 }
 
-/// How many instances have come to which point.
+/// How many instances have reached which phase.
 #[derive(Debug, Default)]
 struct Heard {
     ready: usize,
@@ -48,7 +48,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Has all instances ask for a key that nobody has, at the same moment.
+    /// Makes all instances ask for a key that no tier has, at the same moment.
     pub(crate) async fn cold_key(&mut self, product: u32) -> Result<(), String> {
         self.progress.phase(&format!(
             "{COLD_TASKS} tasks ask for one cold product; its query takes {COLD_QUERY_MS} ms"
@@ -62,7 +62,7 @@ impl Conductor {
         while self.heard.cold < self.fleet.len() {
             self.next().await?;
         }
-        // Its events are to be in before those of the traffic are counted.
+        // Its events must arrive before those of the traffic are counted.
         let now = clock::now();
         while self.referee.lock().settled() < now {
             self.next().await?;
@@ -70,7 +70,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Sends traffic until it ends by itself, or `stop` does.
+    /// Sends traffic until it ends by itself, or `stop` ends it.
     pub(crate) async fn traffic(
         &mut self,
         seconds: Option<f64>,
@@ -92,7 +92,7 @@ impl Conductor {
         Ok(())
     }
 
-    /// Ends the instances, and takes what they have left to report.
+    /// Ends the instances, and takes their last reports.
     pub(crate) async fn finish(&mut self) -> Result<(), String> {
         self.tell(Command::Finish).await;
         while self.heard.finished < self.fleet.len() {
@@ -105,12 +105,12 @@ impl Conductor {
 
     async fn tell(&self, command: Command) {
         for instance in &self.fleet.commands {
-            // One that has ended has said so.
+            // An instance that has ended has reported that.
             let _ = instance.send(command).await;
         }
     }
 
-    /// Takes one message. Cancelled, it loses none.
+    /// Takes one message. Cancelling it loses none.
     async fn next(&mut self) -> Result<(), String> {
         let message = tokio::time::timeout(SILENCE, self.fleet.messages.recv()).await;
         let Ok(Some((instance, message))) = message else {

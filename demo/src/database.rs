@@ -47,18 +47,18 @@ fn name(id: u32) -> String {
 fn connect(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // A crash of the machine may lose the demo's last writes, which nobody minds.
+    // A crash of the machine may lose the demo's last writes, which does no harm.
     connection.pragma_update(None, "synchronous", "OFF")?;
     Ok(connection)
 }
 
-/// A query for a row begins or has ended: what the measurement hears, and the time it was heard.
+/// A query for a row begins or ends. The observer gets the event, and returns its time.
 pub(crate) type Observer = Arc<dyn Fn(u32, Query) -> u64 + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Query {
     Begins,
-    /// The one heard to begin then.
+    /// The query that began at this time.
     Ended(u64),
 }
 
@@ -78,7 +78,7 @@ struct Pool {
 }
 
 impl Database {
-    /// Connections are made when they are needed. `latency` is what a network would add to a query.
+    /// Connects when needed. `latency` is the time that a network would add to a query.
     pub(crate) fn open(path: &Path, latency: Duration, observer: Observer) -> Self {
         let pool = Pool {
             path: path.to_owned(),
@@ -90,12 +90,12 @@ impl Database {
         Self { pool: Arc::new(pool), queries: Arc::default() }
     }
 
-    /// A handle with a count of its own.
+    /// A handle with its own count.
     pub(crate) fn counting_apart(&self) -> Self {
         Self { pool: Arc::clone(&self.pool), queries: Arc::default() }
     }
 
-    /// The same database, further away.
+    /// A handle on this database with another latency.
     pub(crate) fn with_latency(&self, latency: Duration) -> Self {
         Self::open(&self.pool.path, latency, Arc::clone(&self.pool.observer))
     }
@@ -109,7 +109,7 @@ impl Database {
     pub(crate) async fn product(&self, id: u32) -> Result<Option<Product>> {
         self.queries.fetch_add(1, Ordering::Relaxed);
         let _under_way = UnderWay::begin(&self.pool.observer, id);
-        // Half of it on the way there, half on the way back: a row may be old when it arrives.
+        // Half of the latency before the query, half after it: a row may be old when it arrives.
         tokio::time::sleep(self.pool.latency / 2).await;
         let product = self.run(move |connection| {
             let mut select = connection
@@ -131,7 +131,7 @@ impl Database {
         Ok(product)
     }
 
-    /// Takes one piece out of stock. The version of the row, once it is committed.
+    /// Takes one piece out of stock. Returns the version of the row after the commit.
     pub(crate) async fn sell(&self, id: u32) -> Result<Option<u32>> {
         self.run(move |connection| {
             let mut update = connection.prepare_cached(
@@ -166,7 +166,7 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// Says that the query has ended, also when it is dropped half way.
+/// Reports the end of the query, also when it is dropped half way.
 struct UnderWay<'a> {
     observer: &'a Observer,
     id: u32,

@@ -1,4 +1,4 @@
-//! The measuring side of one instance: the service, and a journal of what it did.
+//! Measures one instance: calls the service, and records each call in a journal.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -42,7 +42,7 @@ impl Driver {
     }
 }
 
-/// Notes queries in the journal.
+/// Records queries in the journal.
 pub(crate) fn observer(journal: &Arc<Journal>) -> Observer {
     let journal = Arc::clone(journal);
     Arc::new(move |product, query| {
@@ -53,7 +53,7 @@ pub(crate) fn observer(journal: &Arc<Journal>) -> Observer {
     })
 }
 
-/// One who reads, one read after the other.
+/// A reader. It makes one read after the other.
 #[derive(Debug)]
 pub(crate) struct Caller {
     catalogue: Catalogue,
@@ -62,13 +62,13 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Reads a product, and tells where the answer came from.
+    /// Reads a product, and returns the source of the answer.
     pub(crate) async fn read(
         &mut self,
         product: u32,
         purpose: Purpose,
     ) -> Result<(Option<Arc<Product>>, Answer)> {
-        // A handle of this caller's own counts this caller's own queries, wherever they run.
+        // Each caller has its own handle, which counts this caller's queries wherever they run.
         let database: &Database = self.catalogue.database();
         let queries = database.queries();
         let start = clock::now();
@@ -102,7 +102,7 @@ impl Caller {
         outcome.map(|found| (found, answer))
     }
 
-    /// Hands over what it has noted.
+    /// Hands over the recorded reads.
     pub(crate) fn report(&mut self) {
         self.driver.journal.append(&mut self.reads);
     }
@@ -115,11 +115,11 @@ impl Drop for Caller {
 }
 
 thread_local! {
-    /// Whether the poll under way has decoded a value: only a read of the shared tier does.
+    /// Whether the current poll has decoded a value: only a read of the shared tier does.
     static DECODED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A codec that tells the caller on whose stack it decodes.
+/// A codec that reports each decoding to the caller on whose stack it runs.
 #[derive(Debug)]
 pub(crate) struct Watched<C>(pub(crate) C);
 

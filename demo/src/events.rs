@@ -1,11 +1,11 @@
-//! What an instance reports about itself: every read, every query, every invalidation.
+//! The events of an instance: every read, every query, every invalidation.
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// One thing that happened. Times are of [`clock::now`].
+/// One event. Times are of [`clock::now`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// A read that was answered.
@@ -14,11 +14,11 @@ pub(crate) enum Event {
     ReadFailed { at: u64 },
     /// A database query for a row began.
     QueryBegan { product: u32, at: u64 },
-    /// The query that began then has ended.
+    /// The query that began at `began` has ended.
     QueryEnded { product: u32, began: u64, at: u64 },
-    /// A write that began then has committed a version, and its invalidation has returned.
+    /// A write that began at `began` has committed a version, and its invalidation has returned.
     Invalidated { product: u32, version: u32, began: u64, at: u64 },
-    /// A write whose invalidation returned an error, or which was not made.
+    /// A write that failed, or whose invalidation returned an error.
     WriteFailed { at: u64 },
 }
 
@@ -32,30 +32,30 @@ pub(crate) struct Read {
     pub(crate) purpose: Purpose,
 }
 
-/// Where the answer came from, as far as its caller can tell.
+/// The source of an answer, as far as its caller can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// This instance's own L1.
     L1,
     /// The shared tier.
     L2,
-    /// The database: this caller's own query.
+    /// The database, by this caller's own query.
     Loaded,
-    /// The shared tier, or somebody else's query: the caller waited, and knows no more.
+    /// The shared tier, or another caller's query: the caller waited, and cannot distinguish them.
     Shared,
 }
 
-/// What a read was made for.
+/// The purpose of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Purpose {
-    /// It is traffic.
+    /// It belongs to the traffic.
     Traffic,
-    /// To see when a write shows.
+    /// It observes when a write becomes visible.
     Lag,
 }
 
 impl Event {
-    /// When it is in order to look at it: of a read, its end.
+    /// The time that orders the event; for a read its end.
     pub(crate) fn at(&self) -> u64 {
         match self {
             Self::Read(read) => read.end,
@@ -70,15 +70,15 @@ impl Event {
 
 /// Events of one instance that have not been reported yet.
 ///
-/// Changes are noted with the time read under the lock, and so is the time up to which a batch is
-/// complete. Without that: 1. an invalidation returns, and the time is read; 2. a batch is taken,
-/// complete up to a later time; 3. the invalidation is noted, too late for a read that begins in
-/// between and should have been held against it.
+/// The time of a change is read under the lock, and so is the time up to which a batch is
+/// complete. Otherwise: 1. an invalidation returns, and its time is read; 2. a batch is taken,
+/// complete up to a later time; 3. the invalidation is recorded, too late for a read that begins in
+/// between and should be judged by it.
 #[derive(Debug, Default)]
 pub(crate) struct Journal(Mutex<Vec<Event>>);
 
 impl Journal {
-    /// Notes a change that has happened by now. Returns the time it was given.
+    /// Records a change that has happened. Returns the time that it recorded.
     pub(crate) fn note(&self, event: impl FnOnce(u64) -> Event) -> u64 {
         let mut events = self.0.lock();
         let now = clock::now();
@@ -86,12 +86,12 @@ impl Journal {
         now
     }
 
-    /// Adds reads. They may be late: they are held against what is known, and change nothing.
+    /// Adds reads. They may be late, because the judgement of other reads does not depend on them.
     pub(crate) fn append(&self, reads: &mut Vec<Event>) {
         self.0.lock().append(reads);
     }
 
-    /// Takes what there is, with the time up to which every change is in this batch or an earlier one.
+    /// Takes all events, and the time up to which every change is in this batch or an earlier one.
     pub(crate) fn take(&self) -> (Vec<Event>, u64) {
         let mut events = self.0.lock();
         (std::mem::take(&mut *events), clock::now())

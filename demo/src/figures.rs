@@ -1,4 +1,4 @@
-//! The figures in the end, as one object.
+//! The results of a run, as one object.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -29,7 +29,7 @@ impl Durations {
     }
 }
 
-/// How long reads took, by where the answer came from.
+/// The durations of reads, by the source of the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
     pub(crate) l1: Durations,
@@ -38,7 +38,7 @@ pub(crate) struct Latencies {
     pub(crate) waited: Durations,
 }
 
-/// Everything the demo has found out.
+/// All results of the demo.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figures {
     pub(crate) mode: String,
@@ -58,7 +58,7 @@ pub(crate) struct Figures {
     pub(crate) database_queries_saved: u64,
     pub(crate) database_queries_saved_percent: f64,
     pub(crate) max_concurrent_loads_of_one_key: usize,
-    /// Loads that began beside another of the same key, without a write to it in between.
+    /// Loads that began during another load of their key, without a write to it in between.
     pub(crate) duplicate_loads: u64,
     pub(crate) writes: u64,
     pub(crate) failed_writes: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Figures {
     pub(crate) by_instance: Vec<OfInstance>,
 }
 
-/// One key that no tier had, asked for by many at once.
+/// One key that no tier had, and that many tasks asked for at once.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ColdKey {
     pub(crate) tasks: u32,
@@ -101,11 +101,11 @@ pub(crate) struct Quantiles {
     pub(crate) max_ms: f64,
 }
 
-/// What the cache of one instance says of itself.
+/// The statistics that the cache of one instance reports.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct OfInstance {
     pub(crate) requests: u64,
-    /// Answered without a query of their own.
+    /// Reads answered without their own query.
     pub(crate) hit_percent: f64,
     pub(crate) l1_entries: u64,
     pub(crate) l1_suspended: bool,
@@ -121,7 +121,7 @@ pub(crate) struct OfInstance {
     pub(crate) l2_errors: u64,
 }
 
-/// What the referee cannot know.
+/// Inputs that the referee does not have.
 #[derive(Debug, Clone)]
 pub(crate) struct Circumstances {
     pub(crate) mode: String,

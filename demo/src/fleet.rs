@@ -1,4 +1,4 @@
-//! The instances: tasks of this process, or processes of their own.
+//! The instances: tasks of this process, or separate processes.
 
 use std::io::{BufReader, BufWriter, Write};
 use std::process::{Child, Command as Program, Stdio};
@@ -10,18 +10,18 @@ use tokio::sync::mpsc;
 use crate::driver::Driver;
 use crate::instance::{Command, Instance, Message, Setup};
 
-/// Messages on their way to the referee: a full queue holds the instances up.
+/// Messages on their way to the referee. A full queue delays the instances.
 const QUEUE: usize = 64;
-/// What a process is started with to be an instance.
+/// The argument that makes a process an instance.
 pub(crate) const INSTANCE: &str = "__instance";
 
 const WIRE: bincode::config::Configuration = bincode::config::standard();
 
-/// The instances, and the ways to them.
+/// The instances, and the channels to them.
 pub(crate) struct Fleet {
     pub(crate) commands: Vec<mpsc::Sender<Command>>,
     pub(crate) messages: mpsc::Receiver<(u16, Message)>,
-    /// Those of this process.
+    /// The instances of this process.
     pub(crate) drivers: Vec<Arc<Driver>>,
     _children: Children,
 }
@@ -53,7 +53,7 @@ impl Fleet {
         Ok(Self { commands, messages, drivers, _children: Children::default() })
     }
 
-    /// Starts each as a process of its own.
+    /// Starts each as a process.
     pub(crate) fn processes(setups: Vec<Setup>) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
@@ -108,7 +108,7 @@ fn send(input: impl Write, setup: &Setup, mut orders: mpsc::Receiver<Command>) {
     }
 }
 
-/// Passes on what a process says, to its end.
+/// Passes on the output of a process, to its end.
 fn hear(output: impl std::io::Read, index: u16, sender: &mpsc::Sender<(u16, Message)>) {
     let mut output = BufReader::new(output);
     loop {
@@ -121,7 +121,7 @@ fn hear(output: impl std::io::Read, index: u16, sender: &mpsc::Sender<(u16, Mess
     }
 }
 
-/// The life of an instance that is a process: ordered by its input, which it outlives by nothing.
+/// Runs an instance as a process. Its input brings the orders, and it ends with its input.
 pub(crate) fn be_an_instance() -> Result<(), String> {
     let mut input = BufReader::new(std::io::stdin());
     let setup: Setup = bincode::serde::decode_from_std_read(&mut input, WIRE)

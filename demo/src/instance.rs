@@ -1,6 +1,6 @@
-//! One instance of the service: does what it is told, and reports.
+//! One instance of the service: executes orders, and reports.
 //!
-//! The same code whether it is a task among others or a process of its own.
+//! This code runs both as a task among others and as a separate process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::events::{Event, Journal};
 use crate::keys::Trace;
 use crate::traffic::Traffic;
 
-/// What an instance has to know. Everything but the in-process tier can be sent to another process.
+/// The setup of an instance. Everything but the in-process tier can be sent to another process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) index: u16,
@@ -32,18 +32,18 @@ pub(crate) struct Setup {
     pub(crate) namespace: String,
     pub(crate) redis: Option<String>,
     pub(crate) trace: Option<Trace>,
-    /// Requests per second of this instance; none: as many as it can answer.
+    /// Requests per second of this instance; `None` for as many as it can answer.
     pub(crate) rate: Option<f64>,
     /// Writes per request.
     pub(crate) writes: f64,
 }
 
-/// What an instance is told to do.
+/// An order to an instance.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Ask for a product that no tier has, with that many tasks at once, from that time on.
+    /// Ask for a product that no tier has, with this many tasks at once, from this time on.
     ColdKey { product: u32, tasks: u32, at: u64, query_ms: u64 },
-    /// Send traffic for so long, or until told to stop; a trace: to its end.
+    /// Send traffic for this long, or until stopped; a trace to its end.
     Traffic { seconds: Option<f64> },
     /// End the traffic.
     Stop,
@@ -51,10 +51,10 @@ pub(crate) enum Command {
     Finish,
 }
 
-/// What an instance says.
+/// A message of an instance.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// It serves from its L1.
+    /// Its L1 answers.
     Ready,
     Cold(Cold),
     /// Every change up to the time is in this batch or an earlier one.
@@ -68,7 +68,7 @@ pub(crate) enum Message {
     Failed(String),
 }
 
-/// How one cold key went.
+/// The result of one cold key.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Cold {
     pub(crate) tasks: u32,
@@ -86,7 +86,7 @@ impl Cold {
     }
 }
 
-/// Figures of the cache itself, since it was built.
+/// Statistics of the cache, since it was built.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Tiers {
     pub(crate) l1_hits: u64,
@@ -105,10 +105,10 @@ pub(crate) struct Tiers {
 
 /// Time between two batches.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
-/// How long an instance may take to serve.
+/// The time that an instance has until its L1 must answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An instance under way: where its commands go, and what it measures with.
+/// A running instance: its setup, its driver, and the channel for its reports.
 pub(crate) struct Instance {
     setup: Arc<Setup>,
     pub(crate) driver: Arc<Driver>,
@@ -116,8 +116,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Opens the service and waits until its L1 serves. `memory` is the shared tier unless there is
-    /// a Redis.
+    /// Opens the service and waits until its L1 answers. `memory` is the shared tier if there is no
+    /// Redis.
     pub(crate) async fn start(
         setup: Setup,
         memory: Option<MemoryBackend>,
@@ -144,14 +144,14 @@ impl Instance {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        // What an earlier run has left in Redis is of another database.
+        // Entries of an earlier run in Redis belong to another database.
         if setup.index == 0 {
             catalogue.cache().invalidate_all().await.map_err(|error| chain(&error))?;
         }
         Ok(Self { setup: Arc::new(setup), driver: Arc::new(Driver { catalogue, journal }), out })
     }
 
-    /// Does what it is told until it is told to finish, or nobody is left to tell it.
+    /// Executes orders until it is told to finish, or the sender is gone.
     pub(crate) async fn run(self, mut commands: mpsc::Receiver<Command>) {
         let reporting = CancellationToken::new();
         let reporter = tokio::spawn(self.report(reporting.clone()));
@@ -185,11 +185,11 @@ impl Instance {
     }
 
     async fn say(&self, message: Message) {
-        // Nobody listens any more: then there is nothing to say.
+        // If the receiver is gone, there is nothing to report.
         let _ = self.out.send(message).await;
     }
 
-    /// Sends a batch now and then, and a last one.
+    /// Sends a batch at intervals, and a last one.
     fn report(&self, until: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let (driver, out) = (Arc::clone(&self.driver), self.out.clone());
         async move {
@@ -229,12 +229,12 @@ impl Instance {
     }
 }
 
-/// When to let go a cold key's callers: time enough for every instance to have heard of it.
+/// When the callers of a cold key start: late enough for every instance to have received the order.
 pub(crate) fn soon() -> u64 {
     clock::now() + 50 * MILLISECOND
 }
 
-/// What the cache of an instance says of itself.
+/// The statistics that the cache of an instance reports.
 pub(crate) fn tiers(driver: &Driver) -> Tiers {
     let stats = driver.catalogue.cache().stats();
     Tiers {

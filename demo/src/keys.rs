@@ -1,4 +1,4 @@
-//! Which products are asked for: drawn by popularity, or read from a trace.
+//! Chooses the products to read: by popularity, or from a trace.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Most requests in a trace.
 const MAX_REQUESTS: usize = 100_000_000;
 
-/// Where an instance gets the products to ask for.
+/// Where an instance gets its products from.
 #[derive(Debug)]
 pub(crate) enum Keys {
     Zipf(Zipf),
@@ -20,13 +20,13 @@ pub(crate) enum Keys {
 }
 
 impl Keys {
-    /// The part of a trace that falls to one instance of several: every `of`-th request.
+    /// One instance's part of a trace: every `of`-th request.
     pub(crate) fn share_of(trace: &Trace, index: u16, of: u16) -> Self {
         let keys = trace.keys.iter().skip(usize::from(index)).step_by(usize::from(of)).copied().collect();
         Self::Trace { keys, next: AtomicUsize::new(0) }
     }
 
-    /// The product to ask for next; `None` when the trace has ended.
+    /// The next product to read; `None` when the trace has ended.
     pub(crate) fn next(&self) -> Option<u32> {
         match self {
             Self::Zipf(zipf) => Some(zipf.draw()),
@@ -34,7 +34,7 @@ impl Keys {
         }
     }
 
-    /// A product to write, as popular as those that are read.
+    /// A product to write, with the popularity of reads.
     pub(crate) fn any(&self) -> Option<u32> {
         match self {
             Self::Zipf(zipf) => Some(zipf.draw()),
@@ -66,8 +66,8 @@ impl Zipf {
     }
 }
 
-/// A recorded sequence of requests, its keys numbered from 1 in the order of their first appearance:
-/// whichever byte order they were written in.
+/// A recorded sequence of requests. Its keys are numbered from 1 in the order of their first appearance, so
+/// their byte order does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trace {
     pub(crate) keys: Vec<u32>,
@@ -75,7 +75,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Reads a file of 32-bit keys, packed with xz or not.
+    /// Reads a file of 32-bit keys, with or without xz.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let what = |error: std::io::Error| format!("cannot read the trace {}: {error}", path.display());
         let file = BufReader::new(File::open(path).map_err(what)?);

@@ -1,13 +1,13 @@
 //! A product catalogue on async-cache: `cargo run --release -p async-cache-demo`.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | `catalogue` | **the service**: how a cache is used |
 //! | `database` | its database: SQLite |
-//! | `driver`, `traffic`, `keys` | who reads and writes, and what |
-//! | `instance`, `fleet`, `conductor` | instances in this process or in their own, led through a run |
-//! | `events`, `referee` | everything that happened, held against the promise |
-//! | `figures`, `table`, `progress`, `serve` | what is shown |
+//! | `driver`, `traffic`, `keys` | reads and writes, and their choice of products |
+//! | `instance`, `fleet`, `conductor` | instances in this process or in separate processes, and the phases of a run |
+//! | `events`, `referee` | all events, and their judgement by the promise |
+//! | `figures`, `table`, `progress`, `serve` | the output |
 
 mod args;
 mod catalogue;
@@ -47,9 +47,9 @@ use traffic::Apart;
 
 /// Why there is no result.
 enum Failure {
-    /// What was asked for cannot be done.
+    /// The arguments are impossible.
     Input(String),
-    /// It was begun, and went wrong.
+    /// The run started, and failed.
     Run(String),
 }
 
@@ -77,7 +77,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints the figures. A broken promise is a failure, and so is what was asked for and not answered.
+/// Prints the figures. A broken promise is a failure, and so is a request without an answer.
 fn conclude(args: &Args, figures: &Figures) -> ExitCode {
     if args.json {
         println!("{}", serde_json::to_string_pretty(figures).expect("figures are plain"));
@@ -166,7 +166,7 @@ async fn conduct(
     conductor.finish().await
 }
 
-/// What only shows when it is tried.
+/// Checks that need a try.
 async fn check(args: &Args) -> Result<(), String> {
     if args.processes.is_some() && !clock::SHARED {
         return Err("--processes needs a clock that all processes share, which this system lacks".into());

@@ -1,4 +1,4 @@
-//! What is shown while the demo runs, on the standard error.
+//! Progress on the standard error while the demo runs.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::clock::SECOND;
 use crate::referee::Seen;
 
-/// How far the traffic is to go.
+/// The extent of the traffic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     Seconds(f64),
@@ -16,7 +16,7 @@ pub(crate) enum Goal {
     None,
 }
 
-/// A line of phases, and a bar while there is traffic. Without a terminal: the phases alone.
+/// A line of phases, and a bar while there is traffic. Without a terminal it prints the phases only.
 pub(crate) struct Progress {
     bar: ProgressBar,
     goal: Goal,

@@ -1,4 +1,4 @@
-//! Looks at every event of every instance, in order of time, and holds every read against the promise.
+//! Judges every event of every instance, in order of time, by the promise.
 //!
 //! A read is stale if its version is lower than one whose invalidation had returned `max_staleness`
 //! before the read began; on the instance that wrote, before it began at all.
@@ -17,16 +17,16 @@ use lag::Lag;
 use ledger::Ledger;
 use overlap::Overlaps;
 
-/// The bound the caches are built with: the default.
+/// The bound that the caches are built with: the default.
 pub(crate) const MAX_STALENESS: u64 = SECOND;
 /// Stale reads kept as evidence.
 const MAX_EVIDENCE: usize = 5;
 
-/// What has been seen so far.
+/// What the referee has counted so far.
 #[derive(Debug)]
 pub(crate) struct Referee {
     instances: Vec<Seat>,
-    /// Events that are not in order yet: another instance may still have an earlier one.
+    /// Events whose order is not final: another instance may still have an earlier one.
     waiting: Vec<(u16, Event)>,
     ledger: Ledger,
     overlaps: Overlaps,
@@ -37,12 +37,12 @@ pub(crate) struct Referee {
     pub(crate) cold: Cold,
 }
 
-/// What is known of one instance.
+/// Facts about one instance.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Seat {
     complete_to: u64,
     pub(crate) requests: u64,
-    /// Of those, answered by a query of their own.
+    /// Reads among these that their own query answered.
     pub(crate) loaded: u64,
     pub(crate) tiers: Tiers,
 }
@@ -58,16 +58,16 @@ pub(crate) struct Seen {
     pub(crate) writes_failed: u64,
     pub(crate) queries: u64,
     pub(crate) most_concurrent: usize,
-    /// Queries that began while another for the same row ran, without a write to it in between.
+    /// Queries that began while another query for their row ran, without a write to it in between.
     pub(crate) duplicates: u64,
     pub(crate) latencies: Latencies,
-    /// Reads of all purposes, which were all held against the promise.
+    /// Reads of all purposes. All were judged.
     pub(crate) checked: u64,
-    /// Of a product whose last invalidation was less than ten bounds ago.
+    /// Reads of a product whose last invalidation was less than ten bounds ago.
     pub(crate) at_risk: u64,
-    /// Not of the last version whose invalidation had returned, but within the promise.
+    /// Reads that did not return the last version whose invalidation had returned, but were within the promise.
     pub(crate) behind: u64,
-    /// How long ago the oldest version missed by such a read had been invalidated, at most.
+    /// The longest time since the invalidation of the oldest version that such a read missed.
     pub(crate) furthest_behind: u64,
     pub(crate) stale: u64,
     pub(crate) evidence: Vec<String>,
@@ -91,7 +91,7 @@ impl Referee {
         &self.instances
     }
 
-    /// Takes a batch of one instance, and looks at what has come into order by it.
+    /// Takes a batch of one instance, and judges the events whose order is now final.
     pub(crate) fn take(&mut self, instance: u16, events: Vec<Event>, complete_to: u64, tiers: Tiers) {
         let seat = &mut self.instances[usize::from(instance)];
         seat.complete_to = complete_to;
@@ -105,7 +105,7 @@ impl Referee {
         self.instances.iter().map(|seat| seat.complete_to).min().unwrap_or_default()
     }
 
-    /// Looks at all that is left: nothing more will come.
+    /// Judges all remaining events, when no more will come.
     pub(crate) fn settle(&mut self) {
         self.look_up_to(u64::MAX);
     }
@@ -119,7 +119,7 @@ impl Referee {
         self.seen.duplicates += self.overlaps.judge(settled, &self.ledger);
     }
 
-    /// Forgets what was counted before the traffic; the ledger stays.
+    /// Resets the counts before the traffic. The ledger stays.
     pub(crate) fn begin_traffic(&mut self) {
         self.seen = Seen::default();
         self.instances.iter_mut().for_each(|seat| (seat.requests, seat.loaded) = (0, 0));

@@ -3,8 +3,8 @@
 //! | | |
 //! |---|---|
 //! | `GET /` | the page |
-//! | `GET /figures` | everything, as JSON |
-//! | `GET /instances/{i}/products/{id}` | a product, asked of one instance, and where the answer came from |
+//! | `GET /figures` | all figures as JSON |
+//! | `GET /instances/{i}/products/{id}` | a product from one instance, and the source of the answer |
 //! | `POST /instances/{i}/products/{id}` | sells one piece there: update, then invalidate |
 
 use std::net::SocketAddr;
@@ -34,12 +34,12 @@ struct Site {
 
 type Answer = Result<Json<Value>, (StatusCode, String)>;
 
-/// Takes the address.
+/// Binds the address.
 pub(crate) async fn bind(address: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("--serve: cannot listen on {address}: {error}"))
 }
 
-/// Serves in the background. Returns the address bound: port 0 has become a free one.
+/// Serves in the background. Returns the bound address, with the real port if 0 was asked for.
 pub(crate) fn start(
     listener: TcpListener,
     drivers: Vec<Arc<Driver>>,

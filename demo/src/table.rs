@@ -1,4 +1,4 @@
-//! The figures for people.
+//! The figures as a table for people.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
@@ -9,7 +9,7 @@ use crate::figures::{Figures, Quantiles};
 /// The narrowest terminal in use, in columns.
 const WIDTH: u16 = 80;
 
-/// The figures as a table, with what each means.
+/// The figures as a table with explanations.
 pub(crate) fn render(figures: &Figures) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);

@@ -1,5 +1,5 @@
-//! The traffic on one instance: reads by popularity or from a trace, writes mixed in, and one
-//! product whose writes are watched.
+//! The traffic on one instance. Reads follow popularity or a trace, and writes are mixed in. The writes of one
+//! product are observed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use crate::keys::{Keys, Zipf};
 const READERS: u32 = 16;
 /// Pause of a task that is ahead of its rate.
 const TICK: Duration = Duration::from_millis(2);
-/// Reads in a row before a task lets others go on: hits never wait, so they would never yield.
+/// Reads in a row before a task yields: hits never wait, so they would never yield.
 const BURST: u32 = 32;
-/// Time between two looks at the product whose writes are watched.
+/// Time between two reads of the observed product.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// Time between two writes to it, over all instances.
 const WRITE_WATCHED_EVERY: Duration = Duration::from_millis(50);
 
-/// Traffic to come.
+/// The planned traffic.
 pub(crate) struct Traffic {
     setup: Arc<Setup>,
     driver: Arc<Driver>,
@@ -32,12 +32,12 @@ pub(crate) struct Traffic {
     stop: CancellationToken,
 }
 
-/// The products set apart from the traffic: beyond those it asks for.
+/// The products outside the traffic: their ids are above those that it uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Apart {
-    /// Its writes are watched on every instance.
+    /// Every instance observes its writes.
     pub(crate) watched: u32,
-    /// Nobody has asked for it before.
+    /// No instance has read it before.
     pub(crate) cold: u32,
 }
 
@@ -58,7 +58,7 @@ impl Traffic {
         Self { setup: Arc::clone(setup), driver: Arc::clone(driver), keys: Arc::new(keys), stop }
     }
 
-    /// Runs until the time is over, the trace has been replayed, or it is stopped.
+    /// Runs until the time is over, the trace has ended, or it is stopped.
     pub(crate) async fn run(self, limit: Option<Duration>) {
         let mut readers = JoinSet::new();
         for _ in 0..READERS {
@@ -95,7 +95,7 @@ impl Traffic {
                         break;
                     }
                     let Some(product) = keys.next() else { return };
-                    // A failed read is in the journal.
+                    // The journal has the failed read.
                     let _ = caller.read(product, Purpose::Traffic).await;
                     done += 1;
                 }
@@ -105,7 +105,7 @@ impl Traffic {
         }
     }
 
-    /// By the rate of reads; without one, as if it were 10,000 a second.
+    /// Follows the rate of reads; without a rate it assumes 10,000 a second.
     fn pause_between_writes(&self) -> Option<Duration> {
         let per_second = self.setup.rate.unwrap_or(10_000.0) * self.setup.writes;
         (per_second > 0.0).then(|| Duration::from_secs_f64((1.0 / per_second).min(3600.0)))
@@ -115,20 +115,20 @@ impl Traffic {
         let (driver, keys, stop) = (Arc::clone(&self.driver), Arc::clone(&self.keys), self.stop.clone());
         async move {
             let mut due = tokio::time::interval(pause);
-            // After a stall: no volley of writes to make up for it.
+            // After a stall it does not catch up with a burst of writes.
             due.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let tick = async {
                     due.tick().await;
                 };
                 let (None, Some(product)) = (stop_or(&stop, tick).await, keys.any()) else { return };
-                // A failed write is in the journal.
+                // The journal has the failed write.
                 let _ = driver.sell(product).await;
             }
         }
     }
 
-    /// Writes to the watched product, in turn with the other instances.
+    /// Writes to the observed product, in turn with the other instances.
     fn watched_writer(&self) -> impl Future<Output = ()> + Send + 'static {
         let (driver, stop, of) = (Arc::clone(&self.driver), self.stop.clone(), u32::from(self.setup.of));
         let product = Apart::of(self.setup.products).watched;
@@ -142,8 +142,8 @@ impl Traffic {
         }
     }
 
-    /// Reads the watched product again and again, on a thread of its own: Tokio's timers are too
-    /// coarse for what is to be seen.
+    /// Reads the observed product again and again, on its own thread, because Tokio's timers are too
+    /// coarse for this measurement.
     fn look_from_a_thread(&self) -> tokio::task::JoinHandle<()> {
         let (mut caller, stop) = (self.driver.caller(), self.stop.clone());
         let product = Apart::of(self.setup.products).watched;

@@ -1,4 +1,4 @@
-//! The demo as people run it, at small sizes: what it prints, and how it ends.
+//! Runs the demo as users do, at small sizes, and checks its output and its exit code.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use integration_tests::RedisServer;
 use serde_json::Value;
 
-/// Slow machines have slow disks: few rows, little traffic.
+/// Slow machines have slow disks, so the tests use few rows and little traffic.
 const SMALL: [&str; 6] = ["--products", "300", "--seconds", "1", "--rate", "6000"];
 
 fn demo(args: &[&str]) -> Output {
@@ -16,7 +16,7 @@ fn demo(args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).output().expect("the demo runs")
 }
 
-/// Runs it with `--json`: one object, and nothing else, on the standard output.
+/// Runs it with `--json`: the standard output must be one object, and nothing else.
 fn figures(args: &[&str]) -> Value {
     let output = demo(&[args, &["--json"]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -28,7 +28,7 @@ fn number(figures: &Value, path: &str) -> f64 {
     figures.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no number {path} in {figures:#}"))
 }
 
-/// What holds however the instances are run.
+/// These facts hold for every mode of the demo.
 fn assert_sound(figures: &Value, instances: u64) {
     let get = |path| number(figures, path);
     assert_eq!(get("/stale_reads"), 0.0);
@@ -74,7 +74,7 @@ fn on_redis_in_processes_of_their_own() {
     let url = server.url();
     let args = [&SMALL[..], &["--redis", &url, "--processes", "3"]].concat();
     assert_sound(&figures(&args), 3);
-    // What the first run left in Redis is of a database that is gone.
+    // The entries that the first run left in Redis belong to a deleted database.
     assert_sound(&figures(&args), 3);
 }
 
@@ -133,7 +133,7 @@ fn a_redis_that_ends_under_way_is_a_failure() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_async-cache-demo"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("the demo runs");
-    // The traffic is on its way.
+    // The traffic has begun.
     while server.cli::<i64>(&["DBSIZE"]) < 100 {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -186,7 +186,7 @@ fn a_redis_that_is_none_is_refused() {
     assert!(errors.contains("password") && !errors.contains("wrong@"), "{errors}");
 }
 
-/// Ends the demo whatever happens to the test.
+/// Ends the demo even if the test panics.
 struct Running(std::process::Child);
 
 impl Drop for Running {
@@ -219,7 +219,7 @@ fn the_page_and_the_service_behind_it() {
         serde_json::from_str::<Value>(&body).expect("JSON")
     };
     assert_eq!(json("GET", "/figures")["stale_reads"], 0);
-    // The last product is asked for by nobody but this test, or next to nobody.
+    // Hardly any traffic reads the last product.
     let before = json("GET", "/instances/0/products/300");
     assert_eq!(before["product"]["id"], 300);
     json("GET", "/instances/1/products/300");

@@ -1,4 +1,4 @@
-//! What stands in `#[cached(..)]`.
+//! Parses `#[cached(..)]`.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     pub(crate) krate: Path,
 }
 
-/// What stands behind `key =`.
+/// The value of `key =`.
 pub(crate) enum KeySource {
     /// Text with placeholders.
     Text(Template),
@@ -37,7 +37,7 @@ impl KeySource {
         }
     }
 
-    /// The names it mentions, arguments or not.
+    /// The names that the key mentions, arguments or not.
     pub(crate) fn mentions(&self) -> Vec<Ident> {
         match self {
             Self::Text(template) => template.mentions(),
@@ -117,7 +117,7 @@ fn list<T>(input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) -> Re
     Ok(Punctuated::<T, Token![,]>::parse_terminated_with(&inside, item)?.into_iter().collect())
 }
 
-/// A time: text is read now, anything else is an expression of type `Duration`.
+/// A time. The macro parses a text; anything else is an expression of type `Duration`.
 fn duration(given: &Expr) -> Result<TokenStream> {
     let text = match given {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => text,

@@ -1,13 +1,13 @@
-//! What the function stands in. An attribute is given the function alone, so this is read from the file.
+//! The item that contains the function. An attribute sees only the function, so this is read from the file.
 //!
-//! Nothing but the wording of errors, and whether `Self::` leads to a function without a receiver, depends on it:
-//! where the file cannot be read, or does not hold the function because a macro wrote it, nothing is known.
+//! It affects only the wording of errors, and whether `Self::` leads to a function without a receiver. If
+//! the file cannot be read, or a macro wrote the function, the context is unknown.
 
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Block, ImplItemFn, ItemFn, ItemImpl, ItemTrait, Signature, TraitItemFn};
 
-/// What a function stands in.
+/// The item that contains a function.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Context {
     /// `impl Trait for Type`.
@@ -16,7 +16,7 @@ pub(crate) enum Context {
     Trait(String),
     /// `impl Type`.
     Impl,
-    /// A module, a block, or somewhere that cannot be seen.
+    /// A module, a block, or an unknown place.
     Elsewhere,
 }
 
@@ -37,7 +37,7 @@ impl Context {
     }
 }
 
-/// Where functions stand that read like the one that is wanted, and are cached.
+/// The contexts of the cached functions in the file that look like the one searched for.
 struct Search {
     wanted: String,
     at: Context,

@@ -1,4 +1,4 @@
-//! The code that replaces the function: itself, its two siblings, and the body they share.
+//! The code that replaces the function: the function, its two siblings, and their common body.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -68,7 +68,7 @@ pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<Tok
     })
 }
 
-/// Options that a reload does not have: it wants nothing that is stale.
+/// Options that a refresh does not have, because it accepts no stale value.
 const STALE: &[&str] = &["soft_timeout", "stale_while_revalidate", "stale_on_error"];
 
 fn check_options(attribute: &Arguments, returns: Returns) -> Result<()> {
@@ -82,7 +82,7 @@ fn check_options(attribute: &Arguments, returns: Returns) -> Result<()> {
     }
 }
 
-/// Siblings would have to be methods of the trait.
+/// The siblings would have to be methods of the trait.
 fn check_context(context: &Context, name: &Ident) -> Result<()> {
     match context {
         Context::TraitImpl { of, on } => Err(Error::new(
@@ -110,7 +110,7 @@ fn prefix(arguments: &[Argument]) -> &'static str {
     }
 }
 
-/// Attributes that concern the siblings too.
+/// Attributes that the siblings need, too.
 fn is_shared(attribute: &Attribute) -> bool {
     ["cfg", "allow", "expect", "deprecated"].iter().any(|name| attribute.path().is_ident(name))
 }
@@ -124,10 +124,10 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The function as it was, under another name.
+    /// The original function, under another name.
     fn uncached(&self) -> TokenStream {
         let signature = Signature { ident: self.body_name(), ..self.function.sig.clone() };
-        // An argument that only the attribute uses is used all the same.
+        // This counts as a use of an argument that only the attribute uses.
         let used = self.arguments.iter().map(|argument| &argument.name).filter(|name| {
             *name != "self" && (!self.attribute.skip.contains(name) || mentions(self.cache(), name))
         });
@@ -140,7 +140,7 @@ impl Call<'_> {
         }
     }
 
-    /// A sibling, by the way that leads to it.
+    /// The path that leads to a sibling.
     fn path_to(&self, name: &Ident) -> TokenStream {
         if self.is_in_impl() { quote!(Self::#name) } else { quote!(#name) }
     }
@@ -150,7 +150,7 @@ impl Call<'_> {
         matches!(receiver, Some(Passing::Receiver(_))) || self.context == Context::Impl
     }
 
-    /// An item whose path tells where the function stands.
+    /// An item whose path identifies the function's place.
     fn place_name(&self) -> Ident {
         format_ident!("__{}_place", self.function.sig.ident)
     }
@@ -171,7 +171,7 @@ impl Call<'_> {
         signature
     }
 
-    /// The function, and its sibling that reloads: a lookup by one verb or the other.
+    /// The function and its sibling that refreshes: two lookups by different methods.
     fn lookup(&self, name: &Ident, verb: &str) -> TokenStream {
         let krate = &self.attribute.krate;
         let verb = Ident::new(verb, name.span());
@@ -232,7 +232,7 @@ impl Call<'_> {
         &self.attribute.cache
     }
 
-    /// A key that is not given begins with the function's path: no entry of a cache of numbers has such a one.
+    /// A default key begins with the function's path. So a cache with number keys cannot contain it.
     fn text_keys(&self) -> Option<TokenStream> {
         let (krate, cache) = (&self.attribute.krate, self.cache());
         let none = self.attribute.key.is_none();
@@ -263,7 +263,7 @@ impl Call<'_> {
         quote!(#(*__options = ::core::mem::take(__options).tag(#tags);)*)
     }
 
-    /// What the load keeps of each argument: it outlives the call.
+    /// The copies of the arguments that the load keeps, because it outlives the call.
     fn copies(&self) -> TokenStream {
         let krate = &self.attribute.krate;
         let copies = self.arguments.iter().map(|argument| {
@@ -308,7 +308,7 @@ impl Call<'_> {
         }
     }
 
-    /// What the caller is given.
+    /// The value that the caller gets.
     fn finish(&self) -> TokenStream {
         let krate = &self.attribute.krate;
         let around = self.body_call(|argument| {
@@ -357,7 +357,7 @@ impl Call<'_> {
         quote!(#path #turbofish (#(#passed),*).await)
     }
 
-    /// The sibling that invalidates: takes what the key and the cache are made of.
+    /// The sibling that invalidates. It takes the arguments of the key and of the cache.
     fn invalidate(&self) -> TokenStream {
         let krate = &self.attribute.krate;
         let (cache, text, key) = (self.cache(), self.text_keys(), self.key());
@@ -389,7 +389,7 @@ impl Call<'_> {
     }
 }
 
-/// Types cannot be inferred where only the key mentions them.
+/// Types cannot be inferred if only the key mentions them.
 fn turbofish(generics: &Generics) -> TokenStream {
     let names: Vec<&Ident> = generics
         .params
@@ -403,7 +403,7 @@ fn turbofish(generics: &Generics) -> TokenStream {
     if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
 }
 
-/// A digest of text that no compiler's version changes (FNV-1a).
+/// A digest of a text (FNV-1a). No compiler version changes it.
 fn digest(text: &str) -> String {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))

@@ -1,4 +1,4 @@
-//! The function under the attribute: what it takes, what it returns, whether it can be cached.
+//! The function under the attribute: its arguments, its return type, and whether it can be cached.
 
 use proc_macro2::Ident;
 use syn::spanned::Spanned;
@@ -20,13 +20,13 @@ pub(crate) enum Passing {
     Receiver(Box<Receiver>),
     /// By value.
     Value(Box<Type>),
-    /// As a reference to this.
+    /// As a reference to this type.
     Reference(Box<Type>),
-    /// As an `Option` of a reference to this.
+    /// As an `Option` of a reference to this type.
     OptionalReference(Box<Type>),
 }
 
-/// What the function returns, and so which verb loads it.
+/// The function's return type, which decides the lookup method.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Returns {
     Plain,
@@ -117,7 +117,7 @@ fn passing(ty: &Type, name: &Ident) -> Result<Passing> {
     }
 }
 
-/// What the function returns.
+/// The function's return type.
 pub(crate) fn returns(function: &ImplItemFn) -> Result<Returns> {
     let ReturnType::Type(_, ty) = &function.sig.output else {
         return Err(Error::new(
@@ -137,7 +137,7 @@ pub(crate) fn returns(function: &ImplItemFn) -> Result<Returns> {
     })
 }
 
-/// The first type argument of a type of this name.
+/// The first type argument of a type with this name.
 fn inside<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last().filter(|last| last.ident == name)?;
@@ -148,7 +148,7 @@ fn inside<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     })
 }
 
-/// What a type must not contain.
+/// Types that may not occur.
 enum Flaw {
     Borrow,
     ImplTrait,
@@ -176,7 +176,7 @@ fn check(ty: &Type, explain: impl Fn(Flaw) -> String) -> Result<()> {
             self.0.get_or_insert((unnamed.span(), Some(Flaw::ImplTrait)));
         }
 
-        // References between the brackets of a function type are its own business.
+        // References inside the parentheses of a function type do not matter.
         fn visit_type_bare_fn(&mut self, _: &'a syn::TypeBareFn) {}
     }
 

@@ -1,4 +1,4 @@
-//! What the key of a call is made of.
+//! Builds the key of a call.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -9,7 +9,7 @@ use super::arguments::{Arguments, KeySource};
 use super::function::{Argument, Passing};
 use super::template::{Part, Template};
 
-/// Every argument must be in the key or be skipped, and every name must be one of an argument.
+/// Every argument must be in the key or be skipped, and every name must be the name of an argument.
 pub(crate) fn check(attribute: &Arguments, arguments: &[Argument]) -> Result<()> {
     let known = |name: &Ident| arguments.iter().any(|argument| argument.name == *name);
     let mentioned: Vec<Ident> = attribute.key.iter().flat_map(KeySource::mentions).collect();
@@ -46,8 +46,8 @@ pub(crate) fn check(attribute: &Arguments, arguments: &[Argument]) -> Result<()>
     }
 }
 
-/// Between two placeholders there must be a `:`, which inside them is escaped: only so do different
-/// arguments make different keys.
+/// Between two placeholders there must be a `:`, which is escaped inside them. Otherwise different arguments could make
+/// one key.
 fn separated(key: &Template) -> Result<()> {
     let mut since: Option<bool> = None;
     for part in &key.parts {
@@ -82,7 +82,7 @@ pub(crate) fn statements(attribute: &Arguments, arguments: &[Argument], function
     write(&attribute.krate, &fields, &encode)
 }
 
-/// The function's name, its type parameters, and the item that tells where it stands.
+/// The function's name, its type parameters, and the item that identifies its place.
 pub(crate) struct Named<'a> {
     pub(crate) name: &'a Ident,
     pub(crate) generics: &'a Generics,
@@ -91,11 +91,11 @@ pub(crate) struct Named<'a> {
     pub(crate) place_name: String,
     /// Levels between its module and itself.
     pub(crate) levels: usize,
-    /// What tells it from another of its name in the same block.
+    /// Distinguishes it from another function with its name in the same block.
     pub(crate) digest: String,
 }
 
-/// A reference to the key, which moves no argument: arguments in a tuple are borrowed one by one.
+/// A reference to the key. It moves no argument: the arguments in a tuple are borrowed one by one.
 fn borrowed(expr: &Expr, arguments: &[Argument]) -> TokenStream {
     match expr {
         Expr::Tuple(tuple) => {
@@ -109,7 +109,7 @@ fn borrowed(expr: &Expr, arguments: &[Argument]) -> TokenStream {
     }
 }
 
-/// Whether an expression is an argument that is a reference already.
+/// Whether an expression is an argument that already is a reference.
 fn is_reference(expr: &Expr, arguments: &[Argument]) -> bool {
     let Expr::Path(path) = expr else { return false };
     path.path.get_ident().is_some_and(|name| {
@@ -118,13 +118,13 @@ fn is_reference(expr: &Expr, arguments: &[Argument]) -> bool {
     })
 }
 
-/// What the key is made of, by name.
+/// Names for the parts of the key.
 fn parts(count: usize) -> Vec<Ident> {
     (0..count).map(|at| format_ident!("__part{at}")).collect()
 }
 
-/// Statements that say of an argument that is no key that it is none, and where. Elsewhere the key is taken as it is:
-/// one such argument is one error.
+/// Statements that report an argument that cannot be a key, at its place. The other statements take the key as it is, so
+/// one such argument causes one error.
 pub(crate) fn checks(attribute: &Arguments, arguments: &[Argument], function: &Named<'_>) -> TokenStream {
     let krate = &attribute.krate;
     let mut fields: Vec<TokenStream> = Vec::new();
@@ -146,7 +146,7 @@ pub(crate) fn checks(attribute: &Arguments, arguments: &[Argument], function: &N
     quote!(#(#checks)*)
 }
 
-/// The struct is generic over its fields, so that no type need be written down here.
+/// The struct is generic over its fields, so the macro need not write their types.
 fn write(krate: &Path, fields: &[TokenStream], encode: &TokenStream) -> TokenStream {
     let types: Vec<Ident> = (0..fields.len()).map(|at| format_ident!("T{at}")).collect();
     let parts = parts(fields.len());
@@ -175,7 +175,7 @@ fn from_template(template: &Template, arguments: &[Argument], fields: &mut Vec<T
     quote!(#(#steps)*)
 }
 
-/// Where the function stands, its name, its type parameters, then every argument that is not skipped.
+/// The function's path, its name, its type parameters, then every argument that is not skipped.
 fn from_all(
     attribute: &Arguments,
     arguments: &[Argument],
@@ -188,7 +188,7 @@ fn from_all(
     fields.push(quote! {
         #krate::decorated::place(::core::any::type_name_of_val(&#place), #suffix)
     });
-    // Its place in the file tells a function in a block from one of the same name in another block.
+    // The place in the file distinguishes a function in a block from its namesake in another block.
     fields.push(quote! {
         #krate::decorated::name(
             (__part0, ::core::module_path!()),

@@ -1,7 +1,7 @@
 //! `#[cached]`.
 //!
-//! `arguments` reads what the attribute says, `function` what it stands on, `context` what that stands in,
-//! `template` reads placeholders, `key` decides what the key is made of, `expand` writes the code.
+//! `arguments` parses the attribute, `function` the function under it, `context` the item around that.
+//! `template` parses placeholders, `key` builds the key, `expand` writes the code.
 
 mod arguments;
 mod context;

@@ -12,9 +12,9 @@ pub(crate) struct Template {
 
 /// A piece of it.
 pub(crate) enum Part {
-    /// As it stands.
+    /// Literal text.
     Text(String),
-    /// An argument, or what is made of one.
+    /// An argument, or an expression on one.
     Value(Box<Expr>),
 }
 
@@ -56,7 +56,7 @@ impl Template {
         Ok(Self { parts, span })
     }
 
-    /// The names that its placeholders begin with, which are to be those of arguments.
+    /// The first names of its placeholders, which must be arguments.
     pub(crate) fn roots(&self) -> Vec<Ident> {
         let roots = self.parts.iter().filter_map(|part| match part {
             Part::Value(value) => root(value).cloned(),
@@ -65,7 +65,7 @@ impl Template {
         roots.collect()
     }
 
-    /// The names it mentions.
+    /// The names that the text mentions.
     pub(crate) fn mentions(&self) -> Vec<Ident> {
         let values = self.parts.iter().filter_map(|part| match part {
             Part::Value(value) => Some(names_in(value.to_token_stream())),
@@ -75,7 +75,7 @@ impl Template {
     }
 }
 
-/// The name that a chain of fields and calls begins with.
+/// The first name in a chain of fields and calls.
 fn root(expr: &Expr) -> Option<&Ident> {
     match expr {
         Expr::Field(field) => root(&field.base),
@@ -91,7 +91,7 @@ fn root(expr: &Expr) -> Option<&Ident> {
 fn placeholder(text: &str, span: Span) -> Result<Part> {
     let literal = LitStr::new(text, span);
     let expr: Option<Expr> = literal.parse().ok();
-    // `{:?}`, `{}` and `{0}` are of `format!`, and no value here.
+    // `{:?}`, `{}` and `{0}` belong to `format!`, and are no values here.
     match expr.filter(|expr| !names_in(expr.to_token_stream()).is_empty()) {
         Some(expr) => Ok(Part::Value(Box::new(expr))),
         None => Err(Error::new(
@@ -103,8 +103,8 @@ fn placeholder(text: &str, span: Span) -> Result<Part> {
     }
 }
 
-/// The names of variables in an expression, and in the text given to its macros: not those of fields, methods or
-/// paths.
+/// The names of variables in an expression, and in the texts of its macros. Names of fields, methods and paths do not
+/// count.
 pub(crate) fn names_in(tokens: TokenStream) -> Vec<Ident> {
     let mut names = Vec::new();
     let mut before = [None, None];
@@ -116,7 +116,7 @@ pub(crate) fn names_in(tokens: TokenStream) -> Vec<Ident> {
         };
         match &token {
             TokenTree::Ident(name) => {
-                // In a range the two dots stand before a variable.
+                // In a range the two dots precede a variable.
                 let member = before[1] == Some('.') && before[0] != Some('.');
                 let path = before == [Some(':'), Some(':')] || next == Some('!');
                 if !member && !path {
@@ -133,7 +133,7 @@ pub(crate) fn names_in(tokens: TokenStream) -> Vec<Ident> {
     names
 }
 
-/// What `format!` would take from its surroundings: the names behind single braces.
+/// The names that `format!` would capture: those in single braces.
 fn names_in_text(literal: &Literal) -> Vec<Ident> {
     let Ok(Lit::Str(text)) = syn::parse2::<Lit>(TokenTree::from(literal.clone()).into()) else {
         return Vec::new();

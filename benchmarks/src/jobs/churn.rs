@@ -30,7 +30,7 @@ fn entry() -> Entry<u64> {
     }
 }
 
-/// ns of one insert: in the mean, and in the mean of the slowest 100 in a row.
+/// ns for one insert: the mean, and the mean of the slowest 100 in a row.
 fn timed(next: &mut u64, mut insert: impl FnMut(u64)) -> (f64, f64) {
     let (start, mut slowest) = (Instant::now(), 0.0_f64);
     for _ in 0..INSERTS / 100 {

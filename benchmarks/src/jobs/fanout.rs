@@ -1,4 +1,4 @@
-//! Invalidations: how long until every node has heard of one, and how many there can be.
+//! Invalidations: the time until every node has received one, and the highest rate.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::report::{Figure, Table};
 const LAGS: usize = 500;
 const BURST: usize = 5_000;
 
-/// A node that tells when it has heard of an invalidation.
+/// A node that reports when it has received an invalidation.
 struct Ear(UnboundedSender<Instant>);
 
 impl Listener for Ear {
@@ -49,7 +49,7 @@ async fn fleet(url: &str, nodes: usize) -> Fleet {
         region.state(0).await.expect("the state");
         ears.push((ear, region, redis));
     }
-    // Until every one of them hears.
+    // Waits until every node receives messages.
     loop {
         cache.invalidate(&0).await.expect("an invalidation");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -63,13 +63,13 @@ async fn fleet(url: &str, nodes: usize) -> Fleet {
     }
 }
 
-/// What a cache with the default codec notes of itself.
+/// The namespace record of a cache with the default codec.
 fn record() -> String {
     format!("async-cache/{} {}", async_cache::frame::FORMAT_VERSION, "bincode-2")
 }
 
 impl Fleet {
-    /// For each of many invalidations, when each node heard of it, in µs after it began.
+    /// For each of many invalidations, the time until each node received it, in µs.
     async fn lags(&mut self, nodes: usize) -> Vec<f64> {
         let mut lags = Vec::with_capacity(LAGS * nodes);
         for i in 0..LAGS as u64 {
@@ -84,7 +84,7 @@ impl Fleet {
         lags
     }
 
-    /// Invalidations per second that all nodes keep up with.
+    /// Invalidations per second that all nodes can process.
     async fn rate(&mut self, nodes: usize) -> f64 {
         let start = Instant::now();
         let keys: Vec<u64> = (0..BURST as u64).collect();
@@ -98,7 +98,7 @@ impl Fleet {
     }
 }
 
-/// The same with nothing but PUBLISH.
+/// This measurement with a bare PUBLISH.
 async fn hops(url: &str, nodes: usize) -> Vec<f64> {
     let client = redis::Client::open(url).expect("a client");
     let (sender, mut heard) = unbounded_channel();

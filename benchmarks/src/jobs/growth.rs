@@ -1,4 +1,4 @@
-//! How costs grow with entries and with nodes.
+//! The growth of costs with entries and with nodes.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::Context;
 use crate::report::{Figure, Table, number};
 
 const SIZES: [usize; 3] = [1, 8, 64];
-/// What is extrapolated to.
+/// The fleet size of the extrapolation.
 const FLEET: f64 = 1000.0;
 const INVALIDATIONS: u64 = 1_000;
 
@@ -60,7 +60,7 @@ fn entries() -> Table {
     table
 }
 
-/// Processor time that the server has used so far, in µs. It works on one thread.
+/// Processor time that the server has used so far, in µs. The server works on one thread.
 fn used(connection: &mut redis::Connection) -> f64 {
     let info: String = redis::cmd("INFO").arg("cpu").query(connection).expect("INFO");
     let field = |name: &str| {
@@ -70,14 +70,14 @@ fn used(connection: &mut redis::Connection) -> f64 {
     (field("used_cpu_sys_main_thread") + field("used_cpu_user_main_thread")) * 1e6
 }
 
-/// What a fleet costs the one thing all of it shares: µs of Redis' processor.
+/// The cost of a fleet for its only shared resource: µs of Redis' processor.
 struct Cost {
     nodes: f64,
-    /// For each second in which nothing is asked of the caches.
+    /// For each second without calls of the caches.
     idle: Figure,
-    /// For each invalidation, one after another.
+    /// For each invalidation, if they are made one after another.
     single: Figure,
-    /// For each of many invalidations at once.
+    /// For each invalidation, if many are made at once.
     bulk: Figure,
 }
 
@@ -96,7 +96,7 @@ fn redis_time(context: &Context) -> Table {
     table
 }
 
-/// Caches on connections of their own, all of which hear each other.
+/// Caches on their own connections, which all receive each other's messages.
 fn fleet(runtime: &Runtime, url: &str, nodes: usize) -> Vec<TieredCache<u64, Row>> {
     let namespace = format!("growth-{nodes}");
     runtime.block_on(async {
@@ -143,14 +143,14 @@ fn cost(context: &Context, nodes: usize) -> Cost {
     }
 }
 
-/// What is measured as a line over the number of nodes: what it is without one, and for each.
+/// A line through two measurements over the number of nodes: its value without nodes, and its slope.
 fn line(less: (f64, &Figure), more: (f64, &Figure)) -> (f64, f64) {
     let median = |figure: &Figure| figure.median.unwrap_or(f64::NAN);
     let each = (median(more.1) - median(less.1)) / (more.0 - less.0);
     (median(less.1) - each * less.0, each)
 }
 
-/// The lines through what was measured, at a fleet of a thousand.
+/// Extrapolates the lines to a fleet of a thousand.
 fn extrapolate(none: &Cost, one: &Cost, most: &Cost) -> Vec<String> {
     let (_, beats) = line((none.nodes, &none.idle), (most.nodes, &most.idle));
     let (single, to_one) = line((one.nodes, &one.single), (most.nodes, &most.single));

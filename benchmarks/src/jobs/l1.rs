@@ -18,7 +18,7 @@ use crate::report::Table;
 
 const LOOKUPS: usize = 200_000;
 
-/// A case: what differs from `zipf 100,000, &str, 64 B, 1 thread, get`.
+/// The differences of a case from `zipf 100,000, &str, 64 B, 1 thread, get`.
 struct Case {
     name: &'static str,
     keys: usize,

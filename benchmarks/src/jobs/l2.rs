@@ -1,4 +1,4 @@
-//! L2: hits, many at once, and misses of everything.
+//! L2: single hits, many hits at once, and misses of all tiers.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -19,11 +19,11 @@ use crate::distant::Distant;
 use crate::report::Table;
 
 const KEYS: u64 = 1000;
-/// So many times more rounds where one is short: one lookup after another depends for all of a round
-/// on whether the threads that take part share a core.
+/// Factor for the number of rounds in jobs with short rounds. With one lookup after another, a round depends
+/// on whether its threads share a core.
 const SHORT: usize = 3;
 
-/// A cache without an L1: every hit is one of L2.
+/// A cache without an L1: every hit comes from L2.
 fn shared(runtime: &Runtime, url: &str, bytes: usize) -> TieredCache<u64, Row> {
     runtime.block_on(async {
         let redis = RedisBackend::connect(url).await.expect("Redis");
@@ -38,7 +38,7 @@ fn shared(runtime: &Runtime, url: &str, bytes: usize) -> TieredCache<u64, Row> {
 fn bare(runtime: &Runtime, url: &str, bytes: usize) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("a client");
     runtime.block_on(async {
-        // Nagle's algorithm off, as for every side.
+        // Nagle's algorithm is off, as on every side.
         let config = redis::AsyncConnectionConfig::new();
         let info = client.get_connection_info().clone();
         let info = info.clone().set_tcp_settings(info.tcp_settings().clone().set_nodelay(true));
@@ -58,7 +58,7 @@ fn decode(bytes: &[u8]) -> Arc<Row> {
     Arc::new(Bincode.decode(bytes).expect("what was encoded"))
 }
 
-/// Runs `operations` in `tasks` tasks; gives operations per second.
+/// Runs `operations` in `tasks` tasks. Returns operations per second.
 fn rate<F>(runtime: &Runtime, tasks: u64, operations: u64, operate: impl Fn(u64) -> F) -> f64
 where
     F: Future<Output = ()> + Send + 'static,
@@ -166,7 +166,7 @@ fn many(context: &Context, runtime: &Runtime, table: &mut Table) {
     table.row("`get_many` of 100 (bare: MGET)", Some("bare GET"), contest(context.rounds, sides));
 }
 
-/// The median time of operations one after another, in µs: in a task, as a service's are, not on
+/// The median time of sequential operations, in µs. They run in a task, as in a service, and not on
 /// the thread that waits for the runtime.
 fn median<F>(runtime: &Runtime, times: u64, mut operate: impl FnMut(u64) -> F + Send + 'static) -> f64
 where
@@ -215,7 +215,7 @@ pub(crate) fn latency(context: &Context) -> Table {
     table
 }
 
-/// How far away the distant server is, each way.
+/// The latency to the distant server, in each direction.
 const AWAY: Duration = Duration::from_millis(1);
 
 pub(crate) fn cold(context: &Context) -> Table {
@@ -246,7 +246,7 @@ fn missing<'a>(runtime: &'a Runtime, url: &str, times: u64) -> Vec<Side<'a>> {
             .build()
             .expect("a cache");
         settled(&cache).await;
-        // Until it has found out that nothing is found.
+        // Repeats misses until the cache skips the plain read.
         for key in 0..100 {
             drop(cache.get_or_load(&key, || std::future::ready(Ok::<_, Infallible>(Row::new(0, 100)))).await);
         }

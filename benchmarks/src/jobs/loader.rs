@@ -37,7 +37,7 @@ pub(crate) fn run(context: &Context) -> Vec<Table> {
     vec![times, batches]
 }
 
-/// The time until all have theirs, in ms, and the batches it took.
+/// Returns the time in ms until all callers have their values, and the number of batches.
 async fn round(batch_ms: u64) -> (f64, u64) {
     let batches = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&batches);

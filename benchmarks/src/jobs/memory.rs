@@ -1,4 +1,4 @@
-//! Memory per entry, key and value included: what the process takes from the system.
+//! Memory per entry, including key and value: the memory that the process takes from the system.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Table {
     table
 }
 
-/// Bytes of memory this process has.
+/// The memory of this process in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0) * 4096

@@ -1,4 +1,4 @@
-//! The jobs, each a table or two.
+//! The jobs. Each prints a table or two.
 
 mod churn;
 mod fanout;
@@ -36,7 +36,7 @@ pub(crate) fn run(job: Job, context: &mut Context) -> Vec<Table> {
     }
 }
 
-/// What a copy of this program was started for.
+/// Runs the job that a copy of this program was started for.
 pub(crate) fn child(args: &[String]) {
     match args[0].as_str() {
         "memory" => memory::child(&args[1..]),
@@ -45,7 +45,7 @@ pub(crate) fn child(args: &[String]) {
     }
 }
 
-/// What is cached in the jobs that go through a codec.
+/// The value that is cached in the jobs with a codec.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Row {
     id: u64,
@@ -62,7 +62,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
-/// Until the bus is heard: before, reads ask for the state as well.
+/// Waits until the node serves: before that, each read also asks for the state.
 async fn settled<K: CacheKey, V: Send + Sync + 'static>(cache: &TieredCache<K, V>) {
     while !cache.is_serving() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -78,7 +78,7 @@ fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The value below which `share` of the samples lie.
+/// The value below which a `share` of the samples lies.
 fn percentile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[((samples.len() - 1) as f64 * share).round() as usize]

@@ -17,7 +17,7 @@ use crate::report::Table;
 
 const LOADING: Duration = Duration::from_millis(100);
 
-/// Runs the tasks; gives the time of the slowest in ms, and how often was loaded.
+/// Runs the tasks. Returns the time of the slowest in ms, and the number of loads.
 async fn storm(cache: &TieredCache<u64, Row>, key: u64, tasks: usize) -> (f64, u64) {
     let loads = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
@@ -87,7 +87,7 @@ fn alone(most: &Most) -> Side<'_> {
     })
 }
 
-/// Copies of this program begin at the same moment.
+/// Starts copies of this program that begin at the same moment.
 fn fleet(url: &str, key: u64) -> (f64, u64) {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock") + Duration::from_millis(1000);
     let start = start.as_millis().to_string();

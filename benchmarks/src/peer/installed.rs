@@ -1,9 +1,9 @@
-//! Which peers there are on this machine, and how they are started.
+//! Finds the installed peers, and starts them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Every process of peers by the name of its kind, or why it can't be had.
+/// Every peer process by the name of its kind, or the reason why it is missing.
 pub(super) fn all() -> [(&'static str, Result<Command, String>); 3] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     [

@@ -1,12 +1,12 @@
-//! The peers, in processes of their own: one line of JSON asks for a round, one answers.
+//! The peers, each in its own process. One line of JSON asks for a round, and one line answers.
 //!
-//! ask `{"job": .., "side": .., ..}`, answer `{"value": 1.5}` or `{"absent": "why"}`; where a job counts
-//! something (loads, batches) the answer has it too: `{"value": 101.3, "loads": 1}`. The first line a
-//! peer says, unasked, names its sides by job: `{"l1": ["foyer"], ..}`.
+//! A request is `{"job": .., "side": .., ..}`, an answer `{"value": 1.5}` or `{"absent": "why"}`. If a job counts
+//! something (loads, batches), the answer contains it, too: `{"value": 101.3, "loads": 1}`. The first line of a
+//! peer is unrequested, and names its sides by job: `{"l1": ["foyer"], ..}`.
 //!
-//! What is common to all asks: `redis` is the URL of the run's server, `limit_ms` the longest a round
-//! should take, `unit` (where a job has more than one) what the value is to be, `at_ms` the moment at
-//! which it begins (Unix time). A side that is asked for the same case again keeps what it has set up.
+//! All requests have these fields: `redis` is the URL of the run's server, `limit_ms` the longest time a round
+//! should take, `unit` the unit of the value (if a job has several), and `at_ms` the moment at
+//! which the round begins (Unix time). If a side gets the same case again, it keeps its setup.
 
 mod installed;
 mod process;
@@ -18,11 +18,11 @@ use serde_json::{Map, Value, json};
 use crate::contest::{Most, Side};
 use process::{Answer, Peer};
 
-/// The longest a round of a slow side should take.
+/// The longest time that a round of a slow side should take.
 const LIMIT_MS: u64 = 2000;
-/// How long the processes of a fleet have to hear of a round before it begins.
+/// The time between sending a round to the processes of a fleet and its start.
 const LEAD_MS: u64 = 50;
-/// What a fleet of each side consists of.
+/// The number of processes in a fleet.
 pub(crate) const PROCESSES: usize = 4;
 
 pub(crate) struct Peers {
@@ -31,7 +31,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Builds and starts what there is, if peers are wanted.
+    /// Builds and starts the installed peers, if peers are wanted.
     pub(crate) fn start() -> Self {
         let mut peers = Self { running: Vec::new(), absent: Vec::new() };
         if cfg!(feature = "peers") {
@@ -47,7 +47,7 @@ impl Peers {
         peers
     }
 
-    /// Those that are not there, and why.
+    /// The missing peers, with reasons.
     pub(crate) fn absent(&self) -> &[String] {
         &self.absent
     }
@@ -61,7 +61,7 @@ impl Peers {
         asks.map(side).collect()
     }
 
-    /// As [`sides`](Self::sides); what they count is noted.
+    /// Like [`sides`](Self::sides), and records their counts.
     pub(crate) fn counting<'a>(&'a self, job: &'static str, case: &Value, most: &'a Most) -> Vec<Side<'a>> {
         let asks = self.asks(job, case);
         let side = |(peer, name, ask): (&'a Peer, String, Value)| {
@@ -70,12 +70,12 @@ impl Peers {
         asks.map(side).collect()
     }
 
-    /// The peers' sides in a job of several processes, which begin at the same moment. A round's figure
-    /// is that of the last of them, and what they count is added up.
+    /// The peers' sides in a job of several processes, which begin at the same moment. The figure of a round
+    /// is that of the slowest process, and their counts are added up.
     pub(crate) fn fleets<'a>(&'a self, job: &'static str, case: &Value, most: &'a Most) -> Vec<Side<'a>> {
         let mut sides = Vec::new();
         for (peer, name, ask) in self.asks(job, case) {
-            // Started with its first round, gone with the contest.
+            // Starts with its first round, and ends with the contest.
             let fleet = RefCell::new(None);
             sides.push(Side::fallible(name.clone(), move || {
                 let mut fleet = fleet.borrow_mut();
@@ -113,9 +113,9 @@ fn noted(most: &Most, side: &str, answer: &Answer) -> f64 {
     answer.value
 }
 
-/// One round of all processes: asked first, then waited for.
+/// Runs one round of all processes: sends all requests first, then waits for the answers.
 fn together(fleet: &[Peer], mut ask: Value) -> Result<Answer, String> {
-    // A round of its own to set up in: connecting is no part of a storm.
+    // An extra round for the setup, because connecting is not part of a storm.
     for peer in fleet.iter().filter(|peer| !peer.is_warm()) {
         peer.ask(&ask)?;
     }

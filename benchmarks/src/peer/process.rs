@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A peer that says nothing for so long is given up.
+/// A peer that sends nothing for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Peer {
@@ -21,10 +21,10 @@ pub(super) struct Peer {
     warm: Cell<bool>,
 }
 
-/// What a peer answers.
+/// The answer of a peer.
 pub(super) struct Answer {
     pub(super) value: f64,
-    /// How often was loaded, where the job counts that.
+    /// The number of loads, in jobs that count them.
     pub(super) loads: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Another process of the same.
+    /// Starts another process of this peer.
     pub(super) fn another(&self) -> Result<Self, String> {
         let command = self.command.borrow();
         let mut again = Command::new(command.get_program());
@@ -67,12 +67,12 @@ impl Peer {
         Self::start(again)
     }
 
-    /// What it takes part in, in one job.
+    /// The sides with which it takes part in a job.
     pub(super) fn sides(&self, job: &str) -> &[String] {
         self.sides.get(job).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether it has answered yet.
+    /// Whether it has answered.
     pub(super) fn is_warm(&self) -> bool {
         self.warm.get()
     }
@@ -98,7 +98,7 @@ impl Peer {
 
     fn line(&self) -> Result<String, String> {
         self.lines.recv_timeout(PATIENCE).map_err(|error| match error {
-            // A late answer would be taken for that of the next round.
+            // Otherwise a late answer would count for the next round.
             RecvTimeoutError::Timeout => {
                 let _ = self.child.borrow_mut().kill();
                 format!("said nothing for {} s", PATIENCE.as_secs())

@@ -1,22 +1,22 @@
-//! How long a write takes to show on the other instances.
+//! How long it takes until a write is visible on the other instances.
 
 use std::collections::VecDeque;
 
 use crate::events::Read;
 use crate::figures::Durations;
 
-/// Writes and changes remembered.
+/// How many writes and changes are remembered.
 const MAX_REMEMBERED: usize = 4096;
 
-/// The writes of the watched product, and when each instance first showed which version.
+/// The writes of the observed product, and when each instance first returned which version.
 ///
 /// The lag of a write on another instance: from the return of `invalidate` to the start of the
-/// first read there that gave its version or a later one; 0 if that read began before.
+/// first read there that returned its version or a later one; 0 if that read began before.
 #[derive(Debug)]
 pub(crate) struct Lag {
     product: u32,
     writes: VecDeque<(u32, u16, u64)>,
-    /// For each instance: a version, and the start of the first read that gave it.
+    /// For each instance: a version, and the start of the first read that returned it.
     shown: Vec<VecDeque<(u32, u64)>>,
 }
 
@@ -38,13 +38,13 @@ impl Lag {
         }
     }
 
-    /// The lags of all writes that have shown.
+    /// The lags of all visible writes.
     pub(crate) fn durations(&self) -> Durations {
         let mut lags = Durations::default();
         for (version, writer, at) in &self.writes {
             for (instance, shown) in (0_u16..).zip(&self.shown) {
                 let first = shown.partition_point(|(shown, _)| shown < version);
-                // A history that begins later than the write says nothing about it.
+                // A history that begins after the write does not contain its lag.
                 let known = first > 0 || shown.front().is_some_and(|(shown, _)| shown == version);
                 if let Some((_, start)) = shown.get(first).filter(|_| instance != *writer && known) {
                     lags.saturating_record(start.saturating_sub(*at));
@@ -83,7 +83,7 @@ mod tests {
         read(2, 3, 1_900_000);
         lag.invalidated(9, 2, 0, 2_000_000);
         let lags = lag.durations();
-        // Instance 1: 1 ms. Instance 2: shown before it returned. Instance 0 wrote it.
+        // Instance 1: 1 ms. Instance 2: visible before the return. Instance 0 made the write.
         assert_eq!(lags.len(), 2);
         assert_eq!(lags.min(), 0);
         assert!((990_000..1_010_000).contains(&lags.max()), "{}", lags.max());

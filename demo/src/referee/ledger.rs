@@ -1,4 +1,4 @@
-//! Which versions have been invalidated, when, and where.
+//! Which versions were invalidated, when, and where.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::clock::SECOND;
 /// Longer than any read takes (its load is ended after 30 s, its wait for others after 10 s).
 const LONGEST_READ: u64 = 60 * SECOND;
 
-/// A history for each product that was written. It reaches back far enough for any read that may
-/// still end; what is older is summed up.
+/// A history for each written product. It reaches back far enough for any read that may
+/// still end; older entries are merged.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     histories: HashMap<u32, History>,
@@ -30,12 +30,12 @@ struct Entry {
     at: u64,
 }
 
-/// What the invalidations before a moment say about a product.
+/// The bounds that earlier invalidations set for a read of a product.
 #[derive(Debug, Default)]
 pub(crate) struct Known<'a> {
-    /// The lowest version that a read may give.
+    /// The lowest version that a read may return.
     pub(crate) owed: u32,
-    /// When the last of them returned.
+    /// When the last of these invalidations returned.
     pub(crate) last: Option<u64>,
     before: &'a [Entry],
 }
@@ -48,7 +48,7 @@ impl Known<'_> {
 }
 
 impl Ledger {
-    /// To be called in the order of time.
+    /// Call it in the order of time.
     pub(crate) fn invalidated(&mut self, product: u32, version: u32, writer: u16, (began, at): (u64, u64)) {
         let history = self.histories.entry(product).or_default();
         let old = at.saturating_sub(LONGEST_READ + MAX_STALENESS);
@@ -59,7 +59,7 @@ impl Ledger {
         history.recent.push(Entry { version, writer, began, at });
     }
 
-    /// What a read that began at `start` on `reader` is to be held against.
+    /// The bounds for a read that began at `start` on `reader`.
     pub(crate) fn at(&self, product: u32, start: u64, reader: u16) -> Known<'_> {
         let Some(history) = self.histories.get(&product) else { return Known::default() };
         let before = &history.recent[..history.recent.partition_point(|entry| entry.at < start)];
@@ -91,7 +91,7 @@ mod tests {
         assert!(history.recent.len() <= 611, "{}", history.recent.len());
         assert_eq!(ledger.at(1, 1000 * SECOND + 1, 0).owed, 10_000);
         assert_eq!(ledger.at(1, 1000 * SECOND + 1, 1).owed, 9_990);
-        // A read that took as long as any may.
+        // A read of the longest possible duration.
         assert_eq!(ledger.at(1, 941 * SECOND, 1).owed, 9_399);
     }
 }

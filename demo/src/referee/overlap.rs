@@ -1,4 +1,4 @@
-//! Queries for one row at the same time: what a cache is there to prevent.
+//! Concurrent queries for one row, which a cache should prevent.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,17 +11,17 @@ const LONGEST_WRITE: u64 = 5 * SECOND;
 /// Longer than a query takes: its load is ended after 30 s.
 const LONGEST_QUERY: u64 = 31 * SECOND;
 
-/// The queries under way, and those that began beside another.
+/// The queries under way, and those that began during another.
 ///
-/// A write that meets a query under way makes the next reader query again, rightly: the row may
-/// have been read before the write. Without a write in between the second is a duplicate.
+/// If a write meets a query under way, the next reader correctly queries again, because the row may
+/// have been read before the write. Without a write in between the second query is a duplicate.
 ///
-/// In between: from the start of the read that led to the earlier query. 1. It gets the lease; 2. a
-/// write takes that away; 3. its query begins, for it alone; 4. another reader gets the lease, rightly.
+/// "In between" starts with the read that led to the earlier query: 1. the read gets the lease; 2. a
+/// write breaks the lease; 3. the read's query begins, for this read alone; 4. another reader correctly gets the lease.
 #[derive(Debug, Default)]
 pub(crate) struct Overlaps {
     running: HashMap<u32, Vec<u64>>,
-    /// Product, when the earlier query began, when the later one did. To be judged when the writes
+    /// Product, start of the earlier query, start of the later one. They are judged when the writes
     /// of that time are known.
     suspects: VecDeque<(u32, u64, u64)>,
     /// Reads that led to a query: product, start, end.
@@ -29,7 +29,7 @@ pub(crate) struct Overlaps {
 }
 
 impl Overlaps {
-    /// Returns how many run for the product now.
+    /// Returns how many queries for the product are running.
     pub(super) fn began(&mut self, product: u32, at: u64) -> usize {
         let running = self.running.entry(product).or_default();
         if let Some(latest) = running.last() {
@@ -51,14 +51,14 @@ impl Overlaps {
         self.leads.push_back((read.product, read.start, read.end));
     }
 
-    /// When the read began that led to the query that began at `began`.
+    /// The start of the read that led to the query that began at `began`.
     fn start_of_lead(&self, product: u32, began: u64) -> u64 {
         let leads = self.leads.iter().filter(|(of, ..)| *of == product);
         let around = leads.filter(|(_, start, end)| (*start..=*end).contains(&began));
         around.map(|(_, start, _)| *start).min().unwrap_or(began)
     }
 
-    /// How many of the suspects of long enough ago were duplicates.
+    /// How many of the suspects that are old enough were duplicates.
     pub(super) fn judge(&mut self, settled: u64, ledger: &Ledger) -> u64 {
         let mut duplicates = 0;
         while let Some(&(product, from, to)) = self.suspects.front() {

@@ -1,4 +1,4 @@
-//! hitbox: functions memoized on Moka or on Redis. Bincode on both, its faster format.
+//! hitbox: functions memoized on Moka or on Redis. Both use Bincode, its faster format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

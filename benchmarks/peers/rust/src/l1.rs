@@ -1,7 +1,7 @@
 //! L1 hits: the driver's cases with `&str` keys.
 //!
-//! Peers that keep values as they are get what the driver's sides get, `Arc<Vec<u8>>`; those that decode
-//! on every hit (multi-tier-cache by its typed `get`, hitbox) get the row that the jobs on Redis cache.
+//! Peers that store values unencoded get an `Arc<Vec<u8>>`, as the driver's sides do. Peers that decode
+//! on every hit (multi-tier-cache by its typed `get`, hitbox) get the row of the jobs on Redis.
 
 use std::hint::black_box;
 use std::sync::Arc;

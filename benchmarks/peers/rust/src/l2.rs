@@ -1,4 +1,4 @@
-//! Redis: hits, and misses of everything.
+//! Redis: hits, and misses of all tiers.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::work::{KEYS, Row, fresh, median, number, per_second, text};
 use crate::{Round, hitbox_rows, multi_tier};
 
-/// cached's own client of Redis, as its macro makes one.
+/// The Redis client of `cached`, made as its macro makes it.
 async fn cached_rows(url: &str, prefix: String) -> Result<Arc<AsyncRedisCache<u64, Row>>, String> {
     let builder = AsyncRedisCache::builder(prefix).ttl(Duration::from_secs(3600));
     let built = builder.connection_string(url).connection_manager(true).build().await;
@@ -20,7 +20,7 @@ async fn cached_rows(url: &str, prefix: String) -> Result<Arc<AsyncRedisCache<u6
 
 const NO_REDIS: &str = "brings no Redis tier";
 
-/// Runs lookups as asked: a rate, or the time of one.
+/// Runs the requested lookups. Returns a rate, or the time of one.
 fn measured<F>(
     ask: &Value,
     runtime: &Handle,
@@ -136,7 +136,7 @@ pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
         }
         "cached" => {
             let cache = runtime.block_on(cached_rows(url, "cached-cold".to_owned()))?;
-            // What its macro writes around a function.
+            // The code that its macro writes around a function.
             Ok(misses(ask, runtime, move |id| {
                 let cache = Arc::clone(&cache);
                 async move {
@@ -153,7 +153,7 @@ pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
     }
 }
 
-/// A round of lookups of keys that nobody had before.
+/// Runs a round of lookups of new keys.
 fn misses<F>(ask: &Value, runtime: &Handle, lookup: impl Fn(u64) -> F + Clone + Send + 'static) -> Round
 where
     F: Future<Output = ()> + Send + 'static,

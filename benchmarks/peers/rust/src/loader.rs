@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::work::number;
 use crate::{Answer, Round};
 
-/// The batch function: how long it takes, and how often it was called.
+/// The batch function. It takes a fixed time, and counts its calls.
 #[derive(Clone)]
 struct Batches(Duration, Arc<AtomicUsize>);
 
@@ -41,7 +41,7 @@ impl async_graphql::dataloader::Loader<u64> for Batches {
     }
 }
 
-/// Loads every key in a task of its own; gives the time until all have theirs, and the batches.
+/// Loads every key in its own task. Returns the time until all have their values, and the number of batches.
 async fn timed<F>(keys: u64, batches: &Batches, load: impl Fn(u64) -> F) -> Result<Answer, String>
 where
     F: Future<Output = u64> + Send + 'static,

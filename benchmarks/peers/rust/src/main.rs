@@ -1,4 +1,4 @@
-//! The Rust peers: one line of JSON asks for a round, one answers. See `benchmarks/src/peer/mod.rs`.
+//! The Rust peers. One line of JSON asks for a round, and one line answers. See `benchmarks/src/peer/mod.rs`.
 
 mod hitbox_rows;
 mod l1;
@@ -17,7 +17,7 @@ use std::io::{BufRead, Write};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-/// What a round gives: its figure, and how often was loaded where that is asked for.
+/// The result of a round: its figure, and the number of loads if the job counts them.
 pub struct Answer {
     pub value: f64,
     pub loads: Option<usize>,
@@ -29,7 +29,7 @@ impl From<f64> for Answer {
     }
 }
 
-/// One round of one side in one case.
+/// Runs one round of one side in one case.
 pub type Round = Box<dyn FnMut() -> Result<Answer, String>>;
 
 fn main() {
@@ -45,12 +45,12 @@ fn main() {
         "loader": ["dataloader", "async-graphql"],
     });
     writeln!(out, "{sides}").expect("the driver listens");
-    // What is set up for the case at hand; another case drops it.
+    // The setup of the current case. Another case drops it.
     let (mut case, mut rounds): (Value, HashMap<String, Round>) = (Value::Null, HashMap::new());
     for line in std::io::stdin().lock().lines() {
         let mut ask: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
         let side = ask["side"].take().as_str().expect("a side").to_owned();
-        // When a round begins is no part of the case.
+        // The start time of a round is not part of the case.
         let at = ask.as_object_mut().and_then(|ask| ask.remove("at_ms"));
         if ask != case {
             rounds.clear();

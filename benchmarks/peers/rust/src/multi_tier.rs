@@ -1,4 +1,4 @@
-//! multi-tier-cache: Moka over Redis, or Redis alone. Its JSON in both; there is nothing else without a feature.
+//! multi-tier-cache: Moka over Redis, or Redis alone. Both use its JSON, the only format without a feature.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub async fn tiered(url: &str, entries: u64) -> CacheResult<CacheManager> {
     CacheManager::new(Arc::new(L1Cache::new(l1)?), Arc::new(L2Cache::with_url(url).await?)).await
 }
 
-/// One tier, of Redis: every hit is one of L2.
+/// One tier, on Redis: every hit comes from L2.
 pub async fn shared(url: &str) -> CacheResult<CacheManager> {
     let redis = Arc::new(L2Cache::with_url(url).await?);
     CacheManager::new_with_tiers(vec![CacheTier::new(redis, 1, false, 1, 1.0)], None)

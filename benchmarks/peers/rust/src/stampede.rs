@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::work::{Row, number, text};
 use crate::{Answer, Round, hitbox_rows, multi_tier};
 
-/// A storm a round, each on another key; `lookup` is given the key and the loads to count.
+/// A storm a round, each on another key. `lookup` gets the key and the counter of loads.
 fn storms<F>(ask: &Value, runtime: &Handle, lookup: impl Fn(u64, Arc<AtomicUsize>) -> F + 'static) -> Round
 where
     F: Future<Output = ()> + Send + 'static,
@@ -45,7 +45,7 @@ async fn load(key: u64, pause: Duration, loads: Arc<AtomicUsize>) -> Row {
     Row::new(key, 100)
 }
 
-/// In this process alone.
+/// In this process only.
 pub fn alone(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> {
     let pause = Duration::from_millis(number(ask, "loading_ms"));
     match side {

@@ -1,4 +1,4 @@
-//! What is asked for, and how it is timed: as in the driver, so that figures compare.
+//! The lookups and their timing. They equal the driver's, so the figures are comparable.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::order;
 
 pub const KEYS: u64 = 1000;
 
-/// The driver's row.
+/// The row of the driver.
 #[derive(Debug, Clone, Serialize, Deserialize, hitbox_fn::CacheableResponse)]
 pub struct Row {
     pub id: u64,
@@ -34,7 +34,7 @@ pub fn text<'a>(ask: &'a Value, name: &str) -> &'a str {
     ask[name].as_str().unwrap_or_else(|| panic!("the driver says {name}"))
 }
 
-/// A future that is ready at once, as a hit is; none of the cost of entering a runtime falls on it.
+/// A future that is ready at once, as a hit is. It avoids the cost of entering a runtime.
 pub fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -42,12 +42,12 @@ pub fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Runs `lookup` over the order on so many threads, inside the runtime; gives ns per lookup.
+/// Runs `lookup` over the order on a number of threads, inside the runtime. Returns ns per lookup.
 pub fn per_lookup(threads: usize, order: &[u32], runtime: &Handle, lookup: impl Fn(usize) + Sync) -> f64 {
     order::timed(threads, order, || runtime.enter(), lookup)
 }
 
-/// Runs `operations` in `tasks` tasks; gives operations per second.
+/// Runs `operations` in `tasks` tasks. Returns operations per second.
 pub async fn per_second<F>(tasks: u64, operations: u64, operate: impl Fn(u64) -> F) -> f64
 where
     F: Future<Output = ()> + Send + 'static,
@@ -61,7 +61,7 @@ where
     (tasks * each) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The median time of `operations` one after another, in µs. In a task, as in a server.
+/// The median time of sequential `operations`, in µs. They run in a task, as in a server.
 pub fn median<F>(runtime: &Handle, operations: u64, mut operate: impl FnMut(u64) -> F + Send + 'static) -> f64
 where
     F: Future<Output = ()> + Send,
@@ -79,13 +79,13 @@ where
     runtime.block_on(runtime.spawn(task)).expect("a task")
 }
 
-/// A key that no case had before: the server may be the same behind another address.
+/// A key that no earlier case had: another address may lead to the same server.
 pub fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Until the moment at which all processes of a fleet begin.
+/// Waits for the moment at which all processes of a fleet begin.
 pub fn wait_until(at_ms: u64) {
     let at = UNIX_EPOCH + Duration::from_millis(at_ms);
     std::thread::sleep(at.duration_since(SystemTime::now()).unwrap_or_default());

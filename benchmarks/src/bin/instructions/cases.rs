@@ -1,4 +1,4 @@
-//! The hot paths: what is set up, and what is counted.
+//! The hot paths: their setup, and the counted code.
 
 use std::hash::Hash;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ const KEYS: usize = 1000;
 type Value = [u64; 12];
 type Bare<K> = Cache<K, Arc<Value>, UnitWeighter, foldhash::quality::RandomState>;
 
-/// Every case, and how often it is run to be counted.
+/// Every case, and the number of runs to count.
 pub(crate) const CASES: [(&str, usize); 12] = [
     ("bare_str", 10_000),
     ("bare_u64", 10_000),
@@ -36,7 +36,7 @@ fn value(i: usize) -> Value {
     [i as u64; 12]
 }
 
-/// What is counted: nothing outside this function is.
+/// The counted function. Valgrind counts nothing outside it.
 #[inline(never)]
 fn measured(times: usize, mut operation: impl FnMut(usize)) {
     let mut at = 0;
@@ -95,7 +95,7 @@ fn shared(runtime: &Runtime) -> TieredCache<u64, Value> {
     cache
 }
 
-/// A decorated function, and the same written by hand.
+/// A decorated function, and a handwritten equivalent.
 #[cached(cache = cache, key = "{team}:{id}", skip(cache))]
 async fn decorated(cache: &TieredCache<String, Value>, team: u32, id: u64) -> Value {
     value(id as usize + team as usize)

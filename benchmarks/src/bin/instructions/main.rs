@@ -1,8 +1,8 @@
-//! Counts the instructions of the hot paths under valgrind, and fails if one of them takes more than
+//! Counts the instructions of the hot paths under valgrind, and fails if a path exceeds
 //! its budget: `cargo run --release -p benchmarks --bin instructions [-- --update]`.
 //!
-//! Counts hardly depend on the machine or on what else runs there. They do depend on the compiler:
-//! after another one, look at the table and write a new budget with `--update`.
+//! Counts hardly depend on the machine or its load. They depend on the compiler:
+//! after an upgrade, read the table and write a new budget with `--update`.
 
 mod cases;
 
@@ -12,10 +12,10 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 
-/// Share of its budget by which a count may exceed it.
+/// The share by which a count may exceed its budget.
 const TOLERANCE: f64 = 0.05;
 
-/// How much of the bare engine's lookup a hit of a text key may cost.
+/// The limit for a hit of a text key, as a multiple of the bare engine's lookup.
 const HIT: f64 = 1.3;
 
 /// Counts the instructions of the hot paths.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let mut within = true;
     for (name, counted) in &counted {
         let (shown, verdict) = match budget.get(name) {
-            // What it is compared with is not ours to keep down.
+            // The sides that it is compared with have no budget.
             _ if name.starts_with("bare") || name == "by_hand" => (String::new(), ""),
             Some(budget) if *counted as f64 > *budget as f64 * (1.0 + TOLERANCE) => {
                 within = false;
