@@ -1,7 +1,7 @@
-// The npm peers: one line of JSON asks for a round, one answers. See benchmarks/src/peer/mod.rs.
+// The npm peers. One line of JSON asks for a round, and one line answers. See benchmarks/src/peer/mod.rs.
 //
-// Figures are taken as in the driver. A round ends by its `limit_ms` if it cannot do all that was
-// asked for: what it gives is per lookup, so that it compares all the same.
+// The driver's rules of measurement apply. A round ends at its `limit_ms` even if it is not complete. Its figure
+// is per lookup, so it remains comparable.
 
 import assert from 'node:assert'
 import { createInterface } from 'node:readline'
@@ -23,7 +23,7 @@ const SIDES = {
   loader: ['dataloader (npm)'],
 }
 
-/** The side does not do this job; says why. */
+/** The side cannot do this job, for this reason. */
 class Absent extends Error {}
 
 const row = (id, bytes) => ({ id, text: 'x'.repeat(bytes) })
@@ -34,11 +34,11 @@ function connection(ask) {
   return { host: hostname, port: Number(port) }
 }
 
-/** A cache of the tiers asked for, and what ends its connections. */
+/** A cache with the requested tiers, and a function that ends its connections. */
 function bento(ask, tiers) {
   let store = bentostore()
-  // Its memory tier keeps JSON unless it is told to keep values as they are, as the others do. Above
-  // Redis it has to: 1.6.1 otherwise fails on what comes from there ("reading 'deserialize'").
+  // By default its memory tier stores JSON. Here it stores unencoded values, as the others do. Above Redis it must
+  // store JSON: otherwise 1.6.1 fails on values from Redis ("reading 'deserialize'").
   if (tiers.memory) {
     const serialize = tiers.redis === true
     store = store.useL1Layer(memoryDriver({ maxItems: tiers.memory, serialize }))
@@ -118,7 +118,7 @@ async function l2(ask) {
   return { round, end: () => cache.disconnectAll() }
 }
 
-// Keys that no case had before: the server may be the same behind another address.
+// Keys that no earlier case had: another address may lead to the same server.
 let fresh = 0
 
 async function cold(ask) {
@@ -179,7 +179,7 @@ const JOBS = { l1, l2, cold, stampede, fleet: stampede, loader }
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`)
 
 say(SIDES)
-// What is set up for the case at hand; another case drops it.
+// The setup of the current case. Another case drops it.
 let [last, rounds] = ['', new Map()]
 for await (const line of createInterface({ input: process.stdin })) {
   const { side, at_ms: at, ...ask } = JSON.parse(line)

@@ -1,7 +1,7 @@
-"""The Python peers: one line of JSON asks for a round, one answers. See benchmarks/src/peer/mod.rs.
+"""The Python peers. One line of JSON asks for a round, and one line answers. See benchmarks/src/peer/mod.rs.
 
-Figures are taken as in the driver. A round ends by its `limit_ms` if it cannot do all that was asked
-for: what it gives is per lookup, so that it compares all the same.
+The driver's rules of measurement apply. A round ends at its `limit_ms` even if it is not complete. Its figure
+is per lookup, so it remains comparable.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from cashews import Cache
 KEYS = 1000
 PYTHON_CACHE = "async-cache (Python)"
 CASHEWS = "cashews (Python)"
-# Keys that no case had before: the server may be the same behind another address.
+# Keys that no earlier case had: another address may lead to the same server.
 FRESH = itertools.count()
 SIDES = {
     "l1": [PYTHON_CACHE, CASHEWS],
@@ -30,7 +30,7 @@ SIDES = {
 
 
 class Absent(Exception):
-    """The side does not do this job; says why."""
+    """The side cannot do this job, for this reason."""
 
 
 def row(key, size):
@@ -47,7 +47,7 @@ def median(samples):
 
 
 async def shared(ask, **options):
-    """Cashews on the same Redis. Of its connections, as many as tasks, up to its default of 10."""
+    """Cashews on the Redis of the run. It has one connection for each task, up to its default of 10."""
     cache = Cache()
     cache.setup(ask["redis"], **options)
     await cache.init()
@@ -226,7 +226,7 @@ async def main():
     say = lambda what: print(json.dumps(what), flush=True)  # noqa: E731
     loop = asyncio.get_running_loop()
     say(SIDES)
-    # What is set up for the case at hand; another case drops it.
+    # The setup of the current case. Another case drops it.
     case, rounds = None, {}
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         ask = json.loads(line)
