@@ -1,16 +1,15 @@
-//! What a tier in this process is made of.
+//! The settings of a tier in this process.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::MemoryBackend;
+use crate::backend::MemoryBackend;
+use crate::engine::weigh::Weigher;
 use crate::engine::{Engine, Plan};
+#[cfg(feature = "testing")]
+use crate::faults::{Faults, Mutant};
 use crate::local::Local;
 use crate::store::Stores;
-use crate::testing::Switch;
-
-/// What an entry takes of the capacity.
-pub(crate) type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
 
 /// Describes a [`MemoryBackend`].
 #[must_use = "nothing is built until `build` is called"]
@@ -19,17 +18,32 @@ pub struct MemoryBackendBuilder<V> {
     partitions: u16,
     engine: Engine,
     weigher: Option<Weigher<V>>,
-    switch: Switch,
+    #[cfg(feature = "testing")]
+    faults: Faults,
+}
+
+impl<V: Send + Sync + 'static> MemoryBackend<V> {
+    /// A tier for at most `max_entries` entries.
+    #[must_use]
+    pub fn new(max_entries: u64) -> Self {
+        Self::builder().max_capacity(max_entries).build()
+    }
+
+    /// Starts to describe a tier.
+    pub fn builder() -> MemoryBackendBuilder<V> {
+        MemoryBackendBuilder::new()
+    }
 }
 
 impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             max_capacity: 10_000,
             partitions: 1,
             engine: Engine::default(),
             weigher: None,
-            switch: Switch::default(),
+            #[cfg(feature = "testing")]
+            faults: Faults::default(),
         }
     }
 
@@ -65,15 +79,15 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
 
     /// Breaks one rule of the shared tier, to show that a proof objects.
     #[cfg(feature = "testing")]
-    pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
-        self.switch.off = Some(mutant);
+    pub fn mutant(mut self, mutant: Mutant) -> Self {
+        self.faults.mutant = Some(mutant);
         self
     }
 
     /// Sets how many invalidated tags a partition of the shared tier remembers.
     #[cfg(feature = "testing")]
     pub fn tag_table(mut self, tags: usize) -> Self {
-        self.switch.tag_table = Some(tags);
+        self.faults.tag_table = Some(tags);
         self
     }
 
@@ -82,10 +96,10 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     pub fn build(self) -> MemoryBackend<V> {
         let weigher = self.weigher.map(Arc::new);
         let plan = Plan { engine: self.engine, capacity: self.max_capacity, weigher };
-        MemoryBackend {
-            local: Arc::new(Local::new(plan)),
-            stores: Arc::new(Stores::new(self.max_capacity, self.partitions, self.switch)),
-        }
+        let stores = Stores::new(self.max_capacity, self.partitions);
+        #[cfg(feature = "testing")]
+        let stores = Stores { faults: self.faults, ..stores };
+        MemoryBackend { local: Arc::new(Local::new(plan)), stores: Arc::new(stores) }
     }
 }
 

@@ -5,17 +5,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, Baseline, Filled, Known, Lease, Listener, NodeId, Pulse, Read,
-    ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Announce, Backend, Baseline, Fill, Filled, Known, Lease, Listener, NodeId, Pulse,
+    Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::MemoryBackend;
-use crate::store::{Change, Store, Stores};
-use crate::testing::Mutant;
+use crate::backend::MemoryBackend;
+#[cfg(feature = "testing")]
+use crate::faults::fault;
+use crate::store::state::{Caller, State as Memory};
+use crate::store::{Store, Stores};
 
 impl Backend for MemoryBackend<Bytes> {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
@@ -55,13 +57,13 @@ struct MemoryRegion {
 }
 
 impl MemoryRegion {
-    fn operate<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, (self.run(), Some(&self.known)), operation)
+    fn operate<T>(&self, operation: impl FnOnce(&mut Memory) -> T) -> T {
+        self.store.operate(self.node, Caller { run: self.run(), known: Some(&self.known) }, operation)
     }
 
-    /// A plain read, which nobody holds against what the node knows.
-    fn look<T>(&self, operation: impl FnOnce(&mut crate::store::State) -> T) -> T {
-        self.store.operate(self.node, (self.run(), None), operation)
+    /// Runs a plain read, which is not checked against the numbers that the node knows.
+    fn read<T>(&self, operation: impl FnOnce(&mut Memory) -> T) -> T {
+        self.store.operate(self.node, Caller { run: self.run(), known: None }, operation)
     }
 
     fn run(&self) -> RunId {
@@ -98,11 +100,11 @@ impl Region for MemoryRegion {
     }
 
     async fn get(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: self.run(), value: self.look(|state| state.get(key)) })
+        Ok(Read { run: self.run(), value: self.read(|state| state.get(key)) })
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        let values = self.look(|state| keys.iter().map(|key| state.get(key)).collect());
+        let values = self.read(|state| keys.iter().map(|key| state.get(key)).collect());
         Ok(ReadMany { run: self.run(), values })
     }
 
@@ -123,7 +125,7 @@ impl Region for MemoryRegion {
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
         self.check(partition)?;
-        let read = |state: &mut crate::store::State| (state.seq_and_floor(partition), state.tags(partition));
+        let read = |state: &mut Memory| (state.seq_and_floor(partition), state.tags(partition));
         let ((seq, floor), (tag_floor, tags)) = self.operate(read);
         let state = State { run: self.run(), seq, floor, time_ms: self.store.time_ms() };
         Ok(Baseline { state, tag_floor, tags })
@@ -141,7 +143,8 @@ impl Region for MemoryRegion {
         life: Duration,
         announce: Announce,
     ) -> Result<Filled> {
-        Ok(self.operate(|state| state.fill(key, lease, &frame, life, announce)))
+        let fill = Fill { key: key.clone(), lease, frame, life, announce };
+        Ok(self.operate(|state| state.fill(&fill)))
     }
 
     async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
@@ -158,20 +161,20 @@ impl Region for MemoryRegion {
             let message = "an insert was given up before it was executed";
             return Err(Error::new(ErrorKind::Backend, message).in_namespace(&self.namespace));
         }
-        let put = |state: &mut crate::store::State, (key, frame): &(Key, Bytes)| {
-            state.change(key, Change::Put(frame.clone(), life))
-        };
-        Ok(self.operate(|state| entries.iter().map(|entry| put(state, entry)).collect()))
+        let put =
+            |state: &mut Memory| entries.iter().map(|(key, frame)| state.put(key, frame, life)).collect();
+        Ok(self.operate(put))
     }
 
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        if self.stores.switch.is(Mutant::PublishBeforeDelete) {
+        #[cfg(feature = "testing")]
+        if fault!(self.stores.faults, PublishBeforeDelete) {
             let seqs = self.operate(|state| keys.iter().map(|key| state.announce(key)).collect());
             tokio::time::sleep(Duration::from_millis(5)).await;
             self.operate(|state| keys.iter().for_each(|key| state.remove(key)));
             return Ok(seqs);
         }
-        Ok(self.operate(|state| keys.iter().map(|key| state.change(key, Change::Remove)).collect()))
+        Ok(self.operate(|state| keys.iter().map(|key| state.invalidate(key)).collect()))
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {

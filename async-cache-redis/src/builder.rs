@@ -2,24 +2,25 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
 use deadpool_redis::Pool;
-use parking_lot::Mutex;
 use redis::{Client, ConnectionInfo};
 
-use crate::RedisBackend;
-use crate::connection::connect::{self, Connector};
+use crate::backend::RedisBackend;
+use crate::connection::connect::Connector;
 use crate::connection::failure::{Outage, Secrets};
 use crate::connection::link::Link;
-use crate::connection::slots::{Deadlines, Slots};
-use crate::inner::Shared;
-use crate::lua::scripts;
+use crate::connection::settings;
+use crate::connection::slots::Slots;
+#[cfg(feature = "testing")]
+use crate::faults::Mutant;
+use crate::inner::Inner;
+use crate::limits::Deadlines;
+use crate::lua::{self, Scripts};
 use crate::pubsub::bus::Bus;
-use crate::pubsub::subscriber::Subscriber;
-use crate::testing::Switch;
+use crate::pubsub::subscriber::{Progress, Subscriber};
 
 /// Most connections for commands.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,7 +37,7 @@ pub struct RedisBackendBuilder {
     partitions: u16,
     deadlines: Deadlines,
     connect_timeout: Duration,
-    switch: Switch,
+    scripts: &'static Scripts,
 }
 
 enum Target {
@@ -46,15 +47,56 @@ enum Target {
     Pool(Pool, Box<Client>),
 }
 
+impl RedisBackend {
+    /// Connects to `redis://[user[:password]@]host[:port][/database]` and proves the connection.
+    ///
+    /// # Errors
+    ///
+    /// Within two seconds, saying which: a wrong URL or password, no server there, a server that
+    /// is not Redis. See [`RedisBackendBuilder::connect`].
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder().url(url.as_ref()).connect().await
+    }
+
+    /// The same for a service that must start while Redis is away: see
+    /// [`RedisBackendBuilder::connect_lazy`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the URL is wrong by itself.
+    pub async fn connect_lazy(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder().url(url.as_ref()).connect_lazy().await
+    }
+
+    /// Starts with the defaults.
+    pub fn builder() -> RedisBackendBuilder {
+        RedisBackendBuilder::new()
+    }
+
+    /// **Escape hatch:** uses the caller's own pool for commands, and `client` to open the
+    /// subscriber; both must lead to the same database of the same server.
+    ///
+    /// Connections are taken out of the pool for good, two unless set by
+    /// [`RedisBackendBuilder::connections`]: the pool makes them, and makes new ones when they
+    /// break, but they do not count against its size. Socket options are the caller's business.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisBackendBuilder::connect`].
+    pub async fn from_pool(pool: Pool, client: Client) -> Result<Self> {
+        Self::builder().pool(pool, client).connect().await
+    }
+}
+
 impl RedisBackendBuilder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             target: Target::Missing,
             connections: 2,
             partitions: 1,
             deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
             connect_timeout: Duration::from_secs(1),
-            switch: Switch::default(),
+            scripts: lua::scripts(),
         }
     }
 
@@ -131,8 +173,8 @@ impl RedisBackendBuilder {
     /// Breaks one rule of the Redis tier, to show that a proof objects.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn mutant(mut self, mutant: crate::testing::Mutant) -> Self {
-        self.switch.off = Some(mutant);
+    pub fn mutant(mut self, mutant: Mutant) -> Self {
+        self.scripts = mutant.scripts();
         self
     }
 
@@ -177,15 +219,14 @@ impl RedisBackendBuilder {
 
     fn prepare(self) -> Result<Parts> {
         self.validate()?;
-        let Self { target, connections, partitions, deadlines, connect_timeout, switch } = self;
-        let scripts = scripts(switch);
+        let Self { target, connections, partitions, deadlines, connect_timeout, scripts } = self;
         let longest = deadlines.longest();
         let lengthened = matches!(target, Target::Pool(..)).then(|| longest.max(connect_timeout));
         let (pool, client) = match target {
             Target::Missing => return Err(wrong("no server given: call `url`")),
-            Target::Url(url) => ours(connect::parse(&url)?, connections, connect_timeout)?,
+            Target::Url(url) => ours(settings::parse(&url)?, connections, connect_timeout)?,
             Target::Info(info) => ours(*info, connections, connect_timeout)?,
-            Target::Pool(pool, client) => (pool, connect::subscriber(client.get_connection_info())?),
+            Target::Pool(pool, client) => (pool, settings::subscriber(client.get_connection_info())?),
         };
         let info = client.get_connection_info();
         let secrets = Secrets::new(info.redis_settings().password());
@@ -198,10 +239,7 @@ impl RedisBackendBuilder {
             connect_timeout,
             command_timeout: longest,
             secrets: secrets.clone(),
-            running: tokio::sync::Mutex::default(),
-            ever_up: AtomicBool::new(false),
-            epochs: AtomicU64::new(0),
-            proven: Mutex::default(),
+            progress: Progress::default(),
         };
         Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
     }
@@ -239,15 +277,15 @@ impl Parts {
         let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
         let server = subscriber.client.get_connection_info().addr().to_string();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
-        let shared = Shared::new(server, partitions, slots, connector, subscriber);
-        RedisBackend::of(Arc::new(shared))
+        let inner = Inner::new(server, partitions, slots, connector, subscriber);
+        RedisBackend { inner: Arc::new(inner) }
     }
 }
 
 fn ours(info: ConnectionInfo, connections: usize, connect_timeout: Duration) -> Result<(Pool, Client)> {
-    let info = connect::with_tcp_defaults(info);
-    let client = connect::subscriber(&info)?;
-    Ok((connect::pool(info, connections, connect_timeout)?, client))
+    let info = settings::with_tcp_defaults(info);
+    let client = settings::subscriber(&info)?;
+    Ok((settings::pool(info, connections, connect_timeout)?, client))
 }
 
 fn wrong(what: impl fmt::Display) -> Error {

@@ -1,4 +1,4 @@
-//! What the handles and regions of one backend have in common. It ends with the last of them.
+//! What the handles and regions of one backend share. It ends with the last of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::background::{Background, Scope};
 use crate::connection::connect::Connector;
-use crate::connection::slots::{Purpose, Slots, tend};
+use crate::connection::slots::Slots;
+use crate::connection::supervisor::supervise;
+use crate::limits::Purpose;
 use crate::lua::Scripts;
 use crate::pubsub::bus::Bus;
 use crate::pubsub::subscriber::Subscriber;
@@ -19,8 +21,8 @@ use crate::pubsub::subscriber::Subscriber;
 const ORPHANS: usize = 256;
 
 /// Background tasks hold parts of this, never the whole: dropping it ends them.
-pub(crate) struct Shared {
-    /// Where it is connected to, as it is shown.
+pub(crate) struct Inner {
+    /// The address of the server, as it is shown.
     pub(crate) server: String,
     pub(crate) partitions: u16,
     pub(crate) database: i64,
@@ -28,26 +30,15 @@ pub(crate) struct Shared {
     pub(crate) scripts: &'static Scripts,
     pub(crate) bus: Arc<Bus>,
     /// Namespaces that are open.
-    pub(crate) names: Mutex<HashSet<String>>,
+    pub(crate) open_names: Mutex<HashSet<String>>,
     pub(crate) orphans: Arc<Semaphore>,
+    pub(crate) background: Background,
     connector: Arc<Connector>,
     subscriber: Arc<Subscriber>,
     subscribing: AtomicBool,
-    turn: Arc<Turn>,
-    stop: CancellationToken,
-    _stop_on_drop: DropGuard,
 }
 
-/// The background tasks and the connections, which end with their runtime, although the backend may live on:
-/// whoever needs them next begins them again, on the current one.
-struct Turn {
-    /// Where this turn runs, and what ends it.
-    now: Mutex<(Handle, CancellationToken)>,
-    /// The runtime has dropped a task of this turn.
-    ended: AtomicBool,
-}
-
-impl Shared {
+impl Inner {
     /// Must be called inside a Tokio runtime, which is where the background tasks will run.
     pub(crate) fn new(
         server: String,
@@ -56,52 +47,29 @@ impl Shared {
         connector: Arc<Connector>,
         subscriber: Subscriber,
     ) -> Self {
-        let stop = CancellationToken::new();
-        let now = Mutex::new((Handle::current(), stop.child_token()));
-        let shared = Self {
+        let inner = Self {
             server,
             partitions,
             database: subscriber.client.get_connection_info().redis_settings().db(),
             slots,
             scripts: connector.scripts,
             bus: Arc::clone(&subscriber.bus),
-            names: Mutex::default(),
+            open_names: Mutex::default(),
             orphans: Arc::new(Semaphore::new(ORPHANS)),
+            background: Background::new(),
             connector,
             subscriber: Arc::new(subscriber),
             subscribing: AtomicBool::new(false),
-            turn: Arc::new(Turn { now, ended: AtomicBool::new(false) }),
-            _stop_on_drop: stop.clone().drop_guard(),
-            stop,
         };
-        shared.begin(&shared.turn.now.lock().clone());
-        shared
+        inner.supervise_in(&inner.background.scope());
+        inner
     }
 
-    /// Runs a task until it ends, or the current turn does.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let turn = self.turn.now.lock().clone();
-        self.spawn_in(turn, task);
-    }
-
-    fn spawn_in(
-        &self,
-        (runtime, end): (Handle, CancellationToken),
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let witness = Witness { turn: Arc::clone(&self.turn), end: end.clone(), done: false };
-        runtime.spawn(async move {
-            let mut witness = witness;
-            end.run_until_cancelled_owned(task).await;
-            witness.done = true;
-        });
-    }
-
-    /// Begins the tasks of this turn, which may have ended again: another one has tasks of its own.
-    fn begin(&self, turn: &(Handle, CancellationToken)) {
+    /// Keeps the slots up. The scope may have ended since: its successor has tasks of its own.
+    fn supervise_in(&self, scope: &Scope) {
         for index in 0..self.slots.count() {
-            let tending = tend(Arc::clone(&self.slots), index, Arc::clone(&self.connector));
-            self.spawn_in(turn.clone(), tending);
+            let task = supervise(Arc::clone(&self.slots), index, Arc::clone(&self.connector));
+            self.background.spawn_in(scope.clone(), task);
         }
     }
 
@@ -111,9 +79,9 @@ impl Shared {
         self.slots.first_attempt(purpose).await;
     }
 
-    /// Connects again on the current runtime, if the one has ended on which the connections were made and are read.
+    /// Connects again on the current runtime, if the runtime has ended on which the connections were made and are read.
     pub(crate) fn ensure(&self) {
-        if self.turn.ended.load(Ordering::Acquire)
+        if self.background.has_ended()
             && let Ok(here) = Handle::try_current()
         {
             self.begin_again(here);
@@ -122,51 +90,21 @@ impl Shared {
 
     #[cold]
     fn begin_again(&self, here: Handle) {
-        let mut now = self.turn.now.lock();
-        if !self.turn.ended.load(Ordering::Acquire) {
-            return;
-        }
-        // Of several workers of the old runtime, some may not have ended yet.
-        let turn = (here, self.stop.child_token());
-        std::mem::replace(&mut *now, turn.clone()).1.cancel();
-        self.slots.take_down_all();
-        // Only now: a caller who finds that nothing has ended must not find a connection of the old runtime. An
-        // attempt that is just ending there may still put one in place: the first command on it finds out.
-        self.turn.ended.store(false, Ordering::Release);
-        drop(now);
-        // What the old connection would have told has been missed.
+        // A caller that finds that nothing has ended must not find a connection of the old runtime. An attempt that
+        // is just ending there may still put one in place: the first command on it finds out.
+        let Some(scope) = self.background.begin_again(here, || self.slots.take_down_all()) else { return };
+        // Messages to the old connection have been missed.
         self.bus.lost();
-        self.begin(&turn);
+        self.supervise_in(&scope);
         if self.subscribing.load(Ordering::Acquire) {
-            self.spawn_in(turn, Arc::clone(&self.subscriber).run());
+            self.background.spawn_in(scope, Arc::clone(&self.subscriber).run());
         }
     }
 
-    /// Starts the subscriber, if it has not been.
+    /// Starts the subscriber, if it has not been started.
     pub(crate) fn subscribe(&self) {
         if !self.subscribing.swap(true, Ordering::AcqRel) {
-            self.spawn(Arc::clone(&self.subscriber).run());
+            self.background.spawn(Arc::clone(&self.subscriber).run());
         }
-    }
-}
-
-/// A task holds this. If it is dropped before the task is done, the runtime has ended, or the task has panicked: in
-/// either case the tasks are begun again.
-struct Witness {
-    turn: Arc<Turn>,
-    end: CancellationToken,
-    done: bool,
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let now = self.turn.now.lock();
-        if !self.end.is_cancelled() {
-            self.turn.ended.store(true, Ordering::Release);
-        }
-        drop(now);
     }
 }

@@ -18,18 +18,18 @@
 
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use redis::{RedisWrite, ToRedisArgs};
 
 /// The names of one partition of a namespace.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct PartitionKeys {
     prefix: String,
     meta: String,
     tags: [String; 2],
 }
 
-impl Home {
+impl PartitionKeys {
     pub(crate) fn new(namespace: &str, partition: u16, database: i64) -> Self {
         let tag = format!("{{{namespace}:{partition}}}");
         let prefix = if database == 0 { tag } else { format!("{tag}{database}:") };
@@ -59,14 +59,11 @@ impl Home {
         [self.meta(), self.tags[0].as_bytes(), self.tags[1].as_bytes()]
     }
 
-    /// The channel of changes.
-    pub(crate) fn bus(&self) -> String {
-        format!("{}bus", self.prefix)
-    }
-
-    /// The channel of one node.
-    pub(crate) fn node(&self, node: NodeId) -> String {
-        format!("{}node:{node}", self.prefix)
+    /// The channels that a node listens to.
+    pub(crate) fn channels(&self, node: NodeId) -> Channels {
+        let bus = format!("{}bus", self.prefix).into();
+        let node = format!("{}node:{node}", self.prefix).into();
+        Channels { bus, node }
     }
 
     fn of(&self, letter: &[u8], key: &Key) -> Vec<u8> {
@@ -74,22 +71,30 @@ impl Home {
     }
 }
 
+/// The two channels of a partition, for one node.
+pub(crate) struct Channels {
+    /// Changes, for every node.
+    pub(crate) bus: Bytes,
+    /// Echoes and wake-ups, for this node.
+    pub(crate) node: Bytes,
+}
+
 /// `V:<key>` as an argument, written where it is to stand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ValueName<'a> {
-    pub(crate) home: &'a Home,
+    pub(crate) partition: &'a PartitionKeys,
     pub(crate) key: &'a Key,
 }
 
 impl ValueName<'_> {
     pub(crate) fn len(&self) -> usize {
-        self.home.prefix.len() + 2 + self.key.as_bytes().len()
+        self.partition.prefix.len() + 2 + self.key.as_bytes().len()
     }
 }
 
 impl ToRedisArgs for ValueName<'_> {
     fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
-        let parts = [self.home.prefix.as_bytes(), b"V:", self.key.as_bytes()];
+        let parts = [self.partition.prefix.as_bytes(), b"V:", self.key.as_bytes()];
         let mut name = out.bufmut_for_next_arg(self.len());
         parts.iter().for_each(|part| name.put_slice(part));
     }
@@ -101,17 +106,18 @@ mod tests {
 
     #[test]
     fn names_are_as_documented() {
-        let home = Home::new("users", 3, 0);
+        let names = PartitionKeys::new("users", 3, 0);
         let key = Key::from_encoded(b"42");
-        assert_eq!(home.meta(), b"{users:3}M");
+        assert_eq!(names.meta(), b"{users:3}M");
         assert_eq!(
-            home.of_key(&key).map(|name| String::from_utf8(name).unwrap()),
+            names.of_key(&key).map(|name| String::from_utf8(name).unwrap()),
             ["{users:3}M", "{users:3}V:42", "{users:3}L:42", "{users:3}W:42", "{users:3}T", "{users:3}U"]
         );
-        assert_eq!(home.bus(), "{users:3}bus");
-        assert_eq!(home.node(NodeId(0xAB)), "{users:3}node:00000000000000ab");
-        let other = Home::new("users", 3, 7);
+        let channels = names.channels(NodeId(0xAB));
+        assert_eq!(channels.bus, "{users:3}bus");
+        assert_eq!(channels.node, "{users:3}node:00000000000000ab");
+        let other = PartitionKeys::new("users", 3, 7);
         assert_eq!(other.meta(), b"{users:3}7:M");
-        assert_eq!(other.bus(), "{users:3}7:bus");
+        assert_eq!(other.channels(NodeId(1)).bus, "{users:3}7:bus");
     }
 }

@@ -31,6 +31,13 @@ struct Held<V> {
     used: AtomicU64,
 }
 
+/// An entry to be stored.
+pub(super) struct Incoming<'a, V> {
+    pub(super) key: &'a Key,
+    pub(super) entry: Entry<V>,
+    pub(super) weight: u64,
+}
+
 /// Values taken out, to be dropped when the lock is free: their `Drop` is not ours.
 pub(super) type Dropped<V> = Vec<Option<Arc<V>>>;
 
@@ -83,9 +90,10 @@ impl<V> Heavy<V> {
     pub(super) fn insert(
         &self,
         table: &mut Table<V>,
-        (key, entry, weight): (&Key, Entry<V>, u64),
+        incoming: Incoming<'_, V>,
         capacity: u64,
     ) -> Dropped<V> {
+        let Incoming { key, entry, weight } = incoming;
         let mut dropped: Dropped<V> = table.remove(key.as_bytes()).into_iter().collect();
         while table.weight + weight > capacity {
             let oldest = table.held.iter().min_by_key(|(_, held)| held.used.load(Ordering::Relaxed));

@@ -7,9 +7,9 @@ use async_cache_core::LocalBackend;
 use async_cache_core::backend::{Entry, Terms};
 use async_cache_core::key::Key;
 
-use super::{Claim, Shareable, too_late, weigh};
-use crate::Hasher;
-use crate::builder::Weigher;
+use super::claim::{Claim, Shareable, too_late};
+use super::weigh::{Weigher, weigh};
+use crate::hasher::Hasher;
 
 /// Value, all else of the entry, weight.
 type Held<V> = (Option<Arc<V>>, Terms, u32);

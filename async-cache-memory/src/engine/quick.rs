@@ -10,14 +10,15 @@ use async_cache_core::key::Key;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use super::{Claim, Shareable, too_late};
+use super::claim::{Claim, Shareable, too_late};
+use crate::hasher::Hasher as EntryHasher;
 
 /// Most entries expected in one shard. A shard's table grows at once, under its lock: this bounds
 /// how long that takes, whatever the capacity.
 const SHARD_ENTRIES: u64 = 8192;
 const MAX_SHARDS: u64 = 4096;
 
-type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, crate::Hasher>;
+type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, EntryHasher>;
 
 /// Entries of one weight each, or with weights of their own. Handles share everything.
 pub(crate) struct Quick<V, W> {
@@ -170,8 +171,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         options.shards(shards as usize).weight_capacity(capacity).estimated_items_capacity(entries as usize);
         // Fails only for what is not set.
         let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
-        let cache =
-            Cache::with_options(options, Scale, crate::Hasher::default(), DefaultLifecycle::default());
+        let cache = Cache::with_options(options, Scale, EntryHasher::default(), DefaultLifecycle::default());
         Self { cache: Arc::new(cache), claim: None }
     }
 

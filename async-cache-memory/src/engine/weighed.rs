@@ -11,10 +11,10 @@ use async_cache_core::LocalBackend;
 use async_cache_core::backend::{Entry, Sight};
 use async_cache_core::key::Key;
 
-use super::heavy::{Dropped, Heavy, Table};
+use super::claim::{Claim, Shareable, too_late};
+use super::heavy::{Dropped, Heavy, Incoming, Table};
 use super::quick::Quick;
-use super::{Claim, Shareable, too_late, weigh};
-use crate::builder::Weigher;
+use super::weigh::{Weigher, weigh};
 
 /// What an entry is guessed to weigh: the engine wants to know how many to expect, and remembers half as
 /// many that it has dropped.
@@ -90,7 +90,7 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         drop(table);
         self.change(|table| {
             self.light.remove(key.as_bytes());
-            heavy.insert(table, (key, entry, u64::from(weight)), capacity)
+            heavy.insert(table, Incoming { key, entry, weight: u64::from(weight) }, capacity)
         });
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Weak;
 use async_cache_core::backend::{BusEvent, Listener, NodeId};
 use parking_lot::Mutex;
 
-/// Who gets an event.
+/// The nodes that an event is sent to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum To {
     Everyone,
     Node(NodeId),
 }
 
-/// The nodes that listen, and what they have not been told yet. Part of a store's state.
+/// The nodes that listen, and the events that have not been delivered yet. Part of a store's state.
 #[derive(Default)]
 pub(crate) struct Outbox {
     /// In a fixed order, so that a run of events can be repeated exactly.
@@ -47,14 +47,6 @@ impl Outbox {
         }
     }
 
-    /// Tells every subscriber that its subscription was lost, and is there again.
-    #[cfg(feature = "testing")]
-    pub(crate) fn resubscribe(&mut self) {
-        for event in [BusEvent::Lost, BusEvent::Subscribed] {
-            self.push(To::Everyone, &event);
-        }
-    }
-
     pub(crate) fn push(&mut self, to: To, event: &BusEvent) {
         for (node, member) in &self.listeners {
             let meant = match to {
@@ -68,15 +60,15 @@ impl Outbox {
     }
 }
 
-/// Delivers what is in an outbox.
+/// Delivers the events in an outbox.
 #[derive(Debug, Default)]
 pub(crate) struct Courier(Mutex<()>);
 
 impl Courier {
-    /// Delivers until the outbox is empty, unless somebody is at it already.
+    /// Delivers until the outbox is empty, unless another caller is delivering.
     ///
-    /// One courier at a time keeps the order. Who finds the courier busy leaves its events to it,
-    /// which also lets a listener call operations. The last look is outside the courier's lock:
+    /// One caller at a time keeps the order. A caller that finds another one at it leaves its events to that one;
+    /// so a listener may call operations. The last look is outside the courier's lock:
     ///
     /// 1. A finds the outbox empty; 2. B adds an event and finds A busy; 3. A lets go.
     pub(crate) fn run<S>(&self, state: &Mutex<S>, outbox: impl Fn(&mut S) -> &mut Outbox) {

@@ -1,4 +1,4 @@
-//! One partition: its numbers, its tags, its locks.
+//! One partition: its numbers, tags and locks.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,11 +9,9 @@ use async_cache_core::key::Key;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::testing::{Mutant, Switch};
-
-/// What is known of one partition but its values.
+/// All that is known of one partition, but for its values.
 #[derive(Clone, Default)]
-pub(super) struct Partition {
+pub(crate) struct Partition {
     pub(super) seq: u64,
     pub(super) floor: u64,
     /// Tags, and the number of the last invalidation of each.
@@ -24,7 +22,7 @@ pub(super) struct Partition {
     sweep_at: usize,
 }
 
-/// The lock of a key, and who waits for it.
+/// The lock of a key, and the nodes that wait for it.
 #[derive(Clone)]
 pub(super) struct Lock {
     pub(super) holder: Holder,
@@ -60,12 +58,10 @@ impl Partition {
         !tags.is_empty() && (seq < self.tag_floor || tags.iter().any(newer))
     }
 
-    /// Notes the invalidation of tags. A full table starts anew, with its floor above what it held.
-    pub(super) fn note(&mut self, tags: &Tags, seq: u64, switch: Switch) {
-        if self.tags.len() + tags.iter().count() > switch.tag_table() {
-            if !switch.is(Mutant::TagsForgotten) {
-                self.tag_floor = seq;
-            }
+    /// Notes the invalidation of tags. A table of more than `most` starts anew, with its floor above all that it held.
+    pub(super) fn note(&mut self, tags: &Tags, seq: u64, most: usize) {
+        if self.tags.len() + tags.iter().count() > most {
+            self.tag_floor = seq;
             self.tags.clear();
         }
         self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
@@ -90,9 +86,9 @@ impl Partition {
         self.locks.remove(key.as_bytes())
     }
 
-    /// Breaks a lock, and returns who waited. A lease that stood leaves the key cooling; a key
+    /// Breaks a lock, and returns the nodes that waited. A lease that stood leaves the key cooling; a key
     /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
-    pub(super) fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
+    pub(crate) fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
         let (now, floor) = (Instant::now(), self.floor);
         let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };
         let waiting = std::mem::take(&mut lock.waiting);

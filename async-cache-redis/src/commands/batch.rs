@@ -2,169 +2,169 @@
 
 use std::time::Duration;
 
-use async_cache_core::backend::{Acquire, Acquired, Fill, Filled, Lease, ReadMany, Region, Renewed};
+use async_cache_core::backend::{Acquire, Acquired, Fill, Filled, Lease, ReadMany, Renewed};
 use async_cache_core::key::Key;
 use async_cache_core::{Error, Result};
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
 
-use crate::commands::calls::{acquired, filled, renewed};
-use crate::commands::orphan::Orphan;
-use crate::commands::region::{RedisRegion, bytes, millis};
-use crate::connection::slots::{Line, Purpose};
-use crate::keys::{Home, ValueName};
-
-/// Keys in one pipeline. Each pipeline has the command's deadline for itself.
-pub(crate) const KEYS: usize = 512;
-/// Bytes of values in one pipeline; one larger value still goes, alone.
-const BYTES: usize = 4 << 20;
+use super::orphan::Orphan;
+use super::region::RedisRegion;
+use crate::connection::slots::Checkout;
+use crate::keys::{PartitionKeys, ValueName};
+use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
+use crate::reply::{acquired, bytes, filled, renewed};
 
 impl RedisRegion {
-    pub(crate) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
+    pub(super) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
         // One connection for all of it: the answer speaks for one run.
-        let line = self.pick(Purpose::Read, DOING).await?;
+        let checkout = self.checkout_unchecked(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(KEYS) {
-            match &self.homes[..] {
-                [home] => values.extend(self.read_home(&line, home, chunk).await?),
-                _ => values.extend(self.read_homes(&line, chunk).await?),
+        for chunk in keys.chunks(PIPELINE_KEYS) {
+            match &self.names[..] {
+                [partition] => values.extend(self.read_partition(&checkout, partition, chunk).await?),
+                _ => values.extend(self.read_partitions(&checkout, chunk).await?),
             }
         }
         if values.len() == keys.len() {
-            Ok(ReadMany { run: line.link.run, values })
+            Ok(ReadMany { run: checkout.link.run, values })
         } else {
-            Err(self.nonsense(DOING))
+            Err(self.unexpected_reply(DOING))
         }
     }
 
     /// One MGET.
-    async fn read_home(
+    async fn read_partition(
         &self,
-        line: &Line<'_>,
-        home: &Home,
+        checkout: &Checkout<'_>,
+        partition: &PartitionKeys,
         keys: &[Key],
     ) -> Result<impl Iterator<Item = Option<Bytes>>> {
         const DOING: &str = "reading values";
-        let names = keys.iter().map(|key| ValueName { home, key });
+        let names = keys.iter().map(|key| ValueName { partition, key });
         let mut mget = Cmd::with_capacity(1 + keys.len(), names.clone().map(|name| name.len()).sum());
         mget.arg("MGET");
         names.for_each(|name| {
             mget.arg(name);
         });
-        let answer = line.answer(line.link.query(&mget)).await;
-        match answer.map_err(|fault| self.error(DOING, fault))? {
+        let answer = checkout.answer(checkout.link.query(&mget)).await;
+        match answer.map_err(|failure| self.error(DOING, failure))? {
             Value::Array(values) => Ok(values.into_iter().map(bytes)),
-            _ => Err(self.nonsense(DOING)),
+            _ => Err(self.unexpected_reply(DOING)),
         }
     }
 
     /// One MGET for each partition concerned.
-    async fn read_homes(&self, line: &Line<'_>, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
+    async fn read_partitions(&self, checkout: &Checkout<'_>, keys: &[Key]) -> Result<Vec<Option<Bytes>>> {
         let mut values = vec![None; keys.len()];
         let (pipeline, places) = self.reads(keys);
-        let answers: Vec<Vec<Value>> = line
-            .answer(line.link.pipeline(&pipeline))
+        let answers: Vec<Vec<Value>> = checkout
+            .answer(checkout.link.pipeline(&pipeline))
             .await
-            .map_err(|fault| self.error("reading values", fault))?;
+            .map_err(|failure| self.error("reading values", failure))?;
         for (place, value) in places.into_iter().zip(answers.into_iter().flatten()) {
             values[place] = bytes(value);
         }
         Ok(values)
     }
 
-    pub(crate) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+    pub(super) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
-        let line = self.line(Purpose::Read, DOING).await?;
+        let checkout = self.checkout(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(KEYS) {
-            let calls: Vec<Cmd> =
-                chunk.iter().map(|key| self.key_call(&line, &self.shared.scripts.get_valid, key)).collect();
-            let run = line.link.scripts::<Value>(&self.shared.scripts.get_valid, &calls);
-            let answers = line.answer(run).await.map_err(|fault| self.error(DOING, fault))?;
+        for chunk in keys.chunks(PIPELINE_KEYS) {
+            let calls: Vec<Cmd> = chunk
+                .iter()
+                .map(|key| self.key_call(&checkout, &self.inner.scripts.get_valid, key))
+                .collect();
+            let run = checkout.link.scripts::<Value>(&self.inner.scripts.get_valid, &calls);
+            let answers = checkout.answer(run).await.map_err(|failure| self.error(DOING, failure))?;
             values.extend(answers.into_iter().map(bytes));
         }
         if values.len() == keys.len() {
-            Ok(ReadMany { run: line.link.run, values })
+            Ok(ReadMany { run: checkout.link.run, values })
         } else {
-            Err(self.nonsense(DOING))
+            Err(self.unexpected_reply(DOING))
         }
     }
 
-    /// The commands for that, and where each of their answers belongs.
+    /// One MGET for each partition concerned, and the place in `keys` that each answer belongs to.
     fn reads(&self, keys: &[Key]) -> (Pipeline, Vec<usize>) {
         let mut places: Vec<usize> = (0..keys.len()).collect();
         // Stable: within a partition the order stays.
-        places.sort_by_key(|place| keys[*place].partition(self.partitions()));
+        places.sort_by_key(|place| self.partition_of(&keys[*place]));
         let mut pipeline = Pipeline::new();
-        for group in places
-            .chunk_by(|a, b| keys[*a].partition(self.partitions()) == keys[*b].partition(self.partitions()))
-        {
+        for group in places.chunk_by(|a, b| self.partition_of(&keys[*a]) == self.partition_of(&keys[*b])) {
             pipeline.cmd("MGET");
             for place in group {
-                let key = &keys[*place];
-                pipeline.arg(ValueName { home: self.home(key), key });
+                pipeline.arg(self.value_name(&keys[*place]));
             }
         }
         (pipeline, places)
     }
 
-    pub(crate) async fn put_many(
+    pub(super) async fn put_many(
         &self,
         entries: &[(Key, Bytes)],
         life: Duration,
         not_after_ms: u64,
     ) -> Result<Vec<u64>> {
         const DOING: &str = "storing values";
-        let line = self.line(Purpose::Write, DOING).await?;
+        let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(fitting(rest.iter().map(|(_, frame)| frame.len())));
+            let (chunk, behind) = rest.split_at(pipeline_len(rest.iter().map(|(_, frame)| frame.len())));
             rest = behind;
             let calls: Vec<Cmd> = chunk
                 .iter()
                 .map(|(key, frame)| {
-                    let mut call = self.key_call(&line, &self.shared.scripts.put, key);
+                    let mut call = self.key_call(&checkout, &self.inner.scripts.put, key);
                     call.arg(not_after_ms).arg(millis(life)).arg(&frame[..]);
                     call
                 })
                 .collect();
-            seqs.extend(self.changes(DOING, &line, &self.shared.scripts.put, &calls).await?);
+            seqs.extend(self.changes(DOING, &checkout, &self.inner.scripts.put, &calls).await?);
         }
         Ok(seqs)
     }
 
-    pub(crate) async fn invalidate_many(&self, keys: &[Key]) -> Result<Vec<u64>> {
+    pub(super) async fn invalidate_many(&self, keys: &[Key]) -> Result<Vec<u64>> {
         const DOING: &str = "invalidating keys";
-        let line = self.line(Purpose::Write, DOING).await?;
+        let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(KEYS) {
-            let calls: Vec<Cmd> =
-                chunk.iter().map(|key| self.key_call(&line, &self.shared.scripts.invalidate, key)).collect();
-            seqs.extend(self.changes(DOING, &line, &self.shared.scripts.invalidate, &calls).await?);
+        for chunk in keys.chunks(PIPELINE_KEYS) {
+            let calls: Vec<Cmd> = chunk
+                .iter()
+                .map(|key| self.key_call(&checkout, &self.inner.scripts.invalidate, key))
+                .collect();
+            seqs.extend(self.changes(DOING, &checkout, &self.inner.scripts.invalidate, &calls).await?);
         }
         Ok(seqs)
     }
 
-    pub(crate) async fn ask_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+    pub(super) async fn ask_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
         const DOING: &str = "asking for values or the leases to load them";
-        let line = match self.line(Purpose::Read, DOING).await {
-            Ok(line) => line,
+        let checkout = match self.checkout(Purpose::Read, DOING).await {
+            Ok(checkout) => checkout,
             Err(error) => return vec![Err(error); asks.len()],
         };
         let mut outcomes = Vec::with_capacity(asks.len());
         // Until all of it is known: a caller that goes away between two pipelines leaves the
         // leases of the first to nobody.
-        let mut orphan = Orphan::new(&self.shared, &line.link, Vec::new());
-        for chunk in asks.chunks(KEYS) {
-            let calls: Vec<Cmd> = chunk.iter().map(|(key, ask)| self.acquire_call(&line, key, ask)).collect();
-            orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&line, key, ask.token)));
-            let answers = self.each::<Vec<Value>>(DOING, &line, &self.shared.scripts.acquire, &calls).await;
+        let mut orphan = Orphan::new(&self.inner, &checkout.link, Vec::new());
+        for chunk in asks.chunks(PIPELINE_KEYS) {
+            let calls: Vec<Cmd> =
+                chunk.iter().map(|(key, ask)| self.acquire_call(&checkout, key, ask)).collect();
+            orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&checkout, key, ask.token)));
+            let answers =
+                self.each::<Vec<Value>>(DOING, &checkout, &self.inner.scripts.acquire, &calls).await;
             let lost = answers.is_err();
             let answers = answers.unwrap_or_else(|error| vec![Err(error); chunk.len()]);
             outcomes.extend(answers.into_iter().zip(chunk).map(|(answer, (_, ask))| {
-                answer.and_then(|parts| acquired(parts, ask.token).ok_or_else(|| self.nonsense(DOING)))
+                answer
+                    .and_then(|parts| acquired(parts, ask.token).ok_or_else(|| self.unexpected_reply(DOING)))
             }));
             if lost {
                 break;
@@ -179,22 +179,19 @@ impl RedisRegion {
         outcomes
     }
 
-    pub(crate) async fn store_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+    pub(super) async fn store_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         const DOING: &str = "storing loaded values";
-        let line = match self.line(Purpose::Write, DOING).await {
-            Ok(line) => line,
+        let checkout = match self.checkout(Purpose::Write, DOING).await {
+            Ok(checkout) => checkout,
             Err(error) => return vec![Err(error); fills.len()],
         };
         let mut outcomes: Vec<Result<Filled>> = Vec::with_capacity(fills.len());
         let mut rest = fills;
         while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(fitting(rest.iter().map(|fill| fill.frame.len())));
+            let (chunk, behind) = rest.split_at(pipeline_len(rest.iter().map(|fill| fill.frame.len())));
             rest = behind;
-            let call = |fill: &Fill| {
-                self.fill_call(&line, &fill.key, &fill.lease, &fill.frame, fill.life, fill.announce)
-            };
-            let calls: Vec<Cmd> = chunk.iter().map(call).collect();
-            match self.each::<u64>(DOING, &line, &self.shared.scripts.fill, &calls).await {
+            let calls: Vec<Cmd> = chunk.iter().map(|fill| self.fill_call(&checkout, fill)).collect();
+            match self.each::<u64>(DOING, &checkout, &self.inner.scripts.fill, &calls).await {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| answer.map(filled))),
                 Err(error) => outcomes.resize_with(fills.len(), || Err(error.clone())),
             }
@@ -205,28 +202,28 @@ impl RedisRegion {
         outcomes
     }
 
-    pub(crate) async fn extend_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+    pub(super) async fn extend_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
         const DOING: &str = "renewing leases";
-        let line = self.line(Purpose::Write, DOING).await?;
+        let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut outcomes = Vec::with_capacity(leases.len());
-        for chunk in leases.chunks(KEYS) {
+        for chunk in leases.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =
-                chunk.iter().map(|(key, lease)| self.renew_call(&line, key, lease, ttl)).collect();
-            for answer in self.each::<bool>(DOING, &line, &self.shared.scripts.renew, &calls).await? {
+                chunk.iter().map(|(key, lease)| self.renew_call(&checkout, key, lease, ttl)).collect();
+            for answer in self.each::<bool>(DOING, &checkout, &self.inner.scripts.renew, &calls).await? {
                 outcomes.push(renewed(answer?));
             }
         }
         Ok(outcomes)
     }
 
-    pub(crate) async fn give_back_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+    pub(super) async fn give_back_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
         const DOING: &str = "releasing leases";
-        let line = self.line(Purpose::Write, DOING).await?;
+        let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut first = Ok(());
-        for chunk in leases.chunks(KEYS) {
+        for chunk in leases.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =
-                chunk.iter().map(|(key, lease)| self.release_call(&line, key, lease.token)).collect();
-            for answer in self.each::<()>(DOING, &line, &self.shared.scripts.release, &calls).await? {
+                chunk.iter().map(|(key, lease)| self.release_call(&checkout, key, lease.token)).collect();
+            for answer in self.each::<()>(DOING, &checkout, &self.inner.scripts.release, &calls).await? {
                 first = first.and(answer);
             }
         }
@@ -237,19 +234,19 @@ impl RedisRegion {
     async fn each<T: FromRedisValue>(
         &self,
         doing: &str,
-        line: &Line<'_>,
+        checkout: &Checkout<'_>,
         script: &Script,
         calls: &[Cmd],
     ) -> Result<Vec<Result<T>>> {
-        let answers = line.answer(line.link.scripts_each(script, calls)).await;
-        let answers: Vec<RedisResult<T>> = answers.map_err(|fault| self.error(doing, fault))?;
+        let answers = checkout.answer(checkout.link.scripts_each(script, calls)).await;
+        let answers: Vec<RedisResult<T>> = answers.map_err(|failure| self.error(doing, failure))?;
         if answers.len() != calls.len() {
-            return Err(self.nonsense(doing));
+            return Err(self.unexpected_reply(doing));
         }
         let mut outcomes = Vec::with_capacity(calls.len());
         for answer in answers {
-            let outcome = line.answer(std::future::ready(answer)).await;
-            outcomes.push(outcome.map_err(|fault| self.error(doing, fault)));
+            let outcome = checkout.answer(std::future::ready(answer)).await;
+            outcomes.push(outcome.map_err(|failure| self.error(doing, failure)));
         }
         Ok(outcomes)
     }
@@ -258,20 +255,20 @@ impl RedisRegion {
     async fn changes(
         &self,
         doing: &str,
-        line: &Line<'_>,
+        checkout: &Checkout<'_>,
         script: &Script,
         calls: &[Cmd],
     ) -> Result<Vec<u64>> {
         let run = async {
             match calls {
-                [call] => Ok(vec![Ok(line.link.script(script, call).await?)]),
-                calls => line.link.scripts_each(script, calls).await,
+                [call] => Ok(vec![Ok(checkout.link.script(script, call).await?)]),
+                calls => checkout.link.scripts_each(script, calls).await,
             }
         };
         let answers: Vec<RedisResult<u64>> =
-            line.answer(run).await.map_err(|fault| self.error(doing, fault))?;
+            checkout.answer(run).await.map_err(|failure| self.error(doing, failure))?;
         if answers.len() != calls.len() {
-            return Err(self.nonsense(doing));
+            return Err(self.unexpected_reply(doing));
         }
         let done = answers.iter().filter(|answer| answer.is_ok()).count();
         let mut seqs = Vec::with_capacity(calls.len());
@@ -281,8 +278,8 @@ impl RedisRegion {
                 Ok(seq) => seqs.push(seq),
                 Err(error) => {
                     let failed = std::future::ready(Err::<u64, _>(error));
-                    let Err(fault) = line.answer(failed).await else { continue };
-                    let error = self.error(doing, fault);
+                    let Err(failure) = checkout.answer(failed).await else { continue };
+                    let error = self.error(doing, failure);
                     // If nothing is known of one of them, that is what is told.
                     if refusal.is_none() || !error.effect_is_known() {
                         refusal = Some(error);
@@ -299,27 +296,5 @@ impl RedisRegion {
             }
             Some(error) => Err(error),
         }
-    }
-}
-
-/// How many values of these sizes go into one pipeline; at least one.
-fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
-    let mut bytes = 0;
-    let fit = sizes.take(KEYS).take_while(|size| {
-        bytes += size;
-        bytes <= BYTES
-    });
-    fit.count().max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pipelines_are_bounded_by_keys_and_by_bytes() {
-        assert_eq!(fitting([1; KEYS + 1].into_iter()), KEYS);
-        assert_eq!(fitting([BYTES / 2, BYTES / 2, 1].into_iter()), 2);
-        assert_eq!(fitting([BYTES + 1, 1].into_iter()), 1);
     }
 }

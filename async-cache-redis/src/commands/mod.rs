@@ -1,7 +1,9 @@
 //! What a region asks of Redis: each operation is one command, one script or one pipeline.
 
-pub(crate) mod batch;
+mod batch;
 mod calls;
-pub(crate) mod coalesce;
+mod coalesce;
+mod errors;
+mod operations;
 mod orphan;
 pub(crate) mod region;

@@ -1,4 +1,4 @@
-//! Leases nobody knows of.
+//! Leases that may have been granted to a caller that did not learn of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use redis::Cmd;
 use tokio::time::timeout;
 
 use crate::connection::link::Link;
-use crate::inner::Shared;
+use crate::inner::Inner;
+use crate::limits::PIPELINE_KEYS;
 
 /// How long a release may wait for a stalled server. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,29 +21,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///   3. the key is not loaded until that lease lapses
 ///
 /// So a release is sent behind it, on the same connection: it cannot overtake.
-pub(crate) struct Orphan<'a> {
-    shared: &'a Shared,
+pub(super) struct Orphan<'a> {
+    inner: &'a Inner,
     link: &'a Arc<Link>,
     releases: Vec<Cmd>,
 }
 
 impl<'a> Orphan<'a> {
-    pub(crate) fn new(shared: &'a Shared, link: &'a Arc<Link>, releases: Vec<Cmd>) -> Self {
-        Self { shared, link, releases }
+    pub(super) fn new(inner: &'a Inner, link: &'a Arc<Link>, releases: Vec<Cmd>) -> Self {
+        Self { inner, link, releases }
     }
 
     /// Watches more of them.
-    pub(crate) fn watch(&mut self, releases: impl IntoIterator<Item = Cmd>) {
+    pub(super) fn watch(&mut self, releases: impl IntoIterator<Item = Cmd>) {
         self.releases.extend(releases);
     }
 
     /// The outcome is known.
-    pub(crate) fn settled(mut self) {
+    pub(super) fn settled(mut self) {
         self.releases.clear();
     }
 
     /// The outcome of some is known: of those whose place `unknown` denies.
-    pub(crate) fn settled_but(mut self, unknown: impl Fn(usize) -> bool) {
+    pub(super) fn settled_but(mut self, unknown: impl Fn(usize) -> bool) {
         let mut place = 0..;
         self.releases.retain(|_| place.next().is_some_and(&unknown));
     }
@@ -55,12 +56,12 @@ impl Drop for Orphan<'_> {
             return;
         }
         // Best effort: beyond the limit the lease lapses.
-        let Ok(permit) = Arc::clone(&self.shared.orphans).try_acquire_owned() else { return };
-        let (link, scripts) = (Arc::clone(self.link), self.shared.scripts);
-        self.shared.spawn(async move {
+        let Ok(permit) = Arc::clone(&self.inner.orphans).try_acquire_owned() else { return };
+        let (link, scripts) = (Arc::clone(self.link), self.inner.scripts);
+        self.inner.background.spawn(async move {
             let _permit = permit;
             let release = async {
-                for chunk in releases.chunks(crate::commands::batch::KEYS) {
+                for chunk in releases.chunks(PIPELINE_KEYS) {
                     link.scripts::<()>(&scripts.release, chunk).await?;
                 }
                 redis::RedisResult::Ok(())

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 
+use crate::reply::{server_error_code, server_error_detail};
+
 /// The text of a cause: keeps the client's own error types, and every secret, out of the error
 /// chain.
 #[derive(Clone)]
@@ -74,7 +76,7 @@ impl Secrets {
 
 /// Why a command gave no answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
+pub(crate) enum Failure {
     /// No connection is up: nothing was sent.
     Down(Outage),
     /// No answer in time. The command may have been executed, or yet be.
@@ -125,7 +127,7 @@ impl Outage {
     }
 }
 
-impl Fault {
+impl Failure {
     /// Sorts an error of the client.
     pub(crate) fn of(error: &RedisError, secrets: &Secrets, limit: Duration) -> Self {
         let cause = secrets.cause(error);
@@ -138,7 +140,7 @@ impl Fault {
         if is_forbidden(error) {
             return Self::Forbidden(cause);
         }
-        let (mut code, detail) = said(error);
+        let (mut code, detail) = (server_error_code(error), server_error_detail(error));
         // Redis 6 says in the text what a command of a script was answered.
         for inner in ["OOM", "MISCONF"] {
             if code == "ERR" && detail.contains(&format!("-{inner} ")) {
@@ -149,18 +151,12 @@ impl Fault {
     }
 }
 
-/// Code and detail of a server's error, the first one's of a pipeline; else empty.
-pub(crate) fn said(error: &RedisError) -> (String, String) {
-    let errors = error.clone().into_server_errors().unwrap_or_default();
-    errors.first().map_or_else(Default::default, |(_, error)| {
-        (error.code().to_owned(), error.details().unwrap_or_default().to_owned())
-    })
-}
-
 /// Whether the user lacks a right. Redis 6 says so of what a script runs without the code.
 pub(crate) fn is_forbidden(error: &RedisError) -> bool {
-    let (code, detail) = said(error);
-    code == "NOPERM" || detail.contains("NOPERM") || detail.contains("The user executing the script")
+    let detail = server_error_detail(error);
+    server_error_code(error) == "NOPERM"
+        || detail.contains("NOPERM")
+        || detail.contains("The user executing the script")
 }
 
 /// Whether the connection an error came from must be replaced.
@@ -171,7 +167,7 @@ fn is_fatal(error: &RedisError) -> bool {
             kind,
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
         ),
-        Redis::Extension => matches!(said(error).0.as_str(), "NOAUTH" | "WRONGPASS"),
+        Redis::Extension => matches!(server_error_code(error).as_str(), "NOAUTH" | "WRONGPASS"),
         Redis::Io => true,
         _ => error.is_unrecoverable_error(),
     }
@@ -194,12 +190,12 @@ mod tests {
 
     #[test]
     fn what_breaks_a_connection() {
-        let of = |error: RedisError| Fault::of(&error, &Secrets::default(), Duration::ZERO);
+        let of = |error: RedisError| Failure::of(&error, &Secrets::default(), Duration::ZERO);
         let io = |kind: std::io::ErrorKind| RedisError::from(std::io::Error::from(kind));
-        assert!(matches!(of(io(std::io::ErrorKind::BrokenPipe)), Fault::Broken(_)));
-        assert!(matches!(of(io(std::io::ErrorKind::TimedOut)), Fault::Timeout(_)));
+        assert!(matches!(of(io(std::io::ErrorKind::BrokenPipe)), Failure::Broken(_)));
+        assert!(matches!(of(io(std::io::ErrorKind::TimedOut)), Failure::Timeout(_)));
         let server = |code: &str| redis::make_extension_error(code.to_owned(), Some("x".to_owned()));
-        assert!(matches!(of(server("NOAUTH")), Fault::Broken(_)));
-        assert!(matches!(of(server("LATE")), Fault::Refused { code, .. } if code == "LATE"));
+        assert!(matches!(of(server("NOAUTH")), Failure::Broken(_)));
+        assert!(matches!(of(server("LATE")), Failure::Refused { code, .. } if code == "LATE"));
     }
 }

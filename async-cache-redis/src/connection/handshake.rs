@@ -2,41 +2,26 @@
 //! use it.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisResult, Value, from_redis_value};
+use redis::{Pipeline, RedisResult, Value, from_redis_value};
 
-use crate::connection::link::Link;
-use crate::connection::rights::{Lack, PROBE, no_command, no_command_for, no_namespace, text_of};
+use super::link::Link;
+use super::refusals::Refusal;
+use super::rights::{Lack, PROBE, no_command_for, no_namespace};
 use crate::lua::Scripts;
-
-/// Why a connection was not adopted.
-pub(crate) enum Unfit {
-    /// It failed.
-    Error(RedisError),
-    /// It leads to a server that is a replica, at the moment.
-    Replica,
-    /// It leads to a server that cannot be used, or not by this user.
-    Server(String),
-}
-
-impl Unfit {
-    /// A command that is needed failed. `right` is what an ACL calls it.
-    fn of(right: &str, error: RedisError) -> Self {
-        no_command(right, &error).map_or(Self::Error(error), Self::Server)
-    }
-}
+use crate::reply::server_error_text;
 
 /// Takes a fresh connection through the handshake.
 pub(crate) async fn handshake(
     mut connection: MultiplexedConnection,
     scripts: &Scripts,
-) -> Result<Link, Unfit> {
+) -> Result<Link, Refusal> {
     let run = examine(&mut connection).await?;
     prepare(&mut connection, scripts).await?;
     Ok(Link::new(connection, run))
 }
 
 /// The run id of a server that can be used.
-async fn examine(connection: &mut MultiplexedConnection) -> Result<String, Unfit> {
+async fn examine(connection: &mut MultiplexedConnection) -> Result<String, Refusal> {
     let mut pipeline = Pipeline::new();
     // A loading server answers INFO, but not PING.
     pipeline.cmd("PING");
@@ -46,14 +31,14 @@ async fn examine(connection: &mut MultiplexedConnection) -> Result<String, Unfit
     let mut answers = Vec::with_capacity(4);
     for (right, answer) in ["ping", "info", "info", "info"].iter().zip(each(connection, pipeline).await?) {
         let text: RedisResult<String> = answer.and_then(|value| Ok(from_redis_value(value)?));
-        answers.push(text.map_err(|error| Unfit::of(right, error))?);
+        answers.push(text.map_err(|error| Refusal::of_command(right, error))?);
     }
-    fit(&answers[1], &answers[2], &answers[3])
+    check_server(&answers[1], &answers[2], &answers[3])
 }
 
 /// Loads the scripts, and finds out whether this user may do what they and we do. One round trip: a server that
 /// has just come back is slow, and is being waited for.
-async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), Unfit> {
+async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), Refusal> {
     let mut pipeline = Pipeline::new();
     let mut rights: Vec<&str> = Vec::new();
     for script in scripts.all().into_iter().chain([&scripts.rights]) {
@@ -67,20 +52,20 @@ async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> R
     for (right, answer) in rights.into_iter().zip(each(connection, pipeline).await?) {
         match (right, answer) {
             ("evalsha", Ok(failed)) => {
-                let failed: Vec<String> = from_redis_value(failed).map_err(|e| Unfit::Error(e.into()))?;
+                let failed: Vec<String> = from_redis_value(failed).map_err(|e| Refusal::Error(e.into()))?;
                 for pair in failed.chunks_exact(2) {
                     let right = pair[0].to_ascii_lowercase();
                     if let Some(why) = no_command_for(&right, &pair[1]) {
-                        return Err(Unfit::Server(why));
+                        return Err(Refusal::Server(why));
                     }
                     lacks.extend(Lack::of(&pair[1]));
                 }
             }
             (_, Ok(_)) => {}
             // Which names this user may use, namespaces will tell.
-            (right, Err(error)) => match Lack::of(&text_of(&error)) {
+            (right, Err(error)) => match Lack::of(&server_error_text(&error)) {
                 Some(lack @ (Lack::Key | Lack::Channel)) => lacks.push(lack),
-                _ => return Err(Unfit::of(right, error)),
+                _ => return Err(Refusal::of_command(right, error)),
             },
         }
     }
@@ -88,7 +73,7 @@ async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> R
         if lacks.contains(&lack)
             && let Some(why) = no_namespace(connection, lack).await
         {
-            return Err(Unfit::Server(why));
+            return Err(Refusal::Server(why));
         }
     }
     Ok(())
@@ -98,14 +83,14 @@ async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> R
 async fn each(
     connection: &mut MultiplexedConnection,
     mut pipeline: Pipeline,
-) -> Result<Vec<RedisResult<Value>>, Unfit> {
+) -> Result<Vec<RedisResult<Value>>, Refusal> {
     pipeline.ignore_errors();
-    pipeline.query_async(connection).await.map_err(Unfit::Error)
+    pipeline.query_async(connection).await.map_err(Refusal::Error)
 }
 
 /// The run id of a server that can be used, by what INFO says of it. Valkey has names of its own for some.
-fn fit(server: &str, replication: &str, cluster: &str) -> Result<String, Unfit> {
-    let no = |why: &str| Err(Unfit::Server(why.to_owned()));
+fn check_server(server: &str, replication: &str, cluster: &str) -> Result<String, Refusal> {
+    let no = |why: &str| Err(Refusal::Server(why.to_owned()));
     let field = |info: &str, name: &str| {
         info.lines().find_map(|line| Some(line.trim_end().strip_prefix(name)?.strip_prefix(':')?.to_owned()))
     };
@@ -123,13 +108,13 @@ fn fit(server: &str, replication: &str, cluster: &str) -> Result<String, Unfit> 
     let version = field(server, "redis_version").unwrap_or_default();
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major < 6 {
-        return Err(Unfit::Server(format!("Redis {version} is too old: use 6.0 or later")));
+        return Err(Refusal::Server(format!("Redis {version} is too old: use 6.0 or later")));
     }
     if mode == "cluster" || field(cluster, "cluster_enabled").as_deref() == Some("1") {
         return no("Redis Cluster is not supported yet: use a standalone server");
     }
     if matches!(field(replication, "role").as_deref(), Some("slave" | "replica")) {
-        return Err(Unfit::Replica);
+        return Err(Refusal::Replica);
     }
     match field(server, "run_id").filter(|run| !run.is_empty()) {
         Some(run) => Ok(run),
@@ -148,15 +133,15 @@ mod tests {
     #[test]
     fn unusable_servers_are_named() {
         let alone = "# Cluster\r\ncluster_enabled:0\r\n";
-        let why = |server: &str, cluster: &str| match fit(server, "role:master\r\n", cluster) {
+        let why = |server: &str, cluster: &str| match check_server(server, "role:master\r\n", cluster) {
             Ok(run) => run,
-            Err(Unfit::Server(why)) => why,
-            Err(Unfit::Replica | Unfit::Error(_)) => String::new(),
+            Err(Refusal::Server(why)) => why,
+            Err(_) => String::new(),
         };
         assert_eq!(why(SERVER, alone), "abc");
         assert_eq!(why(VALKEY, alone), "abc");
-        assert!(matches!(fit(SERVER, "role:slave\r\n", alone), Err(Unfit::Replica)));
-        assert!(matches!(fit(SERVER, "role:replica\r\n", alone), Err(Unfit::Replica)));
+        assert!(matches!(check_server(SERVER, "role:slave\r\n", alone), Err(Refusal::Replica)));
+        assert!(matches!(check_server(SERVER, "role:replica\r\n", alone), Err(Refusal::Replica)));
         assert!(why(&SERVER.replace("7.0.15", "5.0.1"), alone).contains("too old"));
         assert!(why(&SERVER.replace("standalone", "cluster"), "").contains("Cluster"));
         assert!(why(&VALKEY.replace("standalone", "cluster"), "").contains("Cluster"));

@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
 use tokio::runtime::Handle;
 
-use crate::commands::coalesce::Gather;
+use super::read_queue::ReadQueue;
 
 /// A connection that has been through the handshake.
 ///
@@ -21,9 +21,18 @@ pub(crate) struct Link {
     pub(crate) run: RunId,
     /// Timeouts in a row.
     strikes: AtomicU32,
-    pub(crate) gather: Gather,
+    pub(crate) reads: ReadQueue,
     /// Where it was made, and lives.
     pub(crate) runtime: Handle,
+}
+
+/// What every script is told of its caller.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// The record of the namespace.
+    pub(crate) record: &'a str,
+    /// The highest sequence number that the caller knows of the partition.
+    pub(crate) known_seq: u64,
 }
 
 impl Link {
@@ -36,7 +45,7 @@ impl Link {
             run_text,
             run,
             strikes: AtomicU32::new(0),
-            gather: Gather::new(),
+            reads: ReadQueue::new(),
             runtime: Handle::current(),
         }
     }
@@ -53,20 +62,14 @@ impl Link {
         self.strikes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The call of a script: keys, then run id, the namespace's record and the highest sequence number
-    /// known of the partition.
-    pub(crate) fn call(
-        &self,
-        script: &Script,
-        keys: &[impl AsRef<[u8]>],
-        (record, known): (&str, u64),
-    ) -> Cmd {
+    /// The call of a script: its keys, then the run id of this connection and what the caller knows.
+    pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], caller: Caller<'_>) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(script.get_hash()).arg(keys.len());
         for key in keys {
             cmd.arg(key.as_ref());
         }
-        cmd.arg(&self.run_text).arg(record).arg(known);
+        cmd.arg(&self.run_text).arg(caller.record).arg(caller.known_seq);
         cmd
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 
-use crate::connection::failure::{is_forbidden, said};
+use super::failure::is_forbidden;
+use crate::reply::{server_error_detail, server_error_text};
 
 /// A key and a channel to try rights on: nothing is stored there, and nobody listens. No namespace has it:
 /// theirs go on with a colon.
@@ -45,8 +46,7 @@ pub(crate) fn remedy(namespace: &str) -> String {
 /// Why a command that is needed cannot be run, if only a change of settings helps. `right` is what an ACL
 /// calls it.
 pub(crate) fn no_command(right: &str, error: &RedisError) -> Option<String> {
-    let (_, detail) = said(error);
-    no_command_for(right, &detail).or_else(|| {
+    no_command_for(right, &server_error_detail(error)).or_else(|| {
         is_forbidden(error).then(|| format!("the user may not run {}: permit `+{right}`", spelt(right)))
     })
 }
@@ -81,19 +81,13 @@ pub(crate) fn no_subscriber(error: &RedisError) -> Option<Arc<str>> {
 /// Why a namespace is not told of changes.
 pub(crate) fn no_subscription(error: &RedisError) -> Arc<str> {
     no_command("subscribe", error)
-        .filter(|_| Lack::of(&text_of(error)) != Some(Lack::Channel))
+        .filter(|_| Lack::of(&server_error_text(error)) != Some(Lack::Channel))
         .unwrap_or_else(|| {
             "the user may not hear the channels of this namespace, so it is not told of changes: permit \
              `&{<namespace>:*`"
                 .to_owned()
         })
         .into()
-}
-
-/// What an error says, with its code.
-pub(crate) fn text_of(error: &RedisError) -> String {
-    let (code, detail) = said(error);
-    format!("{code} {detail}")
 }
 
 /// Of a user who may not use the probe's names: why no namespace can be used, either. Nothing if one may be,

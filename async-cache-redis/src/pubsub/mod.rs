@@ -1,5 +1,8 @@
 //! The way back: from the subscriber's socket to a region's listener.
 
 pub(crate) mod bus;
+pub(crate) mod member;
 mod message;
+mod session;
 pub(crate) mod subscriber;
+mod vitals;

@@ -1,0 +1,91 @@
+//! The backend, and its part as an L1.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_cache_core::backend::Entry;
+use async_cache_core::key::Key;
+use async_cache_core::{Error, ErrorKind, LocalBackend, Result};
+use bytes::Bytes;
+
+use crate::local::Local;
+use crate::store::Stores;
+
+/// Most partitions of a shared tier.
+const MAX_PARTITIONS: u16 = 1024;
+
+/// A tier in this process. Clones share everything.
+///
+/// It is the L1 of one cache at a time: another cache that is given a clone is refused when it is
+/// built. As a shared tier it serves any number, apart by their namespaces. It may be both at once.
+///
+/// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
+/// is a `MemoryBackend<Bytes>`, which is what `MemoryBackend` alone means.
+///
+/// A value that is dropped from it may be dropped under a lock of the cache's: `V`'s `Drop` must not call
+/// the cache.
+///
+/// What it holds is bounded by its capacity. As an L1 it drops what has expired or was made void by a tag or a
+/// clear in the background, a part at a time, and everything when the cache is shut down.
+pub struct MemoryBackend<V: 'static = Bytes> {
+    pub(crate) local: Arc<Local<V>>,
+    pub(crate) stores: Arc<Stores>,
+}
+
+impl<V: 'static> MemoryBackend<V> {
+    /// Refuses settings that no cache can be built on.
+    pub(crate) fn check_settings(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::new(ErrorKind::Config, format!("a MemoryBackend {what}")));
+        let Stores { capacity, partitions, .. } = &*self.stores;
+        match (capacity, partitions) {
+            (0, _) => wrong(
+                "with `max_capacity` 0 keeps nothing: give it 1 or more, or leave the tier out".to_owned(),
+            ),
+            (_, 1..=MAX_PARTITIONS) => Ok(()),
+            (_, other) => wrong(format!("has 1 to {MAX_PARTITIONS} `partitions`, not {other}")),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> LocalBackend<V> for MemoryBackend<V> {
+    fn get(&self, key: &[u8]) -> Option<Entry<V>> {
+        self.local.engine().get(key)
+    }
+
+    fn insert(&self, key: &Key, entry: Entry<V>) {
+        self.local.engine().insert(key, entry);
+    }
+
+    fn remove(&self, key: &[u8]) {
+        self.local.engine().remove(key);
+    }
+
+    fn clear(&self) {
+        self.local.engine().clear();
+    }
+
+    fn len(&self) -> u64 {
+        self.local.engine().len()
+    }
+
+    fn refused(&self) -> u64 {
+        self.local.engine().refused()
+    }
+
+    fn open(self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>> {
+        self.check_settings()?;
+        self.local.claim(namespace)
+    }
+}
+
+impl<V: 'static> Clone for MemoryBackend<V> {
+    fn clone(&self) -> Self {
+        Self { local: Arc::clone(&self.local), stores: Arc::clone(&self.stores) }
+    }
+}
+
+impl<V: 'static> fmt::Debug for MemoryBackend<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("capacity", &self.stores.capacity).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! The second half of [`Mutant::PublishBeforeDelete`](super::Mutant::PublishBeforeDelete).
+
+use async_cache_core::key::Key;
+
+use crate::store::state::State;
+
+impl State {
+    /// Removes a value whose change has been announced before.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        let waiting = self.partition(key).break_lock(key);
+        self.values.invalidate(key.as_bytes());
+        self.wake(key, waiting, None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Faults for tests (feature `testing`): rules of the shared tier that are broken, to show that a proof objects.
+//! Without the feature no type carries a fault, and [`fault!`] compiles to the code of the rule.
+
+#[cfg(feature = "testing")]
+mod halves;
+#[cfg(feature = "testing")]
+pub(crate) mod restart;
+
+/// Whether a rule is broken: `fault!(faults, Mutant)`. A limit that tests lower: `fault!(faults, limit or usual)`.
+#[cfg(feature = "testing")]
+macro_rules! fault {
+    ($faults:expr, $limit:ident or $usual:expr) => {
+        $faults.$limit.unwrap_or($usual)
+    };
+    ($faults:expr, $mutant:ident) => {
+        $faults.mutant == Some($crate::faults::Mutant::$mutant)
+    };
+}
+
+/// Without the feature no rule is broken, and no limit lowered.
+#[cfg(not(feature = "testing"))]
+macro_rules! fault {
+    ($faults:expr, $limit:ident or $usual:expr) => {
+        $usual
+    };
+    ($faults:expr, $mutant:ident) => {
+        false
+    };
+}
+
+pub(crate) use fault;
+
+/// Which rule is broken, and which limit lowered.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    pub(crate) mutant: Option<Mutant>,
+    /// Most tags in a partition's table.
+    pub(crate) tag_table: Option<usize>,
+}
+
+/// A rule of the shared tier to be broken: what is left is wrong, and a proof must find it so.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// A fill is stored whoever holds the lease.
+    UnconditionalFill,
+    /// A change leaves the lease of its key alone.
+    InvalidationKeepsLease,
+    /// An invalidation is published a moment before the value is removed.
+    PublishBeforeDelete,
+    /// Memory that was replaced by an older one goes on from its own sequence and floor, whatever
+    /// sequence a caller knows.
+    FailoverWithoutFence,
+    /// A fill is stored whatever tags were invalidated since its lease was granted.
+    FillIgnoresTags,
+    /// A refresh is held against its tags by the number it is stored under, not by its lease's.
+    RefreshComparesOwnNumber,
+    /// A full table of tags starts anew without raising its floor.
+    TagsForgotten,
+}

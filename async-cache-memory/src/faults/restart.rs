@@ -1,0 +1,110 @@
+//! A server process that restarts, or goes on with older memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use async_cache_core::backend::{BusEvent, RunId};
+use async_cache_core::key::Key;
+use bytes::Bytes;
+
+use crate::backend::MemoryBackend;
+use crate::store::Store;
+use crate::store::deliver::To;
+use crate::store::partition::Partition;
+use crate::store::state::{State, Stored};
+
+/// What a shared tier held at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot(HashMap<String, Image>);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl MemoryBackend<Bytes> {
+    /// What the shared tier holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let namespaces = self.stores.namespaces.lock();
+        Snapshot(namespaces.iter().map(|(name, store)| (name.clone(), store.state.lock().image())).collect())
+    }
+
+    /// Goes on as the same server process with the older memory of `snapshot`: a master that was
+    /// demoted, followed its former replica, and was promoted again. A namespace opened
+    /// since stays as it is.
+    pub fn revert(&self, snapshot: &Snapshot) {
+        for (name, store) in &*self.stores.namespaces.lock() {
+            if let Some(image) = snapshot.0.get(name) {
+                store.revert(image);
+            }
+        }
+    }
+
+    /// Goes on as another server process with the memory of `snapshot`; with none, empty.
+    pub fn restart(&self, snapshot: Option<&Snapshot>) {
+        self.stores.run.fetch_add(1, Ordering::SeqCst);
+        for (name, store) in &*self.stores.namespaces.lock() {
+            let image = snapshot.and_then(|snapshot| snapshot.0.get(name));
+            store.restart(image);
+        }
+    }
+}
+
+/// What a namespace held at one moment.
+#[derive(Clone)]
+struct Image {
+    run: RunId,
+    partitions: Vec<Partition>,
+    values: HashMap<Key, Stored>,
+}
+
+impl State {
+    fn image(&self) -> Image {
+        let values = self.values.iter().map(|(key, stored)| ((*key).clone(), stored)).collect();
+        Image { run: self.run, partitions: self.partitions.clone(), values }
+    }
+}
+
+impl Store {
+    /// The memory becomes an older one, and the process goes on: nobody is told.
+    fn revert(&self, image: &Image) {
+        let mut state = self.state.lock();
+        let run = state.run;
+        Self::replace(&mut state, Some(image));
+        state.run = run;
+    }
+
+    /// Replaces the memory; the next operation finds it so.
+    fn restart(&self, image: Option<&Image>) {
+        {
+            let mut state = self.state.lock();
+            Self::replace(&mut state, image);
+            // Every subscription was lost, and is there again.
+            for event in [BusEvent::Lost, BusEvent::Subscribed] {
+                state.outbox.push(To::Everyone, &event);
+            }
+        }
+        self.deliver();
+    }
+
+    fn replace(state: &mut State, image: Option<&Image>) {
+        let held: Vec<_> = state.values.iter().map(|(key, _)| key).collect();
+        held.iter().for_each(|key| state.values.invalidate(key.as_bytes()));
+        match image {
+            Some(image) => {
+                state.run = image.run;
+                state.partitions.clone_from(&image.partitions);
+                image.values.iter().for_each(|(key, stored)| {
+                    state.values.insert(key.clone(), stored.clone());
+                });
+            }
+            None => {
+                state.run = RunId(0);
+                let count = state.partitions.len();
+                state.partitions = vec![Partition::default(); count];
+            }
+        }
+    }
+}

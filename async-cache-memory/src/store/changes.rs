@@ -1,0 +1,75 @@
+//! The changes: each is numbered, and announced before anybody is woken.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_cache_core::Tags;
+use async_cache_core::backend::{BusEvent, NodeId, TAG_TABLE};
+use async_cache_core::key::Key;
+
+use super::deliver::To;
+use super::state::State;
+use crate::faults::fault;
+
+impl State {
+    /// Stores a value as a change.
+    pub(crate) fn put(&mut self, key: &Key, frame: &[u8], life: Duration) -> u64 {
+        let (seq, waiting) = self.begin_change(key);
+        let stored = self.store(key, seq, frame, life);
+        self.wake(key, waiting, Some(stored));
+        seq
+    }
+
+    /// Removes a value as a change.
+    pub(crate) fn invalidate(&mut self, key: &Key) -> u64 {
+        let (seq, waiting) = self.begin_change(key);
+        self.values.invalidate(key.as_bytes());
+        self.wake(key, waiting, None);
+        seq
+    }
+
+    /// Numbers and announces a change of one key, and breaks its lease. Tells the nodes that waited.
+    fn begin_change(&mut self, key: &Key) -> (u64, BTreeSet<NodeId>) {
+        let seq = self.announce(key);
+        let keeps_lease = fault!(self.faults, InvalidationKeepsLease);
+        let waiting = if keeps_lease { BTreeSet::new() } else { self.partition(key).break_lock(key) };
+        (seq, waiting)
+    }
+
+    /// Numbers and announces a change of one key.
+    pub(crate) fn announce(&mut self, key: &Key) -> u64 {
+        let seq = self.partition(key).next_seq();
+        self.publish_invalidated(seq, key);
+        seq
+    }
+
+    /// Clears a partition that exists.
+    pub(crate) fn clear(&mut self, partition: u16) -> u64 {
+        let found = &mut self.partitions[usize::from(partition)];
+        let seq = found.next_seq();
+        found.floor = seq;
+        found.tags.clear();
+        self.outbox.push(To::Everyone, &BusEvent::Cleared { partition, seq });
+        seq
+    }
+
+    /// Invalidates tags in a partition that exists.
+    pub(crate) fn invalidate_tags(&mut self, partition: u16, tags: &Tags) -> u64 {
+        let found = &mut self.partitions[usize::from(partition)];
+        let seq = found.next_seq();
+        let most = fault!(self.faults, tag_table or TAG_TABLE);
+        let floor_before = found.tag_floor;
+        found.note(tags, seq, most);
+        if fault!(self.faults, TagsForgotten) {
+            found.tag_floor = floor_before;
+        }
+        self.outbox.push(To::Everyone, &BusEvent::TagsInvalidated { partition, seq, tags: tags.clone() });
+        seq
+    }
+
+    /// Sends the sequence of a partition to one node, behind every change before.
+    pub(crate) fn echo(&mut self, node: NodeId, partition: u16, beat: u64) {
+        let (seq, _) = self.seq_and_floor(partition);
+        self.outbox.push(To::Node(node), &BusEvent::Echo { partition, seq, beat });
+    }
+}

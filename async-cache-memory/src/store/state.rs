@@ -1,0 +1,167 @@
+//! The memory of one namespace.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_cache_core::backend::{BusEvent, Known, NodeId, RunId, WAKE_INLINE};
+use async_cache_core::frame::seal;
+use async_cache_core::key::Key;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Stores;
+use super::deliver::{Outbox, To};
+use super::partition::Partition;
+#[cfg(feature = "testing")]
+use crate::faults::Faults;
+use crate::faults::fault;
+use crate::hasher::Hasher;
+
+/// How far the sequence jumps at least when an epoch begins. Little, as in `epoch.lua`: a sequence ahead of the clock
+/// could go back.
+const LEAP: u64 = 1 << 17;
+
+/// How far ahead of the clock, in µs, a sequence may be: as in `epoch.lua`.
+const AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
+
+pub(crate) struct State {
+    /// The server process that wrote this memory.
+    pub(crate) run: RunId,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) values: moka::sync::Cache<Key, Stored, Hasher>,
+    pub(crate) outbox: Outbox,
+    #[cfg(feature = "testing")]
+    pub(super) faults: Faults,
+}
+
+#[derive(Clone)]
+pub(crate) struct Stored {
+    bytes: Bytes,
+    expires: Instant,
+}
+
+/// What every operation is told of its caller.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// The server process that it is connected to.
+    pub(crate) run: RunId,
+    /// The highest numbers that it knows; nothing for a plain read, which is not checked against them.
+    pub(crate) known: Option<&'a Known>,
+}
+
+impl State {
+    pub(super) fn new(run: RunId, stores: &Stores) -> Self {
+        let values =
+            moka::sync::Cache::builder().max_capacity(stores.capacity).build_with_hasher(Hasher::default());
+        let partitions = (0..stores.partitions).map(|_| Partition::new()).collect();
+        Self {
+            run,
+            partitions,
+            values,
+            outbox: Outbox::default(),
+            #[cfg(feature = "testing")]
+            faults: stores.faults,
+        }
+    }
+
+    /// First in every operation: memory that another server process wrote may be older than what
+    /// was answered since, and memory that has not come as far as the caller knows is older; so
+    /// everything in it is void.
+    #[inline]
+    pub(super) fn check_epoch(&mut self, caller: Caller<'_>, time_us: impl FnOnce() -> u64) {
+        let older = |known: &Known| (0..).zip(&self.partitions).any(|(at, part)| part.seq < known.seq(at));
+        if self.run != caller.run || caller.known.is_some_and(older) {
+            self.begin_epoch(caller, time_us());
+        }
+    }
+
+    #[cold]
+    fn begin_epoch(&mut self, caller: Caller<'_>, time_us: u64) {
+        let other = self.run != caller.run;
+        self.run = caller.run;
+        if fault!(self.faults, FailoverWithoutFence) {
+            return;
+        }
+        for (index, partition) in (0..).zip(&mut self.partitions) {
+            let known = caller.known.map_or(0, |known| known.seq(index));
+            let known = if known <= time_us + AHEAD { known } else { 0 };
+            if other || partition.seq < known {
+                partition.seq = (partition.seq.max(known) + LEAP).max(time_us);
+                partition.floor = partition.seq;
+                if !other {
+                    let seq = partition.seq;
+                    self.outbox.push(To::Everyone, &BusEvent::Cleared { partition: index, seq });
+                }
+            }
+        }
+    }
+
+    /// The partition of a key.
+    pub(crate) fn partition(&mut self, key: &Key) -> &mut Partition {
+        let index = self.index(key);
+        &mut self.partitions[usize::from(index)]
+    }
+
+    pub(super) fn index(&self, key: &Key) -> u16 {
+        key.partition(self.partitions.len() as u16)
+    }
+
+    /// Sequence and floor of a partition that exists.
+    pub(crate) fn seq_and_floor(&self, partition: u16) -> (u64, u64) {
+        let found = &self.partitions[usize::from(partition)];
+        (found.seq, found.floor)
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
+        let stored = self.values.get(key.as_bytes())?;
+        (stored.expires > Instant::now()).then_some(stored.bytes)
+    }
+
+    /// The stored value, unless a clear or the invalidation of a tag has made it void.
+    pub(crate) fn get_valid(&self, key: &Key) -> Option<Bytes> {
+        let partition = &self.partitions[usize::from(self.index(key))];
+        self.get(key).filter(|bytes| partition.admits(bytes))
+    }
+
+    /// Tag floor and tags of a partition that exists, in order, so that a simulation can be repeated.
+    pub(crate) fn tags(&self, partition: u16) -> (u64, Vec<(Bytes, u64)>) {
+        let found = &self.partitions[usize::from(partition)];
+        let mut tags: Vec<_> = found.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect();
+        tags.sort_unstable();
+        (found.tag_floor, tags)
+    }
+
+    pub(crate) fn leave(&mut self, node: NodeId) {
+        self.outbox.leave(node);
+    }
+
+    pub(super) fn store(&mut self, key: &Key, seq: u64, frame: &[u8], life: Duration) -> Bytes {
+        let bytes = Bytes::from([&seal(seq)[..], frame].concat());
+        self.values.insert(key.clone(), Stored { bytes: bytes.clone(), expires: Instant::now() + life });
+        bytes
+    }
+
+    pub(super) fn publish_invalidated(&mut self, seq: u64, key: &Key) {
+        let (partition, key) = (self.index(key), Bytes::copy_from_slice(key.as_bytes()));
+        self.outbox.push(To::Everyone, &BusEvent::Invalidated { partition, seq, key });
+    }
+
+    pub(crate) fn wake(&mut self, key: &Key, waiting: BTreeSet<NodeId>, stored: Option<Bytes>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let event = match stored {
+            Some(bytes) if bytes.len() > WAKE_INLINE => BusEvent::Stored { key },
+            value => BusEvent::Woken { key, value },
+        };
+        for node in waiting {
+            self.outbox.push(To::Node(node), &event);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn locks(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.locks.len()).sum()
+    }
+}

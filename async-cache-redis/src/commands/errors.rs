@@ -1,0 +1,91 @@
+//! The errors of a region: what was being done, why it failed, and what can be done about it.
+
+use async_cache_core::{Error, ErrorKind};
+
+use crate::connection::failure::{Cause, Failure};
+use crate::connection::rights;
+
+/// What the errors of one region name.
+pub(super) struct Errors {
+    pub(super) server: String,
+    pub(super) namespace: String,
+    /// The record that this node was built with.
+    pub(super) record: String,
+    /// The key that holds the record of the namespace.
+    pub(super) meta: String,
+}
+
+impl Errors {
+    /// The error for a command that gave no answer.
+    pub(super) fn of(&self, doing: &str, failure: Failure) -> Error {
+        let server = &self.server;
+        let error = match failure {
+            Failure::Down(outage) if outage.lasting => config(format!(
+                "{doing}: not tried, Redis at {server} cannot be used with these settings ({})",
+                outage.cause
+            ))
+            .because(outage.cause),
+            Failure::Down(outage) => backend(format!(
+                "{doing}: not tried, Redis at {server} has been unreachable for {:.1?}",
+                outage.since.elapsed()
+            ))
+            .because(outage.cause),
+            Failure::Timeout(limit) => backend(format!(
+                "{doing}: Redis at {server} did not answer within {limit:?}; the command may yet be executed"
+            )),
+            Failure::Broken(cause) => {
+                backend(format!("{doing}: the connection to Redis at {server} was lost")).because(cause)
+            }
+            Failure::Forbidden(cause) => config(format!(
+                "{doing}: Redis at {server} does not permit it to this user; {}",
+                rights::remedy(&self.namespace)
+            ))
+            .because(cause),
+            Failure::Refused { code, detail, cause } => self.refused(doing, &code, &detail, cause),
+        };
+        error.in_namespace(&self.namespace)
+    }
+
+    /// The error for an answer of the server that is an error.
+    fn refused(&self, doing: &str, code: &str, detail: &str, cause: Cause) -> Error {
+        let server = &self.server;
+        match code {
+            "BADRECORD" => config(format!(
+                "{doing}: this node is built as `{}`, the namespace in Redis as `{detail}`; use another \
+                 namespace, or if it is the same type under another name `.schema(\"..\")` with the one it \
+                 had, or delete the key `{}` in Redis once no node uses the old one",
+                self.record, self.meta,
+            )),
+            "BADSTATE" => config(format!(
+                "{doing}: the key `{detail}` in Redis is not a hash, so another program uses it; delete \
+                 it or use another namespace"
+            )),
+            "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed"))
+                .with_known_effect(),
+            // The server answers both to the first write of a script.
+            "OOM" => backend(format!("{doing}: Redis at {server} has no memory left, nothing was changed"))
+                .because(cause)
+                .with_known_effect(),
+            "MISCONF" => {
+                backend(format!("{doing}: Redis at {server} cannot write to its disk, nothing was changed"))
+                    .because(cause)
+                    .with_known_effect()
+            }
+            _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
+        }
+    }
+
+    /// The error for an answer that no version of our scripts gives.
+    pub(super) fn unexpected_reply(&self, doing: &str) -> Error {
+        let message = format!("{doing}: Redis at {} gave an answer of another shape", self.server);
+        backend(message).in_namespace(&self.namespace)
+    }
+}
+
+fn backend(message: String) -> Error {
+    Error::new(ErrorKind::Backend, message)
+}
+
+fn config(message: String) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,144 @@
+//! The single-key reads that are under way on one connection, and the batch that they wait to go with.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::{Cmd, RedisResult};
+use tokio::sync::oneshot;
+
+use crate::keys::ValueName;
+
+/// Reads under way that still go alone.
+const FEW: usize = 2;
+/// Most keys of a batch.
+const BATCH_KEYS: usize = 128;
+/// Most bytes of values expected of a batch: its first value waits for its last.
+const BATCH_BYTES: usize = 256 << 10;
+/// A batch of fewer keys is not worth the detour.
+const WORTH: usize = 4;
+/// The size of values before any is known.
+const UNKNOWN: usize = 16 << 10;
+/// With this many batches under way, a connection has enough to do.
+const CROWD: usize = 4;
+/// Most batches under way.
+const BATCHES: usize = 64;
+
+/// What a read is answered.
+pub(crate) type Answer = RedisResult<Option<Bytes>>;
+
+/// The reads of one connection.
+pub(crate) struct ReadQueue {
+    /// Reads under way.
+    reads: AtomicUsize,
+    /// Batches under way.
+    batches: AtomicUsize,
+    /// Bytes to expect of a value.
+    size: AtomicUsize,
+    gathered: Mutex<Batch>,
+}
+
+/// The names to read, and the callers that wait for their values. When it is dropped, each caller
+/// reads its value alone.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) mget: Option<Cmd>,
+    pub(crate) callers: Vec<oneshot::Sender<Answer>>,
+}
+
+/// What its caller has to do for a batch that it has added to.
+pub(crate) enum Due {
+    /// The batch is full: send it.
+    Now(Batch),
+    /// The batch has just begun: send it when the tasks have run that can run now.
+    Soon,
+    /// Another caller sends it.
+    Nothing,
+}
+
+impl ReadQueue {
+    pub(super) fn new() -> Self {
+        Self {
+            reads: AtomicUsize::new(0),
+            batches: AtomicUsize::new(0),
+            size: AtomicUsize::new(UNKNOWN),
+            gathered: Mutex::default(),
+        }
+    }
+
+    /// Whether another connection is of use: for more batches, or because values are so large that
+    /// none are made.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.batches.load(Ordering::Relaxed) >= CROWD || self.room() < WORTH
+    }
+
+    /// Counts a read until the guard is dropped.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        UnderWay { reads: &self.reads, others: self.reads.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Adds a read to the batch, unless it had better go alone.
+    pub(crate) fn join(
+        &self,
+        name: &ValueName<'_>,
+        read: &UnderWay<'_>,
+    ) -> Option<(oneshot::Receiver<Answer>, Due)> {
+        let room = self.room();
+        let worth = read.others >= FEW && room >= WORTH && self.batches.load(Ordering::Relaxed) < BATCHES;
+        worth.then(|| self.add(name, room))
+    }
+
+    fn add(&self, name: &ValueName<'_>, room: usize) -> (oneshot::Receiver<Answer>, Due) {
+        let (caller, answer) = oneshot::channel();
+        let mut batch = self.gathered.lock();
+        batch.mget.get_or_insert_with(|| redis::cmd("MGET")).arg(name);
+        batch.callers.push(caller);
+        let due = match batch.callers.len() {
+            full if full >= room => Due::Now(std::mem::take(&mut *batch)),
+            1 => Due::Soon,
+            _ => Due::Nothing,
+        };
+        (answer, due)
+    }
+
+    /// Keys of a batch.
+    fn room(&self) -> usize {
+        (BATCH_BYTES / self.size.load(Ordering::Relaxed).max(1)).min(BATCH_KEYS)
+    }
+
+    /// Takes the batch that has been gathered so far.
+    pub(crate) fn take(&self) -> Batch {
+        std::mem::take(&mut *self.gathered.lock())
+    }
+
+    pub(crate) fn batch_begins(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn batch_ends(&self) {
+        self.batches.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes the size of a value. The estimate follows larger values at once and smaller ones slowly:
+    /// a batch that is too small costs little.
+    pub(crate) fn note_size(&self, size: usize) {
+        let known = self.size.load(Ordering::Relaxed);
+        let next = if size >= known { size } else { known - (known - size).div_ceil(8) };
+        if next != known {
+            self.size.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A read under way.
+pub(crate) struct UnderWay<'a> {
+    reads: &'a AtomicUsize,
+    /// The reads that were under way before it.
+    others: usize,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.reads.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,113 @@
+//! Why there is no connection, and what has to be changed.
+
+use deadpool_redis::{PoolError, TimeoutType};
+use redis::{ErrorKind as Redis, RedisError};
+
+use super::failure::{Cause, Outage, Secrets};
+use super::rights;
+use crate::reply::server_error_code;
+
+const REPLICA: &str = "the server is a replica: connect to its master";
+pub(super) const NOT_REDIS: &str = "what answers there does not speak Redis";
+
+/// Why there is no connection.
+pub(crate) enum Refusal {
+    /// The attempt failed.
+    Error(RedisError),
+    /// Time ran out.
+    Timeout,
+    /// The caller's pool has none to give.
+    Pool(String),
+    /// It leads to a replica.
+    Replica,
+    /// It leads to a server that cannot be used, or not by this user.
+    Server(String),
+}
+
+impl Refusal {
+    /// A command that is needed failed. `right` is what an ACL calls it.
+    pub(crate) fn of_command(right: &str, error: RedisError) -> Self {
+        rights::no_command(right, &error).map_or(Self::Error(error), Self::Server)
+    }
+
+    /// What has to be changed, if nothing but a change of settings helps, here or at the server.
+    pub(super) fn remedy(&self) -> Option<String> {
+        let error = match self {
+            Self::Server(why) => return Some(why.clone()),
+            Self::Replica => return Some(REPLICA.to_owned()),
+            Self::Error(error) => error,
+            Self::Timeout | Self::Pool(_) => return None,
+        };
+        let text = error.to_string();
+        if text.to_ascii_lowercase().contains("hello")
+            && let Some(why) = rights::no_command("hello", error)
+        {
+            return Some(format!("{why}; RESP3, which the settings ask for, is begun with it"));
+        }
+        let known = match (error.kind(), server_error_code(error).as_str()) {
+            (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
+                "wrong user name or password, or none given where one is needed; in a URL, a password without a \
+                 user name is written `redis://:password@host`"
+            }
+            _ if text.contains("refused to switch database") => {
+                "it has no database of this number, or the user may not run SELECT (`+select`)"
+            }
+            (_, "DENIED") => {
+                "it is in protected mode, and takes no clients from other machines: give it a password, or set \
+                 `protected-mode no`"
+            }
+            (Redis::RESP3NotSupported, _) | (_, "NOPROTO") => {
+                "it does not know RESP3, which the settings ask for: is this Redis 6.0 or later?"
+            }
+            (Redis::InvalidClientConfig, _) => {
+                "the client cannot connect with these settings; TLS is not supported by this version"
+            }
+            (_, "NOPERM") => {
+                "the user may not run what a client begins with (`+hello`, `+auth`, `+select`, `+ping`)"
+            }
+            _ => return None,
+        };
+        Some(known.to_owned())
+    }
+
+    /// What follows for a backend that goes on trying. What `connect` refuses for its settings' sake is lasting;
+    /// so is a peer that does not speak Redis, although `connect` cannot know whose fault that is.
+    pub(crate) fn outage(&self, secrets: &Secrets) -> Outage {
+        let cause = self.cause(secrets);
+        let remedy = self.remedy().or_else(|| match self {
+            Self::Error(error) if is_not_redis(error) => Some(NOT_REDIS.to_owned()),
+            _ => None,
+        });
+        match remedy {
+            Some(remedy) if cause.says(&remedy) => Outage::failed(cause, true),
+            Some(remedy) => Outage::failed(Cause::ours(format!("{remedy} ({cause})")), true),
+            None => Outage::failed(cause, false),
+        }
+    }
+
+    /// The cause, as it is shown.
+    pub(super) fn cause(&self, secrets: &Secrets) -> Cause {
+        match self {
+            Self::Error(error) => secrets.cause(error),
+            Self::Timeout => Cause::ours("no connection in time"),
+            Self::Replica => Cause::ours(REPLICA),
+            Self::Server(why) => Cause::ours(why.as_str()),
+            Self::Pool(why) => secrets.cause(why),
+        }
+    }
+}
+
+/// Whether the peer does not speak the protocol of Redis.
+pub(super) fn is_not_redis(error: &RedisError) -> bool {
+    matches!(error.kind(), Redis::Parse | Redis::UnexpectedReturnType)
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Error(error),
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Self::Timeout,
+            other => Self::Pool(other.to_string()),
+        }
+    }
+}

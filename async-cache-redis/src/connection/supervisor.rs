@@ -1,0 +1,64 @@
+//! What keeps the slots up: it asks whether their connections live, and restores those that do not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::connect::Connector;
+use super::link::Link;
+use super::slots::{Slot, Slots};
+use crate::limits::{Pauses, backoff};
+
+/// How often an idle connection is asked whether it lives.
+const CHECK: Duration = Duration::from_secs(1);
+/// Between attempts to connect.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+
+/// Keeps one slot up: asks whether the connection lives, and restores it when it does not.
+pub(crate) async fn supervise(slots: Arc<Slots>, index: usize, connector: Arc<Connector>) {
+    let slot = slots.slot(index);
+    loop {
+        if let Ok(link) = slot.link() {
+            watch(&slots, slot, link).await;
+        } else {
+            restore(&slots, slot, &connector).await;
+        }
+    }
+}
+
+/// Returns when the link has gone down. A dead connection says nothing by itself.
+async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
+    let checkout = slots.checkout(slot, link, slots.deadlines.longest());
+    while slot.link().is_ok_and(|current| Arc::ptr_eq(&current, &checkout.link)) {
+        tokio::select! {
+            () = slot.went_down.notified() => {}
+            () = sleep(CHECK) => {
+                // What follows from a failure is noted by `answer`.
+                let _ = checkout.answer(checkout.link.query::<()>(&redis::cmd("PING"))).await;
+            }
+        }
+    }
+}
+
+/// Returns when a connection has been put in place.
+///
+/// One slot at a time: as many probes as there are connections would find out no more. Once it has
+/// succeeded the others follow, one soon after the other.
+async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
+    let _probing = slots.probing.lock().await;
+    for attempt in 0.. {
+        sleep(backoff(attempt, PAUSES)).await;
+        match connector.link().await {
+            Ok(link) => return slots.install(slot, link),
+            Err(refusal) => {
+                let mut outage = refusal.outage(&slots.secrets);
+                // Later, what was fine once may be again: a password that was changed, a server replaced.
+                outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
+                slot.still_down(outage);
+                slots.attempt_ended();
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One connection of the subscriber: what is subscribed on it, and whether it still lives.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::bus::Bus;
+use super::member::Member;
+use crate::connection::failure::is_forbidden;
+use crate::connection::rights;
+use crate::limits::{Pauses, backoff};
+use crate::reply::out_of_time;
+
+/// How often the connection's signs of life are looked at.
+const CHECK: Duration = Duration::from_millis(200);
+/// A connection on which nothing has been heard for so long is asked; one that owes an echo for so
+/// long is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Channels in one SUBSCRIBE.
+const CHANNELS: usize = 512;
+/// Between attempts after a refusal, which nothing but a change of settings ends.
+pub(super) const REFUSED: Pauses =
+    Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
+
+/// A new connection.
+pub(crate) struct Connected {
+    pub(super) number: u64,
+    pub(super) connection: MultiplexedConnection,
+}
+
+/// One physical connection and what is subscribed on it.
+pub(super) struct Session {
+    bus: Arc<Bus>,
+    command_timeout: Duration,
+    connection: MultiplexedConnection,
+    /// The number of the connection.
+    number: u64,
+    members: HashMap<u64, Arc<Member>>,
+    channels: HashSet<Bytes>,
+    /// How often in a row a subscription was refused, and when it is asked for again.
+    refusals: u32,
+    refused_until: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(bus: Arc<Bus>, command_timeout: Duration, connected: Connected) -> Self {
+        let Connected { number, connection } = connected;
+        Self {
+            bus,
+            command_timeout,
+            connection,
+            number,
+            members: HashMap::new(),
+            channels: HashSet::new(),
+            refusals: 0,
+            refused_until: None,
+        }
+    }
+
+    /// Returns when the connection is lost.
+    pub(super) async fn serve(&mut self) {
+        let bus = Arc::clone(&self.bus);
+        while !bus.has_ended(self.number) {
+            let alive = tokio::select! {
+                () = bus.changed.notified() => self.reconcile().await,
+                () = sleep(CHECK) => self.check().await,
+            };
+            if alive.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Subscribes for regions that came and unsubscribes for those that went.
+    pub(super) async fn reconcile(&mut self) -> RedisResult<()> {
+        let bus = Arc::clone(&self.bus);
+        let members = bus.members();
+        let gone: Vec<Bytes> = self
+            .members
+            .iter()
+            .filter(|(id, _)| !members.contains_key(id))
+            .flat_map(|(_, member)| member.names())
+            // A region of the same name may have come since.
+            .filter(|name| !bus.wanted(name) && self.channels.contains(*name))
+            .cloned()
+            .collect();
+        for names in gone.chunks(CHANNELS) {
+            let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
+            self.within(self.connection.clone().unsubscribe(names)).await?;
+        }
+        for name in &gone {
+            self.channels.remove(name);
+        }
+        self.members.retain(|id, _| members.contains_key(id));
+        let mut refused = false;
+        for member in members.into_values() {
+            if self.members.contains_key(&member.id) {
+                continue;
+            }
+            match self.subscribe(&member).await {
+                // The others are served meanwhile, and this one is asked for again.
+                Err(error) if is_forbidden(&error) => {
+                    refused = true;
+                    member.refused(&rights::no_subscription(&error));
+                }
+                subscribed => {
+                    subscribed?;
+                    self.members.insert(member.id, member);
+                }
+            }
+        }
+        self.refused_until = refused.then(|| Instant::now() + backoff(self.refusals, REFUSED));
+        self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
+        Ok(())
+    }
+
+    async fn subscribe(&mut self, member: &Member) -> RedisResult<()> {
+        member.subscribing(self.number);
+        let names: Vec<&[u8]> = member.names().map(AsRef::as_ref).collect();
+        for names in names.chunks(CHANNELS) {
+            self.within(self.connection.clone().subscribe(names)).await?;
+        }
+        self.channels.extend(member.names().cloned());
+        Ok(())
+    }
+
+    /// Fails if the connection is half open. Asks again for what was refused.
+    async fn check(&mut self) -> RedisResult<()> {
+        if self.refused_until.is_some_and(|until| until <= Instant::now()) {
+            self.reconcile().await?;
+        }
+        let vitals = &self.bus.vitals;
+        let overdue = vitals.overdue();
+        if overdue >= PATIENCE {
+            return Err(out_of_time());
+        }
+        // An echo that is due will tell as well, and does not take the deadline of a command.
+        if overdue.is_zero() && vitals.silence() >= PATIENCE {
+            let ping = redis::cmd("PING");
+            let mut connection = self.connection.clone();
+            self.within(ping.exec_async(&mut connection)).await?;
+            vitals.answered();
+        }
+        Ok(())
+    }
+
+    async fn within<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        timeout(self.command_timeout, answer).await.map_err(|_| out_of_time())?
+    }
+}
