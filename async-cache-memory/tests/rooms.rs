@@ -1,0 +1,16 @@
+//! The files of this crate use one another in one direction.
+
+#[path = "../../integration-tests/src/rooms.rs"]
+mod rooms;
+
+use std::path::Path;
+
+#[test]
+fn no_files_import_one_another_in_a_circle() {
+    let mut sources = rooms::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert_eq!(rooms::circles(&sources), Vec::<Vec<String>>::new());
+
+    let lowest = sources.get_mut("store::partition").expect("a module that the others use");
+    lowest.push_str("\nuse crate::{region::MemoryRegion, store::Store};\n");
+    assert_ne!(rooms::circles(&sources), Vec::<Vec<String>>::new(), "an import upwards is found");
+}
