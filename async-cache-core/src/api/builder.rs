@@ -6,30 +6,29 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::api::background;
 use crate::api::cache::TieredCache;
 use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec};
-use crate::changes::retry::Pending;
+use crate::changes::early_events::EarlyEventBuffer;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 use crate::faults::mutant::Mutant;
 use crate::faults::mutant::Switch;
 use crate::format::codec::{Bincode, Codec, RoundTrip};
 use crate::format::frame::{FORMAT_VERSION, Format};
-use crate::inner::{L2, Shared};
-use crate::liveness::background::Background;
-use crate::liveness::early_events::Door;
-use crate::liveness::heartbeat;
+use crate::format::key::CacheKey;
+use crate::inner::{Inner, Policy};
+use crate::liveness::lifecycle::Lifecycle;
 use crate::liveness::node::Node;
-use crate::liveness::watch::Watch;
-use crate::local::stripes::Fence;
-use crate::observe::{Counters, Events, LoadFailureLog};
+use crate::liveness::state::Liveness;
+use crate::local::l1::L1;
+use crate::observe::{LoadFailureLog, Observer};
 use crate::options::{
     Defaults, Options, Outage, load_setters, negative_setters, stale_setters, store_setters,
 };
-use crate::remote::miss_rate::Odds;
+use crate::remote::l2::L2;
+use crate::remote::miss_rate::MissRate;
 
 /// Longest namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 128;
@@ -96,7 +95,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Sets the tier shared with other nodes, with the default codec, [`Bincode`].
+    /// Sets the tier inner with other nodes, with the default codec, [`Bincode`].
     pub fn l2(self, l2: impl Backend) -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -104,7 +103,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self.l2_with(l2, Bincode)
     }
 
-    /// Sets the tier shared with other nodes, and how values are written there.
+    /// Sets the tier inner with other nodes, and how values are written there.
     pub fn l2_with(mut self, l2: impl Backend, codec: impl Codec<V>) -> Self {
         self.l2 = Some(SharedTier { backend: Arc::new(l2), codec: Arc::new(codec) });
         self
@@ -185,7 +184,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
+    /// Builds the cache and starts its background work. Does no I/O: a inner tier that cannot be
     /// reached, or that other nodes use with another codec, shows at first use.
     ///
     /// # Errors
@@ -199,71 +198,53 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             _ => error,
         })?;
         let heartbeat = self.heartbeat.unwrap_or(self.max_staleness / 4);
-        let mut refused = None;
-        let shared = Arc::new(self.assemble(&mut refused));
-        if let Some(error) = refused {
-            return Err(error.in_namespace(&shared.namespace));
-        }
-        shared.door.open(&shared);
-        let here = Arc::downgrade(&shared);
-        shared.background.start(move || {
-            let Some(shared) = here.upgrade() else { return };
+        let (inner, early_events) = self.assemble()?;
+        let inner = Arc::new(inner);
+        early_events.open(&inner);
+        let here = Arc::downgrade(&inner);
+        inner.lifecycle.background.start(move || {
+            let Some(inner) = here.upgrade() else { return };
             // The work of an earlier runtime may have ended in the middle of this.
-            shared.node.resync.notify_one();
-            heartbeat::run(&shared, heartbeat);
+            inner.liveness.node.resync.notify_one();
+            background::start(&inner, heartbeat);
         });
-        Ok(TieredCache::new(shared))
+        Ok(TieredCache::new(inner))
     }
 
-    /// The cache without its background work.
-    pub(crate) fn assemble(self, refused: &mut Option<Error>) -> Shared<V> {
+    /// The cache without its background work, and the listener that is to be opened for it.
+    pub(crate) fn assemble(self) -> Result<(Inner<V>, Arc<EarlyEventBuffer<V>>)> {
         let id = NodeId::random();
-        let door = Door::closed();
-        let listener: Weak<dyn Listener> = Arc::downgrade(&(Arc::clone(&door) as Arc<dyn Listener>));
+        let early_events = EarlyEventBuffer::closed();
         let namespace: Arc<str> = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE).into();
+        let in_namespace = |error: Error| error.in_namespace(&namespace);
         let known = Known::default();
-        let l1 = self.l1.and_then(|open| open(&namespace).map_err(|error| *refused = Some(error)).ok());
-        let l2 = self.l2.filter(|_| refused.is_none()).and_then(|tier| {
-            let schema = self.schema.as_deref().map_or_else(type_name::<V>, ToOwned::to_owned);
+        let engine = self.l1.map(|open| open(&namespace)).transpose().map_err(in_namespace)?;
+        let schema: Arc<str> = self.schema.map_or_else(type_name::<V>, |schema| schema).into();
+        let opened = self.l2.map(|tier| {
             let record = format!("async-cache/{FORMAT_VERSION} {} {schema}", tier.codec.name());
             let spec = RegionSpec { known: known.clone(), ..RegionSpec::new(&*namespace, id, record) };
-            match tier.backend.open(spec, listener) {
-                Ok(region) => {
-                    let shape = tier.codec.shape();
-                    let format = Format::new(tier.codec.name(), self.schema_version, shape.digest);
-                    let round_trip = RoundTrip::new(shape);
-                    Some(L2 { region, format, codec: tier.codec, round_trip, schema: schema.into() })
-                }
-                Err(error) => {
-                    *refused = Some(error);
-                    None
-                }
-            }
+            let listener: Weak<dyn Listener> =
+                Arc::downgrade(&(Arc::clone(&early_events) as Arc<dyn Listener>));
+            Ok((tier.backend.open(spec, listener)?, tier.codec))
         });
-        let node = match &l2 {
-            Some(l2) => Node::new(id, (l2.region.partitions(), known), self.max_staleness, self.switch),
+        let opened = opened.transpose().map_err(in_namespace)?;
+        let node = match &opened {
+            Some((region, _)) => Node::new(id, (region.partitions(), known), self.max_staleness, self.switch),
             None => Node::alone(id),
         };
-        Shared {
-            events: Events::of(&namespace),
-            namespace,
-            l1,
-            l2,
-            node,
-            fence: Fence::new(self.switch),
-            pending: Pending::default(),
-            odds: Odds::default(),
-            counters: Counters::default(),
-            watch: Watch::new(),
-            defaults: self.options,
-            outage: self.outage,
-            failure_log: self.failure_log,
-            switch: self.switch,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            background: Background::new(),
-            door,
-        }
+        let observer = Observer::new(Arc::clone(&namespace), self.failure_log);
+        let region = opened.as_ref().map(|(region, _)| Arc::clone(region));
+        let liveness = Liveness::new(node, Arc::clone(&observer), region, engine.is_some());
+        let local = L1::new(engine, &liveness, self.outage, opened.is_some());
+        let remote = opened.map(|(region, codec)| {
+            let shape = codec.shape();
+            let format = Format::new(codec.name(), self.schema_version, shape.digest);
+            let (round_trip, miss_rate) = (RoundTrip::new(shape), MissRate::default());
+            L2 { region, codec, format, round_trip, schema, miss_rate, local: Arc::clone(&local) }
+        });
+        let lifecycle = Lifecycle::new(Arc::clone(&observer), Arc::clone(&early_events) as Arc<dyn Listener>);
+        let policy = Policy { defaults: self.options, outage: self.outage, faults: self.switch };
+        Ok((Inner { observer, liveness, local, remote, policy, lifecycle }, early_events))
     }
 
     fn validate(&self) -> Result<()> {
@@ -307,6 +288,17 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         }
         self.options.validate()?;
         self.options.store.check_tiers(self.l1.is_some())
+    }
+}
+
+// The bound is the method's: so the compiler says what it is that a key lacks, instead of that there is no method.
+impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// Starts to put a cache together.
+    pub fn builder() -> TieredCacheBuilder<K, V>
+    where
+        K: CacheKey,
+    {
+        TieredCacheBuilder::new()
     }
 }
 

@@ -13,14 +13,16 @@ use parking_lot::Mutex;
 
 use crate::api::batch_value::{BatchValue, TypedBatch, box_batch};
 use crate::api::cache::TieredCache;
-use crate::api::data_loader::source::Outcome;
 use crate::error::{BoxError, ErrorKind, Result};
 use crate::format::key::{CacheKey, Key};
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::Answer;
 use crate::lookup::loader::{Given, Payload};
-use crate::lookup::many::get_or_load::{BatchLoader, PlanMany};
+use crate::lookup::many::get_or_load;
+use crate::lookup::many::picked::Outcome;
+use crate::lookup::many::plan::{BatchLoader, PlanMany};
+use crate::lookup::run;
 use crate::observe::Event;
 use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -73,7 +75,7 @@ impl<K: Clone + Eq + Hash> Distinct<K> {
 
 /// One outcome for each key given, in their order.
 pub(crate) async fn look_up<K, V>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     distinct: Distinct<K>,
     need: Option<&Stamp>,
     (options, batch): (Options, TypedBatch<K, V>),
@@ -86,9 +88,12 @@ where
     let limit = options.load.load_timeout;
     let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
     // Here, because an error must not depend on there being a key to give it to.
-    shared.check_plan(&encoded, need, &plan)?;
-    let (cached, too_long) =
-        join(shared.get_many_or_load(&encoded, need, plan), load_uncached(shared, long, limit, batch)).await;
+    get_or_load::check_plan(inner, &encoded, need, &plan)?;
+    let (cached, too_long) = join(
+        get_or_load::get_many_or_load(inner, &encoded, need, plan),
+        load_uncached(inner, long, limit, batch),
+    )
+    .await;
     let outcome = |place| match place {
         Place::Cached(at) => cached[at].clone(),
         Place::TooLong(at) => too_long[at].clone(),
@@ -98,7 +103,7 @@ where
 
 /// Loads keys that are too long to be cached: one such key must not be everyone's error.
 async fn load_uncached<K, V>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     keys: Vec<K>,
     limit: Duration,
     batch: TypedBatch<K, V>,
@@ -110,33 +115,36 @@ where
     if count == 0 {
         return Vec::new();
     }
-    shared.counters.misses.add(count);
-    shared.counters.loads.add(1);
-    (0..count).for_each(|_| shared.events.tell(|| Event::KeyTooLong));
-    match shared.run_loader(|| batch(keys), limit).await {
+    inner.observer.counters.misses.add(count);
+    inner.observer.counters.loads.add(1);
+    (0..count).for_each(|_| inner.observer.events.tell(|| Event::KeyTooLong));
+    match run::run_loader(inner, || batch(keys), limit).await {
         Ok(picked) => {
-            let outcomes: Vec<_> = picked.answers.into_iter().map(|answer| shared.uncached(answer)).collect();
-            shared.counters.load_failures.add(outcomes.iter().filter(|outcome| outcome.is_err()).count());
+            let outcomes: Vec<_> = picked.answers.into_iter().map(|answer| uncached(inner, answer)).collect();
+            inner
+                .observer
+                .counters
+                .load_failures
+                .add(outcomes.iter().filter(|outcome| outcome.is_err()).count());
             outcomes
         }
         Err(error) => {
-            shared.counters.load_failures.add(1);
+            inner.observer.counters.load_failures.add(1);
             vec![Err(error); count]
         }
     }
 }
 
-impl<V: 'static> Shared<V> {
-    /// What a batch loader gave for a key that is not cached.
-    fn uncached(&self, answer: Option<Result<Given<V>, BoxError>>) -> Outcome<V> {
-        match answer.transpose() {
-            Ok(None) => Ok(None),
-            Ok(Some(Given { payload: Payload::New(value), .. })) => Ok(value),
-            Ok(Some(Given { payload: Payload::Unchanged, .. })) => Err(self
-                .error(ErrorKind::Loader, "a loader answered `unchanged`, but there is no previous value")),
-            Err(cause) => {
-                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
-            }
+/// What a batch loader gave for a key that is not cached.
+fn uncached<V: 'static>(inner: &Inner<V>, answer: Option<Result<Given<V>, BoxError>>) -> Outcome<V> {
+    match answer.transpose() {
+        Ok(None) => Ok(None),
+        Ok(Some(Given { payload: Payload::New(value), .. })) => Ok(value),
+        Ok(Some(Given { payload: Payload::Unchanged, .. })) => Err(inner
+            .observer
+            .error(ErrorKind::Loader, "a loader answered `unchanged`, but there is no previous value")),
+        Err(cause) => {
+            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
         }
     }
 }
@@ -153,7 +161,7 @@ where
 /// A lookup of many keys with a loader: [`TieredCache::get_many_or_load`].
 #[must_use = "a request does nothing until it is awaited"]
 pub struct GetManyOrLoad<'a, K, V: 'static> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     keys: Distinct<K>,
     need: Option<&'a Stamp>,
     options: Options,
@@ -183,8 +191,8 @@ where
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { shared, keys, need, options, batch } = self;
-        Box::pin(async move { look_up(shared, keys, need, (options, batch)).await?.into_iter().collect() })
+        let Self { inner, keys, need, options, batch } = self;
+        Box::pin(async move { look_up(inner, keys, need, (options, batch)).await?.into_iter().collect() })
     }
 }
 
@@ -245,13 +253,15 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             let loader = loader.lock().clone();
             loader(keys)
         });
-        let (keys, options) = (Distinct::new(keys), self.shared.defaults.clone());
-        GetManyOrLoad { shared: &self.shared, keys, need: None, options, batch }
+        let (keys, options) = (Distinct::new(keys), self.inner.policy.defaults.clone());
+        GetManyOrLoad { inner: &self.inner, keys, need: None, options, batch }
     }
 }
 
 impl<K, V> fmt::Debug for GetManyOrLoad<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GetManyOrLoad").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+        f.debug_struct("GetManyOrLoad")
+            .field("namespace", &self.inner.observer.namespace)
+            .finish_non_exhaustive()
     }
 }

@@ -10,15 +10,18 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 
 use crate::backend::{Entry, Token};
+use crate::changes::invalidate;
 use crate::error::{Error, Result};
 use crate::format::key::{CacheKey, Key, with_any_length, with_encoded};
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::{Answer, Reuse, Want};
 use crate::local::probe::Probe;
 use crate::lookup::loader::BoxLoader;
-use crate::lookup::one::{Origin, Plan};
+use crate::lookup::many::get;
+use crate::lookup::request::{Origin, Plan};
 use crate::lookup::stale::{Aged, aged};
+use crate::lookup::{check, one};
 use crate::observe::{StaleCause, trace};
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -28,12 +31,12 @@ type Boxing<V, F> = fn(F, &mut StoreOptions) -> BoxLoader<V>;
 /// A hit and nothing else, on the stack of the caller. Whatever else there is, [`first`] finds.
 #[inline]
 fn hit<V: 'static, Q: CacheKey + ?Sized>(
-    shared: &Shared<V>,
+    inner: &Inner<V>,
     key: &Q,
     need: Option<&Stamp>,
     want: Want,
 ) -> Option<Answer<V>> {
-    with_any_length(key, |bytes| shared.hit_at_once(bytes, need, want))
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, need, want))
 }
 
 /// What L1 said to a request, or what went wrong with its key.
@@ -47,45 +50,45 @@ enum First<V> {
 
 /// Looks into L1 with all its cases. `options` are those of a lookup with a loader.
 fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
-    shared: &Shared<V>,
+    inner: &Inner<V>,
     key: &Q,
     need: Option<&Stamp>,
     want: Want,
     options: Option<&Options>,
 ) -> First<V> {
-    if let Err(error) = shared.check_stamp(need) {
+    if let Err(error) = check::check_stamp(inner, need) {
         return First::Failed(error);
     }
-    let probed = with_encoded(key, |bytes| match shared.probe(bytes, need) {
+    let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, need) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
-            shared.counters.l1_hits.increment();
+            inner.observer.counters.l1_hits.increment();
             First::Hit(entry.value)
         }
         Probe::Ripe(entry) | Probe::Stale(entry) if want.accepts(&entry.value) => {
-            past_due(shared, bytes, entry, options)
+            past_due(inner, bytes, entry, options)
         }
         _ => First::Miss(Key::from_encoded(bytes)),
     });
-    probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&shared.namespace)))
+    probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&inner.observer.namespace)))
 }
 
 #[cold]
 fn past_due<V: Send + Sync + 'static>(
-    shared: &Shared<V>,
+    inner: &Inner<V>,
     key: &[u8],
     entry: Entry<V>,
     options: Option<&Options>,
 ) -> First<V> {
-    let now = shared.node.clock.now();
+    let now = inner.liveness.node.clock.now();
     let aged = match options {
         Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
         None if now < entry.life.expires => Aged::Answers,
         None => Aged::Load,
     };
     match aged {
-        Aged::Answers | Aged::Refresh => shared.counters.l1_hits.increment(),
-        Aged::Serve(cause) => shared.serve_stale(key, cause),
-        Aged::ServeAndRefresh => shared.serve_stale(key, StaleCause::Revalidating),
+        Aged::Answers | Aged::Refresh => inner.observer.counters.l1_hits.increment(),
+        Aged::Serve(cause) => inner.observer.stale_served(key, cause),
+        Aged::ServeAndRefresh => inner.observer.stale_served(key, StaleCause::Revalidating),
         Aged::Load => {}
     }
     match aged {
@@ -100,15 +103,15 @@ fn past_due<V: Send + Sync + 'static>(
 /// A lookup: [`TieredCache::get`](crate::api::cache::TieredCache::get).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Get<'a, V, Q: ?Sized> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     key: &'a Q,
     need: Option<&'a Stamp>,
     slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
 }
 
 impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
-    pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q) -> Self {
-        Self { shared, key, need: None, slow: None }
+    pub(crate) fn new(inner: &'a Arc<Inner<V>>, key: &'a Q) -> Self {
+        Self { inner, key, need: None, slow: None }
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
@@ -128,7 +131,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
         if let Some(slow) = &mut this.slow {
             return slow.as_mut().poll(cx);
         }
-        match hit(this.shared, this.key, this.need, Want::ValueOrAbsence) {
+        match hit(this.inner, this.key, this.need, Want::ValueOrAbsence) {
             Some(answer) => Poll::Ready(Ok(answer)),
             None => this.go_on(cx),
         }
@@ -139,12 +142,12 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
     #[cold]
     #[inline(never)]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
-        match first(self.shared, self.key, self.need, Want::ValueOrAbsence, None) {
+        match first(self.inner, self.key, self.need, Want::ValueOrAbsence, None) {
             First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
-                let (shared, need) = (self.shared, self.need);
-                let slow = in_span(shared, key, move |key| async move { shared.get(&key, need).await });
+                let (inner, need) = (self.inner, self.need);
+                let slow = in_span(inner, key, move |key| async move { one::get(inner, &key, need).await });
                 let slow = self.slow.insert(slow);
                 slow.as_mut().poll(cx)
             }
@@ -154,20 +157,20 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
 
 /// The rest of a lookup, after L1 had no answer.
 fn in_span<'a, V, F>(
-    shared: &Shared<V>,
+    inner: &Inner<V>,
     key: Key,
     work: impl FnOnce(Key) -> F,
 ) -> BoxFuture<'a, Result<Answer<V>>>
 where
     F: Future<Output = Result<Answer<V>>> + Send + 'a,
 {
-    let digest = trace::digest(&key);
-    Box::pin(trace::lookup(&shared.namespace, digest, work(key)))
+    let digest = trace::digest(key.as_bytes());
+    Box::pin(trace::lookup(&inner.observer.namespace, digest, work(key)))
 }
 
 /// A lookup with a loader: what the three verbs below share.
 struct Lookup<'a, V, Q: ?Sized, F> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     key: &'a Q,
     need: Option<&'a Stamp>,
     options: Option<Options>,
@@ -179,12 +182,12 @@ struct Lookup<'a, V, Q: ?Sized, F> {
 impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
 
 impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
-    fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
-        Self { shared, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
+    fn new(inner: &'a Arc<Inner<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+        Self { inner, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
     }
 
     fn options(&mut self) -> &mut Options {
-        self.options.get_or_insert_with(|| self.shared.defaults.clone())
+        self.options.get_or_insert_with(|| self.inner.policy.defaults.clone())
     }
 
     #[inline]
@@ -193,7 +196,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             return slow.as_mut().poll(cx);
         }
         if reuse == Reuse::Cached
-            && let Some(answer) = hit(self.shared, self.key, self.need, want)
+            && let Some(answer) = hit(self.inner, self.key, self.need, want)
         {
             return Poll::Ready(Ok(answer));
         }
@@ -206,26 +209,26 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         let looked = match reuse {
             Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
             Reuse::Cached | Reuse::Newer(_) => {
-                let options = self.options.as_ref().unwrap_or(&self.shared.defaults);
-                first(self.shared, self.key, self.need, want, Some(options))
+                let options = self.options.as_ref().unwrap_or(&self.inner.policy.defaults);
+                first(self.inner, self.key, self.need, want, Some(options))
             }
         };
         match looked {
             First::Hit(answer) => Poll::Ready(Ok(answer)),
-            First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.shared.namespace))),
+            First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.inner.observer.namespace))),
             First::HitAndRefresh(answer, key, token) => {
                 let plan = self.plan(want, Reuse::Newer(token), Origin::Behind);
-                self.shared.refresh_behind(&key, plan);
+                one::refresh_behind(&self.inner, &key, plan);
                 Poll::Ready(Ok(answer))
             }
             First::Miss(key) => {
-                let (shared, need) = (self.shared, self.need);
+                let (inner, need) = (self.inner, self.need);
                 let plan = self.plan(want, reuse, Origin::Caller);
                 let slow =
                     in_span(
-                        shared,
+                        inner,
                         key,
-                        move |key| async move { shared.get_or_load(&key, need, plan).await },
+                        move |key| async move { one::get_or_load(inner, &key, need, plan).await },
                     );
                 self.slow.insert(slow).as_mut().poll(cx)
             }
@@ -233,7 +236,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     }
 
     fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
-        let mut options = self.options.take().unwrap_or_else(|| self.shared.defaults.clone());
+        let mut options = self.options.take().unwrap_or_else(|| self.inner.policy.defaults.clone());
         let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
         let loader = boxing(loader, &mut options.store);
         Plan::new((want, reuse, origin), options, loader)
@@ -247,8 +250,8 @@ macro_rules! lookups {
         pub struct $name<'a, V, Q: ?Sized, F>(Lookup<'a, V, Q, F>);
 
         impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
-            pub(crate) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
-                Self(Lookup::new(shared, key, loader, boxing))
+            pub(crate) fn new(inner: &'a Arc<Inner<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
+                Self(Lookup::new(inner, key, loader, boxing))
             }
 
             /// Never answers from before this point in the namespace's history, on any node.
@@ -274,7 +277,7 @@ macro_rules! lookups {
 
         impl<V, Q: ?Sized, F> fmt::Debug for $name<'_, V, Q, F> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("namespace", &self.0.shared.namespace).finish_non_exhaustive()
+                f.debug_struct(stringify!($name)).field("namespace", &self.0.inner.observer.namespace).finish_non_exhaustive()
             }
         }
     )*};
@@ -312,21 +315,21 @@ lookups! {
 
 impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Get").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+        f.debug_struct("Get").field("namespace", &self.inner.observer.namespace).finish_non_exhaustive()
     }
 }
 
 /// A lookup of many keys: [`TieredCache::get_many`](crate::api::cache::TieredCache::get_many).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct GetMany<'a, V> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     keys: Result<Vec<Key>>,
     need: Option<&'a Stamp>,
 }
 
 impl<'a, V> GetMany<'a, V> {
-    pub(crate) fn new(shared: &'a Arc<Shared<V>>, keys: Result<Vec<Key>>) -> Self {
-        Self { shared, keys, need: None }
+    pub(crate) fn new(inner: &'a Arc<Inner<V>>, keys: Result<Vec<Key>>) -> Self {
+        Self { inner, keys, need: None }
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
@@ -343,8 +346,8 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let keys = self.keys.map_err(|error| error.in_namespace(&self.shared.namespace))?;
-            self.shared.get_many(keys, self.need).await
+            let keys = self.keys.map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
+            get::get_many(&self.inner, keys, self.need).await
         })
     }
 }
@@ -353,14 +356,14 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
 /// [`TieredCache::insert_many`](crate::api::cache::TieredCache::insert_many).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Insert<'a, V> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     values: Result<Vec<(Key, Arc<V>)>>,
     options: StoreOptions,
 }
 
 impl<'a, V> Insert<'a, V> {
-    pub(crate) fn new(shared: &'a Arc<Shared<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
-        Self { shared, values, options: shared.defaults.store.clone() }
+    pub(crate) fn new(inner: &'a Arc<Inner<V>>, values: Result<Vec<(Key, Arc<V>)>>) -> Self {
+        Self { inner, values, options: inner.policy.defaults.store.clone() }
     }
 
     store_setters!(|this| this.options);
@@ -372,20 +375,20 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for Insert<'a, V> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let values = self.values.map_err(|error| error.in_namespace(&self.shared.namespace))?;
-            self.shared.insert(values, self.options).await
+            let values = self.values.map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
+            invalidate::insert(&self.inner, values, self.options).await
         })
     }
 }
 
 impl<V> fmt::Debug for GetMany<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GetMany").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+        f.debug_struct("GetMany").field("namespace", &self.inner.observer.namespace).finish_non_exhaustive()
     }
 }
 
 impl<V> fmt::Debug for Insert<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Insert").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+        f.debug_struct("Insert").field("namespace", &self.inner.observer.namespace).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::local::Tick;
+use crate::backend::tick::Tick;
 
 /// The points of time at which an entry changes what it is good for.
 ///

@@ -3,36 +3,14 @@
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::backend::lease::Token;
 use crate::backend::life::Life;
 use crate::backend::tag_table::TagTable;
+use crate::backend::tick::Tick;
 use crate::error::Result;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
-
-/// A point on a cache's monotonic clock, in nanoseconds from a moment some decades before the
-/// cache was built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Tick(pub u64);
-
-impl Tick {
-    /// Later than any other.
-    pub const MAX: Self = Self(u64::MAX);
-
-    /// The point `span` later, or [`Tick::MAX`].
-    #[must_use]
-    pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    /// The time from `earlier` to here; zero if `earlier` is later.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
+use crate::format::token::Token;
 
 /// What L1 holds for a key. Cloning it costs one reference count, or two if it has tags.
 #[derive(Debug)]

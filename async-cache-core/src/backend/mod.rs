@@ -15,16 +15,20 @@ mod local;
 mod region;
 pub(crate) mod tag_table;
 mod terms;
+mod tick;
 
 pub use bus::{BusEvent, Listener};
 pub use known::Known;
-pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed, Token};
+pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
 pub use life::{Life, Phase};
-pub use local::{Entry, LocalBackend, Sight, Tick};
+pub use local::{Entry, LocalBackend, Sight};
 pub use region::{
     Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
 };
 pub use terms::Terms;
+pub use tick::Tick;
+
+pub use crate::format::token::{NodeId, Token};
 
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::backend::known::Known;
-use crate::backend::lease::{Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
+use crate::backend::lease::{Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
 use crate::error::Result;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
+use crate::format::token::NodeId;
 
 /// Least time between a broken lease and the next grant for the same key.
 pub const GRANT_PACE: Duration = Duration::from_millis(10);

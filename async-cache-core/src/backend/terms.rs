@@ -3,10 +3,11 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::backend::lease::{NodeId, Token};
 use crate::backend::life::Life;
-use crate::backend::local::{Entry, Sight, Tick};
+use crate::backend::local::{Entry, Sight};
+use crate::backend::tick::Tick;
 use crate::format::tags::Tags;
+use crate::format::token::{NodeId, Token};
 
 /// All of an [`Entry`] but its value, in 40 bytes instead of 96. What most have none of is kept apart.
 ///

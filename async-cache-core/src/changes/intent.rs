@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::faults::planted;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
-use crate::inner::Shared;
+use crate::inner::Inner;
 
 /// What is to be retried as an invalidation if a change is not seen to its end.
 pub(crate) enum Change {
@@ -17,13 +18,13 @@ pub(crate) enum Change {
 /// Made before anything is sent or removed, and dropped when the outcome is unknown: because L2 did not answer,
 /// because `V`'s `Drop` panicked, because the runtime ended. The change is queued then, so that none is lost.
 pub(crate) struct Intent<V: Send + Sync + 'static> {
-    shared: Arc<Shared<V>>,
+    inner: Arc<Inner<V>>,
     change: Option<Change>,
 }
 
 impl<V: Send + Sync + 'static> Intent<V> {
-    pub(crate) fn new(shared: &Arc<Shared<V>>, change: Change) -> Self {
-        Self { shared: Arc::clone(shared), change: Some(change) }
+    pub(crate) fn new(inner: &Arc<Inner<V>>, change: Change) -> Self {
+        Self { inner: Arc::clone(inner), change: Some(change) }
     }
 
     /// The outcome is known: there is nothing to retry.
@@ -36,38 +37,58 @@ impl<V: Send + Sync + 'static> Drop for Intent<V> {
     fn drop(&mut self) {
         let Some(change) = self.change.take() else { return };
         // Emptying L1 drops values, which may panic again; the change is queued by then.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.shared.keep(&change)));
+        let _ = catch_unwind(AssertUnwindSafe(|| keep(&self.inner, &change)));
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
-    /// Queues a change, and empties L1 of it once more: see [`retry_later`](Self::retry_later).
-    fn keep(&self, change: &Change) {
-        if self.l2.is_none() {
-            return self.change_alone(change);
-        }
-        match change {
-            Change::Keys(keys) => self.retry_later(keys),
-            Change::Tags(tags) => self.pending.add_tags(tags, || self.node.move_generations()),
-            Change::Clear => {
-                self.pending.add_clear();
-                self.node.partitions().for_each(|(_, partition)| partition.move_generation());
-            }
+/// Queues a change, and empties L1 of it once more: see [`retry_later`](Self::retry_later).
+fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
+    if inner.remote.is_none() {
+        return change_alone(inner, change);
+    }
+    match change {
+        Change::Keys(keys) => retry_later(inner, keys),
+        Change::Tags(tags) => inner.liveness.unsent.add_tags(tags, || inner.liveness.node.move_generations()),
+        Change::Clear => {
+            inner.liveness.unsent.add_clear();
+            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
         }
     }
+}
 
-    /// Without an L2 there is nobody to tell.
-    fn change_alone(&self, change: &Change) {
-        match change {
-            Change::Keys(keys) => {
-                keys.iter().for_each(|key| self.fence.change_begins(self.l1(), key.as_bytes()));
-            }
-            Change::Tags(tags) => {
-                for (_, partition) in self.node.partitions() {
-                    tags.iter().for_each(|tags| partition.change_tags_alone(tags));
-                }
-            }
-            Change::Clear => self.node.partitions().for_each(|(_, partition)| partition.move_generation()),
+/// Without an L2 there is nobody to tell.
+fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
+    match change {
+        Change::Keys(keys) => {
+            keys.iter()
+                .for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
         }
+        Change::Tags(tags) => {
+            for (_, partition) in inner.liveness.node.partitions() {
+                tags.iter().for_each(|tags| partition.change_tags_alone(tags));
+            }
+        }
+        Change::Clear => {
+            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation())
+        }
+    }
+}
+
+/// Queues a change of unknown outcome, and empties L1 of it once more:
+///
+/// 1. the change begins, and its command is stuck; 2. on another connection, a get reads the
+///    old value and stores it in L1; 3. the command times out, and its caller is told that the
+///    key is dropped here.
+///
+/// First queued, then emptied: whoever takes a ticket after that finds the key
+/// [covered](crate::changes::retry::Pending::covers), and does not read L2.
+pub(crate) fn retry_later<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
+    if planted!(EmptyThenQueue) {
+        keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
+        return inner.liveness.unsent.add(keys);
+    }
+    inner.liveness.unsent.add(keys);
+    for key in keys {
+        inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes());
     }
 }

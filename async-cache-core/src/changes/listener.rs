@@ -3,78 +3,83 @@
 use crate::backend::{BusEvent, Listener};
 use crate::error::ErrorKind;
 use crate::faults::planted;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::liveness::partition::News;
-use crate::liveness::watch::Asked;
+use crate::liveness::state::Asked;
 use crate::local::waiters::Wake;
 use crate::observe::SuspendCause;
 
-impl<V: Send + Sync + 'static> Listener for Shared<V> {
+impl<V: Send + Sync + 'static> Listener for Inner<V> {
     fn notify(&self, event: BusEvent) {
         let news = match event {
             BusEvent::Subscribed => {
-                self.asked(Asked::Subscription, &Ok(()));
-                self.node.partitions().for_each(|(_, partition)| partition.subscribed());
+                self.liveness.asked(Asked::Subscription, &Ok(()));
+                self.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
                 News::Gap
             }
             BusEvent::Lost => {
-                self.node.partitions().for_each(|(_, partition)| partition.lost());
+                self.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
                 // Who waits asks again at once: if the server has gone with the bus, waiting for the
                 // next poll would be in vain.
-                self.fence.bus_lost();
-                self.suspended(SuspendCause::BusLost);
+                self.local.stripes.bus_lost();
+                self.liveness.suspended(SuspendCause::BusLost);
                 News::Expected
             }
             BusEvent::Refused { why } => {
-                self.asked::<()>(Asked::Subscription, &Err(self.error(ErrorKind::Config, &*why)));
+                self.liveness
+                    .asked::<()>(Asked::Subscription, &Err(self.observer.error(ErrorKind::Config, &*why)));
                 News::Expected
             }
             BusEvent::Invalidated { partition, seq, key } => {
-                self.counters.invalidations_received.add(1);
+                self.observer.counters.invalidations_received.add(1);
                 if planted!(CountBeforeRemoval) {
-                    let _ = self.node.partition(partition).map(|partition| partition.heard(seq));
+                    let _ = self.liveness.node.partition(partition).map(|partition| partition.heard(seq));
                 }
                 // Remove, then count: see `Partition::heard`. Own changes are not skipped: a
                 // command that we gave up on may execute late, and only the bus tells.
-                self.fence.changed(self.l1(), &key, seq);
-                self.node.partition(partition).map_or(News::Expected, |partition| partition.heard(seq))
+                self.local.stripes.changed(self.local.engine(), &key, seq);
+                self.liveness
+                    .node
+                    .partition(partition)
+                    .map_or(News::Expected, |partition| partition.heard(seq))
             }
             BusEvent::Cleared { partition, seq } => {
-                self.counters.invalidations_received.add(1);
-                self.node.partition(partition).map_or(News::Expected, |partition| {
+                self.observer.counters.invalidations_received.add(1);
+                self.liveness.node.partition(partition).map_or(News::Expected, |partition| {
                     partition.cleared(seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::TagsInvalidated { partition, seq, tags } => {
-                self.counters.invalidations_received.add(1);
-                self.node.partition(partition).map_or(News::Expected, |partition| {
+                self.observer.counters.invalidations_received.add(1);
+                self.liveness.node.partition(partition).map_or(News::Expected, |partition| {
                     partition.tags_changed(&tags, seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::Echo { partition, seq, beat } => {
-                let max_staleness = self.node.max_staleness;
-                self.node
+                let max_staleness = self.liveness.node.max_staleness;
+                self.liveness
+                    .node
                     .partition(partition)
                     .map_or(News::Expected, |partition| partition.echoed(seq, beat, max_staleness))
             }
             BusEvent::Woken { key, value } => {
-                self.fence.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
+                self.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
                 News::Expected
             }
             BusEvent::Foreign => {
-                self.counters.unreadable.add(1);
+                self.observer.counters.unreadable.add(1);
                 News::Expected
             }
             BusEvent::Stored { key } => {
-                self.fence.wake(&key, &Wake::Stored);
+                self.local.stripes.wake(&key, &Wake::Stored);
                 News::Expected
             }
         };
         if news == News::Gap {
-            self.suspended(SuspendCause::Missed);
-            self.node.resync.notify_one();
+            self.liveness.suspended(SuspendCause::Missed);
+            self.liveness.node.resync.notify_one();
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Changes: those made here, and those that other nodes made.
 
+pub(crate) mod early_events;
 pub(crate) mod intent;
 pub(crate) mod invalidate;
 pub(crate) mod listener;
+pub(crate) mod replace;
 pub(crate) mod retry;
+pub(crate) mod send;

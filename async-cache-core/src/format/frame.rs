@@ -29,8 +29,8 @@
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::Token;
 use crate::format::tags::Tags;
+use crate::format::token::Token;
 
 /// Size of the seal.
 pub const SEAL_LEN: usize = 12;

@@ -4,3 +4,4 @@ pub mod codec;
 pub mod frame;
 pub mod key;
 pub mod tags;
+pub(crate) mod token;

@@ -2,10 +2,11 @@
 
 pub(crate) mod background;
 pub(crate) mod clock;
-pub(crate) mod early_events;
 pub(crate) mod heartbeat;
+pub(crate) mod lifecycle;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pauses;
 pub(crate) mod stamp;
-pub(crate) mod watch;
+pub(crate) mod state;
+pub(crate) mod unsent;

@@ -26,7 +26,7 @@ pub(crate) struct Node {
     generations: Arc<Mutex<u64>>,
     counter: AtomicU64,
     beats: AtomicU64,
-    switch: Switch,
+    pub(crate) faults: Switch,
 }
 
 impl Node {
@@ -51,7 +51,7 @@ impl Node {
             generations,
             counter: AtomicU64::new(0),
             beats: AtomicU64::new(0),
-            switch,
+            faults: switch,
         }
     }
 
@@ -63,7 +63,7 @@ impl Node {
     }
 
     pub(crate) fn next_token(&self) -> Token {
-        let counter = match self.switch.is(Mutant::TokenSharedPerClient) {
+        let counter = match self.faults.is(Mutant::TokenSharedPerClient) {
             true => 1,
             false => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
         };

@@ -2,22 +2,15 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::backend::{Entry, Tick};
+use crate::backend::Tick;
 use crate::error::Result;
-use crate::faults::mutant::Mutant;
 use crate::faults::planted;
-use crate::format::key::Key;
 use crate::format::tags::Tags;
-use crate::inner::Shared;
 use crate::liveness::partition::Partition;
-use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Approach, Joins, Reuse, Want};
-use crate::local::stripes::{Admitted, Enter, Ticket};
-use crate::lookup::stale::Fallback;
-use crate::options::Outage;
+use crate::local::approach::{Answer, Approach, Reuse, Want};
+use crate::local::fallback::Fallback;
+use crate::local::ticket::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
 /// One lookup under way, and everyone who waits for it.
@@ -27,18 +20,18 @@ pub(crate) struct Flight<V> {
     pub(crate) want: Want,
     pub(crate) started: Tick,
     /// When its leader must have ended it, or gone on to its next step. After that nobody joins it.
-    due: AtomicU64,
+    pub(crate) due: AtomicU64,
     pub(crate) generation: u64,
     /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
     /// nobody ever handed out must not make the flight immune to invalidations.
     pub(crate) need: u64,
     /// The most that anyone insists on who waits for it.
-    insisted: AtomicU64,
+    pub(crate) insisted: AtomicU64,
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
     /// What the value is a value of; set before the end, if it has tags.
     source: OnceLock<Source>,
-    landed: OnceLock<Landed<V>>,
+    pub(crate) landed: OnceLock<Landed<V>>,
     answered_by: OnceLock<AnsweredBy>,
     /// A stale value found on the way.
     fallback: OnceLock<Fallback<V>>,
@@ -222,7 +215,7 @@ impl<V> Flight<V> {
         self.elsewhere.get().copied()
     }
 
-    fn end(&self, landed: Landed<V>) {
+    pub(crate) fn end(&self, landed: Landed<V>) {
         if self.landed.set(landed).is_ok() {
             self.news.notify_waiters();
         }
@@ -235,147 +228,5 @@ impl<V> fmt::Debug for Flight<V> {
             .field("started", &self.started)
             .field("seq", &self.seq)
             .finish_non_exhaustive()
-    }
-}
-
-pub(crate) enum Entered<V: 'static> {
-    Lead(Lead<V>),
-    Join(Arc<Flight<V>>, Hearing),
-}
-
-/// Whether this node would have been told to forget the flight that it leads or joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hearing {
-    /// It would, or the flight is younger than the bound.
-    Heard,
-    /// It may not, and the policy for outages makes do with that.
-    Unheard,
-}
-
-/// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
-/// leads: a leader that is cancelled strands nobody.
-pub(crate) struct Lead<V: 'static> {
-    pub(crate) key: Key,
-    pub(crate) ticket: Ticket,
-    /// Cap on the life in L1 of what it ends with.
-    pub(crate) l1_ttl: Option<Duration>,
-    shared: Arc<Shared<V>>,
-    flight: Arc<Flight<V>>,
-}
-
-impl<V: 'static> Lead<V> {
-    pub(crate) fn flight(&self) -> Arc<Flight<V>> {
-        Arc::clone(&self.flight)
-    }
-
-    /// Notes that the flight goes on to its next step, which may take so long.
-    pub(crate) fn goes_on(&self, limit: Duration) {
-        let due = self.shared.node.clock.now().after(limit);
-        self.flight.due.fetch_max(due.0, Ordering::AcqRel);
-    }
-
-    /// Gives L1 and those who wait a stale value found on the way.
-    pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
-        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.need);
-        self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
-    }
-
-    /// Whether an unverified entry answers everyone who waits. Nobody joins any more once it is asked:
-    ///
-    /// 1. an entry is found new enough; 2. a get joins that insists on more; 3. the entry answers both.
-    pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
-        self.shared.fence.land(&self.key, &self.flight, None);
-        entry.seq >= self.flight.insisted.load(Ordering::Acquire)
-    }
-
-    /// Notes that refreshing has failed: the next attempt waits a while.
-    pub(crate) fn postpone(&self, backoff: Duration) {
-        let now = self.shared.node.clock.now();
-        self.shared.fence.postpone(self.shared.l1(), &self.key, (now, now.after(backoff)));
-    }
-
-    /// Ends the flight with what a tier had. What was not in L1 is offered to it.
-    pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
-        self.flight.found_by(by);
-        self.flight.came_from(entry.seq, &entry.tags);
-        let offer = (by != AnsweredBy::L1).then(|| entry.clone());
-        self.land(Ok(entry.value), offer);
-    }
-
-    /// Ends the flight: L1 first, then those who wait.
-    pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
-        let shared = &*self.shared;
-        let (_, partition) = shared.node.partition_of(self.key.as_bytes());
-        if let Some(entry) = &entry {
-            self.flight.came_from(entry.seq, &entry.tags);
-        }
-        if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
-            shared.fence.loaded(self.key.as_bytes());
-        }
-        let offer = entry.and_then(|entry| {
-            shared.l1().map(|l1| (l1, partition, self.ticket, shared.capped(entry, self.l1_ttl)))
-        });
-        if shared.fence.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
-            shared.rejected(&self.key);
-        }
-        self.flight.end(Landed::Answer(outcome));
-    }
-}
-
-impl<V: 'static> Drop for Lead<V> {
-    fn drop(&mut self) {
-        if planted!(StrandWaiters) {
-            return;
-        }
-        if self.flight.landed.get().is_none() {
-            self.shared.fence.land(&self.key, &self.flight, None);
-            self.flight.end(Landed::Abandoned);
-        }
-    }
-}
-
-impl<V: 'static> Shared<V> {
-    /// Leads a new flight for the key, or joins the one under way.
-    pub(crate) fn enter(self: &Arc<Self>, key: &Key, need: Option<&Stamp>, approach: Approach) -> Entered<V> {
-        let (index, partition) = self.node.partition_of(key.as_bytes());
-        let need = need.map_or(0, |stamp| stamp.seq(index));
-        let now = self.node.clock.now();
-        let mut hearing = Hearing::Heard;
-        let entered = self.fence.enter(key, partition, (approach, now, need), |flight| {
-            let recent = partition.serving_at(now) || now <= flight.started.after(self.node.max_staleness);
-            if !recent {
-                hearing = Hearing::Unheard;
-            }
-            // Led by a caller without a stamp it may end with a plain read, which shows no number.
-            let insists = need == 0 || flight.need > 0 || self.switch.is(Mutant::ForgetNumbers);
-            let joinable = insists
-                && flight.seq().max(flight.need) >= need
-                && (approach.joins == Joins::Any || flight.want == Want::Value)
-                && (now <= flight.due() || self.switch.is(Mutant::WaitWithoutDeadline))
-                && (recent || self.may_join_unheard());
-            if joinable {
-                flight.insisted.fetch_max(need, Ordering::AcqRel);
-            }
-            joinable
-        });
-        match entered {
-            Enter::Join(flight) => Entered::Join(flight, hearing),
-            Enter::Lead(flight, ticket) => Entered::Lead(Lead {
-                key: key.clone(),
-                ticket,
-                l1_ttl: approach.l1_ttl,
-                shared: Arc::clone(self),
-                flight,
-            }),
-        }
-    }
-
-    /// Whether to join a flight older than `max_staleness` although the bus may be silent, so that
-    /// nobody would have told this node to forget it. A younger one reflects every change that was
-    /// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
-    /// outage lets older ones be joined; what they bring is served as unverified.
-    fn may_join_unheard(&self) -> bool {
-        let outage = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
-        (outage && self.outage == Outage::ServeL1) || self.switch.is(Mutant::JoinWhileSuspended)
     }
 }

@@ -1,9 +1,14 @@
 //! L1 of this node, and what decides whether a value may be stored in it.
 
 pub(crate) mod approach;
+pub(crate) mod entry;
+pub(crate) mod fallback;
 pub(crate) mod flight;
+pub(crate) mod l1;
+pub(crate) mod lead;
 pub(crate) mod postponed;
 pub(crate) mod probe;
 pub(crate) mod stripes;
 pub(crate) mod sweep;
+pub(crate) mod ticket;
 pub(crate) mod waiters;

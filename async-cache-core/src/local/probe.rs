@@ -1,17 +1,13 @@
 //! L1: the freshness verdict on what it holds.
 
-use std::time::Duration;
-
 use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
 use crate::faults::mutant::Mutant;
 #[cfg(all(test, shuttle))]
 use crate::faults::planted;
-use crate::format::key::Key;
-use crate::inner::Shared;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::{Answer, Want};
-use crate::local::stripes::{Admitted, Ticket};
+use crate::local::l1::L1;
 
 /// What L1 has for a key.
 #[derive(Debug)]
@@ -37,7 +33,7 @@ enum Serving {
     No,
 }
 
-impl<V: 'static> Shared<V> {
+impl<V: 'static> L1<V> {
     /// What is read before an entry: whether the node serves, the number an entry must reflect, the rest.
     ///
     /// The order matters. Each step would be wrong after the next:
@@ -80,26 +76,26 @@ impl<V: 'static> Shared<V> {
         if !want.accepts(&answer) {
             return None;
         }
-        self.counters.l1_hits.increment();
+        self.observer.counters.l1_hits.increment();
         Some(answer)
     }
 
     /// The answer of L1 to a lookup that asks for nothing special, if it has one. Apart from encoding the
     /// key and counting this is all of a hit; whatever gets none probes again.
     ///
-    /// Nothing is called on the way to the engine, so that nothing need be kept for after a call.
+    /// No call that is not inlined comes before the engine, so that no registers are spilled.
     #[inline(never)]
     pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
-        let Some(now) = self.node.clock.glimpse() else { return self.hit_at_length(key) };
-        let Some(partition) = self.node.only_partition() else { return self.hit_at_length(key) };
-        Self::answer(self.l1()?, key, (0, partition), now)
+        let Some(now) = self.liveness.node.clock.glimpse() else { return self.hit_at_length(key) };
+        let Some(partition) = self.liveness.node.only_partition() else { return self.hit_at_length(key) };
+        Self::answer(self.engine()?, key, (0, partition), now)
     }
 
     /// The same where the clock has to be asked, or the partition looked for.
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
-        let partition = self.node.partition_of(key);
-        Self::answer(self.l1()?, key, partition, self.node.clock.glance())
+        let partition = self.liveness.node.partition_of(key);
+        Self::answer(self.engine()?, key, partition, self.liveness.node.clock.glance())
     }
 
     #[inline(always)]
@@ -116,8 +112,8 @@ impl<V: 'static> Shared<V> {
     /// What L1 has, whether it may answer or not.
     #[cold]
     pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
-        let Some(l1) = self.l1() else { return Probe::Miss };
-        let (partition, now) = (self.node.partition_of(key), self.node.clock.glance());
+        let Some(l1) = self.engine() else { return Probe::Miss };
+        let (partition, now) = (self.liveness.node.partition_of(key), self.liveness.node.clock.glance());
         let (serving, unapplied, sight) = Self::sight(key, partition, now, need);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
         let need = match need {
@@ -138,42 +134,17 @@ impl<V: 'static> Shared<V> {
 
     /// Whether what has been applied says anything of an entry: asked after it is found.
     fn vouches(&self, key: &[u8], partition: &Partition) -> bool {
-        self.fence.vouches(key, partition.proven()) || self.switch.is(Mutant::ForgetNumbers)
+        self.stripes.vouches(key, partition.proven()) || self.faults.is(Mutant::ForgetNumbers)
     }
 
     /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all
     /// changes up to `need` have been applied says nothing of an entry from before a flush.
     pub(crate) fn held(&self, key: &[u8], need: Option<&Stamp>) -> Option<Entry<V>> {
-        let (index, _) = self.node.partition_of(key);
+        let (index, _) = self.liveness.node.partition_of(key);
         match self.probe(key, need) {
             Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Capped(entry) => Some(entry),
             Probe::Unverified(entry) if need.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => Some(entry),
             Probe::Unverified(_) | Probe::Stale(_) | Probe::Miss => None,
-        }
-    }
-
-    pub(crate) fn ticket(&self, key: &Key) -> Ticket {
-        let (_, partition) = self.node.partition_of(key.as_bytes());
-        self.fence.ticket(key.as_bytes(), partition)
-    }
-
-    /// An entry as L1 may keep it: to be confirmed by L2 after `l1_ttl`, or gone then if there is no L2.
-    pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
-        let cap = l1_ttl.map_or(Tick::MAX, |cap| self.node.clock.now().after(cap));
-        let life = match self.l2.is_none() || self.switch.is(Mutant::CapMeansStale) {
-            true => entry.life.cut_at(cap),
-            false => entry.life.asking_from(cap),
-        };
-        Entry { life, ..entry }
-    }
-
-    /// Offers to L1 what was read or written outside a flight.
-    pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>, l1_ttl: Option<Duration>) {
-        let Some(l1) = self.l1() else { return };
-        let entry = self.capped(entry, l1_ttl);
-        let (_, partition) = self.node.partition_of(key.as_bytes());
-        if self.fence.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
-            self.rejected(key);
         }
     }
 }

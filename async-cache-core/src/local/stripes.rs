@@ -1,4 +1,4 @@
-//! The L1 fence: 1,024 stripes, each a mutex over what decides whether a value may still be
+//! The stripes of L1: 1,024 of them, each a mutex over what decides whether a value may still be
 //! stored: the loads under way and the changes seen.
 //!
 //! The race it prevents, on one key:
@@ -26,6 +26,7 @@ use crate::liveness::partition::Partition;
 use crate::local::approach::{Approach, Reuse};
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
+use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
@@ -33,12 +34,12 @@ use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 const STRIPES: usize = if cfg!(all(test, shuttle)) { 1 } else { 1024 };
 
 #[derive(Debug)]
-pub(crate) struct Fence<V> {
+pub(crate) struct Stripes<V> {
     stripes: Box<[Mutex<Stripe<V>>]>,
     in_flight: AtomicUsize,
     /// No entry of L1 ends before this.
     first_end: atomic::AtomicU64,
-    switch: Switch,
+    faults: Switch,
 }
 
 /// Hashed as L1 hashes keys: seeded, and at a fraction of the price of the standard hasher.
@@ -52,35 +53,15 @@ struct Stripe<V> {
     remote: u64,
     /// The highest of those numbers.
     last_seq: u64,
-    /// The heartbeat that follows the last plain read that found something: see [`Fence::vouches`].
+    /// The heartbeat that follows the last plain read that found something: see [`Stripes::vouches`].
     plain: u64,
     flights: ByKey<Arc<Flight<V>>>,
     waiting: ByKey<Vec<Arc<WakeSlot>>>,
     postponed: Postponed,
-    switch: Switch,
+    faults: Switch,
     /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
     #[cfg(feature = "testing")]
     checked: Option<(Key, Entry<V>)>,
-}
-
-/// What was known when a read or load began.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket {
-    local: u64,
-    remote: u64,
-    pub(crate) generation: u64,
-    /// Every change up to this one is reflected in what is read from now on.
-    pub(crate) seq: u64,
-    /// Every change up to this one is reflected in what is loaded from now on.
-    pub(crate) reached: u64,
-    /// No change known here to have been executed has a higher number.
-    pub(crate) last_seq: u64,
-}
-
-impl Ticket {
-    /// For a read of which nothing is stored here: there is no L1.
-    pub(crate) const NONE: Self =
-        Self { local: u64::MAX, remote: u64::MAX, generation: 0, seq: 0, reached: 0, last_seq: 0 };
 }
 
 /// How a lookup that missed goes on.
@@ -104,8 +85,8 @@ pub(crate) enum Admitted {
 /// A value for L1, and what decides whether it may be stored.
 pub(crate) type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
 
-impl<V: 'static> Fence<V> {
-    pub(crate) fn new(switch: Switch) -> Self {
+impl<V: 'static> Stripes<V> {
+    pub(crate) fn new(faults: Switch) -> Self {
         let stripe = || {
             Mutex::new(Stripe {
                 local: 0,
@@ -115,14 +96,14 @@ impl<V: 'static> Fence<V> {
                 flights: ByKey::default(),
                 waiting: ByKey::default(),
                 postponed: Postponed::default(),
-                switch,
+                faults,
                 #[cfg(feature = "testing")]
                 checked: None,
             })
         };
         let stripes = (0..STRIPES).map(|_| stripe()).collect();
         let first_end = atomic::AtomicU64::new(u64::MAX);
-        Self { stripes, in_flight: AtomicUsize::new(0), first_end, switch }
+        Self { stripes, in_flight: AtomicUsize::new(0), first_end, faults }
     }
 
     fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
@@ -299,14 +280,14 @@ impl<V: 'static> Fence<V> {
     /// A change of this key begins here: forget everything about it, whatever its number will be.
     pub(crate) fn change_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8]) {
         let mut stripe = self.stripe(key).lock();
-        if !self.switch.is(Mutant::NoStamp) {
+        if !self.faults.is(Mutant::NoStamp) {
             stripe.local += 1;
         }
         if let Some(l1) = l1 {
             l1.remove(key);
             stripe.insert_checked(l1);
         }
-        self.remove_flight(&mut stripe, key, !self.switch.is(Mutant::JoinAfterInvalidation));
+        self.remove_flight(&mut stripe, key, !self.faults.is(Mutant::JoinAfterInvalidation));
     }
 
     /// A change of this key has been executed as number `seq`: forget what does not reflect it.
@@ -317,7 +298,7 @@ impl<V: 'static> Fence<V> {
     /// 3. the change is executed; 4. the get stores the old value. Only a second removal, after 3, undoes it.
     pub(crate) fn changed(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], seq: u64) {
         let mut stripe = self.stripe(key).lock();
-        if !self.switch.is(Mutant::NoStamp) {
+        if !self.faults.is(Mutant::NoStamp) {
             stripe.remote += 1;
             stripe.last_seq = stripe.last_seq.max(seq);
         }
@@ -331,7 +312,7 @@ impl<V: 'static> Fence<V> {
             stripe.insert_checked(l1);
         }
         let outdated = stripe.flights.get(key).is_some_and(|flight| flight.seq() < seq);
-        self.remove_flight(&mut stripe, key, outdated && !self.switch.is(Mutant::JoinAfterInvalidation));
+        self.remove_flight(&mut stripe, key, outdated && !self.faults.is(Mutant::JoinAfterInvalidation));
     }
 
     fn remove_flight(&self, stripe: &mut Stripe<V>, key: &[u8], condition: bool) {
@@ -361,11 +342,11 @@ impl<V: 'static> Fence<V> {
 
     /// Tells everyone here who waits for this key.
     pub(crate) fn wake(&self, key: &[u8], wake: &Wake) {
-        if self.switch.is(Mutant::LoseWakes) {
+        if self.faults.is(Mutant::LoseWakes) {
             return;
         }
         let stored = matches!(wake, Wake::Stored);
-        let wake = if stored && self.switch.is(Mutant::LargeWakesFail) { &Wake::Ended } else { wake };
+        let wake = if stored && self.faults.is(Mutant::LargeWakesFail) { &Wake::Ended } else { wake };
         let stripe = self.stripe(key).lock();
         for slot in stripe.waiting.get(key).into_iter().flatten() {
             slot.tell(wake.clone());
@@ -416,13 +397,13 @@ impl<V: 'static> Stripe<V> {
         ticket: Ticket,
         mut entry: Entry<V>,
     ) -> Admitted {
-        let ticket = if self.switch.is(Mutant::StampAfterReply) { self.ticket(partition) } else { ticket };
+        let ticket = if self.faults.is(Mutant::StampAfterReply) { self.ticket(partition) } else { ticket };
         if !self.unmoved(ticket, entry.seq) || ticket.generation != partition.generation() {
             return Admitted::Rejected;
         }
         entry.generation = ticket.generation;
         #[cfg(feature = "testing")]
-        if self.switch.is(Mutant::CheckThenInsert) {
+        if self.faults.is(Mutant::CheckThenInsert) {
             self.checked = Some((key.clone(), entry));
             return Admitted::Stored;
         }

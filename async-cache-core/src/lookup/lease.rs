@@ -10,12 +10,16 @@ use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Phase, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
-use crate::inner::{L2, Shared};
+use crate::inner::Inner;
 use crate::local::approach::Reuse;
-use crate::local::flight::{Elsewhere, Lead};
-use crate::local::stripes::Ticket;
+use crate::local::flight::Elsewhere;
+use crate::local::lead::Lead;
+use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
-use crate::lookup::one::{Aim, Origin};
+use crate::lookup::fetch::fetch;
+use crate::lookup::request::{Aim, Origin};
+use crate::lookup::{find, stale};
+use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 use crate::sync::Notify;
 
@@ -52,29 +56,29 @@ const POLL_MAX: Duration = Duration::from_millis(250);
 /// Asks for the lease until there is a value, a lease, or no point. Leaves in `lead` the ticket
 /// that belongs to the outcome.
 pub(crate) async fn acquire<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     l2: &L2<V>,
     lead: &mut Lead<V>,
     aim: &Aim,
     mut accept: Accept,
     held: Option<&Entry<V>>,
 ) -> Grant<V> {
-    if let Err(error) = shared.learn_server_time(&*l2.region).await {
+    if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
         return Grant::Unreachable(error);
     }
     let options = &aim.options;
     let give_up = Instant::now() + options.load.wait_timeout;
-    let mut queue = Queue::join(shared, lead, &Arc::default());
+    let mut queue = Queue::join(inner, lead, &Arc::default());
     loop {
         lead.ticket = queue.ticket();
-        let asked = shared.node.clock.now();
-        if shared.is_pending(&lead.key) {
+        let asked = inner.liveness.node.clock.now();
+        if inner.liveness.is_unsent(lead.key.as_bytes()) {
             // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
             return Grant::Impatient;
         }
-        let ask = Acquire { token: shared.node.next_token(), ttl: options.load.lease_ttl, accept };
+        let ask = Acquire { token: inner.liveness.node.next_token(), ttl: options.load.lease_ttl, accept };
         let answer = l2.region.acquire(&lead.key, ask).await;
-        let lapses_in = match shared.answered(l2, lead, aim, held, asked, answer) {
+        let lapses_in = match answered(inner, l2, lead, aim, held, asked, answer) {
             Step::Done(grant) => return grant,
             Step::Again(now) => {
                 accept = now;
@@ -83,16 +87,16 @@ pub(crate) async fn acquire<V: Send + Sync + 'static>(
             Step::Wait(lapses_in) => lapses_in,
         };
         if queue.is_out_of_patience(give_up) {
-            return if settles(shared, lead, aim) { Grant::Failed } else { Grant::Impatient };
+            return if settles(inner, lead, aim) { Grant::Failed } else { Grant::Impatient };
         }
         if let Some(stored) = queue.wait(lapses_in, give_up).await
-            && let Some(entry) = shared.brought(l2, lead, aim, &stored)
+            && let Some(entry) = brought(l2, lead, aim, &stored)
         {
             return Grant::Found(entry);
         }
-        if queue.is_disappointed() && makes_do(shared, lead, aim) {
-            let grant = or_failed(shared, lead, aim).await;
-            if matches!(grant, Grant::Found(_)) || settles(shared, lead, aim) {
+        if queue.is_disappointed() && makes_do(inner, lead, aim) {
+            let grant = or_failed(inner, lead, aim).await;
+            if matches!(grant, Grant::Found(_)) || settles(inner, lead, aim) {
                 return grant;
             }
         }
@@ -104,23 +108,23 @@ pub(crate) async fn acquire<V: Send + Sync + 'static>(
 ///
 /// A load elsewhere may also have come to nothing because a change met it. That has voided the stale value, too: then
 /// there is nothing to make do with, and this node goes on to load.
-pub(crate) fn makes_do<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
+pub(crate) fn makes_do<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
     match (aim.origin, aim.reuse) {
         (Origin::Behind, _) => true,
         (Origin::Caller, Reuse::Nothing) => false,
         (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
-            aim.options.load.stale_on_error && shared.has_fallback(&lead.key, aim.want, &lead.flight())
+            aim.options.load.stale_on_error && stale::has_fallback(inner, &lead.key, aim.want, &lead.flight())
         }
     }
 }
 
 /// The same, and the end of it: what stands in is held against changes here and now, so that one which comes before
 /// the callers look does not turn it into a failure that nobody had.
-pub(crate) fn settles<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &Lead<V>, aim: &Aim) -> bool {
-    let settles = makes_do(shared, lead, aim);
+pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
+    let settles = makes_do(inner, lead, aim);
     if settles {
         let flight = lead.flight();
-        flight.came_to_nothing(match shared.has_fallback(&lead.key, aim.want, &flight) {
+        flight.came_to_nothing(match stale::has_fallback(inner, &lead.key, aim.want, &flight) {
             true => Elsewhere::FallbackHeld,
             false => Elsewhere::NothingHeld,
         });
@@ -138,94 +142,105 @@ pub(crate) enum Step<V> {
     Wait(Duration),
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
-    /// Draws the conclusions from an answer to the question for the lease, sent at `asked`.
-    pub(crate) fn answered(
-        &self,
-        l2: &L2<V>,
-        lead: &Lead<V>,
-        aim: &Aim,
-        held: Option<&Entry<V>>,
-        asked: Tick,
-        answer: Result<Acquired>,
-    ) -> Step<V> {
-        match answer {
-            Ok(Acquired::Granted(lease)) => {
-                self.odds.missed(aim.reuse);
-                lead.flight().granted(lease.seq);
-                self.node.partition_of(lead.key.as_bytes()).1.knows(lease.seq);
-                Step::Done(Grant::Lease(lease))
-            }
-            Ok(Acquired::Value(stored)) => {
-                self.odds.found();
-                match self.verdict(l2, &lead.key, &stored, lead.ticket, &aim.options) {
-                    Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
-                    Fetched::Stale(entry, _) if self.backs_off(aim, &entry) => {
-                        Step::Done(Grant::Backoff(entry))
-                    }
-                    Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
-                        let accept = Accept::Other(entry.token);
-                        self.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
-                        lead.found_stale(entry, asked);
-                        Step::Again(accept)
-                    }
-                    // Valid to the backend, which checks less: insist on another.
-                    Fetched::Absent(accept) => Step::Again(accept),
-                    Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
-                }
-            }
-            Ok(Acquired::Unchanged { seq, ends }) => match held {
-                Some(entry) => {
-                    let entry = Entry { seq: seq.max(entry.seq), ..entry.clone() };
-                    self.unchanged(lead, entry, ends, asked)
-                }
-                None => Step::Again(Accept::Nothing),
-            },
-            Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
-            Ok(Acquired::NoRoom { seq }) => {
-                self.odds.missed(aim.reuse);
-                lead.flight().granted(seq);
-                self.node.partition_of(lead.key.as_bytes()).1.knows(seq);
-                Step::Done(Grant::NoRoom(seq))
-            }
-            Err(error) => Step::Done(Grant::Unreachable(self.l2_failed(error))),
+/// Draws the conclusions from an answer to the question for the lease, sent at `asked`.
+pub(crate) fn answered<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    lead: &Lead<V>,
+    aim: &Aim,
+    held: Option<&Entry<V>>,
+    asked: Tick,
+    answer: Result<Acquired>,
+) -> Step<V> {
+    match answer {
+        Ok(Acquired::Granted(lease)) => {
+            l2.miss_rate.missed(aim.reuse);
+            lead.flight().granted(lease.seq);
+            inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(lease.seq);
+            Step::Done(Grant::Lease(lease))
         }
-    }
-
-    /// What L1 holds is what L2 has. That was within its life when the question was sent, and may have
-    /// expired since; and its life is the one that L2 keeps.
-    fn unchanged(&self, lead: &Lead<V>, mut entry: Entry<V>, ends: (u64, u64), asked: Tick) -> Step<V> {
-        let now = self.node.clock.now();
-        let time = match self.server_time() {
-            _ if self.switch.is(Mutant::TrustUnknownServerTime) => return Step::Done(Grant::Found(entry)),
-            Ok(time) => time,
-            Err(error) => return Step::Done(Grant::Unreachable(error)),
-        };
-        entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
-        let token = entry.token;
-        match entry.life.phase(now) {
-            Phase::Fresh | Phase::Ripe => Step::Done(Grant::Found(entry)),
-            Phase::Stale => {
-                lead.found_stale(entry, asked);
-                Step::Again(Accept::Other(token))
+        Ok(Acquired::Value(stored)) => {
+            l2.miss_rate.found();
+            match l2.verdict(&lead.key, &stored, lead.ticket, &aim.options) {
+                Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
+                Fetched::Stale(entry, _) if find::backs_off(inner, aim, &entry) => {
+                    Step::Done(Grant::Backoff(entry))
+                }
+                Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
+                    let accept = Accept::Other(entry.token);
+                    inner.local.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
+                    lead.found_stale(entry, asked);
+                    Step::Again(accept)
+                }
+                // Valid to the backend, which checks less: insist on another.
+                Fetched::Absent(accept) => Step::Again(accept),
+                Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
             }
-            Phase::Over => Step::Again(Accept::Other(token)),
         }
-    }
-
-    /// The value that came with a wake-up, if it answers.
-    pub(crate) fn brought(&self, l2: &L2<V>, lead: &Lead<V>, aim: &Aim, stored: &[u8]) -> Option<Entry<V>> {
-        let Fetched::Found(entry, _) = self.verdict(l2, &lead.key, stored, lead.ticket, &aim.options) else {
-            return None;
-        };
-        (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
+        Ok(Acquired::Unchanged { seq, ends }) => match held {
+            Some(entry) => {
+                let entry = Entry { seq: seq.max(entry.seq), ..entry.clone() };
+                unchanged(inner, lead, entry, ends, asked)
+            }
+            None => Step::Again(Accept::Nothing),
+        },
+        Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
+        Ok(Acquired::NoRoom { seq }) => {
+            l2.miss_rate.missed(aim.reuse);
+            lead.flight().granted(seq);
+            inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+            Step::Done(Grant::NoRoom(seq))
+        }
+        Err(error) => Step::Done(Grant::Unreachable(inner.liveness.l2_failed(error))),
     }
 }
 
+/// What L1 holds is what L2 has. That was within its life when the question was sent, and may have
+/// expired since; and its life is the one that L2 keeps.
+fn unchanged<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    lead: &Lead<V>,
+    mut entry: Entry<V>,
+    ends: (u64, u64),
+    asked: Tick,
+) -> Step<V> {
+    let now = inner.liveness.node.clock.now();
+    let time = match inner.liveness.server_time() {
+        _ if inner.policy.faults.is(Mutant::TrustUnknownServerTime) => {
+            return Step::Done(Grant::Found(entry));
+        }
+        Ok(time) => time,
+        Err(error) => return Step::Done(Grant::Unreachable(error)),
+    };
+    entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
+    let token = entry.token;
+    match entry.life.phase(now) {
+        Phase::Fresh | Phase::Ripe => Step::Done(Grant::Found(entry)),
+        Phase::Stale => {
+            lead.found_stale(entry, asked);
+            Step::Again(Accept::Other(token))
+        }
+        Phase::Over => Step::Again(Accept::Other(token)),
+    }
+}
+
+/// The value that came with a wake-up, if it answers.
+pub(crate) fn brought<V: Send + Sync + 'static>(
+    l2: &L2<V>,
+    lead: &Lead<V>,
+    aim: &Aim,
+    stored: &[u8],
+) -> Option<Entry<V>> {
+    let Fetched::Found(entry, _) = l2.verdict(&lead.key, stored, lead.ticket, &aim.options) else {
+        return None;
+    };
+    (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
+}
+
 /// A load elsewhere came to nothing; since then another may have stored a value.
-async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
-    lead.ticket = shared.ticket(&lead.key);
-    match shared.fetch_unless_pending(&lead.key, None, lead.ticket, &aim.options).await {
+async fn or_failed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
+    lead.ticket = inner.local.ticket(&lead.key);
+    match fetch(inner, &lead.key, None, lead.ticket, &aim.options).await {
         Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Grant::Found(entry),
         _ => Grant::Failed,
     }
@@ -233,7 +248,7 @@ async fn or_failed<V: Send + Sync + 'static>(shared: &Shared<V>, lead: &mut Lead
 
 /// A place among those who wait for a load of the key.
 pub(crate) struct Queue<'a, V: 'static> {
-    shared: &'a Shared<V>,
+    inner: &'a Inner<V>,
     key: Key,
     slot: Arc<WakeSlot>,
     reuse: Reuse,
@@ -255,11 +270,11 @@ enum Wakes {
 impl<'a, V: 'static> Queue<'a, V> {
     /// Registers before the first question is sent: the wake-up may come before its answer. Who
     /// waits for many keys gives the same `notify` for each.
-    pub(crate) fn join(shared: &'a Shared<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
-        let slot = shared.fence.listen(&lead.key, notify);
+    pub(crate) fn join(inner: &'a Inner<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
+        let slot = inner.local.stripes.listen(&lead.key, notify);
         let (key, flight) = (lead.key.clone(), lead.flight());
         let (reuse, need) = (flight.reuse, flight.need);
-        Self { shared, key, slot, reuse, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+        Self { inner, key, slot, reuse, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
@@ -279,13 +294,13 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// a change that was made here, of the key or of a tag (see [`acquire`]). Looked up first, emptied then: with the
     /// slot emptied first, 5 and the news of 2 could come between.
     pub(crate) fn ticket(&mut self) -> Ticket {
-        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
-        let serving = partition.serving_at(self.shared.node.clock.now());
+        let (_, partition) = self.inner.liveness.node.partition_of(self.key.as_bytes());
+        let serving = partition.serving_at(self.inner.liveness.node.clock.now());
         self.wakes = match serving && partition.applied() >= self.need {
             true => Wakes::Timely,
             false => Wakes::MayBeOld,
         };
-        self.shared.fence.ticket_for(&self.key, partition, &self.slot)
+        self.inner.local.stripes.ticket_for(&self.key, partition, &self.slot)
     }
 
     /// Whether a load elsewhere has ended without a value.
@@ -300,13 +315,19 @@ impl<'a, V: 'static> Queue<'a, V> {
 
     /// How long to wait, at most, before asking again by itself.
     pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
-        let (_, partition) = self.shared.node.partition_of(self.key.as_bytes());
+        let (_, partition) = self.inner.liveness.node.partition_of(self.key.as_bytes());
         let poll = match self.poll {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
-                self.shared.counters.lease_waits.add(1);
-                self.shared.odds.missed(self.reuse);
-                if partition.serving_at(self.shared.node.clock.now()) { POLL_LISTENING } else { POLL_BLIND }
+                self.inner.observer.counters.lease_waits.add(1);
+                if let Some(l2) = &self.inner.remote {
+                    l2.miss_rate.missed(self.reuse);
+                }
+                if partition.serving_at(self.inner.liveness.node.clock.now()) {
+                    POLL_LISTENING
+                } else {
+                    POLL_BLIND
+                }
             }
         };
         self.poll = Some(poll);
@@ -352,6 +373,6 @@ impl<'a, V: 'static> Queue<'a, V> {
 
 impl<V: 'static> Drop for Queue<'_, V> {
     fn drop(&mut self) {
-        self.shared.fence.unlisten(&self.key, &self.slot);
+        self.inner.local.stripes.unlisten(&self.key, &self.slot);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Entry, Tick};
-use crate::format::tags::Collected;
+use crate::options::Choice;
 
 /// What a loader gives: a value, and what it knows about caching it.
 ///
@@ -16,18 +16,6 @@ pub struct Loaded<V> {
     pub(crate) value: Option<V>,
     pub(crate) choice: Choice,
     pub(crate) keep: Keep,
-}
-
-/// Options chosen by a loader, each over that of the call.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Choice {
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) l1_ttl: Option<Duration>,
-    pub(crate) ttl_jitter: Option<f64>,
-    pub(crate) stale_for: Option<Duration>,
-    pub(crate) refresh_ahead: Option<f64>,
-    /// Added to those of the call.
-    pub(crate) tags: Collected,
 }
 
 /// Whether a loaded value is stored.

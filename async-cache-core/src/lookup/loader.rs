@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 
 use crate::error::{BoxError, Result, boxed};
 use crate::local::approach::Answer;
-use crate::lookup::loaded::{Choice, Keep, LoadContext, Loaded};
-use crate::options::StoreOptions;
+use crate::lookup::loaded::{Keep, LoadContext, Loaded};
+use crate::options::{Choice, StoreOptions};
 
 /// What a loader gave, typed by the cache's value alone.
 pub(crate) struct Given<V> {

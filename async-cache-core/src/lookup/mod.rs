@@ -1,5 +1,10 @@
 //! A lookup: what L1 has, then what L2 has, then the lease, the load and the fill.
 
+pub(crate) mod check;
+pub(crate) mod fetch;
+pub(crate) mod fill;
+pub(crate) mod find;
+pub(crate) mod held;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod loaded;
@@ -7,6 +12,9 @@ pub(crate) mod loader;
 pub(crate) mod many;
 pub(crate) mod one;
 pub(crate) mod outage;
+pub(crate) mod produced;
 pub(crate) mod reentry;
+pub(crate) mod request;
+pub(crate) mod run;
 pub(crate) mod stale;
 pub(crate) mod wait;

@@ -1,8 +1,8 @@
-//! What to answer when the shared tier cannot be asked.
+//! What to answer when the inner tier cannot be asked.
 
 use crate::backend::{Entry, Phase};
 use crate::error::Error;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::options::Outage;
 
 /// What is left to do.
@@ -16,20 +16,15 @@ pub(crate) enum Recourse<V> {
 }
 
 /// Decides by the outage policy. `held` is what L1 has for the key, if it is within its life.
-pub(crate) fn recourse<V>(
-    shared: &Shared<V>,
-    key: &[u8],
-    held: Option<Entry<V>>,
-    error: Error,
-) -> Recourse<V> {
-    let (_, partition) = shared.node.partition_of(key);
-    match (shared.outage, held) {
+pub(crate) fn recourse<V>(inner: &Inner<V>, key: &[u8], held: Option<Entry<V>>, error: Error) -> Recourse<V> {
+    let (_, partition) = inner.liveness.node.partition_of(key);
+    match (inner.policy.outage, held) {
         (Outage::Fail, _) => Recourse::Fail(error),
         // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
         (Outage::ServeL1, Some(entry))
-            if matches!(entry.life.phase(shared.node.clock.now()), Phase::Fresh | Phase::Ripe)
+            if matches!(entry.life.phase(inner.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe)
                 && !partition.voids(&entry)
-                && !shared.pending.voids(&entry) =>
+                && !inner.liveness.unsent.voids(&entry) =>
         {
             Recourse::Serve(entry)
         }

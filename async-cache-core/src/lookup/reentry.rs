@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::backend::NodeId;
 use crate::error::{ErrorKind, Result};
 use crate::format::key::Key;
-use crate::inner::Shared;
+use crate::inner::Inner;
 
 tokio::task_local! {
     static LOADING: Arc<Chain>;
@@ -24,11 +24,11 @@ struct Chain {
 /// Refuses a key that the calling task is loading already, directly or through other keys.
 ///
 /// A loader that asks from a task it spawned itself is not seen here; `load_timeout` ends it.
-pub(crate) fn check<V: 'static>(shared: &Shared<V>, key: &Key) -> Result<()> {
+pub(crate) fn check<V: 'static>(inner: &Inner<V>, key: &Key) -> Result<()> {
     let mut next = current();
     while let Some(chain) = next {
-        if chain.node == shared.node.id && chain.keys.binary_search(key).is_ok() {
-            return Err(shared.error(
+        if chain.node == inner.liveness.node.id && chain.keys.binary_search(key).is_ok() {
+            return Err(inner.observer.error(
                 ErrorKind::Reentrant,
                 "a loader asked for the key it is loading: read the source directly, or use another key",
             ));

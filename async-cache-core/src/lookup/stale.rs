@@ -15,27 +15,16 @@ use crate::backend::{Entry, Life, Phase, Tick};
 use crate::error::{Error, ErrorKind};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::Want;
+use crate::local::fallback::Fallback;
 use crate::local::flight::{Elsewhere, Flight};
 use crate::local::probe::Probe;
-use crate::local::stripes::Ticket;
-use crate::observe::{Event, KeyHash, StaleCause};
+use crate::lookup::fetch::fetch;
+use crate::observe::StaleCause;
 use crate::options::{Options, Outage};
 use crate::remote::read::Fetched;
-
-/// A stale value that a flight has found, and what decides whether it may still be served.
-#[derive(Debug)]
-pub(crate) struct Fallback<V> {
-    pub(crate) entry: Entry<V>,
-    /// Taken before it was read.
-    pub(crate) ticket: Ticket,
-    /// When the question was sent that L2 answered with it; `Tick(0)` if L1 had it.
-    pub(crate) confirmed: Tick,
-    /// Every change up to this one is reflected in it.
-    pub(crate) reflects: u64,
-}
 
 /// A value that may stand in for what a load brings.
 #[derive(Debug)]
@@ -105,121 +94,127 @@ pub(crate) struct Seek<'a> {
     pub(crate) want: Want,
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
-    /// A value that may be served now, expired or not, without asking anyone.
-    pub(crate) fn at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<StandIn<V>> {
-        // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
-        match self.probe(seek.key.as_bytes(), seek.need) {
-            Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry)
-                if seek.want.accepts(&entry.value) =>
-            {
-                return Some(Standing::Verified.of(entry));
-            }
-            Probe::Capped(entry) if seek.want.accepts(&entry.value) => {
-                return Some(Standing::Capped.of(entry));
-            }
-            _ => {}
+/// A value that may be served now, expired or not, without asking anyone.
+pub(crate) fn at_hand<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seek: Seek<'_>,
+    flight: &Flight<V>,
+) -> Option<StandIn<V>> {
+    // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
+    match inner.local.probe(seek.key.as_bytes(), seek.need) {
+        Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if seek.want.accepts(&entry.value) => {
+            return Some(Standing::Verified.of(entry));
         }
-        if let Some(fallback) = flight.fallback()
-            && seek.want.accepts(&fallback.entry.value)
-            && (self.holds(seek.key, self.needed(seek), fallback)
-                || (flight.elsewhere() == Some(Elsewhere::FallbackHeld)
-                    && fallback.reflects >= self.needed(seek)))
-        {
-            return Some(Standing::Verified.of(fallback.entry.clone()));
+        Probe::Capped(entry) if seek.want.accepts(&entry.value) => {
+            return Some(Standing::Capped.of(entry));
         }
-        let cut_off = self.l2.as_ref().is_some_and(|l2| !l2.region.available());
-        if cut_off { self.unverified(seek) } else { None }
+        _ => {}
     }
-
-    /// A value that L2 has, and that a flight behind an answer is to replace before it expires: nobody need wait.
-    pub(crate) fn fresh_at_hand(&self, seek: Seek<'_>, flight: &Flight<V>) -> Option<StandIn<V>> {
-        let fallback = flight.fallback()?;
-        let fresh = matches!(fallback.entry.life.phase(self.node.clock.now()), Phase::Fresh | Phase::Ripe);
-        (fresh
-            && seek.want.accepts(&fallback.entry.value)
-            && self.holds(seek.key, self.needed(seek), fallback))
-        .then(|| Standing::Confirmed.of(fallback.entry.clone()))
+    if let Some(fallback) = flight.fallback()
+        && seek.want.accepts(&fallback.entry.value)
+        && (holds(inner, seek.key, needed(inner, seek), fallback)
+            || (flight.elsewhere() == Some(Elsewhere::FallbackHeld)
+                && fallback.reflects >= needed(inner, seek)))
+    {
+        return Some(Standing::Verified.of(fallback.entry.clone()));
     }
+    let cut_off = inner.remote.as_ref().is_some_and(|l2| !l2.region.available());
+    if cut_off { unverified(inner, seek) } else { None }
+}
 
-    /// As [`at_hand`](Self::at_hand); asks L2 if need be.
-    pub(crate) async fn fallback(
-        &self,
-        seek: Seek<'_>,
-        flight: &Flight<V>,
-        options: &Options,
-    ) -> Option<StandIn<V>> {
-        if let Some(found) = self.at_hand(seek, flight) {
-            return Some(found);
+/// A value that L2 has, and that a flight behind an answer is to replace before it expires: nobody need wait.
+pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seek: Seek<'_>,
+    flight: &Flight<V>,
+) -> Option<StandIn<V>> {
+    let fallback = flight.fallback()?;
+    let fresh =
+        matches!(fallback.entry.life.phase(inner.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe);
+    (fresh
+        && seek.want.accepts(&fallback.entry.value)
+        && holds(inner, seek.key, needed(inner, seek), fallback))
+    .then(|| Standing::Confirmed.of(fallback.entry.clone()))
+}
+
+/// As [`at_hand`](Self::at_hand); asks L2 if need be.
+pub(crate) async fn fallback<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seek: Seek<'_>,
+    flight: &Flight<V>,
+    options: &Options,
+) -> Option<StandIn<V>> {
+    if let Some(found) = at_hand(inner, seek, flight) {
+        return Some(found);
+    }
+    let ticket = inner.local.ticket(seek.key);
+    match fetch(inner, seek.key, seek.need, ticket, options).await {
+        Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) if seek.want.accepts(&entry.value) => {
+            inner.local.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
+            Some(Standing::Confirmed.of(entry))
         }
-        let ticket = self.ticket(seek.key);
-        match self.fetch_unless_pending(seek.key, seek.need, ticket, options).await {
-            Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket)
-                if seek.want.accepts(&entry.value) =>
-            {
-                self.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
-                Some(Standing::Confirmed.of(entry))
-            }
-            Fetched::Unreachable(_) => self.unverified(seek),
-            Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,
-        }
+        Fetched::Unreachable(_) => unverified(inner, seek),
+        Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,
     }
+}
 
-    /// The value that a load is to replace.
-    pub(crate) fn previous(&self, key: &Key, flight: &Flight<V>) -> Option<Entry<V>> {
-        self.at_hand(Seek { key, need: None, want: Want::Value }, flight).map(|found| found.entry)
-    }
+/// The value that a load is to replace.
+pub(crate) fn previous<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    key: &Key,
+    flight: &Flight<V>,
+) -> Option<Entry<V>> {
+    at_hand(inner, Seek { key, need: None, want: Want::Value }, flight).map(|found| found.entry)
+}
 
-    /// Whether the stale value that a flight has found may still stand in for what its leader wants.
-    pub(crate) fn has_fallback(&self, key: &Key, want: Want, flight: &Flight<V>) -> bool {
-        let stands = |fallback: &Fallback<V>| {
-            want.accepts(&fallback.entry.value) && self.holds(key, flight.need, fallback)
-        };
-        flight.fallback().is_some_and(stands)
-    }
+/// Whether the stale value that a flight has found may still stand in for what its leader wants.
+pub(crate) fn has_fallback<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    key: &Key,
+    want: Want,
+    flight: &Flight<V>,
+) -> bool {
+    let stands = |fallback: &Fallback<V>| {
+        want.accepts(&fallback.entry.value) && holds(inner, key, flight.need, fallback)
+    };
+    flight.fallback().is_some_and(stands)
+}
 
-    /// The number that a lookup insists on; every one is at least zero.
-    fn needed(&self, seek: Seek<'_>) -> u64 {
-        let (index, _) = self.node.partition_of(seek.key.as_bytes());
-        seek.need.map_or(0, |stamp| stamp.seq(index))
-    }
+/// The number that a lookup insists on; every one is at least zero.
+fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> u64 {
+    let (index, _) = inner.liveness.node.partition_of(seek.key.as_bytes());
+    seek.need.map_or(0, |stamp| stamp.seq(index))
+}
 
-    /// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
-    /// before what could undo them.
-    fn holds(&self, key: &Key, need: u64, fallback: &Fallback<V>) -> bool {
-        let Fallback { entry, ticket, confirmed, reflects } = fallback;
-        let (_, partition) = self.node.partition_of(key.as_bytes());
-        let now = self.node.clock.now();
-        let recent = *confirmed > Tick(0) && now <= confirmed.after(self.node.max_staleness);
-        if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
-            return false;
-        }
-        let late_enough = partition.applied() >= need || *reflects >= need;
-        if self.switch.is(Mutant::FallbackUnchecked) {
-            return true;
-        }
-        late_enough
-            && partition.generation() == ticket.generation
-            && !partition.voids_by_tag(&entry.tags, entry.seq)
-            && self.fence.unmoved(key.as_bytes(), *ticket, entry.seq)
+/// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
+/// before what could undo them.
+fn holds<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, need: u64, fallback: &Fallback<V>) -> bool {
+    let Fallback { entry, ticket, confirmed, reflects } = fallback;
+    let (_, partition) = inner.liveness.node.partition_of(key.as_bytes());
+    let now = inner.liveness.node.clock.now();
+    let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.liveness.node.max_staleness);
+    if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
+        return false;
     }
+    let late_enough = partition.applied() >= need || *reflects >= need;
+    if inner.policy.faults.is(Mutant::FallbackUnchecked) {
+        return true;
+    }
+    late_enough
+        && partition.generation() == ticket.generation
+        && !partition.voids_by_tag(&entry.tags, entry.seq)
+        && inner.local.stripes.unmoved(key.as_bytes(), *ticket, entry.seq)
+}
 
-    /// What L1 holds, verified or not, if the policy for outages lets it answer.
-    fn unverified(&self, seek: Seek<'_>) -> Option<StandIn<V>> {
-        let (index, partition) = self.node.partition_of(seek.key.as_bytes());
-        let entry = self.l1()?.get(seek.key.as_bytes())?;
-        // What has been applied since says nothing of an entry from before a flush.
-        let late_enough = seek.need.is_none_or(|stamp| entry.seq >= stamp.seq(index));
-        let usable = self.outage == Outage::ServeL1
-            && entry.life.phase(self.node.clock.now()) != Phase::Over
-            && !partition.voids(&entry)
-            && !self.pending.voids(&entry);
-        (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
-    }
-
-    /// Counts and tells that an entry is served although nothing says that it is current.
-    pub(crate) fn serve_stale(&self, key: &[u8], cause: StaleCause) {
-        self.counters.stale_served.add(1);
-        self.events.tell(|| Event::StaleServed { key: KeyHash::of(key), cause });
-    }
+/// What L1 holds, verified or not, if the policy for outages lets it answer.
+fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> Option<StandIn<V>> {
+    let (index, partition) = inner.liveness.node.partition_of(seek.key.as_bytes());
+    let entry = inner.local.engine()?.get(seek.key.as_bytes())?;
+    // What has been applied since says nothing of an entry from before a flush.
+    let late_enough = seek.need.is_none_or(|stamp| entry.seq >= stamp.seq(index));
+    let usable = inner.policy.outage == Outage::ServeL1
+        && entry.life.phase(inner.liveness.node.clock.now()) != Phase::Over
+        && !partition.voids(&entry)
+        && !inner.liveness.unsent.voids(&entry);
+    (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
 }

@@ -1,22 +1,10 @@
 //! What happens in a cache, told to those who listen.
 
 use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use futures_util::Stream;
-use futures_util::stream::{BoxStream, StreamExt, unfold};
-use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::ErrorKind;
-use crate::observe::trace;
-
-/// Events kept for a listener that does not keep up; what is beyond is dropped, oldest first.
-const CAPACITY: usize = 1024;
 
 /// Something that an operator of the cache may want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,117 +180,5 @@ impl fmt::Display for KeyHash {
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// Where events are told. With no listener, telling one costs a relaxed load.
-#[derive(Debug)]
-pub(crate) struct Events {
-    namespace: Arc<str>,
-    listeners: Arc<AtomicUsize>,
-    sender: OnceLock<Sender<Event>>,
-}
-
-impl Events {
-    pub(crate) fn of(namespace: &Arc<str>) -> Self {
-        Self { namespace: Arc::clone(namespace), listeners: Arc::default(), sender: OnceLock::new() }
-    }
-
-    /// Tells an event, which is made only if somebody listens.
-    #[inline]
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if self.listeners.load(Ordering::Relaxed) > 0 || trace::wanted() {
-            self.send(event());
-        }
-    }
-
-    #[cold]
-    fn send(&self, event: Event) {
-        trace::event(&self.namespace, &event);
-        if let Some(sender) = self.sender.get() {
-            // No listener any more: nobody to tell.
-            let _ = sender.send(event);
-        }
-    }
-
-    pub(crate) fn subscribe(&self) -> EventStream {
-        let receiver = self.sender.get_or_init(|| channel(CAPACITY).0).subscribe();
-        let listening = Listening::new(&self.listeners);
-        let stream = unfold(receiver, |mut receiver| async {
-            let event = match receiver.recv().await {
-                Ok(event) => event,
-                Err(RecvError::Lagged(events)) => Event::Dropped { events },
-                Err(RecvError::Closed) => return None,
-            };
-            Some((event, receiver))
-        });
-        EventStream { events: stream.boxed(), _listening: listening }
-    }
-}
-
-/// Counts a listener for as long as it lives.
-#[derive(Debug)]
-struct Listening(Arc<AtomicUsize>);
-
-impl Listening {
-    fn new(listeners: &Arc<AtomicUsize>) -> Self {
-        listeners.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(listeners))
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A stream of [`Event`]s from the moment of its making: [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe).
-///
-/// It holds up to 1,024 events for a listener that does not keep up; older ones are dropped, and
-/// [`Event::Dropped`] stands in their place. It ends when the cache has been dropped.
-#[must_use = "a stream does nothing until it is polled"]
-pub struct EventStream {
-    events: BoxStream<'static, Event>,
-    _listening: Listening,
-}
-
-impl Stream for EventStream {
-    type Item = Event;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.get_mut().events.poll_next_unpin(cx)
-    }
-}
-
-impl fmt::Debug for EventStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_listener_that_sleeps_is_told_how_much_it_missed() {
-        let events = Events::of(&"rows".into());
-        let mut stream = events.subscribe();
-        for pending in 0..CAPACITY + 10 {
-            events.tell(|| Event::InvalidationPending { pending });
-        }
-        assert_eq!(stream.next().await, Some(Event::Dropped { events: 10 }));
-        assert_eq!(stream.next().await, Some(Event::InvalidationPending { pending: 10 }));
-        drop(events);
-        assert_eq!(stream.count().await, CAPACITY - 1);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_made_for_nobody() {
-        let events = Events::of(&"rows".into());
-        events.tell(|| unreachable!("nobody listens"));
-        drop(events.subscribe());
-        events.tell(|| unreachable!("nobody listens any more"));
     }
 }

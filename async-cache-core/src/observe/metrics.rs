@@ -9,38 +9,23 @@
 //! | `async_cache_<gauge>`, for every gauge of [`Stats`] | gauge |
 //! | `async_cache_load_seconds` | histogram: how long loaders ran, failed ones included |
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::inner::Shared;
 use crate::observe::stats::Stats;
 
-/// How often the counts are copied.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// Copies the counts until the cache is closed.
-pub(crate) async fn run<V: Send + Sync + 'static>(shared: Arc<Shared<V>>) {
-    let mut ticks = tokio::time::interval(EVERY);
-    loop {
-        ticks.tick().await;
-        publish(&*shared);
-    }
-}
-
 /// Copies the counts now.
-pub(crate) fn publish<V: 'static>(shared: &Shared<V>) {
-    let (stats, namespace) = (shared.stats(), &shared.namespace);
-    for (name, count) in counts(&stats) {
-        metrics::counter!(name, "namespace" => namespace.to_string()).absolute(count);
+pub(crate) fn publish(namespace: &str, stats: &Stats) {
+    for (name, count) in counts(stats) {
+        metrics::counter!(name, "namespace" => namespace.to_owned()).absolute(count);
     }
-    for (name, gauge) in gauges(&stats) {
-        metrics::gauge!(name, "namespace" => namespace.to_string()).set(gauge as f64);
+    for (name, gauge) in gauges(stats) {
+        metrics::gauge!(name, "namespace" => namespace.to_owned()).set(gauge as f64);
     }
 }
 
 /// Notes how long a loader ran.
-pub(crate) fn loaded<V: 'static>(shared: &Shared<V>, took: Duration) {
-    metrics::histogram!("async_cache_load_seconds", "namespace" => shared.namespace.to_string()).record(took);
+pub(crate) fn loaded(namespace: &str, took: Duration) {
+    metrics::histogram!("async_cache_load_seconds", "namespace" => namespace.to_owned()).record(took);
 }
 
 macro_rules! figures {

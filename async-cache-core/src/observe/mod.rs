@@ -1,17 +1,19 @@
 //! What a cache tells about itself.
 
 mod event;
+mod events;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod observer;
 mod seat;
 mod stats;
 pub(crate) mod trace;
 
-pub(crate) use event::Events;
 pub use event::{
-    Amended, Event, EventStream, KeyHash, LoadFailureLog, Resumed, StaleCause, SuspendCause, UnreadableCause,
+    Amended, Event, KeyHash, LoadFailureLog, Resumed, StaleCause, SuspendCause, UnreadableCause,
 };
+pub use events::EventStream;
 #[cfg(feature = "metrics")]
-pub(crate) use metrics::{loaded, publish, run as run_metrics};
-pub(crate) use stats::Counters;
+pub(crate) use metrics::{loaded, publish};
+pub(crate) use observer::Observer;
 pub use stats::Stats;

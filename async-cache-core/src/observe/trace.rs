@@ -24,7 +24,6 @@ mod imp {
     use tracing::{Instrument, debug, debug_span, info, warn};
 
     use crate::error::{Error, ErrorKind};
-    use crate::format::key::Key;
     use crate::observe::event::{Event, KeyHash, LoadFailureLog};
 
     /// Of all that is logged.
@@ -84,8 +83,8 @@ mod imp {
     }
 
     /// Of a key, where spans are collected.
-    pub(crate) fn digest(key: &Key) -> Option<KeyHash> {
-        (LevelFilter::current() >= LevelFilter::DEBUG).then(|| KeyHash::of(key.as_bytes()))
+    pub(crate) fn digest(key: &[u8]) -> Option<KeyHash> {
+        (LevelFilter::current() >= LevelFilter::DEBUG).then(|| KeyHash::of(key))
     }
 
     pub(crate) fn lookup<F: Future>(
@@ -139,7 +138,6 @@ mod imp {
 #[cfg(not(feature = "tracing"))]
 mod imp {
     use crate::error::Error;
-    use crate::format::key::Key;
     use crate::observe::event::{Event, KeyHash, LoadFailureLog};
 
     pub(crate) fn lost(_: &str, _: Option<&Error>) {}
@@ -157,7 +155,7 @@ mod imp {
     /// Nobody looks at it.
     pub(crate) struct Digest;
 
-    pub(crate) fn digest(_: &Key) -> Digest {
+    pub(crate) fn digest(_: &[u8]) -> Digest {
         Digest
     }
 

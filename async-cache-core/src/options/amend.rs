@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use crate::format::tags::Collected;
-use crate::lookup::loaded::Choice;
 use crate::observe::Amended;
 use crate::options::MAX_LIFE;
+use crate::options::choice::Choice;
 
 const LEAST: Duration = Duration::from_millis(1);
 

@@ -1,6 +1,7 @@
 //! What can be set per cache, per call and per value: how values are stored, and how they are loaded.
 
 mod amend;
+pub(crate) mod choice;
 mod load;
 mod setters;
 mod store;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lookup::loaded::Choice;
+pub(crate) use choice::Choice;
 pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_setters};
 pub use store::StoreOptions;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::tags::Collected;
-use crate::lookup::loaded::Choice;
+use crate::options::choice::Choice;
 use crate::options::{in_range, wrong};
 
 /// How a value is stored: options of a cache, an insert, a load, a loaded value.

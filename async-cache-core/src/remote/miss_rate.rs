@@ -10,14 +10,14 @@ use crate::local::approach::Reuse;
 
 /// The share of lookups for which L2 has had nothing: a moving average, of the last [`SPAN`] or so.
 #[derive(Debug, Default)]
-pub(crate) struct Odds(AtomicU32);
+pub(crate) struct MissRate(AtomicU32);
 
 const ALL: u32 = 1 << 16;
 const SPAN: u32 = 32;
 /// A script for a value costs about ten times its read: what is saved must be the rule.
 const MOST: u32 = ALL / 4 * 3;
 
-impl Odds {
+impl MissRate {
     /// L2 had a value.
     pub(crate) fn found(&self) {
         let share = self.0.load(Ordering::Relaxed);
@@ -34,7 +34,7 @@ impl Odds {
     }
 
     /// Whether to ask for the lease at once.
-    pub(crate) fn are_poor(&self) -> bool {
+    pub(crate) fn skip_read(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= MOST
     }
 }
@@ -44,20 +44,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_turn_when_misses_are_the_rule_and_turn_back() {
-        let odds = Odds::default();
+    fn it_turns_when_misses_are_the_rule_and_turn_back() {
+        let rate = MissRate::default();
         let turns = (1..).find(|_| {
-            odds.missed(Reuse::Cached);
-            odds.are_poor()
+            rate.missed(Reuse::Cached);
+            rate.skip_read()
         });
         assert!((20..60).contains(&turns.unwrap()), "{turns:?}");
-        (0..1_000).for_each(|_| odds.missed(Reuse::Cached));
+        (0..1_000).for_each(|_| rate.missed(Reuse::Cached));
         let back = (1..).find(|_| {
-            odds.found();
-            !odds.are_poor()
+            rate.found();
+            !rate.skip_read()
         });
         assert!(back.unwrap() < 20, "{back:?}");
-        (0..1_000).for_each(|i| if i % 2 == 0 { odds.found() } else { odds.missed(Reuse::Cached) });
-        assert!(!odds.are_poor());
+        (0..1_000).for_each(|i| if i % 2 == 0 { rate.found() } else { rate.missed(Reuse::Cached) });
+        assert!(!rate.skip_read());
     }
 }

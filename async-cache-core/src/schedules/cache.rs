@@ -13,17 +13,22 @@ use crate::api::builder::TieredCacheBuilder;
 use crate::backend::{
     Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend, Region,
 };
+use crate::changes::{intent, send};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::liveness::heartbeat::resync_all;
 use crate::liveness::partition::Partition;
 use crate::local::approach::{Approach, Joins, Reuse, Want};
-use crate::local::flight::{AnsweredBy, Entered, Landed, Lead};
+use crate::local::entry::{NewEntry, new_entry};
+use crate::local::flight::{AnsweredBy, Landed};
+use crate::local::lead::{Entered, Lead, enter};
+use crate::lookup::find::{Found, Route};
 use crate::lookup::lease::{Grant, Step};
 use crate::lookup::loader::Wish;
-use crate::lookup::one::{Aim, Found, Origin, Route};
+use crate::lookup::request::{Aim, Origin};
+use crate::lookup::{find, lease, one};
 use crate::options::{Options, StoreOptions};
 use crate::schedules::Verdict;
 use crate::schedules::server::{Map, Server, TIME_MS, Tier};
@@ -40,7 +45,7 @@ pub(super) const CACHED: Approach = Approach {
 pub(super) type Events = Receiver<Option<BusEvent>>;
 
 pub(super) struct Cache {
-    pub(super) shared: Arc<Shared<u64>>,
+    pub(super) inner: Arc<Inner<u64>>,
     pub(super) key: Key,
     pub(super) verdict: Verdict,
     /// The database: one value, whose number is its version.
@@ -73,9 +78,9 @@ impl Cache {
     pub(super) fn cold(off: Option<Mutant>) -> (Arc<Self>, Arc<Server>, Events) {
         let (server, events) = Server::start();
         let cache = Self::of(TieredCacheBuilder::new().l1(Map::default()).l2(Tier(Arc::clone(&server))), off);
-        let now = cache.shared.node.clock.now();
-        cache.shared.node.server_clock.observe(TIME_MS, now, now);
-        cache.shared.notify(BusEvent::Subscribed);
+        let now = cache.inner.liveness.node.clock.now();
+        cache.inner.liveness.node.server_clock.observe(TIME_MS, now, now);
+        cache.inner.notify(BusEvent::Subscribed);
         cache.resync();
         (cache, server, events)
     }
@@ -85,10 +90,11 @@ impl Cache {
             Some(mutant) => builder.mutant(mutant),
             None => builder,
         };
-        let shared = Arc::new(builder.assemble(&mut None));
-        shared.door.open(&shared);
+        let (inner, early_events) = builder.assemble().unwrap();
+        let inner = Arc::new(inner);
+        early_events.open(&inner);
         Arc::new(Self {
-            shared,
+            inner,
             key: Key::encode("key").unwrap(),
             verdict: Verdict::default(),
             source: AtomicU64::new(1),
@@ -100,15 +106,15 @@ impl Cache {
     }
 
     pub(super) fn partition(&self) -> &Partition {
-        self.shared.node.partition_of(self.key.as_bytes()).1
+        self.inner.liveness.node.partition_of(self.key.as_bytes()).1
     }
 
     pub(super) fn l1(&self) -> &dyn LocalBackend<u64> {
-        self.shared.l1().unwrap()
+        self.inner.local.engine().unwrap()
     }
 
     pub(super) fn hit(&self) -> Option<u64> {
-        self.shared.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
+        self.inner.local.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
     }
 
     /// A lookup with a loader.
@@ -118,7 +124,7 @@ impl Cache {
         }
         loop {
             let epoch = self.epoch.load(SeqCst);
-            match self.shared.enter(&self.key, None, CACHED) {
+            match enter(&self.inner.local, &self.key, None, CACHED) {
                 Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();
@@ -131,7 +137,8 @@ impl Cache {
 
     /// A lookup without one. What it finds in L2 is offered to L1.
     pub(super) fn peek(&self) -> Option<u64> {
-        self.hit().or_else(|| block_on(self.shared.get(&self.key, None)).unwrap().map(|version| *version))
+        self.hit()
+            .or_else(|| block_on(one::get(&self.inner, &self.key, None)).unwrap().map(|version| *version))
     }
 
     /// Demands that what is read now is not from before an invalidation that has ended by now.
@@ -146,31 +153,31 @@ impl Cache {
     pub(super) fn change(&self) {
         let version = self.source.fetch_add(1, SeqCst) + 1;
         self.epoch.fetch_add(1, SeqCst);
-        self.shared.fence.change_begins(self.shared.l1(), self.key.as_bytes());
+        self.inner.local.stripes.change_begins(self.inner.local.engine(), self.key.as_bytes());
         self.epoch.fetch_add(1, SeqCst);
-        block_on(self.shared.send_invalidate(std::slice::from_ref(&self.key))).unwrap();
+        block_on(send::send_invalidate(&self.inner, std::slice::from_ref(&self.key))).unwrap();
         self.gone.fetch_max(version, SeqCst);
     }
 
     /// The same, and nobody knows whether the invalidation was executed.
     pub(super) fn change_undecided(&self) {
         let (version, keys) = (self.source.fetch_add(1, SeqCst) + 1, std::slice::from_ref(&self.key));
-        self.shared.fence.change_begins(self.shared.l1(), self.key.as_bytes());
-        assert!(block_on(self.shared.send_invalidate(keys)).is_err_and(|error| error.is_temporary()));
-        self.shared.retry_later(keys);
+        self.inner.local.stripes.change_begins(self.inner.local.engine(), self.key.as_bytes());
+        assert!(block_on(send::send_invalidate(&self.inner, keys)).is_err_and(|error| error.is_temporary()));
+        intent::retry_later(&self.inner, keys);
         self.gone.fetch_max(version, SeqCst);
     }
 
     pub(super) fn resync(&self) {
-        let region = &self.shared.l2.as_ref().unwrap().region;
-        while block_on(resync_all(&self.shared, &**region)).is_err() {}
+        let region = &self.inner.remote.as_ref().unwrap().region;
+        while block_on(resync_all(&self.inner.liveness, &**region)).is_err() {}
     }
 
     /// Reads the subscriber's socket to its end.
     pub(super) fn listen(self: &Arc<Self>, events: Events) -> JoinHandle<()> {
         self.spawn(move |cache| {
             while let Ok(Some(event)) = events.recv() {
-                cache.shared.notify(event);
+                cache.inner.notify(event);
             }
         })
     }
@@ -182,7 +189,7 @@ impl Cache {
 
     /// All have ended: nothing is left behind, and nothing was seen that must not be.
     pub(super) fn end(&self) {
-        let (in_flight, idle) = (self.shared.fence.in_flight(), self.shared.fence.is_idle());
+        let (in_flight, idle) = (self.inner.local.stripes.in_flight(), self.inner.local.stripes.is_idle());
         self.verdict.demand(in_flight == 0 && idle, || format!("{in_flight} flights are left behind"));
         self.verdict.pronounce();
     }
@@ -190,7 +197,7 @@ impl Cache {
     fn lead(&self, mut lead: Lead<u64>, epoch: u64) -> u64 {
         // If none began meanwhile, this leader belongs between two invalidations that are known. In
         // a fleet, the reply to one and the word from the bus each make room for another leader.
-        let counted = self.shared.l2.is_none() && epoch % 2 == 0 && self.epoch.load(SeqCst) == epoch;
+        let counted = self.inner.remote.is_none() && epoch % 2 == 0 && self.epoch.load(SeqCst) == epoch;
         if counted {
             let alone = self.leading.lock().unwrap().insert(epoch);
             self.verdict.demand(alone, || format!("two lead in epoch {epoch}"));
@@ -202,7 +209,7 @@ impl Cache {
             wish: Wish::Nothing,
             options: Options::default(),
         };
-        let (version, entry) = match block_on(self.shared.find(&lead, None, &aim)).unwrap() {
+        let (version, entry) = match block_on(find::find(&self.inner, &lead, None, &aim)).unwrap() {
             Found::Answer(entry, by) => (version_of(&entry), (by == AnsweredBy::L2).then_some(entry)),
             Found::Nothing(Route::Fleet(accept, _)) => self.over_the_fleet(&mut lead, &aim, accept),
             Found::Nothing(Route::Alone) => self.load(lead.ticket.seq),
@@ -215,24 +222,25 @@ impl Cache {
     }
 
     fn over_the_fleet(&self, lead: &mut Lead<u64>, aim: &Aim, accept: Accept) -> End {
-        let (shared, key) = (&*self.shared, &self.key);
-        let l2 = shared.l2.as_ref().unwrap();
-        let slot = shared.fence.listen(key, &Arc::default());
+        let (inner, key) = (&*self.inner, &self.key);
+        let l2 = inner.remote.as_ref().unwrap();
+        let slot = inner.local.stripes.listen(key, &Arc::default());
         let grant = loop {
-            lead.ticket = shared.fence.ticket_for(key, self.partition(), &slot);
-            let asked = shared.node.clock.now();
-            if shared.is_pending(key) {
+            lead.ticket = inner.local.stripes.ticket_for(key, self.partition(), &slot);
+            let asked = inner.liveness.node.clock.now();
+            if inner.liveness.is_unsent(key.as_bytes()) {
                 break Grant::Impatient;
             }
-            let ask = Acquire { token: shared.node.next_token(), ttl: Duration::from_secs(3), accept };
+            let ask =
+                Acquire { token: inner.liveness.node.next_token(), ttl: Duration::from_secs(3), accept };
             let answer = block_on(l2.region.acquire(key, ask));
-            match shared.answered(l2, lead, aim, None, asked, answer) {
+            match lease::answered(inner, l2, lead, aim, None, asked, answer) {
                 Step::Done(grant) => break grant,
                 Step::Again(_) => unreachable!("whatever is stored answers"),
                 Step::Wait(_) => drop(block_on(slot.woken())),
             }
         };
-        shared.fence.unlisten(key, &slot);
+        inner.local.stripes.unlisten(key, &slot);
         match grant {
             Grant::Found(entry) => (version_of(&entry), Some(entry)),
             Grant::Lease(lease) => self.fill(&*l2.region, lease),
@@ -246,8 +254,13 @@ impl Cache {
     fn fill(&self, region: &dyn Region, lease: Lease) -> End {
         let (version, entry) = self.load(lease.seq);
         let term = StoreOptions::default().draw_term(false);
-        let l2 = self.shared.l2.as_ref().unwrap();
-        let frame = self.shared.frame_of(l2, entry.as_ref().unwrap(), term, Duration::ZERO).unwrap();
+        let frame = self
+            .inner
+            .remote
+            .as_ref()
+            .unwrap()
+            .frame_of(entry.as_ref().unwrap(), term, Duration::ZERO)
+            .unwrap();
         let filled = block_on(region.fill(&self.key, lease, frame, term.kept(), Announce::No)).unwrap();
         (version, entry.filter(|_| filled != Filled::Refused))
     }
@@ -260,7 +273,8 @@ impl Cache {
 
     pub(super) fn entry(&self, version: u64, seq: u64) -> Entry<u64> {
         let term = StoreOptions::default().draw_term(false);
-        self.shared.new_entry(Some(Arc::new(version)), term, Duration::ZERO, (seq, &Tags::default()))
+        let (value, tags) = (Some(Arc::new(version)), &Tags::default());
+        new_entry(&self.inner.liveness.node, NewEntry { value, term, ahead: Duration::ZERO, seq, tags })
     }
 }
 

@@ -8,12 +8,12 @@ use shuttle::sync::atomic::Ordering::SeqCst;
 use crate::backend::{Accept, Acquire, Acquired, NodeId, Region, Token};
 use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
-use crate::local::flight::Entered;
+use crate::local::lead::{Entered, enter};
 use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{CACHED, Cache, join};
 use crate::schedules::proves;
 
-/// Demands that all gets shared one load.
+/// Demands that all gets inner one load.
 fn demand_one_load(cache: &Cache) {
     let loads = cache.loads.load(SeqCst);
     cache.verdict.demand(loads == 1, || format!("{loads} loads, one would do"));
@@ -37,7 +37,7 @@ fn a_leader_that_goes_away_is_replaced() {
     proves(
         |off| {
             let cache = Cache::alone(off);
-            let leaving = cache.spawn(|cache| drop(cache.shared.enter(&cache.key, None, CACHED)));
+            let leaving = cache.spawn(|cache| drop(enter(&cache.inner.local, &cache.key, None, CACHED)));
             join((0..2).map(|_| cache.spawn(|cache| assert_eq!(cache.get(), 1))).chain([leaving]));
             demand_one_load(&cache);
             cache.end();
@@ -70,7 +70,7 @@ fn an_abandoned_flight_of_before_takes_none_of_after_with_it() {
         |off| {
             let cache = Cache::alone(off);
             let leaving = cache.spawn(|cache| {
-                if let Entered::Lead(lead) = cache.shared.enter(&cache.key, None, CACHED) {
+                if let Entered::Lead(lead) = enter(&cache.inner.local, &cache.key, None, CACHED) {
                     cache.change();
                     drop(lead);
                 }

@@ -101,7 +101,7 @@ fn two_changes_and_a_fill(off: Option<Mutant>) {
         let (executed, told, key) = (Arc::clone(&executed), Arc::clone(&told), key.clone());
         cache.spawn(move |cache| {
             let seq = executed.fetch_add(1, SeqCst) + 1;
-            cache.shared.fence.changed(cache.shared.l1(), key.as_bytes(), seq);
+            cache.inner.local.stripes.changed(cache.inner.local.engine(), key.as_bytes(), seq);
             if key == cache.key {
                 told.fetch_max(seq, SeqCst);
             }
@@ -112,10 +112,10 @@ fn two_changes_and_a_fill(off: Option<Mutant>) {
     let fill = {
         let (executed, told) = (Arc::clone(&executed), Arc::clone(&told));
         cache.spawn(move |cache| {
-            let ticket = cache.shared.ticket(&cache.key);
+            let ticket = cache.inner.local.ticket(&cache.key);
             let seq = executed.load(SeqCst);
             let entry = cache.entry(1, seq);
-            let fence = &cache.shared.fence;
+            let fence = &cache.inner.local.stripes;
             let admitted = fence.admit(cache.l1(), &cache.key, cache.partition(), ticket, entry);
             let newer = executed.load(SeqCst) > seq;
             cache.verdict.demand(admitted == Admitted::Stored || newer, || {
@@ -144,8 +144,8 @@ fn what_counts_as_applied_is_found_by_no_probe_that_insists_on_it() {
             let (cache, server, events) = Cache::warm(off);
             let seq = server.change(&cache.key);
             let bus = cache.listen(events);
-            let stamp = Stamp::new(&cache.shared.namespace, [(0, seq)]);
-            let probe = cache.shared.probe(cache.key.as_bytes(), Some(&stamp));
+            let stamp = Stamp::new(&cache.inner.observer.namespace, [(0, seq)]);
+            let probe = cache.inner.local.probe(cache.key.as_bytes(), Some(&stamp));
             cache.verdict.demand(!matches!(probe, Probe::Hit(_)), || format!("a hit from before {seq}"));
             server.hang_up();
             join([bus]);

@@ -32,13 +32,13 @@ fn no_hit_answers_what_changed_while_the_bus_was_lost() {
 fn lost(off: Option<Mutant>) {
     let (cache, server, _events) = Cache::warm(off);
     let bus = cache.spawn(move |cache| {
-        cache.shared.notify(BusEvent::Lost);
+        cache.inner.notify(BusEvent::Lost);
         server.set_bus(Bus::Lossy);
         let version = cache.source.fetch_add(1, SeqCst) + 1;
         server.change(&cache.key);
         cache.gone.fetch_max(version, SeqCst);
         server.set_bus(Bus::Whole);
-        cache.shared.notify(BusEvent::Subscribed);
+        cache.inner.notify(BusEvent::Subscribed);
         cache.resync();
     });
     let hitting = cache.spawn(|cache| {
@@ -68,12 +68,12 @@ fn lapsed(off: Option<Mutant>) {
     let changing = cache.spawn(move |cache| {
         let version = cache.source.fetch_add(1, SeqCst) + 1;
         elsewhere.change(&cache.key);
-        cache.shared.node.clock.advance(cache.shared.node.max_staleness);
+        cache.inner.liveness.node.clock.advance(cache.inner.liveness.node.max_staleness);
         cache.gone.fetch_max(version, SeqCst);
     });
     let beating = cache.spawn(move |cache| {
         for _ in 0..2 {
-            let beat = cache.shared.node.begin_beat(cache.partition());
+            let beat = cache.inner.liveness.node.begin_beat(cache.partition());
             block_on(here.heartbeat(0, beat)).unwrap();
         }
         cache.resync();
@@ -100,13 +100,13 @@ fn no_probe_that_insists_on_a_lost_change_is_answered_by_what_a_flush_put_in_dou
             server.set_bus(Bus::Lossy);
             let seq = server.change(&cache.key);
             let noticing = cache.spawn(move |cache| {
-                let beat = cache.shared.node.begin_beat(cache.partition());
-                cache.shared.notify(BusEvent::Echo { partition: 0, seq, beat });
+                let beat = cache.inner.liveness.node.begin_beat(cache.partition());
+                cache.inner.notify(BusEvent::Echo { partition: 0, seq, beat });
                 cache.resync();
             });
-            let stamp = Stamp::new(&cache.shared.namespace, [(0, seq)]);
+            let stamp = Stamp::new(&cache.inner.observer.namespace, [(0, seq)]);
             for _ in 0..2 {
-                let probe = cache.shared.probe(cache.key.as_bytes(), Some(&stamp));
+                let probe = cache.inner.local.probe(cache.key.as_bytes(), Some(&stamp));
                 cache.verdict.demand(!matches!(probe, Probe::Hit(_)), || format!("a hit from before {seq}"));
             }
             join([noticing]);
@@ -127,7 +127,7 @@ fn no_flight_is_joined_that_nobody_would_have_told_to_be_forgotten() {
             let changing = cache.spawn(move |cache| {
                 let version = cache.source.fetch_add(1, SeqCst) + 1;
                 elsewhere.change(&cache.key);
-                cache.shared.node.clock.advance(cache.shared.node.max_staleness * 2);
+                cache.inner.liveness.node.clock.advance(cache.inner.liveness.node.max_staleness * 2);
                 cache.gone.fetch_max(version, SeqCst);
             });
             let getting = cache.spawn(|cache| cache.demand_current(|| Some(cache.get())));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::cache::TieredCache;
 use crate::api::request::Insert;
+use crate::changes::invalidate;
 use crate::error::Result;
 use crate::format::key::{CacheKey, FoundBy, Key};
 use crate::format::tags::{MAX_TAGS, Tags};
@@ -35,7 +36,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
-        Insert::new(&self.shared, Key::encode(key).map(|key| vec![(key, Arc::new(value))]))
+        Insert::new(&self.inner, Key::encode(key).map(|key| vec![(key, Arc::new(value))]))
     }
 
     /// Stores many values, in one round trip for each partition; see [`insert`](Self::insert).
@@ -55,7 +56,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// As [`insert`](Self::insert), for all of them together.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> Insert<'_, V> {
         let encode = |(key, value): (K, V)| Key::encode(&key).map(|key| (key, Arc::new(value)));
-        Insert::new(&self.shared, entries.into_iter().map(encode).collect())
+        Insert::new(&self.inner, entries.into_iter().map(encode).collect())
     }
 
     /// Makes every node forget the key: what it holds, and what it is loading.
@@ -89,9 +90,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
-        self.shared
-            .invalidate(vec![Key::encode(key).map_err(|error| error.in_namespace(&self.shared.namespace))?])
-            .await
+        invalidate::invalidate(
+            &self.inner,
+            vec![Key::encode(key).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?],
+        )
+        .await
     }
 
     /// Invalidates many keys; see [`invalidate`](Self::invalidate). Those that are too long to be cached need none.
@@ -115,7 +118,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
-        self.shared.invalidate(keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect()).await
+        invalidate::invalidate(
+            &self.inner,
+            keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect(),
+        )
+        .await
     }
 
     /// Makes every node forget every entry of this namespace that has this tag: what it holds, and what it is
@@ -158,8 +165,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// As [`invalidate_tag`](Self::invalidate_tag), for all of them together.
     pub async fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
-        let changes = tag_changes(tags).map_err(|error| error.in_namespace(&self.shared.namespace))?;
-        self.shared.invalidate_tags(changes).await
+        let changes =
+            tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
+        invalidate::invalidate_tags(&self.inner, changes).await
     }
 
     /// Makes every node forget everything in this namespace, in the same time whatever it holds.
@@ -179,7 +187,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_all(&self) -> Result<Stamp> {
-        self.shared.invalidate_all().await
+        invalidate::invalidate_all(&self.inner).await
     }
 }
 

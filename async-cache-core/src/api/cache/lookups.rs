@@ -27,13 +27,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
-        Get::new(&self.shared, key)
+        Get::new(&self.inner, key)
     }
 
     /// Looks a key up, and loads it if no tier has it: once in the fleet, however many ask.
     ///
     /// The load runs in a task of its own, which a caller that goes away does not stop. Its error
-    /// is shared by all who waited, and not cached.
+    /// is inner by all who waited, and not cached.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -106,7 +106,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        GetOrLoad::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
+        GetOrLoad::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
     /// As [`get_or_load`](Self::get_or_load), for a loader that is told of the value it is to
@@ -144,7 +144,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        GetOrLoad::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
+        GetOrLoad::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
 
     /// As [`get_or_load`](Self::get_or_load), for a loader that may find nothing: the absence is
@@ -176,7 +176,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        GetOrLoadOptional::new(&self.shared, key, loader, box_optional_loader::<V, F, Fut, R, E>)
+        GetOrLoadOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
 
     /// Looks many keys up, with at most one question to L2 for each of its partitions. Answers stand in the order of
@@ -201,7 +201,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
-        GetMany::new(&self.shared, encode_all(keys))
+        GetMany::new(&self.inner, encode_all(keys))
     }
 
     /// Loads a key whatever is cached, and replaces what every node holds. What is cached stays
@@ -229,7 +229,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        Refresh::new(&self.shared, key, loader, box_loader::<V, F, Fut, R, E>)
+        Refresh::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
     /// As [`refresh`](Self::refresh), for a loader that is told of the value it is to replace, and
@@ -258,7 +258,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        Refresh::new(&self.shared, key, loader, box_informed_loader::<V, F, Fut, R, E>)
+        Refresh::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
 
     /// As [`refresh`](Self::refresh), for a loader that may find nothing: the absence replaces what
@@ -291,7 +291,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        RefreshOptional::new(&self.shared, key, loader, box_optional_loader::<V, F, Fut, R, E>)
+        RefreshOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
 
     /// Whether a tier has a value for the key. A cached absence is no value.

@@ -8,14 +8,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::builder::TieredCacheBuilder;
+use crate::api::figures;
 use crate::changes::retry::flush;
-use crate::error::Result;
+use crate::error::{Result, guard};
 use crate::format::key::{CacheKey, Key};
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::observe::{EventStream, Stats};
 
-/// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
+/// A cache of values in up to two tiers: L1 in this process, L2 inner by a fleet.
 ///
 /// A cheap handle: clones share everything. When the last is dropped, background work ends, and invalidations that are still
 /// being retried are lost: call [`shutdown`](Self::shutdown) before.
@@ -32,7 +32,7 @@ use crate::observe::{EventStream, Stats};
 /// # Ok(()) }
 /// ```
 pub struct TieredCache<K, V: 'static> {
-    pub(crate) shared: Arc<Shared<V>>,
+    pub(crate) inner: Arc<Inner<V>>,
     _last: Arc<Last<V>>,
     _key: PhantomData<fn(&K)>,
 }
@@ -49,28 +49,17 @@ pub struct Shutdown {
 }
 
 /// Closes the cache when the last handle is gone; loads under way hold `Shared` alone.
-struct Last<V: 'static>(Arc<Shared<V>>);
+struct Last<V: 'static>(Arc<Inner<V>>);
 
 impl<V: 'static> Drop for Last<V> {
     fn drop(&mut self) {
-        self.0.close();
+        close(&self.0);
     }
 }
 
 impl<K, V: 'static> TieredCache<K, V> {
-    pub(crate) fn new(shared: Arc<Shared<V>>) -> Self {
-        Self { _last: Arc::new(Last(Arc::clone(&shared))), shared, _key: PhantomData }
-    }
-}
-
-// The bound is the method's: so the compiler says what it is that a key lacks, instead of that there is no method.
-impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Starts to put a cache together.
-    pub fn builder() -> TieredCacheBuilder<K, V>
-    where
-        K: CacheKey,
-    {
-        TieredCacheBuilder::new()
+    pub(crate) fn new(inner: Arc<Inner<V>>) -> Self {
+        Self { _last: Arc::new(Last(Arc::clone(&inner))), inner, _key: PhantomData }
     }
 }
 
@@ -89,7 +78,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     pub fn subscribe(&self) -> EventStream {
-        self.shared.events.subscribe()
+        self.inner.observer.events.subscribe()
     }
 
     /// Counters and gauges.
@@ -106,13 +95,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        figures::stats(&self.inner)
     }
 
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.shared.namespace
+        &self.inner.observer.namespace
     }
 
     /// Ends background work and loads under way, waits until they have ended, and sends the invalidations that
@@ -133,18 +122,18 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     pub async fn shutdown(&self) -> Shutdown {
-        let shared = &self.shared;
-        shared.close();
+        let inner = &self.inner;
+        close(inner);
         if tokio::runtime::Handle::try_current().is_ok() {
             let end = async {
-                tokio::join!(shared.tasks.wait(), flush(shared));
+                tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
                 // A change that was under way may have failed meanwhile.
-                flush(shared).await;
+                flush(inner).await;
             };
             // Tasks of a runtime that nobody runs do not end.
             let _ = tokio::time::timeout(SHUTDOWN, end).await;
         }
-        Shutdown { pending_invalidations: shared.pending.len() as u64 }
+        Shutdown { pending_invalidations: inner.liveness.unsent.len() as u64 }
     }
 
     /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that
@@ -172,20 +161,40 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// [`Shutdown`](crate::error::ErrorKind::Shutdown); or what L2 says that will not have this node, such as
     /// [`Config`](crate::error::ErrorKind::Config) where other nodes use another codec.
     pub async fn ready(&self) -> Result<()> {
-        self.shared.ready().await
+        self.inner.lifecycle.ready(&self.inner.liveness).await
     }
 
     /// Whether no load, read, wait or pending change is left: what a test of leaks asks.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.shared.fence.is_idle() && self.shared.pending.len() == 0
+        self.inner.local.stripes.is_idle() && self.inner.liveness.unsent.len() == 0
     }
 
     /// Whether L1 may answer: the node knows of every change up to `max_staleness` ago.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.shared.node.is_serving()
+        self.inner.liveness.node.is_serving()
+    }
+}
+
+/// Begins the end: L1 stops answering, loads and background work stop.
+fn close<V: 'static>(inner: &Inner<V>) {
+    inner.lifecycle.closing.cancel();
+    inner.liveness.node.retire();
+    if let Some(l2) = &inner.remote {
+        l2.region.close();
+    }
+    inner.lifecycle.tasks.close();
+    #[cfg(feature = "metrics")]
+    crate::observe::publish(&inner.observer.namespace, &figures::stats(inner));
+    if let Some(engine) = inner.local.engine() {
+        // A value whose end panics does not keep the cache from its own.
+        let close = || {
+            engine.close();
+            Ok(())
+        };
+        drop(guard::call("dropping values", close));
     }
 }
 
@@ -203,12 +212,12 @@ fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a 
 
 impl<K, V: 'static> Clone for TieredCache<K, V> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), _last: Arc::clone(&self._last), _key: PhantomData }
+        Self { inner: Arc::clone(&self.inner), _last: Arc::clone(&self._last), _key: PhantomData }
     }
 }
 
 impl<K, V: 'static> fmt::Debug for TieredCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        self.inner.fmt(f)
     }
 }

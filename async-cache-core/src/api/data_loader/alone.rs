@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 
-use crate::api::data_loader::source::{Memory, Outcome, Source};
+use crate::api::data_loader::source::{Memory, Source};
 use crate::error::{BoxError, Error, ErrorKind, Result, guard};
-use crate::lookup::many::picked::Picked;
+use crate::lookup::many::picked::{Outcome, Picked};
 use crate::options::{LoadOptions, Options};
 
 tokio::task_local! {

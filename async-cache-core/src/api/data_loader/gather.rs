@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::api::data_loader::source::{Memory, Outcome, Source};
+use crate::api::data_loader::source::{Memory, Source};
 use crate::error::{Error, ErrorKind};
-use crate::inner::OUTSIDE_TOKIO;
+use crate::liveness::lifecycle::OUTSIDE_TOKIO;
+use crate::lookup::many::picked::Outcome;
 use crate::observe::trace;
 use crate::options::Options;
 

@@ -9,12 +9,13 @@ use futures_util::future::BoxFuture;
 use crate::api::batch_value::{BatchValue, TypedBatch, box_batch, box_batch_each};
 use crate::api::cache::TieredCache;
 use crate::api::data_loader::loader::DataLoader;
-use crate::api::data_loader::source::{Memory, Outcome, Source};
+use crate::api::data_loader::source::{Memory, Source};
 use crate::api::many::{Distinct, look_up};
+use crate::changes::invalidate;
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key, with_encoded};
 use crate::local::approach::Want;
-use crate::lookup::many::picked::PerKey;
+use crate::lookup::many::picked::{Outcome, PerKey};
 use crate::lookup::reentry;
 use crate::options::Options;
 
@@ -34,20 +35,21 @@ where
 
     /// A hit in L1 waits for no batch.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
-        let shared = &self.cache.shared;
-        let probed = with_encoded(key, |bytes| match shared.hit_at_once(bytes, None, Want::ValueOrAbsence) {
-            Some(answer) => Some(Ok(answer)),
-            // A load of its own key, which it would wait for.
-            None => reentry::check(shared, &Key::from_encoded(bytes)).err().map(Err),
-        });
+        let inner = &self.cache.inner;
+        let probed =
+            with_encoded(key, |bytes| match inner.local.hit_at_once(bytes, None, Want::ValueOrAbsence) {
+                Some(answer) => Some(Ok(answer)),
+                // A load of its own key, which it would wait for.
+                None => reentry::check(inner, &Key::from_encoded(bytes)).err().map(Err),
+            });
         // One that is too long to be cached is loaded each time.
         probed.ok().flatten()
     }
 
     fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         Box::pin(async move {
-            let shared = &self.cache.shared;
-            let found = look_up(shared, Distinct::new(&keys), None, (options, Arc::clone(&self.batch))).await;
+            let inner = &self.cache.inner;
+            let found = look_up(inner, Distinct::new(&keys), None, (options, Arc::clone(&self.batch))).await;
             found.unwrap_or_else(|error| vec![Err(error); keys.len()])
         })
     }
@@ -55,9 +57,9 @@ where
     fn prime(&self, key: K, value: V, options: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)> {
         let cache = self.cache.clone();
         Ok(Box::pin(async move {
-            let shared = &cache.shared;
-            let key = Key::encode(&key).map_err(|error| error.in_namespace(&shared.namespace))?;
-            shared.insert(vec![(key, Arc::new(value))], options.store).await.map(drop)
+            let inner = &cache.inner;
+            let key = Key::encode(&key).map_err(|error| error.in_namespace(&inner.observer.namespace))?;
+            invalidate::insert(inner, vec![(key, Arc::new(value))], options.store).await.map(drop)
         }))
     }
 
@@ -145,6 +147,6 @@ where
     }
 
     fn loader_over(&self, batch: TypedBatch<K, V>) -> DataLoader<K, V> {
-        DataLoader::over(Arc::new(Over { cache: self.clone(), batch }), self.shared.defaults.clone())
+        DataLoader::over(Arc::new(Over { cache: self.clone(), batch }), self.inner.policy.defaults.clone())
     }
 }

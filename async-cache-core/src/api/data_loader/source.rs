@@ -6,11 +6,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::local::approach::Answer;
+use crate::lookup::many::picked::Outcome;
 use crate::options::Options;
-
-/// What became of one key.
-pub(crate) type Outcome<V> = Result<Answer<V>>;
 
 /// How long the loader itself joins loads and keeps what was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::api::cache::TieredCache;
 use crate::api::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
+use crate::changes::invalidate;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::liveness::stamp::Stamp;
@@ -48,7 +49,7 @@ macro_rules! verbs {
                 let loader = make(options);
                 $boxing::<V, F, Fut, R, E>(loader, options)
             }
-            $request::new(&cache.shared, key, make, boxed::<V, M, F, Fut, R, E>)
+            $request::new(&cache.inner, key, make, boxed::<V, M, F, Fut, R, E>)
         }
     )*};
 }
@@ -70,8 +71,8 @@ where
     V: Send + Sync + 'static,
     Q: CacheKey + ?Sized,
 {
-    let key = Key::encode(key).map_err(|error| error.in_namespace(&cache.shared.namespace))?;
-    cache.shared.invalidate(vec![key]).await
+    let key = Key::encode(key).map_err(|error| error.in_namespace(&cache.inner.observer.namespace))?;
+    invalidate::invalidate(&cache.inner, vec![key]).await
 }
 
 /// The path of what a function stands in, out of the path of an item beside it.
@@ -163,6 +164,6 @@ pub fn must_be_kept<T: Kept + ?Sized>(_: &T) {}
 
 /// A value of the caller's own.
 #[must_use]
-pub fn value<V: Clone>(shared: &Arc<V>) -> V {
-    V::clone(shared)
+pub fn value<V: Clone>(inner: &Arc<V>) -> V {
+    V::clone(inner)
 }

@@ -9,7 +9,7 @@ use futures_util::stream;
 
 use crate::error::{Error, Result};
 use crate::format::key::CacheKey;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::lookup::many::get::MAX_KEYS;
 use crate::options::{Options, load_setters, negative_setters, store_setters};
 
@@ -33,7 +33,7 @@ pub(crate) type Work<'a, K> = Box<dyn Fn(Vec<K>, Options) -> BoxFuture<'a, Step<
 /// [`TieredCache::warm_many`](crate::api::cache::TieredCache::warm_many).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Warm<'a, K, V: 'static> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     keys: Box<dyn Iterator<Item = K> + Send + 'a>,
     work: Work<'a, K>,
     pace: Pace,
@@ -86,13 +86,13 @@ pub struct WarmReport<K> {
 
 impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
     pub(crate) fn new(
-        shared: &'a Arc<Shared<V>>,
+        inner: &'a Arc<Inner<V>>,
         keys: impl Iterator<Item = K> + Send + 'a,
         (pace, concurrency): (Pace, usize),
         work: Work<'a, K>,
     ) -> Self {
-        let options = shared.defaults.clone();
-        Self { shared, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
+        let options = inner.policy.defaults.clone();
+        Self { inner, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
     }
 
     /// Most loads that run at once: at least 1. Default 16 for [`warm`](crate::api::cache::TieredCache::warm), 4
@@ -127,7 +127,7 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
     type IntoFuture = BoxFuture<'a, WarmReport<K>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { shared, mut keys, work, pace, concurrency, mut on_progress, options } = self;
+        let Self { inner, mut keys, work, pace, concurrency, mut on_progress, options } = self;
         Box::pin(async move {
             let total = keys.size_hint().1.filter(|most| *most == keys.size_hint().0);
             let mut report = WarmReport::new();
@@ -138,7 +138,7 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
             // Pulled as there is room, and no further once the cache is shut down.
             let steps: Steps<'a, K> = Box::new(std::iter::from_fn(move || {
                 let keys: Vec<K> = keys.by_ref().take(step).collect();
-                (!keys.is_empty() && shared.check_open().is_ok()).then_some(keys)
+                (!keys.is_empty() && inner.lifecycle.check_open().is_ok()).then_some(keys)
             }));
             let mut done = stream::iter(steps)
                 .map(move |keys| work(keys, options.clone()))
@@ -179,7 +179,7 @@ impl<K> WarmReport<K> {
 impl<K, V> fmt::Debug for Warm<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Warm")
-            .field("namespace", &self.shared.namespace)
+            .field("namespace", &self.inner.observer.namespace)
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }

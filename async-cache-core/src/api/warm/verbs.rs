@@ -13,17 +13,19 @@ use crate::api::many::by_place;
 use crate::api::warm::report::{Pace, Step, Warm, Warmed, Work};
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key};
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::local::approach::{Reuse, Want};
 use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::box_loader;
-use crate::lookup::many::get_or_load::{BatchLoader, PlanMany};
-use crate::lookup::one::{Origin, Plan};
+use crate::lookup::many::get_or_load;
+use crate::lookup::many::plan::{BatchLoader, PlanMany};
+use crate::lookup::one;
+use crate::lookup::request::{Origin, Plan};
 use crate::options::Options;
 
 /// Loads one key, unless it is fresh.
 async fn warm_one<K, V, F, Fut, R, E>(
-    shared: Arc<Shared<V>>,
+    inner: Arc<Inner<V>>,
     key: K,
     load: Arc<F>,
     mut options: Options,
@@ -38,7 +40,7 @@ where
 {
     let encoded = match Key::encode(&key) {
         Ok(encoded) => encoded,
-        Err(error) => return (key, Err(error.in_namespace(&shared.namespace))),
+        Err(error) => return (key, Err(error.in_namespace(&inner.observer.namespace))),
     };
     let begun = Arc::new(AtomicBool::new(false));
     let (own, flag) = (key.clone(), Arc::clone(&begun));
@@ -48,7 +50,7 @@ where
     };
     let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
     let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
-    let warmed = match shared.get_or_load(&encoded, None, plan).await {
+    let warmed = match one::get_or_load(&inner, &encoded, None, plan).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
         Ok(_) => Ok(Warmed::Skipped),
         Err(error) => Err(error),
@@ -58,7 +60,7 @@ where
 
 /// Loads those of many keys that are not fresh.
 async fn warm_step<K, V>(
-    shared: Arc<Shared<V>>,
+    inner: Arc<Inner<V>>,
     keys: Vec<K>,
     batch: TypedBatch<K, V>,
     options: Options,
@@ -74,7 +76,7 @@ where
                 sound.push(key);
                 encoded.push(bytes);
             }
-            Err(error) => step.push((key, Err(error.in_namespace(&shared.namespace)))),
+            Err(error) => step.push((key, Err(error.in_namespace(&inner.observer.namespace)))),
         }
     }
     let asked = Arc::new(Mutex::new(HashSet::new()));
@@ -83,7 +85,7 @@ where
         noted.lock().extend(places.iter().copied());
         by_place(places)
     });
-    let outcomes = shared.get_many_or_load(&encoded, None, PlanMany { options, loader }).await;
+    let outcomes = get_or_load::get_many_or_load(&inner, &encoded, None, PlanMany { options, loader }).await;
     let asked = asked.lock();
     for (place, (key, outcome)) in sound.into_iter().zip(outcomes).enumerate() {
         let warmed = outcome.map(|answer| match answer {
@@ -126,19 +128,19 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<Loaded<V>>,
         E: Into<BoxError> + 'static,
     {
-        let (shared, load) = (&self.shared, Arc::new(load));
+        let (inner, load) = (&self.inner, Arc::new(load));
         let work: Work<'a, K> = Box::new(move |keys, options| {
-            let (shared, load) = (Arc::clone(shared), Arc::clone(&load));
+            let (inner, load) = (Arc::clone(inner), Arc::clone(&load));
             Box::pin(async move {
                 let mut step = Step::new();
                 for key in keys {
-                    let warm = warm_one(Arc::clone(&shared), key, Arc::clone(&load), options.clone());
+                    let warm = warm_one(Arc::clone(&inner), key, Arc::clone(&load), options.clone());
                     step.push(warm.await);
                 }
                 step
             })
         });
-        Warm::new(shared, keys.into_iter(), (Pace::One, 16), work)
+        Warm::new(inner, keys.into_iter(), (Pace::One, 16), work)
     }
 
     /// As [`warm`](Self::warm), with a batch loader: it is called with up to
@@ -169,10 +171,10 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         R: Into<BatchValue<V>>,
         E: Into<BoxError> + 'static,
     {
-        let (shared, batch) = (&self.shared, box_batch(load));
+        let (inner, batch) = (&self.inner, box_batch(load));
         let work: Work<'a, K> = Box::new(move |keys, options| {
-            Box::pin(warm_step(Arc::clone(shared), keys, Arc::clone(&batch), options))
+            Box::pin(warm_step(Arc::clone(inner), keys, Arc::clone(&batch), options))
         });
-        Warm::new(shared, keys.into_iter(), (Pace::Batch(100), 4), work)
+        Warm::new(inner, keys.into_iter(), (Pace::Batch(100), 4), work)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::backend::{Fill, Lease, Renewed, Token};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::options::Options;
 use crate::sync::Mutex;
 
@@ -113,41 +113,39 @@ impl Kept {
     }
 }
 
-impl<V: 'static> Shared<V> {
-    /// The life of a lease in a batch of so many keys, where L2 is fast.
-    pub(crate) fn lease_ttl(&self, options: &Options, keys: usize) -> Duration {
-        if self.switch.is(Mutant::LeasesKeptFromLoad) {
-            return options.load.lease_ttl;
-        }
-        options.load.lease_ttl.max(PER_LEASE * u32::try_from(keys).unwrap_or(u32::MAX))
+/// The life of a lease in a batch of so many keys, where L2 is fast.
+pub(crate) fn lease_ttl<V: 'static>(inner: &Inner<V>, options: &Options, keys: usize) -> Duration {
+    if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) {
+        return options.load.lease_ttl;
     }
+    options.load.lease_ttl.max(PER_LEASE * u32::try_from(keys).unwrap_or(u32::MAX))
+}
 
-    /// Renews the leases at a third of their life, but for those that are lost: their fills will be refused.
-    pub(crate) async fn keep_alive(&self, kept: &Kept) -> Infallible {
-        let Some(l2) = &self.l2 else { return pending().await };
-        loop {
-            let held = kept.due().await;
-            let begun = Instant::now();
-            let ttl = kept.life(held.len());
-            let mut pause = ttl / 3;
-            let mut lost = HashSet::new();
-            for part in held.chunks(PART) {
-                let asked = Instant::now();
-                match l2.region.renew_many(part, ttl).await {
-                    Ok(renewed) => {
-                        let gone = part.iter().zip(renewed).filter(|(_, held)| *held == Renewed::Lost);
-                        lost.extend(gone.map(|((_, lease), _)| lease.token));
-                    }
-                    Err(error) => {
-                        pause = ttl / MARGIN;
-                        drop(self.l2_failed(error));
-                    }
+/// Renews the leases at a third of their life, but for those that are lost: their fills will be refused.
+pub(crate) async fn keep_alive<V: 'static>(inner: &Inner<V>, kept: &Kept) -> Infallible {
+    let Some(l2) = &inner.remote else { return pending().await };
+    loop {
+        let held = kept.due().await;
+        let begun = Instant::now();
+        let ttl = kept.life(held.len());
+        let mut pause = ttl / 3;
+        let mut lost = HashSet::new();
+        for part in held.chunks(PART) {
+            let asked = Instant::now();
+            match l2.region.renew_many(part, ttl).await {
+                Ok(renewed) => {
+                    let gone = part.iter().zip(renewed).filter(|(_, held)| *held == Renewed::Lost);
+                    lost.extend(gone.map(|((_, lease), _)| lease.token));
                 }
-                kept.took(asked.elapsed());
+                Err(error) => {
+                    pause = ttl / MARGIN;
+                    drop(inner.liveness.l2_failed(error));
+                }
             }
-            kept.remove(&lost);
-            kept.state.lock().due = Some(begun + pause);
+            kept.took(asked.elapsed());
         }
+        kept.remove(&lost);
+        kept.state.lock().due = Some(begun + pause);
     }
 }
 

@@ -3,22 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backend::{Accept, Acquire, Entry, Token};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
-use crate::inner::{L2, Shared};
+use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
+use crate::local::approach::Reuse;
 use crate::local::flight::AnsweredBy;
+use crate::local::lead::{Entered, enter};
+use crate::lookup::find::{Found, Here, Route};
 use crate::lookup::lease::{Grant, Queue, Step, makes_do, settles};
-use crate::lookup::many::get_or_load::{PlanMany, Seat};
+use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::load::{Claim, Claimed, land, spawn};
-use crate::lookup::one::{Found, Here, Route};
+use crate::lookup::many::plan::{PlanMany, Seat};
 use crate::lookup::outage::{Recourse, recourse};
-use crate::lookup::reentry;
+use crate::lookup::request::Origin;
+use crate::lookup::{find, lease, reentry, run, wait};
 use crate::observe::trace;
+use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 use crate::sync::Notify;
 
@@ -32,95 +38,97 @@ struct Open<V: 'static> {
     route: Route<V>,
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
-    /// Lands what the tiers have, and hands the rest to a task of its own: from there on nobody's
-    /// cancellation stops it.
-    pub(crate) async fn lead_many(
-        self: &Arc<Self>,
-        seats: Vec<Seat<V>>,
-        need: Option<&Stamp>,
-        plan: &Arc<PlanMany<V>>,
-    ) {
-        let limit = self.patience_with(&plan.options, seats.len());
-        seats.iter().for_each(|seat| seat.lead.goes_on(limit));
-        let mut refresh = Vec::new();
-        let open = self.find_many(seats, need, &mut refresh).await;
-        self.refresh_found_behind(&refresh, plan);
-        if !open.is_empty() {
-            let seeking = seek(Arc::clone(self), open, Arc::clone(plan));
-            // In the caller's loads, so that a loader that waits for itself is told so.
-            self.tasks.spawn(trace::here(reentry::within(self.node.id, [], seeking)));
-        }
+/// Lands what the tiers have, and hands the rest to a task of its own: from there on nobody's
+/// cancellation stops it.
+pub(crate) async fn lead_many<V: Send + Sync + 'static>(
+    inner: &Arc<Inner<V>>,
+    seats: Vec<Seat<V>>,
+    need: Option<&Stamp>,
+    plan: &Arc<PlanMany<V>>,
+) {
+    let limit = wait::patience_with(inner, &plan.options, seats.len());
+    seats.iter().for_each(|seat| seat.lead.goes_on(limit));
+    let mut refresh = Vec::new();
+    let open = find_many(inner, seats, need, &mut refresh).await;
+    refresh_found_behind(inner, &refresh, plan);
+    if !open.is_empty() {
+        let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
+        // In the caller's loads, so that a loader that waits for itself is told so.
+        inner.lifecycle.tasks.spawn(trace::here(reentry::within(inner.liveness.node.id, [], seeking)));
     }
+}
 
-    /// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
-    async fn find_many(
-        &self,
-        seats: Vec<Seat<V>>,
-        need: Option<&Stamp>,
-        refresh: &mut Vec<(usize, Key, Token)>,
-    ) -> Vec<Open<V>> {
-        let mut open = Vec::new();
-        let (mut unread, mut accepts) = (Vec::new(), Vec::new());
-        for seat in seats {
-            match self.find_here(&seat.lead, need, &seat.aim) {
-                Here::Enough(found) => open.extend(found_or_open(seat, found)),
-                Here::Ask(accept) => {
-                    accepts.push(accept);
-                    unread.push(seat);
-                }
+/// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
+async fn find_many<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seats: Vec<Seat<V>>,
+    need: Option<&Stamp>,
+    refresh: &mut Vec<(usize, Key, Token)>,
+) -> Vec<Open<V>> {
+    let mut open = Vec::new();
+    let (mut unread, mut accepts) = (Vec::new(), Vec::new());
+    for seat in seats {
+        match find::find_here(inner, &seat.lead, need, &seat.aim) {
+            Here::Enough(found) => open.extend(found_or_open(seat, found)),
+            Here::Ask(accept) => {
+                accepts.push(accept);
+                unread.push(seat);
             }
         }
-        let asked = self.node.clock.now();
-        let read = self.read_seats(&unread.iter().collect::<Vec<_>>(), need).await;
-        for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
-            match self.found(&seat.lead, &seat.aim, (accept, asked), fetched) {
-                Ok(found) => {
-                    if let Found::Answer(entry, by) = &found
-                        && self.refreshes(&seat.aim, entry, *by)
-                    {
-                        refresh.push((seat.place, seat.lead.key.clone(), entry.token));
-                    }
-                    open.extend(found_or_open(seat, found));
-                }
-                Err(error) => seat.lead.land(Err(error), None),
-            }
-        }
-        open
     }
-
-    /// What L2 has for each, in one question. It is not asked for what was invalidated here and
-    /// could not yet be removed there: asked first, and that found out then, the retry could have
-    /// landed in between.
-    async fn read_seats(&self, seats: &[&Seat<V>], need: Option<&Stamp>) -> Vec<Fetched<V>> {
-        let mut read: Vec<Fetched<V>> = Vec::with_capacity(seats.len());
-        let (mut keys, mut asked) = (Vec::new(), Vec::new());
-        for (at, seat) in seats.iter().enumerate() {
-            read.push(match (&self.l2, self.refuse_pending(&seat.lead.key)) {
-                (Some(_), Some(error)) => Fetched::Unreachable(error),
-                (Some(_), None) => {
-                    keys.push(seat.lead.key.clone());
-                    asked.push(at);
-                    Fetched::Absent(Accept::Any)
-                }
-                (None, _) => Fetched::Absent(Accept::Any),
-            });
-        }
-        let Some(l2) = self.l2.as_ref().filter(|_| !keys.is_empty()) else { return read };
-        match self.read_many(l2, &keys, need).await {
+    let asked = inner.liveness.node.clock.now();
+    let read = read_seats(inner, &unread.iter().collect::<Vec<_>>(), need).await;
+    for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
+        match find::found(inner, &seat.lead, &seat.aim, (accept, asked), fetched) {
             Ok(found) => {
-                for (at, stored) in asked.into_iter().zip(found.values) {
-                    let Seat { lead, aim, .. } = &seats[at];
-                    let under = (lead.ticket, &aim.options);
-                    read[at] = self.stored(l2, &lead.key, stored.as_deref(), under);
+                if let Found::Answer(entry, by) = &found
+                    && find::refreshes(inner, &seat.aim, entry, *by)
+                {
+                    refresh.push((seat.place, seat.lead.key.clone(), entry.token));
                 }
+                open.extend(found_or_open(seat, found));
             }
-            Err(error) => {
-                asked.into_iter().for_each(|at| read[at] = Fetched::Unreachable(error.clone()));
+            Err(error) => seat.lead.land(Err(error), None),
+        }
+    }
+    open
+}
+
+/// What L2 has for each, in one question. It is not asked for what was invalidated here and
+/// could not yet be removed there: asked first, and that found out then, the retry could have
+/// landed in between.
+async fn read_seats<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seats: &[&Seat<V>],
+    need: Option<&Stamp>,
+) -> Vec<Fetched<V>> {
+    let mut read: Vec<Fetched<V>> = Vec::with_capacity(seats.len());
+    let (mut keys, mut asked) = (Vec::new(), Vec::new());
+    for (at, seat) in seats.iter().enumerate() {
+        read.push(match (&inner.remote, inner.liveness.refuse_unsent(seat.lead.key.as_bytes())) {
+            (Some(_), Some(error)) => Fetched::Unreachable(error),
+            (Some(_), None) => {
+                keys.push(seat.lead.key.clone());
+                asked.push(at);
+                Fetched::Absent(Accept::Any)
+            }
+            (None, _) => Fetched::Absent(Accept::Any),
+        });
+    }
+    let Some(l2) = inner.remote.as_ref().filter(|_| !keys.is_empty()) else { return read };
+    match l2.read_many(&keys, need).await {
+        Ok(found) => {
+            for (at, stored) in asked.into_iter().zip(found.values) {
+                let Seat { lead, aim, .. } = &seats[at];
+                let under = (lead.ticket, &aim.options);
+                read[at] = l2.stored(&lead.key, stored.as_deref(), under);
             }
         }
-        read
+        Err(error) => {
+            asked.into_iter().for_each(|at| read[at] = Fetched::Unreachable(error.clone()));
+        }
     }
+    read
 }
 
 fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Option<Open<V>> {
@@ -134,25 +142,25 @@ fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Op
 }
 
 /// Takes every key to its end: a value from the fleet, or a load.
-async fn seek<V: Send + Sync + 'static>(shared: Arc<Shared<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
+async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
     let notify = Arc::new(Notify::new());
     let (mut claimed, mut seekers) = (Vec::new(), Vec::new());
     for Open { seat, route } in open {
-        match (route, &shared.l2) {
+        match (route, &inner.remote) {
             (Route::Fleet(accept, held), Some(_)) => {
-                let queue = Queue::join(&shared, &seat.lead, &notify);
+                let queue = Queue::join(&inner, &seat.lead, &notify);
                 seekers.push(Seeker { seat, accept, held, queue, due_at: Instant::now() });
             }
             _ => claimed.push(Claimed { seat, claim: Claim::Alone }),
         }
     }
-    let seeking = seek_in_fleet(&shared, seekers, &notify, claimed, &plan);
+    let seeking = seek_in_fleet(&inner, seekers, &notify, claimed, &plan);
     // Cut short, the flights that have not landed are abandoned.
-    shared.closing.run_until_cancelled(seeking).await;
+    inner.lifecycle.closing.run_until_cancelled(seeking).await;
 }
 
 async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     mut due: Vec<Seeker<'a, V>>,
     notify: &Notify,
     mut claimed: Vec<Claimed<V>>,
@@ -160,27 +168,27 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
 ) {
     let give_up = Instant::now() + plan.options.load.wait_timeout;
     let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
-    let kept = Kept::new(shared.lease_ttl(&plan.options, due.len()));
-    while let Some(l2) = shared.l2.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
-        let asking = ask_all(shared, l2, std::mem::take(&mut due), (plan, &kept));
+    let kept = Kept::new(keep::lease_ttl(inner, &plan.options, due.len()));
+    while let Some(l2) = inner.remote.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
+        let asking = ask_all(inner, l2, std::mem::take(&mut due), (plan, &kept));
         let answered = tokio::select! {
             biased;
             answered = asking => answered,
-            never = shared.keep_alive(&kept) => match never {},
+            never = keep::keep_alive(inner, &kept) => match never {},
         };
         for (mut seeker, step) in answered {
             match step {
                 Step::Again(accept) => due.push(Seeker { accept, ..seeker }),
                 Step::Wait(_) if seeker.queue.is_out_of_patience(give_up) => {
-                    let settles = settles(shared, &seeker.seat.lead, &seeker.seat.aim);
+                    let settles = settles(inner, &seeker.seat.lead, &seeker.seat.aim);
                     let grant = if settles { Grant::Failed } else { Grant::Impatient };
-                    claimed.extend(settle(shared, seeker, grant));
+                    claimed.extend(settle(inner, seeker, grant));
                 }
                 Step::Wait(lapses_in) => {
                     seeker.due_at = Instant::now() + seeker.queue.pause(lapses_in, give_up);
                     waiting.push(seeker);
                 }
-                Step::Done(grant) => claimed.extend(settle(shared, seeker, grant)),
+                Step::Done(grant) => claimed.extend(settle(inner, seeker, grant)),
             }
         }
         if !due.is_empty() {
@@ -188,41 +196,41 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
         }
         // Those who were granted the lease must not wait for those who were not: another node may
         // hold theirs and wait for ours.
-        spawn(shared, std::mem::take(&mut claimed), kept.hand_over(), plan);
+        spawn(inner, std::mem::take(&mut claimed), kept.hand_over(), plan);
         if !waiting.is_empty() {
-            due = wait(shared, l2, &mut waiting, notify, give_up).await;
+            due = wait(inner, l2, &mut waiting, notify, give_up).await;
         }
     }
-    spawn(shared, claimed, kept, plan);
+    spawn(inner, claimed, kept, plan);
 }
 
 /// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
 async fn ask_all<'a, V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     l2: &L2<V>,
     due: Vec<Seeker<'a, V>>,
     (plan, kept): (&PlanMany<V>, &Kept),
 ) -> Vec<(Seeker<'a, V>, Step<V>)> {
-    if let Err(error) = shared.learn_server_time(&*l2.region).await {
+    if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
         let unreachable = |seeker| (seeker, Step::Done(Grant::Unreachable(error.clone())));
         return due.into_iter().map(unreachable).collect();
     }
-    let part = if shared.switch.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
-    let limit = shared.patience_with(&plan.options, due.len());
+    let part = if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
+    let limit = wait::patience_with(inner, &plan.options, due.len());
     let all = due.len();
     let mut answered = Vec::with_capacity(all);
     let mut due = due.into_iter();
     while due.len() > 0 {
         due.as_slice().iter().for_each(|seeker| seeker.seat.lead.goes_on(limit));
         let ttl = kept.life(all);
-        answered.extend(ask_part(shared, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
+        answered.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
     }
     answered
 }
 
 /// One question for some.
 async fn ask_part<'a, V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     l2: &L2<V>,
     due: impl Iterator<Item = Seeker<'a, V>>,
     (kept, ttl): (&Kept, Duration),
@@ -231,23 +239,23 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     for mut seeker in due {
         seeker.seat.lead.ticket = seeker.queue.ticket();
         // Since the route was chosen, an invalidation may have failed here: what L2 has may be old.
-        if shared.is_pending(&seeker.seat.lead.key) {
+        if inner.liveness.is_unsent(seeker.seat.lead.key.as_bytes()) {
             answered.push((seeker, Step::Done(Grant::Impatient)));
             continue;
         }
-        let ask = Acquire { token: shared.node.next_token(), ttl, accept: seeker.accept };
+        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept: seeker.accept };
         asks.push((seeker.seat.lead.key.clone(), ask));
         asking.push(seeker);
     }
-    let (asked, began) = (shared.node.clock.now(), Instant::now());
+    let (asked, began) = (inner.liveness.node.clock.now(), Instant::now());
     let answers = l2.region.acquire_many(&asks).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();
     answered.extend(asking.into_iter().zip(answers).map(|(seeker, answer)| {
         let Seat { lead, aim, .. } = &seeker.seat;
-        let step = shared.answered(l2, lead, aim, seeker.held.as_ref(), asked, answer);
+        let step = lease::answered(inner, l2, lead, aim, seeker.held.as_ref(), asked, answer);
         if let Step::Done(Grant::Lease(lease)) = &step
-            && !shared.switch.is(Mutant::LeasesKeptFromLoad)
+            && !inner.policy.faults.is(Mutant::LeasesKeptFromLoad)
         {
             granted.push((lead.key.clone(), *lease));
         }
@@ -259,7 +267,7 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
 
 /// Lands a key, or says on what grounds it is loaded.
 fn settle<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     seeker: Seeker<'_, V>,
     grant: Grant<V>,
 ) -> Option<Claimed<V>> {
@@ -277,8 +285,8 @@ fn settle<V: Send + Sync + 'static>(
             seat.lead.flight().found_by(AnsweredBy::Backoff);
             (Ok(entry.value.clone()), Some(entry))
         }
-        Grant::Failed => (Err(shared.failed_elsewhere()), None),
-        Grant::Unreachable(error) => match recourse(shared, seat.lead.key.as_bytes(), held, error) {
+        Grant::Failed => (Err(run::failed_elsewhere(inner)), None),
+        Grant::Unreachable(error) => match recourse(inner, seat.lead.key.as_bytes(), held, error) {
             Recourse::Serve(entry) if !seat.lead.suffices(&entry) => {
                 return Some(Claimed { seat, claim: Claim::Alone });
             }
@@ -297,7 +305,7 @@ fn settle<V: Send + Sync + 'static>(
 
 /// Waits until some of those who wait are due to ask again, and gives those. Lands what wake-ups bring.
 async fn wait<'a, V: Send + Sync + 'static>(
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     l2: &L2<V>,
     waiting: &mut Vec<Seeker<'a, V>>,
     notify: &Notify,
@@ -315,38 +323,38 @@ async fn wait<'a, V: Send + Sync + 'static>(
         let woken = seeker.queue.woken();
         let Seat { lead, aim, .. } = &seeker.seat;
         let brought = woken.as_ref().and_then(Option::as_ref);
-        match brought.and_then(|stored| shared.brought(l2, lead, aim, stored)) {
-            Some(entry) => drop(settle(shared, seeker, Grant::Found(entry))),
-            None if seeker.queue.is_disappointed() && makes_do(shared, lead, aim) => {
+        match brought.and_then(|stored| lease::brought(l2, lead, aim, stored)) {
+            Some(entry) => drop(settle(inner, seeker, Grant::Found(entry))),
+            None if seeker.queue.is_disappointed() && makes_do(inner, lead, aim) => {
                 disappointed.push(seeker);
             }
             None if woken.is_some() || seeker.due_at <= now || give_up <= now => due.push(seeker),
             None => waiting.push(seeker),
         }
     }
-    due.extend(or_failed(shared, disappointed).await);
+    due.extend(or_failed(inner, disappointed).await);
     due
 }
 
 /// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed. Gives back
 /// those that a change has left without a value to make do with.
 async fn or_failed<'a, V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     mut disappointed: Vec<Seeker<'a, V>>,
 ) -> Vec<Seeker<'a, V>> {
     for Seeker { seat, .. } in &mut disappointed {
-        seat.lead.ticket = shared.ticket(&seat.lead.key);
+        seat.lead.ticket = inner.local.ticket(&seat.lead.key);
     }
     let seats: Vec<&Seat<V>> = disappointed.iter().map(|seeker| &seeker.seat).collect();
-    let read = shared.read_seats(&seats, None).await;
+    let read = read_seats(inner, &seats, None).await;
     let mut left = Vec::new();
     for (seeker, fetched) in disappointed.into_iter().zip(read) {
         let Seat { lead, aim, .. } = &seeker.seat;
         match fetched {
             Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
-                drop(settle(shared, seeker, Grant::Found(entry)));
+                drop(settle(inner, seeker, Grant::Found(entry)));
             }
-            _ if settles(shared, lead, aim) => drop(settle(shared, seeker, Grant::Failed)),
+            _ if settles(inner, lead, aim) => drop(settle(inner, seeker, Grant::Failed)),
             _ => left.push(seeker),
         }
     }
@@ -360,4 +368,27 @@ struct Seeker<'a, V: 'static> {
     held: Option<Entry<V>>,
     queue: Queue<'a, V>,
     due_at: Instant,
+}
+
+/// The same, each key with its place among those asked for.
+pub(crate) fn refresh_found_behind<V: Send + Sync + 'static>(
+    inner: &Arc<Inner<V>>,
+    refresh: &[(usize, Key, Token)],
+    plan: &Arc<PlanMany<V>>,
+) {
+    let mut seats = Vec::new();
+    for &(place, ref key, token) in refresh {
+        let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
+        let approach = aim.approach(wait::patience(inner, &plan.options));
+        if let Entered::Lead(lead) = enter(&inner.local, key, None, approach) {
+            seats.push(Seat { place, aim, lead });
+        }
+    }
+    if !seats.is_empty() {
+        let (at_work, plan) = (Arc::clone(inner), Arc::clone(plan));
+        // Boxed: this leads in turn, and a future cannot hold itself.
+        let leading: BoxFuture<'static, ()> =
+            Box::pin(trace::here(async move { lead_many(&at_work, seats, None, &plan).await }));
+        inner.lifecycle.tasks.spawn(leading);
+    }
 }

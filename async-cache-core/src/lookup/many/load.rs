@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Announce, Entry, Fill, Lease};
+use crate::changes::replace;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
-use crate::inner::Shared;
+use crate::inner::Inner;
 use crate::local::approach::Answer;
-use crate::lookup::load::{Produced, replaces_something, resolve};
 use crate::lookup::loaded::Keep;
 use crate::lookup::loader::Given;
-use crate::lookup::many::get_or_load::{PlanMany, Seat};
+use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
-use crate::lookup::reentry;
+use crate::lookup::many::plan::{PlanMany, Seat};
+use crate::lookup::produced::{Produced, replaces_something, resolve};
 use crate::lookup::stale::excuses;
+use crate::lookup::{fill, reentry, run, wait};
 use crate::observe::trace;
 
 /// A key to be loaded here.
@@ -30,7 +32,7 @@ pub(crate) struct Claimed<V: 'static> {
 pub(crate) enum Claim {
     /// The fleet's lease: what is loaded is stored everywhere.
     Lease(Lease),
-    /// There is no shared tier, or it cannot be asked: stored in L1.
+    /// There is no inner tier, or it cannot be asked: stored in L1.
     Alone,
     /// L2 takes nothing: stored in L1, as of this number.
     NoRoom(u64),
@@ -52,7 +54,7 @@ pub(crate) fn land<V: Send + Sync + 'static>(
 
 /// Loads all of them with one call, in a task of its own.
 pub(crate) fn spawn<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     claimed: Vec<Claimed<V>>,
     kept: Kept,
     plan: &Arc<PlanMany<V>>,
@@ -61,49 +63,49 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
         return;
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
-    let load = run(Arc::clone(shared), claimed, kept, Arc::clone(plan));
-    let (count, load) = (keys.len(), reentry::within(shared.node.id, keys, load));
-    shared.tasks.spawn(trace::load(&shared.namespace, count, load));
+    let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
+    let (count, load) = (keys.len(), reentry::within(inner.liveness.node.id, keys, load));
+    inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
 }
 
 async fn run<V: Send + Sync + 'static>(
-    shared: Arc<Shared<V>>,
+    inner: Arc<Inner<V>>,
     claimed: Vec<Claimed<V>>,
     kept: Kept,
     plan: Arc<PlanMany<V>>,
 ) {
     let leases: Vec<(Key, Lease)> = claimed.iter().filter_map(Claimed::lease).collect();
-    let kept = match shared.switch.is(Mutant::LeasesKeptFromLoad) {
-        true => Kept::of(leases.clone(), shared.lease_ttl(&plan.options, leases.len())),
+    let kept = match inner.policy.faults.is(Mutant::LeasesKeptFromLoad) {
+        true => Kept::of(leases.clone(), keep::lease_ttl(&inner, &plan.options, leases.len())),
         false => kept,
     };
-    let mut held = HeldMany { shared: &shared, leases };
-    let limit = shared.patience_with(&plan.options, claimed.len());
+    let mut held = HeldMany { inner: &inner, leases };
+    let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
-    let begun = shared.node.clock.now();
+    let begun = inner.liveness.node.clock.now();
     let picked = tokio::select! {
         biased;
-        picked = call(&shared, &claimed, &plan) => picked,
-        never = shared.keep_alive(&kept) => match never {},
+        picked = call(&inner, &claimed, &plan) => picked,
+        never = keep::keep_alive(&inner, &kept) => match never {},
     };
-    let cost = shared.node.clock.now().since(begun);
+    let cost = inner.liveness.node.clock.now().since(begun);
     match picked {
-        Ok(picked) if shared.switch.is(Mutant::LeasesKeptFromLoad) => {
-            store(&shared, claimed, (picked, cost), (&kept, &mut held)).await;
+        Ok(picked) if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) => {
+            store(&inner, claimed, (picked, cost), (&kept, &mut held)).await;
         }
         Ok(picked) => {
             claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
             tokio::select! {
                 biased;
-                () = store(&shared, claimed, (picked, cost), (&kept, &mut held)) => {}
-                never = shared.keep_alive(&kept) => match never {},
+                () = store(&inner, claimed, (picked, cost), (&kept, &mut held)) => {}
+                never = keep::keep_alive(&inner, &kept) => match never {},
             }
         }
         Err(error) => {
-            shared.counters.load_failures.add(1);
-            shared.log_failed(&claimed[0].seat.lead.key, claimed.len(), &error);
+            inner.observer.counters.load_failures.add(1);
+            inner.observer.log_failed(claimed[0].seat.lead.key.as_bytes(), claimed.len(), &error);
             for Claimed { seat, .. } in claimed {
-                shared.tell_failed(&seat.lead.key, &error);
+                inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
                 land(seat, Err(error.clone()), None);
             }
         }
@@ -111,20 +113,20 @@ async fn run<V: Send + Sync + 'static>(
 }
 
 async fn call<V: Send + Sync + 'static>(
-    shared: &Shared<V>,
+    inner: &Inner<V>,
     claimed: &[Claimed<V>],
     plan: &PlanMany<V>,
 ) -> Result<Picked<Given<V>>> {
-    shared.counters.loads.add(1);
+    inner.observer.counters.loads.add(1);
     let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
-    let picked = shared.run_loader(|| (plan.loader)(places), plan.options.load.load_timeout).await?;
-    shared.counters.unasked_keys.add(picked.unasked);
+    let picked = run::run_loader(inner, || (plan.loader)(places), plan.options.load.load_timeout).await?;
+    inner.observer.counters.unasked_keys.add(picked.unasked);
     Ok(picked)
 }
 
 /// Stores what was loaded, in parts: what is stored needs no lease any more.
 async fn store<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     claimed: Vec<Claimed<V>>,
     (picked, cost): (Picked<Given<V>>, Duration),
     (kept, held): (&Kept, &mut HeldMany<'_, V>),
@@ -141,7 +143,7 @@ async fn store<V: Send + Sync + 'static>(
             held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
         let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for (Claimed { mut seat, claim }, answer) in part {
-            match shared.stock(&mut seat, claim, answer, cost) {
+            match stock(inner, &mut seat, claim, answer, cost) {
                 Stock::Fill(fill, answer, entry) => {
                     fills.push(fill);
                     filling.push((seat, answer, entry));
@@ -158,28 +160,28 @@ async fn store<V: Send + Sync + 'static>(
         }
         if !forgotten.is_empty() {
             let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
-            shared.forget(&keys).await;
+            replace::forget(inner, &keys).await;
             forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
         }
         // Those that are not filled, at once.
         held.give_back_but(&fills);
         held.leases.extend(behind);
-        fill_part(shared, filling, fills, (kept, held, &mut down)).await;
+        fill_part(inner, filling, fills, (kept, held, &mut down)).await;
     }
     if let Some((key, keys, error)) = failed {
-        shared.log_failed(&key, keys, &error);
+        inner.observer.log_failed(key.as_bytes(), keys, &error);
     }
 }
 
 /// Stores a part: in L2 with one question, then in L1 and for those who wait, key by key. Where L2 took nothing of a
 /// part, it is not asked about the next: each would meet its deadline.
 async fn fill_part<V: Send + Sync + 'static>(
-    shared: &Arc<Shared<V>>,
+    inner: &Arc<Inner<V>>,
     filling: Vec<(Seat<V>, Answer<V>, Entry<V>)>,
     fills: Vec<Fill>,
     (kept, held, down): (&Kept, &mut HeldMany<'_, V>, &mut Option<Error>),
 ) {
-    let Some(l2) = shared.l2.as_ref().filter(|_| !fills.is_empty()) else { return };
+    let Some(l2) = inner.remote.as_ref().filter(|_| !fills.is_empty()) else { return };
     let filled = match &*down {
         Some(error) => vec![Err(error.clone()); fills.len()],
         None => l2.region.fill_many(&fills).await,
@@ -194,10 +196,10 @@ async fn fill_part<V: Send + Sync + 'static>(
         if outcome.is_err() {
             unfilled.push((seat.lead.key.clone(), lease));
         }
-        let entry = shared.filled(&seat.lead.key, seat.aim.reuse, outcome, entry).await;
+        let entry = fill::filled(inner, &seat.lead.key, seat.aim.reuse, outcome, entry).await;
         land(seat, Ok(answer), entry);
     }
-    shared.give_back_many(unfilled);
+    give_back_many(inner, unfilled);
 }
 
 /// What is to be done with one key's answer.
@@ -208,92 +210,95 @@ enum Stock<V> {
     Land(Result<Answer<V>>, Option<Entry<V>>),
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
-    fn stock(
-        &self,
-        seat: &mut Seat<V>,
-        claim: Claim,
-        answer: Option<Result<Given<V>, BoxError>>,
-        cost: Duration,
-    ) -> Stock<V> {
-        let produced = match answer {
-            Some(Ok(given)) => resolve(self, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
-            Some(Err(cause)) => {
-                Err(self.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
-            }
-            // The loader did not say that there is none: it said nothing.
-            None => return Stock::Land(Ok(None), None),
-        };
-        let produced = match produced {
-            Ok(produced) => produced,
-            Err(error) => {
-                self.counters.load_failures.add(1);
-                self.tell_failed(&seat.lead.key, &error);
-                return Stock::Land(Err(error), None);
-            }
-        };
-        let loaded_at = match claim {
-            Claim::Lease(lease) => lease.seq,
-            Claim::NoRoom(seq) => seq,
-            Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
-        };
-        seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
-        let answer = produced.value.clone();
-        if produced.keep == Keep::Uncached {
-            return match replaces_something(&seat.lead, seat.aim.reuse) {
-                true => Stock::Forget(answer),
-                false => Stock::Land(Ok(answer), None),
-            };
+fn stock<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seat: &mut Seat<V>,
+    claim: Claim,
+    answer: Option<Result<Given<V>, BoxError>>,
+    cost: Duration,
+) -> Stock<V> {
+    let produced = match answer {
+        Some(Ok(given)) => resolve(inner, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
+        Some(Err(cause)) => {
+            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
         }
-        seat.lead.l1_ttl = produced.options.store.l1_ttl;
-        match claim {
-            Claim::Lease(lease) => self.stock_everywhere(seat, lease, &produced),
-            Claim::Alone | Claim::NoRoom(_) => {
-                if matches!(claim, Claim::NoRoom(_)) {
-                    self.rejected(&seat.lead.key);
-                }
-                let term = produced.options.store.draw_term(answer.is_none());
-                Stock::Land(Ok(answer), Some(self.entry(&produced, term, loaded_at)))
+        // The loader did not say that there is none: it said nothing.
+        None => return Stock::Land(Ok(None), None),
+    };
+    let produced = match produced {
+        Ok(produced) => produced,
+        Err(error) => {
+            inner.observer.counters.load_failures.add(1);
+            inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
+            return Stock::Land(Err(error), None);
+        }
+    };
+    let loaded_at = match claim {
+        Claim::Lease(lease) => lease.seq,
+        Claim::NoRoom(seq) => seq,
+        Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
+    };
+    seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
+    let answer = produced.value.clone();
+    if produced.keep == Keep::Uncached {
+        return match replaces_something(&seat.lead, seat.aim.reuse) {
+            true => Stock::Forget(answer),
+            false => Stock::Land(Ok(answer), None),
+        };
+    }
+    seat.lead.l1_ttl = produced.options.store.l1_ttl;
+    match claim {
+        Claim::Lease(lease) => stock_everywhere(inner, seat, lease, &produced),
+        Claim::Alone | Claim::NoRoom(_) => {
+            if matches!(claim, Claim::NoRoom(_)) {
+                inner.observer.fill_rejected(seat.lead.key.as_bytes());
             }
-            Claim::Nothing => {
-                self.rejected(&seat.lead.key);
-                Stock::Land(Ok(answer), None)
-            }
+            let term = produced.options.store.draw_term(answer.is_none());
+            Stock::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
+        }
+        Claim::Nothing => {
+            inner.observer.fill_rejected(seat.lead.key.as_bytes());
+            Stock::Land(Ok(answer), None)
         }
     }
+}
 
-    fn stock_everywhere(&self, seat: &Seat<V>, lease: Lease, produced: &Produced<V>) -> Stock<V> {
-        let answer = produced.value.clone();
-        let term = produced.options.store.draw_term(answer.is_none());
-        let entry = self.entry(produced, term, lease.seq);
-        let Some(l2) = &self.l2 else { return Stock::Land(Ok(answer), Some(entry)) };
-        match self.frame_of(l2, &entry, term, produced.cost) {
-            Ok(frame) => {
-                let (key, life) = (seat.lead.key.clone(), term.kept());
-                Stock::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
-            }
-            // The callers get their value all the same, and L1 may keep it.
-            Err(error) => {
-                self.not_encoded(&seat.lead.key, &error);
-                Stock::Land(Ok(answer), Some(entry))
-            }
+fn stock_everywhere<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    seat: &Seat<V>,
+    lease: Lease,
+    produced: &Produced<V>,
+) -> Stock<V> {
+    let answer = produced.value.clone();
+    let term = produced.options.store.draw_term(answer.is_none());
+    let entry = fill::entry(inner, produced, term, lease.seq);
+    let Some(l2) = &inner.remote else { return Stock::Land(Ok(answer), Some(entry)) };
+    match l2.frame_of(&entry, term, produced.cost) {
+        Ok(frame) => {
+            let (key, life) = (seat.lead.key.clone(), term.kept());
+            Stock::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
+        }
+        // The callers get their value all the same, and L1 may keep it.
+        Err(error) => {
+            inner.observer.not_encoded(seat.lead.key.as_bytes(), &error);
+            Stock::Land(Ok(answer), Some(entry))
         }
     }
+}
 
-    /// Ends leases that will not be filled, so that others need not wait for them to lapse.
-    fn give_back_many(self: &Arc<Self>, leases: Vec<(Key, Lease)>) {
-        if leases.is_empty() {
-            return;
-        }
-        let shared = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if let Some(l2) = &shared.l2
-                && let Err(error) = l2.region.release_many(&leases).await
-            {
-                drop(shared.l2_failed(error));
-            }
-        });
+/// Ends leases that will not be filled, so that others need not wait for them to lapse.
+fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(Key, Lease)>) {
+    if leases.is_empty() {
+        return;
     }
+    let at_work = Arc::clone(inner);
+    inner.lifecycle.tasks.spawn(async move {
+        if let Some(l2) = &at_work.remote
+            && let Err(error) = l2.region.release_many(&leases).await
+        {
+            drop(at_work.liveness.l2_failed(error));
+        }
+    });
 }
 
 impl<V> Claimed<V> {
@@ -307,7 +312,7 @@ impl<V> Claimed<V> {
 
 /// Leases, given back however the load ends.
 struct HeldMany<'a, V: Send + Sync + 'static> {
-    shared: &'a Arc<Shared<V>>,
+    inner: &'a Arc<Inner<V>>,
     leases: Vec<(Key, Lease)>,
 }
 
@@ -319,12 +324,12 @@ impl<V: Send + Sync + 'static> HeldMany<'_, V> {
             .into_iter()
             .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
         self.leases = kept;
-        self.shared.give_back_many(unfilled);
+        give_back_many(&self.inner, unfilled);
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
     fn drop(&mut self) {
-        self.shared.give_back_many(std::mem::take(&mut self.leases));
+        give_back_many(&self.inner, std::mem::take(&mut self.leases));
     }
 }

@@ -1,4 +1,4 @@
-//! Lookups of many keys, in shared round trips.
+//! Lookups of many keys, in inner round trips.
 
 pub(crate) mod get;
 pub(crate) mod get_or_load;
@@ -6,3 +6,4 @@ pub(crate) mod keep;
 pub(crate) mod lead;
 pub(crate) mod load;
 pub(crate) mod picked;
+pub(crate) mod plan;

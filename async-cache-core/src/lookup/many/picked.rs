@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::error::{BoxError, boxed};
+use crate::error::{BoxError, Result, boxed};
+use crate::local::approach::Answer;
 
 /// One answer for each key asked for, in their order; `None` where the function said nothing.
 pub(crate) struct Picked<T> {
@@ -49,3 +50,6 @@ impl<K: Eq + Hash, R, E: Into<BoxError> + 'static, B: Into<BoxError> + 'static> 
         self.map_err(boxed).and_then(PerKey::per_key)
     }
 }
+
+/// What became of one key.
+pub(crate) type Outcome<V> = Result<Answer<V>>;

@@ -1,0 +1,56 @@
+//! The background work of a cache.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
+
+use crate::changes::retry;
+use crate::inner::Inner;
+use crate::liveness::heartbeat;
+use crate::local::sweep;
+
+/// Pause before work that panicked begins anew.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Starts the background work; it ends when the cache closes.
+pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Duration) {
+    #[cfg(feature = "metrics")]
+    until_closed(inner, crate::api::figures::run);
+    if inner.local.exists() {
+        until_closed(inner, |inner| sweep::run(Arc::clone(&inner.local)));
+    }
+    let Some(l2) = &inner.remote else { return };
+    let region = Arc::clone(&l2.region);
+    until_closed(inner, move |inner| {
+        let (liveness, region) = (Arc::clone(&inner.liveness), Arc::clone(&region));
+        async move { heartbeat::beat(&liveness, &*region, period).await }
+    });
+    let region = Arc::clone(&l2.region);
+    until_closed(inner, move |inner| {
+        let (liveness, region) = (Arc::clone(&inner.liveness), Arc::clone(&region));
+        async move { heartbeat::resync(&liveness, &*region).await }
+    });
+    until_closed(inner, retry::run);
+}
+
+/// Runs background work until the cache closes. It drops values, and `V`'s `Drop` is not ours: after a panic the
+/// work begins anew.
+fn until_closed<V, Work>(inner: &Arc<Inner<V>>, work: impl Fn(Arc<Inner<V>>) -> Work + Send + Sync + 'static)
+where
+    V: Send + Sync + 'static,
+    Work: Future<Output = ()> + Send + 'static,
+{
+    let (closing, at_work) = (inner.lifecycle.closing.clone(), Arc::clone(inner));
+    let piece = inner.lifecycle.background.piece();
+    inner.lifecycle.tasks.spawn(piece.run(async move {
+        let supervised = async {
+            while AssertUnwindSafe(work(Arc::clone(&at_work))).catch_unwind().await.is_err() {
+                sleep(PAUSE).await;
+            }
+        };
+        closing.run_until_cancelled(supervised).await;
+    }));
+}

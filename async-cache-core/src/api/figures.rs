@@ -1,0 +1,28 @@
+//! The figures of a cache, gathered from its parts.
+
+use crate::backend::LocalBackend;
+use crate::inner::Inner;
+use crate::observe::Stats;
+
+/// Counts and gauges of now.
+pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
+    Stats {
+        l1_suspended: inner.local.exists() && !inner.liveness.node.is_serving(),
+        l2_refused: inner.liveness.refusal().is_some(),
+        entries: inner.local.engine().map_or(0, LocalBackend::len),
+        l1_refused: inner.local.engine().map_or(0, LocalBackend::refused),
+        in_flight: inner.local.stripes.in_flight() as u64,
+        pending_invalidations: inner.liveness.unsent.len() as u64,
+        ..inner.observer.counters.snapshot()
+    }
+}
+
+/// Copies the figures to the installed recorder until the cache is closed.
+#[cfg(feature = "metrics")]
+pub(crate) async fn run<V: Send + Sync + 'static>(inner: std::sync::Arc<Inner<V>>) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        crate::observe::publish(&inner.observer.namespace, &stats(&inner));
+    }
+}

@@ -1,0 +1,180 @@
+//! Changes as they are sent to L2, and applied here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use crate::backend::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
+use crate::inner::Inner;
+use crate::liveness::partition::Partition;
+use crate::liveness::stamp::Stamp;
+use crate::local::entry::{NewEntry, new_entry};
+use crate::local::ticket::Ticket;
+use crate::options::StoreOptions;
+use crate::remote::l2::L2;
+
+/// Most entries, and most bytes of them, sent with one deadline.
+pub(crate) const PART_KEYS: usize = 512;
+pub(crate) const PART_BYTES: usize = 4 << 20;
+
+/// Sends invalidations and removes locally what they void. Also what retries call.
+pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    keys: &[Key],
+) -> Result<Stamp> {
+    let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
+    let seqs = l2.region.invalidate(keys).await.map_err(|error| inner.liveness.l2_failed(error))?;
+    for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
+        inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
+    }
+    Ok(stamp(inner, keys, &seqs))
+}
+
+/// Sends invalidations of tags to every partition, and applies those that were executed. Also
+/// what retries call.
+pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: &[Tags]) -> Result<Stamp> {
+    let Some(l2) = &inner.remote else {
+        for (_, partition) in inner.liveness.node.partitions() {
+            tags.iter().for_each(|tags| partition.change_tags_alone(tags));
+        }
+        return Ok(stamp(inner, &[], &[]));
+    };
+    let mut seqs = Vec::new();
+    for tags in tags {
+        let sent = inner.liveness.node.partitions().map(|at| send_tags_to(inner, l2, tags, at));
+        let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
+        for outcome in outcomes {
+            seqs.push(outcome?);
+        }
+    }
+    Ok(Stamp::new(&inner.observer.namespace, seqs))
+}
+
+pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    tags: &Tags,
+    (index, partition): (u16, &Partition),
+) -> Result<(u16, u64)> {
+    let seq =
+        l2.region.invalidate_tags(index, tags).await.map_err(|error| inner.liveness.l2_failed(error))?;
+    partition.tags_changed(tags, seq);
+    Ok((index, seq))
+}
+
+pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>) -> Result<Stamp> {
+    let mut seqs = Vec::new();
+    if let Some(l2) = &inner.remote {
+        for (index, partition) in inner.liveness.node.partitions() {
+            let seq = l2.region.clear(index).await.map_err(|error| inner.liveness.l2_failed(error))?;
+            partition.cleared(seq);
+            seqs.push((index, seq));
+        }
+    }
+    if let Some(l1) = inner.local.engine() {
+        l1.clear();
+    }
+    Ok(Stamp::new(&inner.observer.namespace, seqs))
+}
+
+pub(crate) async fn send_insert<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    values: Vec<(Key, Arc<V>)>,
+    options: StoreOptions,
+) -> Result<Stamp> {
+    let term = options.draw_term(false);
+    let tags = &options.tags.tags;
+    let tickets: Vec<Ticket> = values.iter().map(|(key, _)| inner.local.ticket(key)).collect();
+    let Some(l2) = &inner.remote else {
+        for ((key, value), ticket) in values.into_iter().zip(tickets) {
+            let entry = new_entry(
+                &inner.liveness.node,
+                NewEntry { value: Some(value), term, ahead: Duration::ZERO, seq: ticket.seq, tags },
+            );
+            inner.local.admit(&key, ticket, entry, options.l1_ttl);
+        }
+        return Ok(stamp(inner, &[], &[]));
+    };
+    inner.liveness.learn_server_time(&*l2.region).await?;
+    let mut keys = Vec::with_capacity(values.len());
+    let mut entries = Vec::with_capacity(values.len());
+    let mut frames = Vec::with_capacity(values.len());
+    for (key, value) in values {
+        let entry = new_entry(
+            &inner.liveness.node,
+            NewEntry { value: Some(value), term, ahead: Duration::ZERO, seq: 0, tags },
+        );
+        let frame = l2.frame_of(&entry, term, Duration::ZERO);
+        let frame = frame.inspect_err(|error| inner.observer.not_encoded(key.as_bytes(), error))?;
+        frames.push((key.clone(), frame));
+        entries.push(entry);
+        keys.push(key);
+    }
+    let seqs = put(inner, l2, &frames, term.kept()).await?;
+    for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
+        inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
+        inner.local.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);
+    }
+    Ok(stamp(inner, &keys, &seqs))
+}
+
+/// Sends values in parts, each with a deadline of its own: thousands take longer than one command may.
+pub(crate) async fn put<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    mut frames: &[(Key, Bytes)],
+    life: Duration,
+) -> Result<Vec<u64>> {
+    let mut seqs = Vec::with_capacity(frames.len());
+    while !frames.is_empty() {
+        let (part, rest) = frames.split_at(fitting(frames));
+        frames = rest;
+        // Once we have given up on it, it must not be executed: our caller may write something newer.
+        let given_up = inner.liveness.node.clock.now().after(l2.region.command_timeout());
+        let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
+            true => u64::MAX >> 12,
+            false => inner.liveness.server_time()?.at_earliest(given_up),
+        };
+        let put = l2.region.put(part, life, not_after).await;
+        seqs.extend(put.map_err(|error| inner.liveness.l2_failed(error_after(error, seqs.len())))?);
+    }
+    Ok(seqs)
+}
+
+pub(crate) fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {
+    let partition = |key: &Key| key.partition(inner.liveness.node.partition_count());
+    let stamp = Stamp::new(&inner.observer.namespace, keys.iter().map(partition).zip(seqs.iter().copied()));
+    inner.liveness.node.knows(&stamp);
+    stamp
+}
+
+/// The error of a part of an insert, behind parts that were stored.
+pub(crate) fn error_after(error: Error, stored: usize) -> Error {
+    if stored == 0 || !error.effect_is_known() {
+        return error;
+    }
+    let message = format!("{stored} values of the same insert were stored before: {error}");
+    Error::new(error.kind(), message).with_known_effect().because(error)
+}
+
+/// How many of the first entries are sent together; at least one.
+pub(crate) fn fitting(frames: &[(Key, Bytes)]) -> usize {
+    let mut bytes = 0;
+    let fit = frames.iter().take(PART_KEYS).take_while(|(_, frame)| {
+        bytes += frame.len();
+        bytes <= PART_BYTES
+    });
+    fit.count().max(1)
+}
+
+/// Whether a change that ended with this error of L2 is to be retried. What L2 refused has changed nothing
+/// there; the data has changed all the same, and L2 may permit it later.
+pub(crate) fn is_retried(error: &Error) -> bool {
+    error.is_temporary() || error.kind() == ErrorKind::Config
+}

@@ -1,0 +1,240 @@
+//! [`Liveness`]: what this node knows, and what it has told of that. A change of state is an event: told once,
+//! when it begins and when it ends.
+
+use std::cmp::Ordering::{Equal, Greater, Less};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::backend::{Baseline, Region, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::faults::mutant::Mutant;
+use crate::liveness::clock::ServerTime;
+use crate::liveness::node::Node;
+use crate::liveness::unsent::Unsent;
+use crate::observe::{Event, Observer, Resumed, SuspendCause, trace};
+
+/// What a node asks of L2 in order to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To be told of changes.
+    Subscription,
+    /// What has changed so far.
+    Baseline,
+    /// To send what proves that nothing was missed.
+    Heartbeat,
+}
+
+/// What decides whether the tiers of this node may answer.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    pub(crate) node: Node,
+    /// Changes made here that L2 may not know.
+    pub(crate) unsent: Unsent,
+    pub(crate) observer: Arc<Observer>,
+    region: Option<Arc<dyn Region>>,
+    /// Without an L1 there is nothing to suspend.
+    has_l1: bool,
+    told: Told,
+    /// Why L2 will not have this node, if it said so when it was last asked: by [`Asked`].
+    refusals: Mutex<[Option<Error>; 3]>,
+    /// The node serves, or has been refused: for callers that wait until it is ready.
+    pub(crate) news: Notify,
+    /// L2 permits what it had refused: for work that pauses because of a refusal.
+    mended: Notify,
+}
+
+/// What was told last.
+#[derive(Debug)]
+struct Told {
+    l1_suspended: AtomicBool,
+    /// Since L1 was suspended, what it holds was put in doubt.
+    in_doubt: AtomicBool,
+    l2_lost: AtomicBool,
+    unsent: AtomicUsize,
+}
+
+impl Liveness {
+    /// Until a node has heard of its fleet, its L1 does not answer.
+    pub(crate) fn new(
+        node: Node,
+        observer: Arc<Observer>,
+        region: Option<Arc<dyn Region>>,
+        has_l1: bool,
+    ) -> Arc<Self> {
+        let told = Told {
+            l1_suspended: AtomicBool::new(true),
+            in_doubt: AtomicBool::new(false),
+            l2_lost: AtomicBool::new(false),
+            unsent: AtomicUsize::new(0),
+        };
+        Arc::new(Self {
+            node,
+            unsent: Unsent::default(),
+            observer,
+            region,
+            has_l1,
+            told,
+            refusals: Mutex::default(),
+            news: Notify::new(),
+            mended: Notify::new(),
+        })
+    }
+
+    /// Whether L2 is known to be unreachable.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.region.as_ref().is_some_and(|region| !region.available())
+    }
+
+    /// Whether L2 may hold what was invalidated here, so that it must not be asked for a key.
+    pub(crate) fn is_unsent(&self, key: &[u8]) -> bool {
+        self.unsent.covers(key) && !self.node.faults.is(Mutant::ReadPastPending)
+    }
+
+    /// The error of a read that [`is_unsent`](Self::is_unsent) forbids.
+    pub(crate) fn refuse_unsent(&self, key: &[u8]) -> Option<Error> {
+        self.is_unsent(key).then(|| {
+            self.observer.error(
+                ErrorKind::Backend,
+                "an invalidation of this key has not reached L2 yet, so L2 cannot answer for it",
+            )
+        })
+    }
+
+    /// Why L2 will not have this node.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.refusals.lock().iter().flatten().next().cloned()
+    }
+
+    /// Pauses before what L2 refused is tried again, or until L2 permits something that it had refused.
+    pub(crate) async fn pause(&self, longest: Duration) {
+        let _ = timeout(longest, self.mended.notified()).await;
+    }
+
+    pub(crate) fn put_in_doubt(&self) {
+        self.told.in_doubt.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a failed operation on L2 and says where it happened.
+    pub(crate) fn l2_failed(&self, error: Error) -> Error {
+        self.observer.counters.l2_errors.add(1);
+        self.emit_state_changes(Some(&error));
+        error.in_namespace(&self.observer.namespace)
+    }
+
+    /// L2 was asked for something that this node needs in order to serve, and this is how that ended. An
+    /// outage says nothing about what L2 permits.
+    pub(crate) fn asked<T>(&self, what: Asked, outcome: &Result<T>) {
+        let refusal = match outcome {
+            Err(error) if error.is_temporary() => return,
+            Err(error) => Some(error.clone()),
+            Ok(_) => None,
+        };
+        let mut refusals = self.refusals.lock();
+        let before = refusals.iter().any(Option::is_some);
+        let mended = refusal.is_none() && refusals[what as usize].is_some();
+        refusals[what as usize] = refusal;
+        let now = refusals.iter().any(Option::is_some);
+        drop(refusals);
+        if mended {
+            self.mended.notify_waiters();
+        }
+        if now {
+            self.news.notify_waiters();
+            if !before {
+                self.observer.events.tell(|| Event::L2Refused);
+                if let Err(error) = outcome {
+                    trace::refused(&self.observer.namespace, error);
+                }
+            }
+        }
+    }
+
+    /// L1 has stopped answering.
+    pub(crate) fn suspended(&self, cause: SuspendCause) {
+        if self.has_l1 && !self.told.l1_suspended.swap(true, Ordering::Relaxed) {
+            self.observer.events.tell(|| Event::L1Suspended { cause });
+        }
+    }
+
+    /// L1 answers.
+    fn resumed(&self) {
+        if self.has_l1 && self.told.l1_suspended.swap(false, Ordering::Relaxed) {
+            let in_doubt = self.told.in_doubt.swap(false, Ordering::Relaxed);
+            let held = if in_doubt { Resumed::InDoubt } else { Resumed::Kept };
+            self.observer.events.tell(|| Event::L1Resumed { held });
+        }
+        self.news.notify_waiters();
+    }
+
+    /// Emits an event for each state that has changed since the last look. Called once a heartbeat, and after each
+    /// failure, with its error.
+    pub(crate) fn emit_state_changes(&self, failure: Option<&Error>) {
+        if self.node.is_serving() {
+            self.resumed();
+        } else {
+            self.suspended(SuspendCause::Silence);
+        }
+        let lost = self.is_cut_off();
+        if self.told.l2_lost.swap(lost, Ordering::Relaxed) != lost {
+            self.observer.events.tell(|| if lost { Event::L2Lost } else { Event::L2Regained });
+            if lost {
+                trace::lost(&self.observer.namespace, failure);
+            }
+        }
+        let pending = self.unsent.len();
+        match pending.cmp(&self.told.unsent.swap(pending, Ordering::Relaxed)) {
+            Greater => self.observer.events.tell(|| Event::InvalidationPending { pending }),
+            Less => self.observer.events.tell(|| Event::InvalidationLanded { pending }),
+            Equal => {}
+        }
+    }
+
+    /// Reads a partition's state, and the server's time with it.
+    async fn read_state(&self, region: &dyn Region, partition: u16) -> Result<State> {
+        let sent = self.node.clock.now();
+        let state = region.state(partition).await.map_err(|error| self.l2_failed(error))?;
+        self.node.server_clock.observe(state.time_ms, sent, self.node.clock.now());
+        Ok(state)
+    }
+
+    /// Reads a partition's state, its tag table, and the server's time with them.
+    pub(crate) async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Baseline> {
+        let sent = self.node.clock.now();
+        let known = region.baseline(partition).await.map_err(|error| self.l2_failed(error))?;
+        self.node.server_clock.observe(known.state.time_ms, sent, self.node.clock.now());
+        Ok(known)
+    }
+
+    /// Asks for the server's time if no answer has told it yet: stored values end by the server's clock.
+    pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
+        if self.node.server_clock.known().is_none() {
+            self.read_state(region, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// What is known of the server's time, which must have been asked for if nothing was.
+    pub(crate) fn server_time(&self) -> Result<ServerTime> {
+        let known = self.node.server_clock.known();
+        if self.node.faults.is(Mutant::TrustUnknownServerTime) {
+            return Ok(known.unwrap_or_else(|| ServerTime::zero_at(self.node.clock.now())));
+        }
+        known.ok_or_else(|| {
+            self.observer.error(
+                ErrorKind::Backend,
+                "the server's time is not known yet, so nothing can be said of when a stored value ends",
+            )
+        })
+    }
+
+    /// Whether enough is known of the server's time to judge what is read.
+    #[inline]
+    pub(crate) fn knows_server_time(&self) -> bool {
+        self.node.server_clock.known().is_some() || self.node.faults.is(Mutant::TrustUnknownServerTime)
+    }
+}

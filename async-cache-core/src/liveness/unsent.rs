@@ -1,0 +1,314 @@
+//! Changes made here whose outcome is unknown: until they have landed, L2 may hold what they void.
+
+use std::collections::HashMap;
+
+use crate::backend::Entry;
+use crate::format::key::Key;
+use crate::format::tags::Tags;
+use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
+
+/// More keys and tags than this are replaced by one clear of the namespace: sound, and it costs
+/// refills.
+const MAX_UNSENT: usize = 10_000;
+
+/// Keys sent at once.
+const BATCH: usize = 256;
+
+/// The invalidations to be retried: the newest of each key and tag, and the newest clear.
+#[derive(Debug, Default)]
+pub(crate) struct Unsent {
+    queue: Mutex<Queue>,
+    len: AtomicUsize,
+    pub(crate) added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    keys: HashMap<Key, u64>,
+    tags: HashMap<Box<[u8]>, Mark>,
+    clear: Option<Mark>,
+    number: u64,
+}
+
+/// Which entries of L1 a pending tag voids. A key's is removed, and a clear voids what it finds; a
+/// tag's are told by when they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    number: u64,
+    /// Entries of a lower generation were read before the change.
+    generation: u64,
+}
+
+impl Unsent {
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Whether the shared tier may hold a value of this key that was invalidated here. Until the
+    /// retry lands, this node must not read it there.
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        if self.len() == 0 {
+            return false;
+        }
+        let queue = self.queue.lock();
+        queue.clear.is_some() || queue.keys.contains_key(key)
+    }
+
+    /// The same by tag.
+    pub(crate) fn holds_tag_of(&self, tags: &Tags) -> bool {
+        if tags.is_empty() || self.len() == 0 {
+            return false;
+        }
+        let queue = self.queue.lock();
+        tags.iter().any(|tag| queue.tags.contains_key(tag))
+    }
+
+    /// Whether an entry of L1 was read before a pending invalidation of one of its tags, or before
+    /// one that has become a clear.
+    pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
+        if self.len() == 0 {
+            return false;
+        }
+        let queue = self.queue.lock();
+        let before = |mark: &Mark| entry.generation < mark.generation;
+        queue.clear.as_ref().is_some_and(before)
+            || entry.tags.iter().filter_map(|tag| queue.tags.get(tag)).any(before)
+    }
+
+    pub(crate) fn add(&self, keys: &[Key]) {
+        let mut queue = self.queue.lock();
+        for key in keys {
+            queue.number += 1;
+            let number = queue.number;
+            queue.keys.insert(key.clone(), number);
+        }
+        queue.limit();
+        self.publish(&queue);
+    }
+
+    /// Keeps invalidations of tags. `move_generation` gives the generation of what is read from
+    /// now on.
+    ///
+    /// 1. the tags are pending, and void everything; 2. the generation moves; 3. they void what is
+    ///    of an earlier one.
+    ///
+    /// With 2 before 1, a get between them would read an old value from L2, find nothing pending,
+    /// and store it as of the new generation.
+    pub(crate) fn add_tags(&self, tags: &[Tags], move_generation: impl Fn() -> u64) {
+        let mut queue = self.queue.lock();
+        queue.mark(tags, u64::MAX);
+        self.publish(&queue);
+        let generation = move_generation();
+        queue.mark(tags, generation);
+        queue.limit();
+        self.publish(&queue);
+    }
+
+    pub(crate) fn add_clear(&self) {
+        let mut queue = self.queue.lock();
+        queue.fold();
+        self.publish(&queue);
+    }
+
+    fn publish(&self, queue: &Queue) {
+        self.len.store(queue.len(), Ordering::Release);
+        self.added.notify_one();
+    }
+
+    /// The next piece of work, oldest first; a clear before what was invalidated after it.
+    pub(crate) fn next(&self) -> Option<Work> {
+        let queue = self.queue.lock();
+        if let Some(mark) = queue.clear {
+            return Some(Work::Clear(mark));
+        }
+        let keys = oldest(queue.keys.iter().map(|(key, number)| (*number, key, number)));
+        let tags = oldest(queue.tags.iter().map(|(tag, mark)| (mark.number, tag, mark)));
+        match (keys.first(), tags.first()) {
+            (Some((key, ..)), Some((tag, ..))) if tag < key => Some(Work::tags(&tags, *key)),
+            (Some(_), next) => Some(Work::keys(&keys, next.map_or(u64::MAX, |(tag, ..)| *tag))),
+            (None, Some(_)) => Some(Work::tags(&tags, u64::MAX)),
+            (None, None) => None,
+        }
+    }
+
+    /// Takes out what has landed, unless it has been asked for again meanwhile.
+    pub(crate) fn landed(&self, work: &Work) {
+        let mut queue = self.queue.lock();
+        match work {
+            Work::Clear(mark) => {
+                queue.clear.take_if(|newest| newest == mark);
+            }
+            Work::Keys(keys) => {
+                for (key, number) in keys {
+                    if queue.keys.get(key.as_bytes()) == Some(number) {
+                        queue.keys.remove(key.as_bytes());
+                    }
+                }
+            }
+            Work::Tags(tags) => {
+                for (tag, mark) in tags {
+                    if queue.tags.get(tag) == Some(mark) {
+                        queue.tags.remove(tag);
+                    }
+                }
+            }
+        }
+        self.len.store(queue.len(), Ordering::Release);
+    }
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.keys.len() + self.tags.len() + usize::from(self.clear.is_some())
+    }
+
+    fn mark(&mut self, tags: &[Tags], generation: u64) {
+        for tag in tags.iter().flat_map(Tags::iter) {
+            self.number += 1;
+            self.tags.insert(tag.into(), Mark { number: self.number, generation });
+        }
+    }
+
+    fn limit(&mut self) {
+        if self.keys.len() + self.tags.len() > MAX_UNSENT {
+            self.fold();
+        }
+    }
+
+    /// Replaces everything by one clear, which voids of L1 what the tags did.
+    fn fold(&mut self) {
+        let folded = self.tags.values().chain(&self.clear).map(|mark| mark.generation);
+        let generation = folded.max().unwrap_or(0);
+        self.number += 1;
+        self.clear = Some(Mark { number: self.number, generation });
+        self.keys.clear();
+        self.tags.clear();
+    }
+}
+
+pub(crate) enum Work {
+    Clear(Mark),
+    Keys(Vec<(Key, u64)>),
+    Tags(Vec<(Box<[u8]>, Mark)>),
+}
+
+type Numbered<'a, K, M> = Vec<(u64, &'a K, &'a M)>;
+
+/// The oldest of these changes, in order.
+fn oldest<'a, K, M>(changes: impl Iterator<Item = (u64, &'a K, &'a M)>) -> Numbered<'a, K, M> {
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort_unstable_by_key(|(number, ..)| *number);
+    changes.truncate(BATCH);
+    changes
+}
+
+/// Those from before number `until`.
+fn before<K: Clone, M: Copy>(changes: &Numbered<'_, K, M>, until: u64) -> Vec<(K, M)> {
+    let due = changes.iter().take_while(|(number, ..)| *number < until);
+    due.map(|(_, what, mark)| ((*what).clone(), **mark)).collect()
+}
+
+impl Work {
+    fn keys(keys: &Numbered<'_, Key, u64>, until: u64) -> Self {
+        Self::Keys(before(keys, until))
+    }
+
+    fn tags(tags: &Numbered<'_, Box<[u8]>, Mark>, until: u64) -> Self {
+        Self::Tags(before(tags, until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(n: usize) -> Key {
+        Key::encode(&n).unwrap()
+    }
+
+    #[test]
+    fn a_key_asked_for_again_meanwhile_stays() {
+        let unsent = Unsent::default();
+        unsent.add(&[key(1), key(2)]);
+        let work = unsent.next().unwrap();
+        unsent.add(&[key(1)]);
+        unsent.landed(&work);
+        assert!(unsent.covers(key(1).as_bytes()));
+        assert!(!unsent.covers(key(2).as_bytes()));
+        assert_eq!(unsent.len(), 1);
+    }
+
+    fn tags(tags: &[&str]) -> Tags {
+        Tags::new(tags).unwrap()
+    }
+
+    fn entry(tagged: &[&str], generation: u64) -> Entry<()> {
+        let token = crate::backend::Token::from_bytes([0; 16]);
+        let tags = tags(tagged);
+        let forever = crate::backend::Tick::MAX;
+        let life = crate::backend::Life::new(forever, forever, Duration::MAX, Duration::ZERO);
+        Entry { value: None, life, generation, seq: 1, token, tags }
+    }
+
+    #[test]
+    fn too_many_changes_become_a_clear_and_none_is_forgotten() {
+        let unsent = Unsent::default();
+        unsent.add_tags(&[tags(&["t"])], || 7);
+        for n in 0..MAX_UNSENT {
+            unsent.add(&[key(n)]);
+        }
+        assert_eq!(unsent.len(), 1);
+        assert!(unsent.covers(b"anything"));
+        assert!(unsent.voids(&entry(&["t"], 6)), "what the tag voided, the clear does");
+        assert!(!unsent.voids(&entry(&["t"], 7)));
+        let work = unsent.next().unwrap();
+        assert!(matches!(work, Work::Clear(_)));
+        unsent.landed(&work);
+        assert_eq!(unsent.len(), 0);
+    }
+
+    #[test]
+    fn a_tag_voids_what_was_read_before_it() {
+        let unsent = Unsent::default();
+        assert!(!unsent.voids(&entry(&["t"], 0)));
+        unsent.add_tags(&[tags(&["t", "u"])], || 3);
+        assert!(unsent.voids(&entry(&["x", "t"], 2)));
+        assert!(!unsent.voids(&entry(&["t"], 3)), "read since");
+        assert!(!unsent.voids(&entry(&["x"], 2)) && !unsent.voids(&entry(&[], 2)));
+        assert!(unsent.holds_tag_of(&tags(&["x", "u"])) && !unsent.holds_tag_of(&tags(&["x"])));
+        unsent.add_clear();
+        assert!(unsent.voids(&entry(&["t"], 2)) && !unsent.voids(&entry(&["t"], 3)));
+    }
+
+    /// Between its being noted and the moving of the generation, a tag voids everything.
+    #[test]
+    fn nothing_slips_in_while_a_tag_becomes_pending() {
+        let unsent = Unsent::default();
+        unsent.add_tags(&[tags(&["t"])], || {
+            assert_eq!(unsent.len(), 1, "it is pending before the generation moves");
+            2
+        });
+        assert!(unsent.holds_tag_of(&tags(&["t"])));
+    }
+
+    #[test]
+    fn changes_are_replayed_in_order_the_newest_of_each() {
+        let unsent = Unsent::default();
+        unsent.add(&[key(1), key(2)]);
+        unsent.add_tags(&[tags(&["t"])], || 1);
+        unsent.add(&[key(3), key(1)]);
+        unsent.add_tags(&[tags(&["u"])], || 2);
+        let mut order = Vec::new();
+        while let Some(work) = unsent.next() {
+            match &work {
+                Work::Keys(keys) => order.extend(keys.iter().map(|(key, _)| format!("{key:?}"))),
+                Work::Tags(tags) => order.extend(tags.iter().map(|(tag, _)| tag.escape_ascii().to_string())),
+                Work::Clear(_) => order.push("clear".to_owned()),
+            }
+            unsent.landed(&work);
+        }
+        assert_eq!(order, ["Key(2)", "t", "Key(3)", "Key(1)", "u"]);
+    }
+}

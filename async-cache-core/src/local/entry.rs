@@ -1,0 +1,28 @@
+//! A new entry, before it is stored anywhere.
+
+use std::time::Duration;
+
+use crate::backend::{Entry, Life};
+use crate::format::tags::Tags;
+use crate::liveness::node::Node;
+use crate::local::approach::Answer;
+use crate::options::Term;
+
+/// What a new entry is made of.
+pub(crate) struct NewEntry<'a, V> {
+    pub(crate) value: Answer<V>,
+    pub(crate) term: Term,
+    /// How long before its expiry it may be refreshed.
+    pub(crate) ahead: Duration,
+    /// It reflects every change up to this one.
+    pub(crate) seq: u64,
+    pub(crate) tags: &'a Tags,
+}
+
+/// Makes an entry with a token of its own, whose life begins now.
+pub(crate) fn new_entry<V>(node: &Node, new: NewEntry<'_, V>) -> Entry<V> {
+    let NewEntry { value, term, ahead, seq, tags } = new;
+    let now = node.clock.now();
+    let life = Life::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
+    Entry { value, life, generation: 0, seq, token: node.next_token(), tags: tags.clone() }
+}

@@ -1,0 +1,98 @@
+//! [`L1`]: the tier in this process, and its freshness rules.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Entry, LocalBackend, Tick};
+use crate::error::Result;
+use crate::faults::mutant::{Mutant, Switch};
+use crate::format::key::Key;
+use crate::liveness::state::Liveness;
+use crate::local::stripes::{Admitted, Stripes};
+use crate::local::ticket::Ticket;
+use crate::observe::Observer;
+use crate::options::{Options, Outage, StoreOptions};
+
+/// L1 of one node: an engine, if there is one, and the stripes that say what it may store.
+pub(crate) struct L1<V> {
+    engine: Option<Box<dyn LocalBackend<V>>>,
+    pub(crate) stripes: Stripes<V>,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) faults: Switch,
+    pub(crate) outage: Outage,
+    /// Whether there is an L2 to ask when an entry is past its cap here.
+    has_l2: bool,
+}
+
+impl<V: 'static> L1<V> {
+    pub(crate) fn new(
+        engine: Option<Box<dyn LocalBackend<V>>>,
+        liveness: &Arc<Liveness>,
+        outage: Outage,
+        has_l2: bool,
+    ) -> Arc<Self> {
+        let faults = liveness.node.faults;
+        Arc::new(Self {
+            engine,
+            stripes: Stripes::new(faults),
+            liveness: Arc::clone(liveness),
+            observer: Arc::clone(&liveness.observer),
+            faults,
+            outage,
+            has_l2,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn engine(&self) -> Option<&dyn LocalBackend<V>> {
+        self.engine.as_deref()
+    }
+
+    /// Refuses options that contradict one another, or that there is no L1 for.
+    pub(crate) fn check_options(&self, options: &Options) -> Result<()> {
+        let checked = options.validate().and_then(|()| options.store.check_tiers(self.exists()));
+        checked.map_err(|error| error.in_namespace(&self.observer.namespace))
+    }
+
+    /// Does so for what is inserted.
+    pub(crate) fn check_store_options(&self, options: &StoreOptions) -> Result<()> {
+        let checked = options.validate().and_then(|()| options.check_tiers(self.exists()));
+        checked.map_err(|error| error.in_namespace(&self.observer.namespace))
+    }
+
+    /// Whether there is an L1.
+    pub(crate) fn exists(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// A ticket to read a key outside a flight, where it decides about L1 alone.
+    pub(crate) fn ticket_to_read(&self, key: &Key) -> Ticket {
+        if self.exists() { self.ticket(key) } else { Ticket::NONE }
+    }
+
+    pub(crate) fn ticket(&self, key: &Key) -> Ticket {
+        let (_, partition) = self.liveness.node.partition_of(key.as_bytes());
+        self.stripes.ticket(key.as_bytes(), partition)
+    }
+
+    /// An entry as L1 may keep it: to be confirmed by L2 after `l1_ttl`, or gone then if there is no L2.
+    pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
+        let cap = l1_ttl.map_or(Tick::MAX, |cap| self.liveness.node.clock.now().after(cap));
+        let life = match !self.has_l2 || self.faults.is(Mutant::CapMeansStale) {
+            true => entry.life.cut_at(cap),
+            false => entry.life.asking_from(cap),
+        };
+        Entry { life, ..entry }
+    }
+
+    /// Offers to L1 what was read or written outside a flight.
+    pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>, l1_ttl: Option<Duration>) {
+        let Some(l1) = self.engine() else { return };
+        let entry = self.capped(entry, l1_ttl);
+        let (_, partition) = self.liveness.node.partition_of(key.as_bytes());
+        if self.stripes.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
+            self.observer.fill_rejected(key.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Leading a flight: the duty to end it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Entry, Tick};
+use crate::error::Result;
+use crate::faults::mutant::Mutant;
+use crate::faults::planted;
+use crate::format::key::Key;
+use crate::liveness::stamp::Stamp;
+use crate::local::approach::{Answer, Approach, Joins, Want};
+use crate::local::fallback::Fallback;
+use crate::local::flight::{AnsweredBy, Flight, Landed};
+use crate::local::l1::L1;
+use crate::local::stripes::{Admitted, Enter};
+use crate::local::ticket::Ticket;
+use crate::options::Outage;
+use crate::sync::Ordering;
+
+pub(crate) enum Entered<V: 'static> {
+    Lead(Lead<V>),
+    Join(Arc<Flight<V>>, Hearing),
+}
+
+/// Whether this node would have been told to forget the flight that it leads or joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// It would, or the flight is younger than the bound.
+    Heard,
+    /// It may not, and the policy for outages makes do with that.
+    Unheard,
+}
+
+/// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
+/// leads: a leader that is cancelled strands nobody.
+pub(crate) struct Lead<V: 'static> {
+    pub(crate) key: Key,
+    pub(crate) ticket: Ticket,
+    /// Cap on the life in L1 of what it ends with.
+    pub(crate) l1_ttl: Option<Duration>,
+    pub(crate) l1: Arc<L1<V>>,
+    pub(crate) flight: Arc<Flight<V>>,
+}
+
+impl<V: 'static> Lead<V> {
+    pub(crate) fn flight(&self) -> Arc<Flight<V>> {
+        Arc::clone(&self.flight)
+    }
+
+    /// Notes that the flight goes on to its next step, which may take so long.
+    pub(crate) fn goes_on(&self, limit: Duration) {
+        let due = self.l1.liveness.node.clock.now().after(limit);
+        self.flight.due.fetch_max(due.0, Ordering::AcqRel);
+    }
+
+    /// Gives L1 and those who wait a stale value found on the way.
+    pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
+        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.need);
+        self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
+    }
+
+    /// Whether an unverified entry answers everyone who waits. Nobody joins any more once it is asked:
+    ///
+    /// 1. an entry is found new enough; 2. a get joins that insists on more; 3. the entry answers both.
+    pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
+        self.l1.stripes.land(&self.key, &self.flight, None);
+        entry.seq >= self.flight.insisted.load(Ordering::Acquire)
+    }
+
+    /// Notes that refreshing has failed: the next attempt waits a while.
+    pub(crate) fn postpone(&self, backoff: Duration) {
+        let now = self.l1.liveness.node.clock.now();
+        self.l1.stripes.postpone(self.l1.engine(), &self.key, (now, now.after(backoff)));
+    }
+
+    /// Ends the flight with what a tier had. What was not in L1 is offered to it.
+    pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
+        self.flight.found_by(by);
+        self.flight.came_from(entry.seq, &entry.tags);
+        let offer = (by != AnsweredBy::L1).then(|| entry.clone());
+        self.land(Ok(entry.value), offer);
+    }
+
+    /// Ends the flight: L1 first, then those who wait.
+    pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
+        let l1 = &*self.l1;
+        let (_, partition) = l1.liveness.node.partition_of(self.key.as_bytes());
+        if let Some(entry) = &entry {
+            self.flight.came_from(entry.seq, &entry.tags);
+        }
+        if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
+            l1.stripes.loaded(self.key.as_bytes());
+        }
+        let offer = entry.and_then(|entry| {
+            l1.engine().map(|engine| (engine, partition, self.ticket, l1.capped(entry, self.l1_ttl)))
+        });
+        if l1.stripes.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
+            l1.observer.fill_rejected(self.key.as_bytes());
+        }
+        self.flight.end(Landed::Answer(outcome));
+    }
+}
+
+impl<V: 'static> Drop for Lead<V> {
+    fn drop(&mut self) {
+        if planted!(StrandWaiters) {
+            return;
+        }
+        if self.flight.landed.get().is_none() {
+            self.l1.stripes.land(&self.key, &self.flight, None);
+            self.flight.end(Landed::Abandoned);
+        }
+    }
+}
+
+/// Leads a new flight for the key, or joins the one under way.
+pub(crate) fn enter<V: 'static>(
+    l1: &Arc<L1<V>>,
+    key: &Key,
+    need: Option<&Stamp>,
+    approach: Approach,
+) -> Entered<V> {
+    let (index, partition) = l1.liveness.node.partition_of(key.as_bytes());
+    let need = need.map_or(0, |stamp| stamp.seq(index));
+    let now = l1.liveness.node.clock.now();
+    let mut hearing = Hearing::Heard;
+    let entered = l1.stripes.enter(key, partition, (approach, now, need), |flight| {
+        let recent = partition.serving_at(now) || now <= flight.started.after(l1.liveness.node.max_staleness);
+        if !recent {
+            hearing = Hearing::Unheard;
+        }
+        // Led by a caller without a stamp it may end with a plain read, which shows no number.
+        let insists = need == 0 || flight.need > 0 || l1.faults.is(Mutant::ForgetNumbers);
+        let joinable = insists
+            && flight.seq().max(flight.need) >= need
+            && (approach.joins == Joins::Any || flight.want == Want::Value)
+            && (now <= flight.due() || l1.faults.is(Mutant::WaitWithoutDeadline))
+            && (recent || may_join_unheard(l1));
+        if joinable {
+            flight.insisted.fetch_max(need, Ordering::AcqRel);
+        }
+        joinable
+    });
+    match entered {
+        Enter::Join(flight) => Entered::Join(flight, hearing),
+        Enter::Lead(flight, ticket) => Entered::Lead(Lead {
+            key: key.clone(),
+            ticket,
+            l1_ttl: approach.l1_ttl,
+            l1: Arc::clone(l1),
+            flight,
+        }),
+    }
+}
+
+/// Whether to join a flight older than `max_staleness` although the bus may be silent, so that
+/// nobody would have told this node to forget it. A younger one reflects every change that was
+/// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
+/// outage lets older ones be joined; what they bring is served as unverified.
+fn may_join_unheard<V: 'static>(l1: &L1<V>) -> bool {
+    (l1.liveness.is_cut_off() && l1.outage == Outage::ServeL1) || l1.faults.is(Mutant::JoinWhileSuspended)
+}

@@ -1,0 +1,93 @@
+//! The fill: L2, then L1; refused if an invalidation has met the load.
+
+use std::sync::Arc;
+
+use crate::backend::{Announce, Entry, Filled};
+use crate::changes::replace;
+use crate::error::Result;
+use crate::format::key::Key;
+use crate::inner::Inner;
+use crate::local::approach::Reuse;
+use crate::local::entry::{NewEntry, new_entry};
+use crate::lookup::held::Held;
+use crate::lookup::produced::Produced;
+use crate::options::Term;
+use crate::remote::l2::L2;
+
+/// Stores in L2 what was loaded under a lease. Returns what L1 is to be offered: nothing if an
+/// invalidation has broken the lease, for then what was loaded is old.
+pub(crate) async fn fill<V: Send + Sync + 'static>(
+    inner: &Arc<Inner<V>>,
+    l2: &L2<V>,
+    mut held: Held<'_, V>,
+    produced: &Produced<V>,
+    reuse: Reuse,
+) -> Option<Entry<V>> {
+    let lease = held.lease()?;
+    let term = produced.options.store.draw_term(produced.value.is_none());
+    let entry = entry(inner, produced, term, lease.seq);
+    let frame = match l2.frame_of(&entry, term, produced.cost) {
+        Ok(frame) => frame,
+        Err(error) => {
+            // The callers get their value all the same, and L1 may keep it.
+            inner.observer.not_encoded(held.key.as_bytes(), &error);
+            replace::replaces(inner, &held.key, reuse);
+            return Some(entry);
+        }
+    };
+    let announce = match reuse {
+        // Nodes that hold what this replaces ask L2 when it expires for them, too.
+        Reuse::Cached | Reuse::Newer(_) => Announce::No,
+        Reuse::Nothing => Announce::Yes,
+    };
+    let outcome = l2.region.fill(&held.key, lease, frame, term.kept(), announce).await;
+    if outcome.is_ok() {
+        held.ended();
+    }
+    filled(inner, &held.key, reuse, outcome, entry).await
+}
+
+/// What L1 is offered after a fill of L2.
+pub(crate) async fn filled<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    key: &Key,
+    reuse: Reuse,
+    outcome: Result<Filled>,
+    entry: Entry<V>,
+) -> Option<Entry<V>> {
+    match outcome {
+        Ok(Filled::Stored { seq }) => {
+            if reuse == Reuse::Nothing {
+                // A change made here, like any other. L1 may refuse the new value, for the
+                // sake of another key of its stripe, and must not keep the old one then.
+                inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), seq);
+            }
+            Some(Entry { seq, ..entry })
+        }
+        Ok(Filled::Refused) => {
+            inner.observer.fill_rejected(key.as_bytes());
+            // By an invalidation, or because the lease was lost: then the old value stands.
+            replace::remove_replaced(inner, key, reuse).await;
+            None
+        }
+        // Whether L1 may have it does not depend on L2: the ticket decides.
+        Err(error) => {
+            drop(inner.liveness.l2_failed(error));
+            inner.observer.fill_rejected(key.as_bytes());
+            replace::replaces(inner, key, reuse);
+            Some(entry)
+        }
+    }
+}
+
+/// What was loaded, as an entry with a token of its own.
+pub(crate) fn entry<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    produced: &Produced<V>,
+    term: Term,
+    seq: u64,
+) -> Entry<V> {
+    let ahead = produced.options.load.ahead(produced.cost);
+    let tags = &produced.options.store.tags.tags;
+    new_entry(&inner.liveness.node, NewEntry { value: produced.value.clone(), term, ahead, seq, tags })
+}

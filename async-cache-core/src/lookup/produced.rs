@@ -1,0 +1,65 @@
+//! What came of a load.
+
+use std::time::Duration;
+
+use crate::backend::Entry;
+use crate::error::{ErrorKind, Result};
+use crate::format::key::Key;
+use crate::inner::Inner;
+use crate::local::approach::{Answer, Reuse};
+use crate::local::lead::Lead;
+use crate::lookup::loaded::Keep;
+use crate::lookup::loader::{Given, Payload};
+use crate::observe::Amended;
+use crate::options::Options;
+
+/// What came of a load.
+pub(crate) struct Produced<V> {
+    pub(crate) value: Answer<V>,
+    /// How it is kept: the options of the call, and over them those that the loader chose.
+    pub(crate) options: Options,
+    pub(crate) keep: Keep,
+    /// How long it took.
+    pub(crate) cost: Duration,
+}
+
+/// Whether what a load would have replaced is to be removed, where the load is not to be stored: it is known to be old.
+pub(crate) fn replaces_something<V>(lead: &Lead<V>, reuse: Reuse) -> bool {
+    reuse == Reuse::Nothing || lead.flight().fallback().is_some()
+}
+
+/// What the loader gave, in the light of what there was.
+pub(crate) fn resolve<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    (key, mut given): (&Key, Given<V>),
+    previous: Option<Entry<V>>,
+    options: Options,
+    cost: Duration,
+) -> Result<Produced<V>> {
+    let mut amended = given.choice.amend(&options.store.tags);
+    let mut options = options.chosen(&given.choice);
+    let value = match given.payload {
+        Payload::New(value) => value,
+        Payload::Unchanged => match previous {
+            Some(Entry { value: Some(value), tags, .. }) => {
+                let mut together = options.store.tags.clone();
+                together.add_all(&tags.into());
+                match together.get() {
+                    Ok(_) => options.store.tags = together,
+                    Err(_) => amended = Some(Amended::Uncached),
+                }
+                Some(value)
+            }
+            _ => {
+                let message = "a loader answered `unchanged`, but there is no previous value: look at `LoadContext::previous` first";
+                return Err(inner.observer.error(ErrorKind::Loader, message));
+            }
+        },
+    };
+    let mut keep = given.keep;
+    if let Some(to) = amended {
+        inner.observer.amended(key.as_bytes(), to);
+        keep = if to == Amended::Uncached { Keep::Uncached } else { keep };
+    }
+    Ok(Produced { value, options, keep, cost })
+}

@@ -1,0 +1,88 @@
+//! [`L2`]: the tier that the nodes share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::backend::{Entry, Region};
+use crate::error::{BoxError, ErrorKind, Result, guard};
+use crate::format::codec::{Codec, RoundTrip};
+use crate::format::frame::{self, Format, Header};
+use crate::local::l1::L1;
+use crate::options::Term;
+use crate::remote::miss_rate::MissRate;
+
+/// The tier that the nodes share, and how values are written there.
+pub(crate) struct L2<V> {
+    pub(crate) region: Arc<dyn Region>,
+    pub(crate) codec: Arc<dyn Codec<V>>,
+    pub(crate) format: Format,
+    pub(crate) round_trip: RoundTrip,
+    /// What the value is called in the namespace record.
+    pub(crate) schema: Arc<str>,
+    /// How often it has nothing.
+    pub(crate) miss_rate: MissRate,
+    pub(crate) local: Arc<L1<V>>,
+}
+
+impl<V: 'static> L2<V> {
+    /// Encodes a value. Its own code runs there, and a panic of it is this value's error: a batch has
+    /// others, and those who wait for a load have its value all the same.
+    pub(crate) fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        let before = out.len();
+        guard::call("encoding a value", || self.codec.encode(value, out))?;
+        if self.round_trip.is_due() {
+            guard::call("reading a value back", || {
+                self.round_trip.check(&*self.codec, value, &out[before..])
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Decodes a value. One at which this panics is as good as damaged: what is stored would make everybody
+    /// panic who reads it, until it expires.
+    pub(crate) fn decode(&self, payload: &[u8]) -> Result<V, BoxError> {
+        guard::call("decoding a value", || self.codec.decode(payload))
+    }
+
+    /// The frame that L2 keeps of an entry.
+    pub(crate) fn frame_of(&self, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
+        let liveness = &self.local.liveness;
+        let now = liveness.node.clock.now();
+        let time = liveness.server_time()?;
+        let at = |tick| time.at(tick);
+        let header = Header {
+            absent: entry.value.is_none(),
+            token: entry.token,
+            expires_ms: at(now.after(term.ttl)),
+            ends_ms: at(now.after(term.kept())),
+            loaded_ms: at(now),
+            cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
+            tags: entry.tags.clone(),
+        };
+        let frame = frame::write(self.format, &header, |out| match &entry.value {
+            Some(value) => self.encode(value, out),
+            None => Ok(()),
+        });
+        match frame {
+            Ok(frame) if frame.len() <= frame::MAX_PAYLOAD => Ok(frame),
+            Ok(frame) => Err(self.local.observer.error(
+                ErrorKind::Codec,
+                format!(
+                    "a value of {} encoded bytes is over the limit of {}",
+                    frame.len(),
+                    frame::MAX_PAYLOAD
+                ),
+            )),
+            Err(cause) => {
+                let (schema, codec) = (&self.schema, self.codec.name());
+                let remedy = self.round_trip.remedy();
+                let message = format!(
+                    "a value of type `{schema}` cannot be stored in L2 with the codec `{codec}`: {remedy}"
+                );
+                Err(self.local.observer.error(ErrorKind::Codec, message).because(cause))
+            }
+        }
+    }
+}
