@@ -230,7 +230,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let opened = opened.transpose().map_err(in_namespace)?;
         let node = match &opened {
             Some((region, _)) => Node::new(id, (region.partitions(), known), self.max_staleness, self.switch),
-            None => Node::alone(id),
+            None => Node::alone(id, self.switch),
         };
         let observer = Observer::new(Arc::clone(&namespace), self.failure_log);
         let region = opened.as_ref().map(|(region, _)| Arc::clone(region));

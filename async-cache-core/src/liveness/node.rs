@@ -56,8 +56,8 @@ impl Node {
     }
 
     /// A node without a fleet: nothing can change behind its back.
-    pub(crate) fn alone(id: NodeId) -> Self {
-        let node = Self::new(id, (1, Known::default()), Duration::MAX, Switch::default());
+    pub(crate) fn alone(id: NodeId, faults: Switch) -> Self {
+        let node = Self::new(id, (1, Known::default()), Duration::MAX, faults);
         node.partitions[0].serve_for_good();
         node
     }
