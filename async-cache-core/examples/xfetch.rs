@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_cache_core::TieredCache;
-use async_cache_core::backend::{Life, Tick};
+use async_cache_core::backend::{Expiry, Tick};
 use async_cache_memory::MemoryBackend;
 use tokio::time::{Instant, sleep};
 
@@ -46,7 +46,7 @@ async fn main() {
 fn unlocked(beta: f64, expiries: u32) -> (f64, f64) {
     let (mut refreshes, mut lead) = (0_u64, 0.0);
     let expires = Tick(0).after(TTL);
-    let life = Life::new(expires, expires, TTL, COST.mul_f64(beta));
+    let life = Expiry::new(expires, expires, TTL, COST.mul_f64(beta));
     for _ in 0..expiries {
         let mut first = None;
         // Lookups come at random, at the rate.

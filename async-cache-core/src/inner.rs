@@ -8,7 +8,7 @@ use crate::liveness::lifecycle::Lifecycle;
 use crate::liveness::state::Liveness;
 use crate::local::l1::L1;
 use crate::observe::Observer;
-use crate::options::{Options, Outage};
+use crate::options::{Options, OutagePolicy};
 use crate::remote::l2::L2;
 
 /// The parts of one cache, each with an owner of its own. Nothing is decided here.
@@ -24,7 +24,7 @@ pub(crate) struct Inner<V> {
 /// What was set when the cache was built.
 pub(crate) struct Policy {
     pub(crate) defaults: Options,
-    pub(crate) outage: Outage,
+    pub(crate) outage: OutagePolicy,
     pub(crate) faults: Switch,
 }
 

@@ -66,5 +66,5 @@ pub use observe::{
     Amended, Event, EventStream, KeyHash, LoadFailureLog, Resumed, StaleCause, Stats, SuspendCause,
     UnreadableCause,
 };
-pub use options::{Defaults, LoadOptions, Outage, StoreOptions};
+pub use options::{Defaults, LoadOptions, OutagePolicy, StoreOptions};
 pub use tags::Tags;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_cache_core::LocalBackend;
 use async_cache_core::Tags;
-use async_cache_core::backend::{Entry, Life, NodeId, Tick, Token};
+use async_cache_core::backend::{Entry, Expiry, NodeId, Tick, Token};
 use async_cache_core::key::Key;
 use async_cache_memory::{Engine, MemoryBackend};
 
@@ -18,7 +18,7 @@ fn key(name: &str) -> Key {
 }
 
 fn entry(value: u64) -> Entry<u64> {
-    let life = Life::new(Tick::MAX, Tick::MAX, Duration::ZERO, Duration::ZERO);
+    let life = Expiry::new(Tick::MAX, Tick::MAX, Duration::ZERO, Duration::ZERO);
     let token = Token { node: NodeId(1), counter: value };
     Entry { value: Some(Arc::new(value)), life, generation: 0, seq: value, token, tags: Tags::NONE }
 }

@@ -4,7 +4,7 @@
 //! * A hit in L1 allocates nothing and decodes nothing: it returns an `Arc` of the value.
 //! * An invalidation reaches every node that can reach Redis: typically in one pub/sub hop, and within
 //!   [`max_staleness`](TieredCacheBuilder::max_staleness) when messages, connections or processes are lost. A node that is
-//!   cut off from Redis follows its [`Outage`] policy: by default it serves its L1 entries until their `ttl`.
+//!   cut off from Redis follows its [`OutagePolicy`] policy: by default it serves its L1 entries until their `ttl`.
 //!
 //! ```
 //! use async_cache::{Error, MemoryBackend, TieredCache};
@@ -38,7 +38,7 @@
 //! | cache a function | [`cached`] |
 //! | load many keys at once | [`TieredCache::get_many_or_load`], [`DataLoader`] |
 //! | let the loader choose ttl and tags | [`Loaded`] |
-//! | handle failures | [`Error`], [`ErrorKind`], [`Outage`] |
+//! | handle failures | [`Error`], [`ErrorKind`], [`OutagePolicy`] |
 //! | observe | [`TieredCache::stats`], [`TieredCache::subscribe`] |
 //! | start and stop | [`RedisBackend::connect_lazy`], [`TieredCache::ready`], [`TieredCache::shutdown`] |
 //!

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_cache::{
     Bincode, CacheKey, Codec, DataLoader, Error, ErrorKind, Event, Json, LoadOptions, Loaded, MemoryBackend,
-    Outage, RedisBackend, Stamp, Stats, StoreOptions, TieredCache, cached,
+    OutagePolicy, RedisBackend, Stamp, Stats, StoreOptions, TieredCache, cached,
 };
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,7 @@ async fn options() -> Result<(), Error> {
     let cache: TieredCache<u64, User> = TieredCache::builder()
         .l1(MemoryBackend::new(10))
         .defaults((store, load))
-        .outage(Outage::Load)
+        .outage(OutagePolicy::Load)
         .build()?;
     let no_tier = TieredCache::<u64, User>::builder().build().unwrap_err();
     assert_eq!(no_tier.kind(), ErrorKind::Config);

@@ -25,7 +25,7 @@ use crate::liveness::state::Liveness;
 use crate::local::l1::L1;
 use crate::observe::{LoadFailureLog, Observer};
 use crate::options::{
-    Defaults, Options, Outage, load_setters, negative_setters, stale_setters, store_setters,
+    Defaults, Options, OutagePolicy, load_setters, negative_setters, stale_setters, store_setters,
 };
 use crate::remote::l2::L2;
 use crate::remote::miss_rate::MissRate;
@@ -45,7 +45,7 @@ pub struct TieredCacheBuilder<K, V> {
     schema: Option<String>,
     schema_version: u32,
     options: Options,
-    outage: Outage,
+    outage: OutagePolicy,
     max_staleness: Duration,
     heartbeat: Option<Duration>,
     failure_log: LoadFailureLog,
@@ -70,7 +70,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             schema: None,
             schema_version: 0,
             options: Options::default(),
-            outage: Outage::default(),
+            outage: OutagePolicy::default(),
             max_staleness: Duration::from_secs(1),
             heartbeat: None,
             failure_log: LoadFailureLog::default(),
@@ -142,8 +142,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     load_setters!(|this| this.options.load);
     stale_setters!(|this| this.options.load);
 
-    /// Sets what to do while L2 cannot be reached. Default [`Outage::ServeL1`].
-    pub fn outage(mut self, policy: Outage) -> Self {
+    /// Sets what to do while L2 cannot be reached. Default [`OutagePolicy::ServeL1`].
+    pub fn outage(mut self, policy: OutagePolicy) -> Self {
         self.outage = policy;
         self
     }
@@ -156,7 +156,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     /// Sets how long after an invalidation has returned another node's L1 may still answer with
     /// what was before, at worst: when messages are lost or a process hangs. Default 1 s; at least
-    /// 20 ms. A node that cannot reach L2 keeps this with [`Outage::Load`] and [`Outage::Fail`], not with the default.
+    /// 20 ms. A node that cannot reach L2 keeps this with [`OutagePolicy::Load`] and [`OutagePolicy::Fail`], not with the default.
     pub fn max_staleness(mut self, limit: Duration) -> Self {
         self.max_staleness = limit;
         self

@@ -77,7 +77,7 @@ impl<K: Clone + Eq + Hash> Distinct<K> {
 pub(crate) async fn look_up<K, V>(
     inner: &Arc<Inner<V>>,
     distinct: Distinct<K>,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     (options, batch): (Options, TypedBatch<K, V>),
 ) -> Result<Vec<Outcome<V>>>
 where
@@ -88,9 +88,9 @@ where
     let limit = options.load.load_timeout;
     let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
     // Here, because an error must not depend on there being a key to give it to.
-    get_or_load::check_plan(inner, &encoded, need, &plan)?;
+    get_or_load::check_plan(inner, &encoded, min_stamp, &plan)?;
     let (cached, too_long) = join(
-        get_or_load::get_many_or_load(inner, &encoded, need, plan),
+        get_or_load::get_many_or_load(inner, &encoded, min_stamp, plan),
         load_uncached(inner, long, limit, batch),
     )
     .await;
@@ -144,7 +144,7 @@ fn uncached<V: 'static>(inner: &Inner<V>, answer: Option<Result<Given<V>, BoxErr
             .observer
             .error(ErrorKind::Loader, "a loader answered `unchanged`, but there is no previous value")),
         Err(cause) => {
-            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
         }
     }
 }
@@ -163,7 +163,7 @@ where
 pub struct GetManyOrLoad<'a, K, V: 'static> {
     inner: &'a Arc<Inner<V>>,
     keys: Distinct<K>,
-    need: Option<&'a Stamp>,
+    min_stamp: Option<&'a Stamp>,
     options: Options,
     batch: TypedBatch<K, V>,
 }
@@ -172,7 +172,7 @@ impl<'a, K, V> GetManyOrLoad<'a, K, V> {
     /// Never answers from before this point in the namespace's history, on any node.
     /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
-        self.need = Some(stamp);
+        self.min_stamp = Some(stamp);
         self
     }
 
@@ -191,8 +191,10 @@ where
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { inner, keys, need, options, batch } = self;
-        Box::pin(async move { look_up(inner, keys, need, (options, batch)).await?.into_iter().collect() })
+        let Self { inner, keys, min_stamp, options, batch } = self;
+        Box::pin(
+            async move { look_up(inner, keys, min_stamp, (options, batch)).await?.into_iter().collect() },
+        )
     }
 }
 
@@ -254,7 +256,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             loader(keys)
         });
         let (keys, options) = (Distinct::new(keys), self.inner.policy.defaults.clone());
-        GetManyOrLoad { inner: &self.inner, keys, need: None, options, batch }
+        GetManyOrLoad { inner: &self.inner, keys, min_stamp: None, options, batch }
     }
 }
 

@@ -33,10 +33,10 @@ type Boxing<V, F> = fn(F, &mut StoreOptions) -> BoxLoader<V>;
 fn hit<V: 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     want: Want,
 ) -> Option<Answer<V>> {
-    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, need, want))
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, min_stamp, want))
 }
 
 /// What L1 said to a request, or what went wrong with its key.
@@ -52,14 +52,14 @@ enum First<V> {
 fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     want: Want,
     options: Option<&Options>,
 ) -> First<V> {
-    if let Err(error) = check::check_stamp(inner, need) {
+    if let Err(error) = check::check_stamp(inner, min_stamp) {
         return First::Failed(error);
     }
-    let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, need) {
+    let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
             inner.observer.counters.l1_hits.increment();
             First::Hit(entry.value)
@@ -105,19 +105,19 @@ fn past_due<V: Send + Sync + 'static>(
 pub struct Get<'a, V, Q: ?Sized> {
     inner: &'a Arc<Inner<V>>,
     key: &'a Q,
-    need: Option<&'a Stamp>,
+    min_stamp: Option<&'a Stamp>,
     slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
 }
 
 impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
     pub(crate) fn new(inner: &'a Arc<Inner<V>>, key: &'a Q) -> Self {
-        Self { inner, key, need: None, slow: None }
+        Self { inner, key, min_stamp: None, slow: None }
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
     /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
-        self.need = Some(stamp);
+        self.min_stamp = Some(stamp);
         self
     }
 }
@@ -131,7 +131,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
         if let Some(slow) = &mut this.slow {
             return slow.as_mut().poll(cx);
         }
-        match hit(this.inner, this.key, this.need, Want::ValueOrAbsence) {
+        match hit(this.inner, this.key, this.min_stamp, Want::ValueOrAbsence) {
             Some(answer) => Poll::Ready(Ok(answer)),
             None => this.go_on(cx),
         }
@@ -142,12 +142,13 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
     #[cold]
     #[inline(never)]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
-        match first(self.inner, self.key, self.need, Want::ValueOrAbsence, None) {
+        match first(self.inner, self.key, self.min_stamp, Want::ValueOrAbsence, None) {
             First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
-                let (inner, need) = (self.inner, self.need);
-                let slow = in_span(inner, key, move |key| async move { one::get(inner, &key, need).await });
+                let (inner, min_stamp) = (self.inner, self.min_stamp);
+                let slow =
+                    in_span(inner, key, move |key| async move { one::get(inner, &key, min_stamp).await });
                 let slow = self.slow.insert(slow);
                 slow.as_mut().poll(cx)
             }
@@ -172,7 +173,7 @@ where
 struct Lookup<'a, V, Q: ?Sized, F> {
     inner: &'a Arc<Inner<V>>,
     key: &'a Q,
-    need: Option<&'a Stamp>,
+    min_stamp: Option<&'a Stamp>,
     options: Option<Options>,
     loader: Option<(F, Boxing<V, F>)>,
     slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
@@ -183,7 +184,7 @@ impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
 
 impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
     fn new(inner: &'a Arc<Inner<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
-        Self { inner, key, need: None, options: None, loader: Some((loader, boxing)), slow: None }
+        Self { inner, key, min_stamp: None, options: None, loader: Some((loader, boxing)), slow: None }
     }
 
     fn options(&mut self) -> &mut Options {
@@ -196,7 +197,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             return slow.as_mut().poll(cx);
         }
         if reuse == Reuse::Cached
-            && let Some(answer) = hit(self.inner, self.key, self.need, want)
+            && let Some(answer) = hit(self.inner, self.key, self.min_stamp, want)
         {
             return Poll::Ready(Ok(answer));
         }
@@ -210,7 +211,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
             Reuse::Cached | Reuse::Newer(_) => {
                 let options = self.options.as_ref().unwrap_or(&self.inner.policy.defaults);
-                first(self.inner, self.key, self.need, want, Some(options))
+                first(self.inner, self.key, self.min_stamp, want, Some(options))
             }
         };
         match looked {
@@ -222,14 +223,11 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
                 Poll::Ready(Ok(answer))
             }
             First::Miss(key) => {
-                let (inner, need) = (self.inner, self.need);
+                let (inner, min_stamp) = (self.inner, self.min_stamp);
                 let plan = self.plan(want, reuse, Origin::Caller);
-                let slow =
-                    in_span(
-                        inner,
-                        key,
-                        move |key| async move { one::get_or_load(inner, &key, need, plan).await },
-                    );
+                let slow = in_span(inner, key, move |key| async move {
+                    one::get_or_load(inner, &key, min_stamp, plan).await
+                });
                 self.slow.insert(slow).as_mut().poll(cx)
             }
         }
@@ -257,7 +255,7 @@ macro_rules! lookups {
             /// Never answers from before this point in the namespace's history, on any node.
             /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
             pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
-                self.0.need = Some(stamp);
+                self.0.min_stamp = Some(stamp);
                 self
             }
 
@@ -324,18 +322,18 @@ impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {
 pub struct GetMany<'a, V> {
     inner: &'a Arc<Inner<V>>,
     keys: Result<Vec<Key>>,
-    need: Option<&'a Stamp>,
+    min_stamp: Option<&'a Stamp>,
 }
 
 impl<'a, V> GetMany<'a, V> {
     pub(crate) fn new(inner: &'a Arc<Inner<V>>, keys: Result<Vec<Key>>) -> Self {
-        Self { inner, keys, need: None }
+        Self { inner, keys, min_stamp: None }
     }
 
     /// Never answers from before this point in the namespace's history, on any node.
     /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
-        self.need = Some(stamp);
+        self.min_stamp = Some(stamp);
         self
     }
 }
@@ -347,7 +345,7 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let keys = self.keys.map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-            get::get_many(&self.inner, keys, self.need).await
+            get::get_many(&self.inner, keys, self.min_stamp).await
         })
     }
 }

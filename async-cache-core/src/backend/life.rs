@@ -14,7 +14,7 @@ use crate::backend::tick::Tick;
 /// Beside them stands `ask`: from then on L1 does not answer by itself, although the entry is as fresh as
 /// before. L2 is asked whether it still has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
+pub struct Expiry {
     /// From here on L2 must be asked before it answers; [`Tick::MAX`] if it may answer until it expires.
     pub ask: Tick,
     /// From here on it may be refreshed; `expires` if not ahead of that.
@@ -42,13 +42,13 @@ pub enum Phase {
     /// It has expired, and is a fallback.
     Stale,
     /// It is of no use.
-    Over,
+    Expired,
 }
 
 /// The most that −ln(U) comes to for a U of 53 random bits, rounded up.
 const MAX_DRAW: f64 = 37.0;
 
-impl Life {
+impl Expiry {
     /// A life from its ends. `span` is the time from load to expiry; `ahead` is Δ·β, the load's
     /// cost times the eagerness of refreshing, and zero for no refresh before expiry.
     #[must_use]
@@ -91,7 +91,7 @@ impl Life {
         } else if now < self.ends {
             Phase::Stale
         } else {
-            Phase::Over
+            Phase::Expired
         }
     }
 
@@ -163,8 +163,8 @@ mod tests {
         Tick(seconds * 1_000_000_000)
     }
 
-    fn life(ahead: u64) -> Life {
-        Life::new(s(100), s(150), Duration::from_secs(60), Duration::from_secs(ahead))
+    fn life(ahead: u64) -> Expiry {
+        Expiry::new(s(100), s(150), Duration::from_secs(60), Duration::from_secs(ahead))
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             (s(99), Phase::Ripe),
             (s(100), Phase::Stale),
             (s(149), Phase::Stale),
-            (s(150), Phase::Over),
+            (s(150), Phase::Expired),
         ] {
             assert_eq!(life.phase(now), phase, "{now:?}");
         }
@@ -188,7 +188,7 @@ mod tests {
         let life = life(0);
         assert_eq!(life.age(s(50)), Duration::from_secs(10));
         assert_eq!(life.age(s(120)), Duration::from_secs(80));
-        let old = Life::new(s(1), s(1), Duration::from_secs(3600), Duration::ZERO);
+        let old = Expiry::new(s(1), s(1), Duration::from_secs(3600), Duration::ZERO);
         assert_eq!(old.age(s(2)), Duration::from_secs(3601));
     }
 
@@ -209,8 +209,8 @@ mod tests {
         assert_eq!((cut.due(), cut.expires, cut.ends), (s(70), s(70), s(150)));
         assert_eq!(cut.age(s(65)), life(0).age(s(65)));
         assert_eq!(life(0).cut_at(s(100)), life(0));
-        let no_fallback = Life::new(s(100), s(100), Duration::ZERO, Duration::ZERO).cut_at(s(70));
-        assert_eq!(no_fallback.phase(s(70)), Phase::Over);
+        let no_fallback = Expiry::new(s(100), s(100), Duration::ZERO, Duration::ZERO).cut_at(s(70));
+        assert_eq!(no_fallback.phase(s(70)), Phase::Expired);
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(capped.confirmed(s(200), s(300)), life(0));
         let shorter = capped.confirmed(s(90), s(120));
         assert_eq!((shorter.ask, shorter.expires, shorter.ends), (Tick::MAX, s(90), s(120)));
-        assert_eq!(capped.confirmed(s(0), s(0)).phase(s(1)), Phase::Over);
+        assert_eq!(capped.confirmed(s(0), s(0)).phase(s(1)), Phase::Expired);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::backend::life::Life;
+use crate::backend::life::Expiry;
 use crate::backend::tag_table::TagTable;
 use crate::backend::tick::Tick;
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub struct Entry<V> {
     /// The value; `None` is a cached absence.
     pub value: Option<Arc<V>>,
     /// When it expires, and more. The cache checks it; an engine need not.
-    pub life: Life,
+    pub life: Expiry,
     /// The node's generation when it was read: another generation means "ask again".
     pub generation: u64,
     /// The sequence number it was granted at: it reflects every change up to this one.
@@ -42,7 +42,7 @@ impl<V> Clone for Entry<V> {
 /// search that mostly looks at one entry, and keep what they held elsewhere.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
-pub struct Sight<'a> {
+pub struct HitCheck<'a> {
     key: Cell<&'a [u8]>,
     now: Cell<Tick>,
     generation: Cell<u64>,
@@ -50,14 +50,14 @@ pub struct Sight<'a> {
     tags: &'a TagTable,
 }
 
-impl Hash for Sight<'_> {
+impl Hash for HitCheck<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key().hash(state);
     }
 }
 
-impl<'a> Sight<'a> {
+impl<'a> HitCheck<'a> {
     #[inline(always)]
     pub(crate) fn new(key: &'a [u8], now: Tick, generation: u64, tags: &'a TagTable) -> Self {
         Self { key: Cell::new(key), now: Cell::new(now), generation: Cell::new(generation), tags }
@@ -120,7 +120,7 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
     /// The value under a key, if its entry may answer. Here so that it is compiled together with `get`.
     #[doc(hidden)]
     #[inline]
-    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         self.get(sight.key()).filter(|entry| sight.admits(entry)).map(|entry| entry.value)
     }
 

@@ -20,12 +20,12 @@ mod tick;
 pub use bus::{BusEvent, Listener};
 pub use known::Known;
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
-pub use life::{Life, Phase};
-pub use local::{Entry, LocalBackend, Sight};
+pub use life::{Expiry, Phase};
+pub use local::{Entry, HitCheck, LocalBackend};
 pub use region::{
     Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
 };
-pub use terms::Terms;
+pub use terms::PackedEntry;
 pub use tick::Tick;
 
 pub use crate::format::token::{NodeId, Token};

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::backend::life::Life;
-use crate::backend::local::{Entry, Sight};
+use crate::backend::life::Expiry;
+use crate::backend::local::{Entry, HitCheck};
 use crate::backend::tick::Tick;
 use crate::format::tags::Tags;
 use crate::format::token::{NodeId, Token};
@@ -15,7 +15,7 @@ use crate::format::token::{NodeId, Token};
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 #[repr(C)]
-pub struct Terms {
+pub struct PackedEntry {
     seq: u64,
     rest: Rest,
     /// When the entry is due if it has no tags; otherwise at once, so that one comparison tells both.
@@ -39,7 +39,7 @@ enum Rest {
 /// a refresh ahead of its expiry or one that failed; or with a number too large for its place.
 #[derive(Debug)]
 struct More {
-    life: Life,
+    life: Expiry,
     token: Token,
     tags: Tags,
 }
@@ -47,7 +47,7 @@ struct More {
 const ENDLESS: NonZeroU32 = NonZeroU32::MAX;
 const MS: u64 = 1_000_000;
 
-impl Terms {
+impl PackedEntry {
     /// Takes an entry apart.
     #[must_use]
     pub fn of<V>(entry: Entry<V>) -> (Self, Option<Arc<V>>) {
@@ -78,13 +78,13 @@ impl Terms {
     /// Whether the entry may answer, and has no tags to be looked up.
     #[inline(always)]
     #[must_use]
-    pub fn answers_plainly(&self, sight: &Sight<'_>) -> bool {
+    pub fn answers_plainly(&self, sight: &HitCheck<'_>) -> bool {
         sight.now() < self.plainly_due && self.generation == sight.generation()
     }
 
     /// Whether the entry may answer.
     #[must_use]
-    pub fn answers(&self, sight: &Sight<'_>) -> bool {
+    pub fn answers(&self, sight: &HitCheck<'_>) -> bool {
         match &self.rest {
             Rest::Plain { .. } => self.answers_plainly(sight),
             Rest::More(more) => {
@@ -110,8 +110,8 @@ fn unpacked(span: NonZeroU32) -> u64 {
 }
 
 /// A life that simply ends when it is due.
-fn plain(due: Tick, span: u64) -> Life {
-    Life { ask: Tick::MAX, ripens: due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
+fn plain(due: Tick, span: u64) -> Expiry {
+    Expiry { ask: Tick::MAX, ripens: due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
 }
 
 #[cfg(test)]
@@ -119,10 +119,10 @@ mod tests {
     use super::*;
 
     /// Takes an entry apart and puts it together, and tells whether it was kept in one piece.
-    fn in_one_piece(life: Life, counter: u64, tags: Tags) -> bool {
+    fn in_one_piece(life: Expiry, counter: u64, tags: Tags) -> bool {
         let token = Token { node: NodeId(1), counter };
         let entry = Entry { value: Some(Arc::new(3)), life, generation: 4, seq: 5, token, tags };
-        let (terms, value) = Terms::of(entry.clone());
+        let (terms, value) = PackedEntry::of(entry.clone());
         let whole = matches!(terms.rest, Rest::Plain { .. });
         assert_eq!(format!("{:?}", terms.with(value)), format!("{entry:?}"));
         whole
@@ -136,16 +136,16 @@ mod tests {
         assert!(!in_one_piece(life, 2, Tags::new(["a"]).unwrap()));
         assert!(!in_one_piece(life, 1 << 32, Tags::NONE));
         for life in [
-            Life { ask: Tick(6), ..life },
-            Life { expires: Tick(8), ends: Tick(8), ..life },
-            Life { ends: Tick(9), ..life },
-            Life { retry: Tick(1), ..life },
-            Life { failures: 1, ..life },
-            Life { span: u64::from(u32::MAX) * MS, ..life },
-            Life { span: u64::MAX - 1, ..life },
+            Expiry { ask: Tick(6), ..life },
+            Expiry { expires: Tick(8), ends: Tick(8), ..life },
+            Expiry { ends: Tick(9), ..life },
+            Expiry { retry: Tick(1), ..life },
+            Expiry { failures: 1, ..life },
+            Expiry { span: u64::from(u32::MAX) * MS, ..life },
+            Expiry { span: u64::MAX - 1, ..life },
         ] {
             assert!(!in_one_piece(life, 2, Tags::NONE), "{life:?}");
         }
-        assert_eq!((size_of::<Terms>(), size_of::<Entry<u8>>()), (40, 112));
+        assert_eq!((size_of::<PackedEntry>(), size_of::<Entry<u8>>()), (40, 112));
     }
 }

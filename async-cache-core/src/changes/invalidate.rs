@@ -93,19 +93,19 @@ fn undecided<V: Send + Sync + 'static>(inner: &Inner<V>, what: &str, cause: Erro
             "this {what} was refused by L2, which still holds what it held: dropped from this node, and \
              retried, ever less often, until it lands ({cause})"
         );
-        return inner.observer.error(cause.kind(), message).because(cause);
+        return inner.observer.error(cause.kind(), message).with_source(cause);
     }
     if cause.effect_is_known() {
         let message = format!(
             "this {what} was refused by L2: dropped from this node, and retried as an invalidation until it lands \
              ({cause})"
         );
-        return inner.observer.error(cause.kind(), message).with_known_effect().because(cause);
+        return inner.observer.error(cause.kind(), message).with_known_effect().with_source(cause);
     }
     let message = format!(
         "the outcome of this {what} is unknown: dropped from this node, and retried as an invalidation until it lands"
     );
-    inner.observer.error(ErrorKind::Backend, message).because(cause)
+    inner.observer.error(ErrorKind::Backend, message).with_source(cause)
 }
 
 /// Makes a change in a task of its own. Until its outcome is known, its intent is kept.
@@ -137,7 +137,7 @@ where
             let message = format!(
                 "the task making this {what} ended early, by a panic or with its runtime: retried as an invalidation"
             );
-            Err(inner.observer.error(ErrorKind::Backend, message).because(cause))
+            Err(inner.observer.error(ErrorKind::Backend, message).with_source(cause))
         }
     }
 }

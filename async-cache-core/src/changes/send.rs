@@ -160,7 +160,7 @@ pub(crate) fn error_after(error: Error, stored: usize) -> Error {
         return error;
     }
     let message = format!("{stored} values of the same insert were stored before: {error}");
-    Error::new(error.kind(), message).with_known_effect().because(error)
+    Error::new(error.kind(), message).with_known_effect().with_source(error)
 }
 
 /// How many of the first entries are sent together; at least one.

@@ -24,7 +24,7 @@ where
             let message = format!("the loader panicked: {}", text_of(&*panic));
             Err(Error::new(ErrorKind::LoaderPanicked, message))
         }
-        Ok(Ok(Err(cause))) => Err(Error::new(ErrorKind::Loader, format!("{what} failed")).because(cause)),
+        Ok(Ok(Err(cause))) => Err(Error::new(ErrorKind::Loader, format!("{what} failed")).with_source(cause)),
         Ok(Ok(Ok(loaded))) => Ok(loaded),
     }
 }

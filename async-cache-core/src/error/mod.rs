@@ -89,7 +89,7 @@ impl Error {
 
     /// Adds the cause.
     #[must_use]
-    pub fn because(self, source: impl Into<BoxError>) -> Self {
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         self.amend(|inner| inner.source = Some(source))
     }
@@ -210,7 +210,7 @@ mod tests {
     fn names_what_and_where_and_keeps_the_cause() {
         let cause = std::io::Error::other("disk on fire");
         let error =
-            Error::new(ErrorKind::Loader, "loading a key failed").because(cause).in_namespace("users");
+            Error::new(ErrorKind::Loader, "loading a key failed").with_source(cause).in_namespace("users");
         assert_eq!(error.to_string(), "namespace `users`: loading a key failed");
         assert_eq!(error.loader_error::<std::io::Error>().unwrap().to_string(), "disk on fire");
         assert!(error.loader_error::<fmt::Error>().is_none());
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn amending_a_shared_error_keeps_its_cause_reachable() {
-        let error = Error::new(ErrorKind::Loader, "m").because(std::io::Error::other("x"));
+        let error = Error::new(ErrorKind::Loader, "m").with_source(std::io::Error::other("x"));
         let other = error.clone();
         let amended = error.in_namespace("n");
         assert!(amended.loader_error::<std::io::Error>().is_some());

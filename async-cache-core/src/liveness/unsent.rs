@@ -248,7 +248,7 @@ mod tests {
         let token = crate::backend::Token::from_bytes([0; 16]);
         let tags = tags(tagged);
         let forever = crate::backend::Tick::MAX;
-        let life = crate::backend::Life::new(forever, forever, Duration::MAX, Duration::ZERO);
+        let life = crate::backend::Expiry::new(forever, forever, Duration::MAX, Duration::ZERO);
         Entry { value: None, life, generation, seq: 1, token, tags }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Entry, Life};
+use crate::backend::{Entry, Expiry};
 use crate::format::tags::Tags;
 use crate::liveness::node::Node;
 use crate::local::approach::Answer;
@@ -23,6 +23,6 @@ pub(crate) struct NewEntry<'a, V> {
 pub(crate) fn new_entry<V>(node: &Node, new: NewEntry<'_, V>) -> Entry<V> {
     let NewEntry { value, term, ahead, seq, tags } = new;
     let now = node.clock.now();
-    let life = Life::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
+    let life = Expiry::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
     Entry { value, life, generation: 0, seq, token: node.next_token(), tags: tags.clone() }
 }

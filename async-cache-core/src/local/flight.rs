@@ -24,9 +24,9 @@ pub(crate) struct Flight<V> {
     pub(crate) generation: u64,
     /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
     /// nobody ever handed out must not make the flight immune to invalidations.
-    pub(crate) need: u64,
+    pub(crate) min_seq: u64,
     /// The most that anyone insists on who waits for it.
-    pub(crate) insisted: AtomicU64,
+    pub(crate) max_min_seq: AtomicU64,
     /// Every change up to this one is reflected in the result.
     seq: AtomicU64,
     /// What the value is a value of; set before the end, if it has tags.
@@ -90,7 +90,7 @@ impl<V> Clone for Landed<V> {
 }
 
 impl<V> Flight<V> {
-    pub(crate) fn new(approach: Approach, started: Tick, ticket: Ticket, need: u64) -> Self {
+    pub(crate) fn new(approach: Approach, started: Tick, ticket: Ticket, min_seq: u64) -> Self {
         let Approach { reuse, want, limit, .. } = approach;
         Self {
             reuse,
@@ -98,8 +98,8 @@ impl<V> Flight<V> {
             started,
             due: AtomicU64::new(started.after(limit).0),
             generation: ticket.generation,
-            need,
-            insisted: AtomicU64::new(need),
+            min_seq,
+            max_min_seq: AtomicU64::new(min_seq),
             seq: AtomicU64::new(ticket.seq),
             source: OnceLock::new(),
             landed: OnceLock::new(),

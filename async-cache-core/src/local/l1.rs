@@ -11,7 +11,7 @@ use crate::liveness::state::Liveness;
 use crate::local::stripes::{Admitted, Stripes};
 use crate::local::ticket::Ticket;
 use crate::observe::Observer;
-use crate::options::{Options, Outage, StoreOptions};
+use crate::options::{Options, OutagePolicy, StoreOptions};
 
 /// L1 of one node: an engine, if there is one, and the stripes that say what it may store.
 pub(crate) struct L1<V> {
@@ -20,7 +20,7 @@ pub(crate) struct L1<V> {
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) observer: Arc<Observer>,
     pub(crate) faults: Switch,
-    pub(crate) outage: Outage,
+    pub(crate) outage: OutagePolicy,
     /// Whether there is an L2 to ask when an entry is past its cap here.
     has_l2: bool,
 }
@@ -29,7 +29,7 @@ impl<V: 'static> L1<V> {
     pub(crate) fn new(
         engine: Option<Box<dyn LocalBackend<V>>>,
         liveness: &Arc<Liveness>,
-        outage: Outage,
+        outage: OutagePolicy,
         has_l2: bool,
     ) -> Arc<Self> {
         let faults = liveness.node.faults;

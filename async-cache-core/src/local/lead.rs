@@ -15,21 +15,21 @@ use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::l1::L1;
 use crate::local::stripes::{Admitted, Enter};
 use crate::local::ticket::Ticket;
-use crate::options::Outage;
+use crate::options::OutagePolicy;
 use crate::sync::Ordering;
 
 pub(crate) enum Entered<V: 'static> {
     Lead(Lead<V>),
-    Join(Arc<Flight<V>>, Hearing),
+    Join(Arc<Flight<V>>, JoinBound),
 }
 
 /// Whether this node would have been told to forget the flight that it leads or joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hearing {
+pub(crate) enum JoinBound {
     /// It would, or the flight is younger than the bound.
-    Heard,
+    Within,
     /// It may not, and the policy for outages makes do with that.
-    Unheard,
+    Exceeded,
 }
 
 /// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
@@ -56,7 +56,7 @@ impl<V: 'static> Lead<V> {
 
     /// Gives L1 and those who wait a stale value found on the way.
     pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
-        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.need);
+        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.min_seq);
         self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
     }
 
@@ -65,7 +65,7 @@ impl<V: 'static> Lead<V> {
     /// 1. an entry is found new enough; 2. a get joins that insists on more; 3. the entry answers both.
     pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
         self.l1.stripes.land(&self.key, &self.flight, None);
-        entry.seq >= self.flight.insisted.load(Ordering::Acquire)
+        entry.seq >= self.flight.max_min_seq.load(Ordering::Acquire)
     }
 
     /// Notes that refreshing has failed: the next attempt waits a while.
@@ -118,27 +118,27 @@ impl<V: 'static> Drop for Lead<V> {
 pub(crate) fn enter<V: 'static>(
     l1: &Arc<L1<V>>,
     key: &Key,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     approach: Approach,
 ) -> Entered<V> {
     let (index, partition) = l1.liveness.node.partition_of(key.as_bytes());
-    let need = need.map_or(0, |stamp| stamp.seq(index));
+    let min_seq = min_stamp.map_or(0, |stamp| stamp.seq(index));
     let now = l1.liveness.node.clock.now();
-    let mut hearing = Hearing::Heard;
-    let entered = l1.stripes.enter(key, partition, (approach, now, need), |flight| {
+    let mut hearing = JoinBound::Within;
+    let entered = l1.stripes.enter(key, partition, (approach, now, min_seq), |flight| {
         let recent = partition.serving_at(now) || now <= flight.started.after(l1.liveness.node.max_staleness);
         if !recent {
-            hearing = Hearing::Unheard;
+            hearing = JoinBound::Exceeded;
         }
         // Led by a caller without a stamp it may end with a plain read, which shows no number.
-        let insists = need == 0 || flight.need > 0 || l1.faults.is(Mutant::ForgetNumbers);
+        let insists = min_seq == 0 || flight.min_seq > 0 || l1.faults.is(Mutant::ForgetNumbers);
         let joinable = insists
-            && flight.seq().max(flight.need) >= need
+            && flight.seq().max(flight.min_seq) >= min_seq
             && (approach.joins == Joins::Any || flight.want == Want::Value)
             && (now <= flight.due() || l1.faults.is(Mutant::WaitWithoutDeadline))
             && (recent || may_join_unheard(l1));
         if joinable {
-            flight.insisted.fetch_max(need, Ordering::AcqRel);
+            flight.max_min_seq.fetch_max(min_seq, Ordering::AcqRel);
         }
         joinable
     });
@@ -159,5 +159,6 @@ pub(crate) fn enter<V: 'static>(
 /// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
 /// outage lets older ones be joined; what they bring is served as unverified.
 fn may_join_unheard<V: 'static>(l1: &L1<V>) -> bool {
-    (l1.liveness.is_cut_off() && l1.outage == Outage::ServeL1) || l1.faults.is(Mutant::JoinWhileSuspended)
+    (l1.liveness.is_cut_off() && l1.outage == OutagePolicy::ServeL1)
+        || l1.faults.is(Mutant::JoinWhileSuspended)
 }

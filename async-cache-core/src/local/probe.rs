@@ -1,6 +1,6 @@
 //! L1: the freshness verdict on what it holds.
 
-use crate::backend::{Entry, LocalBackend, Phase, Sight, Tick};
+use crate::backend::{Entry, HitCheck, LocalBackend, Phase, Tick};
 use crate::faults::mutant::Mutant;
 #[cfg(all(test, shuttle))]
 use crate::faults::planted;
@@ -50,26 +50,26 @@ impl<V: 'static> L1<V> {
     /// baseline moves both, in this order. With 4 before 1 it happens by way of a tag; that 4 comes
     /// last only lets it see more.
     #[inline(always)]
-    fn sight<'a>(
+    fn check<'a>(
         key: &'a [u8],
         (index, partition): (u16, &'a Partition),
         now: Tick,
-        need: Option<&Stamp>,
-    ) -> (Serving, u64, Sight<'a>) {
+        min_stamp: Option<&Stamp>,
+    ) -> (Serving, u64, HitCheck<'a>) {
         #[cfg(all(test, shuttle))]
         let early = partition.generation();
         let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
-        let need = need.map_or(0, |stamp| unapplied(stamp, index, partition));
+        let min_seq = min_stamp.map_or(0, |stamp| unapplied(stamp, index, partition));
         let generation = partition.generation();
         #[cfg(all(test, shuttle))]
         let generation = if planted!(GenerationFirst) { early } else { generation };
-        (serving, need, Sight::new(key, now, generation, partition.tags()))
+        (serving, min_seq, HitCheck::new(key, now, generation, partition.tags()))
     }
 
     /// A hit and nothing else, counted. Whatever else there is, a [probe](Self::probe) finds.
     #[inline(always)]
-    pub(crate) fn hit_at_once(&self, key: &[u8], need: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
-        if need.is_some() {
+    pub(crate) fn hit_at_once(&self, key: &[u8], min_stamp: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
+        if min_stamp.is_some() {
             return None;
         }
         let answer = self.hit(key)?;
@@ -86,7 +86,7 @@ impl<V: 'static> L1<V> {
     /// No call that is not inlined comes before the engine, so that no registers are spilled.
     #[inline(never)]
     pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
-        let Some(now) = self.liveness.node.clock.glimpse() else { return self.hit_at_length(key) };
+        let Some(now) = self.liveness.node.clock.cached_now() else { return self.hit_at_length(key) };
         let Some(partition) = self.liveness.node.only_partition() else { return self.hit_at_length(key) };
         Self::answer(self.engine()?, key, (0, partition), now)
     }
@@ -95,7 +95,7 @@ impl<V: 'static> L1<V> {
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
         let partition = self.liveness.node.partition_of(key);
-        Self::answer(self.engine()?, key, partition, self.liveness.node.clock.glance())
+        Self::answer(self.engine()?, key, partition, self.liveness.node.clock.coarse_now())
     }
 
     #[inline(always)]
@@ -105,30 +105,30 @@ impl<V: 'static> L1<V> {
         partition: (u16, &Partition),
         now: Tick,
     ) -> Option<Answer<V>> {
-        let (Serving::Yes, _, sight) = Self::sight(key, partition, now, None) else { return None };
-        l1.answer(&sight)
+        let (Serving::Yes, _, check) = Self::check(key, partition, now, None) else { return None };
+        l1.answer(&check)
     }
 
     /// What L1 has, whether it may answer or not.
     #[cold]
-    pub(crate) fn probe(&self, key: &[u8], need: Option<&Stamp>) -> Probe<V> {
+    pub(crate) fn probe(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Probe<V> {
         let Some(l1) = self.engine() else { return Probe::Miss };
-        let (partition, now) = (self.liveness.node.partition_of(key), self.liveness.node.clock.glance());
-        let (serving, unapplied, sight) = Self::sight(key, partition, now, need);
+        let (partition, now) = (self.liveness.node.partition_of(key), self.liveness.node.clock.coarse_now());
+        let (serving, unapplied, check) = Self::check(key, partition, now, min_stamp);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
-        let need = match need {
+        let min_seq = match min_stamp {
             Some(stamp) if !self.vouches(key, partition.1) => stamp.seq(partition.0),
             _ => unapplied,
         };
-        let verified = serving == Serving::Yes && entry.seq >= need && sight.verifies(&entry);
-        let must_ask = entry.life.must_ask(sight.now());
-        match (entry.life.phase(sight.now()), verified) {
+        let verified = serving == Serving::Yes && entry.seq >= min_seq && check.verifies(&entry);
+        let must_ask = entry.life.must_ask(check.now());
+        match (entry.life.phase(check.now()), verified) {
             (Phase::Fresh | Phase::Ripe, true) if must_ask => Probe::Capped(entry),
             (Phase::Fresh, true) => Probe::Hit(entry),
             (Phase::Ripe, true) => Probe::Ripe(entry),
             (Phase::Stale, true) => Probe::Stale(entry),
             (Phase::Fresh | Phase::Ripe, false) => Probe::Unverified(entry),
-            (Phase::Stale, false) | (Phase::Over, _) => Probe::Miss,
+            (Phase::Stale, false) | (Phase::Expired, _) => Probe::Miss,
         }
     }
 
@@ -139,11 +139,13 @@ impl<V: 'static> L1<V> {
 
     /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all
     /// changes up to `need` have been applied says nothing of an entry from before a flush.
-    pub(crate) fn held(&self, key: &[u8], need: Option<&Stamp>) -> Option<Entry<V>> {
+    pub(crate) fn held(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Option<Entry<V>> {
         let (index, _) = self.liveness.node.partition_of(key);
-        match self.probe(key, need) {
+        match self.probe(key, min_stamp) {
             Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Capped(entry) => Some(entry),
-            Probe::Unverified(entry) if need.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => Some(entry),
+            Probe::Unverified(entry) if min_stamp.is_none_or(|stamp| entry.seq >= stamp.seq(index)) => {
+                Some(entry)
+            }
             Probe::Unverified(_) | Probe::Stale(_) | Probe::Miss => None,
         }
     }
@@ -153,6 +155,6 @@ impl<V: 'static> L1<V> {
 #[cold]
 #[inline(never)]
 fn unapplied(stamp: &Stamp, index: u16, partition: &Partition) -> u64 {
-    let need = stamp.seq(index);
-    if partition.applied() >= need { 0 } else { need }
+    let min_seq = stamp.seq(index);
+    if partition.applied() >= min_seq { 0 } else { min_seq }
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, atomic};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::{Entry, Life, LocalBackend, Tick};
+use crate::backend::{Entry, Expiry, LocalBackend, Tick};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
@@ -147,12 +147,12 @@ impl<V: 'static> Stripes<V> {
         &self,
         key: &Key,
         partition: &Partition,
-        (approach, now, need): (Approach, Tick, u64),
+        (approach, now, min_seq): (Approach, Tick, u64),
         joinable: impl FnOnce(&Flight<V>) -> bool,
     ) -> Enter<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(approach, now, ticket, need));
+        let fresh = || Arc::new(Flight::new(approach, now, ticket, min_seq));
         let flight = match stripe.flights.entry(key.clone()) {
             Slot::Occupied(slot)
                 if approach.reuse != Reuse::Nothing
@@ -239,8 +239,8 @@ impl<V: 'static> Stripes<V> {
     }
 
     /// A life, with the refreshes of the key that have failed here while L1 did not hold it.
-    pub(crate) fn with_postponed(&self, key: &[u8], life: Life) -> Life {
-        self.stripe(key).lock().postponed.of(key).map_or(life, |(retry, failures)| Life {
+    pub(crate) fn with_postponed(&self, key: &[u8], life: Expiry) -> Expiry {
+        self.stripe(key).lock().postponed.of(key).map_or(life, |(retry, failures)| Expiry {
             retry,
             failures,
             ..life

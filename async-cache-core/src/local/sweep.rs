@@ -53,7 +53,8 @@ pub(crate) async fn run<V: Send + Sync + 'static>(l1: Arc<L1<V>>) {
 
 fn is_dead<V: 'static>(l1: &L1<V>, key: &[u8], entry: &Entry<V>) -> bool {
     let (_, partition) = l1.liveness.node.partition_of(key);
-    let is_dead = entry.life.phase(l1.liveness.node.clock.glance()) == Phase::Over || partition.voids(entry);
+    let is_dead =
+        entry.life.phase(l1.liveness.node.clock.coarse_now()) == Phase::Expired || partition.voids(entry);
     if !is_dead {
         l1.stripes.note_end(entry.life.ends);
     }

@@ -12,12 +12,12 @@ use crate::remote::read::Fetched;
 pub(crate) async fn fetch<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     ticket: Ticket,
     options: &Options,
 ) -> Fetched<V> {
     match &inner.remote {
-        Some(l2) => l2.fetch_unless_unsent(key, need, ticket, options).await,
+        Some(l2) => l2.fetch_unless_unsent(key, min_stamp, ticket, options).await,
         None => Fetched::Absent(Accept::Any),
     }
 }

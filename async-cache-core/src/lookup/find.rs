@@ -11,7 +11,7 @@ use crate::local::lead::Lead;
 use crate::local::probe::Probe;
 use crate::lookup::fetch::fetch;
 use crate::lookup::loader::Wish;
-use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::request::{Aim, Origin};
 use crate::lookup::stale::{Aged, aged};
 use crate::remote::read::Fetched;
@@ -28,10 +28,10 @@ pub(crate) enum Route<V> {
 pub(crate) async fn find<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     aim: &Aim,
 ) -> Result<Found<V>> {
-    let accept = match find_here(inner, lead, need, aim) {
+    let accept = match find_here(inner, lead, min_stamp, aim) {
         Here::Enough(found) => return Ok(found),
         Here::Ask(accept) => accept,
     };
@@ -42,7 +42,7 @@ pub(crate) async fn find<V: Send + Sync + 'static>(
         return Ok(Found::Nothing(route(inner, &lead.key, accept, None)));
     }
     let asked = inner.liveness.node.clock.now();
-    let fetched = fetch(inner, &lead.key, need, lead.ticket, &aim.options).await;
+    let fetched = fetch(inner, &lead.key, min_stamp, lead.ticket, &aim.options).await;
     found(inner, lead, aim, (accept, asked), fetched)
 }
 
@@ -50,12 +50,12 @@ pub(crate) async fn find<V: Send + Sync + 'static>(
 pub(crate) fn find_here<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     aim: &Aim,
 ) -> Here<V> {
     let mut accept = Accept::Any;
     // Between this caller's probe and its lead, another flight may have landed.
-    match inner.local.probe(lead.key.as_bytes(), need) {
+    match inner.local.probe(lead.key.as_bytes(), min_stamp) {
         Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
             return Here::Enough(Found::Answer(entry, AnsweredBy::L1));
         }
@@ -105,9 +105,9 @@ pub(crate) fn found<V: Send + Sync + 'static>(
         }
         Fetched::Absent(found) if accept == Accept::Any => accept = found,
         Fetched::Absent(_) => {}
-        Fetched::Unreachable(error) => match recourse(inner, lead.key.as_bytes(), None, error) {
-            Recourse::Fail(error) => return Err(error),
-            Recourse::Serve(_) | Recourse::Load(_) => return Ok(Found::Nothing(Route::Alone)),
+        Fetched::Unreachable(error) => match decide_in_outage(inner, lead.key.as_bytes(), None, error) {
+            OutageDecision::Fail(error) => return Err(error),
+            OutageDecision::Serve(_) | OutageDecision::Load(_) => return Ok(Found::Nothing(Route::Alone)),
         },
     }
     let accept = if aim.reuse == Reuse::Nothing { Accept::Nothing } else { accept };

@@ -33,7 +33,7 @@ pub(crate) enum Grant<V> {
     /// This node loads.
     Lease(Lease),
     /// Others are loading and have let us down: load here, and store nothing.
-    Impatient,
+    LoadUncached,
     /// The same, and there is a stale value to make do with: one failure in the fleet is enough.
     Failed,
     /// L2 has no value, and takes none: load here, and store in L1 what reflects every change up to this.
@@ -74,7 +74,7 @@ pub(crate) async fn acquire<V: Send + Sync + 'static>(
         let asked = inner.liveness.node.clock.now();
         if inner.liveness.is_unsent(lead.key.as_bytes()) {
             // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
-            return Grant::Impatient;
+            return Grant::LoadUncached;
         }
         let ask = Acquire { token: inner.liveness.node.next_token(), ttl: options.load.lease_ttl, accept };
         let answer = l2.region.acquire(&lead.key, ask).await;
@@ -87,7 +87,7 @@ pub(crate) async fn acquire<V: Send + Sync + 'static>(
             Step::Wait(lapses_in) => lapses_in,
         };
         if queue.is_out_of_patience(give_up) {
-            return if settles(inner, lead, aim) { Grant::Failed } else { Grant::Impatient };
+            return if settles(inner, lead, aim) { Grant::Failed } else { Grant::LoadUncached };
         }
         if let Some(stored) = queue.wait(lapses_in, give_up).await
             && let Some(entry) = brought(l2, lead, aim, &stored)
@@ -220,7 +220,7 @@ fn unchanged<V: Send + Sync + 'static>(
             lead.found_stale(entry, asked);
             Step::Again(Accept::Other(token))
         }
-        Phase::Over => Step::Again(Accept::Other(token)),
+        Phase::Expired => Step::Again(Accept::Other(token)),
     }
 }
 
@@ -252,7 +252,7 @@ pub(crate) struct Queue<'a, V: 'static> {
     key: Key,
     slot: Arc<WakeSlot>,
     reuse: Reuse,
-    need: u64,
+    min_seq: u64,
     wakes: Wakes,
     poll: Option<Duration>,
     disappointments: u32,
@@ -273,8 +273,8 @@ impl<'a, V: 'static> Queue<'a, V> {
     pub(crate) fn join(inner: &'a Inner<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
         let slot = inner.local.stripes.listen(&lead.key, notify);
         let (key, flight) = (lead.key.clone(), lead.flight());
-        let (reuse, need) = (flight.reuse, flight.need);
-        Self { inner, key, slot, reuse, need, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+        let (reuse, min_seq) = (flight.reuse, flight.min_seq);
+        Self { inner, key, slot, reuse, min_seq, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
@@ -296,7 +296,7 @@ impl<'a, V: 'static> Queue<'a, V> {
     pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.inner.liveness.node.partition_of(self.key.as_bytes());
         let serving = partition.serving_at(self.inner.liveness.node.clock.now());
-        self.wakes = match serving && partition.applied() >= self.need {
+        self.wakes = match serving && partition.applied() >= self.min_seq {
             true => Wakes::Timely,
             false => Wakes::MayBeOld,
         };

@@ -19,11 +19,11 @@ use crate::lookup::held::Held;
 use crate::lookup::lease::Grant;
 use crate::lookup::loaded::{Keep, LoadContext};
 use crate::lookup::loader::Wish;
-use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::produced::{Produced, replaces_something, resolve};
 use crate::lookup::request::{Aim, Plan};
 use crate::lookup::run::{failed_elsewhere, run_loader};
-use crate::lookup::stale::excuses;
+use crate::lookup::stale::is_source_failure;
 use crate::lookup::{fill, lease, reentry, stale};
 use crate::observe::trace;
 use crate::remote::l2::L2;
@@ -61,7 +61,7 @@ async fn run<V: Send + Sync + 'static>(
             alone(&inner, &mut lead, plan, loaded_at).await
         }
     };
-    if outcome.as_ref().is_err_and(excuses) {
+    if outcome.as_ref().is_err_and(is_source_failure) {
         lead.postpone(backoff);
     }
     lead.land(outcome, entry);
@@ -92,7 +92,7 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
             (Ok(entry.value.clone()), Some(entry))
         }
         Grant::Lease(lease) => with_lease(inner, l2, lead, plan, lease).await,
-        Grant::Impatient => {
+        Grant::LoadUncached => {
             let (reuse, loaded_at) = (plan.aim.reuse, lead.ticket.reached);
             let produced = produce(inner, lead, plan, loaded_at).await;
             if produced.as_ref().is_ok_and(|produced| produced.keep == Keep::Cached) {
@@ -111,17 +111,17 @@ async fn over_the_fleet<V: Send + Sync + 'static>(
             }
             end
         }
-        Grant::Unreachable(error) => match recourse(inner, lead.key.as_bytes(), held, error) {
-            Recourse::Serve(entry) if lead.suffices(&entry) => {
+        Grant::Unreachable(error) => match decide_in_outage(inner, lead.key.as_bytes(), held, error) {
+            OutageDecision::Serve(entry) if lead.suffices(&entry) => {
                 lead.flight().found_by(AnsweredBy::Unverified);
                 lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
-            Recourse::Serve(_) | Recourse::Load(_) => {
+            OutageDecision::Serve(_) | OutageDecision::Load(_) => {
                 let loaded_at = lead.ticket.reached;
                 alone(inner, lead, plan, loaded_at).await
             }
-            Recourse::Fail(error) => (Err(error), None),
+            OutageDecision::Fail(error) => (Err(error), None),
         },
     }
 }

@@ -22,7 +22,7 @@ use crate::local::lead::{Entered, Lead, enter};
 use crate::lookup::check::check;
 use crate::lookup::fetch::fetch;
 use crate::lookup::find::{Found, find, refreshes};
-use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::request::{Aim, Origin, Plan};
 use crate::lookup::stale::Seek;
 use crate::lookup::wait::{Role, Waited};
@@ -34,11 +34,11 @@ use crate::remote::read::Fetched;
 pub(crate) async fn get<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
 ) -> Result<Answer<V>> {
-    check(inner, need)?;
+    check(inner, min_stamp)?;
     let ticket = inner.local.ticket_to_read(key);
-    let unreachable = match fetch(inner, key, need, ticket, &inner.policy.defaults).await {
+    let unreachable = match fetch(inner, key, min_stamp, ticket, &inner.policy.defaults).await {
         Fetched::Found(entry, ticket) => {
             inner.observer.counters.l2_hits.add(1);
             let answer = entry.value.clone();
@@ -51,12 +51,12 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
         }
         Fetched::Unreachable(error) => error,
     };
-    match recourse(inner, key.as_bytes(), inner.local.held(key.as_bytes(), need), unreachable) {
-        Recourse::Serve(entry) => {
+    match decide_in_outage(inner, key.as_bytes(), inner.local.held(key.as_bytes(), min_stamp), unreachable) {
+        OutageDecision::Serve(entry) => {
             inner.observer.stale_served(key.as_bytes(), StaleCause::Outage);
             Ok(entry.value)
         }
-        Recourse::Load(error) | Recourse::Fail(error) => {
+        OutageDecision::Load(error) | OutageDecision::Fail(error) => {
             inner.observer.counters.misses.add(1);
             Err(error)
         }
@@ -67,20 +67,20 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
 pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     key: &Key,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     mut plan: Plan<V>,
 ) -> Result<Answer<V>> {
-    check(inner, need)?;
+    check(inner, min_stamp)?;
     inner.local.check_options(&plan.aim.options)?;
     reentry::check(inner, key)?;
     let want = plan.aim.want;
-    let mut call = wait::call(inner, Seek { key, need, want }, plan.aim.reuse, plan.aim.options.clone());
+    let mut call = wait::call(inner, Seek { key, min_stamp, want }, plan.aim.reuse, plan.aim.options.clone());
     let mut approach = plan.aim.approach(call.limit);
     loop {
-        let (flight, hearing) = match enter(&inner.local, key, need, approach) {
+        let (flight, hearing) = match enter(&inner.local, key, min_stamp, approach) {
             Entered::Join(flight, hearing) => (flight, hearing),
             Entered::Lead(lead) => {
-                return match lead_flight(inner, lead, need, plan).await {
+                return match lead_flight(inner, lead, min_stamp, plan).await {
                     Ok(Led::Landed(answer, by)) => {
                         wait::count(inner, key.as_bytes(), by);
                         Ok(answer)
@@ -153,10 +153,10 @@ fn lead_behind<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, plan:
 async fn lead_flight<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: Lead<V>,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     plan: Plan<V>,
 ) -> Result<Led<V>> {
-    match find(inner, &lead, need, &plan.aim).await {
+    match find(inner, &lead, min_stamp, &plan.aim).await {
         Ok(Found::Answer(entry, by)) => {
             let answer = entry.value.clone();
             let refresh = refreshes(inner, &plan.aim, &entry, by).then(|| (lead.key.clone(), entry.token));

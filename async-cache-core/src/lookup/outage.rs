@@ -3,10 +3,10 @@
 use crate::backend::{Entry, Phase};
 use crate::error::Error;
 use crate::inner::Inner;
-use crate::options::Outage;
+use crate::options::OutagePolicy;
 
 /// What is left to do.
-pub(crate) enum Recourse<V> {
+pub(crate) enum OutageDecision<V> {
     /// Answer what L1 holds, unverified.
     Serve(Entry<V>),
     /// Load, if there is a loader.
@@ -16,18 +16,23 @@ pub(crate) enum Recourse<V> {
 }
 
 /// Decides by the outage policy. `held` is what L1 has for the key, if it is within its life.
-pub(crate) fn recourse<V>(inner: &Inner<V>, key: &[u8], held: Option<Entry<V>>, error: Error) -> Recourse<V> {
+pub(crate) fn decide_in_outage<V>(
+    inner: &Inner<V>,
+    key: &[u8],
+    held: Option<Entry<V>>,
+    error: Error,
+) -> OutageDecision<V> {
     let (_, partition) = inner.liveness.node.partition_of(key);
     match (inner.policy.outage, held) {
-        (Outage::Fail, _) => Recourse::Fail(error),
+        (OutagePolicy::Fail, _) => OutageDecision::Fail(error),
         // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
-        (Outage::ServeL1, Some(entry))
+        (OutagePolicy::ServeL1, Some(entry))
             if matches!(entry.life.phase(inner.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe)
                 && !partition.voids(&entry)
                 && !inner.liveness.unsent.voids(&entry) =>
         {
-            Recourse::Serve(entry)
+            OutageDecision::Serve(entry)
         }
-        (Outage::ServeL1 | Outage::Load, _) => Recourse::Load(error),
+        (OutagePolicy::ServeL1 | OutagePolicy::Load, _) => OutageDecision::Load(error),
     }
 }

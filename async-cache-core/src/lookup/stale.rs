@@ -11,7 +11,7 @@
 //! on, and the failure is what the caller gets. Where 2 went unheard because this node is cut off,
 //! its serving lease has lapsed by the time the bound on staleness is reached, and L2 is asked.
 
-use crate::backend::{Entry, Life, Phase, Tick};
+use crate::backend::{Entry, Expiry, Phase, Tick};
 use crate::error::{Error, ErrorKind};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -23,7 +23,7 @@ use crate::local::flight::{Elsewhere, Flight};
 use crate::local::probe::Probe;
 use crate::lookup::fetch::fetch;
 use crate::observe::StaleCause;
-use crate::options::{Options, Outage};
+use crate::options::{Options, OutagePolicy};
 use crate::remote::read::Fetched;
 
 /// A value that may stand in for what a load brings.
@@ -68,7 +68,7 @@ pub(crate) enum Aged {
 }
 
 /// Decides it, for a lookup with a loader. `draw` is drawn from (0, 1], and only if it matters.
-pub(crate) fn aged(life: &Life, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
+pub(crate) fn aged(life: &Expiry, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
     match (life.phase(now), life.may_retry(now)) {
         (Phase::Fresh, _) | (Phase::Ripe, false) => Aged::Answers,
         (Phase::Ripe, true) if life.is_drawn(now, draw()) => Aged::Refresh,
@@ -77,12 +77,12 @@ pub(crate) fn aged(life: &Life, options: &Options, now: Tick, draw: impl FnOnce(
         (Phase::Stale, false) if options.load.stale_on_error || options.load.stale_while_revalidate => {
             Aged::Serve(StaleCause::Backoff)
         }
-        (Phase::Stale | Phase::Over, _) => Aged::Load,
+        (Phase::Stale | Phase::Expired, _) => Aged::Load,
     }
 }
 
 /// Whether a stale value may stand in for this error: the source failed, not the cache.
-pub(crate) fn excuses(error: &Error) -> bool {
+pub(crate) fn is_source_failure(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout)
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn excuses(error: &Error) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Seek<'a> {
     pub(crate) key: &'a Key,
-    pub(crate) need: Option<&'a Stamp>,
+    pub(crate) min_stamp: Option<&'a Stamp>,
     pub(crate) want: Want,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
     // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
-    match inner.local.probe(seek.key.as_bytes(), seek.need) {
+    match inner.local.probe(seek.key.as_bytes(), seek.min_stamp) {
         Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if seek.want.accepts(&entry.value) => {
             return Some(Standing::Verified.of(entry));
         }
@@ -148,7 +148,7 @@ pub(crate) async fn fallback<V: Send + Sync + 'static>(
         return Some(found);
     }
     let ticket = inner.local.ticket(seek.key);
-    match fetch(inner, seek.key, seek.need, ticket, options).await {
+    match fetch(inner, seek.key, seek.min_stamp, ticket, options).await {
         Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) if seek.want.accepts(&entry.value) => {
             inner.local.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
             Some(Standing::Confirmed.of(entry))
@@ -164,7 +164,7 @@ pub(crate) fn previous<V: Send + Sync + 'static>(
     key: &Key,
     flight: &Flight<V>,
 ) -> Option<Entry<V>> {
-    at_hand(inner, Seek { key, need: None, want: Want::Value }, flight).map(|found| found.entry)
+    at_hand(inner, Seek { key, min_stamp: None, want: Want::Value }, flight).map(|found| found.entry)
 }
 
 /// Whether the stale value that a flight has found may still stand in for what its leader wants.
@@ -175,7 +175,7 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
     flight: &Flight<V>,
 ) -> bool {
     let stands = |fallback: &Fallback<V>| {
-        want.accepts(&fallback.entry.value) && holds(inner, key, flight.need, fallback)
+        want.accepts(&fallback.entry.value) && holds(inner, key, flight.min_seq, fallback)
     };
     flight.fallback().is_some_and(stands)
 }
@@ -183,20 +183,25 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
 /// The number that a lookup insists on; every one is at least zero.
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> u64 {
     let (index, _) = inner.liveness.node.partition_of(seek.key.as_bytes());
-    seek.need.map_or(0, |stamp| stamp.seq(index))
+    seek.min_stamp.map_or(0, |stamp| stamp.seq(index))
 }
 
 /// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
 /// before what could undo them.
-fn holds<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, need: u64, fallback: &Fallback<V>) -> bool {
+fn holds<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    key: &Key,
+    min_seq: u64,
+    fallback: &Fallback<V>,
+) -> bool {
     let Fallback { entry, ticket, confirmed, reflects } = fallback;
     let (_, partition) = inner.liveness.node.partition_of(key.as_bytes());
     let now = inner.liveness.node.clock.now();
     let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.liveness.node.max_staleness);
-    if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Over {
+    if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Expired {
         return false;
     }
-    let late_enough = partition.applied() >= need || *reflects >= need;
+    let late_enough = partition.applied() >= min_seq || *reflects >= min_seq;
     if inner.policy.faults.is(Mutant::FallbackUnchecked) {
         return true;
     }
@@ -211,9 +216,9 @@ fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> Opt
     let (index, partition) = inner.liveness.node.partition_of(seek.key.as_bytes());
     let entry = inner.local.engine()?.get(seek.key.as_bytes())?;
     // What has been applied since says nothing of an entry from before a flush.
-    let late_enough = seek.need.is_none_or(|stamp| entry.seq >= stamp.seq(index));
-    let usable = inner.policy.outage == Outage::ServeL1
-        && entry.life.phase(inner.liveness.node.clock.now()) != Phase::Over
+    let late_enough = seek.min_stamp.is_none_or(|stamp| entry.seq >= stamp.seq(index));
+    let usable = inner.policy.outage == OutagePolicy::ServeL1
+        && entry.life.phase(inner.liveness.node.clock.now()) != Phase::Expired
         && !partition.voids(&entry)
         && !inner.liveness.unsent.voids(&entry);
     (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))

@@ -12,9 +12,9 @@ use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
 use crate::local::approach::{Answer, Reuse};
 use crate::local::flight::{AnsweredBy, Flight, Landed};
-use crate::local::lead::Hearing;
+use crate::local::lead::JoinBound;
 use crate::lookup::stale;
-use crate::lookup::stale::{Seek, StandIn, Standing, excuses};
+use crate::lookup::stale::{Seek, StandIn, Standing, is_source_failure};
 use crate::observe::StaleCause;
 use crate::options::Options;
 
@@ -22,7 +22,7 @@ use crate::options::Options;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Leads,
-    Joined(Hearing),
+    Joined(JoinBound),
 }
 
 /// What came of waiting for a flight.
@@ -106,7 +106,7 @@ pub(crate) fn call<'a, V: Send + Sync + 'static>(
     options: Options,
 ) -> Call<'a> {
     let (_, partition) = inner.liveness.node.partition_of(seek.key.as_bytes());
-    let limit = (patience(inner, &options), inner.liveness.node.clock.glance());
+    let limit = (patience(inner, &options), inner.liveness.node.clock.coarse_now());
     Call::new(seek, reuse, options, partition.last_tag_change(), limit)
 }
 
@@ -148,7 +148,7 @@ async fn out_of_time<V: Send + Sync + 'static>(
             Role::Leads => flight.due(),
             Role::Joined(_) => flight.due().min(call.deadline),
         };
-        let now = inner.liveness.node.clock.glance();
+        let now = inner.liveness.node.clock.coarse_now();
         if now > end {
             return;
         }
@@ -241,7 +241,7 @@ async fn or_stale<V: Send + Sync + 'static>(
     flight: &Flight<V>,
     error: Error,
 ) -> Waited<V> {
-    if !(call.takes_stale() && call.options.load.stale_on_error && excuses(&error)) {
+    if !(call.takes_stale() && call.options.load.stale_on_error && is_source_failure(&error)) {
         return Waited::Landed(Err(error));
     }
     let Some(found) = stale::fallback(inner, call.seek, flight, &call.options).await else {
@@ -280,11 +280,11 @@ pub(crate) fn count_landed<V: Send + Sync + 'static>(
     let key = call.seek.key.as_bytes();
     match (outcome, role, flight.answered_by()) {
         (Err(_), ..) => inner.observer.counters.misses.add(1),
-        (Ok(_), Role::Joined(Hearing::Unheard), _) => count(inner, key, AnsweredBy::Unverified),
+        (Ok(_), Role::Joined(JoinBound::Exceeded), _) => count(inner, key, AnsweredBy::Unverified),
         (Ok(_), Role::Leads, by) | (Ok(_), _, by @ (AnsweredBy::Unverified | AnsweredBy::Backoff)) => {
             count(inner, key, by);
         }
-        (Ok(_), Role::Joined(Hearing::Heard), _) => inner.observer.counters.coalesced_waits.add(1),
+        (Ok(_), Role::Joined(JoinBound::Within), _) => inner.observer.counters.coalesced_waits.add(1),
     }
 }
 

@@ -111,7 +111,7 @@ pub enum StaleCause {
     SlowLoad,
     /// Loading failed less than `error_backoff` ago, or another node's refresh is awaited.
     Backoff,
-    /// L2 cannot be reached, and the policy is [`Outage::ServeL1`](crate::options::Outage::ServeL1).
+    /// L2 cannot be reached, and the policy is [`OutagePolicy::ServeL1`](crate::options::OutagePolicy::ServeL1).
     Outage,
 }
 

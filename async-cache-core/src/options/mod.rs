@@ -103,7 +103,7 @@ impl Options {
 /// What a cache does while its shared tier cannot be reached: by any node, or by this one alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Outage {
+pub enum OutagePolicy {
     /// L1 entries live out their time, unverified; the rest is loaded. The bound on staleness is
     /// suspended meanwhile, and [`Stats::l1_suspended`](crate::observe::Stats::l1_suspended) says so.
     #[default]

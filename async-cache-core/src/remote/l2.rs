@@ -81,7 +81,7 @@ impl<V: 'static> L2<V> {
                 let message = format!(
                     "a value of type `{schema}` cannot be stored in L2 with the codec `{codec}`: {remedy}"
                 );
-                Err(self.local.observer.error(ErrorKind::Codec, message).because(cause))
+                Err(self.local.observer.error(ErrorKind::Codec, message).with_source(cause))
             }
         }
     }

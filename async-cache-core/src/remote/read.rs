@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Accept, Entry, Life, Phase, Read, ReadMany, RunId, Tick};
+use crate::backend::{Accept, Entry, Expiry, Phase, Read, ReadMany, RunId, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::frame;
@@ -34,14 +34,14 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(crate) async fn fetch_unless_unsent(
         &self,
         key: &Key,
-        need: Option<&Stamp>,
+        min_stamp: Option<&Stamp>,
         ticket: Ticket,
         options: &Options,
     ) -> Fetched<V> {
         if let Some(error) = self.local.liveness.refuse_unsent(key.as_bytes()) {
             return Fetched::Unreachable(error);
         }
-        match self.read(key, need).await {
+        match self.read(key, min_stamp).await {
             Ok(read) => self.stored(key, read.value.as_deref(), (ticket, options)),
             Err(error) => Fetched::Unreachable(error),
         }
@@ -61,12 +61,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     ///
     /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
-    async fn read(&self, key: &Key, need: Option<&Stamp>) -> Result<Read> {
+    async fn read(&self, key: &Key, min_stamp: Option<&Stamp>) -> Result<Read> {
         if !self.local.liveness.knows_server_time() {
             self.learn_before_reading().await?;
         }
         let (index, partition) = self.local.liveness.node.partition_of(key.as_bytes());
-        if self.knows(index, partition, need) {
+        if self.knows(index, partition, min_stamp) {
             let read = self.counted(self.region.get(key)).await?;
             if self.is_about(partition, read.run) {
                 if read.value.is_some() && self.local.exists() {
@@ -79,12 +79,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// The same for many keys.
-    pub(crate) async fn read_many(&self, keys: &[Key], need: Option<&Stamp>) -> Result<ReadMany> {
+    pub(crate) async fn read_many(&self, keys: &[Key], min_stamp: Option<&Stamp>) -> Result<ReadMany> {
         if !self.local.liveness.knows_server_time() {
             self.learn_before_reading().await?;
         }
         let partitions = self.local.liveness.node.partitions_of(keys);
-        if partitions.iter().all(|(index, partition)| self.knows(*index, partition, need)) {
+        if partitions.iter().all(|(index, partition)| self.knows(*index, partition, min_stamp)) {
             let read = self.counted(self.region.get_many(keys)).await?;
             if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
                 if self.local.exists() {
@@ -108,16 +108,16 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Whether what this node knows of the partition is recent enough to judge a plain read by. At a
     /// glance, as a hit sees it: the lease is shorter for that.
-    fn knows(&self, index: u16, partition: &Partition, need: Option<&Stamp>) -> bool {
-        partition.serving_at(self.local.liveness.node.clock.glance())
-            && need.is_none_or(|stamp| self.may_read_plainly(stamp, index, partition))
+    fn knows(&self, index: u16, partition: &Partition, min_stamp: Option<&Stamp>) -> bool {
+        partition.serving_at(self.local.liveness.node.clock.coarse_now())
+            && min_stamp.is_none_or(|stamp| self.may_read_plainly(stamp, index, partition))
     }
 
     /// A plain read shows no sequence: whether memory has been replaced since the last heartbeat only the
     /// backend can say, and a stamp insists on more than recent knowledge.
     fn may_read_plainly(&self, stamp: &Stamp, index: u16, partition: &Partition) -> bool {
-        let need = stamp.seq(index);
-        need == 0 || partition.applied() >= need && self.local.faults.is(Mutant::ForgetNumbers)
+        let min_stamp = stamp.seq(index);
+        min_stamp == 0 || partition.applied() >= min_stamp && self.local.faults.is(Mutant::ForgetNumbers)
     }
 
     /// Whether an answer came from the server this node's knowledge is about; if not, the
@@ -140,7 +140,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Checks stored bytes, judges them by what this node knows, and decodes them.
     pub(crate) fn verdict(&self, key: &Key, stored: &[u8], ticket: Ticket, options: &Options) -> Fetched<V> {
-        let now = self.local.liveness.node.clock.glance();
+        let now = self.local.liveness.node.clock.coarse_now();
         let (seq, header, payload) = match frame::read(self.format, stored) {
             Ok(parts) => parts,
             Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt, stored),
@@ -166,7 +166,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         };
         let life = life_of(&header, (time, now), options);
         let phase = life.phase(now);
-        if phase == Phase::Over {
+        if phase == Phase::Expired {
             return useless(stored);
         }
         let held = self
@@ -196,7 +196,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let entry = Entry { value, life, generation: 0, seq, token, tags };
         match phase {
             Phase::Fresh | Phase::Ripe => Fetched::Found(entry, ticket),
-            Phase::Stale | Phase::Over => Fetched::Stale(entry, ticket),
+            Phase::Stale | Phase::Expired => Fetched::Stale(entry, ticket),
         }
     }
 
@@ -218,9 +218,9 @@ fn useless<V>(stored: &[u8]) -> Fetched<V> {
 }
 
 /// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
-fn life_of(header: &Header, (time, now): (ServerTime, Tick), options: &Options) -> Life {
+fn life_of(header: &Header, (time, now): (ServerTime, Tick), options: &Options) -> Expiry {
     let tick = |ms| time.tick_at(ms, now);
     let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
     let cost = Duration::from_micros(u64::from(header.cost_us));
-    Life::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
+    Expiry::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
 }

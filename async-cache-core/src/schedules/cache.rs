@@ -229,7 +229,7 @@ impl Cache {
             lead.ticket = inner.local.stripes.ticket_for(key, self.partition(), &slot);
             let asked = inner.liveness.node.clock.now();
             if inner.liveness.is_unsent(key.as_bytes()) {
-                break Grant::Impatient;
+                break Grant::LoadUncached;
             }
             let ask =
                 Acquire { token: inner.liveness.node.next_token(), ttl: Duration::from_secs(3), accept };
@@ -244,7 +244,7 @@ impl Cache {
         match grant {
             Grant::Found(entry) => (version_of(&entry), Some(entry)),
             Grant::Lease(lease) => self.fill(&*l2.region, lease),
-            Grant::Impatient => (self.load(0).0, None),
+            Grant::LoadUncached => (self.load(0).0, None),
             Grant::Backoff(_) | Grant::Failed | Grant::NoRoom(_) | Grant::Unreachable(_) => {
                 unreachable!("the fleet answers")
             }

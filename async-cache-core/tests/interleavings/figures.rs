@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_cache_core::testing::{No, Source, ms, until};
-use async_cache_core::{Outage, Stats};
+use async_cache_core::{OutagePolicy, Stats};
 use async_cache_memory::MemoryBackend;
 use futures_util::future::join_all;
 
@@ -366,7 +366,7 @@ async fn of_lookups_while_l2_is_away() {
 #[tokio::test(start_paused = true)]
 async fn of_lookups_that_may_not_do_without_l2() {
     let stage = Stage::on(&MemoryBackend::new(1_000));
-    let node = stage.node_with(|builder| builder.outage(Outage::Fail)).await;
+    let node = stage.node_with(|builder| builder.outage(OutagePolicy::Fail)).await;
     stage.reads_fail();
     let source = Source::new();
     let calls = (0..10).map(|_| {

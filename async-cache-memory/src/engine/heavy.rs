@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_cache_core::backend::{Entry, Sight, Terms};
+use async_cache_core::backend::{Entry, HitCheck, PackedEntry};
 use async_cache_core::key::Key;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,7 +24,7 @@ pub(super) struct Table<V> {
 }
 
 struct Held<V> {
-    terms: Terms,
+    terms: PackedEntry,
     value: Option<Arc<V>>,
     weight: u64,
     /// By the clock of stored weight.
@@ -71,7 +71,7 @@ impl<V> Heavy<V> {
         Some(held.terms.with(held.value.clone()))
     }
 
-    pub(super) fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    pub(super) fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         let table = self.read();
         let held = table.held.get(sight.key()).filter(|held| held.terms.answers(sight))?;
         held.used.store(self.now(), Ordering::Relaxed);
@@ -100,7 +100,7 @@ impl<V> Heavy<V> {
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
             dropped.extend(table.remove(oldest.as_bytes()));
         }
-        let (terms, value) = Terms::of(entry);
+        let (terms, value) = PackedEntry::of(entry);
         table.weight += weight;
         table.held.insert(key.clone(), Held { terms, value, weight, used: AtomicU64::new(self.now()) });
         dropped

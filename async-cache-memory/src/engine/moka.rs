@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::{Entry, Terms};
+use async_cache_core::backend::{Entry, PackedEntry};
 use async_cache_core::key::Key;
 
 use super::claim::{Claim, Shareable, too_late};
@@ -12,7 +12,7 @@ use super::weigh::{Weigher, weigh};
 use crate::hasher::Hasher;
 
 /// Value, all else of the entry, weight.
-type Held<V> = (Option<Arc<V>>, Terms, u32);
+type Held<V> = (Option<Arc<V>>, PackedEntry, u32);
 
 /// Handles share everything.
 pub(crate) struct Moka<V> {
@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     fn insert(&self, key: &Key, entry: Entry<V>) {
         match self.weigher.as_ref().map_or(Some(1), |weigher| weigh(weigher, key, &entry)) {
             Some(weight) if u64::from(weight) <= self.capacity => {
-                let (terms, value) = Terms::of(entry);
+                let (terms, value) = PackedEntry::of(entry);
                 self.cache.insert(key.clone(), (value, terms, weight));
             }
             _ => {

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::{Entry, Sight, Terms};
+use async_cache_core::backend::{Entry, HitCheck, PackedEntry};
 use async_cache_core::key::Key;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
@@ -35,7 +35,7 @@ pub(crate) struct Quick<V, W> {
 #[repr(C)]
 #[derive(Clone)]
 pub(super) struct Slot<W> {
-    terms: Terms,
+    terms: PackedEntry,
     key: Key,
     weight: W,
 }
@@ -65,7 +65,7 @@ impl<W> Equivalent<Slot<W>> for Bytes<'_> {
 }
 
 /// What is looked for is found if it may answer.
-impl<W> Equivalent<Slot<W>> for Sight<'_> {
+impl<W> Equivalent<Slot<W>> for HitCheck<'_> {
     /// The common case in place, all else at the price of a call: or the comparison would be too large
     /// to be compiled into the engine's search, and always cost one.
     #[inline(always)]
@@ -80,7 +80,7 @@ impl<W> Equivalent<Slot<W>> for Sight<'_> {
 }
 
 #[inline(never)]
-fn is_answered<W>(sight: &Sight<'_>, slot: &Slot<W>) -> bool {
+fn is_answered<W>(sight: &HitCheck<'_>, slot: &Slot<W>) -> bool {
     same(sight.key(), slot.key.as_bytes()) && slot.terms.answers(sight)
 }
 
@@ -104,7 +104,7 @@ fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// A key as it is looked up for all that is held under it.
-struct Whole<'a>(&'a [u8], Cell<Option<Terms>>);
+struct Whole<'a>(&'a [u8], Cell<Option<PackedEntry>>);
 
 impl Hash for Whole<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -123,7 +123,7 @@ impl<W> Equivalent<Slot<W>> for Whole<'_> {
 }
 
 /// A key whose entry is to go, if what is held is dead.
-struct Dead<'a>(&'a [u8], &'a dyn Fn(&[u8], &Terms) -> bool);
+struct Dead<'a>(&'a [u8], &'a dyn Fn(&[u8], &PackedEntry) -> bool);
 
 impl Hash for Dead<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -194,12 +194,12 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
     }
 
     #[inline(always)]
-    pub(super) fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    pub(super) fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         self.cache.get(sight)
     }
 
     pub(super) fn store(&self, key: &Key, entry: Entry<V>, weight: W) {
-        let (terms, value) = Terms::of(entry);
+        let (terms, value) = PackedEntry::of(entry);
         // The engine replaces the key with the value.
         self.cache.insert(Slot { key: key.clone(), terms, weight }, value);
     }
@@ -221,7 +221,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         &'a self,
         is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
-        let is_dead = move |key: &[u8], terms: &Terms| is_dead(key, &terms.with(None));
+        let is_dead = move |key: &[u8], terms: &PackedEntry| is_dead(key, &terms.with(None));
         Box::new(self.cache.iter().map(move |(slot, _)| {
             if is_dead(slot.key.as_bytes(), &slot.terms) {
                 // Judged once more where it is: it may have been replaced.
@@ -237,7 +237,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Quick<V, One> {
     }
 
     #[inline]
-    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         Self::answer(self, sight)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_cache_core::LocalBackend;
-use async_cache_core::backend::{Entry, Sight};
+use async_cache_core::backend::{Entry, HitCheck};
 use async_cache_core::key::Key;
 
 use super::claim::{Claim, Shareable, too_late};
@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Weighed<V> {
     }
 
     #[inline]
-    fn answer(&self, sight: &Sight<'_>) -> Option<Option<Arc<V>>> {
+    fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         match self.light.answer(sight) {
             None => self.inner.heavy.answer(sight),
             answer => answer,

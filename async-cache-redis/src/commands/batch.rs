@@ -292,7 +292,7 @@ impl RedisRegion {
             Some(error) if calls.len() > 1 && error.effect_is_known() => {
                 let message =
                     format!("{done} of {} sent together were stored, the others not: {error}", calls.len());
-                Err(Error::new(error.kind(), message).with_known_effect().because(error))
+                Err(Error::new(error.kind(), message).with_known_effect().with_source(error))
             }
             Some(error) => Err(error),
         }

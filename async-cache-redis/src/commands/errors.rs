@@ -24,23 +24,23 @@ impl Errors {
                 "{doing}: not tried, Redis at {server} cannot be used with these settings ({})",
                 outage.cause
             ))
-            .because(outage.cause),
+            .with_source(outage.cause),
             Failure::Down(outage) => backend(format!(
                 "{doing}: not tried, Redis at {server} has been unreachable for {:.1?}",
                 outage.since.elapsed()
             ))
-            .because(outage.cause),
+            .with_source(outage.cause),
             Failure::Timeout(limit) => backend(format!(
                 "{doing}: Redis at {server} did not answer within {limit:?}; the command may yet be executed"
             )),
             Failure::Broken(cause) => {
-                backend(format!("{doing}: the connection to Redis at {server} was lost")).because(cause)
+                backend(format!("{doing}: the connection to Redis at {server} was lost")).with_source(cause)
             }
             Failure::Forbidden(cause) => config(format!(
                 "{doing}: Redis at {server} does not permit it to this user; {}",
                 rights::remedy(&self.namespace)
             ))
-            .because(cause),
+            .with_source(cause),
             Failure::Refused { code, detail, cause } => self.refused(doing, &code, &detail, cause),
         };
         error.in_namespace(&self.namespace)
@@ -64,14 +64,14 @@ impl Errors {
                 .with_known_effect(),
             // The server answers both to the first write of a script.
             "OOM" => backend(format!("{doing}: Redis at {server} has no memory left, nothing was changed"))
-                .because(cause)
+                .with_source(cause)
                 .with_known_effect(),
             "MISCONF" => {
                 backend(format!("{doing}: Redis at {server} cannot write to its disk, nothing was changed"))
-                    .because(cause)
+                    .with_source(cause)
                     .with_known_effect()
             }
-            _ => backend(format!("{doing}: Redis at {server} answered with an error")).because(cause),
+            _ => backend(format!("{doing}: Redis at {server} answered with an error")).with_source(cause),
         }
     }
 

@@ -68,7 +68,7 @@ impl Connector {
         let not_redis = || format!("connecting to {addr}: {NOT_REDIS}");
         if let Some(remedy) = refusal.remedy() {
             let error = Error::new(ErrorKind::Config, format!("connecting to Redis at {addr}: {remedy}"));
-            return if cause.says(&remedy) { error } else { error.because(cause) };
+            return if cause.says(&remedy) { error } else { error.with_source(cause) };
         }
         let error = match &refusal {
             Refusal::Timeout if self.accepts_connections().await => backend(format!(
@@ -93,7 +93,7 @@ impl Connector {
             )),
             _ => backend(format!("connecting to Redis at {addr}")),
         };
-        error.because(cause)
+        error.with_source(cause)
     }
 
     /// Whether a TCP connection to the address is accepted; of a Unix socket this is not known.

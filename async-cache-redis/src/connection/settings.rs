@@ -53,7 +53,8 @@ pub(crate) fn pool(info: ConnectionInfo, size: usize, connect_timeout: Duration)
         // Commands wait for room while this many are being written.
         .set_pipeline_buffer_size(1024);
     let failed = |why: String| {
-        Error::new(ErrorKind::Config, "building the connection pool").because(Secrets::default().cause(why))
+        Error::new(ErrorKind::Config, "building the connection pool")
+            .with_source(Secrets::default().cause(why))
     };
     let manager =
         deadpool_redis::Manager::new_with_config(info, config).map_err(|e| failed(e.to_string()))?;
@@ -70,7 +71,7 @@ pub(crate) fn pool(info: ConnectionInfo, size: usize, connect_timeout: Duration)
 pub(crate) fn subscriber(info: &ConnectionInfo) -> Result<Client> {
     let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
     Client::open(info.clone().set_redis_settings(settings)).map_err(|error| {
-        Error::new(ErrorKind::Config, "preparing the subscriber").because(Secrets::default().cause(error))
+        Error::new(ErrorKind::Config, "preparing the subscriber").with_source(Secrets::default().cause(error))
     })
 }
 

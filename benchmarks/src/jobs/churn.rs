@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_cache::backend::{Entry, Life, LocalBackend, NodeId, Tick, Token};
+use async_cache::backend::{Entry, Expiry, LocalBackend, NodeId, Tick, Token};
 use async_cache::key::Key;
 use async_cache::{Engine, MemoryBackend, Tags};
 use quick_cache::sync::Cache as QuickCache;
@@ -22,7 +22,7 @@ const INSERTS: usize = 100_000;
 fn entry() -> Entry<u64> {
     Entry {
         value: Some(Arc::new(0)),
-        life: Life::new(Tick::MAX, Tick::MAX, std::time::Duration::ZERO, std::time::Duration::ZERO),
+        life: Expiry::new(Tick::MAX, Tick::MAX, std::time::Duration::ZERO, std::time::Duration::ZERO),
         generation: 0,
         seq: 0,
         token: Token { node: NodeId(0), counter: 0 },

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::Mutant;
-use async_cache::{EventStream, MemoryBackend, Outage, StaleCause, TieredCache};
+use async_cache::{EventStream, MemoryBackend, OutagePolicy, StaleCause, TieredCache};
 use async_cache_memory::testing::Mutant as TierMutant;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};

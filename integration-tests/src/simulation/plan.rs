@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache::Outage;
+use async_cache::OutagePolicy;
 use fastrand::Rng;
 
 use super::network::Weather;
@@ -36,7 +36,7 @@ pub struct Plan {
     pub ttl: Duration,
     pub lease_ttl: Duration,
     pub wait_timeout: Duration,
-    pub outage: Outage,
+    pub outage: OutagePolicy,
     pub partitions: u16,
     /// Longest pause between two lookups of one reader.
     pub think: u64,
@@ -114,7 +114,8 @@ impl Plan {
             ttl: ms([300, 5_000, 60_000][rng.usize(..3)]),
             lease_ttl: ms([60, 200, 1_000][rng.usize(..3)]),
             wait_timeout: ms([200, 2_000][rng.usize(..2)]),
-            outage: [Outage::Load, Outage::Load, Outage::Fail, Outage::ServeL1][rng.usize(..4)],
+            outage: [OutagePolicy::Load, OutagePolicy::Load, OutagePolicy::Fail, OutagePolicy::ServeL1]
+                [rng.usize(..4)],
             partitions: [1, 1, 1, 3][rng.usize(..4)],
             think: [3, 10, 30][rng.usize(..3)],
             rest: [20, 80, 250][rng.usize(..3)],

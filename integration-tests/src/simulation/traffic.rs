@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::history::{Event, Owed, Violation};
 use super::plan::{class_of, class_tag, group_tag};
-use super::{Outage, Row, Running, Trouble, World};
+use super::{OutagePolicy, Row, Running, Trouble, World};
 
 /// Versions have this many bits; the key is above.
 const VERSION_BITS: u32 = 40;
@@ -292,7 +292,7 @@ impl Begun {
         }
         let Self { what, node, key, at, owed: (always, bounded), unverified } = self;
         // With this policy an answer that says so is not bound.
-        let excused = world.plan.outage == Outage::ServeL1 && world.unverified(node) != unverified;
+        let excused = world.plan.outage == OutagePolicy::ServeL1 && world.unverified(node) != unverified;
         let owed = always.and(insisted).and(if excused { Owed::default() } else { bounded });
         let mut history = world.history.borrow_mut();
         let begun = history.ms(at);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_cache::testing::{No, Source, ms, until};
-use async_cache::{Loaded, Outage};
+use async_cache::{Loaded, OutagePolicy};
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::traffic::MAX_STALENESS;
 use integration_tests::{Conditions, Data, Flow, Proxy, RedisServer, Route, delay};
@@ -265,7 +265,7 @@ async fn away(leave: impl AsyncFnOnce(&Proxy), back: impl AsyncFnOnce(&Proxy), s
     let proxy = Proxy::start(server.port()).await;
     let mut nodes = Vec::new();
     for _ in 0..2 {
-        nodes.push(fleet.node_through(&proxy, |builder| builder.outage(Outage::ServeL1)).await);
+        nodes.push(fleet.node_through(&proxy, |builder| builder.outage(OutagePolicy::ServeL1)).await);
     }
     let load = Load::start(&nodes, server);
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache::Outage;
+use async_cache::OutagePolicy;
 use async_cache::testing::{ms, until};
 use integration_tests::fleet::Fleet;
 use integration_tests::traffic::Traffic;
@@ -15,7 +15,7 @@ async fn under(fault: impl AsyncFnOnce(&Proxy, &Traffic)) {
     let mut nodes = Vec::new();
     for proxy in &proxies {
         let options = |builder: async_cache::TieredCacheBuilder<String, u64>| {
-            builder.outage(Outage::Load).lease_ttl(ms(500))
+            builder.outage(OutagePolicy::Load).lease_ttl(ms(500))
         };
         nodes.push(fleet.node_through(proxy, options).await);
     }

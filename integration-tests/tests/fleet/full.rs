@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_cache::testing::until;
-use async_cache::{ErrorKind, Event, MemoryBackend, Outage, RedisBackend, TieredCache};
+use async_cache::{ErrorKind, Event, MemoryBackend, OutagePolicy, RedisBackend, TieredCache};
 use futures_util::StreamExt;
 use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// More than anything here takes, on a machine that has other things to do.
 const AT_LAST: Duration = Duration::from_secs(30);
 
-const OUTAGES: [Outage; 3] = [Outage::Fail, Outage::Load, Outage::ServeL1];
+const OUTAGES: [OutagePolicy; 3] = [OutagePolicy::Fail, OutagePolicy::Load, OutagePolicy::ServeL1];
 
 /// Why a server takes no writes.
 #[derive(Debug, Clone, Copy)]
@@ -46,13 +46,13 @@ impl Full {
     }
 }
 
-async fn pair(fleet: &Fleet, outage: Outage) -> [Cache; 2] {
+async fn pair(fleet: &Fleet, outage: OutagePolicy) -> [Cache; 2] {
     let node = || fleet.node_with(|builder| builder.outage(outage));
     [node().await, node().await]
 }
 
 /// One load for each key and node; what L2 has is answered; what is loaded answers the next lookup.
-async fn lookups_go_on(full: Full, outage: Outage) {
+async fn lookups_go_on(full: Full, outage: OutagePolicy) {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
     let [node, other] = pair(&fleet, outage).await;
     node.insert("stored", 1).await.unwrap();
@@ -96,7 +96,7 @@ async fn lookups_go_on(full: Full, outage: Outage) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_that_a_full_server_refuses_says_that_it_is_not_stored() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
-    let [node, other] = pair(&fleet, Outage::ServeL1).await;
+    let [node, other] = pair(&fleet, OutagePolicy::ServeL1).await;
     node.insert("old", 1).await.unwrap();
     assert_eq!(other.get("old").await.unwrap().as_deref(), Some(&1));
     Full::Memory.fill(fleet.server()).await;
@@ -157,7 +157,7 @@ async fn lookups_go_on_when_the_disk_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
-    let [node, other] = pair(&fleet, Outage::ServeL1).await;
+    let [node, other] = pair(&fleet, OutagePolicy::ServeL1).await;
     node.insert("k", 1).await.unwrap();
     assert_eq!(other.get("k").await.unwrap().as_deref(), Some(&1));
     Full::Memory.fill(fleet.server()).await;

@@ -1,18 +1,18 @@
 //! The bus is lost, the server is stopped, killed, emptied, brought back old: traffic goes on, and
 //! every node converges.
 //!
-//! With `Outage::Load` nothing unverified is ever served, so the bound on staleness must hold
+//! With `OutagePolicy::Load` nothing unverified is ever served, so the bound on staleness must hold
 //! throughout, whatever happens to the server.
 
 use std::time::{Duration, Instant};
 
-use async_cache::Outage;
+use async_cache::OutagePolicy;
 use async_cache::testing::{Source, ms, until};
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::traffic::{Report, Traffic};
 use integration_tests::{Data, RedisServer};
 
-async fn nodes(fleet: &Fleet, outage: Outage) -> Vec<Cache> {
+async fn nodes(fleet: &Fleet, outage: OutagePolicy) -> Vec<Cache> {
     let mut nodes = Vec::new();
     for _ in 0..2 {
         nodes.push(fleet.node_with(|builder| builder.outage(outage).lease_ttl(ms(500))).await);
@@ -21,7 +21,7 @@ async fn nodes(fleet: &Fleet, outage: Outage) -> Vec<Cache> {
 }
 
 /// Runs traffic around a fault.
-async fn under(fault: impl AsyncFnOnce(&RedisServer, &Traffic), outage: Outage) -> Report {
+async fn under(fault: impl AsyncFnOnce(&RedisServer, &Traffic), outage: OutagePolicy) -> Report {
     let fleet = Fleet::redis();
     let nodes = nodes(&fleet, outage).await;
     let traffic = Traffic::start(&nodes, ms(2));
@@ -50,7 +50,7 @@ async fn subscribers_are_killed() {
             traffic.goes_on(50, 5).await;
         }
     };
-    let report = under(fault, Outage::ServeL1).await;
+    let report = under(fault, OutagePolicy::ServeL1).await;
     never_stale(&report);
     assert_eq!(report.undecided, 0);
 }
@@ -64,7 +64,7 @@ async fn every_connection_is_killed() {
             traffic.goes_on(50, 5).await;
         }
     };
-    never_stale(&under(fault, Outage::Load).await);
+    never_stale(&under(fault, OutagePolicy::Load).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn everything_is_flushed() {
             traffic.goes_on(50, 5).await;
         }
     };
-    let report = under(fault, Outage::ServeL1).await;
+    let report = under(fault, OutagePolicy::ServeL1).await;
     never_stale(&report);
 }
 
@@ -87,12 +87,12 @@ async fn stopped_for_5_s(server: &RedisServer, _: &Traffic) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_stopped_for_5_s() {
-    under(stopped_for_5_s, Outage::ServeL1).await;
+    under(stopped_for_5_s, OutagePolicy::ServeL1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_stopped_for_5_s_and_nothing_unverified_is_served() {
-    never_stale(&under(stopped_for_5_s, Outage::Load).await);
+    never_stale(&under(stopped_for_5_s, OutagePolicy::Load).await);
 }
 
 async fn killed_and_restarted(server: &RedisServer, _: &Traffic) {
@@ -103,7 +103,7 @@ async fn killed_and_restarted(server: &RedisServer, _: &Traffic) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_is_killed_and_restarted() {
-    under(killed_and_restarted, Outage::ServeL1).await;
+    under(killed_and_restarted, OutagePolicy::ServeL1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +113,7 @@ async fn the_server_comes_back_with_an_old_snapshot() {
         traffic.goes_on(200, 50).await;
         server.restart(Data::Keep);
     };
-    never_stale(&under(fault, Outage::Load).await);
+    never_stale(&under(fault, OutagePolicy::Load).await);
 }
 
 /// Values of before a restart are void even for a node that has known nothing else.
@@ -143,9 +143,9 @@ async fn a_resurrected_value_is_not_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_server_the_policy_decides() {
     let fleet = Fleet::redis();
-    let serve = fleet.node_with(|builder| builder.outage(Outage::ServeL1)).await;
-    let load = fleet.node_with(|builder| builder.outage(Outage::Load)).await;
-    let fail = fleet.node_with(|builder| builder.outage(Outage::Fail)).await;
+    let serve = fleet.node_with(|builder| builder.outage(OutagePolicy::ServeL1)).await;
+    let load = fleet.node_with(|builder| builder.outage(OutagePolicy::Load)).await;
+    let fail = fleet.node_with(|builder| builder.outage(OutagePolicy::Fail)).await;
     let all = [&serve, &load, &fail];
     serve.insert("k", 1).await.unwrap();
     for node in all {
@@ -203,7 +203,7 @@ async fn without_the_server_the_policy_decides() {
 async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() {
     let fleet = Fleet::redis();
     let bound = ms(200);
-    for (policy, expected) in [(Outage::Load, 2), (Outage::ServeL1, 1)] {
+    for (policy, expected) in [(OutagePolicy::Load, 2), (OutagePolicy::ServeL1, 1)] {
         let node = fleet.node_with(|builder| builder.outage(policy).max_staleness(bound)).await;
         fleet.server().kill();
         until("the node notices", || !node.is_serving()).await;
@@ -224,7 +224,7 @@ async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() 
         source.write();
         tokio::time::sleep(bound + ms(20)).await;
         let later = ask(false);
-        if policy == Outage::ServeL1 {
+        if policy == OutagePolicy::ServeL1 {
             // It joins, and its own loader is not run.
             tokio::time::sleep(ms(50)).await;
             source.let_go(1);

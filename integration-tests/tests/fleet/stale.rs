@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use async_cache::testing::{No, Source, ms, until};
-use async_cache::{ErrorKind, Event, EventStream, Outage};
+use async_cache::{ErrorKind, Event, EventStream, OutagePolicy};
 use futures_util::StreamExt;
 use integration_tests::Data;
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::on_both_tiers;
 
 /// A node on which a row has been loaded, and has expired.
-async fn expired(fleet: &Fleet, source: &Source, outage: Outage) -> Cache {
+async fn expired(fleet: &Fleet, source: &Source, outage: OutagePolicy) -> Cache {
     let node = brief(fleet, outage).await;
     let load = source.clone();
     assert_eq!(*node.get_or_load("k", move || load.now()).await.unwrap(), 1);
@@ -21,16 +21,16 @@ async fn expired(fleet: &Fleet, source: &Source, outage: Outage) -> Cache {
     node
 }
 
-async fn brief(fleet: &Fleet, outage: Outage) -> Cache {
+async fn brief(fleet: &Fleet, outage: OutagePolicy) -> Cache {
     fleet.node_with(|builder| builder.outage(outage).ttl(ms(300)).stale_for(Duration::from_secs(60))).await
 }
 
 async fn one_refresh_and_nobody_waits(fleet: Fleet) {
     let source = Source::new();
     let nodes = [
-        expired(&fleet, &source, Outage::ServeL1).await,
-        brief(&fleet, Outage::ServeL1).await,
-        brief(&fleet, Outage::ServeL1).await,
+        expired(&fleet, &source, OutagePolicy::ServeL1).await,
+        brief(&fleet, OutagePolicy::ServeL1).await,
+        brief(&fleet, OutagePolicy::ServeL1).await,
     ];
     source.write();
     for node in nodes.iter().chain(&nodes) {
@@ -50,8 +50,8 @@ async fn one_refresh_and_nobody_waits(fleet: Fleet) {
 
 async fn what_another_node_invalidates_is_no_fallback(fleet: Fleet) {
     let source = Source::new();
-    let node = expired(&fleet, &source, Outage::ServeL1).await;
-    let other = brief(&fleet, Outage::ServeL1).await;
+    let node = expired(&fleet, &source, OutagePolicy::ServeL1).await;
+    let other = brief(&fleet, OutagePolicy::ServeL1).await;
     let call = tokio::spawn({
         let (node, source) = (node.clone(), source.clone());
         async move {
@@ -69,8 +69,8 @@ async fn what_another_node_invalidates_is_no_fallback(fleet: Fleet) {
 
 async fn one_failure_is_enough(fleet: Fleet) {
     let source = Source::new();
-    let node = expired(&fleet, &source, Outage::ServeL1).await;
-    let other = brief(&fleet, Outage::ServeL1).await;
+    let node = expired(&fleet, &source, OutagePolicy::ServeL1).await;
+    let other = brief(&fleet, OutagePolicy::ServeL1).await;
     let first = tokio::spawn({
         let (node, source) = (node.clone(), source.clone());
         async move {
@@ -106,8 +106,8 @@ async fn heard(events: &mut EventStream, what: &str, want: impl Fn(&Event) -> bo
 #[tokio::test(flavor = "multi_thread")]
 async fn when_everything_fails() {
     let (fleet, source) = (Fleet::redis(), Source::new());
-    let node = expired(&fleet, &source, Outage::ServeL1).await;
-    let strict = expired(&fleet, &source, Outage::Load).await;
+    let node = expired(&fleet, &source, OutagePolicy::ServeL1).await;
+    let strict = expired(&fleet, &source, OutagePolicy::Load).await;
     let mut events = node.subscribe();
     fleet.server().kill();
     heard(&mut events, "L1 suspended", |event| matches!(event, Event::L1Suspended { .. })).await;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_cache::{Loaded, MemoryBackend, Outage, TieredCache};
+use async_cache::{Loaded, MemoryBackend, OutagePolicy, TieredCache};
 use integration_tests::simulation::{Network, Weather, Wire};
 
 /// A loader says that its value is not to be stored: what it would have replaced is gone when the call returns, and
@@ -28,7 +28,7 @@ async fn what_is_not_stored_has_replaced_the_old_value_when_its_load_returns() {
         .l2(Wire(Arc::clone(&network.link(0, 1))))
         .ttl(ms(1_000))
         .stale_for(ms(60_000))
-        .outage(Outage::Fail)
+        .outage(OutagePolicy::Fail)
         .build()
         .expect("a valid cache");
     cache.ready().await.expect("a node that serves");

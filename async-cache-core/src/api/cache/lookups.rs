@@ -96,7 +96,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// What the load ended with: [`Loader`](crate::error::ErrorKind::Loader),
     /// [`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked), [`Timeout`](crate::error::ErrorKind::Timeout),
     /// [`Reentrant`](crate::error::ErrorKind::Reentrant). L2 being away is no error here unless the
-    /// policy is [`Outage::Fail`](crate::options::Outage::Fail).
+    /// policy is [`OutagePolicy::Fail`](crate::options::OutagePolicy::Fail).
     pub fn get_or_load<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
     where
         K: FoundBy<Q, By>,

@@ -100,5 +100,5 @@ fn outcome<V>(answer: Option<Result<V, BoxError>>) -> Outcome<V> {
     answer
         .transpose()
         .map(|value| value.map(Arc::new))
-        .map_err(|cause| Error::new(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+        .map_err(|cause| Error::new(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
 }

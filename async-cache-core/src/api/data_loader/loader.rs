@@ -314,7 +314,8 @@ impl IntoFuture for Update {
                 None => self.1.map_or(Ok(()), Err),
                 Some(task) => task.await.unwrap_or_else(|cause| {
                     let message = "the task making a change ended early";
-                    Err(crate::error::Error::new(crate::error::ErrorKind::Backend, message).because(cause))
+                    Err(crate::error::Error::new(crate::error::ErrorKind::Backend, message)
+                        .with_source(cause))
                 }),
             }
         })

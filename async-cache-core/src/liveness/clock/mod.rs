@@ -88,16 +88,16 @@ impl Clock {
 
     /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.
     #[inline]
-    pub(crate) fn glance(&self) -> Tick {
+    pub(crate) fn coarse_now(&self) -> Tick {
         match self.source {
-            Source::Counted(_) => self.glimpse().unwrap_or_else(|| self.read()),
+            Source::Counted(_) => self.cached_now().unwrap_or_else(|| self.read()),
             _ => self.now(),
         }
     }
 
     /// A glance, if that takes no call.
     #[inline]
-    pub(crate) fn glimpse(&self) -> Option<Tick> {
+    pub(crate) fn cached_now(&self) -> Option<Tick> {
         let Source::Counted(_) = self.source else { return None };
         let (read_at, reading) = READING.get();
         if counter().wrapping_sub(read_at) < GLANCE { Some(Tick(reading)) } else { None }
@@ -195,11 +195,11 @@ mod tests {
         let boot = Duration::from_secs(100);
         inject(Machine { counter: 10 * GLANCE, boot });
         let clock = counted();
-        let before = clock.glance();
+        let before = clock.coarse_now();
         inject(Machine { counter: 11 * GLANCE - 1, boot: boot + Duration::from_micros(99) });
-        assert_eq!(clock.glimpse(), Some(before), "a reading lasts as long as the counter says");
+        assert_eq!(clock.cached_now(), Some(before), "a reading lasts as long as the counter says");
         inject(Machine { counter: resumed, boot: boot + HOUR });
-        [before.after(HOUR), clock.now(), clock.glance()]
+        [before.after(HOUR), clock.now(), clock.coarse_now()]
     }
 
     #[test]
@@ -218,10 +218,10 @@ mod tests {
     async fn paused_time_governs_the_clock() {
         assert!(tokio_stands_still());
         let clock = Clock::start();
-        let before = (clock.now(), clock.glance());
+        let before = (clock.now(), clock.coarse_now());
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(clock.now().since(before.0), Duration::from_secs(5));
-        assert_eq!(clock.glance().since(before.1), Duration::from_secs(5));
+        assert_eq!(clock.coarse_now().since(before.1), Duration::from_secs(5));
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -230,7 +230,7 @@ mod tests {
         assert!(!tokio_stands_still());
         let clock = counted();
         for _ in 0..100_000 {
-            let (before, glance, after) = (clock.now(), clock.glance(), clock.now());
+            let (before, glance, after) = (clock.now(), clock.coarse_now(), clock.now());
             assert!(glance <= after, "{glance:?} at {after:?}");
             assert!(before <= glance.after(Clock::LAG), "{glance:?} at {before:?}");
         }
@@ -240,6 +240,6 @@ mod tests {
     fn a_counter_that_starts_anew_is_noticed() {
         let clock = counted();
         READING.set((u64::MAX / 2, 7));
-        assert!(clock.glance().0 != 7);
+        assert!(clock.coarse_now().0 != 7);
     }
 }

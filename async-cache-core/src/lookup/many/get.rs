@@ -8,7 +8,7 @@ use crate::local::approach::{Answer, Want};
 use crate::local::probe::Probe;
 use crate::local::ticket::Ticket;
 use crate::lookup::check;
-use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::observe::StaleCause;
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
@@ -20,16 +20,16 @@ pub(crate) const MAX_KEYS: usize = 100_000;
 struct Missed {
     keys: Vec<Key>,
     /// Where the answer to each belongs, and under which ticket it is read.
-    seats: Vec<(usize, Ticket)>,
+    led: Vec<(usize, Ticket)>,
 }
 
 impl Missed {
     fn of(count: usize) -> Self {
-        Self { keys: Vec::with_capacity(count), seats: Vec::with_capacity(count) }
+        Self { keys: Vec::with_capacity(count), led: Vec::with_capacity(count) }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Key, &(usize, Ticket))> {
-        self.keys.iter().zip(&self.seats)
+        self.keys.iter().zip(&self.led)
     }
 }
 
@@ -37,19 +37,19 @@ impl Missed {
 pub(crate) async fn get_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: Vec<Key>,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
 ) -> Result<Vec<Answer<V>>> {
-    check::check(inner, need)?;
+    check::check(inner, min_stamp)?;
     check_count(inner, keys.len())?;
     let count = keys.len();
     let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
     let mut missed = Missed::of(0);
     for (at, key) in keys.into_iter().enumerate() {
-        if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), need, Want::ValueOrAbsence) {
+        if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, Want::ValueOrAbsence) {
             answers.push(answer);
             continue;
         }
-        match inner.local.probe(key.as_bytes(), need) {
+        match inner.local.probe(key.as_bytes(), min_stamp) {
             Probe::Hit(entry) | Probe::Ripe(entry) => {
                 inner.observer.counters.l1_hits.increment();
                 answers.push(entry.value);
@@ -59,7 +59,7 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
                 if missed.keys.is_empty() {
                     missed = Missed::of(count - at);
                 }
-                missed.seats.push((at, inner.local.ticket_to_read(&key)));
+                missed.led.push((at, inner.local.ticket_to_read(&key)));
                 missed.keys.push(key);
             }
         }
@@ -67,7 +67,7 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     if let Some(l2) = &inner.remote
         && !missed.keys.is_empty()
     {
-        fetch_many(inner, l2, &missed, need, &mut answers).await?;
+        fetch_many(inner, l2, &missed, min_stamp, &mut answers).await?;
     } else {
         inner.observer.counters.misses.add(missed.keys.len());
     }
@@ -86,15 +86,15 @@ async fn fetch_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
     missed: &Missed,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     answers: &mut [Answer<V>],
 ) -> Result<()> {
     // Before the question: afterwards, the retry may have landed in between.
     let pending: Vec<bool> = missed.keys.iter().map(|key| inner.liveness.is_unsent(key.as_bytes())).collect();
-    let read = l2.read_many(&missed.keys, need).await;
+    let read = l2.read_many(&missed.keys, min_stamp).await;
     let read = match read {
         Ok(read) => read,
-        Err(error) => return without_l2(inner, missed, need, &error, answers),
+        Err(error) => return without_l2(inner, missed, min_stamp, &error, answers),
     };
     let mut hits = 0;
     for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read.values).zip(pending) {
@@ -114,15 +114,20 @@ async fn fetch_many<V: Send + Sync + 'static>(
 fn without_l2<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     missed: &Missed,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     error: &Error,
     answers: &mut [Answer<V>],
 ) -> Result<()> {
     for (key, (at, _)) in missed.iter() {
-        match recourse(inner, key.as_bytes(), inner.local.held(key.as_bytes(), need), error.clone()) {
-            Recourse::Serve(entry) => answers[*at] = entry.value,
+        match decide_in_outage(
+            inner,
+            key.as_bytes(),
+            inner.local.held(key.as_bytes(), min_stamp),
+            error.clone(),
+        ) {
+            OutageDecision::Serve(entry) => answers[*at] = entry.value,
             // One that nobody can answer is everyone's error.
-            Recourse::Load(error) | Recourse::Fail(error) => {
+            OutageDecision::Load(error) | OutageDecision::Fail(error) => {
                 inner.observer.counters.misses.add(missed.keys.len());
                 return Err(error);
             }

@@ -17,7 +17,7 @@ use crate::local::lead::{Entered, enter};
 use crate::local::probe::Probe;
 use crate::lookup::many::lead::refresh_found_behind;
 use crate::lookup::many::picked::Outcome;
-use crate::lookup::many::plan::{PlanMany, Seat};
+use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::many::{get, lead};
 use crate::lookup::request::Origin;
 use crate::lookup::stale::{Aged, Seek, aged};
@@ -38,17 +38,17 @@ enum First<V> {
 pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     keys: &[Key],
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     plan: PlanMany<V>,
 ) -> Vec<Outcome<V>> {
-    if let Err(error) = check_plan(inner, keys, need, &plan) {
+    if let Err(error) = check_plan(inner, keys, min_stamp, &plan) {
         return vec![Err(error); keys.len()];
     }
     let plan = Arc::new(plan);
     let mut outcomes: Vec<Option<Outcome<V>>> = Vec::with_capacity(keys.len());
     let (mut open, mut refresh) = (Vec::new(), Vec::new());
     for (place, key) in keys.iter().enumerate() {
-        let outcome = match first(inner, key, need, &plan.options) {
+        let outcome = match first(inner, key, min_stamp, &plan.options) {
             First::Answer(answer) => Some(Ok(answer)),
             First::AnswerAndRefresh(answer, token) => {
                 refresh.push((place, token));
@@ -67,7 +67,7 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
         .map(|key| {
             wait::call(
                 inner,
-                Seek { key, need, want: Want::ValueOrAbsence },
+                Seek { key, min_stamp, want: Want::ValueOrAbsence },
                 Reuse::Cached,
                 plan.options.clone(),
             )
@@ -83,10 +83,10 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
 pub(crate) fn check_plan<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: &[Key],
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     plan: &PlanMany<V>,
 ) -> Result<()> {
-    check::check(inner, need)?;
+    check::check(inner, min_stamp)?;
     get::check_count(inner, keys.len())?;
     inner.local.check_options(&plan.options)
 }
@@ -94,13 +94,13 @@ pub(crate) fn check_plan<V: Send + Sync + 'static>(
 fn first<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
-    need: Option<&Stamp>,
+    min_stamp: Option<&Stamp>,
     options: &Options,
 ) -> First<V> {
-    if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), need, Want::ValueOrAbsence) {
+    if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, Want::ValueOrAbsence) {
         return First::Answer(answer);
     }
-    let Entry { value, token, life, .. } = match inner.local.probe(key.as_bytes(), need) {
+    let Entry { value, token, life, .. } = match inner.local.probe(key.as_bytes(), min_stamp) {
         Probe::Hit(entry) => {
             inner.observer.counters.l1_hits.increment();
             return First::Answer(entry.value);
@@ -143,20 +143,20 @@ async fn fly<V: Send + Sync + 'static>(
     outcomes: &mut [Option<Outcome<V>>],
 ) -> Vec<usize> {
     let mut flights: Vec<(usize, Role, Arc<Flight<V>>)> = Vec::with_capacity(open.len());
-    let mut seats = Vec::new();
+    let mut led = Vec::new();
     let aim = plan.aim(Reuse::Cached, Origin::Caller);
     let approach = aim.approach(wait::patience(inner, &plan.options));
-    let need = calls.first().and_then(|call| call.seek.need);
+    let min_stamp = calls.first().and_then(|call| call.seek.min_stamp);
     for &place in open {
-        match enter(&inner.local, calls[place].seek.key, need, approach) {
+        match enter(&inner.local, calls[place].seek.key, min_stamp, approach) {
             Entered::Lead(lead) => {
                 flights.push((place, Role::Leads, lead.flight()));
-                seats.push(Seat { place, aim: aim.clone(), lead });
+                led.push(LedKey { place, aim: aim.clone(), lead });
             }
             Entered::Join(flight, hearing) => flights.push((place, Role::Joined(hearing), flight)),
         }
     }
-    lead::lead_many(inner, seats, need, plan).await;
+    lead::lead_many(inner, led, min_stamp, plan).await;
     let mut again = Vec::new();
     for (place, role, flight) in flights {
         match (wait::wait(inner, &calls[place], &flight, role).await, role) {

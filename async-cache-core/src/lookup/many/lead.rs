@@ -19,8 +19,8 @@ use crate::lookup::lease::{Grant, Queue, Step, makes_do, settles};
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::load::{Claim, Claimed, land, spawn};
-use crate::lookup::many::plan::{PlanMany, Seat};
-use crate::lookup::outage::{Recourse, recourse};
+use crate::lookup::many::plan::{LedKey, PlanMany};
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::request::Origin;
 use crate::lookup::{find, lease, reentry, run, wait};
 use crate::observe::trace;
@@ -34,7 +34,7 @@ const BURST: Duration = Duration::from_millis(1);
 
 /// A key that no tier has for certain, and how far to go for it.
 struct Open<V: 'static> {
-    seat: Seat<V>,
+    seat: LedKey<V>,
     route: Route<V>,
 }
 
@@ -42,14 +42,14 @@ struct Open<V: 'static> {
 /// cancellation stops it.
 pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    seats: Vec<Seat<V>>,
-    need: Option<&Stamp>,
+    led: Vec<LedKey<V>>,
+    min_stamp: Option<&Stamp>,
     plan: &Arc<PlanMany<V>>,
 ) {
-    let limit = wait::patience_with(inner, &plan.options, seats.len());
-    seats.iter().for_each(|seat| seat.lead.goes_on(limit));
+    let limit = wait::patience_with(inner, &plan.options, led.len());
+    led.iter().for_each(|seat| seat.lead.goes_on(limit));
     let mut refresh = Vec::new();
-    let open = find_many(inner, seats, need, &mut refresh).await;
+    let open = find_many(inner, led, min_stamp, &mut refresh).await;
     refresh_found_behind(inner, &refresh, plan);
     if !open.is_empty() {
         let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
@@ -61,14 +61,14 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
 /// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
 async fn find_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seats: Vec<Seat<V>>,
-    need: Option<&Stamp>,
+    led: Vec<LedKey<V>>,
+    min_stamp: Option<&Stamp>,
     refresh: &mut Vec<(usize, Key, Token)>,
 ) -> Vec<Open<V>> {
     let mut open = Vec::new();
     let (mut unread, mut accepts) = (Vec::new(), Vec::new());
-    for seat in seats {
-        match find::find_here(inner, &seat.lead, need, &seat.aim) {
+    for seat in led {
+        match find::find_here(inner, &seat.lead, min_stamp, &seat.aim) {
             Here::Enough(found) => open.extend(found_or_open(seat, found)),
             Here::Ask(accept) => {
                 accepts.push(accept);
@@ -77,7 +77,7 @@ async fn find_many<V: Send + Sync + 'static>(
         }
     }
     let asked = inner.liveness.node.clock.now();
-    let read = read_seats(inner, &unread.iter().collect::<Vec<_>>(), need).await;
+    let read = read_seats(inner, &unread.iter().collect::<Vec<_>>(), min_stamp).await;
     for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
         match find::found(inner, &seat.lead, &seat.aim, (accept, asked), fetched) {
             Ok(found) => {
@@ -99,12 +99,12 @@ async fn find_many<V: Send + Sync + 'static>(
 /// landed in between.
 async fn read_seats<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seats: &[&Seat<V>],
-    need: Option<&Stamp>,
+    led: &[&LedKey<V>],
+    min_stamp: Option<&Stamp>,
 ) -> Vec<Fetched<V>> {
-    let mut read: Vec<Fetched<V>> = Vec::with_capacity(seats.len());
+    let mut read: Vec<Fetched<V>> = Vec::with_capacity(led.len());
     let (mut keys, mut asked) = (Vec::new(), Vec::new());
-    for (at, seat) in seats.iter().enumerate() {
+    for (at, seat) in led.iter().enumerate() {
         read.push(match (&inner.remote, inner.liveness.refuse_unsent(seat.lead.key.as_bytes())) {
             (Some(_), Some(error)) => Fetched::Unreachable(error),
             (Some(_), None) => {
@@ -116,10 +116,10 @@ async fn read_seats<V: Send + Sync + 'static>(
         });
     }
     let Some(l2) = inner.remote.as_ref().filter(|_| !keys.is_empty()) else { return read };
-    match l2.read_many(&keys, need).await {
+    match l2.read_many(&keys, min_stamp).await {
         Ok(found) => {
             for (at, stored) in asked.into_iter().zip(found.values) {
-                let Seat { lead, aim, .. } = &seats[at];
+                let LedKey { lead, aim, .. } = &led[at];
                 let under = (lead.ticket, &aim.options);
                 read[at] = l2.stored(&lead.key, stored.as_deref(), under);
             }
@@ -131,7 +131,7 @@ async fn read_seats<V: Send + Sync + 'static>(
     read
 }
 
-fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Option<Open<V>> {
+fn found_or_open<V: Send + Sync + 'static>(seat: LedKey<V>, found: Found<V>) -> Option<Open<V>> {
     match found {
         Found::Answer(entry, by) => {
             seat.lead.found(entry, by);
@@ -144,30 +144,30 @@ fn found_or_open<V: Send + Sync + 'static>(seat: Seat<V>, found: Found<V>) -> Op
 /// Takes every key to its end: a value from the fleet, or a load.
 async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
     let notify = Arc::new(Notify::new());
-    let (mut claimed, mut seekers) = (Vec::new(), Vec::new());
+    let (mut claimed, mut waiters) = (Vec::new(), Vec::new());
     for Open { seat, route } in open {
         match (route, &inner.remote) {
             (Route::Fleet(accept, held), Some(_)) => {
                 let queue = Queue::join(&inner, &seat.lead, &notify);
-                seekers.push(Seeker { seat, accept, held, queue, due_at: Instant::now() });
+                waiters.push(LeaseWaiter { seat, accept, held, queue, due_at: Instant::now() });
             }
             _ => claimed.push(Claimed { seat, claim: Claim::Alone }),
         }
     }
-    let seeking = seek_in_fleet(&inner, seekers, &notify, claimed, &plan);
+    let seeking = seek_in_fleet(&inner, waiters, &notify, claimed, &plan);
     // Cut short, the flights that have not landed are abandoned.
     inner.lifecycle.closing.run_until_cancelled(seeking).await;
 }
 
 async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     inner: &'a Arc<Inner<V>>,
-    mut due: Vec<Seeker<'a, V>>,
+    mut due: Vec<LeaseWaiter<'a, V>>,
     notify: &Notify,
     mut claimed: Vec<Claimed<V>>,
     plan: &Arc<PlanMany<V>>,
 ) {
     let give_up = Instant::now() + plan.options.load.wait_timeout;
-    let mut waiting: Vec<Seeker<'a, V>> = Vec::new();
+    let mut waiting: Vec<LeaseWaiter<'a, V>> = Vec::new();
     let kept = Kept::new(keep::lease_ttl(inner, &plan.options, due.len()));
     while let Some(l2) = inner.remote.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
         let asking = ask_all(inner, l2, std::mem::take(&mut due), (plan, &kept));
@@ -176,19 +176,19 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
             answered = asking => answered,
             never = keep::keep_alive(inner, &kept) => match never {},
         };
-        for (mut seeker, step) in answered {
+        for (mut waiter, step) in answered {
             match step {
-                Step::Again(accept) => due.push(Seeker { accept, ..seeker }),
-                Step::Wait(_) if seeker.queue.is_out_of_patience(give_up) => {
-                    let settles = settles(inner, &seeker.seat.lead, &seeker.seat.aim);
-                    let grant = if settles { Grant::Failed } else { Grant::Impatient };
-                    claimed.extend(settle(inner, seeker, grant));
+                Step::Again(accept) => due.push(LeaseWaiter { accept, ..waiter }),
+                Step::Wait(_) if waiter.queue.is_out_of_patience(give_up) => {
+                    let settles = settles(inner, &waiter.seat.lead, &waiter.seat.aim);
+                    let grant = if settles { Grant::Failed } else { Grant::LoadUncached };
+                    claimed.extend(settle(inner, waiter, grant));
                 }
                 Step::Wait(lapses_in) => {
-                    seeker.due_at = Instant::now() + seeker.queue.pause(lapses_in, give_up);
-                    waiting.push(seeker);
+                    waiter.due_at = Instant::now() + waiter.queue.pause(lapses_in, give_up);
+                    waiting.push(waiter);
                 }
-                Step::Done(grant) => claimed.extend(settle(inner, seeker, grant)),
+                Step::Done(grant) => claimed.extend(settle(inner, waiter, grant)),
             }
         }
         if !due.is_empty() {
@@ -208,11 +208,11 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
 async fn ask_all<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
-    due: Vec<Seeker<'a, V>>,
+    due: Vec<LeaseWaiter<'a, V>>,
     (plan, kept): (&PlanMany<V>, &Kept),
-) -> Vec<(Seeker<'a, V>, Step<V>)> {
+) -> Vec<(LeaseWaiter<'a, V>, Step<V>)> {
     if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
-        let unreachable = |seeker| (seeker, Step::Done(Grant::Unreachable(error.clone())));
+        let unreachable = |waiter| (waiter, Step::Done(Grant::Unreachable(error.clone())));
         return due.into_iter().map(unreachable).collect();
     }
     let part = if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
@@ -221,7 +221,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     let mut answered = Vec::with_capacity(all);
     let mut due = due.into_iter();
     while due.len() > 0 {
-        due.as_slice().iter().for_each(|seeker| seeker.seat.lead.goes_on(limit));
+        due.as_slice().iter().for_each(|waiter| waiter.seat.lead.goes_on(limit));
         let ttl = kept.life(all);
         answered.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
     }
@@ -232,34 +232,34 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
 async fn ask_part<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
-    due: impl Iterator<Item = Seeker<'a, V>>,
+    due: impl Iterator<Item = LeaseWaiter<'a, V>>,
     (kept, ttl): (&Kept, Duration),
-) -> Vec<(Seeker<'a, V>, Step<V>)> {
+) -> Vec<(LeaseWaiter<'a, V>, Step<V>)> {
     let (mut asks, mut asking, mut answered) = (Vec::new(), Vec::new(), Vec::new());
-    for mut seeker in due {
-        seeker.seat.lead.ticket = seeker.queue.ticket();
+    for mut waiter in due {
+        waiter.seat.lead.ticket = waiter.queue.ticket();
         // Since the route was chosen, an invalidation may have failed here: what L2 has may be old.
-        if inner.liveness.is_unsent(seeker.seat.lead.key.as_bytes()) {
-            answered.push((seeker, Step::Done(Grant::Impatient)));
+        if inner.liveness.is_unsent(waiter.seat.lead.key.as_bytes()) {
+            answered.push((waiter, Step::Done(Grant::LoadUncached)));
             continue;
         }
-        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept: seeker.accept };
-        asks.push((seeker.seat.lead.key.clone(), ask));
-        asking.push(seeker);
+        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept: waiter.accept };
+        asks.push((waiter.seat.lead.key.clone(), ask));
+        asking.push(waiter);
     }
     let (asked, began) = (inner.liveness.node.clock.now(), Instant::now());
     let answers = l2.region.acquire_many(&asks).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();
-    answered.extend(asking.into_iter().zip(answers).map(|(seeker, answer)| {
-        let Seat { lead, aim, .. } = &seeker.seat;
-        let step = lease::answered(inner, l2, lead, aim, seeker.held.as_ref(), asked, answer);
+    answered.extend(asking.into_iter().zip(answers).map(|(waiter, answer)| {
+        let LedKey { lead, aim, .. } = &waiter.seat;
+        let step = lease::answered(inner, l2, lead, aim, waiter.held.as_ref(), asked, answer);
         if let Step::Done(Grant::Lease(lease)) = &step
             && !inner.policy.faults.is(Mutant::LeasesKeptFromLoad)
         {
             granted.push((lead.key.clone(), *lease));
         }
-        (seeker, step)
+        (waiter, step)
     }));
     kept.add(granted, began);
     answered
@@ -268,14 +268,14 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
 /// Lands a key, or says on what grounds it is loaded.
 fn settle<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    seeker: Seeker<'_, V>,
+    waiter: LeaseWaiter<'_, V>,
     grant: Grant<V>,
 ) -> Option<Claimed<V>> {
-    let Seeker { seat, held, queue, .. } = seeker;
+    let LeaseWaiter { seat, held, queue, .. } = waiter;
     drop(queue);
     let (outcome, entry) = match grant {
         Grant::Lease(lease) => return Some(Claimed { seat, claim: Claim::Lease(lease) }),
-        Grant::Impatient => return Some(Claimed { seat, claim: Claim::Nothing }),
+        Grant::LoadUncached => return Some(Claimed { seat, claim: Claim::Nothing }),
         Grant::NoRoom(seq) => return Some(Claimed { seat, claim: Claim::NoRoom(seq) }),
         Grant::Found(entry) => {
             seat.lead.flight().found_by(AnsweredBy::L2);
@@ -286,17 +286,17 @@ fn settle<V: Send + Sync + 'static>(
             (Ok(entry.value.clone()), Some(entry))
         }
         Grant::Failed => (Err(run::failed_elsewhere(inner)), None),
-        Grant::Unreachable(error) => match recourse(inner, seat.lead.key.as_bytes(), held, error) {
-            Recourse::Serve(entry) if !seat.lead.suffices(&entry) => {
+        Grant::Unreachable(error) => match decide_in_outage(inner, seat.lead.key.as_bytes(), held, error) {
+            OutageDecision::Serve(entry) if !seat.lead.suffices(&entry) => {
                 return Some(Claimed { seat, claim: Claim::Alone });
             }
-            Recourse::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
-            Recourse::Serve(entry) => {
+            OutageDecision::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
+            OutageDecision::Serve(entry) => {
                 seat.lead.flight().found_by(AnsweredBy::Unverified);
                 seat.lead.flight().came_from(entry.seq, &entry.tags);
                 (Ok(entry.value), None)
             }
-            Recourse::Fail(error) => (Err(error), None),
+            OutageDecision::Fail(error) => (Err(error), None),
         },
     };
     land(seat, outcome, entry);
@@ -307,11 +307,11 @@ fn settle<V: Send + Sync + 'static>(
 async fn wait<'a, V: Send + Sync + 'static>(
     inner: &'a Arc<Inner<V>>,
     l2: &L2<V>,
-    waiting: &mut Vec<Seeker<'a, V>>,
+    waiting: &mut Vec<LeaseWaiter<'a, V>>,
     notify: &Notify,
     give_up: Instant,
-) -> Vec<Seeker<'a, V>> {
-    let next = waiting.iter().map(|seeker| seeker.due_at).min().unwrap_or(give_up).min(give_up);
+) -> Vec<LeaseWaiter<'a, V>> {
+    let next = waiting.iter().map(|waiter| waiter.due_at).min().unwrap_or(give_up).min(give_up);
     tokio::select! {
         biased;
         () = notify.notified() => sleep(BURST).await,
@@ -319,17 +319,17 @@ async fn wait<'a, V: Send + Sync + 'static>(
     }
     let now = Instant::now();
     let (mut due, mut disappointed) = (Vec::new(), Vec::new());
-    for mut seeker in std::mem::take(waiting) {
-        let woken = seeker.queue.woken();
-        let Seat { lead, aim, .. } = &seeker.seat;
+    for mut waiter in std::mem::take(waiting) {
+        let woken = waiter.queue.woken();
+        let LedKey { lead, aim, .. } = &waiter.seat;
         let brought = woken.as_ref().and_then(Option::as_ref);
         match brought.and_then(|stored| lease::brought(l2, lead, aim, stored)) {
-            Some(entry) => drop(settle(inner, seeker, Grant::Found(entry))),
-            None if seeker.queue.is_disappointed() && makes_do(inner, lead, aim) => {
-                disappointed.push(seeker);
+            Some(entry) => drop(settle(inner, waiter, Grant::Found(entry))),
+            None if waiter.queue.is_disappointed() && makes_do(inner, lead, aim) => {
+                disappointed.push(waiter);
             }
-            None if woken.is_some() || seeker.due_at <= now || give_up <= now => due.push(seeker),
-            None => waiting.push(seeker),
+            None if woken.is_some() || waiter.due_at <= now || give_up <= now => due.push(waiter),
+            None => waiting.push(waiter),
         }
     }
     due.extend(or_failed(inner, disappointed).await);
@@ -340,30 +340,30 @@ async fn wait<'a, V: Send + Sync + 'static>(
 /// those that a change has left without a value to make do with.
 async fn or_failed<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    mut disappointed: Vec<Seeker<'a, V>>,
-) -> Vec<Seeker<'a, V>> {
-    for Seeker { seat, .. } in &mut disappointed {
+    mut disappointed: Vec<LeaseWaiter<'a, V>>,
+) -> Vec<LeaseWaiter<'a, V>> {
+    for LeaseWaiter { seat, .. } in &mut disappointed {
         seat.lead.ticket = inner.local.ticket(&seat.lead.key);
     }
-    let seats: Vec<&Seat<V>> = disappointed.iter().map(|seeker| &seeker.seat).collect();
-    let read = read_seats(inner, &seats, None).await;
+    let led: Vec<&LedKey<V>> = disappointed.iter().map(|waiter| &waiter.seat).collect();
+    let read = read_seats(inner, &led, None).await;
     let mut left = Vec::new();
-    for (seeker, fetched) in disappointed.into_iter().zip(read) {
-        let Seat { lead, aim, .. } = &seeker.seat;
+    for (waiter, fetched) in disappointed.into_iter().zip(read) {
+        let LedKey { lead, aim, .. } = &waiter.seat;
         match fetched {
             Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
-                drop(settle(inner, seeker, Grant::Found(entry)));
+                drop(settle(inner, waiter, Grant::Found(entry)));
             }
-            _ if settles(inner, lead, aim) => drop(settle(inner, seeker, Grant::Failed)),
-            _ => left.push(seeker),
+            _ if settles(inner, lead, aim) => drop(settle(inner, waiter, Grant::Failed)),
+            _ => left.push(waiter),
         }
     }
     left
 }
 
 /// A key whose lease is asked for.
-struct Seeker<'a, V: 'static> {
-    seat: Seat<V>,
+struct LeaseWaiter<'a, V: 'static> {
+    seat: LedKey<V>,
     accept: Accept,
     held: Option<Entry<V>>,
     queue: Queue<'a, V>,
@@ -376,19 +376,19 @@ pub(crate) fn refresh_found_behind<V: Send + Sync + 'static>(
     refresh: &[(usize, Key, Token)],
     plan: &Arc<PlanMany<V>>,
 ) {
-    let mut seats = Vec::new();
+    let mut led = Vec::new();
     for &(place, ref key, token) in refresh {
         let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
         let approach = aim.approach(wait::patience(inner, &plan.options));
         if let Entered::Lead(lead) = enter(&inner.local, key, None, approach) {
-            seats.push(Seat { place, aim, lead });
+            led.push(LedKey { place, aim, lead });
         }
     }
-    if !seats.is_empty() {
+    if !led.is_empty() {
         let (at_work, plan) = (Arc::clone(inner), Arc::clone(plan));
         // Boxed: this leads in turn, and a future cannot hold itself.
         let leading: BoxFuture<'static, ()> =
-            Box::pin(trace::here(async move { lead_many(&at_work, seats, None, &plan).await }));
+            Box::pin(trace::here(async move { lead_many(&at_work, led, None, &plan).await }));
         inner.lifecycle.tasks.spawn(leading);
     }
 }

@@ -15,15 +15,15 @@ use crate::lookup::loader::Given;
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
-use crate::lookup::many::plan::{PlanMany, Seat};
+use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::produced::{Produced, replaces_something, resolve};
-use crate::lookup::stale::excuses;
+use crate::lookup::stale::is_source_failure;
 use crate::lookup::{fill, reentry, run, wait};
 use crate::observe::trace;
 
 /// A key to be loaded here.
 pub(crate) struct Claimed<V: 'static> {
-    pub(crate) seat: Seat<V>,
+    pub(crate) seat: LedKey<V>,
     pub(crate) claim: Claim,
 }
 
@@ -42,11 +42,11 @@ pub(crate) enum Claim {
 
 /// Ends a flight.
 pub(crate) fn land<V: Send + Sync + 'static>(
-    seat: Seat<V>,
+    seat: LedKey<V>,
     outcome: Result<Answer<V>>,
     entry: Option<Entry<V>>,
 ) {
-    if outcome.as_ref().is_err_and(excuses) {
+    if outcome.as_ref().is_err_and(is_source_failure) {
         seat.lead.postpone(seat.aim.options.load.error_backoff);
     }
     seat.lead.land(outcome, entry);
@@ -144,12 +144,12 @@ async fn store<V: Send + Sync + 'static>(
         let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for (Claimed { mut seat, claim }, answer) in part {
             match stock(inner, &mut seat, claim, answer, cost) {
-                Stock::Fill(fill, answer, entry) => {
+                Storing::Fill(fill, answer, entry) => {
                     fills.push(fill);
                     filling.push((seat, answer, entry));
                 }
-                Stock::Forget(answer) => forgotten.push((seat, answer)),
-                Stock::Land(outcome, entry) => {
+                Storing::Forget(answer) => forgotten.push((seat, answer)),
+                Storing::Land(outcome, entry) => {
                     if let Err(error) = &outcome {
                         let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
                         first.1 += 1;
@@ -177,7 +177,7 @@ async fn store<V: Send + Sync + 'static>(
 /// part, it is not asked about the next: each would meet its deadline.
 async fn fill_part<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    filling: Vec<(Seat<V>, Answer<V>, Entry<V>)>,
+    filling: Vec<(LedKey<V>, Answer<V>, Entry<V>)>,
     fills: Vec<Fill>,
     (kept, held, down): (&Kept, &mut HeldMany<'_, V>, &mut Option<Error>),
 ) {
@@ -203,7 +203,7 @@ async fn fill_part<V: Send + Sync + 'static>(
 }
 
 /// What is to be done with one key's answer.
-enum Stock<V> {
+enum Storing<V> {
     Fill(Fill, Answer<V>, Entry<V>),
     /// It is not to be stored, and what it would have replaced is to be removed.
     Forget(Answer<V>),
@@ -212,25 +212,25 @@ enum Stock<V> {
 
 fn stock<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seat: &mut Seat<V>,
+    seat: &mut LedKey<V>,
     claim: Claim,
     answer: Option<Result<Given<V>, BoxError>>,
     cost: Duration,
-) -> Stock<V> {
+) -> Storing<V> {
     let produced = match answer {
         Some(Ok(given)) => resolve(inner, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
         Some(Err(cause)) => {
-            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").because(cause))
+            Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
         }
         // The loader did not say that there is none: it said nothing.
-        None => return Stock::Land(Ok(None), None),
+        None => return Storing::Land(Ok(None), None),
     };
     let produced = match produced {
         Ok(produced) => produced,
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
             inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
-            return Stock::Land(Err(error), None);
+            return Storing::Land(Err(error), None);
         }
     };
     let loaded_at = match claim {
@@ -242,8 +242,8 @@ fn stock<V: Send + Sync + 'static>(
     let answer = produced.value.clone();
     if produced.keep == Keep::Uncached {
         return match replaces_something(&seat.lead, seat.aim.reuse) {
-            true => Stock::Forget(answer),
-            false => Stock::Land(Ok(answer), None),
+            true => Storing::Forget(answer),
+            false => Storing::Land(Ok(answer), None),
         };
     }
     seat.lead.l1_ttl = produced.options.store.l1_ttl;
@@ -254,34 +254,34 @@ fn stock<V: Send + Sync + 'static>(
                 inner.observer.fill_rejected(seat.lead.key.as_bytes());
             }
             let term = produced.options.store.draw_term(answer.is_none());
-            Stock::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
+            Storing::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
         }
         Claim::Nothing => {
             inner.observer.fill_rejected(seat.lead.key.as_bytes());
-            Stock::Land(Ok(answer), None)
+            Storing::Land(Ok(answer), None)
         }
     }
 }
 
 fn stock_everywhere<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seat: &Seat<V>,
+    seat: &LedKey<V>,
     lease: Lease,
     produced: &Produced<V>,
-) -> Stock<V> {
+) -> Storing<V> {
     let answer = produced.value.clone();
     let term = produced.options.store.draw_term(answer.is_none());
     let entry = fill::entry(inner, produced, term, lease.seq);
-    let Some(l2) = &inner.remote else { return Stock::Land(Ok(answer), Some(entry)) };
+    let Some(l2) = &inner.remote else { return Storing::Land(Ok(answer), Some(entry)) };
     match l2.frame_of(&entry, term, produced.cost) {
         Ok(frame) => {
             let (key, life) = (seat.lead.key.clone(), term.kept());
-            Stock::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
+            Storing::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
         }
         // The callers get their value all the same, and L1 may keep it.
         Err(error) => {
             inner.observer.not_encoded(seat.lead.key.as_bytes(), &error);
-            Stock::Land(Ok(answer), Some(entry))
+            Storing::Land(Ok(answer), Some(entry))
         }
     }
 }

@@ -30,7 +30,7 @@ impl<V> PlanMany<V> {
 }
 
 /// A key this node leads, and its place among the keys asked for.
-pub(crate) struct Seat<V: 'static> {
+pub(crate) struct LedKey<V: 'static> {
     pub(crate) place: usize,
     pub(crate) aim: Aim,
     pub(crate) lead: Lead<V>,

@@ -16,7 +16,7 @@ use crate::node::Handle;
 use crate::promise::What;
 use crate::read::{count_error, in_time};
 use crate::row::Claim;
-use crate::value::{Life, Value};
+use crate::value::{Expiry, Value};
 
 /// Calls at once on one cold key.
 const HERD: usize = 24;
@@ -69,10 +69,10 @@ impl Kind {
 const LEFT_OUT: u64 = 5;
 
 /// How long the values of a key live.
-pub(crate) fn life_of(key: usize) -> Life {
+pub(crate) fn life_of(key: usize) -> Expiry {
     let ms = Duration::from_millis;
     if key >= STORMS_AT {
-        return Life { ttl: ms(60_000), stale_for: Duration::ZERO };
+        return Expiry { ttl: ms(60_000), stale_for: Duration::ZERO };
     }
     let (ttl, stale_for) = match Kind::of(key) {
         Kind::Plain => (2000, 0),
@@ -83,7 +83,7 @@ pub(crate) fn life_of(key: usize) -> Life {
         Kind::Optional | Kind::Herd => (5000, 0),
         Kind::Ahead => (2500, 0),
     };
-    Life { ttl: ms(ttl), stale_for: ms(stale_for) }
+    Expiry { ttl: ms(ttl), stale_for: ms(stale_for) }
 }
 
 /// The first calls of a node: all keys at once, before it has heard of anything.

@@ -19,7 +19,7 @@ use crate::mutant::{Mutants, Planted};
 use crate::need::{self, Answers, Begun};
 use crate::node::Handle;
 use crate::promise::What;
-use crate::value::{Life, Value};
+use crate::value::{Expiry, Value};
 use crate::write::tag_of;
 
 /// Within this time a pause of a process or of the way to the server has been noted.
@@ -41,7 +41,7 @@ pub(crate) struct Load {
     ledger: &'static Ledger,
     handle: usize,
     key: usize,
-    life: Life,
+    life: Expiry,
     purpose: Purpose,
     takes: Duration,
     fails: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn draw(handle: &Handle, key: usize, life: Life, rng: &mut Rng) -> Self {
+    pub(crate) fn draw(handle: &Handle, key: usize, life: Expiry, rng: &mut Rng) -> Self {
         let takes = match rng.u32(..1000) {
             0..2 => Duration::from_millis(rng.u64(1000..2500)),
             2..20 => Duration::from_millis(rng.u64(20..150)),
@@ -160,7 +160,7 @@ impl Running {
         Self { ledger, handle, key, version, began, purpose, ended: What::LoadFails, mutant }
     }
 
-    fn brings(mut self, life: Life) -> Loaded<Value> {
+    fn brings(mut self, life: Expiry) -> Loaded<Value> {
         self.ended = What::LoadEnds;
         let mut value = Value::new(self.key, self.version, life);
         if self.mutant == Some(Planted::MangledValue) {

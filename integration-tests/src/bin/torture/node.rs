@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_cache::{Error, MemoryBackend, Outage, RedisBackend, TieredCache, TieredCacheBuilder};
+use async_cache::{Error, MemoryBackend, OutagePolicy, RedisBackend, TieredCache, TieredCacheBuilder};
 use clap::Args;
 use integration_tests::surface::{Options, Tiers, configure};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::drawn::{Desk, Planned};
 use crate::guest::Guest;
 use crate::ledger::{ALL_KEYS, Count, Ledger, look_for_stalls};
 use crate::mutant::{Mutant, Mutants, Planted};
-use crate::value::{Life, Value};
+use crate::value::{Expiry, Value};
 use crate::{canary, drawn, guest, lives, orders, read, watch, write};
 
 /// What a node process is told.
@@ -57,7 +57,7 @@ pub(crate) const LIVES_NAMESPACE: &str = "lives";
 /// The namespace of the keys of drawn calls.
 pub(crate) const DRAWN_NAMESPACE: &str = "drawn";
 /// How long the values of keys that are changed live.
-pub(crate) const LIFE: Life = Life { ttl: Duration::from_secs(5), stale_for: Duration::ZERO };
+pub(crate) const LIFE: Expiry = Expiry { ttl: Duration::from_secs(5), stale_for: Duration::ZERO };
 /// A wait that goes on for so long after the load it was for was not woken: the first poll of a
 /// waiter that trusts the bus comes no sooner, and a wake-up takes the way that the canary takes,
 /// which is known to have taken a third of this at most.
@@ -246,7 +246,7 @@ where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     // Nothing unverified is served under either policy, so that the bound holds whatever happens.
-    let outage = if index % 3 == 2 { Outage::Fail } else { Outage::Load };
+    let outage = if index % 3 == 2 { OutagePolicy::Fail } else { OutagePolicy::Load };
     let builder = TieredCache::builder();
     let builder = match args.mutant.core() {
         Some(mutant) => builder.mutant(mutant),

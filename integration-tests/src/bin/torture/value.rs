@@ -20,15 +20,15 @@ pub(crate) struct Value {
 
 /// How long a value lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct Expiry {
     pub ttl: Duration,
     pub stale_for: Duration,
 }
 
 impl Value {
     /// Loaded now.
-    pub(crate) fn new(key: usize, version: u64, life: Life) -> Self {
-        let Life { ttl, stale_for } = life;
+    pub(crate) fn new(key: usize, version: u64, life: Expiry) -> Self {
+        let Expiry { ttl, stale_for } = life;
         let (key, ns) = (key as u64, |span: Duration| span.as_nanos() as u64);
         let payload = payload(key, version);
         Self { key, version, loaded_at: now(), ttl_ns: ns(ttl), stale_ns: ns(stale_for), payload }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_byte_of_another_version_shows() {
-        let life = Life { ttl: Duration::from_secs(1), stale_for: Duration::ZERO };
+        let life = Expiry { ttl: Duration::from_secs(1), stale_for: Duration::ZERO };
         for key in 0..64 {
             let value = Value::new(key, 7, life);
             assert!(value.is_whole(key) && !value.is_whole(key + 1));

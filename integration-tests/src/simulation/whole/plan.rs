@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache::Outage;
+use async_cache::OutagePolicy;
 use fastrand::Rng;
 
 use crate::simulation::Weather;
@@ -54,7 +54,7 @@ pub struct Plan {
     /// Whether values are inserted.
     pub inserts: bool,
     /// What nodes do without the server.
-    pub outage: Outage,
+    pub outage: OutagePolicy,
     /// The bound on staleness.
     pub max_staleness: Duration,
     /// The network.
@@ -107,7 +107,7 @@ impl Plan {
             size: [0, 100, 100, 12_000][rng.usize(..4)],
             absences: rng.u8(..3) == 0,
             inserts: rng.bool(),
-            outage: [Outage::ServeL1, Outage::Load, Outage::Fail][rng.usize(..3)],
+            outage: [OutagePolicy::ServeL1, OutagePolicy::Load, OutagePolicy::Fail][rng.usize(..3)],
             max_staleness: ms([100, 250, 1_000][rng.usize(..3)]),
             weather,
             partitions: [1, 1, 3][rng.usize(..3)],
