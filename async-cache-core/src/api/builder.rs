@@ -168,7 +168,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Switches one fence of this cache off, to show that a proof objects.
+    /// Switches one safeguard of this cache off, to show that a proof objects.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {

@@ -1,7 +1,7 @@
-//! Fences, switched off one at a time, so that what proves a fence can be shown to object without
+//! Safeguards, switched off one at a time, so that what proves a safeguard can be shown to object without
 //! it. Without the feature `testing` nothing can be switched, and the compiler removes every hook.
 
-/// A fence of one cache to be switched off: what is left is wrong, and a proof must find it so.
+/// A safeguard of one cache to be switched off: what is left is wrong, and a proof must find it so.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -103,7 +103,7 @@ impl Mutant {
     ];
 }
 
-/// Which fence is switched off, and which limit lowered; outside of tests, none.
+/// Which safeguard is switched off, and which limit lowered; outside of tests, none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Switch {
     #[cfg(feature = "testing")]

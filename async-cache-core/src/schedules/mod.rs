@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg shuttle" cargo test -p async-cache-core --lib --target-dir target/shuttle schedules
 //! ```
 //!
-//! The fence, the flights, the serving lease and all that calls them are the code of every build,
+//! The stripes, the flights, the serving lease and all that calls them are the code of every build,
 //! over the types of [`sync`](crate::sync) that yield to [shuttle]'s scheduler: at random, and by PCT,
 //! which finds what needs few changes of thread at the right moments. The tiers are doubles each
 //! of whose operations is one step; time is a number; what Tokio's tasks do here is done by the
@@ -12,7 +12,7 @@
 //! ordering would allow is not tried.
 //!
 //! [`proves`] runs a scenario as it is, and then with one fault after another, each of which must be
-//! found: a fence that is off ([`Mutant`]), or an order of two steps turned round ([`Fault`]).
+//! found: a safeguard that is off ([`Mutant`]), or an order of two steps turned round ([`Fault`]).
 //! A thread that is never woken is found as a deadlock. `SCHEDULES=100000` in the environment tries
 //! more than the thousand of each kind; what fails is printed as a schedule for `shuttle::replay`.
 //! With `-- schedules --nocapture` each fault tells after how many it was found.

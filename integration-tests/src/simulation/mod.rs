@@ -30,7 +30,7 @@ pub use plan::{Plan, Stale, Trouble};
 /// The caches under test: the value is key and version.
 pub type Cache = TieredCache<u64, u64>;
 
-/// A fence that is switched off.
+/// A safeguard that is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Off {
     /// None.

@@ -1,4 +1,4 @@
-//! With every fence in its place.
+//! With every safeguard in its place.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

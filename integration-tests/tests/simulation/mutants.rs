@@ -57,7 +57,7 @@ fn lose_wakes() {
     is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
 }
 
-/// A fence whose absence breaks a promise about what is called. `of` is in what the judge says that should say it.
+/// A safeguard whose absence breaks a promise about what is called. `of` is in what the judge says that should say it.
 fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
     for seed in 0..1000 {
         let meant = |told: &Breach| told.promise == promise && told.what.contains(of);

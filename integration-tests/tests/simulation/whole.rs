@@ -1,4 +1,4 @@
-//! The whole public surface, with every fence in its place.
+//! The whole public surface, with every safeguard in its place.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

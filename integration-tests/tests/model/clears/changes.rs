@@ -5,7 +5,7 @@ use super::server::{Message, Tag};
 use super::{Mutant, PARTITIONS, Scene};
 
 impl Fleet {
-    /// The caller's commit, then `Shared::invalidate_all` or `invalidate_tags` up to the first command.
+    /// The caller's commit, then `invalidate::invalidate_all` or `invalidate_tags` up to the first command.
     pub(super) fn commit(&mut self, n: usize, kind: Kind, scene: &Scene) -> Option<()> {
         let c = self.changes.iter().position(Option::is_none)?;
         self.row += 1;

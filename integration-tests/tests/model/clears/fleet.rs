@@ -186,7 +186,7 @@ impl Fleet {
         }
     }
 
-    /// `Fence::changed`.
+    /// `Stripes::changed`.
     fn changed(&mut self, n: usize, partition: usize, seq: u8) {
         self.flights_of(n, partition).for_each(|flight| flight.heard = true);
         let side = &mut self.nodes[n].sides[partition];
@@ -228,7 +228,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Shared::get_or_load` up to its first command: the probe, `Fence::enter` as a leader.
+    /// `one::get_or_load` up to its first command: the probe, `Stripes::enter` as a leader.
     pub(super) fn start(
         &mut self,
         n: usize,
@@ -271,7 +271,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Fence::enter` as a joiner, at any time.
+    /// `Stripes::enter` as a joiner, at any time.
     pub(super) fn join(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Flight { node, partition, seq, joinable, joiner, .. } = self.flights[f];
         let (n, p) = (usize::from(node), usize::from(partition));
@@ -293,7 +293,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Shared::judged`, `Shared::found`; then a ticket for the next question: `Queue::ticket`.
+    /// `L2::verdict`, `find::found`; then a ticket for the next question: `Queue::ticket`.
     pub(super) fn got(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let Step::Got { plain, value } = flight.step else { return None };
@@ -308,7 +308,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Shared::verdict`, of a value that has the tag: what is pending first, then the node's own tags.
+    /// `L2::verdict`, of a value that has the tag: what is pending first, then the node's own tags.
     pub(super) fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
         let flight = self.flights[f];
         let node = &self.nodes[usize::from(flight.node)];
@@ -326,7 +326,7 @@ impl Fleet {
         self.take_ticket(f);
     }
 
-    /// `Shared::answered`. What is unchanged was judged when it was held.
+    /// `lease::answered`. What is unchanged was judged when it was held.
     pub(super) fn found(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Step::Found { value, unchanged } = self.flights[f].step else { return None };
         let heed_tags = mutant != Mutant::AnswersIgnoreTags;
@@ -385,7 +385,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Shared::filled`.
+    /// `fill::filled`.
     pub(super) fn filled(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Flight { step: Step::Filled { version, loaded_at, seq }, reload, node, partition, .. } =
             self.flights[f]

@@ -2,13 +2,13 @@
 //!
 //! | transition | function |
 //! |---|---|
-//! | [`Start`](Action::Start) | `Shared::get_or_load` up to the first command: `probe`, `Fence::enter`, `find_here` |
-//! | [`Joined`](Action::Joined) | `Fence::enter`: a get joins, knowing of tag changes up to `Call::known` |
-//! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `Shared::read`: GET or `get_valid.lua`; `Shared::judged`, `Partition::voids_stored` |
-//! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `Shared::answered`; `Queue::wait` |
-//! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Fence::wake`, `Queue::ticket`, `Shared::brought` |
+//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find_here` |
+//! | [`Joined`](Action::Joined) | `Stripes::enter`: a get joins, knowing of tag changes up to `Call::known` |
+//! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `L2::read`: GET or `get_valid.lua`; `L2::verdict`, `Partition::voids_stored` |
+//! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `lease::answered`; `Queue::wait` |
+//! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Stripes::wake`, `Queue::ticket`, `lease::brought` |
 //! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |
-//! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `Shared::filled`, `Lead::land`, `Flight::too_old_since` |
+//! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `fill::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed) | `Pending::add_tags`; the retry's way is that of the change, then `Pending::landed` |
@@ -17,7 +17,7 @@
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
 //! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `baseline.lua`, `Partition::baseline` |
 //!
-//! L1 is asked after every step: `Shared::hit`. Left out: what the model of fills has (changes of single
+//! L1 is asked after every step: `L1::hit`. Left out: what the model of fills has (changes of single
 //! keys and their retries, to which one of a clear is like; disconnects; servers that are replaced), and time.
 
 mod changes;
@@ -40,7 +40,7 @@ const CHANGES: usize = 2;
 /// Versions 0 (none) to this.
 const VERSIONS: usize = CHANGES + 2;
 
-/// Fences of clears and tags, switched off one at a time.
+/// Safeguards of clears and tags, switched off one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mutant {
     /// Nothing.

@@ -1,5 +1,5 @@
 //! One node: what it knows of each partition (`coherence/serving.rs`, `coherence/tags.rs`), and the
-//! stripe of its key (`coherence/fence.rs`).
+//! stripe of its key (`local/stripes.rs`).
 
 use arrayvec::ArrayVec;
 

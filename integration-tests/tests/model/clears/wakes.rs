@@ -35,7 +35,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Fence::wake`.
+    /// `Stripes::wake`.
     pub(super) fn wake_arrived(&mut self, n: usize, partition: usize, value: Value) {
         let listens = |step| matches!(step, Step::Ask | Step::Waiting);
         for flight in self.flights_of(n, partition).filter(|flight| listens(flight.step)) {
@@ -43,7 +43,7 @@ impl Fleet {
         }
     }
 
-    /// `Shared::brought`; if it does not answer, the next question.
+    /// `lease::brought`; if it does not answer, the next question.
     pub(super) fn woken(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let (Step::Waiting, Some(value)) = (flight.step, flight.wake.brought) else { return None };

@@ -137,7 +137,7 @@ impl Fleet {
         }
     }
 
-    /// `Fence::change_begins`.
+    /// `Stripes::change_begins`.
     pub(crate) fn change_begins(&mut self, n: usize, mutant: Mutant) {
         self.move_local(n);
         self.nodes[n].entry = None;
@@ -146,7 +146,7 @@ impl Fleet {
         }
     }
 
-    /// `Fence::changed`.
+    /// `Stripes::changed`.
     pub(crate) fn changed(&mut self, n: usize, seq: u8, mutant: Mutant) {
         self.flights_of(n).for_each(|flight| flight.ticket.heard = true);
         for change in self.changes.iter_mut().filter(|change| usize::from(change.node) == n) {

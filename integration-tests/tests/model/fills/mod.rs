@@ -2,14 +2,14 @@
 //!
 //! | transition | function |
 //! |---|---|
-//! | [`Start`](Action::Start) | `Shared::get_or_load` up to the first command: `probe`, `Fence::enter`, `find` |
-//! | [`GetExecuted`](Action::GetExecuted), [`GotAnswer`](Action::GotAnswer) | `Shared::read`, `is_about`, `verdict` |
+//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find` |
+//! | [`GetExecuted`](Action::GetExecuted), [`GotAnswer`](Action::GotAnswer) | `L2::read`, `is_about`, `verdict` |
 //! | [`AcquireExecuted`](Action::AcquireExecuted), [`AcquireAnswered`](Action::AcquireAnswered) | `lease::acquire`, `acquire.lua` |
 //! | [`Woken`](Action::Woken), [`Polled`](Action::Polled), [`Impatient`](Action::Impatient) | `Queue::wait`, `Grant::Impatient` |
 //! | [`RowRead`](Action::RowRead) | `load::produce` |
-//! | [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered), [`FillLost`](Action::FillLost) | `Shared::fill`, `fill.lua`, `Lead::land`, `Fence::land` |
-//! | [`Commit`](Action::Commit) | the caller's commit, then `Shared::invalidate` or `insert` up to the command: `Fence::change_begins` |
-//! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_invalidate`, `send_insert`, `invalidate.lua`, `put.lua`, `Fence::changed` |
+//! | [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered), [`FillLost`](Action::FillLost) | `fill::fill`, `fill.lua`, `Lead::land`, `Stripes::land` |
+//! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate::invalidate` or `insert` up to the command: `Stripes::change_begins` |
+//! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_invalidate`, `send_insert`, `invalidate.lua`, `put.lua`, `Stripes::changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed), [`LateChange`](Action::LateChange) | `retry_later`; a command that was given up is executed |
 //! | [`RetryExecuted`](Action::RetryExecuted), [`RetryAnswered`](Action::RetryAnswered) | `resilience::recovery` |
 //! | [`Delivered`](Action::Delivered) | `Listener::notify` |

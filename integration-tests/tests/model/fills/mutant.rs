@@ -1,4 +1,4 @@
-//! Fences of the model, switched off one at a time.
+//! Safeguards of the model, switched off one at a time.
 
 /// What is wrong with the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
 //! One node: its partition (`coherence/serving.rs`), and the stripe of the key
-//! (`coherence/fence.rs`).
+//! (`local/stripes.rs`).
 
 use arrayvec::ArrayVec;
 

@@ -10,13 +10,13 @@
 //! | [`Tick`](Action::Tick) | time passes |
 //! | [`Changed`](Action::Changed) | the other node's invalidation is executed and returns: `invalidate.lua` |
 //! | [`BeatBegun`](Action::BeatBegun), [`BeatExecuted`](Action::BeatExecuted) | `Node::begin_beat`, `heartbeat.lua` |
-//! | [`Delivered`](Action::Delivered) | `Listener::notify`: `Fence::changed` and `Partition::heard`, or `echoed` |
+//! | [`Delivered`](Action::Delivered) | `Listener::notify`: `Stripes::changed` and `Partition::heard`, or `echoed` |
 //! | [`MessageLost`](Action::MessageLost) | a message vanishes and nobody notices |
 //! | [`Disconnected`](Action::Disconnected), [`Noticed`](Action::Noticed), [`Subscribed`](Action::Subscribed) | `Subscriber::run`, `Partition::lost`, `Partition::subscribed` |
 //! | [`StateSent`](Action::StateSent), [`StateRead`](Action::StateRead) | `resync_all`, `state.lua` |
 //! | [`GenerationMoved`](Action::GenerationMoved), [`LeaseTaken`](Action::LeaseTaken) | `Partition::baseline`, whose halves a hit may come between |
-//! | [`Get`](Action::Get), [`Next`](Action::Next) | a hit, step by step: `Shared::sight`: the clock and the lease, the generation; `LocalBackend::answer` |
-//! | [`Entered`](Action::Entered), [`RowRead`](Action::RowRead), [`Landed`](Action::Landed) | `Shared::enter`, `load::produce` or `Shared::read`, `Lead::land`; in between, whoever may join does |
+//! | [`Get`](Action::Get), [`Next`](Action::Next) | a hit, step by step: `L1::check`: the clock and the lease, the generation; `LocalBackend::answer` |
+//! | [`Entered`](Action::Entered), [`RowRead`](Action::RowRead), [`Landed`](Action::Landed) | `lead::enter`, `load::produce` or `L2::read`, `Lead::land`; in between, whoever may join does |
 
 mod story;
 
@@ -26,7 +26,7 @@ use story::{BOUND, CHANGES, Generation, LAG, Message, Story};
 use crate::check::{holds, is_caught};
 use crate::phase::Phase;
 
-/// Fences of the lease, switched off one at a time.
+/// Safeguards of the lease, switched off one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mutant {
     /// Nothing.

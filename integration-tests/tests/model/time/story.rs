@@ -40,7 +40,7 @@ pub(super) struct Entry {
     pub(super) generation: Generation,
 }
 
-/// A get between the steps of `Shared::sight` and the reading of the entry.
+/// A get between the steps of `L1::check` and the reading of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Probe {
     /// The least version it owes: what had been promised a bound before it started.
@@ -196,7 +196,7 @@ impl Story {
         }
     }
 
-    /// `Fence::changed`.
+    /// `Stripes::changed`.
     fn changed(&mut self, seq: u8) {
         self.last_seq = self.last_seq.max(seq);
         if self.entry.is_some_and(|entry| entry.seq < seq) {
@@ -279,7 +279,7 @@ impl Story {
         self.probe = Some(Probe { owes: self.owed(), step: 0, generation: None, entry: None });
     }
 
-    /// One step of a get: `Shared::sight`, then the entry.
+    /// One step of a get: `L1::check`, then the entry.
     pub(super) fn probe(&mut self, mutant: Mutant) -> Option<()> {
         let mut probe = self.probe?;
         let order = match mutant {
