@@ -219,7 +219,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let in_namespace = |error: Error| error.in_namespace(&namespace);
         let known = Known::default();
         let engine = self.l1.map(|open| open(&namespace)).transpose().map_err(in_namespace)?;
-        let schema: Arc<str> = self.schema.map_or_else(type_name::<V>, |schema| schema).into();
+        let schema: Arc<str> = self.schema.unwrap_or_else(type_name::<V>).into();
         let opened = self.l2.map(|tier| {
             let record = format!("async-cache/{FORMAT_VERSION} {} {schema}", tier.codec.name());
             let spec = RegionSpec { known: known.clone(), ..RegionSpec::new(&*namespace, id, record) };

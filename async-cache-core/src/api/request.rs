@@ -17,12 +17,13 @@ use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::{Answer, Reuse, Want};
 use crate::local::probe::Probe;
+use crate::lookup::find::{self, PastDue};
 use crate::lookup::loader::BoxLoader;
 use crate::lookup::many::get;
 use crate::lookup::request::{Origin, Plan};
 use crate::lookup::stale::{Aged, aged};
 use crate::lookup::{check, one};
-use crate::observe::{StaleCause, trace};
+use crate::observe::trace;
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 
 /// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
@@ -85,18 +86,12 @@ fn past_due<V: Send + Sync + 'static>(
         None if now < entry.life.expires => Aged::Answers,
         None => Aged::Load,
     };
-    match aged {
-        Aged::Answers | Aged::Refresh => inner.observer.counters.l1_hits.increment(),
-        Aged::Serve(cause) => inner.observer.stale_served(key, cause),
-        Aged::ServeAndRefresh => inner.observer.stale_served(key, StaleCause::Revalidating),
-        Aged::Load => {}
-    }
-    match aged {
-        Aged::Answers | Aged::Serve(_) => First::Hit(entry.value),
-        Aged::Refresh | Aged::ServeAndRefresh => {
+    match find::past_due(inner, key, entry, aged) {
+        PastDue::Answer(entry) => First::Hit(entry.value),
+        PastDue::AnswerAndRefresh(entry) => {
             First::HitAndRefresh(entry.value, Key::from_encoded(key), entry.token)
         }
-        Aged::Load => First::Miss(Key::from_encoded(key)),
+        PastDue::Nothing => First::Miss(Key::from_encoded(key)),
     }
 }
 
@@ -219,7 +214,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
             First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.inner.observer.namespace))),
             First::HitAndRefresh(answer, key, token) => {
                 let plan = self.plan(want, Reuse::Newer(token), Origin::Behind);
-                one::refresh_behind(&self.inner, &key, plan);
+                one::refresh_behind(self.inner, &key, plan);
                 Poll::Ready(Ok(answer))
             }
             First::Miss(key) => {
@@ -345,7 +340,7 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for GetMany<'a, V> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let keys = self.keys.map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-            get::get_many(&self.inner, keys, self.min_stamp).await
+            get::get_many(self.inner, keys, self.min_stamp).await
         })
     }
 }
@@ -374,7 +369,7 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for Insert<'a, V> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let values = self.values.map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-            invalidate::insert(&self.inner, values, self.options).await
+            invalidate::insert(self.inner, values, self.options).await
         })
     }
 }

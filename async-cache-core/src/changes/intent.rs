@@ -69,7 +69,7 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
             }
         }
         Change::Clear => {
-            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation())
+            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
         }
     }
 }

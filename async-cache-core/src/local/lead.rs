@@ -78,7 +78,7 @@ impl<V: 'static> Lead<V> {
     pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
         self.flight.found_by(by);
         self.flight.came_from(entry.seq, &entry.tags);
-        let offer = (by != AnsweredBy::L1).then(|| entry.clone());
+        let offer = (!matches!(by, AnsweredBy::L1 | AnsweredBy::Unverified)).then(|| entry.clone());
         self.land(Ok(entry.value), offer);
     }
 

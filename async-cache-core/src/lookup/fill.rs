@@ -12,18 +12,16 @@ use crate::local::entry::{NewEntry, new_entry};
 use crate::lookup::held::Held;
 use crate::lookup::produced::Produced;
 use crate::options::Term;
-use crate::remote::l2::L2;
 
 /// Stores in L2 what was loaded under a lease. Returns what L1 is to be offered: nothing if an
 /// invalidation has broken the lease, for then what was loaded is old.
 pub(crate) async fn fill<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    l2: &L2<V>,
     mut held: Held<'_, V>,
     produced: &Produced<V>,
     reuse: Reuse,
 ) -> Option<Entry<V>> {
-    let lease = held.lease()?;
+    let (lease, l2) = (held.lease()?, inner.remote.as_ref()?);
     let term = produced.options.store.draw_term(produced.value.is_none());
     let entry = entry(inner, produced, term, lease.seq);
     let frame = match l2.frame_of(&entry, term, produced.cost) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use crate::backend::{Accept, Acquire, Acquired, Entry, Lease, Phase, Tick};
+use crate::backend::{Accept, Acquire, Acquired, Entry, Phase, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -17,30 +17,14 @@ use crate::local::lead::Lead;
 use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::lookup::fetch::fetch;
+use crate::lookup::outage::{OutageDecision, decide_in_outage};
+use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::request::{Aim, Origin};
+use crate::lookup::step::{Action, Basis, Learnt, Reply, Woken};
 use crate::lookup::{find, stale};
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 use crate::sync::Notify;
-
-/// Outcome of asking the fleet for a key.
-#[derive(Debug)]
-pub(crate) enum Grant<V> {
-    /// A value, loaded by someone else or confirmed.
-    Found(Entry<V>),
-    /// A value that has expired, and whose refresh has failed here a moment ago.
-    Backoff(Entry<V>),
-    /// This node loads.
-    Lease(Lease),
-    /// Others are loading and have let us down: load here, and store nothing.
-    LoadUncached,
-    /// The same, and there is a stale value to make do with: one failure in the fleet is enough.
-    Failed,
-    /// L2 has no value, and takes none: load here, and store in L1 what reflects every change up to this.
-    NoRoom(u64),
-    /// The fleet cannot be asked.
-    Unreachable(Error),
-}
 
 /// Loads elsewhere that came to nothing after which a node stops queueing for a lease that is taken again.
 /// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
@@ -53,54 +37,62 @@ const POLL_BLIND: Duration = Duration::from_millis(10);
 const POLL_LISTENING: Duration = Duration::from_millis(100);
 const POLL_MAX: Duration = Duration::from_millis(250);
 
-/// Asks for the lease until there is a value, a lease, or no point. Leaves in `lead` the ticket
-/// that belongs to the outcome.
-pub(crate) async fn acquire<V: Send + Sync + 'static>(
+/// Asks for the lease, and waits for loads elsewhere, until there is a value, a ground to load on, or no point.
+/// Leaves in `lead` the ticket that belongs to the outcome.
+pub(crate) async fn pursue<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    l2: &L2<V>,
     lead: &mut Lead<V>,
     aim: &Aim,
-    mut accept: Accept,
-    held: Option<&Entry<V>>,
-) -> Grant<V> {
+    progress: &mut Progress<V>,
+    first: Accept,
+) -> Action {
+    let Some(l2) = &inner.remote else { return Action::Load(Basis::Alone) };
     if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
-        return Grant::Unreachable(error);
+        let seen = unreachable(inner, lead, progress.held.as_ref(), error);
+        return progress.learn(inner, lead, seen);
     }
-    let options = &aim.options;
-    let give_up = Instant::now() + options.load.wait_timeout;
+    let give_up = Instant::now() + aim.options.load.wait_timeout;
     let mut queue = Queue::join(inner, lead, &Arc::default());
+    let mut action = Action::Acquire(first);
     loop {
-        lead.ticket = queue.ticket();
-        let asked = inner.liveness.node.clock.now();
-        if inner.liveness.is_unsent(lead.key.as_bytes()) {
-            // Since the route was chosen, an invalidation has failed here: what L2 has may be old.
-            return Grant::LoadUncached;
-        }
-        let ask = Acquire { token: inner.liveness.node.next_token(), ttl: options.load.lease_ttl, accept };
-        let answer = l2.region.acquire(&lead.key, ask).await;
-        let lapses_in = match answered(inner, l2, lead, aim, held, asked, answer) {
-            Step::Done(grant) => return grant,
-            Step::Again(now) => {
-                accept = now;
-                continue;
+        let seen = match action {
+            Action::Acquire(accept) => {
+                lead.ticket = queue.ticket();
+                let reply = ask(inner, l2, lead, aim, progress.held.as_ref(), accept).await;
+                queue.within_patience(reply, give_up, || settles(inner, lead, aim))
             }
-            Step::Wait(lapses_in) => lapses_in,
+            Action::Wait(lapses_in) => {
+                let stored = queue.wait(lapses_in, give_up).await;
+                match stored.and_then(|stored| brought(l2, lead, aim, &stored)) {
+                    Some(entry) => Seen::of(Learnt::Waited(Woken::Answers), entry),
+                    None if queue.is_disappointed() && makes_do(inner, lead, aim) => {
+                        disappointed(inner, lead, aim).await
+                    }
+                    None => Seen::bare(Learnt::Waited(Woken::Due)),
+                }
+            }
+            decided => return decided,
         };
-        if queue.is_out_of_patience(give_up) {
-            return if settles(inner, lead, aim) { Grant::Failed } else { Grant::LoadUncached };
-        }
-        if let Some(stored) = queue.wait(lapses_in, give_up).await
-            && let Some(entry) = brought(l2, lead, aim, &stored)
-        {
-            return Grant::Found(entry);
-        }
-        if queue.is_disappointed() && makes_do(inner, lead, aim) {
-            let grant = or_failed(inner, lead, aim).await;
-            if matches!(grant, Grant::Found(_)) || settles(inner, lead, aim) {
-                return grant;
-            }
-        }
+        action = progress.learn(inner, lead, seen);
     }
+}
+
+/// Asks for the lease once.
+async fn ask<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    lead: &Lead<V>,
+    aim: &Aim,
+    held: Option<&Entry<V>>,
+    accept: Accept,
+) -> Seen<V> {
+    let asked = inner.liveness.node.clock.now();
+    if inner.liveness.is_unsent(lead.key.as_bytes()) {
+        return Seen::bare(Learnt::Lease(Reply::Unsent));
+    }
+    let (token, ttl) = (inner.liveness.node.next_token(), aim.options.load.lease_ttl);
+    let answer = l2.region.acquire(&lead.key, Acquire { token, ttl, accept }).await;
+    reply(inner, lead, aim, held, (asked, answer))
 }
 
 /// Whether a failure elsewhere is failure enough: there is a stale value to make do with, or nobody
@@ -132,49 +124,48 @@ pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>
     settles
 }
 
-/// What an answer to the question for the lease leads to.
-#[derive(Debug)]
-pub(crate) enum Step<V> {
-    Done(Grant<V>),
-    /// What is stored does not answer: ask again, and accept this.
-    Again(Accept),
-    /// Another load holds the lease, which lapses after this time.
-    Wait(Duration),
-}
-
-/// Draws the conclusions from an answer to the question for the lease, sent at `asked`.
-pub(crate) fn answered<V: Send + Sync + 'static>(
+/// What an answer to the question for the lease, sent at `asked`, says to the lookup.
+pub(crate) fn reply<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    l2: &L2<V>,
     lead: &Lead<V>,
     aim: &Aim,
     held: Option<&Entry<V>>,
-    asked: Tick,
-    answer: Result<Acquired>,
-) -> Step<V> {
+    (asked, answer): (Tick, Result<Acquired>),
+) -> Seen<V> {
+    let Some(l2) = &inner.remote else { return Seen::bare(Learnt::Lease(Reply::Unsent)) };
+    let bare = |reply| Seen::bare(Learnt::Lease(reply));
+    let reached = |seq| {
+        l2.miss_rate.missed(aim.reuse);
+        lead.flight().granted(seq);
+        inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+    };
     match answer {
         Ok(Acquired::Granted(lease)) => {
-            l2.miss_rate.missed(aim.reuse);
-            lead.flight().granted(lease.seq);
-            inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(lease.seq);
-            Step::Done(Grant::Lease(lease))
+            reached(lease.seq);
+            bare(Reply::Granted(lease))
+        }
+        Ok(Acquired::NoRoom { seq }) => {
+            reached(seq);
+            bare(Reply::NoRoom(seq))
         }
         Ok(Acquired::Value(stored)) => {
             l2.miss_rate.found();
             match l2.verdict(&lead.key, &stored, lead.ticket, &aim.options) {
-                Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Step::Done(Grant::Found(entry)),
+                Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+                    Seen::of(Learnt::Lease(Reply::Answers), entry)
+                }
                 Fetched::Stale(entry, _) if find::backs_off(inner, aim, &entry) => {
-                    Step::Done(Grant::Backoff(entry))
+                    Seen::of(Learnt::Lease(Reply::BacksOff), entry)
                 }
                 Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                     let accept = Accept::Other(entry.token);
                     inner.local.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
                     lead.found_stale(entry, asked);
-                    Step::Again(accept)
+                    bare(Reply::Again(accept))
                 }
                 // Valid to the backend, which checks less: insist on another.
-                Fetched::Absent(accept) => Step::Again(accept),
-                Fetched::Unreachable(_) => Step::Again(Accept::Nothing),
+                Fetched::Absent(accept) => bare(Reply::Again(accept)),
+                Fetched::Unreachable(_) => bare(Reply::Again(Accept::Nothing)),
             }
         }
         Ok(Acquired::Unchanged { seq, ends }) => match held {
@@ -182,16 +173,26 @@ pub(crate) fn answered<V: Send + Sync + 'static>(
                 let entry = Entry { seq: seq.max(entry.seq), ..entry.clone() };
                 unchanged(inner, lead, entry, ends, asked)
             }
-            None => Step::Again(Accept::Nothing),
+            None => bare(Reply::Again(Accept::Nothing)),
         },
-        Ok(Acquired::Busy(lapses_in)) => Step::Wait(lapses_in),
-        Ok(Acquired::NoRoom { seq }) => {
-            l2.miss_rate.missed(aim.reuse);
-            lead.flight().granted(seq);
-            inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
-            Step::Done(Grant::NoRoom(seq))
-        }
-        Err(error) => Step::Done(Grant::Unreachable(inner.liveness.l2_failed(error))),
+        Ok(Acquired::Busy(lapses_in)) => bare(Reply::Busy(lapses_in)),
+        Err(error) => unreachable(inner, lead, held, inner.liveness.l2_failed(error)),
+    }
+}
+
+/// L2 cannot be asked: whether what L1 holds answers, by the policy for outages.
+pub(crate) fn unreachable<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    lead: &Lead<V>,
+    held: Option<&Entry<V>>,
+    error: Error,
+) -> Seen<V> {
+    let decision = decide_in_outage(inner, lead.key.as_bytes(), held.cloned(), error);
+    let learnt = |held_answers| Learnt::Lease(Reply::Unreachable { held_answers });
+    match decision {
+        OutageDecision::Serve(entry) if lead.suffices(&entry) => Seen::of(learnt(true), entry),
+        OutageDecision::Serve(_) => Seen::bare(learnt(false)),
+        OutageDecision::Load(error) | OutageDecision::Fail(error) => Seen::failed(learnt(false), error),
     }
 }
 
@@ -203,24 +204,24 @@ fn unchanged<V: Send + Sync + 'static>(
     mut entry: Entry<V>,
     ends: (u64, u64),
     asked: Tick,
-) -> Step<V> {
+) -> Seen<V> {
     let now = inner.liveness.node.clock.now();
     let time = match inner.liveness.server_time() {
         _ if inner.policy.faults.is(Mutant::TrustUnknownServerTime) => {
-            return Step::Done(Grant::Found(entry));
+            return Seen::of(Learnt::Lease(Reply::Answers), entry);
         }
         Ok(time) => time,
-        Err(error) => return Step::Done(Grant::Unreachable(error)),
+        Err(error) => return unreachable(inner, lead, Some(&entry), error),
     };
     entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
-    let token = entry.token;
+    let again = Seen::bare(Learnt::Lease(Reply::Again(Accept::Other(entry.token))));
     match entry.life.phase(now) {
-        Phase::Fresh | Phase::Ripe => Step::Done(Grant::Found(entry)),
+        Phase::Fresh | Phase::Ripe => Seen::of(Learnt::Lease(Reply::Answers), entry),
         Phase::Stale => {
             lead.found_stale(entry, asked);
-            Step::Again(Accept::Other(token))
+            again
         }
-        Phase::Expired => Step::Again(Accept::Other(token)),
+        Phase::Expired => again,
     }
 }
 
@@ -237,12 +238,27 @@ pub(crate) fn brought<V: Send + Sync + 'static>(
     (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
 }
 
-/// A load elsewhere came to nothing; since then another may have stored a value.
-async fn or_failed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>, aim: &Aim) -> Grant<V> {
+/// A load elsewhere has failed, and a stale value is there. Since then another load may have stored a value; and a
+/// change may have voided the stale one.
+async fn disappointed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>, aim: &Aim) -> Seen<V> {
     lead.ticket = inner.local.ticket(&lead.key);
-    match fetch(inner, &lead.key, None, lead.ticket, &aim.options).await {
-        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Grant::Found(entry),
-        _ => Grant::Failed,
+    let fetched = fetch(inner, &lead.key, None, lead.ticket, &aim.options).await;
+    after_disappointment(inner, lead, aim, fetched)
+}
+
+/// What a read after such a failure says to the lookup.
+pub(crate) fn after_disappointment<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    lead: &Lead<V>,
+    aim: &Aim,
+    fetched: Fetched<V>,
+) -> Seen<V> {
+    match fetched {
+        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+            Seen::of(Learnt::Waited(Woken::Answers), entry)
+        }
+        _ if settles(inner, lead, aim) => Seen::bare(Learnt::Waited(Woken::MakesDo)),
+        _ => Seen::bare(Learnt::Waited(Woken::Due)),
     }
 }
 
@@ -309,8 +325,23 @@ impl<'a, V: 'static> Queue<'a, V> {
     }
 
     /// Whether there is no point in waiting any longer.
-    pub(crate) fn is_out_of_patience(&self, give_up: Instant) -> bool {
+    fn is_out_of_patience(&self, give_up: Instant) -> bool {
         self.disappointments >= PATIENCE || Instant::now() >= give_up
+    }
+
+    /// A reply, unless it asks for a wait that is not worth it any more.
+    pub(crate) fn within_patience(
+        &self,
+        seen: Seen<V>,
+        give_up: Instant,
+        makes_do: impl FnOnce() -> bool,
+    ) -> Seen<V> {
+        match seen.learnt {
+            Learnt::Lease(Reply::Busy(_)) if self.is_out_of_patience(give_up) => {
+                Seen::bare(Learnt::Lease(Reply::OutOfPatience { makes_do: makes_do() }))
+            }
+            _ => seen,
+        }
     }
 
     /// How long to wait, at most, before asking again by itself.

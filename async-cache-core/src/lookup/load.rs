@@ -5,25 +5,22 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::backend::{Accept, Entry, Lease, Renewed};
+use crate::backend::{Entry, Lease, Renewed};
 use crate::changes::replace;
 use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::local::approach::Answer;
-use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
-use crate::lookup::find::Route;
 use crate::lookup::held::Held;
-use crate::lookup::lease::Grant;
 use crate::lookup::loaded::{Keep, LoadContext};
 use crate::lookup::loader::Wish;
-use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::produced::{Produced, replaces_something, resolve};
+use crate::lookup::progress::{Progress, land};
 use crate::lookup::request::{Aim, Plan};
-use crate::lookup::run::{failed_elsewhere, run_loader};
-use crate::lookup::stale::is_source_failure;
+use crate::lookup::run::run_loader;
+use crate::lookup::step::{Action, Basis, StoreIn, store_in};
 use crate::lookup::{fill, lease, reentry, stale};
 use crate::observe::trace;
 use crate::remote::l2::L2;
@@ -33,11 +30,12 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: Lead<V>,
     plan: Plan<V>,
-    route: Route<V>,
+    progress: Progress<V>,
+    action: Action,
 ) {
     let (node, key) = (inner.liveness.node.id, lead.key.clone());
     // Boxed before it is wrapped: it is large, and each layer around it moves what it is given.
-    let load = Box::pin(run(Arc::clone(inner), lead, plan, route));
+    let load = Box::pin(run(Arc::clone(inner), lead, plan, progress, action));
     inner.lifecycle.tasks.spawn(trace::load(
         &inner.observer.namespace,
         1,
@@ -49,137 +47,71 @@ async fn run<V: Send + Sync + 'static>(
     inner: Arc<Inner<V>>,
     mut lead: Lead<V>,
     plan: Plan<V>,
-    route: Route<V>,
+    mut progress: Progress<V>,
+    mut action: Action,
 ) {
-    let backoff = plan.aim.options.load.error_backoff;
-    let (outcome, entry) = match (route, &inner.remote) {
-        (Route::Fleet(accept, held), Some(l2)) => {
-            over_the_fleet(&inner, l2, &mut lead, plan, accept, held).await
+    if let Action::Acquire(accept) = action {
+        let pursued = lease::pursue(&inner, &mut lead, &plan.aim, &mut progress, accept);
+        match inner.lifecycle.closing.run_until_cancelled(pursued).await {
+            Some(decided) => action = decided,
+            None => return land(lead, &plan.aim, inner.lifecycle.check_open().map(|()| None), None),
         }
-        _ => {
-            let loaded_at = lead.ticket.reached;
-            alone(&inner, &mut lead, plan, loaded_at).await
-        }
-    };
-    if outcome.as_ref().is_err_and(is_source_failure) {
-        lead.postpone(backoff);
     }
-    lead.land(outcome, entry);
+    let Action::Load(basis) = action else {
+        return drop(progress.end(&inner, lead, &plan.aim, action));
+    };
+    let aim = plan.aim.clone();
+    let (outcome, entry) = load(&inner, &mut lead, plan, basis).await;
+    land(lead, &aim, outcome, entry);
 }
 
 /// What a flight ends with: the answer, and what L1 is offered.
 type End<V> = (Result<Answer<V>>, Option<Entry<V>>);
 
-async fn over_the_fleet<V: Send + Sync + 'static>(
+/// Loads on these grounds, and stores what was loaded.
+async fn load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    l2: &L2<V>,
     lead: &mut Lead<V>,
     plan: Plan<V>,
-    accept: Accept,
-    held: Option<Entry<V>>,
-) -> End<V> {
-    let asked = lease::acquire(inner, l2, lead, &plan.aim, accept, held.as_ref());
-    let Some(grant) = inner.lifecycle.closing.run_until_cancelled(asked).await else {
-        return (inner.lifecycle.check_open().map(|()| None), None);
-    };
-    match grant {
-        Grant::Found(entry) => {
-            lead.flight().found_by(AnsweredBy::L2);
-            (Ok(entry.value.clone()), Some(entry))
-        }
-        Grant::Backoff(entry) => {
-            lead.flight().found_by(AnsweredBy::Backoff);
-            (Ok(entry.value.clone()), Some(entry))
-        }
-        Grant::Lease(lease) => with_lease(inner, l2, lead, plan, lease).await,
-        Grant::LoadUncached => {
-            let (reuse, loaded_at) = (plan.aim.reuse, lead.ticket.reached);
-            let produced = produce(inner, lead, plan, loaded_at).await;
-            if produced.as_ref().is_ok_and(|produced| produced.keep == Keep::Cached) {
-                inner.observer.fill_rejected(lead.key.as_bytes());
-            }
-            if produced.is_ok() {
-                replace::remove_replaced(inner, &lead.key, reuse).await;
-            }
-            (produced.map(|produced| produced.value), None)
-        }
-        Grant::Failed => (Err(failed_elsewhere(inner)), None),
-        Grant::NoRoom(seq) => {
-            let end = alone(inner, lead, plan, seq).await;
-            if end.1.is_some() {
-                inner.observer.fill_rejected(lead.key.as_bytes());
-            }
-            end
-        }
-        Grant::Unreachable(error) => match decide_in_outage(inner, lead.key.as_bytes(), held, error) {
-            OutageDecision::Serve(entry) if lead.suffices(&entry) => {
-                lead.flight().found_by(AnsweredBy::Unverified);
-                lead.flight().came_from(entry.seq, &entry.tags);
-                (Ok(entry.value), None)
-            }
-            OutageDecision::Serve(_) | OutageDecision::Load(_) => {
-                let loaded_at = lead.ticket.reached;
-                alone(inner, lead, plan, loaded_at).await
-            }
-            OutageDecision::Fail(error) => (Err(error), None),
-        },
-    }
-}
-
-async fn with_lease<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    l2: &L2<V>,
-    lead: &mut Lead<V>,
-    plan: Plan<V>,
-    lease: Lease,
+    basis: Basis,
 ) -> End<V> {
     let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.load.lease_ttl);
-    let held = Held { inner, key: lead.key.clone(), lease: Some(lease) };
-    let produced = tokio::select! {
-        biased;
-        produced = produce(inner, lead, plan, lease.seq) => produced,
-        never = keep_alive(inner, l2, &held.key, lease, lease_ttl) => match never {},
+    let loaded_at = basis.loaded_at(lead.ticket.reached);
+    let held = Held { inner, key: lead.key.clone(), lease: basis.lease() };
+    let loading = produce(inner, lead, plan, loaded_at);
+    let produced = match (basis, &inner.remote) {
+        (Basis::Leased(lease), Some(l2)) => tokio::select! {
+            biased;
+            produced = loading => produced,
+            never = keep_alive(inner, l2, &held.key, lease, lease_ttl) => match never {},
+        },
+        _ => loading.await,
     };
-    match produced {
-        Ok(produced) if produced.keep == Keep::Cached => {
-            lead.l1_ttl = produced.options.store.l1_ttl;
-            let entry = fill::fill(inner, l2, held, &produced, reuse).await;
-            (Ok(produced.value), entry)
-        }
-        Ok(produced) => {
-            if replaces_something(lead, reuse) {
-                replace::forget(inner, std::slice::from_ref(&lead.key)).await;
-            }
-            (Ok(produced.value), None)
-        }
-        Err(error) => (Err(error), None),
+    let produced = match produced {
+        Ok(produced) => produced,
+        Err(error) => return (Err(error), None),
+    };
+    if produced.keep == Keep::Cached && basis.is_rejected() {
+        inner.observer.fill_rejected(lead.key.as_bytes());
     }
-}
-
-/// Loads without the inner tier: there is none, it cannot be asked, or it takes nothing.
-async fn alone<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    lead: &mut Lead<V>,
-    plan: Plan<V>,
-    loaded_at: u64,
-) -> End<V> {
-    let reuse = plan.aim.reuse;
-    match produce(inner, lead, plan, loaded_at).await {
-        Ok(produced) if produced.keep == Keep::Cached => {
+    lead.l1_ttl = produced.options.store.l1_ttl;
+    let entry = match store_in(basis, produced.keep, replaces_something(lead, reuse)) {
+        StoreIn::Fleet(_) => fill::fill(inner, held, &produced, reuse).await,
+        StoreIn::L1 => {
             replace::replaces(inner, &lead.key, reuse);
-            lead.l1_ttl = produced.options.store.l1_ttl;
             let term = produced.options.store.draw_term(produced.value.is_none());
-            let entry = fill::entry(inner, &produced, term, loaded_at);
-            (Ok(produced.value), Some(entry))
+            Some(fill::entry(inner, &produced, term, loaded_at))
         }
-        Ok(produced) => {
-            if replaces_something(lead, reuse) {
-                replace::forget(inner, std::slice::from_ref(&lead.key)).await;
-            }
-            (Ok(produced.value), None)
+        StoreIn::Removed => {
+            replace::forget(inner, std::slice::from_ref(&lead.key)).await;
+            None
         }
-        Err(error) => (Err(error), None),
-    }
+        StoreIn::Nowhere => {
+            replace::remove_replaced(inner, &lead.key, reuse).await;
+            None
+        }
+    };
+    (Ok(produced.value), entry)
 }
 
 /// Runs the loader under its deadline, and turns what can go wrong into an error for everyone. What

@@ -11,21 +11,24 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::{Answer, Joins, Reuse};
-use crate::local::flight::{AnsweredBy, Flight};
+use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::lookup::check::check;
 use crate::lookup::fetch::fetch;
-use crate::lookup::find::{Found, find, refreshes};
+use crate::lookup::find;
 use crate::lookup::outage::{OutageDecision, decide_in_outage};
+use crate::lookup::progress::{End, Progress};
 use crate::lookup::request::{Aim, Origin, Plan};
 use crate::lookup::stale::Seek;
-use crate::lookup::wait::{Role, Waited};
+use crate::lookup::step::{Action, Next, after_flight};
+use crate::lookup::wait::Call;
+use crate::lookup::wait::Role;
 use crate::lookup::{load, reentry, wait};
 use crate::observe::{StaleCause, trace};
 use crate::remote::read::Fetched;
@@ -77,38 +80,15 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     let mut call = wait::call(inner, Seek { key, min_stamp, want }, plan.aim.reuse, plan.aim.options.clone());
     let mut approach = plan.aim.approach(call.limit);
     loop {
-        let (flight, hearing) = match enter(&inner.local, key, min_stamp, approach) {
-            Entered::Join(flight, hearing) => (flight, hearing),
-            Entered::Lead(lead) => {
-                return match lead_flight(inner, lead, min_stamp, plan).await {
-                    Ok(Led::Landed(answer, by)) => {
-                        wait::count(inner, key.as_bytes(), by);
-                        Ok(answer)
-                    }
-                    Ok(Led::Flying(flight)) => match wait::wait(inner, &call, &flight, Role::Leads).await {
-                        Waited::Landed(outcome) => {
-                            wait::count_landed(inner, &call, (&flight, Role::Leads), &outcome);
-                            outcome
-                        }
-                        Waited::StandIn(answer) => Ok(answer),
-                        Waited::Abandoned => {
-                            Err(inner.observer.error(ErrorKind::Shutdown, "the load ended with the runtime"))
-                        }
-                    },
-                    Err(error) => {
-                        inner.observer.counters.misses.add(1);
-                        Err(error)
-                    }
-                };
-            }
+        let (flight, role) = match enter(&inner.local, key, min_stamp, approach) {
+            Entered::Lead(lead) => return lead_and_wait(inner, lead, &call, plan).await,
+            Entered::Join(flight, bound) => (flight, Role::Joined(bound)),
         };
-        match wait::wait(inner, &call, &flight, Role::Joined(hearing)).await {
-            Waited::Landed(Ok(_)) if wait::is_too_old(inner, &call, &flight) => {}
-            // Nobody loaded here, and there is nothing to make do with: someone must.
-            Waited::Landed(Err(_)) if flight.elsewhere().is_some() => inner.lifecycle.check_open()?,
-            // One of those who need a value leads the next flight, and the others join it: an absence
-            // that is cached does not answer them, so that there is no need to insist on a load.
-            Waited::Landed(Ok(answer)) if !want.accepts(&answer) => {
+        let waited = wait::wait(inner, &call, &flight, role).await;
+        match after_flight(false, wait::ended(inner, &call, &flight, &waited)) {
+            Next::Return | Next::Lost => return wait::returned(inner, &call, (&flight, role), waited),
+            Next::AskAgain => inner.lifecycle.check_open()?,
+            Next::AskForValue => {
                 approach.joins = Joins::WithValue;
                 if inner.policy.faults.is(Mutant::SuccessorsLeadAlone) {
                     plan.aim.reuse = Reuse::Nothing;
@@ -116,16 +96,30 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
                     call.reuse = Reuse::Nothing;
                 }
             }
-            Waited::Landed(outcome) => {
-                wait::count_landed(inner, &call, (&flight, Role::Joined(hearing)), &outcome);
-                return outcome;
-            }
-            Waited::StandIn(answer) => return Ok(answer),
-            // The leader was cancelled before it began to load, or nothing has been heard of it for
-            // too long: someone else must lead.
-            Waited::Abandoned => inner.lifecycle.check_open()?,
         }
     }
+}
+
+/// The rest of a lookup for the caller that leads the flight.
+async fn lead_and_wait<V: Send + Sync + 'static>(
+    inner: &Arc<Inner<V>>,
+    lead: Lead<V>,
+    call: &Call<'_>,
+    plan: Plan<V>,
+) -> Result<Answer<V>> {
+    let flight = match lead_flight(inner, lead, call.seek.min_stamp, plan).await {
+        Led::Flying(flight) => flight,
+        Led::Ended(Ok((answer, by))) => {
+            wait::count(inner, call.seek.key.as_bytes(), by);
+            return Ok(answer);
+        }
+        Led::Ended(Err(error)) => {
+            inner.observer.counters.misses.add(1);
+            return Err(error);
+        }
+    };
+    let waited = wait::wait(inner, call, &flight, Role::Leads).await;
+    wait::returned(inner, call, (&flight, Role::Leads), waited)
 }
 
 /// Refreshes a key behind an answer already given, unless somebody is at it.
@@ -155,32 +149,36 @@ async fn lead_flight<V: Send + Sync + 'static>(
     lead: Lead<V>,
     min_stamp: Option<&Stamp>,
     plan: Plan<V>,
-) -> Result<Led<V>> {
-    match find(inner, &lead, min_stamp, &plan.aim).await {
-        Ok(Found::Answer(entry, by)) => {
-            let answer = entry.value.clone();
-            let refresh = refreshes(inner, &plan.aim, &entry, by).then(|| (lead.key.clone(), entry.token));
-            lead.found(entry, by);
-            if let Some((key, token)) = refresh {
-                let aim = Aim { reuse: Reuse::Newer(token), origin: Origin::Behind, ..plan.aim };
-                lead_behind(inner, &key, Plan { aim, ..plan });
-            }
-            Ok(Led::Landed(answer, by))
-        }
-        Ok(Found::Nothing(route)) => {
-            let flight = lead.flight();
-            load::spawn(inner, lead, plan, route);
-            Ok(Led::Flying(flight))
-        }
-        Err(error) => {
-            lead.land(Err(error.clone()), None);
-            Err(error)
-        }
+) -> Led<V> {
+    let skips_read = inner.remote.as_ref().is_some_and(|l2| l2.miss_rate.skip_read());
+    let mut progress = Progress::begin(inner, &plan.aim, skips_read);
+    let mut action = progress.learn(inner, &lead, find::in_l1(inner, &lead, min_stamp, &plan.aim));
+    if action == Action::ReadL2 {
+        let seen = find::in_l2(inner, &lead, min_stamp, &plan.aim).await;
+        action = progress.learn(inner, &lead, seen);
     }
+    if let Action::Acquire(_) | Action::Load(_) = action {
+        let flight = lead.flight();
+        load::spawn(inner, lead, plan, progress, action);
+        return Led::Flying(flight);
+    }
+    let refreshed = match (action, progress.answer()) {
+        (Action::Answer(by), Some(entry)) => {
+            find::refreshes(inner, &plan.aim, entry, by).then(|| (lead.key.clone(), entry.token))
+        }
+        _ => None,
+    };
+    let ended = progress.end(inner, lead, &plan.aim, action);
+    if let Some((key, token)) = refreshed {
+        let aim = Aim { reuse: Reuse::Newer(token), origin: Origin::Behind, ..plan.aim };
+        lead_behind(inner, &key, Plan { aim, ..plan });
+    }
+    Led::Ended(ended)
 }
 
 /// How far a leader has come.
 enum Led<V> {
-    Landed(Answer<V>, AnsweredBy),
+    Ended(End<V>),
+    /// A task of its own takes the flight to its end.
     Flying(Arc<Flight<V>>),
 }

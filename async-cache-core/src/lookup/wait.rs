@@ -15,6 +15,7 @@ use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::lead::JoinBound;
 use crate::lookup::stale;
 use crate::lookup::stale::{Seek, StandIn, Standing, is_source_failure};
+use crate::lookup::step::Ended;
 use crate::observe::StaleCause;
 use crate::options::Options;
 
@@ -268,6 +269,43 @@ fn stand_in<V: Send + Sync + 'static>(
         Standing::Verified | Standing::Capped => count(inner, key, AnsweredBy::L1),
     }
     Waited::StandIn(entry.value)
+}
+
+/// How a flight has ended for one of its callers.
+pub(crate) fn ended<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    call: &Call<'_>,
+    flight: &Flight<V>,
+    waited: &Waited<V>,
+) -> Ended {
+    match waited {
+        Waited::Landed(Ok(_)) if is_too_old(inner, call, flight) => Ended::TooOld,
+        Waited::Landed(Ok(answer)) if !call.seek.want.accepts(answer) => Ended::WithoutValue,
+        Waited::Landed(Ok(_)) => Ended::Answered,
+        Waited::Landed(Err(_)) if flight.elsewhere().is_some() => Ended::FailedElsewhere,
+        Waited::Landed(Err(_)) => Ended::Failed,
+        Waited::StandIn(_) => Ended::StandIn,
+        Waited::Abandoned => Ended::Abandoned,
+    }
+}
+
+/// What a caller gets, counted.
+pub(crate) fn returned<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    call: &Call<'_>,
+    (flight, role): (&Flight<V>, Role),
+    waited: Waited<V>,
+) -> Result<Answer<V>> {
+    match waited {
+        Waited::Landed(outcome) => {
+            count_landed(inner, call, (flight, role), &outcome);
+            outcome
+        }
+        Waited::StandIn(answer) => Ok(answer),
+        Waited::Abandoned => {
+            Err(inner.observer.error(ErrorKind::Shutdown, "the load ended with the runtime"))
+        }
+    }
 }
 
 /// Counts a lookup whose flight has landed: once, by what became of it.

@@ -10,9 +10,7 @@ use shuttle::sync::mpsc::Receiver;
 use shuttle::thread::{self, JoinHandle};
 
 use crate::api::builder::TieredCacheBuilder;
-use crate::backend::{
-    Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend, Region,
-};
+use crate::backend::{Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend};
 use crate::changes::{intent, send};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -24,10 +22,10 @@ use crate::local::approach::{Approach, Joins, Reuse, Want};
 use crate::local::entry::{NewEntry, new_entry};
 use crate::local::flight::{AnsweredBy, Landed};
 use crate::local::lead::{Entered, Lead, enter};
-use crate::lookup::find::{Found, Route};
-use crate::lookup::lease::{Grant, Step};
 use crate::lookup::loader::Wish;
+use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::request::{Aim, Origin};
+use crate::lookup::step::{Action, Basis, Learnt, Reply};
 use crate::lookup::{find, lease, one};
 use crate::options::{Options, StoreOptions};
 use crate::schedules::Verdict;
@@ -209,10 +207,23 @@ impl Cache {
             wish: Wish::Nothing,
             options: Options::default(),
         };
-        let (version, entry) = match block_on(find::find(&self.inner, &lead, None, &aim)).unwrap() {
-            Found::Answer(entry, by) => (version_of(&entry), (by == AnsweredBy::L2).then_some(entry)),
-            Found::Nothing(Route::Fleet(accept, _)) => self.over_the_fleet(&mut lead, &aim, accept),
-            Found::Nothing(Route::Alone) => self.load(lead.ticket.seq),
+        let mut progress = Progress::begin(&self.inner, &aim, false);
+        let mut action = progress.learn(&self.inner, &lead, find::in_l1(&self.inner, &lead, None, &aim));
+        if action == Action::ReadL2 {
+            let seen = block_on(find::in_l2(&self.inner, &lead, None, &aim));
+            action = progress.learn(&self.inner, &lead, seen);
+        }
+        if let Action::Acquire(accept) = action {
+            action = self.pursue(&mut lead, &aim, &mut progress, accept);
+        }
+        let (version, entry) = match (action, progress.answer()) {
+            (Action::Answer(by), Some(entry)) => {
+                (version_of(entry), (by == AnsweredBy::L2).then(|| entry.clone()))
+            }
+            (Action::Load(Basis::Leased(lease)), _) => self.fill(lease),
+            (Action::Load(Basis::Alone), _) => self.load(lead.ticket.seq),
+            (Action::Load(_), _) => (self.load(0).0, None),
+            _ => unreachable!("the fleet answers"),
         };
         if counted {
             self.leading.lock().unwrap().remove(&epoch);
@@ -221,37 +232,39 @@ impl Cache {
         version
     }
 
-    fn over_the_fleet(&self, lead: &mut Lead<u64>, aim: &Aim, accept: Accept) -> End {
+    fn pursue(
+        &self,
+        lead: &mut Lead<u64>,
+        aim: &Aim,
+        progress: &mut Progress<u64>,
+        mut accept: Accept,
+    ) -> Action {
         let (inner, key) = (&*self.inner, &self.key);
         let l2 = inner.remote.as_ref().unwrap();
         let slot = inner.local.stripes.listen(key, &Arc::default());
-        let grant = loop {
+        let decided = loop {
             lead.ticket = inner.local.stripes.ticket_for(key, self.partition(), &slot);
             let asked = inner.liveness.node.clock.now();
-            if inner.liveness.is_unsent(key.as_bytes()) {
-                break Grant::LoadUncached;
-            }
-            let ask =
-                Acquire { token: inner.liveness.node.next_token(), ttl: Duration::from_secs(3), accept };
-            let answer = block_on(l2.region.acquire(key, ask));
-            match lease::answered(inner, l2, lead, aim, None, asked, answer) {
-                Step::Done(grant) => break grant,
-                Step::Again(_) => unreachable!("whatever is stored answers"),
-                Step::Wait(_) => drop(block_on(slot.woken())),
+            let seen = if inner.liveness.is_unsent(key.as_bytes()) {
+                Seen::bare(Learnt::Lease(Reply::Unsent))
+            } else {
+                let token = inner.liveness.node.next_token();
+                let ask = Acquire { token, ttl: Duration::from_secs(3), accept };
+                let answer = block_on(l2.region.acquire(key, ask));
+                lease::reply(inner, lead, aim, None, (asked, answer))
+            };
+            match progress.learn(inner, lead, seen) {
+                Action::Acquire(next) => accept = next,
+                Action::Wait(_) => drop(block_on(slot.woken())),
+                decided => break decided,
             }
         };
         inner.local.stripes.unlisten(key, &slot);
-        match grant {
-            Grant::Found(entry) => (version_of(&entry), Some(entry)),
-            Grant::Lease(lease) => self.fill(&*l2.region, lease),
-            Grant::LoadUncached => (self.load(0).0, None),
-            Grant::Backoff(_) | Grant::Failed | Grant::NoRoom(_) | Grant::Unreachable(_) => {
-                unreachable!("the fleet answers")
-            }
-        }
+        decided
     }
 
-    fn fill(&self, region: &dyn Region, lease: Lease) -> End {
+    fn fill(&self, lease: Lease) -> End {
+        let region = &self.inner.remote.as_ref().unwrap().region;
         let (version, entry) = self.load(lease.seq);
         let term = StoreOptions::default().draw_term(false);
         let frame = self

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Entry, Token};
+use crate::backend::Token;
 use crate::error::{ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
@@ -15,15 +15,16 @@ use crate::local::approach::{Answer, Reuse, Want};
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, enter};
 use crate::local::probe::Probe;
+use crate::lookup::find::{self, PastDue};
 use crate::lookup::many::lead::refresh_found_behind;
 use crate::lookup::many::picked::Outcome;
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::many::{get, lead};
 use crate::lookup::request::Origin;
-use crate::lookup::stale::{Aged, Seek, aged};
-use crate::lookup::wait::{Call, Role, Waited};
+use crate::lookup::stale::{Seek, aged};
+use crate::lookup::step::{Next, after_flight};
+use crate::lookup::wait::{Call, Role};
 use crate::lookup::{check, reentry, wait};
-use crate::observe::StaleCause;
 use crate::options::Options;
 
 /// What L1 says of one of many keys.
@@ -100,7 +101,7 @@ fn first<V: Send + Sync + 'static>(
     if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, Want::ValueOrAbsence) {
         return First::Answer(answer);
     }
-    let Entry { value, token, life, .. } = match inner.local.probe(key.as_bytes(), min_stamp) {
+    let entry = match inner.local.probe(key.as_bytes(), min_stamp) {
         Probe::Hit(entry) => {
             inner.observer.counters.l1_hits.increment();
             return First::Answer(entry.value);
@@ -108,17 +109,11 @@ fn first<V: Send + Sync + 'static>(
         Probe::Ripe(entry) | Probe::Stale(entry) => entry,
         Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => return First::Open,
     };
-    let aged = aged(&life, options, inner.liveness.node.clock.now(), || 1.0 - fastrand::f64());
-    match aged {
-        Aged::Answers | Aged::Refresh => inner.observer.counters.l1_hits.increment(),
-        Aged::Serve(cause) => inner.observer.stale_served(key.as_bytes(), cause),
-        Aged::ServeAndRefresh => inner.observer.stale_served(key.as_bytes(), StaleCause::Revalidating),
-        Aged::Load => {}
-    }
-    match aged {
-        Aged::Answers | Aged::Serve(_) => First::Answer(value),
-        Aged::Refresh | Aged::ServeAndRefresh => First::AnswerAndRefresh(value, token),
-        Aged::Load => First::Open,
+    let aged = aged(&entry.life, options, inner.liveness.node.clock.now(), || 1.0 - fastrand::f64());
+    match find::past_due(inner, key.as_bytes(), entry, aged) {
+        PastDue::Answer(entry) => First::Answer(entry.value),
+        PastDue::AnswerAndRefresh(entry) => First::AnswerAndRefresh(entry.value, entry.token),
+        PastDue::Nothing => First::Open,
     }
 }
 
@@ -159,21 +154,13 @@ async fn fly<V: Send + Sync + 'static>(
     lead::lead_many(inner, led, min_stamp, plan).await;
     let mut again = Vec::new();
     for (place, role, flight) in flights {
-        match (wait::wait(inner, &calls[place], &flight, role).await, role) {
-            (Waited::Landed(Ok(_)), Role::Joined(_)) if wait::is_too_old(inner, &calls[place], &flight) => {
-                again.push(place);
+        let call = &calls[place];
+        let waited = wait::wait(inner, call, &flight, role).await;
+        match after_flight(role == Role::Leads, wait::ended(inner, call, &flight, &waited)) {
+            Next::Return | Next::Lost => {
+                outcomes[place] = Some(wait::returned(inner, call, (&flight, role), waited));
             }
-            // Nobody loaded here, and there is nothing to make do with: someone must.
-            (Waited::Landed(Err(_)), Role::Joined(_)) if flight.elsewhere().is_some() => {
-                again.push(place);
-            }
-            (Waited::Landed(outcome), _) => {
-                wait::count_landed(inner, &calls[place], (&flight, role), &outcome);
-                outcomes[place] = Some(outcome);
-            }
-            (Waited::StandIn(answer), _) => outcomes[place] = Some(Ok(answer)),
-            (Waited::Abandoned, Role::Leads) => {}
-            (Waited::Abandoned, Role::Joined(_)) => match inner.lifecycle.check_open() {
+            Next::AskAgain | Next::AskForValue => match inner.lifecycle.check_open() {
                 Ok(()) => again.push(place),
                 Err(error) => outcomes[place] = Some(Err(error)),
             },

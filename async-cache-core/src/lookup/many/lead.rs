@@ -6,23 +6,22 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::backend::{Accept, Acquire, Entry, Token};
+use crate::backend::{Accept, Acquire, Token};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::Reuse;
-use crate::local::flight::AnsweredBy;
 use crate::local::lead::{Entered, enter};
-use crate::lookup::find::{Found, Here, Route};
-use crate::lookup::lease::{Grant, Queue, Step, makes_do, settles};
+use crate::lookup::lease::{Queue, makes_do, settles};
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
-use crate::lookup::many::load::{Claim, Claimed, land, spawn};
+use crate::lookup::many::load::{Claimed, spawn};
 use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::outage::{OutageDecision, decide_in_outage};
+use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::request::Origin;
-use crate::lookup::{find, lease, reentry, run, wait};
+use crate::lookup::step::{Action, Learnt, Reply, Woken};
+use crate::lookup::{find, lease, reentry, wait};
 use crate::observe::trace;
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
@@ -32,10 +31,11 @@ use crate::sync::Notify;
 /// are answered by one question and, if it comes to that, one load.
 const BURST: Duration = Duration::from_millis(1);
 
-/// A key that no tier has for certain, and how far to go for it.
+/// A key that no tier has for certain, how far its lookup has come, and what is done next.
 struct Open<V: 'static> {
-    seat: LedKey<V>,
-    route: Route<V>,
+    led: LedKey<V>,
+    progress: Progress<V>,
+    action: Action,
 }
 
 /// Lands what the tiers have, and hands the rest to a task of its own: from there on nobody's
@@ -65,39 +65,45 @@ async fn find_many<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     refresh: &mut Vec<(usize, Key, Token)>,
 ) -> Vec<Open<V>> {
-    let mut open = Vec::new();
-    let (mut unread, mut accepts) = (Vec::new(), Vec::new());
-    for seat in led {
-        match find::find_here(inner, &seat.lead, min_stamp, &seat.aim) {
-            Here::Enough(found) => open.extend(found_or_open(seat, found)),
-            Here::Ask(accept) => {
-                accepts.push(accept);
-                unread.push(seat);
-            }
-        }
+    let (mut open, mut unread) = (Vec::new(), Vec::new());
+    for led in led {
+        // One command reads them all: to leave it out would save nothing.
+        let mut progress = Progress::begin(inner, &led.aim, false);
+        let seen = find::in_l1(inner, &led.lead, min_stamp, &led.aim);
+        let action = progress.learn(inner, &led.lead, seen);
+        let next = Open { led, progress, action };
+        if action == Action::ReadL2 { unread.push(next) } else { open.extend(or_landed(inner, next)) }
     }
     let asked = inner.liveness.node.clock.now();
-    let read = read_seats(inner, &unread.iter().collect::<Vec<_>>(), min_stamp).await;
-    for ((seat, fetched), accept) in unread.into_iter().zip(read).zip(accepts) {
-        match find::found(inner, &seat.lead, &seat.aim, (accept, asked), fetched) {
-            Ok(found) => {
-                if let Found::Answer(entry, by) = &found
-                    && find::refreshes(inner, &seat.aim, entry, *by)
-                {
-                    refresh.push((seat.place, seat.lead.key.clone(), entry.token));
-                }
-                open.extend(found_or_open(seat, found));
-            }
-            Err(error) => seat.lead.land(Err(error), None),
+    let keys: Vec<&LedKey<V>> = unread.iter().map(|open| &open.led).collect();
+    let read = read_all(inner, &keys, min_stamp).await;
+    for (Open { led, mut progress, .. }, fetched) in unread.into_iter().zip(read) {
+        let seen = find::read(inner, &led.lead, &led.aim, asked, fetched);
+        let action = progress.learn(inner, &led.lead, seen);
+        if let (Action::Answer(by), Some(entry)) = (action, progress.answer())
+            && find::refreshes(inner, &led.aim, entry, by)
+        {
+            refresh.push((led.place, led.lead.key.clone(), entry.token));
         }
+        open.extend(or_landed(inner, Open { led, progress, action }));
     }
     open
+}
+
+/// A key whose lookup goes on, or nothing: its flight has landed.
+fn or_landed<V: Send + Sync + 'static>(inner: &Inner<V>, open: Open<V>) -> Option<Open<V>> {
+    if let Action::Acquire(_) | Action::Load(_) = open.action {
+        return Some(open);
+    }
+    let Open { led, progress, action } = open;
+    drop(progress.end(inner, led.lead, &led.aim, action));
+    None
 }
 
 /// What L2 has for each, in one question. It is not asked for what was invalidated here and
 /// could not yet be removed there: asked first, and that found out then, the retry could have
 /// landed in between.
-async fn read_seats<V: Send + Sync + 'static>(
+async fn read_all<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     led: &[&LedKey<V>],
     min_stamp: Option<&Stamp>,
@@ -131,241 +137,204 @@ async fn read_seats<V: Send + Sync + 'static>(
     read
 }
 
-fn found_or_open<V: Send + Sync + 'static>(seat: LedKey<V>, found: Found<V>) -> Option<Open<V>> {
-    match found {
-        Found::Answer(entry, by) => {
-            seat.lead.found(entry, by);
-            None
-        }
-        Found::Nothing(route) => Some(Open { seat, route }),
-    }
-}
-
 /// Takes every key to its end: a value from the fleet, or a load.
 async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
     let notify = Arc::new(Notify::new());
-    let (mut claimed, mut waiters) = (Vec::new(), Vec::new());
-    for Open { seat, route } in open {
-        match (route, &inner.remote) {
-            (Route::Fleet(accept, held), Some(_)) => {
-                let queue = Queue::join(&inner, &seat.lead, &notify);
-                waiters.push(LeaseWaiter { seat, accept, held, queue, due_at: Instant::now() });
-            }
-            _ => claimed.push(Claimed { seat, claim: Claim::Alone }),
-        }
+    let mut round = Round { due: Vec::new(), waiting: Vec::new(), claimed: Vec::new() };
+    let give_up = Instant::now() + plan.options.load.wait_timeout;
+    for Open { led, progress, action } in open {
+        let queue = Queue::join(&inner, &led.lead, &notify);
+        round.perform(&inner, LeaseWaiter { led, progress, queue, due_at: Instant::now() }, action, give_up);
     }
-    let seeking = seek_in_fleet(&inner, waiters, &notify, claimed, &plan);
+    let seeking = seek_in_fleet(&inner, round, &notify, give_up, &plan);
     // Cut short, the flights that have not landed are abandoned.
     inner.lifecycle.closing.run_until_cancelled(seeking).await;
 }
 
+/// The keys of a batch, by what is done with them next.
+struct Round<'a, V: 'static> {
+    /// Their leases are asked for.
+    due: Vec<(LeaseWaiter<'a, V>, Accept)>,
+    /// They wait for loads elsewhere.
+    waiting: Vec<LeaseWaiter<'a, V>>,
+    /// They are loaded here.
+    claimed: Vec<Claimed<V>>,
+}
+
+impl<'a, V: Send + Sync + 'static> Round<'a, V> {
+    /// Performs what was decided for a key, or puts it where that is done together with others.
+    fn perform(&mut self, inner: &Inner<V>, mut key: LeaseWaiter<'a, V>, action: Action, give_up: Instant) {
+        match action {
+            Action::Acquire(accept) => self.due.push((key, accept)),
+            Action::Wait(lapses_in) => {
+                key.due_at = Instant::now() + key.queue.pause(lapses_in, give_up);
+                self.waiting.push(key);
+            }
+            Action::Load(basis) => self.claimed.push(Claimed { led: key.led, basis }),
+            ended => drop(key.progress.end(inner, key.led.lead, &key.led.aim, ended)),
+        }
+    }
+}
+
 async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     inner: &'a Arc<Inner<V>>,
-    mut due: Vec<LeaseWaiter<'a, V>>,
+    mut round: Round<'a, V>,
     notify: &Notify,
-    mut claimed: Vec<Claimed<V>>,
+    give_up: Instant,
     plan: &Arc<PlanMany<V>>,
 ) {
-    let give_up = Instant::now() + plan.options.load.wait_timeout;
-    let mut waiting: Vec<LeaseWaiter<'a, V>> = Vec::new();
-    let kept = Kept::new(keep::lease_ttl(inner, &plan.options, due.len()));
-    while let Some(l2) = inner.remote.as_ref().filter(|_| !due.is_empty() || !waiting.is_empty()) {
-        let asking = ask_all(inner, l2, std::mem::take(&mut due), (plan, &kept));
-        let answered = tokio::select! {
+    let kept = Kept::new(keep::lease_ttl(inner, &plan.options, round.due.len()));
+    while let Some(l2) = inner.remote.as_ref().filter(|_| !round.due.is_empty() || !round.waiting.is_empty())
+    {
+        let asking = ask_all(inner, l2, std::mem::take(&mut round.due), (plan, &kept));
+        let replies = tokio::select! {
             biased;
-            answered = asking => answered,
+            replies = asking => replies,
             never = keep::keep_alive(inner, &kept) => match never {},
         };
-        for (mut waiter, step) in answered {
-            match step {
-                Step::Again(accept) => due.push(LeaseWaiter { accept, ..waiter }),
-                Step::Wait(_) if waiter.queue.is_out_of_patience(give_up) => {
-                    let settles = settles(inner, &waiter.seat.lead, &waiter.seat.aim);
-                    let grant = if settles { Grant::Failed } else { Grant::LoadUncached };
-                    claimed.extend(settle(inner, waiter, grant));
-                }
-                Step::Wait(lapses_in) => {
-                    waiter.due_at = Instant::now() + waiter.queue.pause(lapses_in, give_up);
-                    waiting.push(waiter);
-                }
-                Step::Done(grant) => claimed.extend(settle(inner, waiter, grant)),
-            }
+        for (mut key, seen) in replies {
+            let LedKey { lead, aim, .. } = &key.led;
+            let seen = key.queue.within_patience(seen, give_up, || settles(inner, lead, aim));
+            let action = key.progress.learn(inner, lead, seen);
+            round.perform(inner, key, action, give_up);
         }
-        if !due.is_empty() {
+        if !round.due.is_empty() {
             continue;
         }
         // Those who were granted the lease must not wait for those who were not: another node may
         // hold theirs and wait for ours.
-        spawn(inner, std::mem::take(&mut claimed), kept.hand_over(), plan);
-        if !waiting.is_empty() {
-            due = wait(inner, l2, &mut waiting, notify, give_up).await;
+        spawn(inner, std::mem::take(&mut round.claimed), kept.hand_over(), plan);
+        if !round.waiting.is_empty() {
+            wait(inner, l2, &mut round, notify, give_up).await;
         }
     }
-    spawn(inner, claimed, kept, plan);
+    spawn(inner, round.claimed, kept, plan);
 }
+
+/// A key, and what the reply to the question for its lease says.
+type Replied<'a, V> = (LeaseWaiter<'a, V>, Seen<V>);
 
 /// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
 async fn ask_all<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
-    due: Vec<LeaseWaiter<'a, V>>,
+    due: Vec<(LeaseWaiter<'a, V>, Accept)>,
     (plan, kept): (&PlanMany<V>, &Kept),
-) -> Vec<(LeaseWaiter<'a, V>, Step<V>)> {
+) -> Vec<Replied<'a, V>> {
     if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
-        let unreachable = |waiter| (waiter, Step::Done(Grant::Unreachable(error.clone())));
+        let unreachable = |(key, _): (LeaseWaiter<'a, V>, Accept)| {
+            let seen = lease::unreachable(inner, &key.led.lead, key.progress.held.as_ref(), error.clone());
+            (key, seen)
+        };
         return due.into_iter().map(unreachable).collect();
     }
     let part = if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) { due.len() } else { PART };
     let limit = wait::patience_with(inner, &plan.options, due.len());
     let all = due.len();
-    let mut answered = Vec::with_capacity(all);
+    let mut replies = Vec::with_capacity(all);
     let mut due = due.into_iter();
     while due.len() > 0 {
-        due.as_slice().iter().for_each(|waiter| waiter.seat.lead.goes_on(limit));
+        due.as_slice().iter().for_each(|(key, _)| key.led.lead.goes_on(limit));
         let ttl = kept.life(all);
-        answered.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
+        replies.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
     }
-    answered
+    replies
 }
 
 /// One question for some.
 async fn ask_part<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
-    due: impl Iterator<Item = LeaseWaiter<'a, V>>,
+    due: impl Iterator<Item = (LeaseWaiter<'a, V>, Accept)>,
     (kept, ttl): (&Kept, Duration),
-) -> Vec<(LeaseWaiter<'a, V>, Step<V>)> {
-    let (mut asks, mut asking, mut answered) = (Vec::new(), Vec::new(), Vec::new());
-    for mut waiter in due {
-        waiter.seat.lead.ticket = waiter.queue.ticket();
-        // Since the route was chosen, an invalidation may have failed here: what L2 has may be old.
-        if inner.liveness.is_unsent(waiter.seat.lead.key.as_bytes()) {
-            answered.push((waiter, Step::Done(Grant::LoadUncached)));
+) -> Vec<Replied<'a, V>> {
+    let (mut asks, mut asking, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+    for (mut key, accept) in due {
+        key.led.lead.ticket = key.queue.ticket();
+        // Since it was decided to ask, an invalidation may have failed here: what L2 has may be old.
+        if inner.liveness.is_unsent(key.led.lead.key.as_bytes()) {
+            replies.push((key, Seen::bare(Learnt::Lease(Reply::Unsent))));
             continue;
         }
-        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept: waiter.accept };
-        asks.push((waiter.seat.lead.key.clone(), ask));
-        asking.push(waiter);
+        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept };
+        asks.push((key.led.lead.key.clone(), ask));
+        asking.push(key);
     }
     let (asked, began) = (inner.liveness.node.clock.now(), Instant::now());
     let answers = l2.region.acquire_many(&asks).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();
-    answered.extend(asking.into_iter().zip(answers).map(|(waiter, answer)| {
-        let LedKey { lead, aim, .. } = &waiter.seat;
-        let step = lease::answered(inner, l2, lead, aim, waiter.held.as_ref(), asked, answer);
-        if let Step::Done(Grant::Lease(lease)) = &step
+    replies.extend(asking.into_iter().zip(answers).map(|(key, answer)| {
+        let LedKey { lead, aim, .. } = &key.led;
+        let seen = lease::reply(inner, lead, aim, key.progress.held.as_ref(), (asked, answer));
+        if let Learnt::Lease(Reply::Granted(lease)) = seen.learnt
             && !inner.policy.faults.is(Mutant::LeasesKeptFromLoad)
         {
-            granted.push((lead.key.clone(), *lease));
+            granted.push((lead.key.clone(), lease));
         }
-        (waiter, step)
+        (key, seen)
     }));
     kept.add(granted, began);
-    answered
+    replies
 }
 
-/// Lands a key, or says on what grounds it is loaded.
-fn settle<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    waiter: LeaseWaiter<'_, V>,
-    grant: Grant<V>,
-) -> Option<Claimed<V>> {
-    let LeaseWaiter { seat, held, queue, .. } = waiter;
-    drop(queue);
-    let (outcome, entry) = match grant {
-        Grant::Lease(lease) => return Some(Claimed { seat, claim: Claim::Lease(lease) }),
-        Grant::LoadUncached => return Some(Claimed { seat, claim: Claim::Nothing }),
-        Grant::NoRoom(seq) => return Some(Claimed { seat, claim: Claim::NoRoom(seq) }),
-        Grant::Found(entry) => {
-            seat.lead.flight().found_by(AnsweredBy::L2);
-            (Ok(entry.value.clone()), Some(entry))
-        }
-        Grant::Backoff(entry) => {
-            seat.lead.flight().found_by(AnsweredBy::Backoff);
-            (Ok(entry.value.clone()), Some(entry))
-        }
-        Grant::Failed => (Err(run::failed_elsewhere(inner)), None),
-        Grant::Unreachable(error) => match decide_in_outage(inner, seat.lead.key.as_bytes(), held, error) {
-            OutageDecision::Serve(entry) if !seat.lead.suffices(&entry) => {
-                return Some(Claimed { seat, claim: Claim::Alone });
-            }
-            OutageDecision::Load(_) => return Some(Claimed { seat, claim: Claim::Alone }),
-            OutageDecision::Serve(entry) => {
-                seat.lead.flight().found_by(AnsweredBy::Unverified);
-                seat.lead.flight().came_from(entry.seq, &entry.tags);
-                (Ok(entry.value), None)
-            }
-            OutageDecision::Fail(error) => (Err(error), None),
-        },
-    };
-    land(seat, outcome, entry);
-    None
-}
-
-/// Waits until some of those who wait are due to ask again, and gives those. Lands what wake-ups bring.
+/// Waits until some of the waiting keys have news or are due to ask again, and goes on with those.
 async fn wait<'a, V: Send + Sync + 'static>(
     inner: &'a Arc<Inner<V>>,
     l2: &L2<V>,
-    waiting: &mut Vec<LeaseWaiter<'a, V>>,
+    round: &mut Round<'a, V>,
     notify: &Notify,
     give_up: Instant,
-) -> Vec<LeaseWaiter<'a, V>> {
-    let next = waiting.iter().map(|waiter| waiter.due_at).min().unwrap_or(give_up).min(give_up);
+) {
+    let next = round.waiting.iter().map(|key| key.due_at).min().unwrap_or(give_up).min(give_up);
     tokio::select! {
         biased;
         () = notify.notified() => sleep(BURST).await,
         () = sleep_until(next) => {}
     }
     let now = Instant::now();
-    let (mut due, mut disappointed) = (Vec::new(), Vec::new());
-    for mut waiter in std::mem::take(waiting) {
-        let woken = waiter.queue.woken();
-        let LedKey { lead, aim, .. } = &waiter.seat;
+    let (mut news, mut failed) = (Vec::new(), Vec::new());
+    for mut key in std::mem::take(&mut round.waiting) {
+        let woken = key.queue.woken();
+        let LedKey { lead, aim, .. } = &key.led;
         let brought = woken.as_ref().and_then(Option::as_ref);
         match brought.and_then(|stored| lease::brought(l2, lead, aim, stored)) {
-            Some(entry) => drop(settle(inner, waiter, Grant::Found(entry))),
-            None if waiter.queue.is_disappointed() && makes_do(inner, lead, aim) => {
-                disappointed.push(waiter);
+            Some(entry) => news.push((key, Seen::of(Learnt::Waited(Woken::Answers), entry))),
+            None if key.queue.is_disappointed() && makes_do(inner, lead, aim) => failed.push(key),
+            None if woken.is_some() || key.due_at <= now || give_up <= now => {
+                news.push((key, Seen::bare(Learnt::Waited(Woken::Due))));
             }
-            None if woken.is_some() || waiter.due_at <= now || give_up <= now => due.push(waiter),
-            None => waiting.push(waiter),
+            None => round.waiting.push(key),
         }
     }
-    due.extend(or_failed(inner, disappointed).await);
-    due
+    news.extend(after_failures(inner, failed).await);
+    for (mut key, seen) in news {
+        let action = key.progress.learn(inner, &key.led.lead, seen);
+        round.perform(inner, key, action, give_up);
+    }
 }
 
-/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed. Gives back
-/// those that a change has left without a value to make do with.
-async fn or_failed<'a, V: Send + Sync + 'static>(
+/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed.
+async fn after_failures<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    mut disappointed: Vec<LeaseWaiter<'a, V>>,
-) -> Vec<LeaseWaiter<'a, V>> {
-    for LeaseWaiter { seat, .. } in &mut disappointed {
-        seat.lead.ticket = inner.local.ticket(&seat.lead.key);
+    mut failed: Vec<LeaseWaiter<'a, V>>,
+) -> Vec<Replied<'a, V>> {
+    for LeaseWaiter { led, .. } in &mut failed {
+        led.lead.ticket = inner.local.ticket(&led.lead.key);
     }
-    let led: Vec<&LedKey<V>> = disappointed.iter().map(|waiter| &waiter.seat).collect();
-    let read = read_seats(inner, &led, None).await;
-    let mut left = Vec::new();
-    for (waiter, fetched) in disappointed.into_iter().zip(read) {
-        let LedKey { lead, aim, .. } = &waiter.seat;
-        match fetched {
-            Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
-                drop(settle(inner, waiter, Grant::Found(entry)));
-            }
-            _ if settles(inner, lead, aim) => drop(settle(inner, waiter, Grant::Failed)),
-            _ => left.push(waiter),
-        }
-    }
-    left
+    let led: Vec<&LedKey<V>> = failed.iter().map(|key| &key.led).collect();
+    let read = read_all(inner, &led, None).await;
+    let after = |(key, fetched): (LeaseWaiter<'a, V>, Fetched<V>)| {
+        let seen = lease::after_disappointment(inner, &key.led.lead, &key.led.aim, fetched);
+        (key, seen)
+    };
+    failed.into_iter().zip(read).map(after).collect()
 }
 
 /// A key whose lease is asked for.
 struct LeaseWaiter<'a, V: 'static> {
-    seat: LedKey<V>,
-    accept: Accept,
-    held: Option<Entry<V>>,
+    led: LedKey<V>,
+    progress: Progress<V>,
     queue: Queue<'a, V>,
     due_at: Instant,
 }

@@ -17,39 +17,15 @@ use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::produced::{Produced, replaces_something, resolve};
-use crate::lookup::stale::is_source_failure;
+use crate::lookup::progress::land;
+use crate::lookup::step::{Basis, StoreIn, store_in};
 use crate::lookup::{fill, reentry, run, wait};
 use crate::observe::trace;
 
-/// A key to be loaded here.
+/// A key to be loaded here, and on what grounds.
 pub(crate) struct Claimed<V: 'static> {
-    pub(crate) seat: LedKey<V>,
-    pub(crate) claim: Claim,
-}
-
-/// On what grounds a key is loaded here.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Claim {
-    /// The fleet's lease: what is loaded is stored everywhere.
-    Lease(Lease),
-    /// There is no inner tier, or it cannot be asked: stored in L1.
-    Alone,
-    /// L2 takes nothing: stored in L1, as of this number.
-    NoRoom(u64),
-    /// Others are loading and have let us down: stored nowhere.
-    Nothing,
-}
-
-/// Ends a flight.
-pub(crate) fn land<V: Send + Sync + 'static>(
-    seat: LedKey<V>,
-    outcome: Result<Answer<V>>,
-    entry: Option<Entry<V>>,
-) {
-    if outcome.as_ref().is_err_and(is_source_failure) {
-        seat.lead.postpone(seat.aim.options.load.error_backoff);
-    }
-    seat.lead.land(outcome, entry);
+    pub(crate) led: LedKey<V>,
+    pub(crate) basis: Basis,
 }
 
 /// Loads all of them with one call, in a task of its own.
@@ -62,7 +38,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     if claimed.is_empty() {
         return;
     }
-    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.seat.lead.key.clone()).collect();
+    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key.clone()).collect();
     let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
     let (count, load) = (keys.len(), reentry::within(inner.liveness.node.id, keys, load));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
@@ -81,7 +57,7 @@ async fn run<V: Send + Sync + 'static>(
     };
     let mut held = HeldMany { inner: &inner, leases };
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
-    claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
+    claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
     let begun = inner.liveness.node.clock.now();
     let picked = tokio::select! {
         biased;
@@ -94,7 +70,7 @@ async fn run<V: Send + Sync + 'static>(
             store(&inner, claimed, (picked, cost), (&kept, &mut held)).await;
         }
         Ok(picked) => {
-            claimed.iter().for_each(|claimed| claimed.seat.lead.goes_on(limit));
+            claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
             tokio::select! {
                 biased;
                 () = store(&inner, claimed, (picked, cost), (&kept, &mut held)) => {}
@@ -103,10 +79,10 @@ async fn run<V: Send + Sync + 'static>(
         }
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
-            inner.observer.log_failed(claimed[0].seat.lead.key.as_bytes(), claimed.len(), &error);
-            for Claimed { seat, .. } in claimed {
+            inner.observer.log_failed(claimed[0].led.lead.key.as_bytes(), claimed.len(), &error);
+            for Claimed { led: seat, .. } in claimed {
                 inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
-                land(seat, Err(error.clone()), None);
+                land(seat.lead, &seat.aim, Err(error.clone()), None);
             }
         }
     }
@@ -118,7 +94,7 @@ async fn call<V: Send + Sync + 'static>(
     plan: &PlanMany<V>,
 ) -> Result<Picked<Given<V>>> {
     inner.observer.counters.loads.add(1);
-    let places = claimed.iter().map(|claimed| claimed.seat.place).collect();
+    let places = claimed.iter().map(|claimed| claimed.led.place).collect();
     let picked = run::run_loader(inner, || (plan.loader)(places), plan.options.load.load_timeout).await?;
     inner.observer.counters.unasked_keys.add(picked.unasked);
     Ok(picked)
@@ -142,8 +118,8 @@ async fn store<V: Send + Sync + 'static>(
         let behind =
             held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
         let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        for (Claimed { mut seat, claim }, answer) in part {
-            match stock(inner, &mut seat, claim, answer, cost) {
+        for (Claimed { led: mut seat, basis }, answer) in part {
+            match stock(inner, &mut seat, basis, answer, cost) {
                 Storing::Fill(fill, answer, entry) => {
                     fills.push(fill);
                     filling.push((seat, answer, entry));
@@ -154,14 +130,14 @@ async fn store<V: Send + Sync + 'static>(
                         let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
                         first.1 += 1;
                     }
-                    land(seat, outcome, entry);
+                    land(seat.lead, &seat.aim, outcome, entry);
                 }
             }
         }
         if !forgotten.is_empty() {
             let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
             replace::forget(inner, &keys).await;
-            forgotten.into_iter().for_each(|(seat, answer)| land(seat, Ok(answer), None));
+            forgotten.into_iter().for_each(|(seat, answer)| land(seat.lead, &seat.aim, Ok(answer), None));
         }
         // Those that are not filled, at once.
         held.give_back_but(&fills);
@@ -197,7 +173,7 @@ async fn fill_part<V: Send + Sync + 'static>(
             unfilled.push((seat.lead.key.clone(), lease));
         }
         let entry = fill::filled(inner, &seat.lead.key, seat.aim.reuse, outcome, entry).await;
-        land(seat, Ok(answer), entry);
+        land(seat.lead, &seat.aim, Ok(answer), entry);
     }
     give_back_many(inner, unfilled);
 }
@@ -213,7 +189,7 @@ enum Storing<V> {
 fn stock<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     seat: &mut LedKey<V>,
-    claim: Claim,
+    basis: Basis,
     answer: Option<Result<Given<V>, BoxError>>,
     cost: Duration,
 ) -> Storing<V> {
@@ -233,33 +209,21 @@ fn stock<V: Send + Sync + 'static>(
             return Storing::Land(Err(error), None);
         }
     };
-    let loaded_at = match claim {
-        Claim::Lease(lease) => lease.seq,
-        Claim::NoRoom(seq) => seq,
-        Claim::Alone | Claim::Nothing => seat.lead.ticket.reached,
-    };
+    let loaded_at = basis.loaded_at(seat.lead.ticket.reached);
     seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
-    let answer = produced.value.clone();
-    if produced.keep == Keep::Uncached {
-        return match replaces_something(&seat.lead, seat.aim.reuse) {
-            true => Storing::Forget(answer),
-            false => Storing::Land(Ok(answer), None),
-        };
+    if produced.keep == Keep::Cached && basis.is_rejected() {
+        inner.observer.fill_rejected(seat.lead.key.as_bytes());
     }
     seat.lead.l1_ttl = produced.options.store.l1_ttl;
-    match claim {
-        Claim::Lease(lease) => stock_everywhere(inner, seat, lease, &produced),
-        Claim::Alone | Claim::NoRoom(_) => {
-            if matches!(claim, Claim::NoRoom(_)) {
-                inner.observer.fill_rejected(seat.lead.key.as_bytes());
-            }
+    let answer = produced.value.clone();
+    match store_in(basis, produced.keep, replaces_something(&seat.lead, seat.aim.reuse)) {
+        StoreIn::Fleet(lease) => stock_everywhere(inner, seat, lease, &produced),
+        StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
             Storing::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
         }
-        Claim::Nothing => {
-            inner.observer.fill_rejected(seat.lead.key.as_bytes());
-            Storing::Land(Ok(answer), None)
-        }
+        StoreIn::Removed => Storing::Forget(answer),
+        StoreIn::Nowhere => Storing::Land(Ok(answer), None),
     }
 }
 
@@ -303,10 +267,7 @@ fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(
 
 impl<V> Claimed<V> {
     fn lease(&self) -> Option<(Key, Lease)> {
-        match self.claim {
-            Claim::Lease(lease) => Some((self.seat.lead.key.clone(), lease)),
-            Claim::Alone | Claim::NoRoom(_) | Claim::Nothing => None,
-        }
+        self.basis.lease().map(|lease| (self.led.lead.key.clone(), lease))
     }
 }
 
@@ -324,12 +285,12 @@ impl<V: Send + Sync + 'static> HeldMany<'_, V> {
             .into_iter()
             .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
         self.leases = kept;
-        give_back_many(&self.inner, unfilled);
+        give_back_many(self.inner, unfilled);
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
     fn drop(&mut self) {
-        give_back_many(&self.inner, std::mem::take(&mut self.leases));
+        give_back_many(self.inner, std::mem::take(&mut self.leases));
     }
 }

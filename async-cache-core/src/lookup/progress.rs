@@ -1,0 +1,117 @@
+//! How far the lookup of one key has come.
+
+use crate::backend::{Accept, Entry};
+use crate::error::Error;
+use crate::inner::Inner;
+use crate::local::approach::{Answer, Reuse};
+use crate::local::flight::AnsweredBy;
+use crate::local::lead::Lead;
+use crate::lookup::loader::Wish;
+use crate::lookup::request::Aim;
+use crate::lookup::run::failed_elsewhere;
+use crate::lookup::stale::is_source_failure;
+use crate::lookup::step::{Access, Action, Held, Knowledge, Learnt, step};
+use crate::options::OutagePolicy;
+
+/// What was learnt, with the entry or the error that it is about.
+#[derive(Debug)]
+pub(crate) struct Seen<V> {
+    pub(crate) learnt: Learnt,
+    pub(crate) entry: Option<Entry<V>>,
+    pub(crate) error: Option<Error>,
+}
+
+impl<V> Seen<V> {
+    pub(crate) fn bare(learnt: Learnt) -> Self {
+        Self { learnt, entry: None, error: None }
+    }
+
+    pub(crate) fn of(learnt: Learnt, entry: Entry<V>) -> Self {
+        Self { learnt, entry: Some(entry), error: None }
+    }
+
+    pub(crate) fn failed(learnt: Learnt, error: Error) -> Self {
+        Self { learnt, entry: None, error: Some(error) }
+    }
+}
+
+/// The knowledge that [`step`] decides by, and the entries that go with it.
+pub(crate) struct Progress<V> {
+    known: Knowledge,
+    /// What L1 holds within its life, and nothing verifies.
+    pub(crate) held: Option<Entry<V>>,
+    /// What the last thing learnt is about.
+    entry: Option<Entry<V>>,
+    error: Option<Error>,
+}
+
+impl<V: Send + Sync + 'static> Progress<V> {
+    /// A lookup that begins. `skips_read`: whether L2 is asked for the lease without a read before.
+    pub(crate) fn begin(inner: &Inner<V>, aim: &Aim, skips_read: bool) -> Self {
+        let known = Knowledge {
+            reloads: aim.reuse == Reuse::Nothing,
+            wants_previous: aim.wish == Wish::Previous,
+            skips_read,
+            fails_in_outage: inner.policy.outage == OutagePolicy::Fail,
+            l2: Access::Missing,
+            accept: Accept::Any,
+        };
+        Self { known, held: None, entry: None, error: None }
+    }
+
+    /// Takes note of what was learnt, and decides what is done next.
+    pub(crate) fn learn(&mut self, inner: &Inner<V>, lead: &Lead<V>, seen: Seen<V>) -> Action {
+        self.known.l2 = match &inner.remote {
+            None => Access::Missing,
+            Some(_) if inner.liveness.is_unsent(lead.key.as_bytes()) => Access::Unsent,
+            Some(_) => Access::Open,
+        };
+        if let Learnt::L1(Held::Unverified(_)) = seen.learnt {
+            self.held.clone_from(&seen.entry);
+        }
+        (self.entry, self.error) = (seen.entry, seen.error);
+        step(&mut self.known, seen.learnt)
+    }
+
+    /// The entry that answers.
+    pub(crate) fn answer(&self) -> Option<&Entry<V>> {
+        self.entry.as_ref()
+    }
+
+    /// Ends a flight that needs no load, as was decided.
+    pub(crate) fn end(self, inner: &Inner<V>, lead: Lead<V>, aim: &Aim, action: Action) -> End<V> {
+        match (action, self.entry) {
+            (Action::Answer(by), Some(entry)) => {
+                let answer = entry.value.clone();
+                lead.found(entry, by);
+                Ok((answer, by))
+            }
+            (Action::Fail, _) => {
+                let error = self.error.unwrap_or_else(|| failed_elsewhere(inner));
+                land(lead, aim, Err(error.clone()), None);
+                Err(error)
+            }
+            _ => {
+                let error = failed_elsewhere(inner);
+                land(lead, aim, Err(error.clone()), None);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The answer of a lookup and who had it, or its error.
+pub(crate) type End<V> = Result<(Answer<V>, AnsweredBy), Error>;
+
+/// Ends a flight. After a failure of the source the next attempt waits a while.
+pub(crate) fn land<V: Send + Sync + 'static>(
+    lead: Lead<V>,
+    aim: &Aim,
+    outcome: Result<Answer<V>, Error>,
+    entry: Option<Entry<V>>,
+) {
+    if outcome.as_ref().is_err_and(is_source_failure) {
+        lead.postpone(aim.options.load.error_backoff);
+    }
+    lead.land(outcome, entry);
+}
