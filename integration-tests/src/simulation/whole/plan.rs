@@ -181,9 +181,13 @@ impl Plan {
     /// questions for other keys.
     #[must_use]
     pub fn grant_ms(&self, key: u64) -> u64 {
-        let many =
-            if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 };
-        2 * self.weather.worst.as_millis() as u64 + many
+        2 * self.weather.worst.as_millis() as u64 + self.many_ms(key)
+    }
+
+    /// How long the server takes to answer a question for all the keys that are asked for together with this one.
+    #[must_use]
+    pub fn many_ms(&self, key: u64) -> u64 {
+        if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 }
     }
 
     /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three
