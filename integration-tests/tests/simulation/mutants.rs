@@ -45,7 +45,7 @@ found! {
     unconditional_fill: Off::Tier(TierMutant::UnconditionalFill),
     invalidation_keeps_lease: Off::Tier(TierMutant::InvalidationKeepsLease),
     publish_before_delete: Off::Tier(TierMutant::PublishBeforeDelete),
-    failover_without_fence: Off::Tier(TierMutant::FailoverWithoutFence),
+    failover_without_epoch: Off::Tier(TierMutant::FailoverWithoutEpoch),
     fill_ignores_tags: Off::Tier(TierMutant::FillIgnoresTags),
     refresh_compares_own_number: Off::Tier(TierMutant::RefreshComparesOwnNumber),
     tags_forgotten_by_the_tier: Off::Tier(TierMutant::TagsForgotten),
