@@ -84,5 +84,7 @@ found_by_whole! {
     serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness "";
     absences_that_ignore_tags: Off::Node(Mutant::HitsIgnoreTags), Staleness "that there is none";
     absences_joined_from_before_a_change: Off::Node(Mutant::JoinAfterInvalidation), Staleness "that there is none";
+    contains_that_ignores_tags: Off::Node(Mutant::HitsIgnoreTags), Staleness "(Contains)";
+    waits_without_a_deadline: Off::Node(Mutant::WaitWithoutDeadline), Liveness "its own limits allow";
     hits_that_ignore_tags_whatever_is_called: Off::Node(Mutant::HitsIgnoreTags), Staleness "with what is from";
 }

@@ -85,8 +85,13 @@ impl Pages {
                 false => "what is",
             };
             let what = format!(
-                "call {} was answered with {with} from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
-                asked.call.id, change.scope, change.node, change.begun.ms, change.returned.ms,
+                "call {} ({:?}) was answered with {with} from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
+                asked.call.id,
+                asked.call.verb,
+                change.scope,
+                change.node,
+                change.begun.ms,
+                change.returned.ms,
             );
             self.breach(Promise::Staleness, Some(key), what);
         }
