@@ -128,6 +128,23 @@ async fn a_load_over_its_limit_is_ended_and_everyone_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_with_a_shorter_limit_than_the_load_is_told_so() {
+    let (cache, source) = (l1_only(), Source::new());
+    let (slow, other) = (source.clone(), source.clone());
+    let loads = cache
+        .get_or_load("k", move || slow.slow(Duration::from_secs(3)))
+        .load_timeout(Duration::from_secs(5));
+    let joins = cache.get_or_load("k", move || other.now()).load_timeout(ms(200));
+    let (loaded, joined) = tokio::join!(loads, joins);
+    assert_eq!(*loaded.unwrap(), 1);
+    let error = joined.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let told = error.to_string();
+    assert!(told.contains("`load_timeout`") && !told.contains("blocks a thread"), "{told}");
+    assert_eq!(source.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loader_that_asks_for_its_own_key_is_told_so() {
     let cache = l1_only();
     let inner = cache.clone();

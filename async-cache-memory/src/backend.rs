@@ -20,13 +20,13 @@ const MAX_PARTITIONS: u16 = 1024;
 /// built. As a shared tier it serves any number, apart by their namespaces. It may be both at once.
 ///
 /// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
-/// is a `MemoryBackend<Bytes>`, which is what `MemoryBackend` alone means.
+/// is a `MemoryBackend<Bytes>`, which `MemoryBackend` alone stands for.
 ///
 /// A value that is dropped from it may be dropped under a lock of the cache's: `V`'s `Drop` must not call
 /// the cache.
 ///
-/// What it holds is bounded by its capacity. As an L1 it drops what has expired or was made void by a tag or a
-/// clear in the background, a part at a time, and everything when the cache is shut down.
+/// Its entries are bounded by its capacity. As an L1 it drops entries that have expired, or that a tag or a
+/// clear has made void, in the background, a part at a time; and all entries when the cache is shut down.
 pub struct MemoryBackend<V: 'static = Bytes> {
     pub(crate) local: Arc<Local<V>>,
     pub(crate) stores: Arc<Stores>,

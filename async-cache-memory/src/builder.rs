@@ -64,7 +64,7 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         self
     }
 
-    /// Sets what the L1 runs on. Default [`Engine::Quick`].
+    /// Sets the engine that the L1 runs on. Default [`Engine::Quick`].
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = engine;
         self

@@ -3,7 +3,7 @@
 //! [`MemoryBackend`] is two things. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it holds
 //! typed values in a bounded map: [quick_cache], or [moka] if asked for. As a shared tier
 //! ([`Backend`](async_cache_core::Backend)) it stands in for Redis inside one process: several
-//! caches on clones of one value share what is loaded, wait for each other's loads and hear each
+//! caches on clones of one value share loaded values, wait for each other's loads and hear each
 //! other's invalidations, with nothing installed.
 //!
 //! [quick_cache]: https://docs.rs/quick_cache
@@ -24,7 +24,7 @@ pub use backend::MemoryBackend;
 pub use builder::MemoryBackendBuilder;
 pub use engine::Engine;
 
-/// For tests of what guards the shared tier (feature `testing`).
+/// Faults for tests (feature `testing`).
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::faults::Mutant;

@@ -31,7 +31,7 @@ impl<V: Send + Sync + 'static> Local<V> {
     }
 
     /// Gives the engine to a cache. Two caches do not share one: entries are told apart by the key
-    /// alone, and what they were verified by is the node's own.
+    /// alone, and each was verified by the numbers of its own node.
     pub(crate) fn claim(&self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>> {
         let mut current = self.current.lock();
         if let Some((claim, owner)) = &current.claim {
@@ -41,7 +41,7 @@ impl<V: Send + Sync + 'static> Local<V> {
                 );
                 return Err(Error::new(ErrorKind::Config, message));
             }
-            // A load of the cache before may still end, and store what it brings.
+            // A load of the previous cache may still end, and store its value.
             current.engine = self.plan.build().into();
         }
         let claim = Arc::new(Claim::default());

@@ -1,4 +1,4 @@
-//! As a shared tier: one namespace, as seen by one node.
+//! The backend's part as a shared tier: one namespace, as seen by one node.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};

@@ -15,7 +15,7 @@ pub(crate) struct Background {
     _stop_on_drop: DropGuard,
 }
 
-/// The runtime that tasks run on, and what ends them.
+/// The runtime that tasks run on, and the token that ends them.
 #[derive(Clone)]
 pub(crate) struct Scope {
     runtime: Handle,

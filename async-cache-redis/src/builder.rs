@@ -1,4 +1,4 @@
-//! Putting a backend together.
+//! The settings of a backend.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,8 +58,7 @@ impl RedisBackend {
         Self::builder().url(url.as_ref()).connect().await
     }
 
-    /// The same for a service that must start while Redis is away: see
-    /// [`RedisBackendBuilder::connect_lazy`].
+    /// For a service that must start while Redis is away: see [`RedisBackendBuilder::connect_lazy`].
     ///
     /// # Errors
     ///
@@ -123,8 +122,8 @@ impl RedisBackendBuilder {
     /// Connections for commands, each shared by any number of tasks: 1 to 64, 2 unless set. One more is
     /// for the bus.
     ///
-    /// They are used in turn, but for reads of single keys: those meet on one of them while it can take
-    /// them, so that those under way at the same time share commands.
+    /// Commands use them in turn. Reads of single keys use one of them until it is crowded, so that reads
+    /// that are under way at the same time share commands.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self
@@ -149,7 +148,7 @@ impl RedisBackendBuilder {
         self.read_timeout(limit).write_timeout(limit)
     }
 
-    /// Deadline of what a lookup waits for: reading values, asking for the lease to load one,
+    /// Deadline of the commands that a lookup waits for: reading values, asking for the lease to load one,
     /// reading the state of the namespace, heartbeats. A lookup may meet it twice, once for the value
     /// and once for the lease; then its cache's outage policy decides.
     pub fn read_timeout(mut self, limit: Duration) -> Self {
@@ -157,7 +156,7 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Deadline of what changes something: storing values, invalidating keys and tags, clearing,
+    /// Deadline of the commands that change something: storing values, invalidating keys and tags, clearing,
     /// renewing and releasing leases. An insert that has met it is never executed afterwards.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.deadlines.write = limit;
@@ -178,13 +177,13 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Connects and proves the connection, and that the user may do what is needed. Must be called inside a
-    /// Tokio runtime, which is where the background tasks will run. When that ends while the backend is still
-    /// used on another, it connects again there.
+    /// Connects, and proves the connection and the rights of the user. Must be called inside a Tokio runtime,
+    /// where the background tasks will run. If that runtime ends while the backend is still used on another
+    /// one, it connects again there.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for what only a change of settings can mend: a wrong URL, a wrong
+    /// [`ErrorKind::Config`] for faults that only a change of settings can mend: a wrong URL, a wrong
     /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
     /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
@@ -200,10 +199,10 @@ impl RedisBackendBuilder {
         }
     }
 
-    /// The same for a service that must start while Redis is away: one attempt to connect is made, and if it
-    /// fails, others follow in the background. Until one succeeds, caches on this backend are in an outage.
+    /// Connects for a service that must start while Redis is away: one attempt is made, and if it fails, others
+    /// follow in the background. Until one succeeds, caches on this backend are in an outage.
     ///
-    /// What only a change of settings can mend is then told by the caches, and tried again all the while: calls that
+    /// Caches tell a fault that only a change of settings can mend, while attempts to connect go on: calls that
     /// need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with [`ErrorKind::Config`], and
     /// [`Event::L2Refused`](async_cache_core::Event::L2Refused) is sent.
     ///
@@ -262,7 +261,7 @@ impl RedisBackendBuilder {
     }
 }
 
-/// What a backend is made of, before it is known whether it connects.
+/// The parts of a backend, before it is known whether it connects.
 struct Parts {
     connector: Arc<Connector>,
     subscriber: Subscriber,

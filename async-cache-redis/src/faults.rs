@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use crate::lua::{CHANGE, Scripts};
 
-/// A rule of the Redis tier to be broken: what is left is wrong, and a proof must find it so.
+/// A rule of the Redis tier to be broken. The tier is then wrong, and a proof must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutant {

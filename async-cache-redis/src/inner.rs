@@ -1,4 +1,4 @@
-//! What the handles and regions of one backend share. It ends with the last of them.
+//! The state that the handles and regions of one backend share. It ends with the last of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const ORPHANS: usize = 256;
 
 /// Background tasks hold parts of this, never the whole: dropping it ends them.
 pub(crate) struct Inner {
-    /// The address of the server, as it is shown.
+    /// The address of the server, as it is shown in messages.
     pub(crate) server: String,
     pub(crate) partitions: u16,
     pub(crate) database: i64,

@@ -3,7 +3,7 @@
 //! Every key of a partition carries the hash tag `{ns:p}`, so that a script touches one slot of
 //! a Redis Cluster.
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
 //! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id, `v` record ; of tags: `tf` floor, `tl` last change, `ts`, `us`, `tt`, `ml` |
 //! | `{users:0}V:<key>` | a stored value: seal and frame |
@@ -14,7 +14,7 @@
 //! | `{users:0}node:<node>` | channel: echoes and wake-ups, for one node |
 //!
 //! In another database than 0 its number follows the hash tag, `{users:0}3:M`: a server's databases share
-//! their channels, and the changes of one are no news to the nodes of another.
+//! their channels, and a node must not hear the changes of another database.
 
 use async_cache_core::backend::NodeId;
 use async_cache_core::key::Key;
@@ -48,13 +48,13 @@ impl PartitionKeys {
         self.of(b"V:", key)
     }
 
-    /// `M`, `V`, `L`, `W`, `T` and `U`: what every script about one key is given.
+    /// `M`, `V`, `L`, `W`, `T` and `U`: the keys of every script about one key.
     pub(crate) fn of_key(&self, key: &Key) -> [Vec<u8>; 6] {
         let [meta, young, old] = self.with_tags().map(<[u8]>::to_vec);
         [meta, self.value(key), self.of(b"L:", key), self.of(b"W:", key), young, old]
     }
 
-    /// `M`, `T` and `U`: what a script about tags is given.
+    /// `M`, `T` and `U`: the keys of a script about tags.
     pub(crate) fn with_tags(&self) -> [&[u8]; 3] {
         [self.meta(), self.tags[0].as_bytes(), self.tags[1].as_bytes()]
     }
@@ -79,7 +79,7 @@ pub(crate) struct Channels {
     pub(crate) node: Bytes,
 }
 
-/// `V:<key>` as an argument, written where it is to stand.
+/// `V:<key>` as an argument, written into the command without a copy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ValueName<'a> {
     pub(crate) partition: &'a PartitionKeys,

@@ -24,7 +24,7 @@
 //! # What it needs
 //!
 //! Redis 6.0 or later, standalone or the master of replicas. The user must be allowed `GET`,
-//! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, what the scripts call, and
+//! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, the commands that the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 
 #![forbid(unsafe_code)]
@@ -46,7 +46,7 @@ mod reply;
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;
 
-/// For tests of what guards the tier (feature `testing`).
+/// Faults for tests (feature `testing`).
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::faults::Mutant;

@@ -16,12 +16,12 @@ pub(crate) struct Deadlines {
     pub(crate) write: Duration,
 }
 
-/// What an operation is for, which decides about its deadline.
+/// The purpose of an operation, which decides about its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To find a value, or whose turn it is to load it: a get waits for it.
+    /// To find a value, or the node whose turn it is to load it: a get waits for it.
     Read,
-    /// To change what is stored.
+    /// To change stored state.
     Write,
 }
 

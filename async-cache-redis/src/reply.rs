@@ -1,4 +1,4 @@
-//! What the answers of Redis mean.
+//! The meaning of the answers of Redis.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) fn bytes(value: Value) -> Option<Bytes> {
     }
 }
 
-/// What the acquire script answered; `None` for an answer that it never gives.
+/// The answer of the acquire script; `None` for an answer that it never gives.
 pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next()) {
@@ -47,7 +47,7 @@ pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
     }
 }
 
-/// What the fill script answered.
+/// The answer of the fill script.
 pub(crate) fn filled(seq: u64) -> Filled {
     match seq {
         0 => Filled::Refused,
@@ -55,7 +55,7 @@ pub(crate) fn filled(seq: u64) -> Filled {
     }
 }
 
-/// What the renew script answered.
+/// The answer of the renew script.
 pub(crate) fn renewed(held: bool) -> Renewed {
     if held { Renewed::Held } else { Renewed::Lost }
 }

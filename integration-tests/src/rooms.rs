@@ -31,12 +31,26 @@ fn add(folder: &Path, module: &str, sources: &mut Sources) {
     }
 }
 
-/// The groups of modules that import one another, directly or by way of others. A parent and one child may.
-pub(crate) fn circles(sources: &Sources) -> Vec<Vec<String>> {
-    let imports: BTreeMap<&str, BTreeSet<&str>> =
-        sources.iter().map(|(module, code)| (module.as_str(), imports(module, code, sources))).collect();
-    let reach: BTreeMap<&str, BTreeSet<&str>> =
-        imports.keys().map(|module| (*module, reachable(module, &imports))).collect();
+/// The parts of a crate that import one another, directly or by way of others. `part` tells the part of a module:
+/// itself, to find circles of files. A parent and one child may import each other.
+pub(crate) fn circles(sources: &Sources, part: impl Fn(&str) -> &str) -> Vec<Vec<String>> {
+    groups(&graph(sources, part))
+}
+
+type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+fn graph(sources: &Sources, part: impl Fn(&str) -> &str) -> Graph<'_> {
+    let mut graph = Graph::new();
+    for (module, code) in sources {
+        let from = part(module);
+        let targets = imports(module, code, sources).into_iter().map(&part).filter(|target| *target != from);
+        graph.entry(from).or_default().extend(targets);
+    }
+    graph
+}
+
+fn groups(graph: &Graph<'_>) -> Vec<Vec<String>> {
+    let reach: Graph<'_> = graph.keys().map(|module| (*module, reachable(module, graph))).collect();
     let mut groups = BTreeSet::new();
     for (module, reached) in &reach {
         let group: Vec<String> = reached
@@ -53,10 +67,10 @@ pub(crate) fn circles(sources: &Sources) -> Vec<Vec<String>> {
 }
 
 /// The modules that a module reaches by one import or more.
-fn reachable<'a>(module: &'a str, imports: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+fn reachable<'a>(module: &'a str, graph: &Graph<'a>) -> BTreeSet<&'a str> {
     let (mut reached, mut left) = (BTreeSet::new(), vec![module]);
     while let Some(next) = left.pop() {
-        left.extend(imports[next].iter().filter(|other| reached.insert(**other)));
+        left.extend(graph[next].iter().filter(|other| reached.insert(**other)));
     }
     reached
 }

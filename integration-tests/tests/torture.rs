@@ -96,6 +96,8 @@ objections! {
     objects_to_values_that_are_not_what_was_loaded: "values" "MangledValue" "none";
     objects_to_drawn_values_that_are_not_what_was_loaded: "values" "DrawnMangled" "none";
     objects_to_drawn_values_that_outlive_their_ttl: "age" "DrawnAgeTold" "none";
+    objects_to_absences_from_before_a_change: "staleness" "DrawnAbsenceOld" "none";
+    objects_to_absences_that_no_load_found: "age" "DrawnAbsenceUntold" "none";
     objects_to_calls_that_never_end: "liveness" "EndlessCall" "none";
     objects_to_waits_without_a_deadline: "liveness" "WaitWithoutDeadline" "end_runtime";
     objects_to_reloads_of_large_values_that_count_as_failed: "storms" "LargeWakesFail" "none";

@@ -168,11 +168,17 @@ async fn given_up<V: Send + Sync + 'static>(
     if role != Role::Leads && left >= call.limit / 2 {
         return Waited::Abandoned;
     }
-    let message = format!(
-        "nothing was heard of this load within {:?}: its loader blocks a thread, or nobody runs the runtime that \
-         it began on",
-        call.limit
-    );
+    let limit = call.limit;
+    let message = match inner.liveness.node.clock.now() < flight.due() {
+        true => format!(
+            "this call waited for {limit:?}, as long as its own options allow, for a load whose own limit is later: \
+             give both calls the same `load_timeout`"
+        ),
+        false => format!(
+            "nothing was heard of this load within {limit:?}: its loader blocks a thread, or nobody runs the runtime \
+             that it began on"
+        ),
+    };
     or_stale(inner, call, flight, inner.observer.error(ErrorKind::Timeout, message)).await
 }
 

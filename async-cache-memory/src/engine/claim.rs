@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_cache_core::LocalBackend;
 
-/// An engine of which a cache can have a handle: called through one pointer, with nothing in between.
+/// An engine that gives a cache a handle: the cache calls it through one pointer.
 pub(crate) trait Shareable<V>: LocalBackend<V> {
     /// A handle for one cache, which ends with `claim`.
     fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>>;
@@ -27,12 +27,12 @@ impl Claim {
     }
 }
 
-/// Whether what was just stored must be removed again, because the cache was closed meanwhile:
+/// Whether an entry that was just stored must be removed again, because the cache was closed meanwhile:
 ///
 /// 1. a load ends, and its value is about to be stored; 2. the cache is closed, and the engine emptied;
-/// 3. the value is stored: nobody would free it.
+/// 3. the value is stored, and would never be freed.
 ///
-/// Asked after the insert: either the claim has ended, or the emptying comes after the insert.
+/// Called after the insert: either the claim has ended, or the emptying comes after the insert.
 pub(super) fn too_late(claim: Option<&Arc<Claim>>) -> bool {
     claim.is_some_and(|claim| claim.has_ended())
 }

@@ -1,7 +1,7 @@
 //! Entries that weigh more than a shard of the engine may hold: one table for all of them.
 //!
-//! They are few by their weight, so one lock is enough, and the one to make room for another is looked for
-//! among all of them.
+//! There are few of them, for they are heavy. So one lock is enough, and the entry to be dropped for another
+//! is searched for among all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use async_cache_core::key::Key;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The table, and a clock that counts the weight stored anywhere in the L1: an entry that has not been asked
-/// for while a whole capacity went by is the next to go, as it would be in one queue with all others.
+/// for while a whole capacity was stored is the next to be dropped, as in one queue with all other entries.
 pub(super) struct Heavy<V> {
     table: RwLock<Table<V>>,
     stored: AtomicU64,
@@ -27,7 +27,7 @@ struct Held<V> {
     terms: PackedEntry,
     value: Option<Arc<V>>,
     weight: u64,
-    /// By the clock of stored weight.
+    /// When it was used last, by the clock of stored weight.
     used: AtomicU64,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Incoming<'a, V> {
     pub(super) weight: u64,
 }
 
-/// Values taken out, to be dropped when the lock is free: their `Drop` is not ours.
+/// Values taken out, to be dropped when the lock is free: their `Drop` is the user's code.
 pub(super) type Dropped<V> = Vec<Option<Arc<V>>>;
 
 impl<V> Heavy<V> {
@@ -78,7 +78,7 @@ impl<V> Heavy<V> {
         Some(held.value.clone())
     }
 
-    /// Takes out what was not asked for while `capacity` was stored.
+    /// Takes out the entries that were not asked for while `capacity` was stored.
     pub(super) fn drop_unused(&self, table: &mut Table<V>, capacity: u64) -> Dropped<V> {
         let least = self.now().saturating_sub(capacity);
         let unused = table.held.iter().filter(|(_, held)| held.used.load(Ordering::Relaxed) < least);

@@ -24,8 +24,8 @@ pub enum Engine {
     #[default]
     Quick,
     /// [moka](https://docs.rs/moka): W-TinyLFU. A hit costs several times as much, for it is
-    /// recorded in a log that is worked off now and then; what is scanned once does not drive out
-    /// what is asked for often. A value that it forgets may be dropped some operations later.
+    /// recorded in a log that is worked off now and then. Keys that are read once do not drive out keys
+    /// that are read often. A value that it forgets may be dropped some operations later.
     Moka,
 }
 

@@ -87,7 +87,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
         Box::new(self.cache.iter().map(move |(key, (value, terms, _))| {
             if is_dead(key.as_bytes(), &terms.with(value)) {
-                // Perhaps it was replaced a moment ago: then its successor goes, which costs a read.
+                // The entry may have been replaced a moment ago: then the new one is removed, which costs a read.
                 self.cache.invalidate(&*key);
             }
         }))

@@ -26,12 +26,12 @@ pub(crate) struct Quick<V, W> {
     claim: Option<Arc<Claim>>,
 }
 
-/// What the engine takes for the key: the key, and all of the entry but its value.
+/// The engine's key: the key, and all of the entry but its value.
 ///
-/// So an entry is judged where it is, in the course of the comparison, and a value that may not
-/// answer is not even found. Of one that may, the value alone is taken out.
+/// So an entry is judged in place, by the comparison of keys. An entry that may not answer is not found; of one
+/// that may, only the value is copied.
 ///
-/// In this order, so that what a hit looks at lies together: the end of the terms, the key, the value.
+/// The order of the fields keeps together the bytes that a hit reads: the end of the terms, the key, the value.
 #[repr(C)]
 #[derive(Clone)]
 pub(super) struct Slot<W> {
@@ -54,7 +54,7 @@ impl<W> PartialEq for Slot<W> {
 
 impl<W> Eq for Slot<W> {}
 
-/// A key as it is looked up, whatever is held under it.
+/// A key to be looked up, whichever entry it has.
 #[derive(Hash)]
 struct Bytes<'a>(&'a [u8]);
 
@@ -64,10 +64,10 @@ impl<W> Equivalent<Slot<W>> for Bytes<'_> {
     }
 }
 
-/// What is looked for is found if it may answer.
+/// An entry is equal to its key only if it may answer.
 impl<W> Equivalent<Slot<W>> for HitCheck<'_> {
-    /// The common case in place, all else at the price of a call: or the comparison would be too large
-    /// to be compiled into the engine's search, and always cost one.
+    /// The common case is inlined, the rest is a call. If all of it were here, the comparison would be too large
+    /// to be inlined into the engine's search, and every lookup would cost a call.
     #[inline(always)]
     fn equivalent(&self, slot: &Slot<W>) -> bool {
         let (asked, held) = (self.key(), slot.key.as_bytes());
@@ -103,7 +103,7 @@ fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
     a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
 }
 
-/// A key as it is looked up for all that is held under it.
+/// A key to be looked up for its whole entry.
 struct Whole<'a>(&'a [u8], Cell<Option<PackedEntry>>);
 
 impl Hash for Whole<'_> {
@@ -122,7 +122,7 @@ impl<W> Equivalent<Slot<W>> for Whole<'_> {
     }
 }
 
-/// A key whose entry is to go, if what is held is dead.
+/// A key whose entry is removed if it is dead.
 struct Dead<'a>(&'a [u8], &'a dyn Fn(&[u8], &PackedEntry) -> bool);
 
 impl Hash for Dead<'_> {
@@ -169,7 +169,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         let shards = (entries / SHARD_ENTRIES).clamp(threads * 4, MAX_SHARDS.max(threads * 4));
         let mut options = OptionsBuilder::new();
         options.shards(shards as usize).weight_capacity(capacity).estimated_items_capacity(entries as usize);
-        // Fails only for what is not set.
+        // It fails only if a capacity is not set.
         let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
         let cache = Cache::with_options(options, Scale, EntryHasher::default(), DefaultLifecycle::default());
         Self { cache: Arc::new(cache), claim: None }

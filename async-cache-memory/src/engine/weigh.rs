@@ -13,6 +13,6 @@ pub(crate) type Weigher<V> = Box<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
 pub(super) fn weigh<V>(weigher: &Weigher<V>, key: &Key, entry: &Entry<V>) -> Option<u32> {
     let Some(value) = &entry.value else { return Some(1) };
     let weighed = catch_unwind(AssertUnwindSafe(|| weigher(key.as_bytes(), value)));
-    // Without weight an entry would be there for ever.
+    // An entry without weight would never be dropped.
     weighed.ok().map(|weight| weight.max(1))
 }

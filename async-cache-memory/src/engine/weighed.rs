@@ -1,8 +1,8 @@
 //! On quick_cache, with weights.
 //!
-//! The engine divides the capacity among its shards, and a shard refuses what is heavier than its part. So an
+//! The engine divides the capacity among its shards, and a shard refuses entries heavier than its part. So an
 //! entry heavier than half a shard goes into a table of its own; the capacity of the shards shrinks by
-//! what that table holds.
+//! the weight of that table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::heavy::{Dropped, Heavy, Incoming, Table};
 use super::quick::Quick;
 use super::weigh::{Weigher, weigh};
 
-/// What an entry is guessed to weigh: the engine wants to know how many to expect, and remembers half as
+/// The guessed weight of an entry: the engine has to be told how many entries to expect, and remembers half as
 /// many that it has dropped.
 const GUESSED_WEIGHT: u64 = 1024;
 
@@ -46,8 +46,8 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         Self { light, inner: Arc::new(inner), claim: None }
     }
 
-    /// Gives the shards what the table leaves. At least 1 for each: with none a shard forgets what it
-    /// has dropped.
+    /// Gives the shards the capacity that the table leaves. At least 1 for each: without capacity a shard forgets
+    /// which keys it has dropped.
     fn share_capacity(&self, table: &Table<V>) {
         let shards = self.light.shards();
         let rest = (self.inner.capacity - table.weight.min(self.inner.capacity)).max(shards);
@@ -55,7 +55,7 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         self.light.set_capacity(rest);
     }
 
-    /// Makes a change of the table, and drops what it took out when the lock is free.
+    /// Changes the table, and drops the values taken out when the lock is free.
     fn change(&self, change: impl FnOnce(&mut Table<V>) -> Dropped<V>) {
         let mut table = self.inner.heavy.write();
         let before = table.weight;

@@ -39,7 +39,7 @@ pub(crate) struct Faults {
     pub(crate) tag_table: Option<usize>,
 }
 
-/// A rule of the shared tier to be broken: what is left is wrong, and a proof must find it so.
+/// A rule of the shared tier to be broken. The tier is then wrong, and a proof must notice.
 #[cfg(feature = "testing")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -52,10 +52,10 @@ pub enum Mutant {
     PublishBeforeDelete,
     /// Memory that was replaced by an older one goes on from its own sequence and floor, whatever
     /// sequence a caller knows.
-    FailoverWithoutFence,
+    FailoverWithoutEpoch,
     /// A fill is stored whatever tags were invalidated since its lease was granted.
     FillIgnoresTags,
-    /// A refresh is held against its tags by the number it is stored under, not by its lease's.
+    /// The tags of a refresh are checked with the number that its value is stored under, not with its lease's.
     RefreshComparesOwnNumber,
     /// A full table of tags starts anew without raising its floor.
     TagsForgotten,

@@ -13,7 +13,7 @@ use crate::store::deliver::To;
 use crate::store::partition::Partition;
 use crate::store::state::{State, Stored};
 
-/// What a shared tier held at one moment.
+/// The content of a shared tier at one moment.
 #[derive(Clone, Default)]
 pub struct Snapshot(HashMap<String, Image>);
 
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl MemoryBackend<Bytes> {
-    /// What the shared tier holds now.
+    /// The content of the shared tier now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let namespaces = self.stores.namespaces.lock();
@@ -52,7 +52,7 @@ impl MemoryBackend<Bytes> {
     }
 }
 
-/// What a namespace held at one moment.
+/// The content of a namespace at one moment.
 #[derive(Clone)]
 struct Image {
     run: RunId,
@@ -68,7 +68,7 @@ impl State {
 }
 
 impl Store {
-    /// The memory becomes an older one, and the process goes on: nobody is told.
+    /// The memory becomes an older one, and the process goes on: no node is told.
     fn revert(&self, image: &Image) {
         let mut state = self.state.lock();
         let run = state.run;

@@ -1,4 +1,4 @@
-//! The changes: each is numbered, and announced before anybody is woken.
+//! The changes: each is numbered, and announced before any node is woken.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

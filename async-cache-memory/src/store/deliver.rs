@@ -78,7 +78,7 @@ impl Courier {
                 let next = outbox(&mut state.lock()).events.pop_front();
                 let Some((listener, event)) = next else { break };
                 if let Some(listener) = listener.upgrade() {
-                    // One node's panic, of a value's `Drop` for instance, is neither its neighbours' nor the caller's.
+                    // A panic of one node, in a value's `Drop` for instance, must not reach other nodes or the caller.
                     let _ = catch_unwind(AssertUnwindSafe(|| listener.notify(event)));
                 }
             }

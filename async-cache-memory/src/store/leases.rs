@@ -33,13 +33,13 @@ impl State {
             if let Holder::Lease(lease) = lock.holder
                 && lease.token == ask.token
             {
-                // Asked twice, and granted once.
+                // The same acquire came twice; it is granted once.
                 return Acquired::Granted(lease);
             }
             lock.waiting.insert(node);
             return Acquired::Busy(lock.until - now);
         }
-        // Whoever waits behind a lease that has lapsed or is void waits for this one now.
+        // The nodes that waited for a lease that has lapsed or is void wait for this one now.
         let mut waiting =
             partition.locks.remove(key.as_bytes()).map_or_else(BTreeSet::new, |lock| lock.waiting);
         waiting.remove(&node);
@@ -58,7 +58,7 @@ impl State {
             None if fault!(self.faults, UnconditionalFill) => BTreeSet::new(),
             None => return Filled::Refused,
         };
-        // Tags do not break a lease: nobody knows them before the load has ended.
+        // Tags do not break a lease: they are not known before the load has ended.
         let known = match fill.announce {
             Announce::Yes if fault!(self.faults, RefreshComparesOwnNumber) => partition.seq + 1,
             Announce::No | Announce::Yes => lease.seq,

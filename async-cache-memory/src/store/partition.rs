@@ -33,7 +33,7 @@ pub(super) struct Lock {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
     Lease(Lease),
-    /// Broken a moment ago: nobody is granted it before the lock lapses.
+    /// Broken a moment ago: no lease is granted before the lock lapses.
     Cooling,
 }
 
@@ -67,8 +67,8 @@ impl Partition {
         self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
     }
 
-    /// Locks a key, and throws lapsed locks out once in a while: nobody else would, after a
-    /// holder that died.
+    /// Locks a key, and throws lapsed locks out once in a while: the lock of a holder that died would stay
+    /// otherwise.
     pub(super) fn lock(&mut self, key: &Key, lock: Lock, now: Instant) {
         if self.locks.len() >= self.sweep_at {
             self.locks.retain(|_, lock| lock.until > now);
@@ -86,8 +86,8 @@ impl Partition {
         self.locks.remove(key.as_bytes())
     }
 
-    /// Breaks a lock, and returns the nodes that waited. A lease that stood leaves the key cooling; a key
-    /// that cools already does not cool any longer for it, or a key changed all the time would never be loaded.
+    /// Breaks a lock, and returns the nodes that waited. A lease that stood leaves the key cooling. A key
+    /// that cools already does not cool longer, or a key that changes all the time would never be loaded.
     pub(crate) fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
         let (now, floor) = (Instant::now(), self.floor);
         let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };

@@ -40,7 +40,7 @@ pub(crate) struct Stored {
     expires: Instant,
 }
 
-/// What every operation is told of its caller.
+/// The caller of an operation.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     /// The server process that it is connected to.
@@ -64,9 +64,9 @@ impl State {
         }
     }
 
-    /// First in every operation: memory that another server process wrote may be older than what
-    /// was answered since, and memory that has not come as far as the caller knows is older; so
-    /// everything in it is void.
+    /// First in every operation. Memory that another server process wrote may be older than answers given since,
+    /// and memory whose sequence is below one that the caller knows is older: then everything in it is void, and
+    /// a new epoch begins.
     #[inline]
     pub(super) fn check_epoch(&mut self, caller: Caller<'_>, time_us: impl FnOnce() -> u64) {
         let older = |known: &Known| (0..).zip(&self.partitions).any(|(at, part)| part.seq < known.seq(at));
@@ -79,7 +79,7 @@ impl State {
     fn begin_epoch(&mut self, caller: Caller<'_>, time_us: u64) {
         let other = self.run != caller.run;
         self.run = caller.run;
-        if fault!(self.faults, FailoverWithoutFence) {
+        if fault!(self.faults, FailoverWithoutEpoch) {
             return;
         }
         for (index, partition) in (0..).zip(&mut self.partitions) {

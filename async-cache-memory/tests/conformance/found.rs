@@ -20,7 +20,7 @@ async fn mutants_of_the_tier_itself() {
         ("a_put_breaks_the_lease", Mutant::InvalidationKeepsLease),
         ("an_invalidation_breaks_the_lease", Mutant::InvalidationKeepsLease),
         ("what_is_heard_can_be_read", Mutant::PublishBeforeDelete),
-        ("lost_memory_is_fenced", Mutant::FailoverWithoutFence),
+        ("lost_memory_is_fenced", Mutant::FailoverWithoutEpoch),
     ] {
         let case = cases().find(|case| case.name == name).expect("a case of that name");
         let memory = Memory(MemoryBackend::builder().mutant(mutant).build());

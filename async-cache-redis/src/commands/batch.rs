@@ -18,7 +18,7 @@ use crate::reply::{acquired, bytes, filled, renewed};
 impl RedisRegion {
     pub(super) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
-        // One connection for all of it: the answer speaks for one run.
+        // One connection for all pipelines: the answer speaks for one run.
         let checkout = self.checkout_unchecked(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PIPELINE_KEYS) {
@@ -151,8 +151,8 @@ impl RedisRegion {
             Err(error) => return vec![Err(error); asks.len()],
         };
         let mut outcomes = Vec::with_capacity(asks.len());
-        // Until all of it is known: a caller that goes away between two pipelines leaves the
-        // leases of the first to nobody.
+        // It watches until every answer is known: a caller that goes away between two pipelines would leave
+        // the leases of the first without a holder.
         let mut orphan = Orphan::new(&self.inner, &checkout.link, Vec::new());
         for chunk in asks.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =
@@ -171,7 +171,7 @@ impl RedisRegion {
             }
         }
         let asked = outcomes.len();
-        // The connection was lost or does not answer: what is left has not been asked.
+        // The connection was lost or does not answer: the remaining keys have not been asked for.
         if let Some(Err(error)) = outcomes.last().cloned() {
             outcomes.resize_with(asks.len(), || Err(error.clone()));
         }
@@ -280,7 +280,7 @@ impl RedisRegion {
                     let failed = std::future::ready(Err::<u64, _>(error));
                     let Err(failure) = checkout.answer(failed).await else { continue };
                     let error = self.error(doing, failure);
-                    // If nothing is known of one of them, that is what is told.
+                    // An error whose effect is unknown comes first: the caller must learn of it.
                     if refusal.is_none() || !error.effect_is_known() {
                         refusal = Some(error);
                     }

@@ -1,11 +1,11 @@
-//! The errors of a region: what was being done, why it failed, and what can be done about it.
+//! The errors of a region: the operation, the reason, and the remedy.
 
 use async_cache_core::{Error, ErrorKind};
 
 use crate::connection::failure::{Cause, Failure};
 use crate::connection::rights;
 
-/// What the errors of one region name.
+/// The names that the errors of one region mention.
 pub(super) struct Errors {
     pub(super) server: String,
     pub(super) namespace: String,

@@ -1,4 +1,4 @@
-//! What a region asks of Redis: each operation is one command, one script or one pipeline.
+//! The operations of a region: each is one command, one script or one pipeline.
 
 mod batch;
 mod calls;

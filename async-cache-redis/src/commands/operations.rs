@@ -18,7 +18,8 @@ use super::region::RedisRegion;
 use crate::limits::{Purpose, millis};
 use crate::reply::{acquired, bytes, filled, renewed};
 
-/// How long a load may take before its tagged value is refused for what the tag table has dropped.
+/// How long a load may take before its tagged value is refused, because the tag table may have dropped one of its
+/// tags.
 const LOAD: Duration = Duration::from_secs(60);
 
 /// Tags and their numbers, as a script answers a hash.

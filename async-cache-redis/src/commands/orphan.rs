@@ -13,14 +13,13 @@ use crate::limits::PIPELINE_KEYS;
 /// How long a release may wait for a stalled server. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Watches acquires of which it is not known whether they were executed: because they timed out, or
-/// because their caller went away.
+/// Watches acquires of unknown outcome: they have timed out, or their caller has gone away.
 ///
 ///   1. an acquire is stuck, its caller gives up
-///   2. the server executes it and grants a lease to nobody
+///   2. the server executes it and grants a lease that no node knows of
 ///   3. the key is not loaded until that lease lapses
 ///
-/// So a release is sent behind it, on the same connection: it cannot overtake.
+/// So a release is sent behind the acquire, on the same connection, where it cannot overtake it.
 pub(super) struct Orphan<'a> {
     inner: &'a Inner,
     link: &'a Arc<Link>,
@@ -42,7 +41,7 @@ impl<'a> Orphan<'a> {
         self.releases.clear();
     }
 
-    /// The outcome of some is known: of those whose place `unknown` denies.
+    /// The outcome is known, but for the places of which `unknown` is true.
     pub(super) fn settled_but(mut self, unknown: impl Fn(usize) -> bool) {
         let mut place = 0..;
         self.releases.retain(|_| place.next().is_some_and(&unknown));

@@ -21,7 +21,7 @@ use crate::pubsub::member::Member;
 pub(crate) struct RedisRegion {
     pub(super) inner: Arc<Inner>,
     pub(super) spec: RegionSpec,
-    /// What is kept in `M`: the caller's record and the number of partitions.
+    /// The record that is kept in `M`: the caller's record and the number of partitions.
     record: String,
     pub(super) node: String,
     /// The names of each partition.

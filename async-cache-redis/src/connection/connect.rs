@@ -22,7 +22,7 @@ pub(crate) struct Connector {
     pool: Pool,
     addr: ConnectionAddr,
     connect_timeout: Duration,
-    /// What the deadline of the pool's connections is lengthened to, if they may have one.
+    /// The deadline that the connections of a caller's pool are given.
     lengthened: Option<Duration>,
     pub(crate) scripts: &'static Scripts,
 }
@@ -45,9 +45,9 @@ impl Connector {
     pub(crate) async fn link(&self) -> Result<Link, Refusal> {
         let made = timeout(self.connect_timeout, async {
             let mut connection = Connection::take(self.pool.get().await?);
-            // The deadline is kept by the caller of each command; a shorter one set on a pool from
-            // outside would undercut it. On our own none is set: a second timer for every command
-            // would end nothing.
+            // Each command has a deadline of its own (`Checkout::answer`). A caller's pool may have a shorter
+            // one, which would end commands too early. On our own pool none is set: it would only add a
+            // second timer to every command.
             if let Some(longest) = self.lengthened {
                 connection.set_response_timeout(longest);
             }

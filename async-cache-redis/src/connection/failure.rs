@@ -1,4 +1,4 @@
-//! What can go wrong on the wire, sorted by what follows from it.
+//! The failures of commands, sorted by their consequences.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 
 use crate::reply::{server_error_code, server_error_detail};
 
-/// The text of a cause: keeps the client's own error types, and every secret, out of the error
+/// The text of a cause. It keeps the client's own error types, and every secret, out of the error
 /// chain.
 #[derive(Clone)]
 pub(crate) struct Cause(Arc<str>);
 
 impl Cause {
-    /// Words of ours: there is no secret in them.
+    /// A text of this crate, which holds no secret.
     pub(crate) fn ours(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
@@ -39,10 +39,10 @@ impl fmt::Debug for Cause {
 
 impl std::error::Error for Cause {}
 
-/// The fixed answer of a server.
+/// The answer of every server to a wrong password.
 const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled";
 
-/// What must never be shown.
+/// The texts that must never be shown.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Vec<String>);
 
@@ -55,7 +55,7 @@ impl Secrets {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
-    /// A cause without secrets, keys or values, from words of a server or a library.
+    /// A cause without secrets, keys or values, from the text of a server or a library.
     pub(crate) fn cause(&self, error: impl fmt::Display) -> Cause {
         const MAX_LEN: usize = 300;
         let mut text = error.to_string();
@@ -63,7 +63,7 @@ impl Secrets {
         if let Some(at) = text.find(", with args beginning with") {
             text.truncate(at);
         }
-        // What every server says of a wrong password stays: a gap in it would tell the password.
+        // The fixed answer to a wrong password is kept whole: a gap in it would tell the password.
         text =
             text.split(WRONG_PASSWORD).map(|part| self.hide(part)).collect::<Vec<_>>().join(WRONG_PASSWORD);
         if let Some((at, _)) = text.char_indices().nth(MAX_LEN) {
@@ -89,9 +89,9 @@ pub(crate) enum Failure {
     Refused {
         /// First word of the answer.
         code: String,
-        /// The rest of it.
+        /// The rest of the answer.
         detail: String,
-        /// The whole.
+        /// The whole answer.
         cause: Cause,
     },
 }
@@ -118,8 +118,8 @@ impl Outage {
         Self { attempted: Some(Instant::now()), lasting, ..Self::lost(cause) }
     }
 
-    /// Of two connections: since when both are down, and why. The newest attempt knows best: a connection
-    /// that was lost since can only say that it was.
+    /// The outage of two connections: since when both are down, and why. The cause is the newest attempt's:
+    /// a connection that was lost later has no cause but that.
     pub(crate) fn and(self, other: Self) -> Self {
         let since = self.since.max(other.since);
         let newest = if (self.attempted, self.since) < (other.attempted, other.since) { other } else { self };
@@ -141,7 +141,7 @@ impl Failure {
             return Self::Forbidden(cause);
         }
         let (mut code, detail) = (server_error_code(error), server_error_detail(error));
-        // Redis 6 says in the text what a command of a script was answered.
+        // Redis 6 quotes in its text the answer that a command of the script got.
         for inner in ["OOM", "MISCONF"] {
             if code == "ERR" && detail.contains(&format!("-{inner} ")) {
                 inner.clone_into(&mut code);
@@ -151,7 +151,7 @@ impl Failure {
     }
 }
 
-/// Whether the user lacks a right. Redis 6 says so of what a script runs without the code.
+/// Whether the user lacks a right. For the commands of a script, Redis 6 says so without the code.
 pub(crate) fn is_forbidden(error: &RedisError) -> bool {
     let detail = server_error_detail(error);
     server_error_code(error) == "NOPERM"
@@ -162,7 +162,7 @@ pub(crate) fn is_forbidden(error: &RedisError) -> bool {
 /// Whether the connection an error came from must be replaced.
 fn is_fatal(error: &RedisError) -> bool {
     match error.kind() {
-        // A demoted or loading server answers, but not as the server we need.
+        // A demoted or loading server answers, but cannot serve.
         Redis::Server(kind) => matches!(
             kind,
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown

@@ -1,5 +1,4 @@
-//! What a fresh connection must go through: whether the server behind it can be used, and whether this user may
-//! use it.
+//! The handshake of a fresh connection: can the server be used, and may this user use it?
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value, from_redis_value};
@@ -36,8 +35,8 @@ async fn examine(connection: &mut MultiplexedConnection) -> Result<String, Refus
     check_server(&answers[1], &answers[2], &answers[3])
 }
 
-/// Loads the scripts, and finds out whether this user may do what they and we do. One round trip: a server that
-/// has just come back is slow, and is being waited for.
+/// Loads the scripts, and finds out whether this user may run them and the other commands. One round trip: a
+/// server that has just come back is slow, and lookups wait for it.
 async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), Refusal> {
     let mut pipeline = Pipeline::new();
     let mut rights: Vec<&str> = Vec::new();
@@ -62,7 +61,7 @@ async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> R
                 }
             }
             (_, Ok(_)) => {}
-            // Which names this user may use, namespaces will tell.
+            // The user may lack the probe's names, and have those of its namespaces.
             (right, Err(error)) => match Lack::of(&server_error_text(&error)) {
                 Some(lack @ (Lack::Key | Lack::Channel)) => lacks.push(lack),
                 _ => return Err(Refusal::of_command(right, error)),
@@ -88,7 +87,7 @@ async fn each(
     pipeline.query_async(connection).await.map_err(Refusal::Error)
 }
 
-/// The run id of a server that can be used, by what INFO says of it. Valkey has names of its own for some.
+/// The run id of a server that can be used, by its answers to INFO. Valkey has names of its own for some fields.
 fn check_server(server: &str, replication: &str, cluster: &str) -> Result<String, Refusal> {
     let no = |why: &str| Err(Refusal::Server(why.to_owned()));
     let field = |info: &str, name: &str| {

@@ -22,11 +22,11 @@ pub(crate) struct Link {
     /// Timeouts in a row.
     strikes: AtomicU32,
     pub(crate) reads: ReadQueue,
-    /// Where it was made, and lives.
+    /// The runtime that it was made on, and lives on.
     pub(crate) runtime: Handle,
 }
 
-/// What every script is told of its caller.
+/// The arguments that tell every script of its caller.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     /// The record of the namespace.
@@ -62,7 +62,7 @@ impl Link {
         self.strikes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The call of a script: its keys, then the run id of this connection and what the caller knows.
+    /// The call of a script: its keys, then the run id of this connection and the caller's own arguments.
     pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], caller: Caller<'_>) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(script.get_hash()).arg(keys.len());
@@ -109,7 +109,7 @@ impl Link {
         self.scripts_each(script, calls).await?.into_iter().collect()
     }
 
-    /// The same, with an answer for each call.
+    /// Runs the calls of one script as one pipeline, in order, with an answer for each call.
     pub(crate) async fn scripts_each<T: FromRedisValue>(
         &self,
         script: &Script,

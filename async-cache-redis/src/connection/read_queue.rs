@@ -24,7 +24,7 @@ const CROWD: usize = 4;
 /// Most batches under way.
 const BATCHES: usize = 64;
 
-/// What a read is answered.
+/// The answer to a read.
 pub(crate) type Answer = RedisResult<Option<Bytes>>;
 
 /// The reads of one connection.
@@ -46,7 +46,7 @@ pub(crate) struct Batch {
     pub(crate) callers: Vec<oneshot::Sender<Answer>>,
 }
 
-/// What its caller has to do for a batch that it has added to.
+/// The task of a caller for the batch that it has added to.
 pub(crate) enum Due {
     /// The batch is full: send it.
     Now(Batch),

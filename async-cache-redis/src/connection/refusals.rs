@@ -1,4 +1,4 @@
-//! Why there is no connection, and what has to be changed.
+//! The reasons why there is no connection, and their remedies.
 
 use deadpool_redis::{PoolError, TimeoutType};
 use redis::{ErrorKind as Redis, RedisError};
@@ -25,12 +25,12 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// A command that is needed failed. `right` is what an ACL calls it.
+    /// A command that is needed failed. `right` is its name in an ACL.
     pub(crate) fn of_command(right: &str, error: RedisError) -> Self {
         rights::no_command(right, &error).map_or(Self::Error(error), Self::Server)
     }
 
-    /// What has to be changed, if nothing but a change of settings helps, here or at the server.
+    /// The remedy, if nothing but a change of settings helps, here or at the server.
     pub(super) fn remedy(&self) -> Option<String> {
         let error = match self {
             Self::Server(why) => return Some(why.clone()),
@@ -70,8 +70,8 @@ impl Refusal {
         Some(known.to_owned())
     }
 
-    /// What follows for a backend that goes on trying. What `connect` refuses for its settings' sake is lasting;
-    /// so is a peer that does not speak Redis, although `connect` cannot know whose fault that is.
+    /// The outage for a backend that goes on trying. It is lasting if `connect` would refuse the settings, or if
+    /// the peer does not speak Redis, although that may also mend itself.
     pub(crate) fn outage(&self, secrets: &Secrets) -> Outage {
         let cause = self.cause(secrets);
         let remedy = self.remedy().or_else(|| match self {

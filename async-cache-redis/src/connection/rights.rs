@@ -1,4 +1,4 @@
-//! What the user must be permitted, and how to say that it is not.
+//! The rights that the user needs, and the messages for those that it lacks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 use super::failure::is_forbidden;
 use crate::reply::{server_error_detail, server_error_text};
 
-/// A key and a channel to try rights on: nothing is stored there, and nobody listens. No namespace has it:
-/// theirs go on with a colon.
+/// The name of a key and of a channel to try rights on. No namespace has it: the names of a namespace
+/// continue with a colon.
 pub(crate) const PROBE: &str = "{async-cache}rights";
 
-/// What a user lacks.
+/// A right that a user lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lack {
     Command,
@@ -22,7 +22,8 @@ pub(crate) enum Lack {
 }
 
 impl Lack {
-    /// What an error says is lacking, in the words of any version of Redis; nothing if it is about something else.
+    /// The right that is lacking by the text of an error, whichever version of Redis wrote it; `None` for other
+    /// errors.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let says = |part: &str| text.contains(part);
         if says("permissions to run") || says("can't run this command") {
@@ -35,7 +36,7 @@ impl Lack {
     }
 }
 
-/// What to permit for a namespace.
+/// The rights to give for a namespace.
 pub(crate) fn remedy(namespace: &str) -> String {
     format!(
         "permit the keys `~{{{namespace}:*`, the channels `&{{{namespace}:*` and the commands that \
@@ -43,15 +44,15 @@ pub(crate) fn remedy(namespace: &str) -> String {
     )
 }
 
-/// Why a command that is needed cannot be run, if only a change of settings helps. `right` is what an ACL
-/// calls it.
+/// Why a command that is needed cannot be run, if only a change of settings helps. `right` is the command's
+/// name in an ACL.
 pub(crate) fn no_command(right: &str, error: &RedisError) -> Option<String> {
     no_command_for(right, &server_error_detail(error)).or_else(|| {
         is_forbidden(error).then(|| format!("the user may not run {}: permit `+{right}`", spelt(right)))
     })
 }
 
-/// The same by the text of an error.
+/// Why a command that is needed cannot be run, by the text of the error.
 pub(crate) fn no_command_for(right: &str, text: &str) -> Option<String> {
     let command = spelt(right);
     let text_low = text.to_ascii_lowercase();
@@ -90,8 +91,8 @@ pub(crate) fn no_subscription(error: &RedisError) -> Arc<str> {
         .into()
 }
 
-/// Of a user who may not use the probe's names: why no namespace can be used, either. Nothing if one may be,
-/// or if the user may not look at its own rights.
+/// For a user that may not use the probe's names: why it may use no namespace, either. `None` if it may use
+/// one, or may not read its own rights.
 pub(crate) async fn no_namespace(connection: &mut MultiplexedConnection, lack: Lack) -> Option<String> {
     let user: String = cmd("ACL").arg("WHOAMI").query_async(connection).await.ok()?;
     let rights: RedisResult<HashMap<String, Value>> =

@@ -1,4 +1,4 @@
-//! The settings of connections: what a URL says, and what the client leaves out.
+//! The settings of connections: from a URL, and those that the client leaves out.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) fn parse(url: &str) -> Result<ConnectionInfo> {
     })
 }
 
-/// Adds what the client leaves out: without these, small commands wait for Nagle's timer, and a
+/// Adds the settings that the client leaves out: without these, small commands wait for Nagle's timer, and a
 /// peer that vanished is noticed after a quarter of an hour.
 pub(crate) fn with_tcp_defaults(info: ConnectionInfo) -> ConnectionInfo {
     const IDLE: Duration = Duration::from_secs(5);

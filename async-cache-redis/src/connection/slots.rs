@@ -21,7 +21,7 @@ const STRIKES: u32 = 3;
 pub(crate) struct Slots {
     slots: Vec<Arc<Slot>>,
     next: AtomicUsize,
-    /// Where reads of one key meet.
+    /// The slot that reads of single keys use.
     meeting: AtomicUsize,
     pub(crate) deadlines: Deadlines,
     pub(super) secrets: Secrets,
@@ -113,7 +113,7 @@ impl Slots {
         self.up_from(self.next.fetch_add(1, Ordering::Relaxed), purpose)
     }
 
-    /// The connection to read a single key on: the same for all while it can take them, for there they
+    /// The connection to read a single key on: one for all such reads until it is crowded, so that they
     /// share commands.
     pub(crate) fn meet(&self) -> Result<Checkout<'_>, Failure> {
         let checkout = self.up_from(self.meeting.load(Ordering::Relaxed), Purpose::Read)?;
@@ -147,8 +147,8 @@ impl Slots {
 
     /// Puts a new connection in its place.
     ///
-    /// A connection to another run is taken down: the server was replaced, and half of the
-    /// commands going to the old one would have its memory and the new one's fenced in turns.
+    /// A connection to another run is taken down: the server was replaced. If half of the commands still
+    /// went to the old one, each memory would begin an epoch in turns.
     pub(super) fn install(&self, slot: &Slot, link: Link) {
         let run = link.run;
         self.ever_up.store(true, Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl Slot {
     }
 }
 
-/// A connection picked for one operation: all its commands meet the same run.
+/// A connection picked for one operation: all commands of the operation go to the same run.
 pub(crate) struct Checkout<'a> {
     slots: &'a Slots,
     slot: &'a Slot,
@@ -201,7 +201,7 @@ pub(crate) struct Checkout<'a> {
 }
 
 impl Checkout<'_> {
-    /// Waits for an answer within the deadline, and draws the conclusions for the slot.
+    /// Waits for an answer within the deadline, and takes the slot down if the connection is of no more use.
     pub(crate) async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Failure> {
         let (limit, secrets) = (self.limit, &self.slots.secrets);
         let failure = match timeout(limit, answer).await {

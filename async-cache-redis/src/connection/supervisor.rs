@@ -1,4 +1,4 @@
-//! What keeps the slots up: it asks whether their connections live, and restores those that do not.
+//! Keeps the slots up: asks whether their connections live, and restores those that do not.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,14 +28,14 @@ pub(crate) async fn supervise(slots: Arc<Slots>, index: usize, connector: Arc<Co
     }
 }
 
-/// Returns when the link has gone down. A dead connection says nothing by itself.
+/// Returns when the link has gone down. A dead connection gives no sign by itself, so it is asked.
 async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
     let checkout = slots.checkout(slot, link, slots.deadlines.longest());
     while slot.link().is_ok_and(|current| Arc::ptr_eq(&current, &checkout.link)) {
         tokio::select! {
             () = slot.went_down.notified() => {}
             () = sleep(CHECK) => {
-                // What follows from a failure is noted by `answer`.
+                // `answer` notes a failure, and takes the slot down if it has to.
                 let _ = checkout.answer(checkout.link.query::<()>(&redis::cmd("PING"))).await;
             }
         }
@@ -44,8 +44,7 @@ async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
 
 /// Returns when a connection has been put in place.
 ///
-/// One slot at a time: as many probes as there are connections would find out no more. Once it has
-/// succeeded the others follow, one soon after the other.
+/// One slot at a time: more probes would learn no more. After one has succeeded, the others follow.
 async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
     let _probing = slots.probing.lock().await;
     for attempt in 0.. {
@@ -54,7 +53,7 @@ async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
             Ok(link) => return slots.install(slot, link),
             Err(refusal) => {
                 let mut outage = refusal.outage(&slots.secrets);
-                // Later, what was fine once may be again: a password that was changed, a server replaced.
+                // Settings that once were right may become right again: a password was changed, a server replaced.
                 outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
                 slot.still_down(outage);
                 slots.attempt_ended();

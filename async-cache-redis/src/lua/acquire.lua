@@ -1,4 +1,4 @@
--- The value, or the lease, or who is ahead.
+-- Answers with the value, with the lease, or with the time that another node's lease may last.
 --
 -- KEYS M V L W T U; ARGV[4] token, ARGV[5] node, ARGV[6] lease ttl (ms), ARGV[7] which stored value
 -- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
@@ -20,8 +20,8 @@ end
 local ttl = tonumber(ARGV[6])
 local lease = text(redis.pcall('GET', KEYS[3]))
 if lease and held(lease) and string.sub(lease, 1, #ARGV[4] + 1) == ARGV[4] .. ':' then
-  -- Asked twice: a pipeline is sent again from the first call whose script was forgotten. The first
-  -- answer was thrown away, and nobody else has this token.
+  -- The same acquire came twice: a pipeline is sent again from the first call whose script the server had
+  -- forgotten. The first answer was thrown away, and no other acquire has this token.
   return {3, tonumber(string.match(lease, ':(%d+)$'))}
 end
 if lease and (lease == COOLING or held(lease)) then
@@ -30,13 +30,13 @@ if lease and (lease == COOLING or held(lease)) then
   if left >= 0 then
     local noted = redis.pcall('SADD', KEYS[4], ARGV[5])
     if full(noted) then
-      -- What the holder loads will not be stored, either.
+      -- The holder's value will not be stored, either.
       return {5, s}
     elseif type(noted) ~= 'number' then
       redis.call('DEL', KEYS[4])
       redis.call('SADD', KEYS[4], ARGV[5])
     end
-    -- At least as long as the next lease: while the key cools, L's own time is too short.
+    -- At least as long as the next lease: while the key cools, the time left to L is too short.
     redis.call('PEXPIRE', KEYS[4], math.max(left, ttl))
     return {4, left}
   end
@@ -48,6 +48,6 @@ if full(granted) then
 elseif granted.err then
   return granted
 end
--- A node that waited and now loads itself has nothing to be woken for.
+-- This node loads now, so it must not be woken.
 redis.pcall('SREM', KEYS[4], ARGV[5])
 return {3, s}

@@ -3,7 +3,7 @@
 -- In the same script as the change itself: a message leaves the server when the script has ended, so
 -- it cannot arrive before the change can be read, and messages arrive in the order of their numbers.
 --
--- PUBLISH may be refused to this user. A number that nobody was told would do harm everywhere:
+-- PUBLISH may be refused to this user. A number that no node was told would do harm everywhere:
 --   1. node A, which may not publish, removes a value as change 8, and PUBLISH is refused
 --   2. every other node learns of a change 8 that it has not heard of, and verifies all it holds
 --   3. A tries again, with change 9

@@ -1,5 +1,5 @@
--- Voids every value and lease of the partition by raising the floor: the same work whatever the
--- partition holds. What is below the floor expires by itself.
+-- Voids every value and lease of the partition by raising the floor. The work does not depend on the size of
+-- the partition. Values below the floor expire by themselves.
 --
 -- KEYS M T U. Answers the sequence number.
 
@@ -11,7 +11,7 @@ if not seq then
 end
 f = seq
 redis.call('HSET', M, 'f', whole(f))
--- Whatever a tag voids is below the floor.
+-- Every value that a tag voids is below the floor.
 redis.call('UNLINK', KEYS[2], KEYS[3])
 redis.call('HDEL', M, 'tf', 'tl', 'ts', 'us', 'tt')
 return f

@@ -1,10 +1,10 @@
--- Head of every script: the fence.
+-- Head of every script: begins a new epoch where the memory may have been replaced.
 --
--- The sequence is only worth something while it never goes back. The memory behind a
--- connection can be replaced by an older one (restart from a snapshot, promotion of a lagging
--- replica) or by none (FLUSHALL, eviction of M). Either way M no longer carries the run id of
--- the server this connection leads to, and everything stored or leased before is void: the
--- sequence jumps beyond any number ever handed out, and the floor with it.
+-- The sequence must never go back. The memory behind a connection can be replaced by an older one
+-- (restart from a snapshot, promotion of a lagging replica) or by none (FLUSHALL, eviction of M). M
+-- then lacks the run id of the server that this connection leads to. A new epoch begins: everything
+-- stored or leased before is void, the sequence jumps beyond any number ever handed out, and the
+-- floor with it.
 --
 -- Without it:
 --   1. node A is granted a lease at sequence 7
@@ -14,11 +14,11 @@
 --
 -- The run id is not the identity of the memory: a master that was demoted, followed its former
 -- replica and was promoted again is the same process with an older memory, and finds its own run
--- id there. But a caller that knows a higher number than the memory has come to was answered by a
--- younger one.
+-- id there. But if a caller knows a higher number than this memory has reached, a younger memory has
+-- answered it.
 --
--- Numbers come from outside, too: stamps, messages anyone can publish, M itself. One that no server
--- can have reached yet is foreign, and counts as absent: the sequence would stick to it.
+-- Numbers come from outside, too: stamps, messages that any client can publish, M itself. A number that
+-- no server can have reached yet is foreign, and counts as absent: the sequence would stay there.
 --
 -- KEYS[1] M; ARGV[1] run id of this physical connection, ARGV[2] record of the namespace, ARGV[3]
 -- highest sequence number the caller knows.
@@ -35,7 +35,7 @@ local function whole(n)
   return string.format('%.0f', n)
 end
 
--- Foreign bytes in M count as absent: the fence then starts anew.
+-- Foreign bytes in M count as absent: then a new epoch begins.
 local function number(reply)
   local n = tonumber(reply)
   if n and n >= 0 and n <= 9007199254740992 and n == math.floor(n) then
@@ -96,13 +96,13 @@ if foreign or meta[3] ~= run or s < known then
   s = math.max(math.max(s or 0, known) + LEAP, micros())
   f = s
   -- PERSIST is a write that is allowed when memory is full, and after the first write of a
-  -- script Redis lets the others through: a full server can still be fenced.
+  -- script Redis lets the others through: a full server can still begin an epoch.
   redis.call('PERSIST', M)
   redis.call('HSET', M, 's', whole(s), 'f', whole(f), 'r', run, 'v', record)
   -- Whatever a tag voids is below the floor, and its numbers may be foreign.
   redis.call('HDEL', M, 'tf', 'tl', 'ts', 'us', 'tt')
   if meta[3] == run then
-    -- No node can tell by the run id. Whoever does not hear of it is told by its next heartbeat.
+    -- No node can tell by the run id. A node that misses this message learns of it by its next heartbeat.
     redis.pcall('PUBLISH', home .. 'bus', 'C:' .. whole(s))
   end
 end

@@ -1,4 +1,4 @@
--- Stores what was loaded, if no change came between.
+-- Stores a loaded value, unless a change came between.
 --
 -- KEYS M V L W T U; ARGV[4] lease text, ARGV[5] lease sequence, ARGV[6] life (ms), ARGV[7] '1' if the
 -- fill replaces a value other nodes may hold, ARGV[8] frame.

@@ -1,4 +1,4 @@
--- Reads a value for a node that does not know what is void.
+-- Reads a value for a node that cannot tell which values are void.
 --
 -- KEYS M V L W T U. Answers the value, or nil.
 

@@ -11,7 +11,7 @@ local function held(lease)
   return seq ~= nil and seq >= f
 end
 
--- Takes the lease from whoever holds it. What is cooling already stays as it is: a key that is
+-- Takes the lease from its holder. A key that is cooling already stays as it is: a key that is
 -- invalidated all the time must still be loaded once every PACE.
 local function break_lease()
   local lease = text(redis.pcall('GET', KEYS[3]))

@@ -7,6 +7,6 @@ if text(redis.pcall('GET', KEYS[3])) ~= ARGV[4] or tonumber(ARGV[5]) < f then
   return 0
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[6])
--- Those who wait must stay noted for as long as the load may take.
+-- The waiting nodes must stay noted for as long as the load may take.
 redis.call('PEXPIRE', KEYS[4], ARGV[6])
 return 1

@@ -1,4 +1,4 @@
--- Invalidates tags: the same work whatever the partition holds.
+-- Invalidates tags. The work does not depend on the size of the partition.
 --
 -- KEYS M T U; ARGV[4] tags, packed, ARGV[5] most tags in one half of the table, ARGV[6] time (ms)
 -- that a load may take. Answers the sequence number.
@@ -17,7 +17,7 @@ local meta = redis.call('HMGET', M, 'ts', 'us', 'tt', 'ml', 'tl', 'tf')
 local mark, floor = meta[1], number(meta[6]) or 0
 
 if mark and redis.pcall('HGET', T, '') ~= mark then
-  -- Evicted or overwritten: what it held is not known any more.
+  -- Evicted or overwritten: its tags are not known any more.
   floor = math.max(floor, number(meta[5]) or last)
   redis.call('UNLINK', T, U)
   redis.call('HDEL', M, 'us')

@@ -1,10 +1,10 @@
 -- The tag table: for each tag the sequence of its last invalidation, which voids every value that
 -- has the tag and was granted before it. No member sets: a value carries its tags in its frame.
 --
--- Two hashes, so that nothing is ever searched for what is old: new tags go to T; when T is full
--- or old, it becomes U, and the former U is dropped. What was dropped with it is covered by the
--- tag floor `tf`: tagged values granted below are void. That is sound whatever was dropped, and
--- felt only by values which outlived two halves of the table.
+-- Two hashes, so that no search for old tags is needed: new tags go to T; when T is full or old, it
+-- becomes U, and the former U is dropped. The tag floor `tf` covers the dropped tags: tagged values
+-- granted below it are void. That is sound for any dropped tag, and costs only values which outlived
+-- two halves of the table.
 --
 -- Of M: `tf` tag floor, `tl` last tag change, `ts` and `us` marks of T and U, `tt` time T was begun,
 -- `ml` longest life given to a tagged value.

@@ -1,4 +1,4 @@
--- The stored value under V, if it is intact and nothing has made it void.
+-- The stored value under V, if it is intact and no clear and no tag has made it void.
 
 local function valid()
   local value = text(redis.pcall('GET', KEYS[2]))

@@ -1,7 +1,7 @@
 -- Tells the nodes noted in W that the load they wait for has ended.
 --
 -- Each has a channel of its own, so that a wake-up costs the nodes concerned and not the fleet.
--- Bounded: whoever is beyond the limit polls, and so does everybody if this user may not publish there.
+-- Bounded: a node beyond the limit polls, and so does every node if this user may not publish there.
 --
 -- KEYS[2] V, KEYS[4] W.
 

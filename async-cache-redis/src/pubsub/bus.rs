@@ -1,4 +1,4 @@
-//! Where a message goes: from the subscriber's socket to the listener of one region.
+//! The route of a message: from the subscriber's socket to the listener of one region.
 //!
 //! The functions here are called by the task that reads the socket, once per message and with no
 //! task in between: the delay of an invalidation is one hop beyond the read.
@@ -18,7 +18,7 @@ use super::message::{self, Channel};
 use super::vitals::Vitals;
 use crate::keys::Channels;
 
-/// The regions that listen, and what the subscriber is to do for them.
+/// The regions that listen, and the signals to the subscriber.
 pub(crate) struct Bus {
     routes: RwLock<HashMap<Bytes, Route>>,
     members: Mutex<HashMap<u64, Arc<Member>>>,
@@ -80,12 +80,12 @@ impl Bus {
         self.members.lock().clone()
     }
 
-    /// Whether anyone listens to a channel.
+    /// Whether a region listens to a channel.
     pub(crate) fn wanted(&self, name: &Bytes) -> bool {
         self.routes.read().contains_key(name)
     }
 
-    /// Takes what the subscriber's connection of this number received.
+    /// Takes a push that the subscriber's connection of this number has received.
     pub(crate) fn take(&self, connection: u64, push: PushInfo) {
         self.vitals.heard();
         let mut data = push.data.into_iter();

@@ -25,7 +25,7 @@ struct Hearing {
     connection: u64,
     /// Channels not acknowledged yet.
     awaited: usize,
-    /// `Subscribed` was told and `Lost` was not.
+    /// The listener has been told `Subscribed`, and not yet `Lost`.
     live: bool,
 }
 
@@ -50,7 +50,7 @@ impl Member {
     }
 
     /// Starts counting the acknowledgements of a connection. Called right before SUBSCRIBE is
-    /// sent, and never while another is under way: whatever is acknowledged from here on is ours.
+    /// sent, and never while another is under way: all later acknowledgements answer this SUBSCRIBE.
     pub(super) fn subscribing(&self, connection: u64) {
         *self.hearing.lock() = Hearing { connection, awaited: 2 * self.channels.len(), live: false };
     }
@@ -74,7 +74,7 @@ impl Member {
         }
     }
 
-    /// Tells that the server does not let it subscribe.
+    /// Tells the listener that the server refuses its subscription.
     pub(super) fn refused(&self, why: &Arc<str>) {
         self.notify(BusEvent::Refused { why: Arc::clone(why) });
     }

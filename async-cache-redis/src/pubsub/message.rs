@@ -1,4 +1,4 @@
-//! What travels on the channels.
+//! The messages on the channels.
 //!
 //! | message | channel | meaning |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | `S:<key>` | node | a load has ended, its value is stored and too large to be sent along |
 //! | `V:<length of key>:<key><stored value>` | node | a load has ended, with its value |
 //!
-//! Numbers are decimal, keys, tags and values raw bytes. Anyone can publish:
-//! what does not parse is counted and dropped.
+//! Numbers are decimal; keys, tags and values are raw bytes. Any client can publish, so a message that
+//! does not parse is counted and dropped.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,7 +34,7 @@ pub(crate) enum Channel {
     Node,
 }
 
-/// Reads a message; `None` if it is none of ours.
+/// Reads a message; `None` if this version does not know it.
 pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option<BusEvent> {
     let (letter, rest) = message.split_first_chunk::<2>()?;
     match (channel, letter) {
@@ -68,8 +68,8 @@ fn key_in(message: &Bytes, key: &[u8]) -> Option<Bytes> {
     (key.len() <= MAX_KEY_BYTES).then(|| message.slice_ref(key))
 }
 
-/// A sequence follows the clock in µs. A number that none can have reached is foreign: the node would
-/// take it for the floor, and nothing that is stored would be above it.
+/// A sequence follows the clock in µs. A number that no sequence can have reached is foreign: the
+/// node would take it for the floor, and every stored value would be below it.
 fn sequence(number: u64) -> Option<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let latest = u64::try_from(now.as_micros()).ok()?.saturating_add(AHEAD);

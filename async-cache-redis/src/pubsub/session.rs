@@ -1,4 +1,4 @@
-//! One connection of the subscriber: what is subscribed on it, and whether it still lives.
+//! One connection of the subscriber: its subscriptions, and whether it still lives.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Connected {
     pub(super) connection: MultiplexedConnection,
 }
 
-/// One physical connection and what is subscribed on it.
+/// One physical connection and its subscriptions.
 pub(super) struct Session {
     bus: Arc<Bus>,
     command_timeout: Duration,
@@ -103,7 +103,7 @@ impl Session {
                 continue;
             }
             match self.subscribe(&member).await {
-                // The others are served meanwhile, and this one is asked for again.
+                // The other regions are served meanwhile, and this subscription is repeated later.
                 Err(error) if is_forbidden(&error) => {
                     refused = true;
                     member.refused(&rights::no_subscription(&error));
@@ -129,7 +129,7 @@ impl Session {
         Ok(())
     }
 
-    /// Fails if the connection is half open. Asks again for what was refused.
+    /// Fails if the connection is half open. Repeats a refused subscription when it is due.
     async fn check(&mut self) -> RedisResult<()> {
         if self.refused_until.is_some_and(|until| until <= Instant::now()) {
             self.reconcile().await?;
@@ -139,7 +139,7 @@ impl Session {
         if overdue >= PATIENCE {
             return Err(out_of_time());
         }
-        // An echo that is due will tell as well, and does not take the deadline of a command.
+        // While an echo is due, no PING is needed: the echo proves the connection, too.
         if overdue.is_zero() && vitals.silence() >= PATIENCE {
             let ping = redis::cmd("PING");
             let mut connection = self.connection.clone();

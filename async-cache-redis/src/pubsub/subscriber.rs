@@ -65,7 +65,7 @@ impl Subscriber {
                         failures = 0;
                         session.serve().await;
                     }
-                    // The old connection may still be read from: after this, nothing of it is taken.
+                    // Tokio may still read from the old connection: after this, its messages are ignored.
                     self.bus.lost();
                 }
                 Err(error) => {
@@ -75,7 +75,7 @@ impl Subscriber {
                         refusals = refusals.saturating_add(1);
                         continue;
                     }
-                    // Later, what was fine once may be again.
+                    // Settings that once were right may become right again.
                     let outage = Refusal::Error(error).outage(&self.secrets);
                     if outage.lasting && !self.progress.ever_up.load(Ordering::Relaxed) {
                         self.bus.refused(&self.unusable(&outage.cause));
@@ -92,8 +92,8 @@ impl Subscriber {
         format!("subscribing to changes: Redis at {server} cannot be used with these settings ({why})").into()
     }
 
-    /// Makes the connection, and sees whether this user may subscribe; to the channels of which namespaces,
-    /// they will find out.
+    /// Makes the connection, and proves that this user may subscribe. Whether it may subscribe to the channels of
+    /// a namespace is found out when that namespace is opened.
     pub(crate) async fn prove(&self) -> Result<(), Refusal> {
         let mut connected = match self.connect().await {
             Ok(connected) => connected,
@@ -112,7 +112,7 @@ impl Subscriber {
         let tried = timeout(self.command_timeout, tried).await.map_err(|_| Refusal::Timeout)?;
         for (right, tried) in tried {
             match tried {
-                // The channels of namespaces may be permitted all the same.
+                // The user may lack the probe's channel, and have those of its namespaces.
                 Err(error) if Lack::of(&server_error_text(&error)) == Some(Lack::Channel) => {}
                 Err(error) => return Err(Refusal::of_command(right, error)),
                 Ok(()) => {}

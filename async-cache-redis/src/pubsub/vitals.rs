@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 /// Signs of life of the subscriber's connection.
 ///
-/// A socket that is half open looks like one on which nothing happens. But every heartbeat that
-/// succeeded on the command route has an echo here.
+/// A half-open socket looks like an idle one. But every heartbeat that succeeded on a command
+/// connection has an echo on this one.
 pub(crate) struct Vitals {
     base: Instant,
     /// When something was heard last, in µs since `base`.
     heard: AtomicU64,
-    /// When the first heartbeat was sent that nothing has been heard after; 0 if there is none.
+    /// When the first heartbeat was sent whose echo is still due; 0 if none is due.
     unanswered: AtomicU64,
 }
 
@@ -31,14 +31,14 @@ impl Vitals {
         self.unanswered.store(0, Ordering::Relaxed);
     }
 
-    /// Notes that the connection was asked and answered. Owed echoes stay owed.
+    /// Notes an answer to a PING. Echoes that are due stay due.
     pub(crate) fn answered(&self) {
         self.heard.store(self.now(), Ordering::Relaxed);
     }
 
     /// Notes that a heartbeat sent at `sent` has been executed.
     ///
-    /// The echo may be here before the answer is; then nothing is owed.
+    /// The echo may arrive before the answer; then no echo is due.
     pub(crate) fn pulse(&self, sent: u64) {
         if self.heard.load(Ordering::Relaxed) < sent {
             let _ = self.unanswered.compare_exchange(0, sent, Ordering::Relaxed, Ordering::Relaxed);

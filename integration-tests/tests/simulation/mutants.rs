@@ -45,7 +45,7 @@ found! {
     unconditional_fill: Off::Tier(TierMutant::UnconditionalFill),
     invalidation_keeps_lease: Off::Tier(TierMutant::InvalidationKeepsLease),
     publish_before_delete: Off::Tier(TierMutant::PublishBeforeDelete),
-    failover_without_fence: Off::Tier(TierMutant::FailoverWithoutFence),
+    failover_without_epoch: Off::Tier(TierMutant::FailoverWithoutEpoch),
     fill_ignores_tags: Off::Tier(TierMutant::FillIgnoresTags),
     refresh_compares_own_number: Off::Tier(TierMutant::RefreshComparesOwnNumber),
     tags_forgotten_by_the_tier: Off::Tier(TierMutant::TagsForgotten),
@@ -84,5 +84,7 @@ found_by_whole! {
     serves_suspended_whatever_is_called: Off::Node(Mutant::ServeWhileSuspended), Staleness "";
     absences_that_ignore_tags: Off::Node(Mutant::HitsIgnoreTags), Staleness "that there is none";
     absences_joined_from_before_a_change: Off::Node(Mutant::JoinAfterInvalidation), Staleness "that there is none";
+    contains_that_ignores_tags: Off::Node(Mutant::HitsIgnoreTags), Staleness "(Contains)";
+    waits_without_a_deadline: Off::Node(Mutant::WaitWithoutDeadline), Liveness "its own limits allow";
     hits_that_ignore_tags_whatever_is_called: Off::Node(Mutant::HitsIgnoreTags), Staleness "with what is from";
 }

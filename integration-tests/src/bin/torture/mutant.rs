@@ -31,10 +31,14 @@ pub(crate) enum Planted {
     /// The same two of values of drawn calls, and of no other.
     DrawnMangled,
     DrawnAgeTold,
+    /// Of an absence of a drawn key is noted that it is from before every change of everything, and of its tags.
+    DrawnAbsenceOld,
+    /// That a drawn key is absent is not noted.
+    DrawnAbsenceUntold,
 }
 
 const REDIS: [RedisMutant; 1] = [RedisMutant::RefusedChangeKeepsNumber];
-const PLANTED: [Planted; 9] = [
+const PLANTED: [Planted; 11] = [
     Planted::MangledValue,
     Planted::EndlessCall,
     Planted::TaskLeftBehind,
@@ -44,6 +48,8 @@ const PLANTED: [Planted; 9] = [
     Planted::AgeTold,
     Planted::DrawnMangled,
     Planted::DrawnAgeTold,
+    Planted::DrawnAbsenceOld,
+    Planted::DrawnAbsenceUntold,
 ];
 
 impl Mutant {

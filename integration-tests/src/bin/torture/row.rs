@@ -128,6 +128,11 @@ impl<'a> Row<'a> {
         &self.words[11]
     }
 
+    /// When a load of it last came to nothing.
+    pub(crate) fn failed_at(&self) -> &'a AtomicU64 {
+        &self.words[14]
+    }
+
     /// Of a key of storms: what each has come to, and how often it has loaded.
     pub(crate) fn storm(&self) -> [&'a AtomicU64; 2] {
         [&self.words[12], &self.words[13]]

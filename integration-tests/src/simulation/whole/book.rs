@@ -58,8 +58,6 @@ pub(super) struct Load {
     pub(super) sure_ms: u64,
     /// How long it does not count as expired, at least.
     pub(super) least_ms: u64,
-    /// Its call insisted on a point in history, and so may have gone beside what its node had under way.
-    pub(super) insists: bool,
     /// Its call may have given up waiting for others: then nothing is stored.
     pub(super) impatient: bool,
     pub(super) tags: Vec<String>,

@@ -5,7 +5,7 @@ use async_cache::{Error, ErrorKind};
 use super::book::{At, Change, Fate, Landed, Load, Pages};
 use super::breach::Promise;
 use super::plan::Trouble;
-use crate::surface::{Call, Kind, Options, Verb, Written};
+use crate::surface::{Call, Kind, Written};
 
 /// A call that has ended, and what counts for what it may have been answered with.
 pub(super) struct Asked<'a> {
@@ -20,13 +20,9 @@ pub(super) struct Asked<'a> {
     pub(super) unverified: bool,
 }
 
-/// Whether a stale value may answer.
-fn takes_stale(verb: Verb, options: &Options) -> bool {
-    let asked = options.stale_while_revalidate == Some(true)
-        || options.stale_on_error != Some(false)
-        || options.soft_timeout.is_some();
-    verb.kind() == Kind::Loads && asked
-}
+/// A load that came to nothing counts as a failure for so long: for its `error_backoff`, and what follows from it
+/// elsewhere.
+const FAILURE_MS: u64 = 1_000 + super::loads::AFTERMATH_MS;
 
 impl Pages {
     pub(super) fn judge(&mut self, asked: &mut Asked<'_>, key: u64, answer: Option<&Written>) {
@@ -89,28 +85,38 @@ impl Pages {
                 false => "what is",
             };
             let what = format!(
-                "call {} was answered with {with} from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
-                asked.call.id, change.scope, change.node, change.begun.ms, change.returned.ms,
+                "call {} ({:?}) was answered with {with} from before {:?} of node {}, called at {} ms and returned at {} ms, which is {by}",
+                asked.call.id,
+                asked.call.verb,
+                change.scope,
+                change.node,
+                change.begun.ms,
+                change.returned.ms,
             );
             self.breach(Promise::Staleness, Some(key), what);
         }
     }
 
+    /// By how much a life may seem longer: values that are stored together are stored later.
+    fn slack_ms(&self, key: u64) -> u64 {
+        self.plan.slack_ms() + self.plan.many_ms(key)
+    }
+
     fn judge_age(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
-        let slack = self.plan.slack_ms();
+        let slack = self.slack_ms(key);
         let now = self.now().ms;
         // What has not returned yet is not old.
         let age = |load: &Load, at: u64| at.saturating_sub(load.ended.ms);
         let is_within = |limit: &dyn Fn(&Load) -> u64| {
             lives.iter().any(|load| age(load, asked.begun.ms) <= limit(load) + slack)
         };
+        let may_be_stale = self.takes_stale(asked, key) || asked.unverified;
         let fresh = is_within(&|load| load.life.0);
         let kept = is_within(&|load| load.life.1);
         let ripe = lives.iter().all(|load| age(load, now) + slack >= load.least_ms);
         let node = &mut self.nodes[asked.node];
         node.stale.0 += u64::from(!fresh);
         node.stale.1 += u64::from(ripe);
-        let may_be_stale = takes_stale(asked.call.verb, &asked.call.effective) || asked.unverified;
         let wrong = match (fresh, kept) {
             (true, _) => return,
             (false, true) if may_be_stale => return,
@@ -131,8 +137,8 @@ impl Pages {
 
     /// An absence has a life like a value, and a change voids it like one.
     fn judge_absence(&mut self, asked: &Asked<'_>, key: u64) {
-        let slack = self.plan.slack_ms();
-        let stale = takes_stale(asked.call.verb, &asked.call.effective) || asked.unverified;
+        let slack = self.slack_ms(key);
+        let stale = self.takes_stale(asked, key) || asked.unverified;
         let allows = |load: &&Load| match load.fate {
             Fate::LeftOut => load.ended > asked.begun,
             Fate::Absent => {
@@ -154,7 +160,7 @@ impl Pages {
     /// That there is a value is told by one that could answer.
     pub(super) fn judge_presence(&mut self, asked: &Asked<'_>, key: u64) {
         self.answers += 1;
-        let slack = self.plan.slack_ms();
+        let slack = self.slack_ms(key);
         let limit = |load: &Load| if asked.unverified { load.life.1 } else { load.life.0 };
         let lives = |load: &&Load| {
             let stored = matches!(load.fate, Fate::Value | Fate::Unchanged);
@@ -168,6 +174,31 @@ impl Pages {
             return self.breach(Promise::Age, Some(key), what);
         }
         self.judge_staleness(asked, key, &values);
+    }
+
+    /// Whether a stale value may answer: at once, or because something has failed.
+    fn takes_stale(&mut self, asked: &Asked<'_>, key: u64) -> bool {
+        let options = &asked.call.effective;
+        if asked.call.verb.kind() != Kind::Loads {
+            return false;
+        }
+        let at_once = options.stale_while_revalidate == Some(true) || options.soft_timeout.is_some();
+        at_once || (options.stale_on_error != Some(false) && self.source_failed(asked, key))
+    }
+
+    /// Whether a load of the key came to nothing in the call or a little before: it failed, or what it brought was
+    /// refused, which nobody can tell apart on another node; or the call has waited for too long.
+    fn source_failed(&mut self, asked: &Asked<'_>, key: u64) -> bool {
+        let since_ms = asked.begun.ms.saturating_sub(FAILURE_MS + self.plan.slack_ms());
+        let failed = |id: &usize| {
+            let load = &self.loads[*id];
+            let nothing = matches!(load.fate, Fate::Failed | Fate::LeftOut | Fate::Uncached);
+            let ended = load.ended != At::NEVER && load.ended.ms >= since_ms;
+            ended && (nothing || self.is_refused(load))
+        };
+        self.plan.trouble == Trouble::Everything
+            || self.of_key[key as usize].iter().any(failed)
+            || self.waited_out(asked)
     }
 
     /// Whether a call has lasted for as long as its own load may, beside a load of one of its keys that is under

@@ -12,7 +12,7 @@ use crate::surface::{Ask, Call, Kind, Options, Tiers};
 const PATIENCE: usize = 2;
 
 /// What follows from a failure elsewhere is over after so long.
-const AFTERMATH_MS: u64 = 700;
+pub(super) const AFTERMATH_MS: u64 = 700;
 
 impl Book {
     /// Loads begin: judges each, and gives their numbers.
@@ -39,7 +39,6 @@ impl Pages {
             life: (0, 0),
             sure_ms: 0,
             least_ms: 0,
-            insists: call.insists,
             impatient: false,
             tags: Vec::new(),
             from: begun,
@@ -69,7 +68,6 @@ impl Pages {
             life: call.effective.life_ms(),
             sure_ms: 0,
             least_ms: 0,
-            insists: false,
             impatient: false,
             tags: call.effective.tags.clone(),
             from: At::NEVER,
@@ -115,7 +113,8 @@ impl Pages {
         let ended = self.now();
         let least_ms = self.least_ms(kept, fate == Fate::Absent);
         let sure_ms = if kept.refresh_ahead.is_some() { 0 } else { least_ms };
-        let mut tags = kept.tags.clone();
+        // What a batch leaves out is stored nowhere: no tag is known of it.
+        let mut tags = if fate == Fate::LeftOut { Vec::new() } else { kept.tags.clone() };
         let mut value = id;
         if let (Fate::Unchanged, Some(previous)) = (fate, previous) {
             tags.extend(self.loads[previous].tags.iter().cloned());
@@ -192,7 +191,7 @@ impl Pages {
     }
 
     /// Whether what a load brought may have been refused: a change or a reload met it, or it had no lease.
-    fn is_refused(&self, load: &Load) -> bool {
+    pub(super) fn is_refused(&self, load: &Load) -> bool {
         let margin = self.plan.margin_ms();
         let met = |id: &usize| {
             let other = &self.loads[*id];
@@ -229,6 +228,17 @@ impl Pages {
         })
     }
 
+    /// Whether a change may have broken the lease of a load while the answer that grants it was under way.
+    fn has_lost_its_lease(&self, load: &Load) -> bool {
+        let granted = self.plan.grant_ms(load.key);
+        self.plan.is_fleet()
+            && self.changes.iter().any(|change| {
+                change.begun < load.begun
+                    && change.returned.ms.saturating_add(granted) >= load.begun.ms
+                    && self.voids(change, load)
+            })
+    }
+
     /// Whether a load's call joins no flight like that other one's, and no lease keeps it from loading beside it.
     fn passed_by(&self, load: &Load, other: &Load) -> bool {
         self.needs_no_lease(load) && other.verb.takes_absence() && self.found_nothing(load)
@@ -261,7 +271,6 @@ impl Pages {
             return false;
         }
         let reloads = load.verb.kind() == Kind::Reloads || other.verb.kind() == Kind::Reloads;
-        let over_the_fleet = !same_node || reloads || load.insists || other.insists;
         let node = &self.nodes[load.node];
         let unheard = load.begun.ms < node.born_ms + 1_000
             && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;
@@ -273,8 +282,9 @@ impl Pages {
             || self.changed(other, (other.call_begun, load.begun))
             || (!self.plan.is_fleet() && reloads)
             || (!self.plan.is_fleet() && self.is_reloaded(load.key, (other.call_begun, load.begun)))
-            || (over_the_fleet && self.is_removing(load.key, (other.call_begun, load.begun)))
-            // No lease keeps them from it; and what insists on a stamp takes the place of a flight that does not.
+            || self.is_removing(load.key, (other.call_begun, load.begun))
+            || self.has_lost_its_lease(load)
+            // No lease keeps them from it.
             || (self.plan.is_fleet() && (load.impatient || other.impatient));
         !excused
     }

@@ -6,7 +6,7 @@ use async_cache::OutagePolicy;
 use fastrand::Rng;
 
 use crate::simulation::Weather;
-use crate::surface::{Options, Tiers};
+use crate::surface::{Call, Options, Tiers, Verb};
 
 /// What goes wrong in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +181,28 @@ impl Plan {
     /// questions for other keys.
     #[must_use]
     pub fn grant_ms(&self, key: u64) -> u64 {
-        let many =
-            if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 };
-        2 * self.weather.worst.as_millis() as u64 + many
+        2 * self.weather.worst.as_millis() as u64 + self.many_ms(key)
+    }
+
+    /// How long the server takes to answer a question for all the keys that are asked for together with this one.
+    #[must_use]
+    pub fn many_ms(&self, key: u64) -> u64 {
+        if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 }
+    }
+
+    /// A lookup takes no longer by its own limits, whatever those of others are: it waits for another's load, leads
+    /// after that where there is time left, and asks the server a few times on the way.
+    #[must_use]
+    pub fn limit_of(&self, call: &Call) -> Duration {
+        let options = &call.effective;
+        let shared = match self.is_fleet() {
+            true => options.wait_timeout.unwrap_or_default() + 4 * self.weather.command_timeout,
+            false => Duration::ZERO,
+        };
+        let patience = options.load_timeout.unwrap_or_default() + shared + Duration::from_millis(100);
+        let gathered = if call.verb.is_loaders() { call.gathering.delay } else { Duration::ZERO };
+        let steps = if matches!(call.verb, Verb::Warm | Verb::WarmMany) { call.keys.len() as u32 } else { 1 };
+        steps * (2 * patience + gathered) + Duration::from_millis(self.margin_ms())
     }
 
     /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three

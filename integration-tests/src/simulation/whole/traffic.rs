@@ -119,6 +119,7 @@ async fn ask(world: &World, slot: usize, call: Call) {
     };
     let stamp = world.stamps.borrow()[call.keys[0] as usize].clone().filter(|_| call.insists);
     let begun = world.book.pages().call_begins(node, &call);
+    let since = Instant::now();
     let source = Database { book: world.book.clone(), node };
     let made = perform(&cache, &source, &call, stamp.as_ref().map(|(stamp, _)| stamp));
     let Ok(outcome) = timeout(world.plan.longest_call(), made).await else {
@@ -126,6 +127,7 @@ async fn ask(world: &World, slot: usize, call: Call) {
             format!("call {} ({:?}) has not ended after {:?}", call.id, call.verb, world.plan.longest_call());
         return world.book.pages().breach(Promise::Liveness, Some(call.keys[0]), what);
     };
+    judge_time(world, &call, since);
     let unverified = {
         let mut slot = world.slots[slot].borrow_mut();
         slot.node != node || slot.unverified() != unverified
@@ -158,6 +160,17 @@ async fn ask(world: &World, slot: usize, call: Call) {
         Outcome::Contains(Err(error)) => pages.judge_error(&asked, call.keys[0], &error),
         Outcome::Contains(Ok(true)) => pages.judge_presence(&asked, call.keys[0]),
         Outcome::Contains(Ok(false)) | Outcome::Changed(_) | Outcome::Updated(_) => {}
+    }
+}
+
+/// Whether a lookup has kept to its own limits: with everything in order, commands take no time to speak of.
+fn judge_time(world: &World, call: &Call, since: Instant) {
+    let (took, limit) = (since.elapsed(), world.plan.limit_of(call));
+    let bulk = call.keys[0] >= world.plan.keys;
+    if took > limit && !bulk && world.plan.trouble != Trouble::Everything {
+        let what =
+            format!("call {} ({:?}) took {took:?}, and its own limits allow {limit:?}", call.id, call.verb);
+        world.book.pages().breach(Promise::Liveness, Some(call.keys[0]), what);
     }
 }
 

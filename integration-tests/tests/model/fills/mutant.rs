@@ -36,7 +36,7 @@ pub(crate) enum Mutant {
     /// All acquisitions of a node carry one token.
     TokenSharedPerClient,
     /// A promoted or emptied server goes on with the numbers it has.
-    FailoverWithoutFence,
+    FailoverWithoutEpoch,
     /// A plain read is judged by what is known of the server before, whichever answered.
     TrustAnyRun,
     /// What is held goes on although the state is ahead of what was heard.

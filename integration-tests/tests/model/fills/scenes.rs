@@ -88,7 +88,7 @@ mutants! {
     reconnect_without_flush: ReconnectWithoutFlush, Idle, DISCONNECT;
     serve_while_suspended: ServeWhileSuspended, Idle, SILENCE;
     heartbeat_without_sequence_check: HeartbeatWithoutSequenceCheck, Idle, SILENCE;
-    failover_without_fence: FailoverWithoutFence, Idle, FAILOVER;
+    failover_without_epoch: FailoverWithoutEpoch, Idle, FAILOVER;
     a_read_of_whichever_server: TrustAnyRun, Idle, FAILOVER;
     no_removal_on_failure: NoRemovalOnFailure, Idle, UNKNOWN_OUTCOME;
     l2_is_read_past_a_pending_invalidation: ReadPastPending, Idle, UNKNOWN_OUTCOME;

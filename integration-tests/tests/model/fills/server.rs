@@ -79,7 +79,7 @@ impl Server {
     fn fence(&mut self, mutant: Mutant) {
         let memory = &mut self.memory;
         if memory.run != self.run {
-            if mutant != Mutant::FailoverWithoutFence {
+            if mutant != Mutant::FailoverWithoutEpoch {
                 memory.seq = if memory.run == 0 { self.highest + JUMP } else { memory.seq + JUMP };
                 memory.floor = memory.seq;
             }

@@ -1,11 +1,13 @@
 //! The judgement of an answer to a drawn call, by every oracle that judges answers.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use integration_tests::surface::{Call, Kind, Written};
 
 use super::facts::{Fact, Known, NO_MARK};
 use super::place;
+use super::source::AFTERMATH_NS;
 use crate::judge::STORED_WITHIN_NS;
 use crate::ledger::{Count, Global, MARKS, MARKS_AT, now};
 use crate::node::Handle;
@@ -13,6 +15,9 @@ use crate::promise::{Promise, What};
 use crate::row::{Answered, Claim, Verdict};
 
 const SLACK_MS: u64 = STORED_WITHIN_NS / 1_000_000;
+/// A load that came to nothing counts as a failure for so long: for an `error_backoff` of 1 s, and what follows from
+/// it elsewhere.
+const FAILURE_NS: u64 = 1_000_000_000 + AFTERMATH_NS;
 
 /// A call under way, and what it is owed.
 pub(super) struct Asked<'a> {
@@ -23,6 +28,15 @@ pub(super) struct Asked<'a> {
     owed: Vec<(u64, u64, Claim)>,
     /// What was made void on this node.
     marks: [u64; MARKS],
+}
+
+/// When a call takes what is past its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    Never,
+    /// If its load fails.
+    OnError,
+    AtOnce,
 }
 
 /// One way in which an answer may be right.
@@ -58,13 +72,22 @@ impl<'a> Asked<'a> {
         Self { handle, call, started: now(), owed, marks }
     }
 
-    /// Whether a value past its life may answer, within its `stale_for`.
-    fn takes_stale(&self) -> bool {
+    /// Whether what is past its life may answer, within its `stale_for`.
+    fn takes_stale(&self) -> Stale {
         let options = &self.call.effective;
-        let asked = options.stale_while_revalidate == Some(true)
-            || options.stale_on_error != Some(false)
-            || options.soft_timeout.is_some();
-        self.call.verb.kind() == Kind::Loads && asked
+        match options.stale_while_revalidate == Some(true) || options.soft_timeout.is_some() {
+            _ if self.call.verb.kind() != Kind::Loads => Stale::Never,
+            true => Stale::AtOnce,
+            false if options.stale_on_error != Some(false) => Stale::OnError,
+            false => Stale::Never,
+        }
+    }
+
+    /// Whether a load of the key came to nothing in the call or a little before; or the call has waited for too long.
+    fn source_failed(&self, key: u64) -> bool {
+        let failed_at = self.handle.ledger.row(place(key)).failed_at().load(Ordering::Acquire);
+        let limit = self.call.effective.load_timeout.unwrap_or(Duration::from_secs(30)).as_nanos() as u64;
+        failed_at + FAILURE_NS >= self.started || now() - self.started >= limit
     }
 
     pub(super) fn judge(&self, key: u64, answer: Option<&Written>) {
@@ -100,7 +123,13 @@ impl<'a> Asked<'a> {
         let (facts, past) = handle.ledger.facts(at).read();
         let grounds = grounds(value, &facts);
         handle.ledger.add(handle.index, Count::Aged, 1);
-        let over = |ground: &Grounds| self.over_ms(ground);
+        let takes_stale = self.takes_stale();
+        let excused = match takes_stale {
+            Stale::Never => false,
+            Stale::OnError => self.source_failed(key),
+            Stale::AtOnce => true,
+        };
+        let over = |ground: &Grounds| self.over_ms(ground, excused);
         let least = grounds.iter().map(over).min().unwrap_or(0);
         let stale = value.age_ms(self.started / 1_000_000) > value.fresh_ms;
         handle.ledger.add(handle.index, Count::StaleAnswers, u64::from(stale && least == 0));
@@ -117,14 +146,18 @@ impl<'a> Asked<'a> {
             },
             _ if least == 0 && unknown => handle.ledger.add(handle.index, Count::Unjudged, 1),
             _ if least == 0 => {}
-            _ if remembered => self.accuse_aged(at, value, least),
+            // What else may have failed is not known but in quiet times.
+            _ if remembered && takes_stale == Stale::OnError => {
+                self.accuse_aged(at, value, (least.min(SLACK_MS), excused));
+            }
+            _ if remembered => self.accuse_aged(at, value, (least, excused)),
             _ => handle.ledger.add(handle.index, Count::Unjudged, 1),
         }
     }
 
     /// By how much it was past the life of what it rests on, when the call began.
-    fn over_ms(&self, ground: &Grounds) -> u64 {
-        let until = if self.takes_stale() { ground.until_ms.1 } else { ground.until_ms.0 };
+    fn over_ms(&self, ground: &Grounds, takes_stale: bool) -> u64 {
+        let until = if takes_stale { ground.until_ms.1 } else { ground.until_ms.0 };
         (self.started / 1_000_000).saturating_sub(until)
     }
 
@@ -159,7 +192,7 @@ impl<'a> Asked<'a> {
         self.handle.ledger.accuse(Promise::Staleness, Some(at), what);
     }
 
-    fn accuse_aged(&self, at: usize, value: &Written, over_ms: u64) {
+    fn accuse_aged(&self, at: usize, value: &Written, (over_ms, takes_stale): (u64, bool)) {
         self.handle.ledger.global(Global::WorstAge).fetch_max(over_ms * 1_000_000, Ordering::Relaxed);
         let what = format!(
             "handle {} read version {} of key {at} (call {}, {:?}), made {} ms before, whose life is {} ms, or {} as a \
@@ -171,7 +204,11 @@ impl<'a> Asked<'a> {
             value.age_ms(self.started / 1_000_000),
             value.fresh_ms,
             value.kept_ms,
-            if self.takes_stale() { "" } else { ", which the call does not take" },
+            match self.takes_stale() {
+                _ if takes_stale => "",
+                Stale::OnError => ", which the call takes if a load fails, and none has",
+                _ => ", which the call does not take",
+            },
         );
         let (made, over) = (value.made_ms * 1_000_000, over_ms * 1_000_000);
         crate::judge::accuse_aged(self.handle.ledger, at, (made, over), what);
@@ -197,7 +234,10 @@ impl<'a> Asked<'a> {
         let lives = |fact: &&Fact| match fact.known {
             Known::LeftOut => fact.until_ms.0 >= started,
             Known::Absent => {
-                let until = if self.takes_stale() { fact.until_ms.1 } else { fact.until_ms.0 };
+                let until = match self.takes_stale() {
+                    Stale::Never => fact.until_ms.0,
+                    Stale::OnError | Stale::AtOnce => fact.until_ms.1,
+                };
                 until + SLACK_MS >= started
             }
             Known::Confirmed | Known::Inserted => false,

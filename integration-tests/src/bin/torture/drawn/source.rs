@@ -26,7 +26,7 @@ pub(crate) struct Planned;
 const IMPATIENT: Duration = Duration::from_millis(30);
 
 /// What follows from a load that brings nothing to store is over after so long.
-const AFTERMATH_NS: u64 = 700_000_000;
+pub(super) const AFTERMATH_NS: u64 = 700_000_000;
 
 /// Where the invalidations of a tag stand in the ledger: behind those of everything.
 pub(super) fn place_of(tag: &str) -> usize {
@@ -61,7 +61,12 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn of(handle: &Handle, called: u64) -> Self {
-        let all = [Planted::DrawnMangled, Planted::DrawnAgeTold];
+        let all = [
+            Planted::DrawnMangled,
+            Planted::DrawnAgeTold,
+            Planted::DrawnAbsenceOld,
+            Planted::DrawnAbsenceUntold,
+        ];
         let mutant = all.into_iter().find(|planted| handle.args.mutant.has(*planted));
         let (ledger, handle, seed) = (handle.ledger, handle.index, handle.args.seed);
         Self { ledger, handle, called, seed, mutant, stored: Arc::default() }
@@ -126,8 +131,15 @@ impl Database {
                 let asked = &ask.call.effective;
                 let negative = asked.negative_ttl.unwrap_or(Duration::from_secs(30)).as_millis() as u64;
                 let whole = negative + asked.stale_for.unwrap_or_default().as_millis() as u64;
-                let marks = marks_of(running.marks, &asked.tags);
-                facts.note(&Fact { marks, ..fact(Known::Absent, 0, (negative, whole)) });
+                let known = match self.mutant {
+                    Some(Planted::DrawnAbsenceOld) => [0; MARKS],
+                    _ => running.marks,
+                };
+                let fact =
+                    Fact { marks: marks_of(known, &asked.tags), ..fact(Known::Absent, 0, (negative, whole)) };
+                if self.mutant != Some(Planted::DrawnAbsenceUntold) {
+                    facts.note(&fact);
+                }
                 Brings::Absent
             }
             // An error to who asks, and stored nowhere.
@@ -351,6 +363,9 @@ impl Drop for Running {
             _ => {
                 until.store(0, Ordering::Release);
                 row.touched_at().fetch_max(end + AFTERMATH_NS, Ordering::AcqRel);
+                if fate != Fate::Absent {
+                    row.failed_at().fetch_max(end, Ordering::AcqRel);
+                }
             }
         }
         if self.reloads {
