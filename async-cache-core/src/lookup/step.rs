@@ -282,3 +282,6 @@ pub(crate) fn after_flight(led: bool, ended: Ended) -> Next {
         (false, Ended::TooOld | Ended::FailedElsewhere | Ended::Abandoned) => Next::AskAgain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use super::*;
+use crate::backend::NodeId;
+
+const TOKEN: Token = Token { node: NodeId(1), counter: 7 };
+const OTHER: Token = Token { node: NodeId(2), counter: 9 };
+const LEASE: Lease = Lease { token: TOKEN, seq: 40 };
+const LAPSES: Duration = Duration::from_millis(30);
+
+/// A lookup that takes what is cached, of a cache with an L2 that can be asked.
+const CACHED: Knowledge = Knowledge {
+    reloads: false,
+    wants_previous: false,
+    skips_read: false,
+    fails_in_outage: false,
+    l2: Access::Open,
+    accept: Accept::Any,
+};
+const RELOADS: Knowledge = Knowledge { reloads: true, ..CACHED };
+const WITH_PREVIOUS: Knowledge = Knowledge { wants_previous: true, ..RELOADS };
+const SKIPS: Knowledge = Knowledge { skips_read: true, ..CACHED };
+const FAILS: Knowledge = Knowledge { fails_in_outage: true, ..CACHED };
+const UNSENT: Knowledge = Knowledge { l2: Access::Unsent, ..CACHED };
+const ALONE: Knowledge = Knowledge { l2: Access::Missing, ..CACHED };
+
+fn decides(table: &[(Knowledge, Learnt, Action)]) {
+    for (before, learnt, action) in table {
+        let mut known = *before;
+        assert_eq!(step(&mut known, *learnt), *action, "{before:?} learns {learnt:?}");
+    }
+}
+
+#[test]
+fn what_l1_holds() {
+    let learns = |held| Learnt::L1(held);
+    let load = Action::Load(Basis::Alone);
+    decides(&[
+        (CACHED, learns(Held::Answers), Action::Answer(AnsweredBy::L1)),
+        (CACHED, learns(Held::Unverified(TOKEN)), Action::Acquire(Accept::Known(TOKEN))),
+        (UNSENT, learns(Held::Unverified(TOKEN)), load),
+        (CACHED, learns(Held::Nothing), Action::ReadL2),
+        (CACHED, learns(Held::Fallback(TOKEN)), Action::ReadL2),
+        (SKIPS, learns(Held::Nothing), Action::Acquire(Accept::Any)),
+        (SKIPS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
+        // What was invalidated here and not there is asked for by nobody: the read says so.
+        (Knowledge { skips_read: true, ..UNSENT }, learns(Held::Nothing), Action::ReadL2),
+        (ALONE, learns(Held::Nothing), load),
+        (ALONE, learns(Held::Fallback(TOKEN)), load),
+        (RELOADS, learns(Held::Nothing), Action::Acquire(Accept::Nothing)),
+        (RELOADS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (WITH_PREVIOUS, learns(Held::Nothing), Action::ReadL2),
+        (WITH_PREVIOUS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (Knowledge { skips_read: true, ..WITH_PREVIOUS }, learns(Held::Nothing), Action::ReadL2),
+        (Knowledge { l2: Access::Unsent, ..RELOADS }, learns(Held::Nothing), load),
+    ]);
+}
+
+#[test]
+fn what_l2_has() {
+    let learns = |read| Learnt::L2(read);
+    let knows_other = Knowledge { accept: Accept::Other(OTHER), ..CACHED };
+    let load = Action::Load(Basis::Alone);
+    decides(&[
+        (CACHED, learns(Read::Answers), Action::Answer(AnsweredBy::L2)),
+        (CACHED, learns(Read::BacksOff), Action::Answer(AnsweredBy::Backoff)),
+        (CACHED, learns(Read::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
+        (WITH_PREVIOUS, learns(Read::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (CACHED, learns(Read::Nothing(Accept::Any)), Action::Acquire(Accept::Any)),
+        (CACHED, learns(Read::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
+        (knows_other, learns(Read::Nothing(Accept::Any)), Action::Acquire(Accept::Other(OTHER))),
+        (UNSENT, learns(Read::Nothing(Accept::Any)), load),
+        (CACHED, learns(Read::Unreachable), load),
+        (FAILS, learns(Read::Unreachable), Action::Fail),
+    ]);
+}
+
+#[test]
+fn what_the_lease_is_answered_with() {
+    let learns = |reply| Learnt::Lease(reply);
+    let uncached = Action::Load(Basis::Uncached);
+    decides(&[
+        (CACHED, learns(Reply::Granted(LEASE)), Action::Load(Basis::Leased(LEASE))),
+        (CACHED, learns(Reply::Answers), Action::Answer(AnsweredBy::L2)),
+        (CACHED, learns(Reply::BacksOff), Action::Answer(AnsweredBy::Backoff)),
+        (CACHED, learns(Reply::Again(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
+        (CACHED, learns(Reply::Busy(LAPSES)), Action::Wait(LAPSES)),
+        (CACHED, learns(Reply::OutOfPatience { makes_do: true }), Action::FailElsewhere),
+        (CACHED, learns(Reply::OutOfPatience { makes_do: false }), uncached),
+        (CACHED, learns(Reply::NoRoom(40)), Action::Load(Basis::NoRoom(40))),
+        (CACHED, learns(Reply::Unsent), uncached),
+        (FAILS, learns(Reply::Unreachable { held_answers: true }), Action::Answer(AnsweredBy::Unverified)),
+        (CACHED, learns(Reply::Unreachable { held_answers: false }), Action::Load(Basis::Alone)),
+        (FAILS, learns(Reply::Unreachable { held_answers: false }), Action::Fail),
+    ]);
+}
+
+#[test]
+fn how_a_wait_ends() {
+    let known = Knowledge { accept: Accept::Other(OTHER), ..CACHED };
+    decides(&[
+        (known, Learnt::Waited(Woken::Answers), Action::Answer(AnsweredBy::L2)),
+        (known, Learnt::Waited(Woken::Due), Action::Acquire(Accept::Other(OTHER))),
+        (known, Learnt::Waited(Woken::MakesDo), Action::FailElsewhere),
+    ]);
+}
+
+/// What was refused once is refused in every later question of the same lookup.
+#[test]
+fn what_is_acceptable_is_remembered() {
+    let mut known = CACHED;
+    step(&mut known, Learnt::Lease(Reply::Again(Accept::Other(TOKEN))));
+    step(&mut known, Learnt::Lease(Reply::Busy(LAPSES)));
+    assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(TOKEN)));
+
+    let mut known = SKIPS;
+    step(&mut known, Learnt::L1(Held::Fallback(OTHER)));
+    assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(OTHER)));
+}
+
+#[test]
+fn where_a_loaded_value_is_stored() {
+    let (leased, no_room) = (Basis::Leased(LEASE), Basis::NoRoom(40));
+    let table = [
+        (leased, Keep::Cached, StoreIn::Fleet(LEASE)),
+        (Basis::Alone, Keep::Cached, StoreIn::L1),
+        (no_room, Keep::Cached, StoreIn::L1),
+        (Basis::Uncached, Keep::Cached, StoreIn::Nowhere),
+        (leased, Keep::Uncached, StoreIn::Nowhere),
+        (Basis::Alone, Keep::Uncached, StoreIn::Nowhere),
+    ];
+    for (basis, keep, stored) in table {
+        assert_eq!(store_in(basis, keep, false), stored, "{basis:?} {keep:?}");
+        let replaced = if keep == Keep::Uncached { StoreIn::Removed } else { stored };
+        assert_eq!(store_in(basis, keep, true), replaced, "{basis:?} {keep:?}");
+    }
+    let reflects = [leased, no_room, Basis::Alone, Basis::Uncached].map(|basis| basis.loaded_at(12));
+    assert_eq!(reflects, [40, 40, 12, 12]);
+    let rejected = [leased, no_room, Basis::Alone, Basis::Uncached].map(Basis::is_rejected);
+    assert_eq!(rejected, [false, true, false, true]);
+}
+
+#[test]
+fn what_a_caller_does_after_a_flight() {
+    use Ended::*;
+    for ended in [Answered, TooOld, WithoutValue, Failed, FailedElsewhere, StandIn] {
+        assert_eq!(after_flight(true, ended), Next::Return, "{ended:?}");
+    }
+    assert_eq!(after_flight(true, Abandoned), Next::Lost);
+    for ended in [Answered, Failed, StandIn] {
+        assert_eq!(after_flight(false, ended), Next::Return, "{ended:?}");
+    }
+    for ended in [TooOld, FailedElsewhere, Abandoned] {
+        assert_eq!(after_flight(false, ended), Next::AskAgain, "{ended:?}");
+    }
+    assert_eq!(after_flight(false, WithoutValue), Next::AskForValue);
+}
