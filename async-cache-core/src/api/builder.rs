@@ -95,7 +95,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Sets the tier inner with other nodes, with the default codec, [`Bincode`].
+    /// Sets the tier shared with other nodes, with the default codec, [`Bincode`].
     pub fn l2(self, l2: impl Backend) -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -103,7 +103,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self.l2_with(l2, Bincode)
     }
 
-    /// Sets the tier inner with other nodes, and how values are written there.
+    /// Sets the tier shared with other nodes, and how values are written there.
     pub fn l2_with(mut self, l2: impl Backend, codec: impl Codec<V>) -> Self {
         self.l2 = Some(SharedTier { backend: Arc::new(l2), codec: Arc::new(codec) });
         self
@@ -184,7 +184,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Builds the cache and starts its background work. Does no I/O: a inner tier that cannot be
+    /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
     /// reached, or that other nodes use with another codec, shows at first use.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What to answer when the inner tier cannot be asked.
+//! What to answer when L2 cannot be asked.
 
 use crate::backend::{Entry, Phase};
 use crate::error::Error;

@@ -1,4 +1,4 @@
-//! The tiers: a map in the process, and one inner with nodes elsewhere. Each operation is one step.
+//! The tiers: a map in the process, and one shared with nodes elsewhere. Each operation is one step.
 
 use std::collections::HashMap;
 use std::fmt;

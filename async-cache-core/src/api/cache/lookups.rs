@@ -33,7 +33,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Looks a key up, and loads it if no tier has it: once in the fleet, however many ask.
     ///
     /// The load runs in a task of its own, which a caller that goes away does not stop. Its error
-    /// is inner by all who waited, and not cached.
+    /// is shared by all who waited, and not cached.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;

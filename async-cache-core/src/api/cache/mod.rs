@@ -15,7 +15,7 @@ use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::observe::{EventStream, Stats};
 
-/// A cache of values in up to two tiers: L1 in this process, L2 inner by a fleet.
+/// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
 ///
 /// A cheap handle: clones share everything. When the last is dropped, background work ends, and invalidations that are still
 /// being retried are lost: call [`shutdown`](Self::shutdown) before.

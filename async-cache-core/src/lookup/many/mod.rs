@@ -1,4 +1,4 @@
-//! Lookups of many keys, in inner round trips.
+//! Lookups of many keys, in shared round trips.
 
 pub(crate) mod get;
 pub(crate) mod get_or_load;
