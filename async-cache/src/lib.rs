@@ -61,7 +61,24 @@ mod pages {
     mod testing {}
 }
 
-pub use async_cache_core::*;
+// By name: nothing becomes public by being added to the core.
+#[cfg(feature = "json")]
+pub use async_cache_core::Json;
+#[cfg(feature = "msgpack")]
+pub use async_cache_core::MessagePack;
+#[cfg(feature = "postcard")]
+pub use async_cache_core::Postcard;
+#[doc(hidden)]
+pub use async_cache_core::decorated;
+#[cfg(feature = "testing")]
+pub use async_cache_core::testing;
+pub use async_cache_core::{
+    Amended, Backend, Bincode, BoxError, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind, Event,
+    EventStream, KeyHash, LoadContext, LoadFailureLog, LoadOptions, Loaded, LocalBackend,
+    MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, StaleCause, Stamp, Stats, StoreOptions,
+    SuspendCause, Tags, TieredCache, TieredCacheBuilder, UnreadableCause, backend, batch, codec, frame, key,
+    request, tags,
+};
 
 #[cfg(feature = "macros")]
 pub use async_cache_macros::CacheKey;
