@@ -16,6 +16,7 @@ impl State {
     pub(crate) fn put(&mut self, key: &Key, frame: &[u8], life: Duration) -> u64 {
         let (seq, waiting) = self.begin_change(key);
         let stored = self.store(key, seq, frame, life);
+        self.publish_invalidated(seq, key);
         self.wake(key, waiting, Some(stored));
         seq
     }
@@ -24,23 +25,18 @@ impl State {
     pub(crate) fn invalidate(&mut self, key: &Key) -> u64 {
         let (seq, waiting) = self.begin_change(key);
         self.values.invalidate(key.as_bytes());
+        self.publish_invalidated(seq, key);
         self.wake(key, waiting, None);
         seq
     }
 
-    /// Numbers and announces a change of one key, and breaks its lease. Tells the nodes that waited.
+    /// Numbers a change of one key, and breaks its lease. Tells the nodes that waited.
     fn begin_change(&mut self, key: &Key) -> (u64, BTreeSet<NodeId>) {
-        let seq = self.announce(key);
         let keeps_lease = fault!(self.faults, InvalidationKeepsLease);
-        let waiting = if keeps_lease { BTreeSet::new() } else { self.partition(key).break_lock(key) };
+        let partition = self.partition(key);
+        let seq = partition.next_seq();
+        let waiting = if keeps_lease { BTreeSet::new() } else { partition.break_lock(key) };
         (seq, waiting)
-    }
-
-    /// Numbers and announces a change of one key.
-    pub(crate) fn announce(&mut self, key: &Key) -> u64 {
-        let seq = self.partition(key).next_seq();
-        self.publish_invalidated(seq, key);
-        seq
     }
 
     /// Clears a partition that exists.

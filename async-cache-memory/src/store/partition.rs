@@ -42,7 +42,7 @@ impl Partition {
         Self { seq: 1, ..Self::default() }
     }
 
-    pub(super) fn next_seq(&mut self) -> u64 {
+    pub(crate) fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }

@@ -141,7 +141,7 @@ impl State {
         bytes
     }
 
-    pub(super) fn publish_invalidated(&mut self, seq: u64, key: &Key) {
+    pub(crate) fn publish_invalidated(&mut self, seq: u64, key: &Key) {
         let (partition, key) = (self.index(key), Bytes::copy_from_slice(key.as_bytes()));
         self.outbox.push(To::Everyone, &BusEvent::Invalidated { partition, seq, key });
     }
