@@ -8,6 +8,7 @@ pub(crate) mod l1;
 pub(crate) mod lead;
 pub(crate) mod postponed;
 pub(crate) mod probe;
+pub(crate) mod stripe;
 pub(crate) mod stripes;
 pub(crate) mod sweep;
 pub(crate) mod ticket;

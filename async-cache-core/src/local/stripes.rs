@@ -12,7 +12,6 @@
 //! later do not join it. In step 3 the ticket no longer matches, and the value goes to those who
 //! waited for it, but not into L1. A hit takes no stripe at all.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::{Arc, atomic};
 
@@ -26,6 +25,7 @@ use crate::liveness::partition::Partition;
 use crate::local::approach::{Approach, Reuse};
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
+use crate::local::stripe::{Admitted, ByKey, Stripe};
 use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
@@ -42,28 +42,6 @@ pub(crate) struct Stripes<V> {
     faults: Switch,
 }
 
-/// Hashed as L1 hashes keys: seeded, and at a fraction of the price of the standard hasher.
-type ByKey<T> = HashMap<Key, T, foldhash::quality::RandomState>;
-
-#[derive(Debug)]
-struct Stripe<V> {
-    /// Changes begun here, whose sequence number is not known yet.
-    local: u64,
-    /// Changes known by their number: heard on the bus, or replied to a command of ours.
-    remote: u64,
-    /// The highest of those numbers.
-    last_seq: u64,
-    /// The heartbeat that follows the last plain read that found something: see [`Stripes::vouches`].
-    plain: u64,
-    flights: ByKey<Arc<Flight<V>>>,
-    waiting: ByKey<Vec<Arc<WakeSlot>>>,
-    postponed: Postponed,
-    faults: Switch,
-    /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
-    #[cfg(feature = "testing")]
-    checked: Option<(Key, Entry<V>)>,
-}
-
 /// How a lookup that missed goes on.
 #[derive(Debug)]
 pub(crate) enum Enter<V> {
@@ -71,15 +49,6 @@ pub(crate) enum Enter<V> {
     Lead(Arc<Flight<V>>, Ticket),
     /// Another caller is at it.
     Join(Arc<Flight<V>>),
-}
-
-/// What became of a value offered to L1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
-    /// Stored.
-    Stored,
-    /// A change came between, or may have: not stored.
-    Rejected,
 }
 
 /// A value for L1, and what decides whether it may be stored.
@@ -370,53 +339,5 @@ impl<V: 'static> Stripes<V> {
             let stripe = stripe.lock();
             stripe.flights.is_empty() && stripe.waiting.is_empty()
         })
-    }
-}
-
-impl<V: 'static> Stripe<V> {
-    fn ticket(&self, partition: &Partition) -> Ticket {
-        Ticket {
-            local: self.local,
-            remote: self.remote,
-            generation: partition.generation(),
-            seq: partition.applied(),
-            reached: partition.reached(),
-            last_seq: self.last_seq,
-        }
-    }
-
-    fn unmoved(&self, ticket: Ticket, seq: u64) -> bool {
-        ticket.local == self.local && (ticket.remote == self.remote || self.last_seq <= seq)
-    }
-
-    fn admit(
-        &mut self,
-        l1: &dyn LocalBackend<V>,
-        key: &Key,
-        partition: &Partition,
-        ticket: Ticket,
-        mut entry: Entry<V>,
-    ) -> Admitted {
-        let ticket = if self.faults.is(Mutant::StampAfterReply) { self.ticket(partition) } else { ticket };
-        if !self.unmoved(ticket, entry.seq) || ticket.generation != partition.generation() {
-            return Admitted::Rejected;
-        }
-        entry.generation = ticket.generation;
-        #[cfg(feature = "testing")]
-        if self.faults.is(Mutant::CheckThenInsert) {
-            self.checked = Some((key.clone(), entry));
-            return Admitted::Stored;
-        }
-        l1.insert(key, entry);
-        Admitted::Stored
-    }
-
-    /// The second half of [`Mutant::CheckThenInsert`].
-    #[inline(always)]
-    fn insert_checked(&mut self, _l1: &dyn LocalBackend<V>) {
-        #[cfg(feature = "testing")]
-        if let Some((key, entry)) = self.checked.take() {
-            _l1.insert(&key, entry);
-        }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod one;
 pub(crate) mod outage;
 pub(crate) mod produced;
 pub(crate) mod progress;
+pub(crate) mod queue;
 pub(crate) mod reentry;
 pub(crate) mod request;
 pub(crate) mod run;

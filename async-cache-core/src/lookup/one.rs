@@ -21,15 +21,13 @@ use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::lookup::check::check;
 use crate::lookup::fetch::fetch;
-use crate::lookup::find;
 use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::progress::{End, Progress};
 use crate::lookup::request::{Aim, Origin, Plan};
 use crate::lookup::stale::Seek;
 use crate::lookup::step::{Action, Next, after_flight};
-use crate::lookup::wait::Call;
-use crate::lookup::wait::Role;
-use crate::lookup::{load, reentry, wait};
+use crate::lookup::wait::{Call, Role};
+use crate::lookup::{find, load, reentry, wait};
 use crate::observe::{StaleCause, trace};
 use crate::remote::read::Fetched;
 

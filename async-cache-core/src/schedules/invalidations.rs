@@ -10,7 +10,7 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::liveness::stamp::Stamp;
 use crate::local::probe::Probe;
-use crate::local::stripes::Admitted;
+use crate::local::stripe::Admitted;
 use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{Cache, Events, join};
 use crate::schedules::proves;
