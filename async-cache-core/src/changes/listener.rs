@@ -4,7 +4,7 @@ use crate::backend::{BusEvent, Listener};
 use crate::error::ErrorKind;
 use crate::faults::planted;
 use crate::inner::Inner;
-use crate::liveness::partition::News;
+use crate::liveness::news::News;
 use crate::liveness::state::Asked;
 use crate::local::waiters::Wake;
 use crate::observe::SuspendCause;
@@ -12,22 +12,11 @@ use crate::observe::SuspendCause;
 impl<V: Send + Sync + 'static> Listener for Inner<V> {
     fn notify(&self, event: BusEvent) {
         let news = match event {
-            BusEvent::Subscribed => {
-                self.liveness.asked(Asked::Subscription, &Ok(()));
-                self.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
-                News::Gap
-            }
-            BusEvent::Lost => {
-                self.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
-                // Who waits asks again at once: if the server has gone with the bus, waiting for the
-                // next poll would be in vain.
-                self.local.stripes.bus_lost();
-                self.liveness.suspended(SuspendCause::BusLost);
-                News::Expected
-            }
+            BusEvent::Subscribed => subscribed(self),
+            BusEvent::Lost => lost(self),
             BusEvent::Refused { why } => {
-                self.liveness
-                    .asked::<()>(Asked::Subscription, &Err(self.observer.error(ErrorKind::Config, &*why)));
+                let refused = self.observer.error(ErrorKind::Config, &*why);
+                self.liveness.asked::<()>(Asked::Subscription, &Err(refused));
                 News::Expected
             }
             BusEvent::Invalidated { partition, seq, key } => {
@@ -82,4 +71,20 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             self.liveness.node.resync.notify_one();
         }
     }
+}
+
+/// What was missed before is unknown.
+fn subscribed<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
+    inner.liveness.asked(Asked::Subscription, &Ok(()));
+    inner.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
+    News::Gap
+}
+
+/// Changes go unheard. Callers that wait ask again at once: if the server has gone with the bus, to wait for the next
+/// poll would be in vain.
+fn lost<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
+    inner.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
+    inner.local.stripes.bus_lost();
+    inner.liveness.suspended(SuspendCause::BusLost);
+    News::Expected
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::backend::Region;
-use crate::liveness::partition::Baseline;
+use crate::liveness::news::Baseline;
 use crate::liveness::pauses::Pauses;
 use crate::liveness::state::{Asked, Liveness};
 

@@ -4,6 +4,7 @@ pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod heartbeat;
 pub(crate) mod lifecycle;
+pub(crate) mod news;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pauses;

@@ -16,6 +16,7 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::liveness::clock::Clock;
+use crate::liveness::news::{Baseline, News, Server};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Heartbeats waiting for their echo; older ones are forgotten, and their echoes ignored.
@@ -60,40 +61,6 @@ enum Phase {
     Syncing(Option<(u64, u64)>),
     /// Every change up to `applied` has been applied.
     Live,
-}
-
-/// What a piece of news means for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum News {
-    /// Nothing further.
-    Expected,
-    /// Changes were missed: take a new baseline.
-    Gap,
-}
-
-/// Who answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Server {
-    /// The server process that this node's knowledge is about.
-    Known,
-    /// Another one, and what that means.
-    Other(News),
-}
-
-/// Outcome of [`Partition::baseline`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Baseline {
-    /// Serving; nothing had been missed.
-    Continued,
-    /// Serving; everything held before is to be verified on its next use.
-    Flushed,
-    /// Not subscribed, or already serving: nothing to do now.
-    NotNow,
-    /// The changes heard do not join the baseline: read the state again.
-    Again,
 }
 
 impl Partition {

@@ -42,7 +42,7 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
         let seen = match action {
             Action::Acquire(accept) => {
                 lead.ticket = queue.ticket();
-                let reply = ask(inner, l2, lead, aim, progress.held.as_ref(), accept).await;
+                let reply = ask(inner, lead, aim, progress.held.as_ref(), accept).await;
                 queue.within_patience(reply, give_up, || settles(inner, lead, aim))
             }
             Action::Wait(lapses_in) => {
@@ -64,16 +64,15 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
 /// Asks for the lease once.
 async fn ask<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    l2: &L2<V>,
     lead: &Lead<V>,
     aim: &Aim,
     held: Option<&Entry<V>>,
     accept: Accept,
 ) -> Seen<V> {
     let asked = inner.liveness.node.clock.now();
-    if inner.liveness.is_unsent(lead.key.as_bytes()) {
+    let Some(l2) = inner.remote.as_ref().filter(|_| !inner.liveness.is_unsent(lead.key.as_bytes())) else {
         return Seen::bare(Learnt::Lease(Reply::Unsent));
-    }
+    };
     let (token, ttl) = (inner.liveness.node.next_token(), aim.options.load.lease_ttl);
     let answer = l2.region.acquire(&lead.key, Acquire { token, ttl, accept }).await;
     reply(inner, lead, aim, held, (asked, answer))
