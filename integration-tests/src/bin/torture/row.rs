@@ -128,7 +128,7 @@ impl<'a> Row<'a> {
         &self.words[11]
     }
 
-    /// When a load of it last came to nothing.
+    /// When a load of it last came to nothing, or ended after so long that somebody may have given up waiting.
     pub(crate) fn failed_at(&self) -> &'a AtomicU64 {
         &self.words[14]
     }

@@ -24,6 +24,9 @@ pub(super) struct Asked<'a> {
 /// elsewhere.
 const FAILURE_MS: u64 = 1_000 + super::loads::AFTERMATH_MS;
 
+/// The shortest time after which a call gives up waiting, as they are drawn.
+const SHORTEST_WAIT_MS: u64 = 200;
+
 impl Pages {
     pub(super) fn judge(&mut self, asked: &mut Asked<'_>, key: u64, answer: Option<&Written>) {
         self.answers += 1;
@@ -186,15 +189,18 @@ impl Pages {
         at_once || (options.stale_on_error != Some(false) && self.source_failed(asked, key))
     }
 
-    /// Whether a load of the key came to nothing in the call or a little before: it failed, or what it brought was
-    /// refused, which nobody can tell apart on another node; or the call has waited for too long.
+    /// Whether a load of the key came to nothing in the call or a little before. It failed; or what it brought was
+    /// refused, which another node cannot tell apart; or it took so long that somebody gave up waiting for it, which
+    /// is a failure on that node.
     fn source_failed(&mut self, asked: &Asked<'_>, key: u64) -> bool {
+        let now = self.now().ms;
         let since_ms = asked.begun.ms.saturating_sub(FAILURE_MS + self.plan.slack_ms());
         let failed = |id: &usize| {
             let load = &self.loads[*id];
             let nothing = matches!(load.fate, Fate::Failed | Fate::LeftOut | Fate::Uncached);
-            let ended = load.ended != At::NEVER && load.ended.ms >= since_ms;
-            ended && (nothing || self.is_refused(load))
+            let refused = load.ended != At::NEVER && self.is_refused(load);
+            let slow = load.ended.ms.min(now).saturating_sub(load.begun.ms) >= SHORTEST_WAIT_MS;
+            load.ended.ms >= since_ms && (nothing || refused || slow)
         };
         self.plan.trouble == Trouble::Everything
             || self.of_key[key as usize].iter().any(failed)

@@ -83,11 +83,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Whether a load of the key came to nothing in the call or a little before; or the call has waited for too long.
+    /// Whether a load of the key came to nothing in the call or a little before, or took so long that somebody may have
+    /// given up waiting for it; or the call has waited for too long.
     fn source_failed(&self, key: u64) -> bool {
-        let failed_at = self.handle.ledger.row(place(key)).failed_at().load(Ordering::Acquire);
+        let (ledger, at) = (self.handle.ledger, place(key));
+        let failed_at = ledger.row(at).failed_at().load(Ordering::Acquire);
         let limit = self.call.effective.load_timeout.unwrap_or(Duration::from_secs(30)).as_nanos() as u64;
-        failed_at + FAILURE_NS >= self.started || now() - self.started >= limit
+        ledger.loads_of(at) > 0 || failed_at + FAILURE_NS >= self.started || now() - self.started >= limit
     }
 
     pub(super) fn judge(&self, key: u64, answer: Option<&Written>) {

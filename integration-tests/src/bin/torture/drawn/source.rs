@@ -25,6 +25,9 @@ pub(crate) struct Planned;
 /// A load that begins so shortly before the end of its caller's patience may begin because of it.
 const IMPATIENT: Duration = Duration::from_millis(30);
 
+/// The shortest time after which a call gives up waiting, as they are drawn. To its node that is a failed load.
+const SHORTEST_WAIT_NS: u64 = 200_000_000;
+
 /// What follows from a load that brings nothing to store is over after so long.
 pub(super) const AFTERMATH_NS: u64 = 700_000_000;
 
@@ -363,13 +366,15 @@ impl Drop for Running {
             _ => {
                 until.store(0, Ordering::Release);
                 row.touched_at().fetch_max(end + AFTERMATH_NS, Ordering::AcqRel);
-                if fate != Fate::Absent {
-                    row.failed_at().fetch_max(end, Ordering::AcqRel);
-                }
             }
         }
         if self.reloads {
             row.touched_at().fetch_max(end, Ordering::AcqRel);
+        }
+        // What a change has met may be refused: another node cannot tell that from a failure.
+        let brings = matches!(fate, Fate::Value | Fate::Confirmed | Fate::Absent);
+        if !(brings && undisturbed) || end - self.began >= SHORTEST_WAIT_NS {
+            row.failed_at().fetch_max(end, Ordering::AcqRel);
         }
         row.filled_by().store(self.handle as u64, Ordering::Release);
         row.filled_at().fetch_max(end, Ordering::AcqRel);
