@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::faults::mutant::Switch;
 use crate::liveness::lifecycle::Lifecycle;
-use crate::liveness::state::Liveness;
 use crate::local::l1::L1;
 use crate::observe::Observer;
 use crate::options::{Options, OutagePolicy};
@@ -14,7 +13,6 @@ use crate::remote::l2::L2;
 /// The parts of one cache, each with an owner of its own. Nothing is decided here.
 pub(crate) struct Inner<V> {
     pub(crate) observer: Arc<Observer>,
-    pub(crate) liveness: Arc<Liveness>,
     pub(crate) local: Arc<L1<V>>,
     pub(crate) remote: Option<L2<V>>,
     pub(crate) policy: Policy,
@@ -32,7 +30,7 @@ impl<V: 'static> fmt::Debug for Inner<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredCache")
             .field("namespace", &self.observer.namespace)
-            .field("node", &self.liveness.node.id)
+            .field("node", &self.local.liveness.node.id)
             .field("l1", &self.local.exists())
             .field("l2", &self.remote.as_ref().map(|l2| &l2.region))
             .finish_non_exhaustive()

@@ -25,13 +25,13 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
     let Some(l2) = &inner.remote else { return };
     let region = Arc::clone(&l2.region);
     until_closed(inner, move |inner| {
-        let (liveness, region) = (Arc::clone(&inner.liveness), Arc::clone(&region));
-        async move { heartbeat::beat(&liveness, &*region, period).await }
+        let region = Arc::clone(&region);
+        async move { heartbeat::beat(&inner.local.liveness, &*region, period).await }
     });
     let region = Arc::clone(&l2.region);
     until_closed(inner, move |inner| {
-        let (liveness, region) = (Arc::clone(&inner.liveness), Arc::clone(&region));
-        async move { heartbeat::resync(&liveness, &*region).await }
+        let region = Arc::clone(&region);
+        async move { heartbeat::resync(&inner.local.liveness, &*region).await }
     });
     until_closed(inner, retry::run);
 }

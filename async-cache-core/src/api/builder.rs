@@ -205,7 +205,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         inner.lifecycle.background.start(move || {
             let Some(inner) = here.upgrade() else { return };
             // The work of an earlier runtime may have ended in the middle of this.
-            inner.liveness.node.resync.notify_one();
+            inner.local.liveness.node.resync.notify_one();
             background::start(&inner, heartbeat);
         });
         Ok(TieredCache::new(inner))
@@ -235,7 +235,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let observer = Observer::new(Arc::clone(&namespace), self.failure_log);
         let region = opened.as_ref().map(|(region, _)| Arc::clone(region));
         let liveness = Liveness::new(node, Arc::clone(&observer), region, engine.is_some());
-        let local = L1::new(engine, &liveness, self.outage, opened.is_some());
+        let local = L1::new(engine, liveness, self.outage, opened.is_some());
         let remote = opened.map(|(region, codec)| {
             let shape = codec.shape();
             let format = Format::new(codec.name(), self.schema_version, shape.digest);
@@ -244,7 +244,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         });
         let lifecycle = Lifecycle::new(Arc::clone(&observer), Arc::clone(&early_events) as Arc<dyn Listener>);
         let policy = Policy { defaults: self.options, outage: self.outage, faults: self.switch };
-        Ok((Inner { observer, liveness, local, remote, policy, lifecycle }, early_events))
+        Ok((Inner { observer, local, remote, policy, lifecycle }, early_events))
     }
 
     fn validate(&self) -> Result<()> {

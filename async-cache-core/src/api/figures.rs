@@ -7,12 +7,13 @@ use crate::observe::Stats;
 /// Counts and gauges of now.
 pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
     Stats {
-        l1_suspended: inner.local.exists() && !inner.liveness.node.is_serving(),
-        l2_refused: inner.liveness.refusal().is_some(),
+        l1_hits: inner.local.hits.get(),
+        l1_suspended: inner.local.exists() && !inner.local.liveness.node.is_serving(),
+        l2_refused: inner.local.liveness.refusal().is_some(),
         entries: inner.local.engine().map_or(0, LocalBackend::len),
         l1_refused: inner.local.engine().map_or(0, LocalBackend::refused),
         in_flight: inner.local.stripes.in_flight() as u64,
-        pending_invalidations: inner.liveness.unsent.len() as u64,
+        pending_invalidations: inner.local.liveness.unsent.len() as u64,
         ..inner.observer.counters.snapshot()
     }
 }

@@ -62,7 +62,7 @@ fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     }
     let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
         Probe::Hit(entry) if want.accepts(&entry.value) => {
-            inner.observer.counters.l1_hits.increment();
+            inner.local.hits.increment();
             First::Hit(entry.value)
         }
         Probe::Ripe(entry) | Probe::Stale(entry) if want.accepts(&entry.value) => {
@@ -80,7 +80,7 @@ fn past_due<V: Send + Sync + 'static>(
     entry: Entry<V>,
     options: Option<&Options>,
 ) -> First<V> {
-    let now = inner.liveness.node.clock.now();
+    let now = inner.local.liveness.node.clock.now();
     let aged = match options {
         Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
         None if now < entry.life.expires => Aged::Answers,

@@ -48,10 +48,12 @@ fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     }
     match change {
         Change::Keys(keys) => retry_later(inner, keys),
-        Change::Tags(tags) => inner.liveness.unsent.add_tags(tags, || inner.liveness.node.move_generations()),
+        Change::Tags(tags) => {
+            inner.local.liveness.unsent.add_tags(tags, || inner.local.liveness.node.move_generations());
+        }
         Change::Clear => {
-            inner.liveness.unsent.add_clear();
-            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
+            inner.local.liveness.unsent.add_clear();
+            inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
         }
     }
 }
@@ -64,12 +66,12 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
                 .for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
         }
         Change::Tags(tags) => {
-            for (_, partition) in inner.liveness.node.partitions() {
+            for (_, partition) in inner.local.liveness.node.partitions() {
                 tags.iter().for_each(|tags| partition.change_tags_alone(tags));
             }
         }
         Change::Clear => {
-            inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
+            inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
         }
     }
 }
@@ -85,9 +87,9 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
 pub(crate) fn retry_later<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     if planted!(EmptyThenQueue) {
         keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
-        return inner.liveness.unsent.add(keys);
+        return inner.local.liveness.unsent.add(keys);
     }
-    inner.liveness.unsent.add(keys);
+    inner.local.liveness.unsent.add(keys);
     for key in keys {
         inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes());
     }

@@ -41,7 +41,7 @@ pub(crate) async fn invalidate<V: Send + Sync + 'static>(
 pub(crate) async fn invalidate_all<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Result<Stamp> {
     check_change(inner, 1)?;
     let intent = Intent::new(inner, Change::Clear);
-    inner.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
+    inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
     inner.observer.counters.invalidations_sent.add(1);
     in_own_task(inner, "clear", intent, |inner| async move { send_clear(&inner).await }).await
 }
@@ -87,7 +87,7 @@ fn check_change<V: Send + Sync + 'static>(inner: &Inner<V>, keys: usize) -> Resu
 
 #[cold]
 fn undecided<V: Send + Sync + 'static>(inner: &Inner<V>, what: &str, cause: Error) -> Error {
-    inner.liveness.emit_state_changes(None);
+    inner.local.liveness.emit_state_changes(None);
     if !cause.is_temporary() {
         let message = format!(
             "this {what} was refused by L2, which still holds what it held: dropped from this node, and \

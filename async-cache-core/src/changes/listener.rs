@@ -16,39 +16,42 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             BusEvent::Lost => lost(self),
             BusEvent::Refused { why } => {
                 let refused = self.observer.error(ErrorKind::Config, &*why);
-                self.liveness.asked::<()>(Asked::Subscription, &Err(refused));
+                self.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
                 News::Expected
             }
             BusEvent::Invalidated { partition, seq, key } => {
                 self.observer.counters.invalidations_received.add(1);
                 if planted!(CountBeforeRemoval) {
-                    let _ = self.liveness.node.partition(partition).map(|partition| partition.heard(seq));
+                    let _ =
+                        self.local.liveness.node.partition(partition).map(|partition| partition.heard(seq));
                 }
                 // Remove, then count: see `Partition::heard`. Own changes are not skipped: a
                 // command that we gave up on may execute late, and only the bus tells.
                 self.local.stripes.changed(self.local.engine(), &key, seq);
-                self.liveness
+                self.local
+                    .liveness
                     .node
                     .partition(partition)
                     .map_or(News::Expected, |partition| partition.heard(seq))
             }
             BusEvent::Cleared { partition, seq } => {
                 self.observer.counters.invalidations_received.add(1);
-                self.liveness.node.partition(partition).map_or(News::Expected, |partition| {
+                self.local.liveness.node.partition(partition).map_or(News::Expected, |partition| {
                     partition.cleared(seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::TagsInvalidated { partition, seq, tags } => {
                 self.observer.counters.invalidations_received.add(1);
-                self.liveness.node.partition(partition).map_or(News::Expected, |partition| {
+                self.local.liveness.node.partition(partition).map_or(News::Expected, |partition| {
                     partition.tags_changed(&tags, seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::Echo { partition, seq, beat } => {
-                let max_staleness = self.liveness.node.max_staleness;
-                self.liveness
+                let max_staleness = self.local.liveness.node.max_staleness;
+                self.local
+                    .liveness
                     .node
                     .partition(partition)
                     .map_or(News::Expected, |partition| partition.echoed(seq, beat, max_staleness))
@@ -67,24 +70,24 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             }
         };
         if news == News::Gap {
-            self.liveness.suspended(SuspendCause::Missed);
-            self.liveness.node.resync.notify_one();
+            self.local.liveness.suspended(SuspendCause::Missed);
+            self.local.liveness.node.resync.notify_one();
         }
     }
 }
 
 /// What was missed before is unknown.
 fn subscribed<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
-    inner.liveness.asked(Asked::Subscription, &Ok(()));
-    inner.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
+    inner.local.liveness.asked(Asked::Subscription, &Ok(()));
+    inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
     News::Gap
 }
 
 /// Changes go unheard. Callers that wait ask again at once: if the server has gone with the bus, to wait for the next
 /// poll would be in vain.
 fn lost<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
-    inner.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
+    inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
     inner.local.stripes.bus_lost();
-    inner.liveness.suspended(SuspendCause::BusLost);
+    inner.local.liveness.suspended(SuspendCause::BusLost);
     News::Expected
 }

@@ -23,13 +23,13 @@ pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, 
 pub(crate) async fn forget<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
     if send::send_invalidate(inner, keys).await.is_err() {
-        inner.liveness.unsent.add(keys);
+        inner.local.liveness.unsent.add(keys);
     }
 }
 
 /// A reload that cannot store what it loads must at least remove what it was to replace.
 pub(crate) fn replaces<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, reuse: Reuse) {
     if reuse == Reuse::Nothing && inner.remote.is_some() {
-        inner.liveness.unsent.add(std::slice::from_ref(key));
+        inner.local.liveness.unsent.add(std::slice::from_ref(key));
     }
 }

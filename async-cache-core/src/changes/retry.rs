@@ -24,22 +24,22 @@ const FLUSH_EVERY: Duration = Duration::from_millis(25);
 pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
     let mut pauses = Pauses::new(RETRY_EVERY);
     loop {
-        let Some(work) = inner.liveness.unsent.next() else {
-            inner.liveness.unsent.added.notified().await;
+        let Some(work) = inner.local.liveness.unsent.next() else {
+            inner.local.liveness.unsent.added.notified().await;
             continue;
         };
         match attempt(&inner, &work).await {
             Ok(()) => {
                 pauses.over();
-                inner.liveness.unsent.landed(&work);
-                inner.liveness.emit_state_changes(None);
+                inner.local.liveness.unsent.landed(&work);
+                inner.local.liveness.emit_state_changes(None);
             }
             Err(error) => {
                 let like_outage =
                     error.is_temporary() || inner.policy.faults.is(Mutant::RefusalsRetriedLikeOutages);
                 match like_outage {
                     true => sleep(pauses.short()).await,
-                    false => inner.liveness.pause(pauses.longer()).await,
+                    false => inner.local.liveness.pause(pauses.longer()).await,
                 }
             }
         }
@@ -48,9 +48,9 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
 
 /// Sends what is pending, and tries again for as long as L2 may come back.
 pub(crate) async fn flush<V: Send + Sync + 'static>(inner: &Inner<V>) {
-    while let Some(work) = inner.liveness.unsent.next() {
+    while let Some(work) = inner.local.liveness.unsent.next() {
         match attempt(inner, &work).await {
-            Ok(()) => inner.liveness.unsent.landed(&work),
+            Ok(()) => inner.local.liveness.unsent.landed(&work),
             Err(error) if error.is_temporary() => sleep(FLUSH_EVERY).await,
             Err(_) => return,
         }

@@ -29,7 +29,7 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     keys: &[Key],
 ) -> Result<Stamp> {
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
-    let seqs = l2.region.invalidate(keys).await.map_err(|error| inner.liveness.l2_failed(error))?;
+    let seqs = l2.region.invalidate(keys).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
     }
@@ -40,14 +40,14 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
 /// what retries call.
 pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: &[Tags]) -> Result<Stamp> {
     let Some(l2) = &inner.remote else {
-        for (_, partition) in inner.liveness.node.partitions() {
+        for (_, partition) in inner.local.liveness.node.partitions() {
             tags.iter().for_each(|tags| partition.change_tags_alone(tags));
         }
         return Ok(stamp(inner, &[], &[]));
     };
     let mut seqs = Vec::new();
     for tags in tags {
-        let sent = inner.liveness.node.partitions().map(|at| send_tags_to(inner, l2, tags, at));
+        let sent = inner.local.liveness.node.partitions().map(|at| send_tags_to(inner, l2, tags, at));
         let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
         for outcome in outcomes {
             seqs.push(outcome?);
@@ -62,8 +62,11 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
     tags: &Tags,
     (index, partition): (u16, &Partition),
 ) -> Result<(u16, u64)> {
-    let seq =
-        l2.region.invalidate_tags(index, tags).await.map_err(|error| inner.liveness.l2_failed(error))?;
+    let seq = l2
+        .region
+        .invalidate_tags(index, tags)
+        .await
+        .map_err(|error| inner.local.liveness.l2_failed(error))?;
     partition.tags_changed(tags, seq);
     Ok((index, seq))
 }
@@ -71,8 +74,8 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
 pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>) -> Result<Stamp> {
     let mut seqs = Vec::new();
     if let Some(l2) = &inner.remote {
-        for (index, partition) in inner.liveness.node.partitions() {
-            let seq = l2.region.clear(index).await.map_err(|error| inner.liveness.l2_failed(error))?;
+        for (index, partition) in inner.local.liveness.node.partitions() {
+            let seq = l2.region.clear(index).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
             partition.cleared(seq);
             seqs.push((index, seq));
         }
@@ -94,20 +97,20 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
     let Some(l2) = &inner.remote else {
         for ((key, value), ticket) in values.into_iter().zip(tickets) {
             let entry = new_entry(
-                &inner.liveness.node,
+                &inner.local.liveness.node,
                 NewEntry { value: Some(value), term, ahead: Duration::ZERO, seq: ticket.seq, tags },
             );
             inner.local.admit(&key, ticket, entry, options.l1_ttl);
         }
         return Ok(stamp(inner, &[], &[]));
     };
-    inner.liveness.learn_server_time(&*l2.region).await?;
+    inner.local.liveness.learn_server_time(&*l2.region).await?;
     let mut keys = Vec::with_capacity(values.len());
     let mut entries = Vec::with_capacity(values.len());
     let mut frames = Vec::with_capacity(values.len());
     for (key, value) in values {
         let entry = new_entry(
-            &inner.liveness.node,
+            &inner.local.liveness.node,
             NewEntry { value: Some(value), term, ahead: Duration::ZERO, seq: 0, tags },
         );
         let frame = l2.frame_of(&entry, term, Duration::ZERO);
@@ -136,21 +139,21 @@ pub(crate) async fn put<V: Send + Sync + 'static>(
         let (part, rest) = frames.split_at(fitting(frames));
         frames = rest;
         // Once we have given up on it, it must not be executed: our caller may write something newer.
-        let given_up = inner.liveness.node.clock.now().after(l2.region.command_timeout());
+        let given_up = inner.local.liveness.node.clock.now().after(l2.region.command_timeout());
         let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
             true => u64::MAX >> 12,
-            false => inner.liveness.server_time()?.at_earliest(given_up),
+            false => inner.local.liveness.server_time()?.at_earliest(given_up),
         };
         let put = l2.region.put(part, life, not_after).await;
-        seqs.extend(put.map_err(|error| inner.liveness.l2_failed(error_after(error, seqs.len())))?);
+        seqs.extend(put.map_err(|error| inner.local.liveness.l2_failed(error_after(error, seqs.len())))?);
     }
     Ok(seqs)
 }
 
 pub(crate) fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {
-    let partition = |key: &Key| key.partition(inner.liveness.node.partition_count());
+    let partition = |key: &Key| key.partition(inner.local.liveness.node.partition_count());
     let stamp = Stamp::new(&inner.observer.namespace, keys.iter().map(partition).zip(seqs.iter().copied()));
-    inner.liveness.node.knows(&stamp);
+    inner.local.liveness.node.knows(&stamp);
     stamp
 }
 

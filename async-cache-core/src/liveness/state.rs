@@ -65,14 +65,14 @@ impl Liveness {
         observer: Arc<Observer>,
         region: Option<Arc<dyn Region>>,
         has_l1: bool,
-    ) -> Arc<Self> {
+    ) -> Self {
         let told = Told {
             l1_suspended: AtomicBool::new(true),
             in_doubt: AtomicBool::new(false),
             l2_lost: AtomicBool::new(false),
             unsent: AtomicUsize::new(0),
         };
-        Arc::new(Self {
+        Self {
             node,
             unsent: Unsent::default(),
             observer,
@@ -82,7 +82,7 @@ impl Liveness {
             refusals: Mutex::default(),
             news: Notify::new(),
             mended: Notify::new(),
-        })
+        }
     }
 
     /// Whether L2 is known to be unreachable.

@@ -11,14 +11,17 @@ use crate::liveness::state::Liveness;
 use crate::local::stripe::Admitted;
 use crate::local::stripes::Stripes;
 use crate::local::ticket::Ticket;
-use crate::observe::Observer;
+use crate::observe::{Observer, StripedCounter};
 use crate::options::{Options, OutagePolicy, StoreOptions};
 
 /// L1 of one node: an engine, if there is one, and the stripes that say what it may store.
 pub(crate) struct L1<V> {
     engine: Option<Box<dyn LocalBackend<V>>>,
     pub(crate) stripes: Stripes<V>,
-    pub(crate) liveness: Arc<Liveness>,
+    /// Whether it may answer. Held in place: a hit reads it.
+    pub(crate) liveness: Liveness,
+    /// Lookups that it answered. Held in place: a hit counts here.
+    pub(crate) hits: StripedCounter,
     pub(crate) observer: Arc<Observer>,
     pub(crate) faults: Switch,
     pub(crate) outage: OutagePolicy,
@@ -29,7 +32,7 @@ pub(crate) struct L1<V> {
 impl<V: 'static> L1<V> {
     pub(crate) fn new(
         engine: Option<Box<dyn LocalBackend<V>>>,
-        liveness: &Arc<Liveness>,
+        liveness: Liveness,
         outage: OutagePolicy,
         has_l2: bool,
     ) -> Arc<Self> {
@@ -37,8 +40,9 @@ impl<V: 'static> L1<V> {
         Arc::new(Self {
             engine,
             stripes: Stripes::new(faults),
-            liveness: Arc::clone(liveness),
+            hits: StripedCounter::default(),
             observer: Arc::clone(&liveness.observer),
+            liveness,
             faults,
             outage,
             has_l2,

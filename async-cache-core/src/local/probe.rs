@@ -76,7 +76,7 @@ impl<V: 'static> L1<V> {
         if !want.accepts(&answer) {
             return None;
         }
-        self.observer.counters.l1_hits.increment();
+        self.hits.increment();
         Some(answer)
     }
 

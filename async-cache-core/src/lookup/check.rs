@@ -20,7 +20,7 @@ pub(crate) fn check_stamp<V: Send + Sync + 'static>(
         }
         Some(stamp) => {
             // Whoever made it was answered by memory that had come so far.
-            inner.liveness.node.knows(stamp);
+            inner.local.liveness.node.knows(stamp);
             Ok(())
         }
         None => Ok(()),

@@ -17,7 +17,7 @@ pub(crate) async fn fetch<V: Send + Sync + 'static>(
     options: &Options,
 ) -> Fetched<V> {
     match &inner.remote {
-        Some(l2) => l2.fetch_unless_unsent(key, min_stamp, ticket, options).await,
+        Some(l2) => l2.fetch(key, min_stamp, ticket, options).await,
         None => Fetched::Absent(Accept::Any),
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn filled<V: Send + Sync + 'static>(
         }
         // Whether L1 may have it does not depend on L2: the ticket decides.
         Err(error) => {
-            drop(inner.liveness.l2_failed(error));
+            drop(inner.local.liveness.l2_failed(error));
             inner.observer.fill_rejected(key.as_bytes());
             replace::replaces(inner, key, reuse);
             Some(entry)
@@ -87,5 +87,5 @@ pub(crate) fn entry<V: Send + Sync + 'static>(
 ) -> Entry<V> {
     let ahead = produced.options.load.ahead(produced.cost);
     let tags = &produced.options.store.tags.tags;
-    new_entry(&inner.liveness.node, NewEntry { value: produced.value.clone(), term, ahead, seq, tags })
+    new_entry(&inner.local.liveness.node, NewEntry { value: produced.value.clone(), term, ahead, seq, tags })
 }

@@ -1,13 +1,12 @@
 //! What the tiers have for the leader of a flight.
 
-use crate::backend::{Entry, Tick};
+use crate::backend::{Accept, Entry, Tick};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::Reuse;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
 use crate::local::probe::Probe;
-use crate::lookup::fetch::fetch;
 use crate::lookup::progress::Seen;
 use crate::lookup::request::{Aim, Origin};
 use crate::lookup::stale::{Aged, aged};
@@ -27,7 +26,7 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(
             Seen::of(Learnt::L1(Held::Answers), entry)
         }
         Probe::Unverified(entry) | Probe::Capped(entry)
-            if aim.is_answered_by(&entry) && !inner.liveness.unsent.voids(&entry) =>
+            if aim.is_answered_by(&entry) && !inner.local.liveness.unsent.voids(&entry) =>
         {
             Seen::of(Learnt::L1(Held::Unverified(entry.token)), entry)
         }
@@ -47,8 +46,11 @@ pub(crate) async fn in_l2<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     aim: &Aim,
 ) -> Seen<V> {
-    let asked = inner.liveness.node.clock.now();
-    let fetched = fetch(inner, &lead.key, min_stamp, lead.ticket, &aim.options).await;
+    let asked = inner.local.liveness.node.clock.now();
+    let fetched = match &inner.remote {
+        Some(l2) => l2.fetch(&lead.key, min_stamp, lead.ticket, &aim.options).await,
+        None => Fetched::Absent(Accept::Any),
+    };
     read(inner, lead, aim, asked, fetched)
 }
 
@@ -83,7 +85,10 @@ pub(crate) fn read<V: Send + Sync + 'static>(
 pub(crate) fn backs_off<V: Send + Sync + 'static>(inner: &Inner<V>, aim: &Aim, entry: &Entry<V>) -> bool {
     (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
         && aim.want.accepts(&entry.value)
-        && matches!(aged(&entry.life, &aim.options, inner.liveness.node.clock.now(), || 1.0), Aged::Serve(_))
+        && matches!(
+            aged(&entry.life, &aim.options, inner.local.liveness.node.clock.now(), || 1.0),
+            Aged::Serve(_)
+        )
 }
 
 /// Whether an entry that L2 had answers and is to be refreshed behind that, as a hit in L1 would be.
@@ -95,7 +100,7 @@ pub(crate) fn refreshes<V: Send + Sync + 'static>(
 ) -> bool {
     by == AnsweredBy::L2
         && (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
-        && aged(&entry.life, &aim.options, inner.liveness.node.clock.now(), || 1.0 - fastrand::f64())
+        && aged(&entry.life, &aim.options, inner.local.liveness.node.clock.now(), || 1.0 - fastrand::f64())
             == Aged::Refresh
 }
 
@@ -116,7 +121,7 @@ pub(crate) fn past_due<V: Send + Sync + 'static>(
     aged: Aged,
 ) -> PastDue<V> {
     match aged {
-        Aged::Answers | Aged::Refresh => inner.observer.counters.l1_hits.increment(),
+        Aged::Answers | Aged::Refresh => inner.local.hits.increment(),
         Aged::Serve(cause) => inner.observer.stale_served(key, cause),
         Aged::ServeAndRefresh => inner.observer.stale_served(key, StaleCause::Revalidating),
         Aged::Load => {}

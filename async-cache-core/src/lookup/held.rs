@@ -40,7 +40,7 @@ pub(crate) fn give_back<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &K
         if let Some(l2) = &at_work.remote
             && let Err(error) = l2.region.release(&key, lease).await
         {
-            drop(at_work.liveness.l2_failed(error));
+            drop(at_work.local.liveness.l2_failed(error));
         }
     });
 }

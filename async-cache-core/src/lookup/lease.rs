@@ -31,7 +31,7 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
     first: Accept,
 ) -> Action {
     let Some(l2) = &inner.remote else { return Action::Load(Basis::Alone) };
-    if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
+    if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region).await {
         let seen = unreachable(inner, lead, progress.held.as_ref(), error);
         return progress.learn(inner, lead, seen);
     }
@@ -69,11 +69,12 @@ async fn ask<V: Send + Sync + 'static>(
     held: Option<&Entry<V>>,
     accept: Accept,
 ) -> Seen<V> {
-    let asked = inner.liveness.node.clock.now();
-    let Some(l2) = inner.remote.as_ref().filter(|_| !inner.liveness.is_unsent(lead.key.as_bytes())) else {
+    let asked = inner.local.liveness.node.clock.now();
+    let Some(l2) = inner.remote.as_ref().filter(|_| !inner.local.liveness.is_unsent(lead.key.as_bytes()))
+    else {
         return Seen::bare(Learnt::Lease(Reply::Unsent));
     };
-    let (token, ttl) = (inner.liveness.node.next_token(), aim.options.load.lease_ttl);
+    let (token, ttl) = (inner.local.liveness.node.next_token(), aim.options.load.lease_ttl);
     let answer = l2.region.acquire(&lead.key, Acquire { token, ttl, accept }).await;
     reply(inner, lead, aim, held, (asked, answer))
 }
@@ -120,7 +121,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
     let reached = |seq| {
         l2.miss_rate.missed(aim.reuse);
         lead.flight().granted(seq);
-        inner.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+        inner.local.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
     };
     match answer {
         Ok(Acquired::Granted(lease)) => {
@@ -159,7 +160,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
             None => bare(Reply::Again(Accept::Nothing)),
         },
         Ok(Acquired::Busy(lapses_in)) => bare(Reply::Busy(lapses_in)),
-        Err(error) => unreachable(inner, lead, held, inner.liveness.l2_failed(error)),
+        Err(error) => unreachable(inner, lead, held, inner.local.liveness.l2_failed(error)),
     }
 }
 
@@ -188,8 +189,8 @@ fn unchanged<V: Send + Sync + 'static>(
     ends: (u64, u64),
     asked: Tick,
 ) -> Seen<V> {
-    let now = inner.liveness.node.clock.now();
-    let time = match inner.liveness.server_time() {
+    let now = inner.local.liveness.node.clock.now();
+    let time = match inner.local.liveness.server_time() {
         _ if inner.policy.faults.is(Mutant::TrustUnknownServerTime) => {
             return Seen::of(Learnt::Lease(Reply::Answers), entry);
         }

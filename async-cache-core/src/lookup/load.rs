@@ -33,7 +33,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     progress: Progress<V>,
     action: Action,
 ) {
-    let (node, key) = (inner.liveness.node.id, lead.key.clone());
+    let (node, key) = (inner.local.liveness.node.id, lead.key.clone());
     // Boxed before it is wrapped: it is large, and each layer around it moves what it is given.
     let load = Box::pin(run(Arc::clone(inner), lead, plan, progress, action));
     inner.lifecycle.tasks.spawn(trace::load(
@@ -50,19 +50,19 @@ async fn run<V: Send + Sync + 'static>(
     mut progress: Progress<V>,
     mut action: Action,
 ) {
+    let backoff = plan.aim.options.load.error_backoff;
     if let Action::Acquire(accept) = action {
         let pursued = lease::pursue(&inner, &mut lead, &plan.aim, &mut progress, accept);
         match inner.lifecycle.closing.run_until_cancelled(pursued).await {
             Some(decided) => action = decided,
-            None => return land(lead, &plan.aim, inner.lifecycle.check_open().map(|()| None), None),
+            None => return land(lead, backoff, inner.lifecycle.check_open().map(|()| None), None),
         }
     }
     let Action::Load(basis) = action else {
         return drop(progress.end(&inner, lead, &plan.aim, action));
     };
-    let aim = plan.aim.clone();
     let (outcome, entry) = load(&inner, &mut lead, plan, basis).await;
-    land(lead, &aim, outcome, entry);
+    land(lead, backoff, outcome, entry);
 }
 
 /// What a flight ends with: the answer, and what L1 is offered.
@@ -124,12 +124,12 @@ async fn produce<V: Send + Sync + 'static>(
 ) -> Result<Produced<V>> {
     inner.observer.counters.loads.add(1);
     let Plan { aim: Aim { options, wish, .. }, loader } = plan;
-    let (limit, begun) = (options.load.load_timeout, inner.liveness.node.clock.now());
+    let (limit, begun) = (options.load.load_timeout, inner.local.liveness.node.clock.now());
     let previous =
         (wish == Wish::Previous).then(|| stale::previous(inner, &lead.key, &lead.flight())).flatten();
     let context = LoadContext::of(previous.as_ref(), begun);
     let given = run_loader(inner, move || loader.run(context), limit).await;
-    let cost = inner.liveness.node.clock.now().since(begun);
+    let cost = inner.local.liveness.node.clock.now().since(begun);
     let outcome = given.and_then(|given| resolve(inner, (&lead.key, given), previous, options, cost));
     match &outcome {
         Ok(_) if inner.policy.faults.is(Mutant::JoinersCheckedBySeal) => {}
@@ -155,7 +155,7 @@ async fn keep_alive<V: 'static>(
         match l2.region.renew(key, lease, ttl).await {
             Ok(Renewed::Held) => {}
             Ok(Renewed::Lost) => std::future::pending().await,
-            Err(error) => drop(inner.liveness.l2_failed(error)),
+            Err(error) => drop(inner.local.liveness.l2_failed(error)),
         }
     }
 }

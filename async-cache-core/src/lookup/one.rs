@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::backend::Accept;
 use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -20,13 +21,12 @@ use crate::local::approach::{Answer, Joins, Reuse};
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::lookup::check::check;
-use crate::lookup::fetch::fetch;
 use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::progress::{End, Progress};
 use crate::lookup::request::{Aim, Origin, Plan};
 use crate::lookup::stale::Seek;
 use crate::lookup::step::{Action, Next, after_flight};
-use crate::lookup::wait::{Call, Role};
+use crate::lookup::wait::Role;
 use crate::lookup::{find, load, reentry, wait};
 use crate::observe::{StaleCause, trace};
 use crate::remote::read::Fetched;
@@ -39,7 +39,11 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
 ) -> Result<Answer<V>> {
     check(inner, min_stamp)?;
     let ticket = inner.local.ticket_to_read(key);
-    let unreachable = match fetch(inner, key, min_stamp, ticket, &inner.policy.defaults).await {
+    let fetched = match &inner.remote {
+        Some(l2) => l2.fetch(key, min_stamp, ticket, &inner.policy.defaults).await,
+        None => Fetched::Absent(Accept::Any),
+    };
+    let unreachable = match fetched {
         Fetched::Found(entry, ticket) => {
             inner.observer.counters.l2_hits.add(1);
             let answer = entry.value.clone();
@@ -77,9 +81,9 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     let want = plan.aim.want;
     let mut call = wait::call(inner, Seek { key, min_stamp, want }, plan.aim.reuse, plan.aim.options.clone());
     let mut approach = plan.aim.approach(call.limit);
-    loop {
+    let lead = loop {
         let (flight, role) = match enter(&inner.local, key, min_stamp, approach) {
-            Entered::Lead(lead) => return lead_and_wait(inner, lead, &call, plan).await,
+            Entered::Lead(lead) => break lead,
             Entered::Join(flight, bound) => (flight, Role::Joined(bound)),
         };
         let waited = wait::wait(inner, &call, &flight, role).await;
@@ -95,20 +99,11 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
                 }
             }
         }
-    }
-}
-
-/// The rest of a lookup for the caller that leads the flight.
-async fn lead_and_wait<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    lead: Lead<V>,
-    call: &Call<'_>,
-    plan: Plan<V>,
-) -> Result<Answer<V>> {
-    let flight = match lead_flight(inner, lead, call.seek.min_stamp, plan).await {
+    };
+    let flight = match lead_flight(inner, lead, min_stamp, plan).await {
         Led::Flying(flight) => flight,
         Led::Ended(Ok((answer, by))) => {
-            wait::count(inner, call.seek.key.as_bytes(), by);
+            wait::count(inner, key.as_bytes(), by);
             return Ok(answer);
         }
         Led::Ended(Err(error)) => {
@@ -116,8 +111,8 @@ async fn lead_and_wait<V: Send + Sync + 'static>(
             return Err(error);
         }
     };
-    let waited = wait::wait(inner, call, &flight, Role::Leads).await;
-    wait::returned(inner, call, (&flight, Role::Leads), waited)
+    let waited = wait::wait(inner, &call, &flight, Role::Leads).await;
+    wait::returned(inner, &call, (&flight, Role::Leads), waited)
 }
 
 /// Refreshes a key behind an answer already given, unless somebody is at it.

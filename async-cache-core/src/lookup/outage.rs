@@ -22,14 +22,16 @@ pub(crate) fn decide_in_outage<V>(
     held: Option<Entry<V>>,
     error: Error,
 ) -> OutageDecision<V> {
-    let (_, partition) = inner.liveness.node.partition_of(key);
+    let (_, partition) = inner.local.liveness.node.partition_of(key);
     match (inner.policy.outage, held) {
         (OutagePolicy::Fail, _) => OutageDecision::Fail(error),
         // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
         (OutagePolicy::ServeL1, Some(entry))
-            if matches!(entry.life.phase(inner.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe)
-                && !partition.voids(&entry)
-                && !inner.liveness.unsent.voids(&entry) =>
+            if matches!(
+                entry.life.phase(inner.local.liveness.node.clock.now()),
+                Phase::Fresh | Phase::Ripe
+            ) && !partition.voids(&entry)
+                && !inner.local.liveness.unsent.voids(&entry) =>
         {
             OutageDecision::Serve(entry)
         }

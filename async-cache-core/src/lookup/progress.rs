@@ -1,5 +1,7 @@
 //! How far the lookup of one key has come.
 
+use std::time::Duration;
+
 use crate::backend::{Accept, Entry};
 use crate::error::Error;
 use crate::inner::Inner;
@@ -63,7 +65,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
     pub(crate) fn learn(&mut self, inner: &Inner<V>, lead: &Lead<V>, seen: Seen<V>) -> Action {
         self.known.l2 = match &inner.remote {
             None => Access::Missing,
-            Some(_) if inner.liveness.is_unsent(lead.key.as_bytes()) => Access::Unsent,
+            Some(_) if inner.local.liveness.is_unsent(lead.key.as_bytes()) => Access::Unsent,
             Some(_) => Access::Open,
         };
         if let Learnt::L1(Held::Unverified(_)) = seen.learnt {
@@ -88,12 +90,12 @@ impl<V: Send + Sync + 'static> Progress<V> {
             }
             (Action::Fail, _) => {
                 let error = self.error.unwrap_or_else(|| failed_elsewhere(inner));
-                land(lead, aim, Err(error.clone()), None);
+                land(lead, aim.options.load.error_backoff, Err(error.clone()), None);
                 Err(error)
             }
             _ => {
                 let error = failed_elsewhere(inner);
-                land(lead, aim, Err(error.clone()), None);
+                land(lead, aim.options.load.error_backoff, Err(error.clone()), None);
                 Err(error)
             }
         }
@@ -106,12 +108,12 @@ pub(crate) type End<V> = Result<(Answer<V>, AnsweredBy), Error>;
 /// Ends a flight. After a failure of the source the next attempt waits a while.
 pub(crate) fn land<V: Send + Sync + 'static>(
     lead: Lead<V>,
-    aim: &Aim,
+    backoff: Duration,
     outcome: Result<Answer<V>, Error>,
     entry: Option<Entry<V>>,
 ) {
     if outcome.as_ref().is_err_and(is_source_failure) {
-        lead.postpone(aim.options.load.error_backoff);
+        lead.postpone(backoff);
     }
     lead.land(outcome, entry);
 }

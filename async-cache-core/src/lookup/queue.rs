@@ -75,8 +75,8 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// a change that was made here, of the key or of a tag (see [`acquire`]). Looked up first, emptied then: with the
     /// slot emptied first, 5 and the news of 2 could come between.
     pub(crate) fn ticket(&mut self) -> Ticket {
-        let (_, partition) = self.inner.liveness.node.partition_of(self.key.as_bytes());
-        let serving = partition.serving_at(self.inner.liveness.node.clock.now());
+        let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
+        let serving = partition.serving_at(self.inner.local.liveness.node.clock.now());
         self.wakes = match serving && partition.applied() >= self.min_seq {
             true => Wakes::Timely,
             false => Wakes::MayBeOld,
@@ -111,7 +111,7 @@ impl<'a, V: 'static> Queue<'a, V> {
 
     /// How long to wait, at most, before asking again by itself.
     pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
-        let (_, partition) = self.inner.liveness.node.partition_of(self.key.as_bytes());
+        let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
         let poll = match self.poll {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
@@ -119,7 +119,7 @@ impl<'a, V: 'static> Queue<'a, V> {
                 if let Some(l2) = &self.inner.remote {
                     l2.miss_rate.missed(self.reuse);
                 }
-                if partition.serving_at(self.inner.liveness.node.clock.now()) {
+                if partition.serving_at(self.inner.local.liveness.node.clock.now()) {
                     POLL_LISTENING
                 } else {
                     POLL_BLIND

@@ -27,7 +27,7 @@ struct Chain {
 pub(crate) fn check<V: 'static>(inner: &Inner<V>, key: &Key) -> Result<()> {
     let mut next = current();
     while let Some(chain) = next {
-        if chain.node == inner.liveness.node.id && chain.keys.binary_search(key).is_ok() {
+        if chain.node == inner.local.liveness.node.id && chain.keys.binary_search(key).is_ok() {
             return Err(inner.observer.error(
                 ErrorKind::Reentrant,
                 "a loader asked for the key it is loading: read the source directly, or use another key",

@@ -19,11 +19,11 @@ where
     Fut: Future<Output = Result<T, BoxError>>,
 {
     #[cfg(feature = "metrics")]
-    let begun = inner.liveness.node.clock.now();
+    let begun = inner.local.liveness.node.clock.now();
     let outcome =
         inner.lifecycle.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await;
     #[cfg(feature = "metrics")]
-    crate::observe::loaded(&inner.observer.namespace, inner.liveness.node.clock.now().since(begun));
+    crate::observe::loaded(&inner.observer.namespace, inner.local.liveness.node.clock.now().since(begun));
     match outcome {
         Some(outcome) => outcome.map_err(|error| error.in_namespace(&inner.observer.namespace)),
         None => Err(inner

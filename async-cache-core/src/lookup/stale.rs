@@ -129,8 +129,10 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
     let fallback = flight.fallback()?;
-    let fresh =
-        matches!(fallback.entry.life.phase(inner.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe);
+    let fresh = matches!(
+        fallback.entry.life.phase(inner.local.liveness.node.clock.now()),
+        Phase::Fresh | Phase::Ripe
+    );
     (fresh
         && seek.want.accepts(&fallback.entry.value)
         && holds(inner, seek.key, needed(inner, seek), fallback))
@@ -182,7 +184,7 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
 
 /// The number that a lookup insists on; every one is at least zero.
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> u64 {
-    let (index, _) = inner.liveness.node.partition_of(seek.key.as_bytes());
+    let (index, _) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
     seek.min_stamp.map_or(0, |stamp| stamp.seq(index))
 }
 
@@ -195,9 +197,9 @@ fn holds<V: Send + Sync + 'static>(
     fallback: &Fallback<V>,
 ) -> bool {
     let Fallback { entry, ticket, confirmed, reflects } = fallback;
-    let (_, partition) = inner.liveness.node.partition_of(key.as_bytes());
-    let now = inner.liveness.node.clock.now();
-    let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.liveness.node.max_staleness);
+    let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
+    let now = inner.local.liveness.node.clock.now();
+    let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.local.liveness.node.max_staleness);
     if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Expired {
         return false;
     }
@@ -213,13 +215,13 @@ fn holds<V: Send + Sync + 'static>(
 
 /// What L1 holds, verified or not, if the policy for outages lets it answer.
 fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> Option<StandIn<V>> {
-    let (index, partition) = inner.liveness.node.partition_of(seek.key.as_bytes());
+    let (index, partition) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
     let entry = inner.local.engine()?.get(seek.key.as_bytes())?;
     // What has been applied since says nothing of an entry from before a flush.
     let late_enough = seek.min_stamp.is_none_or(|stamp| entry.seq >= stamp.seq(index));
     let usable = inner.policy.outage == OutagePolicy::ServeL1
-        && entry.life.phase(inner.liveness.node.clock.now()) != Phase::Expired
+        && entry.life.phase(inner.local.liveness.node.clock.now()) != Phase::Expired
         && !partition.voids(&entry)
-        && !inner.liveness.unsent.voids(&entry);
+        && !inner.local.liveness.unsent.voids(&entry);
     (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
 }

@@ -106,8 +106,8 @@ pub(crate) fn call<'a, V: Send + Sync + 'static>(
     reuse: Reuse,
     options: Options,
 ) -> Call<'a> {
-    let (_, partition) = inner.liveness.node.partition_of(seek.key.as_bytes());
-    let limit = (patience(inner, &options), inner.liveness.node.clock.coarse_now());
+    let (_, partition) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
+    let limit = (patience(inner, &options), inner.local.liveness.node.clock.coarse_now());
     Call::new(seek, reuse, options, partition.last_tag_change(), limit)
 }
 
@@ -149,7 +149,7 @@ async fn out_of_time<V: Send + Sync + 'static>(
             Role::Leads => flight.due(),
             Role::Joined(_) => flight.due().min(call.deadline),
         };
-        let now = inner.liveness.node.clock.coarse_now();
+        let now = inner.local.liveness.node.clock.coarse_now();
         if now > end {
             return;
         }
@@ -164,12 +164,12 @@ async fn given_up<V: Send + Sync + 'static>(
     flight: &Flight<V>,
     role: Role,
 ) -> Waited<V> {
-    let left = call.deadline.since(inner.liveness.node.clock.now());
+    let left = call.deadline.since(inner.local.liveness.node.clock.now());
     if role != Role::Leads && left >= call.limit / 2 {
         return Waited::Abandoned;
     }
     let limit = call.limit;
-    let message = match inner.liveness.node.clock.now() < flight.due() {
+    let message = match inner.local.liveness.node.clock.now() < flight.due() {
         true => format!(
             "this call waited for {limit:?}, as long as its own options allow, for a load whose own limit is later: \
              give both calls the same `load_timeout`"
@@ -188,7 +188,7 @@ pub(crate) fn is_too_old<V: Send + Sync + 'static>(
     call: &Call<'_>,
     flight: &Flight<V>,
 ) -> bool {
-    let (_, partition) = inner.liveness.node.partition_of(call.seek.key.as_bytes());
+    let (_, partition) = inner.local.liveness.node.partition_of(call.seek.key.as_bytes());
     let expired = flight.answered_by() == AnsweredBy::Backoff
         && !(call.options.load.stale_on_error || call.options.load.stale_while_revalidate);
     expired
@@ -267,7 +267,7 @@ fn stand_in<V: Send + Sync + 'static>(
 ) -> Waited<V> {
     let StandIn { entry, standing } = found;
     let key = call.seek.key.as_bytes();
-    let is_stale = entry.life.phase(inner.liveness.node.clock.now()) == Phase::Stale;
+    let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
     match standing {
         Standing::Unverified => count(inner, key, AnsweredBy::Unverified),
         _ if is_stale => inner.observer.stale_served(key, cause),
@@ -335,7 +335,7 @@ pub(crate) fn count_landed<V: Send + Sync + 'static>(
 /// Counts a lookup by what answered it.
 pub(crate) fn count<V: Send + Sync + 'static>(inner: &Inner<V>, key: &[u8], by: AnsweredBy) {
     match by {
-        AnsweredBy::L1 => inner.observer.counters.l1_hits.increment(),
+        AnsweredBy::L1 => inner.local.hits.increment(),
         AnsweredBy::L2 => inner.observer.counters.l2_hits.add(1),
         AnsweredBy::Load => inner.observer.counters.misses.add(1),
         AnsweredBy::Backoff => inner.observer.stale_served(key, StaleCause::Backoff),

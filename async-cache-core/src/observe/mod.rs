@@ -17,3 +17,4 @@ pub use events::EventStream;
 pub(crate) use metrics::{loaded, publish};
 pub(crate) use observer::Observer;
 pub use stats::Stats;
+pub(crate) use stats::StripedCounter;

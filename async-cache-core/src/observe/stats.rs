@@ -141,10 +141,9 @@ impl StripedCounter {
     }
 }
 
-/// The counts behind [`Stats`].
+/// The counts behind [`Stats`], but for the hits in L1, which L1 counts itself.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) l1_hits: StripedCounter,
     pub(crate) l2_hits: Counter,
     pub(crate) misses: Counter,
     pub(crate) loads: Counter,
@@ -167,7 +166,6 @@ impl Counters {
     /// The counts; gauges are left at rest.
     pub(crate) fn snapshot(&self) -> Stats {
         Stats {
-            l1_hits: self.l1_hits.get(),
             l2_hits: self.l2_hits.get(),
             misses: self.misses.get(),
             loads: self.loads.get(),

@@ -32,7 +32,7 @@ pub(crate) enum Fetched<V> {
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Reads a key from L2, unless it holds what was invalidated here and could not yet be removed there.
-    pub(crate) async fn fetch_unless_unsent(
+    pub(crate) async fn fetch(
         &self,
         key: &Key,
         min_stamp: Option<&Stamp>,

@@ -76,8 +76,8 @@ impl Cache {
     pub(super) fn cold(off: Option<Mutant>) -> (Arc<Self>, Arc<Server>, Events) {
         let (server, events) = Server::start();
         let cache = Self::of(TieredCacheBuilder::new().l1(Map::default()).l2(Tier(Arc::clone(&server))), off);
-        let now = cache.inner.liveness.node.clock.now();
-        cache.inner.liveness.node.server_clock.observe(TIME_MS, now, now);
+        let now = cache.inner.local.liveness.node.clock.now();
+        cache.inner.local.liveness.node.server_clock.observe(TIME_MS, now, now);
         cache.inner.notify(BusEvent::Subscribed);
         cache.resync();
         (cache, server, events)
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     pub(super) fn partition(&self) -> &Partition {
-        self.inner.liveness.node.partition_of(self.key.as_bytes()).1
+        self.inner.local.liveness.node.partition_of(self.key.as_bytes()).1
     }
 
     pub(super) fn l1(&self) -> &dyn LocalBackend<u64> {
@@ -168,7 +168,7 @@ impl Cache {
 
     pub(super) fn resync(&self) {
         let region = &self.inner.remote.as_ref().unwrap().region;
-        while block_on(resync_all(&self.inner.liveness, &**region)).is_err() {}
+        while block_on(resync_all(&self.inner.local.liveness, &**region)).is_err() {}
     }
 
     /// Reads the subscriber's socket to its end.
@@ -244,11 +244,11 @@ impl Cache {
         let slot = inner.local.stripes.listen(key, &Arc::default());
         let decided = loop {
             lead.ticket = inner.local.stripes.ticket_for(key, self.partition(), &slot);
-            let asked = inner.liveness.node.clock.now();
-            let seen = if inner.liveness.is_unsent(key.as_bytes()) {
+            let asked = inner.local.liveness.node.clock.now();
+            let seen = if inner.local.liveness.is_unsent(key.as_bytes()) {
                 Seen::bare(Learnt::Lease(Reply::Unsent))
             } else {
-                let token = inner.liveness.node.next_token();
+                let token = inner.local.liveness.node.next_token();
                 let ask = Acquire { token, ttl: Duration::from_secs(3), accept };
                 let answer = block_on(l2.region.acquire(key, ask));
                 lease::reply(inner, lead, aim, None, (asked, answer))
@@ -287,7 +287,7 @@ impl Cache {
     pub(super) fn entry(&self, version: u64, seq: u64) -> Entry<u64> {
         let term = StoreOptions::default().draw_term(false);
         let (value, tags) = (Some(Arc::new(version)), &Tags::default());
-        new_entry(&self.inner.liveness.node, NewEntry { value, term, ahead: Duration::ZERO, seq, tags })
+        new_entry(&self.inner.local.liveness.node, NewEntry { value, term, ahead: Duration::ZERO, seq, tags })
     }
 }
 

@@ -68,12 +68,12 @@ fn lapsed(off: Option<Mutant>) {
     let changing = cache.spawn(move |cache| {
         let version = cache.source.fetch_add(1, SeqCst) + 1;
         elsewhere.change(&cache.key);
-        cache.inner.liveness.node.clock.advance(cache.inner.liveness.node.max_staleness);
+        cache.inner.local.liveness.node.clock.advance(cache.inner.local.liveness.node.max_staleness);
         cache.gone.fetch_max(version, SeqCst);
     });
     let beating = cache.spawn(move |cache| {
         for _ in 0..2 {
-            let beat = cache.inner.liveness.node.begin_beat(cache.partition());
+            let beat = cache.inner.local.liveness.node.begin_beat(cache.partition());
             block_on(here.heartbeat(0, beat)).unwrap();
         }
         cache.resync();
@@ -100,7 +100,7 @@ fn no_probe_that_insists_on_a_lost_change_is_answered_by_what_a_flush_put_in_dou
             server.set_bus(Bus::Lossy);
             let seq = server.change(&cache.key);
             let noticing = cache.spawn(move |cache| {
-                let beat = cache.inner.liveness.node.begin_beat(cache.partition());
+                let beat = cache.inner.local.liveness.node.begin_beat(cache.partition());
                 cache.inner.notify(BusEvent::Echo { partition: 0, seq, beat });
                 cache.resync();
             });
@@ -127,7 +127,13 @@ fn no_flight_is_joined_that_nobody_would_have_told_to_be_forgotten() {
             let changing = cache.spawn(move |cache| {
                 let version = cache.source.fetch_add(1, SeqCst) + 1;
                 elsewhere.change(&cache.key);
-                cache.inner.liveness.node.clock.advance(cache.inner.liveness.node.max_staleness * 2);
+                cache
+                    .inner
+                    .local
+                    .liveness
+                    .node
+                    .clock
+                    .advance(cache.inner.local.liveness.node.max_staleness * 2);
                 cache.gone.fetch_max(version, SeqCst);
             });
             let getting = cache.spawn(|cache| cache.demand_current(|| Some(cache.get())));

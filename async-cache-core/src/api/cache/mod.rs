@@ -133,7 +133,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             // Tasks of a runtime that nobody runs do not end.
             let _ = tokio::time::timeout(SHUTDOWN, end).await;
         }
-        Shutdown { pending_invalidations: inner.liveness.unsent.len() as u64 }
+        Shutdown { pending_invalidations: inner.local.liveness.unsent.len() as u64 }
     }
 
     /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that
@@ -161,27 +161,27 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// [`Shutdown`](crate::error::ErrorKind::Shutdown); or what L2 says that will not have this node, such as
     /// [`Config`](crate::error::ErrorKind::Config) where other nodes use another codec.
     pub async fn ready(&self) -> Result<()> {
-        self.inner.lifecycle.ready(&self.inner.liveness).await
+        self.inner.lifecycle.ready(&self.inner.local.liveness).await
     }
 
     /// Whether no load, read, wait or pending change is left: what a test of leaks asks.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.inner.local.stripes.is_idle() && self.inner.liveness.unsent.len() == 0
+        self.inner.local.stripes.is_idle() && self.inner.local.liveness.unsent.len() == 0
     }
 
     /// Whether L1 may answer: the node knows of every change up to `max_staleness` ago.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.inner.liveness.node.is_serving()
+        self.inner.local.liveness.node.is_serving()
     }
 }
 
 /// Begins the end: L1 stops answering, loads and background work stop.
 fn close<V: 'static>(inner: &Inner<V>) {
     inner.lifecycle.closing.cancel();
-    inner.liveness.node.retire();
+    inner.local.liveness.node.retire();
     if let Some(l2) = &inner.remote {
         l2.region.close();
     }

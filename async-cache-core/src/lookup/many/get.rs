@@ -51,7 +51,7 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
         }
         match inner.local.probe(key.as_bytes(), min_stamp) {
             Probe::Hit(entry) | Probe::Ripe(entry) => {
-                inner.observer.counters.l1_hits.increment();
+                inner.local.hits.increment();
                 answers.push(entry.value);
             }
             Probe::Stale(_) | Probe::Capped(_) | Probe::Unverified(_) | Probe::Miss => {
@@ -90,7 +90,8 @@ async fn fetch_many<V: Send + Sync + 'static>(
     answers: &mut [Answer<V>],
 ) -> Result<()> {
     // Before the question: afterwards, the retry may have landed in between.
-    let pending: Vec<bool> = missed.keys.iter().map(|key| inner.liveness.is_unsent(key.as_bytes())).collect();
+    let pending: Vec<bool> =
+        missed.keys.iter().map(|key| inner.local.liveness.is_unsent(key.as_bytes())).collect();
     let read = l2.read_many(&missed.keys, min_stamp).await;
     let read = match read {
         Ok(read) => read,

@@ -103,13 +103,13 @@ fn first<V: Send + Sync + 'static>(
     }
     let entry = match inner.local.probe(key.as_bytes(), min_stamp) {
         Probe::Hit(entry) => {
-            inner.observer.counters.l1_hits.increment();
+            inner.local.hits.increment();
             return First::Answer(entry.value);
         }
         Probe::Ripe(entry) | Probe::Stale(entry) => entry,
         Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => return First::Open,
     };
-    let aged = aged(&entry.life, options, inner.liveness.node.clock.now(), || 1.0 - fastrand::f64());
+    let aged = aged(&entry.life, options, inner.local.liveness.node.clock.now(), || 1.0 - fastrand::f64());
     match find::past_due(inner, key.as_bytes(), entry, aged) {
         PastDue::Answer(entry) => First::Answer(entry.value),
         PastDue::AnswerAndRefresh(entry) => First::AnswerAndRefresh(entry.value, entry.token),

@@ -139,7 +139,7 @@ pub(crate) async fn keep_alive<V: 'static>(inner: &Inner<V>, kept: &Kept) -> Inf
                 }
                 Err(error) => {
                     pause = ttl / MARGIN;
-                    drop(inner.liveness.l2_failed(error));
+                    drop(inner.local.liveness.l2_failed(error));
                 }
             }
             kept.took(asked.elapsed());

@@ -55,7 +55,7 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     if !open.is_empty() {
         let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
         // In the caller's loads, so that a loader that waits for itself is told so.
-        inner.lifecycle.tasks.spawn(trace::here(reentry::within(inner.liveness.node.id, [], seeking)));
+        inner.lifecycle.tasks.spawn(trace::here(reentry::within(inner.local.liveness.node.id, [], seeking)));
     }
 }
 
@@ -75,7 +75,7 @@ async fn find_many<V: Send + Sync + 'static>(
         let next = Open { led, progress, action };
         if action == Action::ReadL2 { unread.push(next) } else { open.extend(or_landed(inner, next)) }
     }
-    let asked = inner.liveness.node.clock.now();
+    let asked = inner.local.liveness.node.clock.now();
     let keys: Vec<&LedKey<V>> = unread.iter().map(|open| &open.led).collect();
     let read = read_all(inner, &keys, min_stamp).await;
     for (Open { led, mut progress, .. }, fetched) in unread.into_iter().zip(read) {
@@ -112,7 +112,7 @@ async fn read_all<V: Send + Sync + 'static>(
     let mut read: Vec<Fetched<V>> = Vec::with_capacity(led.len());
     let (mut keys, mut asked) = (Vec::new(), Vec::new());
     for (at, seat) in led.iter().enumerate() {
-        read.push(match (&inner.remote, inner.liveness.refuse_unsent(seat.lead.key.as_bytes())) {
+        read.push(match (&inner.remote, inner.local.liveness.refuse_unsent(seat.lead.key.as_bytes())) {
             (Some(_), Some(error)) => Fetched::Unreachable(error),
             (Some(_), None) => {
                 keys.push(seat.lead.key.clone());
@@ -222,7 +222,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     due: Vec<(LeaseWaiter<'a, V>, Accept)>,
     (plan, kept): (&PlanMany<V>, &Kept),
 ) -> Vec<Replied<'a, V>> {
-    if let Err(error) = inner.liveness.learn_server_time(&*l2.region).await {
+    if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region).await {
         let unreachable = |(key, _): (LeaseWaiter<'a, V>, Accept)| {
             let seen = lease::unreachable(inner, &key.led.lead, key.progress.held.as_ref(), error.clone());
             (key, seen)
@@ -253,15 +253,15 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     for (mut key, accept) in due {
         key.led.lead.ticket = key.queue.ticket();
         // Since it was decided to ask, an invalidation may have failed here: what L2 has may be old.
-        if inner.liveness.is_unsent(key.led.lead.key.as_bytes()) {
+        if inner.local.liveness.is_unsent(key.led.lead.key.as_bytes()) {
             replies.push((key, Seen::bare(Learnt::Lease(Reply::Unsent))));
             continue;
         }
-        let ask = Acquire { token: inner.liveness.node.next_token(), ttl, accept };
+        let ask = Acquire { token: inner.local.liveness.node.next_token(), ttl, accept };
         asks.push((key.led.lead.key.clone(), ask));
         asking.push(key);
     }
-    let (asked, began) = (inner.liveness.node.clock.now(), Instant::now());
+    let (asked, began) = (inner.local.liveness.node.clock.now(), Instant::now());
     let answers = l2.region.acquire_many(&asks).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();

@@ -40,7 +40,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key.clone()).collect();
     let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
-    let (count, load) = (keys.len(), reentry::within(inner.liveness.node.id, keys, load));
+    let (count, load) = (keys.len(), reentry::within(inner.local.liveness.node.id, keys, load));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
 }
 
@@ -58,13 +58,13 @@ async fn run<V: Send + Sync + 'static>(
     let mut held = HeldMany { inner: &inner, leases };
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
-    let begun = inner.liveness.node.clock.now();
+    let begun = inner.local.liveness.node.clock.now();
     let picked = tokio::select! {
         biased;
         picked = call(&inner, &claimed, &plan) => picked,
         never = keep::keep_alive(&inner, &kept) => match never {},
     };
-    let cost = inner.liveness.node.clock.now().since(begun);
+    let cost = inner.local.liveness.node.clock.now().since(begun);
     match picked {
         Ok(picked) if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) => {
             store(&inner, claimed, (picked, cost), (&kept, &mut held)).await;
@@ -82,7 +82,7 @@ async fn run<V: Send + Sync + 'static>(
             inner.observer.log_failed(claimed[0].led.lead.key.as_bytes(), claimed.len(), &error);
             for Claimed { led: seat, .. } in claimed {
                 inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
-                land(seat.lead, &seat.aim, Err(error.clone()), None);
+                land(seat.lead, seat.aim.options.load.error_backoff, Err(error.clone()), None);
             }
         }
     }
@@ -130,14 +130,16 @@ async fn store<V: Send + Sync + 'static>(
                         let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
                         first.1 += 1;
                     }
-                    land(seat.lead, &seat.aim, outcome, entry);
+                    land(seat.lead, seat.aim.options.load.error_backoff, outcome, entry);
                 }
             }
         }
         if !forgotten.is_empty() {
             let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
             replace::forget(inner, &keys).await;
-            forgotten.into_iter().for_each(|(seat, answer)| land(seat.lead, &seat.aim, Ok(answer), None));
+            forgotten.into_iter().for_each(|(seat, answer)| {
+                land(seat.lead, seat.aim.options.load.error_backoff, Ok(answer), None);
+            });
         }
         // Those that are not filled, at once.
         held.give_back_but(&fills);
@@ -173,7 +175,7 @@ async fn fill_part<V: Send + Sync + 'static>(
             unfilled.push((seat.lead.key.clone(), lease));
         }
         let entry = fill::filled(inner, &seat.lead.key, seat.aim.reuse, outcome, entry).await;
-        land(seat.lead, &seat.aim, Ok(answer), entry);
+        land(seat.lead, seat.aim.options.load.error_backoff, Ok(answer), entry);
     }
     give_back_many(inner, unfilled);
 }
@@ -260,7 +262,7 @@ fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(
         if let Some(l2) = &at_work.remote
             && let Err(error) = l2.region.release_many(&leases).await
         {
-            drop(at_work.liveness.l2_failed(error));
+            drop(at_work.local.liveness.l2_failed(error));
         }
     });
 }
