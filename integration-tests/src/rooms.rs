@@ -32,14 +32,16 @@ fn add(folder: &Path, module: &str, sources: &mut Sources) {
 }
 
 /// The parts of a crate that import one another, directly or by way of others. `part` tells the part of a module:
-/// itself, to find circles of files. A parent and one child may import each other.
+/// itself, to find circles of files. A parent and each of its children may import each other.
 pub(crate) fn circles(sources: &Sources, part: impl Fn(&str) -> &str) -> Vec<Vec<String>> {
     groups(&graph(sources, part))
 }
 
-type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+/// Which parts import which.
+pub(crate) type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
-fn graph(sources: &Sources, part: impl Fn(&str) -> &str) -> Graph<'_> {
+/// The imports between parts.
+pub(crate) fn graph(sources: &Sources, part: impl Fn(&str) -> &str) -> Graph<'_> {
     let mut graph = Graph::new();
     for (module, code) in sources {
         let from = part(module);
@@ -53,17 +55,28 @@ fn groups(graph: &Graph<'_>) -> Vec<Vec<String>> {
     let reach: Graph<'_> = graph.keys().map(|module| (*module, reachable(module, graph))).collect();
     let mut groups = BTreeSet::new();
     for (module, reached) in &reach {
-        let group: Vec<String> = reached
-            .iter()
-            .filter(|other| reach[**other].contains(module))
-            .map(|other| if other.is_empty() { "lib".to_owned() } else { (*other).to_owned() })
-            .collect();
-        let family = matches!(&group[..], [a, b] if a == "lib" || parent(b) == a || parent(a) == b);
-        if group.len() > 1 && !family {
+        let group: Vec<&str> =
+            reached.iter().copied().filter(|other| reach[other].contains(module)).collect();
+        if group.len() > 1 && !is_family(&group, graph) {
             groups.insert(group);
         }
     }
-    groups.into_iter().collect()
+    let name = |module: &str| if module.is_empty() { "lib".to_owned() } else { module.to_owned() };
+    groups.into_iter().map(|group| group.into_iter().map(name).collect()).collect()
+}
+
+/// Whether the circles of a group are those of one parent with its children, and none of children among themselves.
+fn is_family(group: &[&str], graph: &Graph<'_>) -> bool {
+    let is_child = |of: &str, other: &str| other == of || parent(other) == of;
+    group.iter().any(|root| {
+        let others = group.iter().copied().filter(|other| other != root);
+        let without = |imports: &BTreeSet<&str>| {
+            others.clone().filter(|other| imports.contains(other)).collect::<BTreeSet<_>>()
+        };
+        let children: Graph<'_> = others.clone().map(|child| (child, without(&graph[child]))).collect();
+        group.iter().all(|other| is_child(root, other))
+            && children.keys().all(|child| !reachable(child, &children).contains(child))
+    })
 }
 
 /// The modules that a module reaches by one import or more.

@@ -10,7 +10,7 @@ use crate::local::probe::Probe;
 use crate::lookup::progress::Seen;
 use crate::lookup::request::{Aim, Origin};
 use crate::lookup::stale::{Aged, aged};
-use crate::lookup::step::{Held, Learnt, Read};
+use crate::lookup::step::{InL1, InL2, Learnt};
 use crate::observe::StaleCause;
 use crate::remote::read::Fetched;
 
@@ -23,19 +23,19 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(
 ) -> Seen<V> {
     match inner.local.probe(lead.key.as_bytes(), min_stamp) {
         Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
-            Seen::of(Learnt::L1(Held::Answers), entry)
+            Seen::of(Learnt::L1(InL1::Answers), entry)
         }
         Probe::Unverified(entry) | Probe::Capped(entry)
             if aim.is_answered_by(&entry) && !inner.local.liveness.unsent.voids(&entry) =>
         {
-            Seen::of(Learnt::L1(Held::Unverified(entry.token)), entry)
+            Seen::of(Learnt::L1(InL1::Unverified(entry.token)), entry)
         }
         Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) => {
             let token = entry.token;
             lead.found_stale(entry, Tick(0));
-            Seen::bare(Learnt::L1(Held::Fallback(token)))
+            Seen::bare(Learnt::L1(InL1::Fallback(token)))
         }
-        Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => Seen::bare(Learnt::L1(Held::Nothing)),
+        Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => Seen::bare(Learnt::L1(InL1::Nothing)),
     }
 }
 
@@ -66,18 +66,18 @@ pub(crate) fn read<V: Send + Sync + 'static>(
         l2.miss_rate.found();
     }
     match fetched {
-        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Seen::of(Learnt::L2(Read::Answers), entry),
+        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Seen::of(Learnt::L2(InL2::Answers), entry),
         Fetched::Found(entry, _) | Fetched::Stale(entry, _) if backs_off(inner, aim, &entry) => {
-            Seen::of(Learnt::L2(Read::BacksOff), entry)
+            Seen::of(Learnt::L2(InL2::BacksOff), entry)
         }
         Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
             let token = entry.token;
             inner.local.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
             lead.found_stale(entry, asked);
-            Seen::bare(Learnt::L2(Read::Fallback(token)))
+            Seen::bare(Learnt::L2(InL2::Fallback(token)))
         }
-        Fetched::Absent(accept) => Seen::bare(Learnt::L2(Read::Nothing(accept))),
-        Fetched::Unreachable(error) => Seen::failed(Learnt::L2(Read::Unreachable), error),
+        Fetched::Absent(accept) => Seen::bare(Learnt::L2(InL2::Nothing(accept))),
+        Fetched::Unreachable(error) => Seen::failed(Learnt::L2(InL2::Unreachable), error),
     }
 }
 

@@ -66,7 +66,7 @@ async fn run<V: Send + Sync + 'static>(
 }
 
 /// What a flight ends with: the answer, and what L1 is offered.
-type End<V> = (Result<Answer<V>>, Option<Entry<V>>);
+type Landing<V> = (Result<Answer<V>>, Option<Entry<V>>);
 
 /// Loads on these grounds, and stores what was loaded.
 async fn load<V: Send + Sync + 'static>(
@@ -74,7 +74,7 @@ async fn load<V: Send + Sync + 'static>(
     lead: &mut Lead<V>,
     plan: Plan<V>,
     basis: Basis,
-) -> End<V> {
+) -> Landing<V> {
     let (reuse, lease_ttl) = (plan.aim.reuse, plan.aim.options.load.lease_ttl);
     let loaded_at = basis.loaded_at(lead.ticket.reached);
     let held = Held { inner, key: lead.key.clone(), lease: basis.lease() };

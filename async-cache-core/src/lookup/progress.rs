@@ -12,7 +12,7 @@ use crate::lookup::loader::Wish;
 use crate::lookup::request::Aim;
 use crate::lookup::run::failed_elsewhere;
 use crate::lookup::stale::is_source_failure;
-use crate::lookup::step::{Access, Action, Held, Knowledge, Learnt, step};
+use crate::lookup::step::{Access, Action, InL1, Knowledge, Learnt, step};
 use crate::options::OutagePolicy;
 
 /// What was learnt, with the entry or the error that it is about.
@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
             Some(_) if inner.local.liveness.is_unsent(lead.key.as_bytes()) => Access::Unsent,
             Some(_) => Access::Open,
         };
-        if let Learnt::L1(Held::Unverified(_)) = seen.learnt {
+        if let Learnt::L1(InL1::Unverified(_)) = seen.learnt {
             self.held.clone_from(&seen.entry);
         }
         (self.entry, self.error) = (seen.entry, seen.error);

@@ -38,15 +38,15 @@ pub(crate) enum Access {
 /// What was just learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Learnt {
-    L1(Held),
-    L2(Read),
+    L1(InL1),
+    L2(InL2),
     Lease(Reply),
     Waited(Woken),
 }
 
 /// What L1 holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum InL1 {
     Answers,
     /// An entry that answers if L2 confirms its token.
     Unverified(Token),
@@ -57,7 +57,7 @@ pub(crate) enum Held {
 
 /// What a read of L2 has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Read {
+pub(crate) enum InL2 {
     Answers,
     /// An expired value that answers: its refresh has failed here a moment ago.
     BacksOff,
@@ -181,21 +181,21 @@ impl Knowledge {
 /// Decides what is done next.
 pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
     match learnt {
-        Learnt::L1(Held::Answers) => Action::Answer(AnsweredBy::L1),
+        Learnt::L1(InL1::Answers) => Action::Answer(AnsweredBy::L1),
         // Its token is worth a question that needs no payload for an answer: ask with the lease.
-        Learnt::L1(Held::Unverified(token)) => known.acquire(Accept::Known(token)),
-        Learnt::L1(Held::Fallback(token)) => {
+        Learnt::L1(InL1::Unverified(token)) => known.acquire(Accept::Known(token)),
+        Learnt::L1(InL1::Fallback(token)) => {
             known.accept = Accept::Other(token);
             known.beyond_l1()
         }
-        Learnt::L1(Held::Nothing) => known.beyond_l1(),
+        Learnt::L1(InL1::Nothing) => known.beyond_l1(),
 
-        Learnt::L2(Read::Answers) => Action::Answer(AnsweredBy::L2),
-        Learnt::L2(Read::BacksOff) => Action::Answer(AnsweredBy::Backoff),
-        Learnt::L2(Read::Fallback(token)) => known.acquire(Accept::Other(token)),
-        Learnt::L2(Read::Nothing(accept)) if known.accept == Accept::Any => known.acquire(accept),
-        Learnt::L2(Read::Nothing(_)) => known.acquire(known.accept),
-        Learnt::L2(Read::Unreachable) => known.in_outage(),
+        Learnt::L2(InL2::Answers) => Action::Answer(AnsweredBy::L2),
+        Learnt::L2(InL2::BacksOff) => Action::Answer(AnsweredBy::Backoff),
+        Learnt::L2(InL2::Fallback(token)) => known.acquire(Accept::Other(token)),
+        Learnt::L2(InL2::Nothing(accept)) if known.accept == Accept::Any => known.acquire(accept),
+        Learnt::L2(InL2::Nothing(_)) => known.acquire(known.accept),
+        Learnt::L2(InL2::Unreachable) => known.in_outage(),
 
         Learnt::Lease(Reply::Granted(lease)) => Action::Load(Basis::Leased(lease)),
         Learnt::Lease(Reply::Answers) => Action::Answer(AnsweredBy::L2),

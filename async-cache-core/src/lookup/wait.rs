@@ -36,6 +36,7 @@ pub(crate) enum Waited<V> {
     /// Its leader went away before anything was loaded.
     Abandoned,
 }
+
 /// What the limits of a load do not cover: that its end is told a moment later.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -46,7 +47,7 @@ const QUESTIONS: u32 = 4;
 const PER_KEY: Duration = Duration::from_millis(1);
 
 /// What a look at a flight may show.
-enum Seen<V> {
+enum FlightState<V> {
     Landed(Landed<V>),
     StandIn(StandIn<V>),
 }
@@ -113,10 +114,10 @@ pub(crate) fn call<'a, V: Send + Sync + 'static>(
 
 /// How long a lookup may take, all in all: its caller waits no longer, whoever is at it.
 pub(crate) fn patience<V: Send + Sync + 'static>(inner: &Inner<V>, options: &Options) -> Duration {
-    let inner = inner.remote.as_ref().map_or(Duration::ZERO, |l2| {
+    let questions = inner.remote.as_ref().map_or(Duration::ZERO, |l2| {
         options.load.wait_timeout.saturating_add(QUESTIONS * l2.region.command_timeout())
     });
-    options.load.load_timeout.saturating_add(inner).saturating_add(GRACE)
+    options.load.load_timeout.saturating_add(questions).saturating_add(GRACE)
 }
 
 /// The same for a step of a batch, which is done for all its keys at once.
@@ -214,10 +215,10 @@ pub(crate) async fn wait<V: Send + Sync + 'static>(
     let (found, cause) = tokio::select! {
         biased;
         seen = flight.until(|| seen(inner, call, flight)) => match seen {
-            Seen::Landed(Landed::Answer(Err(error))) => return or_stale(inner, call, flight, error).await,
-            Seen::Landed(Landed::Answer(Ok(answer))) => return Waited::Landed(Ok(answer)),
-            Seen::Landed(Landed::Abandoned) => return Waited::Abandoned,
-            Seen::StandIn(found) => (found, StaleCause::Revalidating),
+            FlightState::Landed(Landed::Answer(Err(error))) => return or_stale(inner, call, flight, error).await,
+            FlightState::Landed(Landed::Answer(Ok(answer))) => return Waited::Landed(Ok(answer)),
+            FlightState::Landed(Landed::Abandoned) => return Waited::Abandoned,
+            FlightState::StandIn(found) => (found, StaleCause::Revalidating),
         },
         found = impatient => (found, StaleCause::SlowLoad),
         () = out_of_time(inner, call, flight, role) => return given_up(inner, call, flight, role).await,
@@ -226,9 +227,13 @@ pub(crate) async fn wait<V: Send + Sync + 'static>(
 }
 
 /// The end of the flight; or before that, what answers at once.
-fn seen<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, flight: &Flight<V>) -> Option<Seen<V>> {
+fn seen<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    call: &Call<'_>,
+    flight: &Flight<V>,
+) -> Option<FlightState<V>> {
     if let Some(landed) = flight.has_landed() {
-        return Some(Seen::Landed(landed));
+        return Some(FlightState::Landed(landed));
     }
     if !call.takes_stale() {
         return None;
@@ -238,7 +243,7 @@ fn seen<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, flight: &Fl
         true => stale::at_hand(inner, call.seek, flight).filter(|found| found.standing != Standing::Capped),
         false => None,
     };
-    stale::fresh_at_hand(inner, call.seek, flight).or_else(stale).map(Seen::StandIn)
+    stale::fresh_at_hand(inner, call.seek, flight).or_else(stale).map(FlightState::StandIn)
 }
 
 /// What a caller gets whose load failed.

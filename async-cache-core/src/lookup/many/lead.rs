@@ -48,7 +48,7 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     plan: &Arc<PlanMany<V>>,
 ) {
     let limit = wait::patience_with(inner, &plan.options, led.len());
-    led.iter().for_each(|seat| seat.lead.goes_on(limit));
+    led.iter().for_each(|led| led.lead.goes_on(limit));
     let mut refresh = Vec::new();
     let open = find_many(inner, led, min_stamp, &mut refresh).await;
     refresh_found_behind(inner, &refresh, plan);
@@ -111,11 +111,11 @@ async fn read_all<V: Send + Sync + 'static>(
 ) -> Vec<Fetched<V>> {
     let mut read: Vec<Fetched<V>> = Vec::with_capacity(led.len());
     let (mut keys, mut asked) = (Vec::new(), Vec::new());
-    for (at, seat) in led.iter().enumerate() {
-        read.push(match (&inner.remote, inner.local.liveness.refuse_unsent(seat.lead.key.as_bytes())) {
+    for (at, led) in led.iter().enumerate() {
+        read.push(match (&inner.remote, inner.local.liveness.refuse_unsent(led.lead.key.as_bytes())) {
             (Some(_), Some(error)) => Fetched::Unreachable(error),
             (Some(_), None) => {
-                keys.push(seat.lead.key.clone());
+                keys.push(led.lead.key.clone());
                 asked.push(at);
                 Fetched::Absent(Accept::Any)
             }

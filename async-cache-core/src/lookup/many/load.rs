@@ -80,9 +80,9 @@ async fn run<V: Send + Sync + 'static>(
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
             inner.observer.log_failed(claimed[0].led.lead.key.as_bytes(), claimed.len(), &error);
-            for Claimed { led: seat, .. } in claimed {
-                inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
-                land(seat.lead, seat.aim.options.load.error_backoff, Err(error.clone()), None);
+            for Claimed { led, .. } in claimed {
+                inner.observer.tell_failed(led.lead.key.as_bytes(), &error);
+                land(led.lead, led.aim.options.load.error_backoff, Err(error.clone()), None);
             }
         }
     }
@@ -118,27 +118,27 @@ async fn store<V: Send + Sync + 'static>(
         let behind =
             held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
         let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        for (Claimed { led: mut seat, basis }, answer) in part {
-            match stock(inner, &mut seat, basis, answer, cost) {
+        for (Claimed { mut led, basis }, answer) in part {
+            match stock(inner, &mut led, basis, answer, cost) {
                 Storing::Fill(fill, answer, entry) => {
                     fills.push(fill);
-                    filling.push((seat, answer, entry));
+                    filling.push((led, answer, entry));
                 }
-                Storing::Forget(answer) => forgotten.push((seat, answer)),
+                Storing::Forget(answer) => forgotten.push((led, answer)),
                 Storing::Land(outcome, entry) => {
                     if let Err(error) = &outcome {
-                        let first = failed.get_or_insert_with(|| (seat.lead.key.clone(), 0, error.clone()));
+                        let first = failed.get_or_insert_with(|| (led.lead.key.clone(), 0, error.clone()));
                         first.1 += 1;
                     }
-                    land(seat.lead, seat.aim.options.load.error_backoff, outcome, entry);
+                    land(led.lead, led.aim.options.load.error_backoff, outcome, entry);
                 }
             }
         }
         if !forgotten.is_empty() {
-            let keys: Vec<Key> = forgotten.iter().map(|(seat, _)| seat.lead.key.clone()).collect();
+            let keys: Vec<Key> = forgotten.iter().map(|(led, _)| led.lead.key.clone()).collect();
             replace::forget(inner, &keys).await;
-            forgotten.into_iter().for_each(|(seat, answer)| {
-                land(seat.lead, seat.aim.options.load.error_backoff, Ok(answer), None);
+            forgotten.into_iter().for_each(|(led, answer)| {
+                land(led.lead, led.aim.options.load.error_backoff, Ok(answer), None);
             });
         }
         // Those that are not filled, at once.
@@ -170,12 +170,12 @@ async fn fill_part<V: Send + Sync + 'static>(
     kept.filled(&fills);
     held.leases.drain(..fills.len());
     let mut unfilled = Vec::new();
-    for (((seat, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
+    for (((led, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
         if outcome.is_err() {
-            unfilled.push((seat.lead.key.clone(), lease));
+            unfilled.push((led.lead.key.clone(), lease));
         }
-        let entry = fill::filled(inner, &seat.lead.key, seat.aim.reuse, outcome, entry).await;
-        land(seat.lead, seat.aim.options.load.error_backoff, Ok(answer), entry);
+        let entry = fill::filled(inner, &led.lead.key, led.aim.reuse, outcome, entry).await;
+        land(led.lead, led.aim.options.load.error_backoff, Ok(answer), entry);
     }
     give_back_many(inner, unfilled);
 }
@@ -190,13 +190,13 @@ enum Storing<V> {
 
 fn stock<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seat: &mut LedKey<V>,
+    led: &mut LedKey<V>,
     basis: Basis,
     answer: Option<Result<Given<V>, BoxError>>,
     cost: Duration,
 ) -> Storing<V> {
     let produced = match answer {
-        Some(Ok(given)) => resolve(inner, (&seat.lead.key, given), None, seat.aim.options.clone(), cost),
+        Some(Ok(given)) => resolve(inner, (&led.lead.key, given), None, led.aim.options.clone(), cost),
         Some(Err(cause)) => {
             Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
         }
@@ -207,19 +207,19 @@ fn stock<V: Send + Sync + 'static>(
         Ok(produced) => produced,
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
-            inner.observer.tell_failed(seat.lead.key.as_bytes(), &error);
+            inner.observer.tell_failed(led.lead.key.as_bytes(), &error);
             return Storing::Land(Err(error), None);
         }
     };
-    let loaded_at = basis.loaded_at(seat.lead.ticket.reached);
-    seat.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
+    let loaded_at = basis.loaded_at(led.lead.ticket.reached);
+    led.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
     if produced.keep == Keep::Cached && basis.is_rejected() {
-        inner.observer.fill_rejected(seat.lead.key.as_bytes());
+        inner.observer.fill_rejected(led.lead.key.as_bytes());
     }
-    seat.lead.l1_ttl = produced.options.store.l1_ttl;
+    led.lead.l1_ttl = produced.options.store.l1_ttl;
     let answer = produced.value.clone();
-    match store_in(basis, produced.keep, replaces_something(&seat.lead, seat.aim.reuse)) {
-        StoreIn::Fleet(lease) => stock_everywhere(inner, seat, lease, &produced),
+    match store_in(basis, produced.keep, replaces_something(&led.lead, led.aim.reuse)) {
+        StoreIn::Fleet(lease) => stock_everywhere(inner, led, lease, &produced),
         StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
             Storing::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
@@ -231,7 +231,7 @@ fn stock<V: Send + Sync + 'static>(
 
 fn stock_everywhere<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seat: &LedKey<V>,
+    led: &LedKey<V>,
     lease: Lease,
     produced: &Produced<V>,
 ) -> Storing<V> {
@@ -241,12 +241,12 @@ fn stock_everywhere<V: Send + Sync + 'static>(
     let Some(l2) = &inner.remote else { return Storing::Land(Ok(answer), Some(entry)) };
     match l2.frame_of(&entry, term, produced.cost) {
         Ok(frame) => {
-            let (key, life) = (seat.lead.key.clone(), term.kept());
+            let (key, life) = (led.lead.key.clone(), term.kept());
             Storing::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
         }
         // The callers get their value all the same, and L1 may keep it.
         Err(error) => {
-            inner.observer.not_encoded(seat.lead.key.as_bytes(), &error);
+            inner.observer.not_encoded(led.lead.key.as_bytes(), &error);
             Storing::Land(Ok(answer), Some(entry))
         }
     }

@@ -34,23 +34,23 @@ fn what_l1_holds() {
     let learns = |held| Learnt::L1(held);
     let load = Action::Load(Basis::Alone);
     decides(&[
-        (CACHED, learns(Held::Answers), Action::Answer(AnsweredBy::L1)),
-        (CACHED, learns(Held::Unverified(TOKEN)), Action::Acquire(Accept::Known(TOKEN))),
-        (UNSENT, learns(Held::Unverified(TOKEN)), load),
-        (CACHED, learns(Held::Nothing), Action::ReadL2),
-        (CACHED, learns(Held::Fallback(TOKEN)), Action::ReadL2),
-        (SKIPS, learns(Held::Nothing), Action::Acquire(Accept::Any)),
-        (SKIPS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
+        (CACHED, learns(InL1::Answers), Action::Answer(AnsweredBy::L1)),
+        (CACHED, learns(InL1::Unverified(TOKEN)), Action::Acquire(Accept::Known(TOKEN))),
+        (UNSENT, learns(InL1::Unverified(TOKEN)), load),
+        (CACHED, learns(InL1::Nothing), Action::ReadL2),
+        (CACHED, learns(InL1::Fallback(TOKEN)), Action::ReadL2),
+        (SKIPS, learns(InL1::Nothing), Action::Acquire(Accept::Any)),
+        (SKIPS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
         // What was invalidated here and not there is asked for by nobody: the read says so.
-        (Knowledge { skips_read: true, ..UNSENT }, learns(Held::Nothing), Action::ReadL2),
-        (ALONE, learns(Held::Nothing), load),
-        (ALONE, learns(Held::Fallback(TOKEN)), load),
-        (RELOADS, learns(Held::Nothing), Action::Acquire(Accept::Nothing)),
-        (RELOADS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
-        (WITH_PREVIOUS, learns(Held::Nothing), Action::ReadL2),
-        (WITH_PREVIOUS, learns(Held::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
-        (Knowledge { skips_read: true, ..WITH_PREVIOUS }, learns(Held::Nothing), Action::ReadL2),
-        (Knowledge { l2: Access::Unsent, ..RELOADS }, learns(Held::Nothing), load),
+        (Knowledge { skips_read: true, ..UNSENT }, learns(InL1::Nothing), Action::ReadL2),
+        (ALONE, learns(InL1::Nothing), load),
+        (ALONE, learns(InL1::Fallback(TOKEN)), load),
+        (RELOADS, learns(InL1::Nothing), Action::Acquire(Accept::Nothing)),
+        (RELOADS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (WITH_PREVIOUS, learns(InL1::Nothing), Action::ReadL2),
+        (WITH_PREVIOUS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (Knowledge { skips_read: true, ..WITH_PREVIOUS }, learns(InL1::Nothing), Action::ReadL2),
+        (Knowledge { l2: Access::Unsent, ..RELOADS }, learns(InL1::Nothing), load),
     ]);
 }
 
@@ -60,16 +60,16 @@ fn what_l2_has() {
     let knows_other = Knowledge { accept: Accept::Other(OTHER), ..CACHED };
     let load = Action::Load(Basis::Alone);
     decides(&[
-        (CACHED, learns(Read::Answers), Action::Answer(AnsweredBy::L2)),
-        (CACHED, learns(Read::BacksOff), Action::Answer(AnsweredBy::Backoff)),
-        (CACHED, learns(Read::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
-        (WITH_PREVIOUS, learns(Read::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
-        (CACHED, learns(Read::Nothing(Accept::Any)), Action::Acquire(Accept::Any)),
-        (CACHED, learns(Read::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
-        (knows_other, learns(Read::Nothing(Accept::Any)), Action::Acquire(Accept::Other(OTHER))),
-        (UNSENT, learns(Read::Nothing(Accept::Any)), load),
-        (CACHED, learns(Read::Unreachable), load),
-        (FAILS, learns(Read::Unreachable), Action::Fail),
+        (CACHED, learns(InL2::Answers), Action::Answer(AnsweredBy::L2)),
+        (CACHED, learns(InL2::BacksOff), Action::Answer(AnsweredBy::Backoff)),
+        (CACHED, learns(InL2::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
+        (WITH_PREVIOUS, learns(InL2::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (CACHED, learns(InL2::Nothing(Accept::Any)), Action::Acquire(Accept::Any)),
+        (CACHED, learns(InL2::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
+        (knows_other, learns(InL2::Nothing(Accept::Any)), Action::Acquire(Accept::Other(OTHER))),
+        (UNSENT, learns(InL2::Nothing(Accept::Any)), load),
+        (CACHED, learns(InL2::Unreachable), load),
+        (FAILS, learns(InL2::Unreachable), Action::Fail),
     ]);
 }
 
@@ -112,7 +112,7 @@ fn what_is_acceptable_is_remembered() {
     assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(TOKEN)));
 
     let mut known = SKIPS;
-    step(&mut known, Learnt::L1(Held::Fallback(OTHER)));
+    step(&mut known, Learnt::L1(InL1::Fallback(OTHER)));
     assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(OTHER)));
 }
 
