@@ -1,7 +1,7 @@
 //! Changes made here: invalidations, clears and inserts.
 //!
 //! Each runs in a task of its own, so that a caller who goes away leaves no change half made. Each
-//! empties L1 before its command and again after the reply; see [`Stripes::changed`](super::Fence).
+//! empties L1 before its command and again after the reply; see [`Stripes::changed`](crate::local::stripes::Stripes::changed).
 
 use std::sync::Arc;
 

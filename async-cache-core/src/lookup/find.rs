@@ -1,12 +1,13 @@
 //! What the tiers have for the leader of a flight.
 
-use crate::backend::{Accept, Entry, Tick};
+use crate::backend::{Entry, Tick};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::approach::Reuse;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
 use crate::local::probe::Probe;
+use crate::lookup::fetch::fetch;
 use crate::lookup::progress::Seen;
 use crate::lookup::request::{Aim, Origin};
 use crate::lookup::stale::{Aged, aged};
@@ -47,10 +48,7 @@ pub(crate) async fn in_l2<V: Send + Sync + 'static>(
     aim: &Aim,
 ) -> Seen<V> {
     let asked = inner.local.liveness.node.clock.now();
-    let fetched = match &inner.remote {
-        Some(l2) => l2.fetch(&lead.key, min_stamp, lead.ticket, &aim.options).await,
-        None => Fetched::Absent(Accept::Any),
-    };
+    let fetched = fetch(inner, &lead.key, min_stamp, lead.ticket, &aim.options).await;
     read(inner, lead, aim, asked, fetched)
 }
 

@@ -14,13 +14,13 @@ use crate::inner::Inner;
 use crate::local::approach::Answer;
 use crate::local::lead::Lead;
 use crate::lookup::held::Held;
-use crate::lookup::loaded::{Keep, LoadContext};
+use crate::lookup::loaded::LoadContext;
 use crate::lookup::loader::Wish;
-use crate::lookup::produced::{Produced, replaces_something, resolve};
+use crate::lookup::produced::{Produced, place, resolve};
 use crate::lookup::progress::{Progress, land};
 use crate::lookup::request::{Aim, Plan};
 use crate::lookup::run::run_loader;
-use crate::lookup::step::{Action, Basis, StoreIn, store_in};
+use crate::lookup::step::{Action, Basis, StoreIn};
 use crate::lookup::{fill, lease, reentry, stale};
 use crate::observe::trace;
 use crate::remote::l2::L2;
@@ -91,11 +91,7 @@ async fn load<V: Send + Sync + 'static>(
         Ok(produced) => produced,
         Err(error) => return (Err(error), None),
     };
-    if produced.keep == Keep::Cached && basis.is_rejected() {
-        inner.observer.fill_rejected(lead.key.as_bytes());
-    }
-    lead.l1_ttl = produced.options.store.l1_ttl;
-    let entry = match store_in(basis, produced.keep, replaces_something(lead, reuse)) {
+    let entry = match place(inner, lead, basis, &produced, reuse) {
         StoreIn::Fleet(_) => fill::fill(inner, held, &produced, reuse).await,
         StoreIn::L1 => {
             replace::replaces(inner, &lead.key, reuse);

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::backend::Accept;
 use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -21,6 +20,7 @@ use crate::local::approach::{Answer, Joins, Reuse};
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::lookup::check::check;
+use crate::lookup::fetch::fetch;
 use crate::lookup::outage::{OutageDecision, decide_in_outage};
 use crate::lookup::progress::{End, Progress};
 use crate::lookup::request::{Aim, Origin, Plan};
@@ -39,11 +39,7 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
 ) -> Result<Answer<V>> {
     check(inner, min_stamp)?;
     let ticket = inner.local.ticket_to_read(key);
-    let fetched = match &inner.remote {
-        Some(l2) => l2.fetch(key, min_stamp, ticket, &inner.policy.defaults).await,
-        None => Fetched::Absent(Accept::Any),
-    };
-    let unreachable = match fetched {
+    let unreachable = match fetch(inner, key, min_stamp, ticket, &inner.policy.defaults).await {
         Fetched::Found(entry, ticket) => {
             inner.observer.counters.l2_hits.add(1);
             let answer = entry.value.clone();

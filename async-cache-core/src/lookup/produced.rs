@@ -10,6 +10,7 @@ use crate::local::approach::{Answer, Reuse};
 use crate::local::lead::Lead;
 use crate::lookup::loaded::Keep;
 use crate::lookup::loader::{Given, Payload};
+use crate::lookup::step::{Basis, StoreIn, store_in};
 use crate::observe::Amended;
 use crate::options::Options;
 
@@ -23,9 +24,21 @@ pub(crate) struct Produced<V> {
     pub(crate) cost: Duration,
 }
 
-/// Whether what a load would have replaced is to be removed, where the load is not to be stored: it is known to be old.
-pub(crate) fn replaces_something<V>(lead: &Lead<V>, reuse: Reuse) -> bool {
-    reuse == Reuse::Nothing || lead.flight().fallback().is_some()
+/// Decides where what was loaded on these grounds is stored, and notes how long L1 may keep it.
+pub(crate) fn place<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    lead: &mut Lead<V>,
+    basis: Basis,
+    produced: &Produced<V>,
+    reuse: Reuse,
+) -> StoreIn {
+    if produced.keep == Keep::Cached && basis.is_rejected() {
+        inner.observer.fill_rejected(lead.key.as_bytes());
+    }
+    lead.l1_ttl = produced.options.store.l1_ttl;
+    // What a reload replaces is known to be old, and so is a fallback.
+    let replaces = reuse == Reuse::Nothing || lead.flight().fallback().is_some();
+    store_in(basis, produced.keep, replaces)
 }
 
 /// What the loader gave, in the light of what there was.

@@ -115,8 +115,8 @@ fn two_changes_and_a_fill(off: Option<Mutant>) {
             let ticket = cache.inner.local.ticket(&cache.key);
             let seq = executed.load(SeqCst);
             let entry = cache.entry(1, seq);
-            let fence = &cache.inner.local.stripes;
-            let admitted = fence.admit(cache.l1(), &cache.key, cache.partition(), ticket, entry);
+            let stripes = &cache.inner.local.stripes;
+            let admitted = stripes.admit(cache.l1(), &cache.key, cache.partition(), ticket, entry);
             let newer = executed.load(SeqCst) > seq;
             cache.verdict.demand(admitted == Admitted::Stored || newer, || {
                 format!("what reflects {seq} was refused, though nothing is newer")

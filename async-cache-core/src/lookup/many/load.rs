@@ -10,15 +10,14 @@ use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::local::approach::Answer;
-use crate::lookup::loaded::Keep;
 use crate::lookup::loader::Given;
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
 use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::produced::{Produced, replaces_something, resolve};
+use crate::lookup::produced::{Produced, place, resolve};
 use crate::lookup::progress::land;
-use crate::lookup::step::{Basis, StoreIn, store_in};
+use crate::lookup::step::{Basis, StoreIn};
 use crate::lookup::{fill, reentry, run, wait};
 use crate::observe::trace;
 
@@ -213,12 +212,8 @@ fn stock<V: Send + Sync + 'static>(
     };
     let loaded_at = basis.loaded_at(led.lead.ticket.reached);
     led.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
-    if produced.keep == Keep::Cached && basis.is_rejected() {
-        inner.observer.fill_rejected(led.lead.key.as_bytes());
-    }
-    led.lead.l1_ttl = produced.options.store.l1_ttl;
     let answer = produced.value.clone();
-    match store_in(basis, produced.keep, replaces_something(&led.lead, led.aim.reuse)) {
+    match place(inner, &mut led.lead, basis, &produced, led.aim.reuse) {
         StoreIn::Fleet(lease) => stock_everywhere(inner, led, lease, &produced),
         StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
