@@ -16,7 +16,7 @@ use crate::observe::trace;
 use crate::options::StoreOptions;
 
 /// Most keys in one call that changes many.
-pub(crate) const MAX_CHANGES: usize = 100_000;
+const MAX_CHANGES: usize = 100_000;
 
 pub(crate) async fn invalidate<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,

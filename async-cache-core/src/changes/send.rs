@@ -20,8 +20,8 @@ use crate::options::StoreOptions;
 use crate::remote::l2::L2;
 
 /// Most entries, and most bytes of them, sent with one deadline.
-pub(crate) const PART_KEYS: usize = 512;
-pub(crate) const PART_BYTES: usize = 4 << 20;
+const PART_KEYS: usize = 512;
+const PART_BYTES: usize = 4 << 20;
 
 /// Sends invalidations and removes locally what they void. Also what retries call.
 pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
@@ -56,7 +56,7 @@ pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: 
     Ok(Stamp::new(&inner.observer.namespace, seqs))
 }
 
-pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
+async fn send_tags_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
     tags: &Tags,
@@ -128,7 +128,7 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
 }
 
 /// Sends values in parts, each with a deadline of its own: thousands take longer than one command may.
-pub(crate) async fn put<V: Send + Sync + 'static>(
+async fn put<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
     mut frames: &[(Key, Bytes)],
@@ -150,7 +150,7 @@ pub(crate) async fn put<V: Send + Sync + 'static>(
     Ok(seqs)
 }
 
-pub(crate) fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {
+fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {
     let partition = |key: &Key| key.partition(inner.local.liveness.node.partition_count());
     let stamp = Stamp::new(&inner.observer.namespace, keys.iter().map(partition).zip(seqs.iter().copied()));
     inner.local.liveness.node.knows(&stamp);
@@ -158,7 +158,7 @@ pub(crate) fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], se
 }
 
 /// The error of a part of an insert, behind parts that were stored.
-pub(crate) fn error_after(error: Error, stored: usize) -> Error {
+fn error_after(error: Error, stored: usize) -> Error {
     if stored == 0 || !error.effect_is_known() {
         return error;
     }
@@ -167,7 +167,7 @@ pub(crate) fn error_after(error: Error, stored: usize) -> Error {
 }
 
 /// How many of the first entries are sent together; at least one.
-pub(crate) fn fitting(frames: &[(Key, Bytes)]) -> usize {
+fn fitting(frames: &[(Key, Bytes)]) -> usize {
     let mut bytes = 0;
     let fit = frames.iter().take(PART_KEYS).take_while(|(_, frame)| {
         bytes += frame.len();

@@ -52,7 +52,7 @@ pub(crate) enum Enter<V> {
 }
 
 /// A value for L1, and what decides whether it may be stored.
-pub(crate) type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
+type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
 
 impl<V: 'static> Stripes<V> {
     pub(crate) fn new(faults: Switch) -> Self {

@@ -34,7 +34,7 @@ impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
 }
 
 /// Ends a lease that will not be filled, so that others need not wait for it to lapse.
-pub(crate) fn give_back<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, lease: Lease) {
+fn give_back<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, lease: Lease) {
     let (at_work, key) = (Arc::clone(inner), key.clone());
     inner.lifecycle.tasks.spawn(async move {
         if let Some(l2) = &at_work.remote

@@ -19,13 +19,13 @@ use crate::sync::Notify;
 /// Loads elsewhere that came to nothing after which a node stops queueing for a lease that is taken again.
 /// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
 /// the fleet's callers wait for one another in turn.
-pub(crate) const PATIENCE: u32 = 2;
+const PATIENCE: u32 = 2;
 
 /// How often a waiter asks again by itself, in case a wake-up was lost: at first, while the bus is
 /// not known to be complete; at first, while it is; and at last. Each pause is twice the one before.
-pub(crate) const POLL_BLIND: Duration = Duration::from_millis(10);
-pub(crate) const POLL_LISTENING: Duration = Duration::from_millis(100);
-pub(crate) const POLL_MAX: Duration = Duration::from_millis(250);
+const POLL_BLIND: Duration = Duration::from_millis(10);
+const POLL_LISTENING: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_millis(250);
 
 /// A place among those who wait for a load of the key.
 pub(crate) struct Queue<'a, V: 'static> {
@@ -41,7 +41,7 @@ pub(crate) struct Queue<'a, V: 'static> {
 
 /// What a wake-up's value is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wakes {
+enum Wakes {
     /// It is from after the last question.
     Timely,
     /// It may have been on the way for long: ask again.

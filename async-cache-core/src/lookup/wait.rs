@@ -184,11 +184,7 @@ async fn given_up<V: Send + Sync + 'static>(
 }
 
 /// Whether what a flight has ended with is too old for a caller who joined it.
-pub(crate) fn is_too_old<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    call: &Call<'_>,
-    flight: &Flight<V>,
-) -> bool {
+fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, flight: &Flight<V>) -> bool {
     let (_, partition) = inner.local.liveness.node.partition_of(call.seek.key.as_bytes());
     let expired = flight.answered_by() == AnsweredBy::Backoff
         && !(call.options.load.stale_on_error || call.options.load.stale_while_revalidate);
@@ -320,7 +316,7 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
 }
 
 /// Counts a lookup whose flight has landed: once, by what became of it.
-pub(crate) fn count_landed<V: Send + Sync + 'static>(
+fn count_landed<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
     (flight, role): (&Flight<V>, Role),

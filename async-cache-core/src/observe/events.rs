@@ -15,7 +15,7 @@ use crate::observe::event::Event;
 use crate::observe::trace;
 
 /// Events kept for a listener that does not keep up; what is beyond is dropped, oldest first.
-pub(crate) const CAPACITY: usize = 1024;
+const CAPACITY: usize = 1024;
 
 /// Where events are told. With no listener, telling one costs a relaxed load.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Events {
 
 /// Counts a listener for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Listening(Arc<AtomicUsize>);
+struct Listening(Arc<AtomicUsize>);
 
 impl Listening {
     fn new(listeners: &Arc<AtomicUsize>) -> Self {

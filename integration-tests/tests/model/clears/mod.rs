@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find_here` |
 //! | [`Joined`](Action::Joined) | `Stripes::enter`: a get joins, knowing of tag changes up to `Call::known` |
-//! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `L2::read`: GET or `get_valid.lua`; `L2::verdict`, `Partition::voids_stored` |
+//! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `L2::read`: GET or `get_valid.lua`; `L2::verdict` |
 //! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `lease::answered`; `Queue::wait` |
 //! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Stripes::wake`, `Queue::ticket`, `lease::brought` |
 //! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |

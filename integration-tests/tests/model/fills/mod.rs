@@ -11,7 +11,7 @@
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate::invalidate` or `insert` up to the command: `Stripes::change_begins` |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_invalidate`, `send_insert`, `invalidate.lua`, `put.lua`, `Stripes::changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed), [`LateChange`](Action::LateChange) | `retry_later`; a command that was given up is executed |
-//! | [`RetryExecuted`](Action::RetryExecuted), [`RetryAnswered`](Action::RetryAnswered) | `resilience::recovery` |
+//! | [`RetryExecuted`](Action::RetryExecuted), [`RetryAnswered`](Action::RetryAnswered) | `retry::run`, `send::send_invalidate` |
 //! | [`Delivered`](Action::Delivered) | `Listener::notify` |
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
 //! | [`LeaseLapsed`](Action::LeaseLapsed) | `Partition::serving_at` turns false |
