@@ -1,4 +1,4 @@
-//! The listener that a backend is given while the cache is still being put together.
+//! The listener that a backend gets while the cache is still being built.
 
 use std::sync::{Arc, Weak};
 
@@ -6,11 +6,11 @@ use crate::backend::{BusEvent, Listener};
 use crate::inner::Inner;
 use crate::sync::{Mutex, OnceLock};
 
-/// Hands events to the cache, and keeps those that come before there is one.
+/// Passes events to the cache. Until the cache exists, it keeps them.
 ///
-/// 1. the cache opens its namespace, and gives the backend its listener; 2. the backend's own task
-///    subscribes, and tells so; 3. the cache is complete. Were the listener the cache itself, what
-///    is told in 2 would reach nobody, and L1 would never come to serve.
+/// 1. The cache opens its namespace, and gives the backend its listener; 2. the backend's own task
+///    subscribes, and reports that; 3. the cache is complete. If the cache itself were the listener, the
+///    report of step 2 would be lost, and L1 would never answer.
 pub(crate) struct EarlyEventBuffer<V> {
     inner: OnceLock<Weak<Inner<V>>>,
     early: Mutex<Vec<BusEvent>>,
@@ -21,9 +21,9 @@ impl<V: Send + Sync + 'static> EarlyEventBuffer<V> {
         Arc::new(Self { inner: OnceLock::new(), early: Mutex::default() })
     }
 
-    /// The cache is complete: delivers what has come so far, then lets events through.
+    /// The cache is complete. Delivers the events kept so far, in order. Later events pass through.
     pub(crate) fn open(&self, inner: &Arc<Inner<V>>) {
-        // Held to the end, so that a later event does not overtake an earlier one.
+        // The lock is held to the end, so that a later event does not overtake an earlier one.
         let mut early = self.early.lock();
         early.drain(..).for_each(|event| inner.notify(event));
         let _ = self.inner.set(Arc::downgrade(inner));

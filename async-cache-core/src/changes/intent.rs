@@ -1,4 +1,4 @@
-//! A change that has begun and whose outcome is not known yet.
+//! A change that has begun, and whose outcome is not known yet.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,15 +8,16 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::inner::Inner;
 
-/// What is to be retried as an invalidation if a change is not seen to its end.
+/// A change to be retried as an invalidation if its outcome stays unknown.
 pub(crate) enum Change {
     Keys(Arc<[Key]>),
     Tags(Vec<Tags>),
     Clear,
 }
 
-/// Made before anything is sent or removed, and dropped when the outcome is unknown: because L2 did not answer,
-/// because `V`'s `Drop` panicked, because the runtime ended. The change is queued then, so that none is lost.
+/// The note that a change is being made. It is created before anything is sent or removed. If the outcome
+/// stays unknown, it is dropped undecided: L2 did not answer, a `Drop` of `V` panicked, or the runtime ended.
+/// Then the change becomes pending, so that it is not lost.
 pub(crate) struct Intent<V: Send + Sync + 'static> {
     inner: Arc<Inner<V>>,
     change: Option<Change>,
@@ -36,12 +37,12 @@ impl<V: Send + Sync + 'static> Intent<V> {
 impl<V: Send + Sync + 'static> Drop for Intent<V> {
     fn drop(&mut self) {
         let Some(change) = self.change.take() else { return };
-        // Emptying L1 drops values, which may panic again; the change is queued by then.
+        // The removal from L1 drops values, and their `Drop` may panic again. The change is pending by then.
         let _ = catch_unwind(AssertUnwindSafe(|| keep(&self.inner, &change)));
     }
 }
 
-/// Queues a change, and empties L1 of it once more: see [`retry_later`](Self::retry_later).
+/// Makes a change pending, and removes its entries from L1 once more: see [`retry_later`](Self::retry_later).
 fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     if inner.remote.is_none() {
         return change_alone(inner, change);
@@ -58,7 +59,7 @@ fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     }
 }
 
-/// Without an L2 there is nobody to tell.
+/// Makes a change on a node without L2. No other node needs to hear of it.
 fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     match change {
         Change::Keys(keys) => {
@@ -76,14 +77,14 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     }
 }
 
-/// Queues a change of unknown outcome, and empties L1 of it once more:
+/// Makes a change of unknown outcome pending, and removes its keys from L1 once more. The removal is needed
+/// because of this order:
 ///
-/// 1. the change begins, and its command is stuck; 2. on another connection, a get reads the
-///    old value and stores it in L1; 3. the command times out, and its caller is told that the
-///    key is dropped here.
+/// 1. The change begins, and its command is delayed; 2. on another connection a get reads the old value and
+///    stores it in L1; 3. the command times out, and the caller is told that this node has dropped the key.
 ///
-/// First queued, then emptied: whoever takes a ticket after that finds the key
-/// [covered](crate::changes::retry::Pending::covers), and does not read L2.
+/// The change becomes pending first, and the keys leave L1 after that. So a lookup that takes its ticket
+/// later finds the key [covered](crate::changes::retry::Pending::covers), and does not read L2.
 pub(crate) fn retry_later<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     if planted!(EmptyThenQueue) {
         keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));

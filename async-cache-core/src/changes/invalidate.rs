@@ -1,7 +1,8 @@
-//! Changes made here: invalidations, clears and inserts.
+//! Changes made on this node: invalidations, clears and inserts.
 //!
-//! Each runs in a task of its own, so that a caller who goes away leaves no change half made. Each
-//! empties L1 before its command and again after the reply; see [`Stripes::changed`](crate::local::stripes::Stripes::changed).
+//! Each change runs in its own task, so that a cancelled caller leaves no half-made change. An invalidation
+//! of keys and an insert remove their keys from L1 before the command and again after the reply; see
+//! [`Stripes::changed`](crate::local::stripes::Stripes::changed).
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::liveness::stamp::Stamp;
 use crate::observe::trace;
 use crate::options::StoreOptions;
 
-/// Most keys in one call that changes many.
+/// The maximum number of keys or tags that one call may change.
 const MAX_CHANGES: usize = 100_000;
 
 pub(crate) async fn invalidate<V: Send + Sync + 'static>(
@@ -58,7 +59,7 @@ pub(crate) async fn invalidate_tags<V: Send + Sync + 'static>(
         .await
 }
 
-/// Stores values as changes: other nodes drop theirs, loads under way are broken.
+/// Stores values as changes. Other nodes drop their values of the keys, and running loads lose their leases.
 pub(crate) async fn insert<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     values: Vec<(Key, Arc<V>)>,
@@ -108,7 +109,7 @@ fn undecided<V: Send + Sync + 'static>(inner: &Inner<V>, what: &str, cause: Erro
     inner.observer.error(ErrorKind::Backend, message).with_source(cause)
 }
 
-/// Makes a change in a task of its own. Until its outcome is known, its intent is kept.
+/// Makes a change in its own task. The intent is kept until the outcome is known.
 async fn in_own_task<V: Send + Sync + 'static, Work>(
     inner: &Arc<Inner<V>>,
     what: &'static str,

@@ -1,4 +1,4 @@
-//! What the bus says, applied to L1 in the order in which it happened.
+//! Applies the events of the bus to L1, in the order in which they happened.
 
 use crate::backend::{BusEvent, Listener};
 use crate::error::ErrorKind;
@@ -25,8 +25,9 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                     let _ =
                         self.local.liveness.node.partition(partition).map(|partition| partition.heard(seq));
                 }
-                // Remove, then count: see `Partition::heard`. Own changes are not skipped: a
-                // command that we gave up on may execute late, and only the bus tells.
+                // The key is removed first, and the number is counted after that: see `Partition::heard`. The
+                // node's own changes are not skipped. L2 may execute a command after this node has given it
+                // up, and only the bus reports that.
                 self.local.stripes.changed(self.local.engine(), &key, seq);
                 self.local
                     .liveness
@@ -76,15 +77,15 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
     }
 }
 
-/// What was missed before is unknown.
+/// The bus is subscribed. Changes before this moment may have been missed, so a new baseline is needed.
 fn subscribed<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
     inner.local.liveness.asked(Asked::Subscription, &Ok(()));
     inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
     News::Gap
 }
 
-/// Changes go unheard. Callers that wait ask again at once: if the server has gone with the bus, to wait for the next
-/// poll would be in vain.
+/// The bus is lost, so this node misses changes. Waiting lookups ask L2 again at once. If the server is gone,
+/// too, waiting for the next poll would be useless.
 fn lost<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
     inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.lost());
     inner.local.stripes.bus_lost();

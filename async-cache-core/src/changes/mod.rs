@@ -1,4 +1,4 @@
-//! Changes: those made here, and those that other nodes made.
+//! The changes made on this node, and the changes that arrive from other nodes.
 
 pub(crate) mod early_events;
 pub(crate) mod intent;

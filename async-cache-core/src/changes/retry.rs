@@ -1,4 +1,4 @@
-//! Invalidations whose outcome is unknown: kept, and retried until they land.
+//! Pending invalidations. They are retried until L2 has executed them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::liveness::unsent::Work;
 /// Pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// The same while the cache is being shut down.
+/// The pause between attempts while the cache is being shut down.
 const FLUSH_EVERY: Duration = Duration::from_millis(25);
 
-/// Retries until the cache is closed.
+/// Retries pending invalidations until the cache is closed.
 pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
     let mut pauses = Pauses::new(RETRY_EVERY);
     loop {
@@ -46,7 +46,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
     }
 }
 
-/// Sends what is pending, and tries again for as long as L2 may come back.
+/// Sends the pending invalidations. If L2 cannot be reached, it tries again. If L2 refuses, it stops.
 pub(crate) async fn flush<V: Send + Sync + 'static>(inner: &Inner<V>) {
     while let Some(work) = inner.local.liveness.unsent.next() {
         match attempt(inner, &work).await {

@@ -1,4 +1,4 @@
-//! Changes as they are sent to L2, and applied here.
+//! Sends changes to L2, and applies them to this node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::local::ticket::Ticket;
 use crate::options::StoreOptions;
 use crate::remote::l2::L2;
 
-/// Most entries, and most bytes of them, sent with one deadline.
+/// The maximum number of entries, and of their bytes, that are sent under one deadline.
 const PART_KEYS: usize = 512;
 const PART_BYTES: usize = 4 << 20;
 
-/// Sends invalidations and removes locally what they void. Also what retries call.
+/// Sends invalidations of keys, and removes the voided entries from L1. Retries call this function, too.
 pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: &[Key],
@@ -36,8 +36,8 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     Ok(stamp(inner, keys, &seqs))
 }
 
-/// Sends invalidations of tags to every partition, and applies those that were executed. Also
-/// what retries call.
+/// Sends invalidations of tags to every partition, and applies the executed ones to this node. Retries call
+/// this function, too.
 pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: &[Tags]) -> Result<Stamp> {
     let Some(l2) = &inner.remote else {
         for (_, partition) in inner.local.liveness.node.partitions() {
@@ -127,7 +127,8 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
     Ok(stamp(inner, &keys, &seqs))
 }
 
-/// Sends values in parts, each with a deadline of its own: thousands take longer than one command may.
+/// Sends values in parts, each under its own deadline. Thousands of values take longer than one command may
+/// take.
 async fn put<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
@@ -138,7 +139,8 @@ async fn put<V: Send + Sync + 'static>(
     while !frames.is_empty() {
         let (part, rest) = frames.split_at(fitting(frames));
         frames = rest;
-        // Once we have given up on it, it must not be executed: our caller may write something newer.
+        // After this node has given up a command, L2 must not execute it: the caller may insert a newer value
+        // meanwhile.
         let given_up = inner.local.liveness.node.clock.now().after(l2.region.command_timeout());
         let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
             true => u64::MAX >> 12,
@@ -157,7 +159,7 @@ fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64])
     stamp
 }
 
-/// The error of a part of an insert, behind parts that were stored.
+/// Adds to the error of one part of an insert how many values of earlier parts were stored.
 fn error_after(error: Error, stored: usize) -> Error {
     if stored == 0 || !error.effect_is_known() {
         return error;
@@ -166,7 +168,7 @@ fn error_after(error: Error, stored: usize) -> Error {
     Error::new(error.kind(), message).with_known_effect().with_source(error)
 }
 
-/// How many of the first entries are sent together; at least one.
+/// The number of first entries that are sent together. It is at least one.
 fn fitting(frames: &[(Key, Bytes)]) -> usize {
     let mut bytes = 0;
     let fit = frames.iter().take(PART_KEYS).take_while(|(_, frame)| {
@@ -176,8 +178,8 @@ fn fitting(frames: &[(Key, Bytes)]) -> usize {
     fit.count().max(1)
 }
 
-/// Whether a change that ended with this error of L2 is to be retried. What L2 refused has changed nothing
-/// there; the data has changed all the same, and L2 may permit it later.
+/// Whether a change that ended with this error of L2 is retried. A refused change has changed nothing in L2.
+/// But the data in the source has changed, and L2 may accept the change later.
 pub(crate) fn is_retried(error: &Error) -> bool {
     error.is_temporary() || error.kind() == ErrorKind::Config
 }
