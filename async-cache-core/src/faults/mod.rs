@@ -1,10 +1,12 @@
-//! Faults for tests, in one place: fences that can be switched off, and steps that can be turned round.
+//! Faults for tests, in one place: safeguards that can be switched off, and steps whose order can be
+//! reversed.
 
 pub(crate) mod mutant;
 #[cfg(all(test, shuttle))]
 pub(crate) mod schedule;
 
-/// Whether this step is to be done the wrong way round. Only schedules plant faults: elsewhere the compiler removes it.
+/// Whether the fault is active at this step. Only schedules activate faults. In other builds the compiler
+/// removes the check.
 #[cfg(all(test, shuttle))]
 macro_rules! planted {
     ($fault:ident) => {

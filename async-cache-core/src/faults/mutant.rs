@@ -1,76 +1,81 @@
-//! Safeguards, switched off one at a time, so that what proves a safeguard can be shown to object without
-//! it. Without the feature `testing` nothing can be switched, and the compiler removes every hook.
+//! Switches for safeguards. A test switches off one safeguard at a time, to show that the proof then fails.
+//! Without the feature `testing` nothing can be switched off, and the compiler removes every hook.
 
-/// A safeguard of one cache to be switched off: what is left is wrong, and a proof must find it so.
+/// A safeguard of one cache that a test can switch off. Without it the code is wrong, and a proof must find
+/// that. Each variant says what the code then does.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutant {
-    /// A change does not move the stripe's counts: a load that it met may still be stored in L1.
+    /// A change does not raise the stripe's counts. A load that was running at that time may still store its
+    /// value in L1.
     NoStamp,
-    /// The ticket is taken when the answer is here, not before the command was sent.
+    /// The ticket is taken when the answer has arrived, not before the command is sent.
     StampAfterReply,
-    /// The ticket is checked under the stripe's lock, the value inserted after it was let go: to be
-    /// sure of the interleaving, behind the next change of the stripe.
+    /// The ticket is checked under the stripe's lock, but the value is inserted after the lock is released.
+    /// To force the interleaving, the insertion waits until the next change of the stripe.
     #[cfg(feature = "testing")]
     CheckThenInsert,
-    /// An invalidation empties L1 before its command, but not again after the reply.
+    /// An invalidation removes the key from L1 before its command, but not again after the reply.
     NoSecondRemoval,
-    /// A change does not forget the flight under way: later gets join it.
+    /// A change does not remove the current flight. Later gets join it.
     JoinAfterInvalidation,
-    /// A flight of any age is joined, although the bus may be silent.
+    /// A get joins a flight of any age, although the bus may be silent.
     JoinWhileSuspended,
-    /// A new baseline does not move the generation, whatever was missed.
+    /// A new baseline does not raise the generation, although changes were missed.
     ReconnectWithoutFlush,
-    /// The generation is moved when the subscription is lost, not after it is acknowledged anew.
+    /// The generation rises when the subscription is lost, not after the next one is acknowledged.
     FlushBeforeSubscribed,
-    /// An echo extends the serving lease, whatever sequence number it brings.
+    /// An echo extends the serving lease, even if its sequence is not `applied`.
     HeartbeatWithoutSequenceCheck,
     /// L1 answers without a serving lease.
     ServeWhileSuspended,
-    /// Every acquisition and every value of this node carries the same token.
+    /// Every acquisition and every value of this node has one and the same token.
     TokenSharedPerClient,
-    /// A plain read is judged by what is known of the server before, whichever answered.
+    /// A plain read is judged by the node's knowledge of one server, although another server may have
+    /// answered.
     TrustAnyRun,
-    /// L2 is read although an invalidation made here has not reached it.
+    /// A lookup reads L2 although an invalidation of the key is pending on this node.
     ReadPastPending,
-    /// A put that was given up may be executed at any later time.
+    /// L2 may execute a put at any time after the node has given it up.
     PutAtAnyTime,
-    /// Nobody is told that the load it waits for has ended.
+    /// Waiters are not told that the load has ended.
     LoseWakes,
-    /// The highest number met is forgotten: the server's memory is only held against its run id.
+    /// The node forgets the highest number it knows. Only the run id shows that the server's memory has been
+    /// replaced.
     ForgetNumbers,
-    /// A load whose value is too large to travel with the wake-up is taken for one that failed.
+    /// A load is taken for failed if its value is too large for the wake-up.
     LargeWakesFail,
-    /// A hit is not held against the tags that were invalidated.
+    /// A hit is not checked against the invalidated tags.
     HitsIgnoreTags,
-    /// A load is joined whatever tags its value turns out to have.
+    /// A joined caller gets the load's value, even if a tag of the value was invalidated before the caller
+    /// joined.
     JoinersUnchecked,
-    /// Those who joined a load are checked by the number its value is sealed with, not by that at
-    /// which it was loaded.
+    /// The value for a joined caller is checked by the number of its seal, not by the number at which it was
+    /// loaded.
     JoinersCheckedBySeal,
-    /// A full table of tags starts anew without raising its floor.
+    /// A full tag table starts again empty, and its floor does not rise.
     TagsForgotten,
-    /// A stale value that a load has found is served whatever happened since.
+    /// A fallback that a flight has found answers, even if a change has voided it since.
     FallbackUnchecked,
-    /// Stored values are judged although no answer has told the server's time yet, as if it were zero; and a
-    /// value confirmed by its token keeps the life that was computed then.
+    /// Stored values are judged although no answer has told the server's time yet, as if that time were zero.
+    /// A value that L2 confirms by its token keeps the expiry that was computed then.
     TrustUnknownServerTime,
-    /// A value past its cap in L1 counts as expired, although L2 has it fresh.
+    /// An entry past its cap in L1 (`l1_ttl`) counts as expired, although L2 has the value fresh.
     CapMeansStale,
-    /// What L2 refuses is tried again as often as what it could not be asked.
+    /// A change that L2 refused is retried as often as a change that did not reach L2.
     RefusalsRetriedLikeOutages,
-    /// Whoever waits for a load that another caller leads waits for as long as that takes, for ever included.
+    /// A joined caller waits for the flight without a time limit, possibly for ever.
     WaitWithoutDeadline,
-    /// Those for whom a load has brought no value each load by themselves.
+    /// If a load brings an absence, each joined caller that needs a value loads by itself.
     SuccessorsLeadAlone,
-    /// The leases of a batch are kept alive only while its loader runs, and are no longer for all its keys.
+    /// The leases of a batch are renewed only while its loader runs, and they are not longer for many keys.
     LeasesKeptFromLoad,
 }
 
 #[cfg(feature = "testing")]
 impl Mutant {
-    /// All of them.
+    /// All mutants.
     pub const ALL: [Self; 28] = [
         Self::NoStamp,
         Self::StampAfterReply,
@@ -103,7 +108,7 @@ impl Mutant {
     ];
 }
 
-/// Which safeguard is switched off, and which limit lowered; outside of tests, none.
+/// The safeguard that is switched off, and a lowered limit. Outside of tests there is neither.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Switch {
     #[cfg(feature = "testing")]
@@ -113,7 +118,7 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    /// Slots of a table of tags, if not as many as usual.
+    /// The number of slots of a tag table, if a test has changed it.
     pub(crate) fn tag_slots(self) -> Option<usize> {
         #[cfg(feature = "testing")]
         return self.tag_slots;
@@ -121,7 +126,7 @@ impl Switch {
         None
     }
 
-    /// Whether this is that mutant.
+    /// Whether this mutant is active.
     #[inline(always)]
     pub(crate) fn is(self, mutant: Mutant) -> bool {
         #[cfg(feature = "testing")]

@@ -1,39 +1,39 @@
-//! Faults that take effect between two instructions, where no other proof looks.
+//! Faults between two instructions. Only schedules can find them.
 
 use std::cell::Cell;
 
-/// An order of steps turned round, or a lock left out. Planted in the code itself; present in this
-/// build alone.
+/// A reversed order of two steps, or a missing lock. The hooks are in the code itself, but only in this
+/// build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A value is checked under the stripe's lock, and inserted without it.
+    /// A value is checked under the stripe's lock, and inserted without the lock.
     InsertUnlocked,
-    /// A flight is taken out first, and its value stored after.
+    /// A flight is removed first, and its value is stored after that.
     LandInTwoSteps,
-    /// A flight that lands takes out whichever is under way.
+    /// A flight that ends removes the key's current flight, even if that is another one.
     LandAny,
-    /// The last number that was heard counts, not the highest.
+    /// The last received number counts, not the highest.
     LastNotHighest,
-    /// A waiter is woken before it is left word.
+    /// A waiter is woken before its message is stored.
     RingBeforeTelling,
-    /// A waiter looks for the end of a flight, and asks to be woken after.
+    /// A waiter checks whether the flight has ended, and registers for the notification after that.
     LookBeforeRegistering,
-    /// A leader that goes away says so to nobody.
+    /// A cancelled leader does not end its flight.
     StrandWaiters,
     /// A hit reads the generation before it checks the serving lease.
     GenerationFirst,
-    /// A new baseline lets L1 serve, and moves the generation after.
+    /// A new baseline lets L1 answer first, and raises the generation after that.
     ServeBeforeFlush,
-    /// A change that is heard counts as applied before it is.
+    /// A received change counts as applied before it is applied.
     CountBeforeRemoval,
-    /// A table of tags that starts anew is emptied first, and its floor raised after.
+    /// A tag table that starts again is emptied first, and its floor rises after that.
     EmptyBeforeFloor,
-    /// A change of unknown outcome empties L1 first, and is queued after.
+    /// A change of unknown outcome removes its keys from L1 first, and becomes pending after that.
     EmptyThenQueue,
 }
 
 thread_local! {
-    /// All threads of a schedule run on one of the system's.
+    /// A schedule runs all its threads on one thread of the system.
     static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
 }
 
@@ -42,7 +42,7 @@ impl Fault {
         PLANTED.get() == Some(self)
     }
 
-    /// Plants one, or none, in what is run on this thread of the system.
+    /// Activates a fault, or none, for all code that runs on this thread of the system.
     pub(crate) fn plant(fault: Option<Self>) {
         PLANTED.set(fault);
     }
