@@ -1,4 +1,4 @@
-//! What the handles of one cache share.
+//! The state that all handles of one cache share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::observe::Observer;
 use crate::options::{Options, OutagePolicy};
 use crate::remote::l2::L2;
 
-/// The parts of one cache, each with an owner of its own. Nothing is decided here.
+/// The parts of one cache. Each part has its own owner. This struct decides nothing.
 pub(crate) struct Inner<V> {
     pub(crate) observer: Arc<Observer>,
     pub(crate) local: Arc<L1<V>>,
@@ -19,7 +19,7 @@ pub(crate) struct Inner<V> {
     pub(crate) lifecycle: Lifecycle,
 }
 
-/// What was set when the cache was built.
+/// The settings from the builder of the cache.
 pub(crate) struct Policy {
     pub(crate) defaults: Options,
     pub(crate) outage: OutagePolicy,
