@@ -1,4 +1,4 @@
-//! What a lookup wants of the flight of its key.
+//! What a lookup wants from the flight of its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use crate::backend::Token;
 /// A value, or a known absence.
 pub(crate) type Answer<V> = Option<Arc<V>>;
 
-/// With what a lookup comes to the flight of its key.
+/// The wishes of a lookup for the flight of its key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Approach {
     pub(crate) reuse: Reuse,
     pub(crate) want: Want,
     pub(crate) joins: Joins,
-    /// Cap on the life in L1 of what it ends with.
+    /// The longest time that L1 may use the result without asking L2.
     pub(crate) l1_ttl: Option<Duration>,
-    /// How long a flight may take that it leads.
+    /// How long a flight may take if this lookup leads it.
     pub(crate) limit: Duration,
 }
 
@@ -24,7 +24,8 @@ pub(crate) struct Approach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Joins {
     Any,
-    /// Those that end with a value, or with an error: it has waited in vain for one that did not.
+    /// Only a flight that ends with a value or an error. The lookup has already joined a flight that ended
+    /// with an absence.
     WithValue,
 }
 
@@ -41,13 +42,13 @@ impl Want {
     }
 }
 
-/// Whether what is cached answers the lookup.
+/// Whether a cached value answers the lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
     Cached,
-    /// Anything but the value with this token, which is to be refreshed: another node may have
-    /// done it.
+    /// Any cached value except the one with this token, which is to be refreshed. Another node may have
+    /// refreshed it already.
     Newer(Token),
-    /// Load whatever is cached, and let every node know of the new value.
+    /// No cached value answers. The lookup loads, and every node is told of the new value.
     Nothing,
 }

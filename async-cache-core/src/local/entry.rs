@@ -8,18 +8,18 @@ use crate::liveness::node::Node;
 use crate::local::approach::Answer;
 use crate::options::Term;
 
-/// What a new entry is made of.
+/// The parts of a new entry.
 pub(crate) struct NewEntry<'a, V> {
     pub(crate) value: Answer<V>,
     pub(crate) term: Term,
-    /// How long before its expiry it may be refreshed.
+    /// How long before its expiry the entry may be refreshed.
     pub(crate) ahead: Duration,
-    /// It reflects every change up to this one.
+    /// The entry reflects every change up to this number.
     pub(crate) seq: u64,
     pub(crate) tags: &'a Tags,
 }
 
-/// Makes an entry with a token of its own, whose life begins now.
+/// Makes an entry with its own token. Its life begins now.
 pub(crate) fn new_entry<V>(node: &Node, new: NewEntry<'_, V>) -> Entry<V> {
     let NewEntry { value, term, ahead, seq, tags } = new;
     let now = node.clock.now();

@@ -1,16 +1,16 @@
-//! A stale value that a flight has found.
+//! A fallback that a flight has found.
 
 use crate::backend::{Entry, Tick};
 use crate::local::ticket::Ticket;
 
-/// A stale value that a flight has found, and what decides whether it may still be served.
+/// A fallback that a flight has found, and the facts that decide whether it may still answer.
 #[derive(Debug)]
 pub(crate) struct Fallback<V> {
     pub(crate) entry: Entry<V>,
-    /// Taken before it was read.
+    /// The ticket that was taken before the fallback was read.
     pub(crate) ticket: Ticket,
-    /// When the question was sent that L2 answered with it; `Tick(0)` if L1 had it.
+    /// The time at which the question to L2 was sent that brought the fallback. It is `Tick(0)` if L1 had it.
     pub(crate) confirmed: Tick,
-    /// Every change up to this one is reflected in it.
+    /// The fallback reflects every change up to this number.
     pub(crate) reflects: u64,
 }

@@ -1,4 +1,4 @@
-//! Single-flight: lead or wait in this process.
+//! Single-flight: one caller of this process leads the lookup of a key, the others wait for it.
 
 use std::fmt;
 use std::pin::pin;
@@ -13,31 +13,32 @@ use crate::local::fallback::Fallback;
 use crate::local::ticket::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
-/// One lookup under way, and everyone who waits for it.
+/// One lookup of a key, and all callers that wait for it.
 pub(crate) struct Flight<V> {
     pub(crate) reuse: Reuse,
-    /// Whether an absence answers whoever leads it.
+    /// Whether an absence answers the leader.
     pub(crate) want: Want,
     pub(crate) started: Tick,
-    /// When its leader must have ended it, or gone on to its next step. After that nobody joins it.
+    /// The time at which the leader must have ended the flight or begun its next step. After that time nobody
+    /// joins the flight.
     pub(crate) due: AtomicU64,
     pub(crate) generation: u64,
-    /// What its leader insisted on. Kept apart from `seq`: it comes from outside, and a number
-    /// nobody ever handed out must not make the flight immune to invalidations.
+    /// The number that the stamp of the leader requires. It is kept apart from `seq`, because it comes from
+    /// outside. A number that no change ever had must not protect the flight from invalidations.
     pub(crate) min_seq: u64,
-    /// The most that anyone insists on who waits for it.
+    /// The highest number that the stamp of any caller requires.
     pub(crate) max_min_seq: AtomicU64,
-    /// Every change up to this one is reflected in the result.
+    /// The result reflects every change up to this number.
     seq: AtomicU64,
-    /// What the value is a value of; set before the end, if it has tags.
+    /// The origin of the value. It is set before the end of the flight, if the value has tags.
     source: OnceLock<Source>,
     pub(crate) landed: OnceLock<Landed<V>>,
     answered_by: OnceLock<AnsweredBy>,
-    /// A stale value found on the way.
+    /// A fallback that the leader has found.
     fallback: OnceLock<Fallback<V>>,
-    /// It ended without a load here, because one elsewhere came to nothing.
+    /// Set if the flight ended without a load here, because a load on another node failed.
     elsewhere: OnceLock<Elsewhere>,
-    /// One of the two above has come.
+    /// Notifies the callers when the flight has ended or has a fallback.
     news: Notify,
 }
 
@@ -48,27 +49,28 @@ struct Source {
     tags: Tags,
 }
 
-/// Where a flight's value was found: what its leader is counted by.
+/// Where the value of a flight was found. The leader's lookup is counted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnsweredBy {
-    /// L1 had it after all: another flight had landed between this caller's probe and its lead.
+    /// L1 had it after all. Another flight had ended after this caller's probe and before it led.
     L1,
     /// L2 had it.
     L2,
     /// It was loaded.
     Load,
-    /// L2 had it, expired, and refreshing it has failed here a moment ago.
+    /// L2 had it, but expired. It answers because its refresh failed on this node a moment ago.
     Backoff,
-    /// L1 held it, and nothing verifies it: the policy for outages makes do with that.
+    /// L1 held it, but nothing verified it. The outage policy accepts that.
     Unverified,
 }
 
-/// What there is where a load elsewhere came to nothing.
+/// What the flight has after a load on another node failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Elsewhere {
-    /// The fallback, which held at that moment: those who had joined may have it.
+    /// It has a fallback, which was valid at that moment. The joined callers may have it.
     FallbackHeld,
-    /// Nothing: nobody waited when the flight began. Who has joined it since loads.
+    /// It has nothing, because no caller waited when the flight began. Callers that have joined since must
+    /// load the key themselves.
     NothingHeld,
 }
 
@@ -76,7 +78,7 @@ pub(crate) enum Elsewhere {
 #[derive(Debug)]
 pub(crate) enum Landed<V> {
     Answer(Result<Answer<V>>),
-    /// Its leader went away before anything was loaded.
+    /// Its leader was dropped before anything was loaded.
     Abandoned,
 }
 
@@ -118,20 +120,21 @@ impl<V> Flight<V> {
         self.seq.load(Ordering::Acquire)
     }
 
-    /// The lease was granted at this number: what is loaded from now on reflects it.
+    /// Notes that the lease was granted at this number. A load that begins now reflects every change up to
+    /// it.
     pub(crate) fn granted(&self, seq: u64) {
         self.seq.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Notes where the value comes from. The first word counts: what is stored may be sealed with
-    /// a later number than it was loaded at.
+    /// Notes the origin of the value. Only the first call counts. The number sealed with the stored value may
+    /// be higher than the number at which it was loaded.
     pub(crate) fn came_from(&self, seq: u64, tags: &Tags) {
         if !tags.is_empty() {
             let _ = self.source.set(Source { seq, tags: tags.clone() });
         }
     }
 
-    /// Notes where the value was found; before the end.
+    /// Notes where the value was found. It is called before the end of the flight.
     pub(crate) fn found_by(&self, by: AnsweredBy) {
         let _ = self.answered_by.set(by);
     }
@@ -140,21 +143,24 @@ impl<V> Flight<V> {
         self.answered_by.get().copied().unwrap_or(AnsweredBy::Load)
     }
 
-    /// Whether the value is too old for a caller who joined when `known` was the last tag change.
+    /// Whether the value is too old for a caller that joined when `known` was the number of the last tag
+    /// change.
     ///
-    /// While a load runs nobody knows its tags, so that an invalidation of one cannot make the
-    /// node forget the flight:
+    /// While a load runs, nobody knows the tags of its value. So an invalidation of a tag cannot make the
+    /// node remove the flight:
     ///
     /// 1. a load begins, and reads version 1;
-    /// 2. version 2 is committed, and its tag invalidated: change 7;
-    /// 3. a get starts here, and joins the load; 4. the load ends: its value has the tag.
+    /// 2. version 2 is committed, and its tag is invalidated: change 7;
+    /// 3. a get starts on this node, and joins the load;
+    /// 4. the load ends: its value has the tag.
     ///
-    /// The value is of before 7, and 7 is not newer than the last tag change known at 3: the get
-    /// asks again. Those who joined before 2 may have the value. Which of two changes of one tag
-    /// came before 3 is not known; then the get asks once more than it need.
+    /// The value is older than change 7. The last tag change known at step 3 was 7 or later. So the get asks
+    /// again. Callers that joined before step 2 may have the value. If a tag has changed twice, the node
+    /// cannot tell which of the changes came before step 3. Then the get asks once more than necessary.
     ///
-    /// While it flies it has given nothing: what the caller has got then is a stand-in, which has been
-    /// held against its own tags, and asking again would find the same flight and the same stand-in.
+    /// Before its end a flight has given no value. If the caller has an answer by then, it is a stand-in,
+    /// which was checked against its own tags. If the caller asked again, it would find the same flight and
+    /// the same stand-in.
     pub(crate) fn too_old_since(&self, known: u64, partition: &Partition) -> bool {
         self.landed.get().is_some()
             && self
@@ -163,7 +169,7 @@ impl<V> Flight<V> {
                 .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
     }
 
-    /// How it ended, if it has.
+    /// The end of the flight, if it has ended.
     pub(crate) fn has_landed(&self) -> Option<Landed<V>> {
         self.landed.get().cloned()
     }
@@ -174,7 +180,7 @@ impl<V> Flight<V> {
         self.until(|| self.has_landed()).await
     }
 
-    /// Waits until there is something to be seen, and looks again whenever there is news.
+    /// Waits until `look` returns something. It looks again after each notification.
     pub(crate) async fn until<T>(&self, look: impl Fn() -> Option<T>) -> T {
         loop {
             if planted!(LookBeforeRegistering) {
@@ -184,7 +190,8 @@ impl<V> Flight<V> {
                 self.news.notified().await;
                 continue;
             }
-            // Registered before the look, so that news between the look and the wait are not missed.
+            // The registration comes before the look, so that a notification between the look and the wait is
+            // not missed.
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
             if let Some(seen) = look() {
@@ -194,7 +201,7 @@ impl<V> Flight<V> {
         }
     }
 
-    /// Puts a stale value at the hand of those who wait.
+    /// Offers a fallback to the callers of the flight.
     pub(crate) fn offer(&self, fallback: Fallback<V>) {
         if self.fallback.set(fallback).is_ok() {
             self.news.notify_waiters();
@@ -205,12 +212,12 @@ impl<V> Flight<V> {
         self.fallback.get()
     }
 
-    /// It ends because a load elsewhere came to nothing.
+    /// Notes that the flight ends because a load on another node failed.
     pub(crate) fn came_to_nothing(&self, elsewhere: Elsewhere) {
         let _ = self.elsewhere.set(elsewhere);
     }
 
-    /// Whether it ended because a load elsewhere came to nothing, and with what.
+    /// What the flight had, if it ended because a load on another node failed.
     pub(crate) fn elsewhere(&self) -> Option<Elsewhere> {
         self.elsewhere.get().copied()
     }

@@ -1,4 +1,4 @@
-//! [`L1`]: the tier in this process, and its freshness rules.
+//! [`L1`]: the tier in this process, and the rules for the freshness of its entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::local::ticket::Ticket;
 use crate::observe::{Observer, StripedCounter};
 use crate::options::{Options, OutagePolicy, StoreOptions};
 
-/// L1 of one node: an engine, if there is one, and the stripes that say what it may store.
+/// L1 of one node: an engine, if there is one, and the stripes that decide what it may store.
 pub(crate) struct L1<V> {
     engine: Option<Box<dyn LocalBackend<V>>>,
     pub(crate) stripes: Stripes<V>,
-    /// Whether it may answer. Held in place: a hit reads it.
+    /// Whether L1 may answer. The field is not behind a pointer, because every hit reads it.
     pub(crate) liveness: Liveness,
-    /// Lookups that it answered. Held in place: a hit counts here.
+    /// The number of hits. The field is not behind a pointer, because every hit raises it.
     pub(crate) hits: StripedCounter,
     pub(crate) observer: Arc<Observer>,
     pub(crate) faults: Switch,
     pub(crate) outage: OutagePolicy,
-    /// Whether there is an L2 to ask when an entry is past its cap here.
+    /// Whether there is an L2 that can confirm an entry past its cap.
     has_l2: bool,
 }
 
@@ -54,13 +54,13 @@ impl<V: 'static> L1<V> {
         self.engine.as_deref()
     }
 
-    /// Refuses options that contradict one another, or that there is no L1 for.
+    /// Refuses options that contradict one another, or that need an L1 if there is none.
     pub(crate) fn check_options(&self, options: &Options) -> Result<()> {
         let checked = options.validate().and_then(|()| options.store.check_tiers(self.exists()));
         checked.map_err(|error| error.in_namespace(&self.observer.namespace))
     }
 
-    /// Does so for what is inserted.
+    /// Refuses options of an insert that contradict one another, or that need an L1 if there is none.
     pub(crate) fn check_store_options(&self, options: &StoreOptions) -> Result<()> {
         let checked = options.validate().and_then(|()| options.check_tiers(self.exists()));
         checked.map_err(|error| error.in_namespace(&self.observer.namespace))
@@ -71,7 +71,7 @@ impl<V: 'static> L1<V> {
         self.engine.is_some()
     }
 
-    /// A ticket to read a key outside a flight, where it decides about L1 alone.
+    /// A ticket for a read outside a flight. It only decides whether L1 may store the value.
     pub(crate) fn ticket_to_read(&self, key: &Key) -> Ticket {
         if self.exists() { self.ticket(key) } else { Ticket::NONE }
     }
@@ -81,7 +81,8 @@ impl<V: 'static> L1<V> {
         self.stripes.ticket(key.as_bytes(), partition)
     }
 
-    /// An entry as L1 may keep it: to be confirmed by L2 after `l1_ttl`, or gone then if there is no L2.
+    /// The entry as L1 may keep it. After `l1_ttl` L2 must confirm it. Without an L2 it is gone after
+    /// `l1_ttl`.
     pub(crate) fn capped(&self, entry: Entry<V>, l1_ttl: Option<Duration>) -> Entry<V> {
         let cap = l1_ttl.map_or(Tick::MAX, |cap| self.liveness.node.clock.now().after(cap));
         let life = match !self.has_l2 || self.faults.is(Mutant::CapMeansStale) {
@@ -91,7 +92,7 @@ impl<V: 'static> L1<V> {
         Entry { life, ..entry }
     }
 
-    /// Offers to L1 what was read or written outside a flight.
+    /// Offers a value to L1 that was read or written outside a flight.
     pub(crate) fn admit(&self, key: &Key, ticket: Ticket, entry: Entry<V>, l1_ttl: Option<Duration>) {
         let Some(l1) = self.engine() else { return };
         let entry = self.capped(entry, l1_ttl);

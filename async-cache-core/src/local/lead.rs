@@ -1,4 +1,4 @@
-//! Leading a flight: the duty to end it.
+//! The leader of a flight has the duty to end it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +24,22 @@ pub(crate) enum Entered<V: 'static> {
     Join(Arc<Flight<V>>, JoinBound),
 }
 
-/// Whether this node would have been told to forget the flight that it leads or joins.
+/// Whether a change would have removed the flight. It cannot if the bus was silent and this node has missed
+/// the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JoinBound {
-    /// It would, or the flight is younger than the bound.
+    /// It would, or the flight is younger than `max_staleness`.
     Within,
-    /// It may not, and the policy for outages makes do with that.
+    /// Perhaps not. The outage policy accepts that.
     Exceeded,
 }
 
-/// The duty to end a flight. Dropped without that, the flight is abandoned and somebody else
-/// leads: a leader that is cancelled strands nobody.
+/// The duty to end a flight. If this value is dropped before the flight has ended, the flight counts as
+/// abandoned, and a joined caller leads the next one. So a cancelled leader leaves nobody waiting.
 pub(crate) struct Lead<V: 'static> {
     pub(crate) key: Key,
     pub(crate) ticket: Ticket,
-    /// Cap on the life in L1 of what it ends with.
+    /// The longest time that L1 may use the result without asking L2.
     pub(crate) l1_ttl: Option<Duration>,
     pub(crate) l1: Arc<L1<V>>,
     pub(crate) flight: Arc<Flight<V>>,
@@ -49,33 +50,34 @@ impl<V: 'static> Lead<V> {
         Arc::clone(&self.flight)
     }
 
-    /// Notes that the flight goes on to its next step, which may take so long.
+    /// Notes that the flight begins its next step, which may take up to `limit`.
     pub(crate) fn goes_on(&self, limit: Duration) {
         let due = self.l1.liveness.node.clock.now().after(limit);
         self.flight.due.fetch_max(due.0, Ordering::AcqRel);
     }
 
-    /// Gives L1 and those who wait a stale value found on the way.
+    /// Offers the callers of the flight a fallback that the leader has found.
     pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
         let reflects = self.ticket.seq.max(entry.seq).max(self.flight.min_seq);
         self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
     }
 
-    /// Whether an unverified entry answers everyone who waits. Nobody joins any more once it is asked:
+    /// Whether an unverified entry is new enough for all callers of the flight. From this question on no
+    /// caller joins the flight. Otherwise:
     ///
-    /// 1. an entry is found new enough; 2. a get joins that insists on more; 3. the entry answers both.
+    /// 1. An entry is found new enough; 2. a get with a later stamp joins; 3. the entry answers both.
     pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
         self.l1.stripes.land(&self.key, &self.flight, None);
         entry.seq >= self.flight.max_min_seq.load(Ordering::Acquire)
     }
 
-    /// Notes that refreshing has failed: the next attempt waits a while.
+    /// Notes that the refresh has failed. The next attempt must wait for `backoff`.
     pub(crate) fn postpone(&self, backoff: Duration) {
         let now = self.l1.liveness.node.clock.now();
         self.l1.stripes.postpone(self.l1.engine(), &self.key, (now, now.after(backoff)));
     }
 
-    /// Ends the flight with what a tier had. What was not in L1 is offered to it.
+    /// Ends the flight with the entry of a tier. If it did not come from L1, L1 is offered it.
     pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
         self.flight.found_by(by);
         self.flight.came_from(entry.seq, &entry.tags);
@@ -83,7 +85,7 @@ impl<V: 'static> Lead<V> {
         self.land(Ok(entry.value), offer);
     }
 
-    /// Ends the flight: L1 first, then those who wait.
+    /// Ends the flight. L1 gets the value first, then the callers.
     pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
         let l1 = &*self.l1;
         let (_, partition) = l1.liveness.node.partition_of(self.key.as_bytes());
@@ -115,7 +117,7 @@ impl<V: 'static> Drop for Lead<V> {
     }
 }
 
-/// Leads a new flight for the key, or joins the one under way.
+/// Leads a new flight for the key, or joins the current one.
 pub(crate) fn enter<V: 'static>(
     l1: &Arc<L1<V>>,
     key: &Key,
@@ -131,7 +133,7 @@ pub(crate) fn enter<V: 'static>(
         if !recent {
             hearing = JoinBound::Exceeded;
         }
-        // Led by a caller without a stamp it may end with a plain read, which shows no number.
+        // If the leader has no stamp, the flight may end with a plain read, which shows no sequence.
         let insists = min_seq == 0 || flight.min_seq > 0 || l1.faults.is(Mutant::ForgetNumbers);
         let joinable = insists
             && flight.seq().max(flight.min_seq) >= min_seq
@@ -155,10 +157,10 @@ pub(crate) fn enter<V: 'static>(
     }
 }
 
-/// Whether to join a flight older than `max_staleness` although the bus may be silent, so that
-/// nobody would have told this node to forget it. A younger one reflects every change that was
-/// complete that long ago, which is what is promised. Only a policy that suspends the bound in an
-/// outage lets older ones be joined; what they bring is served as unverified.
+/// Whether a caller may join a flight that is older than `max_staleness`, although the bus may be silent. In
+/// that case no message would have made this node remove the flight. A younger flight reflects every change
+/// that was complete `max_staleness` ago, as promised. Older flights may be joined only in an outage, and
+/// only if the policy accepts unverified answers. Their results count as unverified.
 fn may_join_unheard<V: 'static>(l1: &L1<V>) -> bool {
     (l1.liveness.is_cut_off() && l1.outage == OutagePolicy::ServeL1)
         || l1.faults.is(Mutant::JoinWhileSuspended)

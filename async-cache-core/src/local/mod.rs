@@ -1,4 +1,4 @@
-//! L1 of this node, and what decides whether a value may be stored in it.
+//! L1 of this node, and the state that decides whether it may store a value.
 
 pub(crate) mod approach;
 pub(crate) mod entry;

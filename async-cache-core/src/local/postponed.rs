@@ -1,14 +1,15 @@
-//! Refreshes that have failed of keys that L1 does not hold: there is none, or it has dropped them.
+//! Failed refreshes of keys without an entry in L1: there is no L1, or it has dropped the entry.
 
 use std::collections::HashMap;
 
 use crate::backend::Tick;
 use crate::format::key::Key;
 
-/// Most keys noted in one stripe: beyond, those whose time has passed make room, or else the new one is not noted.
+/// The maximum number of keys in one stripe. When it is reached, keys whose pause is over are removed. If
+/// there are none, the new key is not noted.
 const MOST: usize = 64;
 
-/// When each may be tried again, and how often it has failed in a row.
+/// For each key the time of the next attempt, and the number of failures in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Postponed(HashMap<Key, (Tick, u32)>);
 
@@ -30,9 +31,9 @@ impl Postponed {
         self.0.get(key).copied()
     }
 
-    /// It has been loaded.
+    /// Removes a key that has been loaded.
     pub(crate) fn forget(&mut self, key: &[u8]) {
-        // Nearly always there is none, which needs no hash of the key.
+        // The map is nearly always empty. Then the key need not be hashed.
         if !self.0.is_empty() {
             self.0.remove(key);
         }

@@ -1,4 +1,4 @@
-//! L1: the freshness verdict on what it holds.
+//! The probe of L1: whether its entry for a key may answer.
 
 use crate::backend::{Entry, HitCheck, LocalBackend, Phase, Tick};
 use crate::faults::mutant::Mutant;
@@ -14,19 +14,19 @@ use crate::local::l1::L1;
 pub(crate) enum Probe<V> {
     /// An entry that answers.
     Hit(Entry<V>),
-    /// An entry that answers, and may be refreshed already.
+    /// An entry that answers, and that may be refreshed already.
     Ripe(Entry<V>),
-    /// An entry that has expired, and is a fallback.
+    /// An expired entry, which is a fallback.
     Stale(Entry<V>),
-    /// An entry that would answer, were it not past its cap in L1: L2 must be asked.
+    /// An entry that would answer, but is past its cap in L1. L2 must be asked.
     Capped(Entry<V>),
-    /// An entry within its life, but something may have changed since: L2 must confirm it.
+    /// An entry that has not expired. A change may have been missed since, so L2 must confirm it.
     Unverified(Entry<V>),
     /// Nothing.
     Miss,
 }
 
-/// Whether the node's serving lease is live.
+/// Whether the node's serving lease lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Serving {
     Yes,
@@ -34,21 +34,22 @@ enum Serving {
 }
 
 impl<V: 'static> L1<V> {
-    /// What is read before an entry: whether the node serves, the number an entry must reflect, the rest.
+    /// Reads what must be read before the entry: whether the node serves, the number that the entry must
+    /// reflect, and the rest.
     ///
-    /// The order matters. Each step would be wrong after the next:
+    /// The order of the steps matters. Each of them would be wrong if it came later:
     ///
     /// 1. the clock has been read; the serving lease is checked;
-    /// 2. what has been applied is read, if it matters, and then the generation;
+    /// 2. `applied` is read, if the get carries a stamp, and then the generation;
     /// 3. the entry is read;
-    /// 4. its tags are looked up, if it has any.
+    /// 4. the entry's tags are looked up, if it has any.
     ///
-    /// With 3 before 1: the entry is read; the process is stopped; elsewhere the key is
-    /// invalidated; the process goes on, hears of it and renews its lease; the lease is checked,
-    /// live, and the old entry answers. With 2 before 1 the same happens by way of a flush;
-    /// and with the generation before what has been applied, to a get that insists on a stamp: a new
-    /// baseline moves both, in this order. With 4 before 1 it happens by way of a tag; that 4 comes
-    /// last only lets it see more.
+    /// With 3 before 1: the entry is read; the process stalls; another node invalidates the key; the process
+    /// continues, receives the invalidation and extends its serving lease; the check of the lease succeeds,
+    /// and the old entry answers. With 2 before 1 the same error is possible if the generation rises in
+    /// between. With the generation before `applied`, a get with a stamp can get an old entry: a new baseline
+    /// raises both, the generation first. With 4 before 1 the same error is possible with an invalidation of
+    /// a tag. Step 4 comes last, so that it sees more changes.
     #[inline(always)]
     fn check<'a>(
         key: &'a [u8],
@@ -66,7 +67,7 @@ impl<V: 'static> L1<V> {
         (serving, min_seq, HitCheck::new(key, now, generation, partition.tags()))
     }
 
-    /// A hit and nothing else, counted. Whatever else there is, a [probe](Self::probe) finds.
+    /// A counted hit, or nothing. A [probe](Self::probe) finds everything else.
     #[inline(always)]
     pub(crate) fn hit_at_once(&self, key: &[u8], min_stamp: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
         if min_stamp.is_some() {
@@ -80,10 +81,10 @@ impl<V: 'static> L1<V> {
         Some(answer)
     }
 
-    /// The answer of L1 to a lookup that asks for nothing special, if it has one. Apart from encoding the
-    /// key and counting this is all of a hit; whatever gets none probes again.
+    /// The answer of L1 to a lookup without a stamp, if L1 has one. Apart from encoding the key and counting,
+    /// this function is the whole of a hit. A lookup without an answer probes again.
     ///
-    /// No call that is not inlined comes before the engine, so that no registers are spilled.
+    /// No call that is not inlined comes before the engine's, so that no registers are spilled.
     #[inline(never)]
     pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
         let Some(now) = self.liveness.node.clock.cached_now() else { return self.hit_at_length(key) };
@@ -91,7 +92,7 @@ impl<V: 'static> L1<V> {
         Self::answer(self.engine()?, key, (0, partition), now)
     }
 
-    /// The same where the clock has to be asked, or the partition looked for.
+    /// A hit when the system's clock must be read, or when there are several partitions.
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
         let partition = self.liveness.node.partition_of(key);
@@ -109,7 +110,7 @@ impl<V: 'static> L1<V> {
         l1.answer(&check)
     }
 
-    /// What L1 has, whether it may answer or not.
+    /// The entry of L1, whether it may answer or not.
     #[cold]
     pub(crate) fn probe(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Probe<V> {
         let Some(l1) = self.engine() else { return Probe::Miss };
@@ -132,13 +133,14 @@ impl<V: 'static> L1<V> {
         }
     }
 
-    /// Whether what has been applied says anything of an entry: asked after it is found.
+    /// Whether `applied` says anything about an entry. It must be asked after the entry is read.
     fn vouches(&self, key: &[u8], partition: &Partition) -> bool {
         self.stripes.vouches(key, partition.proven()) || self.faults.is(Mutant::ForgetNumbers)
     }
 
-    /// What L1 holds within its life: verified, or else by its own number no older than `need`. That all
-    /// changes up to `need` have been applied says nothing of an entry from before a flush.
+    /// The entry of L1 that has not expired. It is verified, or its own number is at least the number that
+    /// the stamp requires. `applied` does not help here: it says nothing about an entry of an older
+    /// generation.
     pub(crate) fn held(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Option<Entry<V>> {
         let (index, _) = self.liveness.node.partition_of(key);
         match self.probe(key, min_stamp) {
@@ -151,7 +153,8 @@ impl<V: 'static> L1<V> {
     }
 }
 
-/// What is left of a need, if not everything up to it is known to be reflected in L1.
+/// The number that an entry must reflect. It is 0 if this node has applied every change that the stamp
+/// requires.
 #[cold]
 #[inline(never)]
 fn unapplied(stamp: &Stamp, index: u16, partition: &Partition) -> u64 {

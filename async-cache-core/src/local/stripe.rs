@@ -1,4 +1,4 @@
-//! What one stripe knows: the loads under way in it, and the changes seen.
+//! The state of one stripe: its flights, and the changes that it has seen.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,34 +12,36 @@ use crate::local::postponed::Postponed;
 use crate::local::ticket::Ticket;
 use crate::local::waiters::WakeSlot;
 
-/// Hashed as L1 hashes keys: seeded, and at a fraction of the price of the standard hasher.
+/// A map with the hash of L1: seeded, and much cheaper than the standard hasher.
 pub(crate) type ByKey<T> = HashMap<Key, T, foldhash::quality::RandomState>;
 
 #[derive(Debug)]
 pub(crate) struct Stripe<V> {
-    /// Changes begun here, whose sequence number is not known yet.
+    /// The number of changes that have begun on this node. Their sequence numbers are not known yet.
     pub(crate) local: u64,
-    /// Changes known by their number: heard on the bus, or replied to a command of ours.
+    /// The number of changes whose sequence numbers are known, from the bus or from a reply to a command of
+    /// this node.
     pub(crate) remote: u64,
     /// The highest of those numbers.
     pub(crate) last_seq: u64,
-    /// The heartbeat that follows the last plain read that found something: see [`Stripes::vouches`](crate::local::stripes::Stripes::vouches).
+    /// The number of the heartbeat that follows the last plain read that found a value: see
+    /// [`Stripes::vouches`](crate::local::stripes::Stripes::vouches).
     pub(crate) plain: u64,
     pub(crate) flights: ByKey<Arc<Flight<V>>>,
     pub(crate) waiting: ByKey<Vec<Arc<WakeSlot>>>,
     pub(crate) postponed: Postponed,
     pub(crate) faults: Switch,
-    /// What [`Mutant::CheckThenInsert`] has checked and not inserted.
+    /// The entry that [`Mutant::CheckThenInsert`] has checked and not inserted yet.
     #[cfg(feature = "testing")]
     pub(crate) checked: Option<(Key, Entry<V>)>,
 }
 
-/// What became of a value offered to L1.
+/// The outcome of offering a value to L1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admitted {
     /// Stored.
     Stored,
-    /// A change came between, or may have: not stored.
+    /// Not stored: a change came after the ticket was taken, or may have come.
     Rejected,
 }
 

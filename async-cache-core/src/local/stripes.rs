@@ -1,16 +1,16 @@
-//! The stripes of L1: 1,024 of them, each a mutex over what decides whether a value may still be
-//! stored: the loads under way and the changes seen.
+//! The stripes of L1. There are 1,024 of them. Each is a mutex over the state that decides whether a value
+//! may still be stored: the current flights, and the changes seen.
 //!
-//! The race it prevents, on one key:
+//! The stripes prevent this race on one key:
 //!
-//! 1. a load reads the database: version 1;
-//! 2. version 2 is committed and the key invalidated: L1 is emptied;
-//! 3. the load ends and stores version 1.
+//! 1. a load reads version 1 from the database;
+//! 2. version 2 is committed and the key is invalidated: the key leaves L1;
+//! 3. the load ends, and stores version 1.
 //!
-//! The load takes a [`Ticket`] before it sends its first command. In step 2 the invalidation locks
-//! the stripe, moves its counts, removes the entry and forgets the load, so that gets which start
-//! later do not join it. In step 3 the ticket no longer matches, and the value goes to those who
-//! waited for it, but not into L1. A hit takes no stripe at all.
+//! The load takes a [`Ticket`] before it sends its first command. In step 2 the invalidation locks the
+//! stripe, raises its counts, and removes the entry and the flight. So gets that start later do not join the
+//! load. In step 3 the ticket no longer matches. The callers that waited for the load get its value, but L1
+//! does not store it. A hit locks no stripe.
 
 use std::collections::hash_map::Entry as Slot;
 use std::sync::{Arc, atomic};
@@ -30,28 +30,29 @@ use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
-/// Under a scheduler each costs time in every schedule, and neighbours are wanted.
+/// Under a scheduler each stripe costs time in every schedule. With a single stripe all keys are neighbours,
+/// as the scenarios need.
 const STRIPES: usize = if cfg!(all(test, shuttle)) { 1 } else { 1024 };
 
 #[derive(Debug)]
 pub(crate) struct Stripes<V> {
     stripes: Box<[Mutex<Stripe<V>>]>,
     in_flight: AtomicUsize,
-    /// No entry of L1 ends before this.
+    /// No entry of L1 ends before this time.
     first_end: atomic::AtomicU64,
     faults: Switch,
 }
 
-/// How a lookup that missed goes on.
+/// How a lookup continues after a miss.
 #[derive(Debug)]
 pub(crate) enum Enter<V> {
-    /// This caller leads: nobody is at it, or only someone whose result may be too old.
+    /// This caller leads. The key has no flight, or the result of its flight may be too old for this caller.
     Lead(Arc<Flight<V>>, Ticket),
-    /// Another caller is at it.
+    /// Another caller leads the flight.
     Join(Arc<Flight<V>>),
 }
 
-/// A value for L1, and what decides whether it may be stored.
+/// A value for L1, with the ticket that decides whether it may be stored.
 type Offer<'a, V> = (&'a dyn LocalBackend<V>, &'a Partition, Ticket, Entry<V>);
 
 impl<V: 'static> Stripes<V> {
@@ -83,35 +84,37 @@ impl<V: 'static> Stripes<V> {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// A ticket for a read that nobody joins. To be taken before the command is sent.
+    /// A ticket for a read that other callers do not join. It must be taken before the command is sent.
     pub(crate) fn ticket(&self, key: &[u8], partition: &Partition) -> Ticket {
         self.stripe(key).lock().ticket(partition)
     }
 
-    /// A ticket for the next question to the fleet; forgets a wake-up that came before it.
+    /// A ticket for the next question to the fleet. An older wake-up is dropped.
     pub(crate) fn ticket_for(&self, key: &Key, partition: &Partition, slot: &WakeSlot) -> Ticket {
         let stripe = self.stripe(key.as_bytes()).lock();
         slot.forget();
         stripe.ticket(partition)
     }
 
-    /// A plain read has found something; `beat` is the next heartbeat to be sent.
+    /// Notes that a plain read has found a value. `beat` is the number of the next heartbeat.
     pub(crate) fn read_plainly(&self, key: &[u8], beat: u64) {
         let mut stripe = self.stripe(key).lock();
         stripe.plain = stripe.plain.max(beat);
     }
 
-    /// Whether what L1 holds of this key is of a memory that had come as far as this node knows: no plain
-    /// read has brought it since the heartbeat `proven`, whose echo brought the right number.
+    /// Whether the entry of this key comes from a server memory that contained all changes known to this
+    /// node. That holds if no plain read has brought the entry since the heartbeat `proven`. The echo of that
+    /// heartbeat had the expected number. Without this check:
     ///
-    /// 1. the key is invalidated here: change 9; 2. the server's memory becomes an older one; 3. a plain
-    ///    read finds the old value, and L1 keeps it; 4. a get insists on change 9, which has been applied.
+    /// 1. The key is invalidated here: change 9; 2. an older memory replaces the server's memory; 3. a plain
+    ///    read finds the old value, and L1 stores it; 4. a get carries a stamp of change 9, which this node
+    ///    has applied. The old value answers.
     pub(crate) fn vouches(&self, key: &[u8], proven: u64) -> bool {
         self.stripe(key).lock().plain <= proven
     }
 
-    /// Joins the flight of this key if `joinable` says so, or else starts one in its place.
-    /// A flight from before the last flush or clear is never joined.
+    /// Joins the flight of this key if `joinable` allows it. Otherwise it starts a new flight in its place. A
+    /// flight of an older generation is never joined.
     pub(crate) fn enter(
         &self,
         key: &Key,
@@ -144,8 +147,8 @@ impl<V: 'static> Stripes<V> {
 
     /// Offers a value to L1.
     ///
-    /// It may be stored if nothing has changed in the stripe since the ticket was taken, or if
-    /// every change heard since is one that the value reflects by its own number.
+    /// L1 may store the value if nothing has changed in the stripe since the ticket was taken. L1 may also
+    /// store it if the value's own number shows that it reflects every change received since.
     pub(crate) fn admit(
         &self,
         l1: &dyn LocalBackend<V>,
@@ -168,32 +171,32 @@ impl<V: 'static> Stripes<V> {
         admitted
     }
 
-    /// Notes when an entry ends that L1 holds: after it is stored, so that who looks for dead ones sees it or this.
+    /// Notes the end of an entry of L1. It is called after the entry is stored. So a sweep finds either the
+    /// entry or its end.
     pub(crate) fn note_end(&self, ends: Tick) {
         if ends.0 < self.first_end.load(Ordering::SeqCst) {
             self.first_end.fetch_min(ends.0, Ordering::SeqCst);
         }
     }
 
-    /// No entry of L1 ends before.
+    /// No entry of L1 ends before this time.
     pub(crate) fn first_end(&self) -> Tick {
         Tick(self.first_end.load(Ordering::SeqCst))
     }
 
-    /// All entries are about to be looked at, and their ends noted anew.
+    /// Forgets the noted ends. The sweep that follows checks all entries, and notes their ends again.
     pub(crate) fn forget_ends(&self) {
         self.first_end.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// Whether no change of this key, as far as this node has heard, came between the taking of a
-    /// ticket and now that a value with sequence number `seq` does not reflect. A change of another
-    /// key in the stripe may deny it, too.
+    /// Whether a value with number `seq` reflects every change of this key that this node has received since
+    /// the ticket was taken. The answer may also be `false` because of a change of another key in the stripe.
     pub(crate) fn unmoved(&self, key: &[u8], ticket: Ticket, seq: u64) -> bool {
         self.stripe(key).lock().unmoved(ticket, seq)
     }
 
-    /// Notes that refreshing a key has failed: at what L1 holds of it, or else beside it. What L1 holds is
-    /// replaced under the stripe's lock, so that it cannot have been removed meanwhile.
+    /// Notes that a refresh of the key has failed: in the entry of L1, or beside it if L1 has no entry. The
+    /// entry is replaced under the stripe's lock, so that no change can remove it meanwhile.
     pub(crate) fn postpone(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, (now, retry): (Tick, Tick)) {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         match l1.and_then(|l1| Some((l1, l1.get(key.as_bytes())?))) {
@@ -202,12 +205,12 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// A key has been loaded: what failed before is over.
+    /// Notes that the key has been loaded. Earlier failures no longer count.
     pub(crate) fn loaded(&self, key: &[u8]) {
         self.stripe(key).lock().postponed.forget(key);
     }
 
-    /// A life, with the refreshes of the key that have failed here while L1 did not hold it.
+    /// The given life of a value, with the failed refreshes that were noted while L1 had no entry of the key.
     pub(crate) fn with_postponed(&self, key: &[u8], life: Expiry) -> Expiry {
         self.stripe(key).lock().postponed.of(key).map_or(life, |(retry, failures)| Expiry {
             retry,
@@ -216,8 +219,8 @@ impl<V: 'static> Stripes<V> {
         })
     }
 
-    /// Offers a flight's value to L1 and takes the flight out, in one step: whoever comes later
-    /// finds the one or the other.
+    /// Offers the value of a flight to L1 and removes the flight, in one step. A later caller finds either
+    /// the value or the flight.
     pub(crate) fn land(
         &self,
         key: &Key,
@@ -237,7 +240,7 @@ impl<V: 'static> Stripes<V> {
             admitted
         });
         if flight.reuse == Reuse::Nothing {
-            // Loads begun before this refresh must not put their older value over it.
+            // Loads that began before this refresh must not replace its value with their older one.
             stripe.local += 1;
         }
         let ours = stripe.flights.get(key.as_bytes()).is_some_and(|current| Arc::ptr_eq(current, flight));
@@ -246,7 +249,8 @@ impl<V: 'static> Stripes<V> {
         admitted
     }
 
-    /// A change of this key begins here: forget everything about it, whatever its number will be.
+    /// A change of this key begins on this node. The key leaves L1, its flight is removed, and tickets become
+    /// invalid. The number of the change is not known yet.
     pub(crate) fn change_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8]) {
         let mut stripe = self.stripe(key).lock();
         if !self.faults.is(Mutant::NoStamp) {
@@ -259,12 +263,15 @@ impl<V: 'static> Stripes<V> {
         self.remove_flight(&mut stripe, key, !self.faults.is(Mutant::JoinAfterInvalidation));
     }
 
-    /// A change of this key has been executed as number `seq`: forget what does not reflect it.
+    /// L2 has executed a change of this key as number `seq`. An entry and a flight that do not reflect it are
+    /// removed.
     ///
-    /// Needed for our own changes too, after the reply and from the bus:
+    /// This is needed for this node's own changes, too, after the reply and when the bus reports them:
     ///
-    /// 1. `change_begins` empties L1; 2. a get reads the old value from L2 with a new ticket;
-    /// 3. the change is executed; 4. the get stores the old value. Only a second removal, after 3, undoes it.
+    /// 1. `change_begins` removes the key from L1; 2. a get takes a new ticket and reads the old value from
+    ///    L2;
+    /// 3. L2 executes the change; 4. the get stores the old value. Only a second removal after step 3
+    ///    corrects that.
     pub(crate) fn changed(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], seq: u64) {
         let mut stripe = self.stripe(key).lock();
         if !self.faults.is(Mutant::NoStamp) {
@@ -290,9 +297,10 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// Registers for wake-ups of this key. To be done before the command that notes us as waiting.
+    /// Registers a waiter for wake-ups of this key. It must be called before the command that tells L2 of the
+    /// waiter.
     ///
-    /// One waiter may listen for many keys by giving the same `notify` for each.
+    /// One waiter may wait for many keys. It then gives the same `notify` for each key.
     pub(crate) fn listen(&self, key: &Key, notify: &Arc<Notify>) -> Arc<WakeSlot> {
         let slot = Arc::new(WakeSlot::new(notify));
         self.stripe(key.as_bytes()).lock().waiting.entry(key.clone()).or_default().push(Arc::clone(&slot));
@@ -309,7 +317,7 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// Tells everyone here who waits for this key.
+    /// Wakes all waiters of this key on this node.
     pub(crate) fn wake(&self, key: &[u8], wake: &Wake) {
         if self.faults.is(Mutant::LoseWakes) {
             return;
@@ -322,7 +330,7 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// Tells everyone here who waits that what they wait for may have been lost.
+    /// Tells all waiters on this node that their wake-up may have been lost.
     pub(crate) fn bus_lost(&self) {
         for stripe in &self.stripes {
             let stripe = stripe.lock();
@@ -332,7 +340,7 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// Whether nothing is left behind by loads and waits.
+    /// Whether no flight and no waiter is left.
     #[cfg(feature = "testing")]
     pub(crate) fn is_idle(&self) -> bool {
         self.stripes.iter().all(|stripe| {

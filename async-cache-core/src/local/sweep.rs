@@ -1,6 +1,8 @@
-//! Frees what L1 holds and can never answer again: what has expired, or was made void by a clear or a tag.
+//! Frees the entries of L1 that can never answer again: expired ones, and those that a clear or a tag has
+//! voided.
 //!
-//! An engine would keep it until its room is needed. At a bounded rate: a part of the entries at each tick.
+//! An engine would keep them until it needs their room. The rate is bounded: each tick looks at a part of the
+//! entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,13 @@ use crate::liveness::node::Node;
 use crate::local::l1::L1;
 
 const EVERY: Duration = Duration::from_millis(250);
-/// Ticks after which all entries are looked at although none is known to be dead.
+/// After this number of ticks all entries are checked, although none is known to be dead.
 const AT_LEAST: u32 = 240;
-/// Most entries looked at in one tick, and without letting other tasks run.
+/// The maximum number of entries that are checked in one tick, and without letting other tasks run.
 const PART: usize = 8192;
 const AT_ONCE: usize = 256;
 
-/// Looks at all entries whenever one of them may have died, again and again, until the cache is closed.
+/// Checks all entries whenever one of them may have died, until the cache is closed.
 pub(crate) async fn run<V: Send + Sync + 'static>(l1: Arc<L1<V>>) {
     let Some(engine) = l1.engine() else { return };
     let is_dead = |key: &[u8], entry: &Entry<V>| is_dead(&l1, key, entry);
@@ -39,7 +41,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(l1: Arc<L1<V>>) {
         l1.stripes.forget_ends();
         let mut rest = engine.sweep(&is_dead);
         let mut seen = 0;
-        // A value whose end panics is gone, and the next is looked at.
+        // If the `Drop` of a value panics, the value is gone. The loop continues with the next one.
         while let Ok(Some(())) | Err(_) = guard::call("dropping a value", || Ok(rest.next())) {
             seen += 1;
             if seen % PART == 0 {
@@ -61,7 +63,8 @@ fn is_dead<V: 'static>(l1: &L1<V>, key: &[u8], entry: &Entry<V>) -> bool {
     is_dead
 }
 
-/// What has made entries void; while it is the same, no more are.
+/// The numbers that decide which entries are void. While they are unchanged, no further entry has become
+/// void.
 fn voided_now(node: &Node) -> Vec<(u64, u64, u64)> {
     node.partitions().map(|(_, partition)| partition.voided()).collect()
 }

@@ -1,4 +1,4 @@
-//! Wake-ups: where a waiter is told that the load it waits for has ended elsewhere.
+//! Wake-ups: they tell a waiter that a load on another node has ended.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use bytes::Bytes;
 use crate::faults::planted;
 use crate::sync::{Mutex, Notify};
 
-/// Where one waiter is told.
+/// The place where one waiter receives its wake-up.
 #[derive(Debug)]
 pub(crate) struct WakeSlot {
     wake: Mutex<Option<Wake>>,
     notify: Arc<Notify>,
 }
 
-/// The end of a load elsewhere, or of the news about it.
+/// What a wake-up says about the load of another node.
 #[derive(Debug, Clone)]
 pub(crate) enum Wake {
-    /// It was stored, and here is what was stored.
+    /// The value was stored. These are the stored bytes.
     Value(Bytes),
-    /// It was stored, and is too large to come along.
+    /// The value was stored, but is too large for the wake-up.
     Stored,
-    /// It was not stored.
+    /// The load has ended, and nothing was stored.
     Ended,
-    /// It may have ended: the bus was lost, and a wake-up with it.
+    /// The load may have ended. The bus was lost, and the wake-up may be lost with it.
     Lost,
 }
 
 impl WakeSlot {
-    /// One waiter may have many, of one `notify`.
+    /// A new slot. One waiter may have many slots with the same `notify`.
     pub(crate) fn new(notify: &Arc<Notify>) -> Self {
         Self { wake: Mutex::default(), notify: Arc::clone(notify) }
     }
@@ -43,13 +43,13 @@ impl WakeSlot {
         self.notify.notify_one();
     }
 
-    /// What has come already is worth more.
+    /// Tells the waiter of a loss. A wake-up that it has not read yet is kept, because it says more.
     pub(crate) fn tell_of_loss(&self) {
         self.wake.lock().get_or_insert(Wake::Lost);
         self.notify.notify_one();
     }
 
-    /// Forgets what has come and was not read.
+    /// Drops a wake-up that was not read.
     pub(crate) fn forget(&self) {
         *self.wake.lock() = None;
     }
@@ -64,7 +64,7 @@ impl WakeSlot {
         }
     }
 
-    /// A wake-up that has come.
+    /// The wake-up that has arrived, if there is one.
     pub(crate) fn take(&self) -> Option<Wake> {
         self.wake.lock().take()
     }
