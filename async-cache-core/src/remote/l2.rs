@@ -1,4 +1,4 @@
-//! [`L2`]: the tier that the nodes share.
+//! [`L2`]: the tier that the fleet shares.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::local::l1::L1;
 use crate::options::Term;
 use crate::remote::miss_rate::MissRate;
 
-/// The tier that the nodes share, and how values are written there.
+/// The tier that the fleet shares, and the form of its values.
 pub(crate) struct L2<V> {
     pub(crate) region: Arc<dyn Region>,
     pub(crate) codec: Arc<dyn Codec<V>>,
     pub(crate) format: Format,
     pub(crate) round_trip: RoundTrip,
-    /// What the value is called in the namespace record.
+    /// The name of the value's type in the namespace record.
     pub(crate) schema: Arc<str>,
-    /// How often it has nothing.
+    /// How often L2 has no value.
     pub(crate) miss_rate: MissRate,
     pub(crate) local: Arc<L1<V>>,
 }
 
 impl<V: 'static> L2<V> {
-    /// Encodes a value. Its own code runs there, and a panic of it is this value's error: a batch has
-    /// others, and those who wait for a load have its value all the same.
+    /// Encodes a value. The codec is the user's code, and it may panic. A panic becomes the error of this
+    /// value only: a batch has other values, and the callers of a load still get the value.
     pub(crate) fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
         let before = out.len();
         guard::call("encoding a value", || self.codec.encode(value, out))?;
@@ -40,13 +40,13 @@ impl<V: 'static> L2<V> {
         Ok(())
     }
 
-    /// Decodes a value. One at which this panics is as good as damaged: what is stored would make everybody
-    /// panic who reads it, until it expires.
+    /// Decodes a value. A panic becomes an error, as for a damaged value. Otherwise every reader of the
+    /// stored value would panic until it expires.
     pub(crate) fn decode(&self, payload: &[u8]) -> Result<V, BoxError> {
         guard::call("decoding a value", || self.codec.decode(payload))
     }
 
-    /// The frame that L2 keeps of an entry.
+    /// The frame in which L2 stores an entry.
     pub(crate) fn frame_of(&self, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
         let liveness = &self.local.liveness;
         let now = liveness.node.clock.now();

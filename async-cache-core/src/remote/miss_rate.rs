@@ -1,20 +1,23 @@
-//! Which question comes first: for the value, or for the value or else the lease.
+//! Decides whether a lookup first reads L2, or asks for the lease at once. That question returns a stored
+//! value, too.
 //!
-//! A plain read costs Redis far less than a script, but a lookup for which it finds nothing needs the
-//! script all the same. While most lookups end there (a cold fleet, keys that are asked for once), the
-//! read is left out: who waits for a load then waits for one round trip less.
+//! A plain read costs Redis much less than a script. But a lookup needs the script, too, if the read finds
+//! nothing. While most reads find nothing (the fleet is cold, or keys are requested only once), the read is
+//! skipped. Then a lookup that loads waits for one round trip less.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::local::approach::Reuse;
 
-/// The share of lookups for which L2 has had nothing: a moving average, of the last [`SPAN`] or so.
+/// The share of lookups for which L2 had no value. It is a moving average over about the last [`SPAN`]
+/// lookups.
 #[derive(Debug, Default)]
 pub(crate) struct MissRate(AtomicU32);
 
 const ALL: u32 = 1 << 16;
 const SPAN: u32 = 32;
-/// A script for a value costs about ten times its read: what is saved must be the rule.
+/// A script that returns a value costs about ten times a read. So the read is skipped only while most reads
+/// find nothing.
 const MOST: u32 = ALL / 4 * 3;
 
 impl MissRate {
@@ -24,7 +27,8 @@ impl MissRate {
         self.0.store(share - share / SPAN, Ordering::Relaxed);
     }
 
-    /// It had none, and a load was begun or waited for. A reload has not asked for one.
+    /// L2 had no value, and a load began or was waited for. A reload is not counted, because it did not ask
+    /// for a value.
     pub(crate) fn missed(&self, reuse: Reuse) {
         if reuse == Reuse::Nothing {
             return;
@@ -33,7 +37,7 @@ impl MissRate {
         self.0.store(share + (ALL - share) / SPAN, Ordering::Relaxed);
     }
 
-    /// Whether to ask for the lease at once.
+    /// Whether to skip the read, and to ask for the lease at once.
     pub(crate) fn skip_read(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= MOST
     }

@@ -1,4 +1,4 @@
-//! L2: what is read from it, and what is stored in it.
+//! L2: reads from it, and the form in which it stores values.
 
 pub(crate) mod l2;
 pub(crate) mod miss_rate;

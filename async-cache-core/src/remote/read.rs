@@ -17,21 +17,21 @@ use crate::observe::{SuspendCause, UnreadableCause};
 use crate::options::Options;
 use crate::remote::l2::L2;
 
-/// What L2 had.
+/// The outcome of a read of L2.
 #[derive(Debug)]
 pub(crate) enum Fetched<V> {
     /// A valid value, and the ticket under which L1 may have it.
     Found(Entry<V>, Ticket),
-    /// One that has expired, and is a fallback.
+    /// An expired value, which is a fallback.
     Stale(Entry<V>, Ticket),
-    /// None; and what is acceptable when the lease is asked for.
+    /// No value that answers; and the values that may answer in place of the lease.
     Absent(Accept),
-    /// It could not be asked, or must not be.
+    /// L2 could not be asked, or must not be asked.
     Unreachable(Error),
 }
 
 impl<V: Send + Sync + 'static> L2<V> {
-    /// Reads a key from L2, unless it holds what was invalidated here and could not yet be removed there.
+    /// Reads a key from L2. It does not read if an invalidation of the key is pending.
     pub(crate) async fn fetch(
         &self,
         key: &Key,
@@ -48,7 +48,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
-    /// What is stored under a key, or that nothing is.
+    /// The outcome for the bytes stored under a key, or for their absence.
     pub(crate) fn stored(
         &self,
         key: &Key,
@@ -60,7 +60,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Reads the stored bytes.
     ///
-    /// While the node serves, it knows floor and tags as of `max_staleness` ago: a plain read is
+    /// While the node serves, its floor and its mirror are at most `max_staleness` old. Then a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
     async fn read(&self, key: &Key, min_stamp: Option<&Stamp>) -> Result<Read> {
         if !self.local.liveness.knows_server_time() {
@@ -79,7 +79,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.counted(self.region.get_valid(key)).await
     }
 
-    /// The same for many keys.
+    /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one.
     pub(crate) async fn read_many(&self, keys: &[Key], min_stamp: Option<&Stamp>) -> Result<ReadMany> {
         if !self.local.liveness.knows_server_time() {
             self.learn_before_reading().await?;
@@ -100,29 +100,30 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.counted(self.region.get_many_valid(keys)).await
     }
 
-    /// A stored value ends by the server's clock, so that one cannot be judged before some answer has told the
-    /// time: a node's first reads come before its first baseline.
+    /// Asks for the server's time. A stored value ends by the server's clock, so it cannot be judged before
+    /// an answer has told the time. The first reads of a node come before its first baseline.
     #[cold]
     async fn learn_before_reading(&self) -> Result<()> {
         self.local.liveness.learn_server_time(&*self.region).await
     }
 
-    /// Whether what this node knows of the partition is recent enough to judge a plain read by. At a
-    /// glance, as a hit sees it: the lease is shorter for that.
+    /// Whether the node's knowledge of the partition is recent enough to judge a plain read. The time may lag
+    /// a little, as for a hit; the serving lease is shorter to allow for that.
     fn knows(&self, index: u16, partition: &Partition, min_stamp: Option<&Stamp>) -> bool {
         partition.serving_at(self.local.liveness.node.clock.coarse_now())
             && min_stamp.is_none_or(|stamp| self.may_read_plainly(stamp, index, partition))
     }
 
-    /// A plain read shows no sequence: whether memory has been replaced since the last heartbeat only the
-    /// backend can say, and a stamp insists on more than recent knowledge.
+    /// Whether a get with this stamp may use a plain read. A plain read shows no sequence. Only the backend
+    /// knows whether the server's memory has been replaced since the last heartbeat, and a stamp requires
+    /// more than recent knowledge.
     fn may_read_plainly(&self, stamp: &Stamp, index: u16, partition: &Partition) -> bool {
         let min_stamp = stamp.seq(index);
         min_stamp == 0 || partition.applied() >= min_stamp && self.local.faults.is(Mutant::ForgetNumbers)
     }
 
-    /// Whether an answer came from the server this node's knowledge is about; if not, the
-    /// knowledge is void.
+    /// Whether an answer came from the server that this node's knowledge is about. If not, the knowledge is
+    /// void.
     fn is_about(&self, partition: &Partition, run: RunId) -> bool {
         match partition.answered_by(run) {
             Server::Known => return true,
@@ -150,13 +151,14 @@ impl<V: Send + Sync + 'static> L2<V> {
             }
         };
         if self.local.liveness.unsent.holds_tag_of(&header.tags) {
-            // Invalidated here, and L2 does not know it yet.
+            // A tag of the value was invalidated on this node, and L2 does not know it yet.
             return useless(stored);
         }
-        // Whoever judged it, this node may know more by now. Asked after what is pending:
+        // The backend may have judged the value, but this node may know more by now. The mirror is read after
+        // the pending invalidations:
         //
-        // 1. an invalidation of a tag fails here, and is to be retried; 2. a get asks L2, which finds a
-        //    value of that tag valid; 3. the retry lands: nothing is pending; 4. the get has its answer.
+        // 1. an invalidation of a tag fails on this node, and becomes pending; 2. a get asks L2, which finds
+        //    a value with the tag valid; 3. the retry succeeds: nothing is pending; 4. the answer arrives.
         let (_, partition) = self.local.liveness.node.partition_of(key.as_bytes());
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return useless(stored);
@@ -175,11 +177,11 @@ impl<V: Send + Sync + 'static> L2<V> {
             .engine()
             .and_then(|l1| l1.get(key.as_bytes()))
             .filter(|held| held.token == header.token);
-        // Refreshes of it that have failed here stay counted.
+        // The failed refreshes that this node has counted for the value stay counted.
         let failures = held.as_ref().map(|held| held.life);
         let value = match held {
             _ if header.absent => None,
-            // The same value as before: keep the copy that others may hold.
+            // The value is the one that L1 holds. Its copy is kept, because callers may share it.
             Some(held) => held.value,
             None => match self.decode(payload) {
                 Ok(value) => Some(value.into()),
@@ -207,18 +209,19 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 }
 
-/// What is stored does not answer; another value may, which takes its place before the lease is asked for, or
-/// while somebody else holds it:
+/// The outcome for a stored value that does not answer. Another value may answer, if it replaces this one
+/// before this node asks for the lease, or while another node holds it:
 ///
-/// 1. a value has ended, and is still stored; 2. two nodes read it; 3. one is granted the lease, loads and
-///    fills; 4. the other asks. If no value would do for it, it would load again.
+/// 1. A value has ended, and is still stored; 2. two nodes read it; 3. one node gets the lease, loads and
+///    fills; 4. the other node asks for the lease. If it accepted no value, it would load again.
 ///
-/// So what was read is refused by its token, which it has whatever else in it is unreadable.
+/// So only the value that was read is refused, by its token. The token can be read even if the rest of the
+/// frame cannot.
 fn useless<V>(stored: &[u8]) -> Fetched<V> {
     Fetched::Absent(token_of(stored).map_or(Accept::Nothing, Accept::Other))
 }
 
-/// The life of a stored value, in our time. Its ends are those drawn when it was loaded.
+/// The life of a stored value, on this node's clock. Its ends were chosen when it was loaded.
 fn life_of(header: &Header, (time, now): (ServerTime, Tick), options: &Options) -> Expiry {
     let tick = |ms| time.tick_at(ms, now);
     let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
