@@ -1,4 +1,4 @@
-//! Whether the background work of a cache still has a runtime to run on.
+//! Whether the runtime of a cache's background tasks still exists.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -8,15 +8,16 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The background work, which ends with its runtime, although the cache may live on: a static one is used by
-/// one test after the other, each with a runtime of its own. Whoever needs the work next begins it again.
+/// The background tasks. They end with their runtime, but the cache may live longer. For example, a static
+/// cache is used by several tests, each with its own runtime. The next call that needs the tasks starts them
+/// again.
 pub(crate) struct Background {
     begin: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// The runtime has dropped work of the current turn.
+    /// The runtime has dropped tasks of the current turn.
     dropped: AtomicBool,
-    /// Ends the current turn.
+    /// Ends the tasks of the current turn.
     turn: Mutex<CancellationToken>,
-    /// For those who wait for what the work was to bring about.
+    /// Notifies callers that wait for a result of the tasks.
     pub(crate) news: Notify,
 }
 
@@ -30,7 +31,7 @@ impl Background {
         })
     }
 
-    /// Begins the work, on the current runtime, and says how to begin it on another.
+    /// Starts the tasks on the current runtime. `begin` can start them on another runtime later.
     pub(crate) fn start(&self, begin: impl Fn() + Send + Sync + 'static) {
         let _ = self.begin.set(Box::new(begin));
         self.begin();
@@ -42,7 +43,7 @@ impl Background {
         }
     }
 
-    /// Begins the work again on the current runtime, if the one it ran on has ended.
+    /// Starts the tasks again on the current runtime, if their old runtime has ended.
     pub(crate) fn ensure(&self) {
         if self.dropped.load(Ordering::Acquire) {
             self.begin_again();
@@ -55,19 +56,19 @@ impl Background {
         if !self.dropped.swap(false, Ordering::AcqRel) {
             return;
         }
-        // Of several workers of the old runtime, some may not have ended yet.
+        // The old runtime has several workers. Some of them may still run tasks of the old turn.
         std::mem::replace(&mut *turn, CancellationToken::new()).cancel();
         drop(turn);
         self.begin();
     }
 
-    /// To be held by a piece of work for as long as it runs.
+    /// A guard. A background task holds it while it runs.
     pub(crate) fn piece(self: &Arc<Self>) -> Piece {
         Piece { background: Arc::clone(self), turn: self.turn.lock().clone(), ended: false }
     }
 }
 
-/// A piece of background work: where it is dropped before its turn has ended, its runtime has.
+/// The guard of one background task. If it is dropped before its turn has ended, the runtime has ended.
 pub(crate) struct Piece {
     background: Arc<Background>,
     turn: CancellationToken,
@@ -75,7 +76,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// Does the work until its turn ends.
+    /// Runs the task until its turn ends.
     pub(crate) async fn run(mut self, work: impl Future<Output = ()>) {
         self.turn.run_until_cancelled(work).await;
         self.ended = true;

@@ -1,4 +1,4 @@
-//! Heartbeats, and new baselines after a gap.
+//! Heartbeats, and new baselines after a missed change.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::liveness::state::{Asked, Liveness};
 /// Pause before a failed baseline is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
-/// Sends a heartbeat for each partition, one period after the other.
+/// Sends a heartbeat for each partition in every period.
 pub(crate) async fn beat(liveness: &Liveness, region: &dyn Region, period: Duration) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,7 +36,7 @@ pub(crate) async fn beat(liveness: &Liveness, region: &dyn Region, period: Durat
     }
 }
 
-/// Takes a new baseline for each partition that asks for one.
+/// Reads a new baseline for each partition that needs one.
 pub(crate) async fn resync(liveness: &Liveness, region: &dyn Region) {
     loop {
         liveness.node.resync.notified().await;
@@ -51,12 +51,12 @@ pub(crate) async fn resync(liveness: &Liveness, region: &dyn Region) {
     }
 }
 
-/// When to ask again.
+/// When to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TryAgain {
-    /// What stood in the way may be over.
+    /// Soon: the obstacle may be gone by then.
     Soon,
-    /// L2 refused: somebody has to change something first.
+    /// L2 refused. Its settings or permissions must change first.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! The life of one cache: open, at work, closed.
+//! The life of one cache: open, in use, closed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::liveness::background::Background;
 use crate::liveness::state::Liveness;
 use crate::observe::Observer;
 
-/// What is said where there is no runtime to work on.
+/// The error message of a call outside a Tokio runtime.
 pub(crate) const OUTSIDE_TOKIO: &str = "this was called outside a Tokio runtime, on which all but hits in L1 depend: call it from a task of one, or within `Runtime::block_on`";
 
 /// Whether a cache is open, and its tasks.
@@ -22,7 +22,7 @@ pub(crate) struct Lifecycle {
     pub(crate) tasks: TaskTracker,
     pub(crate) background: Arc<Background>,
     observer: Arc<Observer>,
-    /// What L2 tells its news to; L2 itself holds it weakly.
+    /// The listener that L2 notifies. L2 itself holds it weakly.
     _listener: Arc<dyn Listener>,
 }
 
@@ -37,14 +37,14 @@ impl Lifecycle {
         }
     }
 
-    /// Refuses work where the cache is closed or there is no runtime; begins the background work again if its
+    /// Refuses work if the cache is closed or there is no runtime. Starts the background tasks again if their
     /// runtime has ended.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closing.is_cancelled() {
             return Err(self.observer.error(ErrorKind::Shutdown, "the cache has been shut down"));
         }
-        // Schedules have no runtime: their threads are not Tokio's.
+        // Schedules have no runtime: their threads do not belong to Tokio.
         if !cfg!(all(test, shuttle)) && tokio::runtime::Handle::try_current().is_err() {
             return Err(self.observer.error(ErrorKind::Config, OUTSIDE_TOKIO));
         }
@@ -55,10 +55,12 @@ impl Lifecycle {
     /// Waits until the node serves.
     pub(crate) async fn ready(&self, liveness: &Liveness) -> Result<()> {
         loop {
-            // Registered before the look, so that news between the look and the wait are not missed.
+            // The registration comes before the check, so that a notification between the check and the wait
+            // is not missed.
             let mut news = pin!(liveness.news.notified());
             news.as_mut().enable();
-            // The work that is to bring it about may end with another runtime: it is begun again here.
+            // The background tasks make the node serve. If they end with another runtime, this loop starts
+            // them again.
             let mut ended = pin!(self.background.news.notified());
             ended.as_mut().enable();
             self.check_open()?;

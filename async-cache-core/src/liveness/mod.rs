@@ -1,4 +1,4 @@
-//! Whether L1 may answer: what this node knows of the changes that others made.
+//! Whether L1 may answer: what this node knows of the changes of other nodes.
 
 pub(crate) mod background;
 pub(crate) mod clock;

@@ -1,35 +1,35 @@
-//! What a partition learns means for its node.
+//! What a message or an answer means for the node.
 
-/// What a piece of news means for the caller.
+/// What a message means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum News {
-    /// Nothing further.
+    /// Nothing more to do.
     Expected,
     /// Changes were missed: take a new baseline.
     Gap,
 }
 
-/// Who answered.
+/// The server that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Server {
     /// The server process that this node's knowledge is about.
     Known,
-    /// Another one, and what that means.
+    /// Another server process, and what that means for the caller.
     Other(News),
 }
 
-/// Outcome of [`Partition::baseline`].
+/// The outcome of [`Partition::baseline`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Baseline {
-    /// Serving; nothing had been missed.
+    /// The partition serves, and no change was missed.
     Continued,
-    /// Serving; everything held before is to be verified on its next use.
+    /// The partition serves. All older entries must be revalidated on their next use.
     Flushed,
-    /// Not subscribed, or already serving: nothing to do now.
+    /// The partition is not subscribed, or serves already. Nothing is to be done now.
     NotNow,
-    /// The changes heard do not join the baseline: read the state again.
+    /// There is a gap between the baseline and the changes received. The baseline must be read again.
     Again,
 }

@@ -1,4 +1,4 @@
-//! This cache as one node of the fleet, and the partitions it knows of.
+//! One node of the fleet, and the partitions of its namespace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) server_clock: ServerClock,
     pub(crate) max_staleness: Duration,
-    /// Wakes the task that takes new baselines.
+    /// Wakes the task that reads new baselines.
     pub(crate) resync: Notify,
     partitions: Box<[Partition]>,
-    /// Number of the last generation of any partition. Generations of different partitions can be
-    /// compared: a later one has the higher number.
+    /// The number of the last generation of any partition. Generations of different partitions can be
+    /// compared: the later one has the higher number.
     generations: Arc<Mutex<u64>>,
     counter: AtomicU64,
     beats: AtomicU64,
@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// A node without a fleet: nothing can change behind its back.
+    /// A node without a fleet. No other node can make changes.
     pub(crate) fn alone(id: NodeId, faults: Switch) -> Self {
         let node = Self::new(id, (1, Known::default()), Duration::MAX, faults);
         node.partitions[0].serve_for_good();
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    /// The partition, if there is but one.
+    /// The partition, if there is only one.
     #[inline]
     pub(crate) fn only_partition(&self) -> Option<&Partition> {
         match &*self.partitions {
@@ -96,7 +96,7 @@ impl Node {
         }
     }
 
-    /// The partitions of these keys, each once.
+    /// The partitions of these keys, without repetition.
     pub(crate) fn partitions_of(&self, keys: &[Key]) -> Vec<(u16, &Partition)> {
         if let [only] = &*self.partitions {
             return vec![(0, only)];
@@ -113,7 +113,7 @@ impl Node {
         (index, &many[usize::from(index)])
     }
 
-    /// Notes a point that the namespace has reached: somebody has been told so.
+    /// Notes that the namespace has reached this stamp: some caller has received it.
     pub(crate) fn knows(&self, stamp: &Stamp) {
         for (index, seq) in stamp.seqs() {
             if let Some(partition) = self.partition(index) {
@@ -122,7 +122,7 @@ impl Node {
         }
     }
 
-    /// A partition named by the bus, which may name anything.
+    /// The partition with this index. The index comes from the bus, so it may be wrong.
     pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
         self.partitions.get(usize::from(index))
     }
@@ -132,8 +132,8 @@ impl Node {
         self.partitions.iter().all(|partition| partition.serving_at(now))
     }
 
-    /// Makes everything held "verify on next use", and returns the generation of what is read from
-    /// now on: what has a lower one was read before.
+    /// Raises the generation of all partitions, so that all entries of L1 must be revalidated. Returns the
+    /// new generation. An entry of a lower generation was read before.
     pub(crate) fn move_generations(&self) -> u64 {
         let mut last = self.generations.lock();
         *last += 1;
@@ -143,7 +143,7 @@ impl Node {
         *last
     }
 
-    /// Stops L1 for good.
+    /// Stops L1 permanently.
     pub(crate) fn retire(&self) {
         self.partitions.iter().for_each(Partition::lost);
     }
@@ -153,7 +153,7 @@ impl Node {
         self.beats.load(Ordering::Acquire) + 1
     }
 
-    /// Notes the time and returns the number of a heartbeat about to be sent.
+    /// Notes the time and returns the number of a heartbeat that is about to be sent.
     pub(crate) fn begin_beat(&self, partition: &Partition) -> u64 {
         let beat = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
         let sent = self.clock.now();

@@ -1,10 +1,9 @@
 //! The serving lease: whether this node's L1 may answer.
 //!
-//! L1 may answer while this node provably knows every change up to a moment at most
-//! `max_staleness` ago. The proof is an echo: the node notes the time, sends a heartbeat on the
-//! command route, and gets it back on the subscriber's socket, behind every change executed
-//! before it. If the echoed sequence is the one the node has applied, it knew everything as of
-//! the time it noted.
+//! L1 may answer while the node can prove that it knows every change up to a moment at most `max_staleness`
+//! ago. The proof is the echo of a heartbeat. The node notes the time, and sends a heartbeat on a command
+//! connection. The echo returns on the subscriber's socket, behind every change executed before the
+//! heartbeat. If the echo's sequence equals `applied`, the node knew every change at the noted time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,23 +18,25 @@ use crate::liveness::clock::Clock;
 use crate::liveness::news::{Baseline, News, Server};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Heartbeats waiting for their echo; older ones are forgotten, and their echoes ignored.
+/// The maximum number of heartbeats that wait for their echoes. Older ones are forgotten, and their echoes
+/// ignored.
 const MAX_BEATS: usize = 16;
 
-/// What this node knows of one partition. The atomics are read by every hit; they change only
-/// under `sync`, but for the generation, which changes only under `generations`.
+/// The node's knowledge of one partition. Every hit reads the atomics. They change only under the lock of
+/// `sync`, except the generation, which changes only under the lock of `generations`.
 #[derive(Debug)]
 pub(crate) struct Partition {
     serving_until: AtomicU64,
     generation: AtomicU64,
-    /// What was admitted in a generation before this one was cleared, not just put in doubt.
+    /// A clear has voided all entries of generations before this one. The generations since then only need
+    /// revalidation.
     void: AtomicU64,
     floor: AtomicU64,
     applied: AtomicU64,
-    /// The highest number given in a reply to a tag change of our own.
+    /// The highest number in a reply to a tag invalidation of this node.
     reached: AtomicU64,
     tags: TagTable,
-    /// The last heartbeat whose echo brought the number expected.
+    /// The last heartbeat whose echo had the expected number.
     proven: AtomicU64,
     index: u16,
     known: Known,
@@ -51,20 +52,20 @@ struct Sync {
     beats: VecDeque<(u64, Tick)>,
 }
 
-/// Where the node stands with the bus.
+/// The state of the subscription to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Not subscribed: changes go unheard.
+    /// Not subscribed: the node receives no changes.
     Deaf,
-    /// Subscribed, but what was missed before is unknown. Holds the dense run of changes heard
-    /// since, first and last.
+    /// Subscribed, but changes may have been missed before. Holds the first and last number of the changes
+    /// received since, without a gap between them.
     Syncing(Option<(u64, u64)>),
     /// Every change up to `applied` has been applied.
     Live,
 }
 
 impl Partition {
-    /// Of the partition number `index` of so many.
+    /// A partition that does not serve yet: number `index` of `partitions`.
     pub(crate) fn suspended(
         (index, partitions): (u16, u16),
         known: Known,
@@ -88,17 +89,17 @@ impl Partition {
         }
     }
 
-    /// Of a node without a fleet.
+    /// Makes the partition serve for ever, on a node without a fleet.
     pub(crate) fn serve_for_good(&self) {
         self.serving_until.store(Tick::MAX.0, Ordering::Release);
     }
 
-    /// Under the lock of `generations`.
+    /// Begins a generation. The caller holds the lock of `generations`.
     pub(crate) fn begin_generation(&self, generation: u64) {
         self.generation.store(generation, Ordering::Release);
     }
 
-    /// A heartbeat is about to be sent.
+    /// Notes that a heartbeat is about to be sent.
     pub(crate) fn beat_begun(&self, beat: u64, sent: Tick) {
         let mut sync = self.sync.lock();
         if sync.beats.len() == MAX_BEATS {
@@ -107,7 +108,7 @@ impl Partition {
         sync.beats.push_back((beat, sent));
     }
 
-    /// Whether L1 may answer a get that reads the clock as `now`.
+    /// Whether L1 may answer a get that has read `now` from the clock.
     #[inline]
     pub(crate) fn serving_at(&self, now: Tick) -> bool {
         self.serving_until.load(Ordering::Acquire) >= now.0 || self.switch.is(Mutant::ServeWhileSuspended)
@@ -122,30 +123,30 @@ impl Partition {
         self.floor.load(Ordering::Acquire)
     }
 
-    /// Whether what was admitted in this generation, with this sequence number, has been cleared.
+    /// Whether a clear has voided an entry of this generation and number.
     pub(crate) fn is_void(&self, generation: u64, seq: u64) -> bool {
         generation < self.void.load(Ordering::Acquire) || seq < self.floor()
     }
 
-    /// Every change up to this one has been applied here (while the node was serving).
+    /// The node has applied every change up to this number (while it was serving).
     pub(crate) fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// A load that begins now reflects every change up to this one. Ahead of `applied` when a
-    /// command's reply has come before the messages of the changes before it.
+    /// A load that begins now reflects every change up to this number. It is higher than `applied` if a reply
+    /// has arrived before the messages of earlier changes.
     pub(crate) fn reached(&self) -> u64 {
         self.reached.load(Ordering::Acquire).max(self.applied())
     }
 
-    /// Notes that the partition has come as far as this.
+    /// Notes that the partition has reached this number.
     pub(crate) fn knows(&self, seq: u64) {
         if !self.switch.is(Mutant::ForgetNumbers) {
             self.known.raise(self.index, seq);
         }
     }
 
-    /// The last heartbeat that has shown the server's memory to be as far as this node.
+    /// The last heartbeat whose echo proved that the server's memory has every change this node knows.
     pub(crate) fn proven(&self) -> u64 {
         self.proven.load(Ordering::Acquire)
     }
@@ -154,12 +155,12 @@ impl Partition {
         &self.tags
     }
 
-    /// Number of the last change of any tag that this node knows of.
+    /// The number of the last tag invalidation that this node knows.
     pub(crate) fn last_tag_change(&self) -> u64 {
         self.tags.latest()
     }
 
-    /// All that [`voids`](Self::voids) goes by, in numbers.
+    /// The numbers by which [`voids`](Self::voids) decides.
     pub(crate) fn voided(&self) -> (u64, u64, u64) {
         (self.void.load(Ordering::Acquire), self.floor(), self.last_tag_change())
     }
@@ -170,20 +171,20 @@ impl Partition {
         self.tags.voids(tags, seq)
     }
 
-    /// Whether a clear or an invalidation of a tag has made an entry of L1 worthless.
+    /// Whether a clear or a tag invalidation has voided an entry of L1.
     pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
         self.is_void(entry.generation, entry.seq) || self.voids_by_tag(&entry.tags, entry.seq)
     }
 
-    /// Applies an invalidation of tags: from the bus, where the number is counted afterwards, or
-    /// from the reply to a command of our own.
+    /// Applies an invalidation of tags, from the bus or from the reply to a command of this node. If it comes
+    /// from the bus, the caller counts the number afterwards.
     pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64) {
         self.knows(seq);
         self.tags.raise(tags, seq);
         self.reached.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Invalidates tags on a node without a fleet, which numbers its changes itself.
+    /// Invalidates tags on a node without a fleet. Such a node numbers its changes itself.
     pub(crate) fn change_tags_alone(&self, tags: &Tags) {
         let _order = self.sync.lock();
         let seq = self.applied() + 1;
@@ -207,7 +208,7 @@ impl Partition {
         self.serving_until.store(0, Ordering::Release);
     }
 
-    /// Whether an answer came from the server process that this node knows. If not, everything it knows
+    /// Whether an answer came from the server process that this node knows. If not, all knowledge of the node
     /// is in doubt.
     pub(crate) fn answered_by(&self, run: RunId) -> Server {
         let mut sync = self.sync.lock();
@@ -221,8 +222,8 @@ impl Partition {
         Server::Other(News::Gap)
     }
 
-    /// A change was heard, and has been applied to L1 by the caller: first the removal, then the
-    /// number, so that nobody who sees the number finds what it removed.
+    /// Counts a received change. The caller has applied it to L1 already. The entry is removed before the
+    /// number is stored, so a thread that reads the number cannot find the removed entry.
     pub(crate) fn heard(&self, seq: u64) -> News {
         self.knows(seq);
         let mut sync = self.sync.lock();
@@ -251,7 +252,7 @@ impl Partition {
         }
     }
 
-    /// The echo of a heartbeat was heard, behind every change executed before it.
+    /// Handles the echo of a heartbeat. It has arrived behind every change executed before the heartbeat.
     pub(crate) fn echoed(&self, seq: u64, beat: u64, max_staleness: Duration) -> News {
         let mut sync = self.sync.lock();
         let Some(at) = sync.beats.iter().position(|(number, _)| *number == beat) else {
@@ -267,7 +268,8 @@ impl Partition {
                 News::Expected
             }
             Phase::Live => {
-                // Ahead: changes were lost on the way. Behind: the server lost its memory.
+                // If the number is higher, changes were lost on the way. If it is lower, the server lost
+                // memory.
                 self.suspend(&mut sync, Phase::Syncing(None));
                 News::Gap
             }
@@ -279,20 +281,19 @@ impl Partition {
         self.serving_until.fetch_max(until.0, Ordering::AcqRel);
     }
 
-    /// Takes the state read by a command sent at `sent`, while subscribed, as what this node
-    /// knows; decides whether anything may have been missed before.
+    /// Takes a baseline as the node's knowledge while it is subscribed. The command for it was sent at
+    /// `sent`. Decides whether changes may have been missed before. The order matters:
     ///
-    /// 1. the subscription is acknowledged; 2. the state is read; 3. the generation moves; 4. L1
-    ///    serves.
+    /// 1. the subscription is acknowledged; 2. the baseline is read; 3. the generation rises; 4. L1 serves.
     ///
-    /// With 2 before 1, a change between them would be in neither. With 4 before 3, a get would
-    /// find an entry whose invalidation was missed.
+    /// With 2 before 1, a change between the two would be neither in the baseline nor on the bus. With 4
+    /// before 3, a get could find an entry whose invalidation was missed.
     ///
-    /// What was held before may go on answering only if L1 has caught up with the state, not if
-    /// merely nothing is missing from what was heard:
+    /// Older entries may go on answering only if L1 has caught up with the baseline. It is not enough that
+    /// the changes received so far have no gap:
     ///
-    /// 1. changes 6 and 7 are executed; 2. 6 is heard, 7 is slow to arrive; 3. the state is read:
-    ///    7; 4. L1 serves for `max_staleness` from 3, without 7.
+    /// 1. changes 6 and 7 are executed; 2. change 6 is received, change 7 is delayed; 3. the baseline is
+    ///    read: 7; 4. L1 serves for `max_staleness` from step 3 on, without change 7.
     pub(crate) fn baseline(&self, read: &Read, sent: Tick, max_staleness: Duration) -> Baseline {
         let state = read.state;
         let mut sync = self.sync.lock();
@@ -331,8 +332,9 @@ impl Partition {
         outcome
     }
 
-    /// The backend was told how far it had come, and disagrees: our numbers are none it can have reached. A
-    /// clock that was far ahead has been set back, or they are foreign. All of them are worth nothing.
+    /// Forgets all numbers of this node. The backend was told the node's number, and answers with a lower
+    /// one. So it cannot have given the node's numbers: a clock that was far ahead has been set back, or the
+    /// numbers come from outside. They are all worthless.
     fn start_anew(&self, read: &Read) {
         self.void_all();
         self.floor.store(read.state.floor, Ordering::Release);
@@ -342,12 +344,12 @@ impl Partition {
         self.known.lower(self.index, read.state.seq);
     }
 
-    /// Whether a baseline is wanted.
+    /// Whether the partition needs a baseline.
     pub(crate) fn is_syncing(&self) -> bool {
         matches!(self.sync.lock().phase, Phase::Syncing(_))
     }
 
-    /// Voids everything held: the node is about to clear the partition.
+    /// Voids all entries of L1: the node is about to clear the partition.
     pub(crate) fn move_generation(&self) {
         let _order = self.sync.lock();
         self.void_all();
@@ -365,7 +367,7 @@ impl Partition {
         *last
     }
 
-    /// Applies a clear, once: the bus and the reply to our own clear both bring it.
+    /// Applies a clear once. The bus brings a clear of this node, and so does the reply.
     pub(crate) fn cleared(&self, seq: u64) {
         self.knows(seq);
         let _order = self.sync.lock();
@@ -375,8 +377,8 @@ impl Partition {
     }
 }
 
-/// When a lease proven by a question sent at `sent` ends. A hit looks at the clock at a glance, and
-/// must not answer longer for it.
+/// The end of the serving lease that a command sent at `sent` has proved. A hit may use a time that lags. So
+/// the lease is shorter by the lag, and the hit does not answer longer.
 fn lease_end(sent: Tick, max_staleness: Duration) -> Tick {
     sent.after(max_staleness.saturating_sub(Clock::LAG))
 }

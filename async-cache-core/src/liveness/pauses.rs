@@ -1,13 +1,13 @@
-//! How long to wait before something that failed is tried again.
+//! The pause before a failed attempt is repeated.
 
 use std::time::Duration;
 
-/// Longest pause after a refusal.
+/// The longest pause after a refusal.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Pauses between attempts: always the same one while L2 is away, because it may be back at any time; and
-/// ever longer ones while it refuses, because nothing but a change of its settings helps then. An attempt that
-/// is refused costs it work all the same.
+/// Pauses between attempts. In an outage all pauses are equal, because L2 may come back at any time. While L2
+/// refuses, each pause is longer than the one before. Only a change of L2's settings helps then, and each
+/// refused attempt costs L2 work.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     first: Duration,
@@ -19,21 +19,22 @@ impl Pauses {
         Self { first, refusals: 0 }
     }
 
-    /// After an outage.
+    /// The pause after an outage.
     pub(crate) fn short(&mut self) -> Duration {
         self.refusals = 0;
         self.first
     }
 
-    /// After a refusal: as long as all pauses before, so that a right that is granted is noticed within twice
-    /// the time it was missing. Nodes that were refused together do not ask again together.
+    /// The pause after a refusal. It is as long as all pauses before it together. So the node notices a new
+    /// permission after at most twice the time for which the permission was missing. The pauses are spread,
+    /// so that nodes that were refused together do not try again together.
     pub(crate) fn longer(&mut self) -> Duration {
         let pause = self.first.saturating_mul(1 << self.refusals.min(16)).min(LONGEST);
         self.refusals = self.refusals.saturating_add(1);
         pause.mul_f64(0.75 + 0.25 * fastrand::f64())
     }
 
-    /// Nothing stands in the way any more.
+    /// Notes a success.
     pub(crate) fn over(&mut self) {
         self.refusals = 0;
     }

@@ -1,4 +1,4 @@
-//! A point in a namespace's history that a later read can insist on.
+//! A point in a namespace's history. A later read can require it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,19 +9,19 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, ErrorKind};
 
-/// What an invalidation or insert returns: "everything up to and including this".
+/// The result of an invalidation or insert. It stands for all changes up to and including this one.
 ///
-/// [`at_least`](crate::api::request::Get::at_least) makes a read on any node wait for nothing and yet
-/// never answer from before it. To carry a stamp to another node, send its text form (it is
+/// With [`at_least`](crate::api::request::Get::at_least) a read on any node never answers from before the
+/// stamp, and it does not wait for anything. To carry a stamp to another node, send its text form (it is
 /// [`Display`](fmt::Display), [`FromStr`] and serde): `users@0:1712`.
 ///
-/// **Never take a stamp from a client unsigned.** A number that is higher than any that Redis has handed out is taken as
-/// proof that Redis has lost memory, and empties the cache. Sign a stamp that travels through clients, and check the
-/// signature before you use it.
+/// **Never take a stamp from a client unsigned.** If its number is higher than any number that Redis has
+/// given, the cache takes that as proof that Redis has lost memory, and empties itself. Sign a stamp that
+/// travels through clients, and check the signature before you use it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stamp {
     namespace: Arc<str>,
-    /// Partition and sequence number, one each, by partition.
+    /// Pairs of a partition and its sequence number, sorted by partition.
     seqs: SmallVec<[(u16, u64); 1]>,
 }
 
@@ -32,17 +32,17 @@ impl Stamp {
         stamp
     }
 
-    /// The namespace it belongs to.
+    /// The namespace of the stamp.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The later of the two, partition by partition: a read at least at the result is at least at both.
+    /// The later number of each partition. A read at least at the result is at least at both stamps.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if they are of different namespaces.
+    /// [`ErrorKind::Config`] if the stamps are of different namespaces.
     pub fn merge(mut self, other: &Self) -> Result<Self, Error> {
         if self.namespace != other.namespace {
             return Err(foreign(other.namespace(), self.namespace()));
@@ -51,12 +51,12 @@ impl Stamp {
         Ok(self)
     }
 
-    /// The sequence number a value of this partition must reflect; 0 if any will do.
+    /// The number that a value of this partition must reflect. It is 0 if any value will do.
     pub(crate) fn seq(&self, partition: u16) -> u64 {
         self.seqs.iter().find(|(p, _)| *p == partition).map_or(0, |(_, seq)| *seq)
     }
 
-    /// Each partition concerned, and its number.
+    /// Each partition of the stamp, and its number.
     pub(crate) fn seqs(&self) -> impl Iterator<Item = (u16, u64)> {
         self.seqs.iter().copied()
     }

@@ -1,5 +1,5 @@
-//! [`Liveness`]: what this node knows, and what it has told of that. A change of state is an event: told once,
-//! when it begins and when it ends.
+//! [`Liveness`]: what this node knows of its fleet and of L2, and which events it has sent about that. A
+//! change of state is an event. It is sent once when the state begins, and once when it ends.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
@@ -18,48 +18,48 @@ use crate::liveness::node::Node;
 use crate::liveness::unsent::Unsent;
 use crate::observe::{Event, Observer, Resumed, SuspendCause, trace};
 
-/// What a node asks of L2 in order to serve.
+/// What a node asks L2 for in order to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// To be told of changes.
+    /// The subscription to the bus.
     Subscription,
-    /// What has changed so far.
+    /// The baseline of a partition.
     Baseline,
-    /// To send what proves that nothing was missed.
+    /// A heartbeat. Its echo proves that the node has missed no change.
     Heartbeat,
 }
 
-/// What decides whether the tiers of this node may answer.
+/// The state that decides whether L1 and L2 may answer on this node.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     pub(crate) node: Node,
-    /// Changes made here that L2 may not know.
+    /// Changes made on this node that L2 may not know yet.
     pub(crate) unsent: Unsent,
     pub(crate) observer: Arc<Observer>,
     region: Option<Arc<dyn Region>>,
-    /// Without an L1 there is nothing to suspend.
+    /// Whether there is an L1. Without one nothing can be suspended.
     has_l1: bool,
     told: Told,
-    /// Why L2 will not have this node, if it said so when it was last asked: by [`Asked`].
+    /// For each [`Asked`], the reason if L2 refused it when it was last asked.
     refusals: Mutex<[Option<Error>; 3]>,
-    /// The node serves, or has been refused: for callers that wait until it is ready.
+    /// Notifies callers that wait until the node is ready. It serves now, or L2 has refused it.
     pub(crate) news: Notify,
-    /// L2 permits what it had refused: for work that pauses because of a refusal.
+    /// Notifies tasks that pause because of a refusal. L2 now permits something that it had refused.
     mended: Notify,
 }
 
-/// What was told last.
+/// The states that were last sent as events.
 #[derive(Debug)]
 struct Told {
     l1_suspended: AtomicBool,
-    /// Since L1 was suspended, what it holds was put in doubt.
+    /// Whether the generation has risen since L1 was suspended, so that its entries must be revalidated.
     in_doubt: AtomicBool,
     l2_lost: AtomicBool,
     unsent: AtomicUsize,
 }
 
 impl Liveness {
-    /// Until a node has heard of its fleet, its L1 does not answer.
+    /// The state of a node that has just opened. L1 does not answer until the node has heard of its fleet.
     pub(crate) fn new(
         node: Node,
         observer: Arc<Observer>,
@@ -90,7 +90,8 @@ impl Liveness {
         self.region.as_ref().is_some_and(|region| !region.available())
     }
 
-    /// Whether L2 may hold what was invalidated here, so that it must not be asked for a key.
+    /// Whether an invalidation of the key is pending. Then L2 may hold a void value, and the node must not
+    /// read it.
     pub(crate) fn is_unsent(&self, key: &[u8]) -> bool {
         self.unsent.covers(key) && !self.node.faults.is(Mutant::ReadPastPending)
     }
@@ -105,12 +106,13 @@ impl Liveness {
         })
     }
 
-    /// Why L2 will not have this node.
+    /// The reason why L2 refuses this node, if it does.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.refusals.lock().iter().flatten().next().cloned()
     }
 
-    /// Pauses before what L2 refused is tried again, or until L2 permits something that it had refused.
+    /// Pauses after a refusal, at most for `longest`. The pause ends early when L2 permits something that it
+    /// had refused.
     pub(crate) async fn pause(&self, longest: Duration) {
         let _ = timeout(longest, self.mended.notified()).await;
     }
@@ -119,15 +121,15 @@ impl Liveness {
         self.told.in_doubt.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a failed operation on L2 and says where it happened.
+    /// Counts a failed operation on L2, and adds the namespace to its error.
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
         self.observer.counters.l2_errors.add(1);
         self.emit_state_changes(Some(&error));
         error.in_namespace(&self.observer.namespace)
     }
 
-    /// L2 was asked for something that this node needs in order to serve, and this is how that ended. An
-    /// outage says nothing about what L2 permits.
+    /// Notes the outcome of a request to L2 that this node needs in order to serve. An outage changes nothing
+    /// here, because it does not show what L2 permits.
     pub(crate) fn asked<T>(&self, what: Asked, outcome: &Result<T>) {
         let refusal = match outcome {
             Err(error) if error.is_temporary() => return,
@@ -154,14 +156,14 @@ impl Liveness {
         }
     }
 
-    /// L1 has stopped answering.
+    /// Sends the event that L1 no longer answers.
     pub(crate) fn suspended(&self, cause: SuspendCause) {
         if self.has_l1 && !self.told.l1_suspended.swap(true, Ordering::Relaxed) {
             self.observer.events.tell(|| Event::L1Suspended { cause });
         }
     }
 
-    /// L1 answers.
+    /// Sends the event that L1 answers again.
     fn resumed(&self) {
         if self.has_l1 && self.told.l1_suspended.swap(false, Ordering::Relaxed) {
             let in_doubt = self.told.in_doubt.swap(false, Ordering::Relaxed);
@@ -171,8 +173,8 @@ impl Liveness {
         self.news.notify_waiters();
     }
 
-    /// Emits an event for each state that has changed since the last look. Called once a heartbeat, and after each
-    /// failure, with its error.
+    /// Sends an event for each state that has changed since the last call. It is called after each heartbeat,
+    /// and after each failure with its error.
     pub(crate) fn emit_state_changes(&self, failure: Option<&Error>) {
         if self.node.is_serving() {
             self.resumed();
@@ -194,7 +196,7 @@ impl Liveness {
         }
     }
 
-    /// Reads a partition's state, and the server's time with it.
+    /// Reads a partition's state and the server's time.
     async fn read_state(&self, region: &dyn Region, partition: u16) -> Result<State> {
         let sent = self.node.clock.now();
         let state = region.state(partition).await.map_err(|error| self.l2_failed(error))?;
@@ -202,7 +204,7 @@ impl Liveness {
         Ok(state)
     }
 
-    /// Reads a partition's state, its tag table, and the server's time with them.
+    /// Reads a partition's state, its tag table and the server's time.
     pub(crate) async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Baseline> {
         let sent = self.node.clock.now();
         let known = region.baseline(partition).await.map_err(|error| self.l2_failed(error))?;
@@ -210,7 +212,8 @@ impl Liveness {
         Ok(known)
     }
 
-    /// Asks for the server's time if no answer has told it yet: stored values end by the server's clock.
+    /// Asks for the server's time if no answer has told it yet. The ends of stored values are on the server's
+    /// clock.
     pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
         if self.node.server_clock.known().is_none() {
             self.read_state(region, 0).await?;
@@ -218,7 +221,7 @@ impl Liveness {
         Ok(())
     }
 
-    /// What is known of the server's time, which must have been asked for if nothing was.
+    /// The server's time. The caller must have called `learn_server_time` before if it was unknown.
     pub(crate) fn server_time(&self) -> Result<ServerTime> {
         let known = self.node.server_clock.known();
         if self.node.faults.is(Mutant::TrustUnknownServerTime) {
@@ -232,7 +235,7 @@ impl Liveness {
         })
     }
 
-    /// Whether enough is known of the server's time to judge what is read.
+    /// Whether the server's time is known, so that stored values can be judged.
     #[inline]
     pub(crate) fn knows_server_time(&self) -> bool {
         self.node.server_clock.known().is_some() || self.node.faults.is(Mutant::TrustUnknownServerTime)

@@ -1,4 +1,4 @@
-//! Changes made here whose outcome is unknown: until they have landed, L2 may hold what they void.
+//! The pending invalidations of this node. Until L2 has executed them, it may hold void values.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
-/// More keys and tags than this are replaced by one clear of the namespace: sound, and it costs
-/// refills.
+/// The maximum number of pending keys and tags. Beyond it they are replaced by one clear of the namespace.
+/// That is correct, but values must be loaded again.
 const MAX_UNSENT: usize = 10_000;
 
-/// Keys sent at once.
+/// The maximum number of keys sent at once.
 const BATCH: usize = 256;
 
-/// The invalidations to be retried: the newest of each key and tag, and the newest clear.
+/// The pending invalidations: the newest one of each key and tag, and the newest clear.
 #[derive(Debug, Default)]
 pub(crate) struct Unsent {
     queue: Mutex<Queue>,
@@ -30,8 +30,9 @@ struct Queue {
     number: u64,
 }
 
-/// Which entries of L1 a pending tag voids. A key's is removed, and a clear voids what it finds; a
-/// tag's are told by when they were read.
+/// Decides which entries of L1 a pending tag invalidation or clear voids. A pending key is already removed
+/// from L1. A clear voids the entries that it finds. A tag voids the entries that were read before it, as
+/// their generation shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     number: u64,
@@ -44,8 +45,8 @@ impl Unsent {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Whether the shared tier may hold a value of this key that was invalidated here. Until the
-    /// retry lands, this node must not read it there.
+    /// Whether L2 may hold a value of this key that was invalidated on this node. Until the retry succeeds,
+    /// this node must not read the key from L2.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         if self.len() == 0 {
             return false;
@@ -54,7 +55,7 @@ impl Unsent {
         queue.clear.is_some() || queue.keys.contains_key(key)
     }
 
-    /// The same by tag.
+    /// Whether an invalidation of one of these tags is pending.
     pub(crate) fn holds_tag_of(&self, tags: &Tags) -> bool {
         if tags.is_empty() || self.len() == 0 {
             return false;
@@ -63,8 +64,8 @@ impl Unsent {
         tags.iter().any(|tag| queue.tags.contains_key(tag))
     }
 
-    /// Whether an entry of L1 was read before a pending invalidation of one of its tags, or before
-    /// one that has become a clear.
+    /// Whether an entry of L1 was read before a pending invalidation of one of its tags. The invalidation may
+    /// have become part of a clear.
     pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
         if self.len() == 0 {
             return false;
@@ -86,14 +87,13 @@ impl Unsent {
         self.publish(&queue);
     }
 
-    /// Keeps invalidations of tags. `move_generation` gives the generation of what is read from
-    /// now on.
+    /// Adds invalidations of tags. `move_generation` raises the generation and returns the new one.
     ///
-    /// 1. the tags are pending, and void everything; 2. the generation moves; 3. they void what is
-    ///    of an earlier one.
+    /// 1. the tags are pending, and void all entries; 2. the generation rises; 3. the tags void only entries
+    ///    of earlier generations.
     ///
-    /// With 2 before 1, a get between them would read an old value from L2, find nothing pending,
-    /// and store it as of the new generation.
+    /// With 2 before 1, a get between the two would read an old value from L2, find no pending tag, and store
+    /// the value in the new generation.
     pub(crate) fn add_tags(&self, tags: &[Tags], move_generation: impl Fn() -> u64) {
         let mut queue = self.queue.lock();
         queue.mark(tags, u64::MAX);
@@ -115,7 +115,7 @@ impl Unsent {
         self.added.notify_one();
     }
 
-    /// The next piece of work, oldest first; a clear before what was invalidated after it.
+    /// The next invalidations to send, the oldest first. A clear is sent before all others.
     pub(crate) fn next(&self) -> Option<Work> {
         let queue = self.queue.lock();
         if let Some(mark) = queue.clear {
@@ -131,7 +131,7 @@ impl Unsent {
         }
     }
 
-    /// Takes out what has landed, unless it has been asked for again meanwhile.
+    /// Removes the invalidations that L2 has executed. An invalidation that was added again meanwhile stays.
     pub(crate) fn landed(&self, work: &Work) {
         let mut queue = self.queue.lock();
         match work {
@@ -175,7 +175,7 @@ impl Queue {
         }
     }
 
-    /// Replaces everything by one clear, which voids of L1 what the tags did.
+    /// Replaces all invalidations by one clear. The clear voids the entries of L1 that the tags voided.
     fn fold(&mut self) {
         let folded = self.tags.values().chain(&self.clear).map(|mark| mark.generation);
         let generation = folded.max().unwrap_or(0);
@@ -194,7 +194,7 @@ pub(crate) enum Work {
 
 type Numbered<'a, K, M> = Vec<(u64, &'a K, &'a M)>;
 
-/// The oldest of these changes, in order.
+/// The oldest of these invalidations, in order.
 fn oldest<'a, K, M>(changes: impl Iterator<Item = (u64, &'a K, &'a M)>) -> Numbered<'a, K, M> {
     let mut changes: Vec<_> = changes.collect();
     changes.sort_unstable_by_key(|(number, ..)| *number);
@@ -202,7 +202,7 @@ fn oldest<'a, K, M>(changes: impl Iterator<Item = (u64, &'a K, &'a M)>) -> Numbe
     changes
 }
 
-/// Those from before number `until`.
+/// The invalidations with numbers below `until`.
 fn before<K: Clone, M: Copy>(changes: &Numbered<'_, K, M>, until: u64) -> Vec<(K, M)> {
     let due = changes.iter().take_while(|(number, ..)| *number < until);
     due.map(|(_, what, mark)| ((*what).clone(), **mark)).collect()

@@ -1,8 +1,8 @@
-//! The processor's counter, and where it may be relied on.
+//! The processor's counter, and the machines on which it is reliable.
 
 use std::sync::OnceLock;
 
-/// The processor's counter: what a hit costs besides is not worth a call of a function.
+/// Reads the processor's counter. A function call would cost too much compared with the rest of a hit.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "the intrinsic is the only way to read it without a call")]
 #[inline(always)]
@@ -11,11 +11,11 @@ pub(crate) fn counter() -> u64 {
     if let Some(machine) = super::machine::injected() {
         return machine.counter;
     }
-    // SAFETY: an instruction that every x86-64 processor has, without operands and without effects.
+    // SAFETY: every x86-64 processor has this instruction. It has no operands and no effects.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// No other processor's counter is trusted: see [`counter_is_steady`].
+/// A placeholder: the counters of other processors are not used, see [`counter_is_steady`].
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn counter() -> u64 {
     #[cfg(test)]
@@ -25,12 +25,13 @@ pub(crate) fn counter() -> u64 {
     0
 }
 
-/// Whether the processor's counter is the same on all cores and counts above [`GLANCE`](super::GLANCE)'s limit.
+/// Whether the processor's counter is equal on all cores and counts faster than [`GLANCE`](super::GLANCE)
+/// requires.
 ///
-/// A thread may move to another core between two glances. The kernel watches the counters, and keeps its
-/// own clock by them only while they agree; elsewhere nobody vouches for them, or they count as slowly as 24 MHz.
-/// A guest whose clock is its host's is told so by the processor: a counter that sleeps would make a reading
-/// outlast its time.
+/// A thread may move to another core between two glances. The Linux kernel watches the counters, and bases
+/// its own clock on them only while they agree. On other systems nothing guarantees that, or the counters run
+/// as slowly as 24 MHz. In a virtual machine the clock comes from the host. There the processor must report
+/// that the counter never stops, because with a stopped counter a reading would be used too long.
 pub(crate) fn counter_is_steady() -> bool {
     static STEADY: OnceLock<bool> = OnceLock::new();
     *STEADY.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Time: one monotonic clock per cache, and the server's clock as seen from it.
+//! Time: one monotonic clock for each cache, and the server's clock relative to it.
 
 mod counter;
 mod server;
@@ -19,7 +19,7 @@ pub(crate) use server::{ServerClock, ServerTime};
 
 /// A cache's monotonic clock.
 ///
-/// A hit reads it at a [`glance`](Self::glance), everything else [`now`](Self::now).
+/// A hit reads it with a [`glance`](Self::glance). All other code reads it with [`now`](Self::now).
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     source: Source,
@@ -27,38 +27,38 @@ pub(crate) struct Clock {
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// The system's.
+    /// The system's clock.
     System(Origin),
-    /// The same, at a glance read through the processor's counter.
+    /// The system's clock. A glance reads it through the processor's counter.
     Counted(Origin),
-    /// Tokio's, so that its paused time governs a test.
+    /// Tokio's clock, so that a test can pause the time.
     Tokio(Instant),
-    /// A number, moved by hand.
+    /// A number that a test moves.
     #[cfg(all(test, shuttle))]
     Hand(std::sync::Arc<crate::sync::AtomicU64>),
 }
 
-/// How many ticks of the processor's counter a glance reuses one reading of the system's clock for:
-/// 0.1 ms or so, and less than [`Clock::LAG`] on whatever counts faster than 262 MHz.
-/// See [`counter_is_steady`] for where that holds.
+/// A glance reuses one reading of the system's clock for this number of ticks of the processor's counter.
+/// That is about 0.1 ms. It is less than [`Clock::LAG`] if the counter is faster than 262 MHz. See
+/// [`counter_is_steady`] for the machines where that holds.
 ///
-/// Nothing is calibrated: the counter only says whether time has moved on since the reading. One
-/// that turns out faster or slower, or starts anew, shifts by how much a glance lags, and no
-/// further. So does one that stands still while the machine is suspended: the kernel alone takes longer to put
-/// processes to sleep and to wake them than a reading lasts.
+/// Nothing is calibrated. The counter only shows whether time has passed since the reading. If it is faster
+/// or slower than expected, or starts again from zero, only the lag of a glance changes. That is also true if
+/// the counter stands still while the machine is suspended: a reading lasts for less time than the kernel
+/// needs to stop the processes and to wake them.
 const GLANCE: u64 = 1 << 18;
 
 thread_local! {
-    /// The counter at the last reading of the system's clock on this thread, and the reading.
+    /// The counter at this thread's last reading of the system's clock, and the reading.
     static READING: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
 impl Clock {
-    /// How far a glance may lag behind.
+    /// The longest time by which a glance may lag.
     pub(crate) const LAG: Duration = Duration::from_millis(1);
 
-    /// What it shows at its start. Values are older than the node that reads them from L2: there
-    /// are 36 years of ticks before it for that.
+    /// The time that the clock shows at its start. Values may be older than the node that reads them from L2.
+    /// So there are 36 years of ticks before the start.
     const START: u64 = 1 << 60;
 
     pub(crate) fn start() -> Self {
@@ -70,12 +70,12 @@ impl Clock {
         if governed_by_tokio() || tokio_stands_still() {
             return Self { source: Source::Tokio(Instant::now()) };
         }
-        // One origin for all, for they share the readings.
+        // All clocks have one origin, because they share the readings.
         let origin = *ORIGIN.get_or_init(Origin::here_and_now);
         Self { source: if counter_is_steady() { Source::Counted(origin) } else { Source::System(origin) } }
     }
 
-    /// The time. Never `Tick(0)`, which stands for "long ago".
+    /// The time. It is never `Tick(0)`, which means "long ago".
     pub(crate) fn now(&self) -> Tick {
         let elapsed = match self.source {
             Source::System(origin) | Source::Counted(origin) => origin.elapsed(),
@@ -86,7 +86,7 @@ impl Clock {
         Tick(Self::START + elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
     }
 
-    /// The time, or a moment at most [`LAG`](Self::LAG) before it: for a third of the price.
+    /// The time, or a time at most [`LAG`](Self::LAG) before it. It costs a third of [`now`](Self::now).
     #[inline]
     pub(crate) fn coarse_now(&self) -> Tick {
         match self.source {
@@ -95,7 +95,7 @@ impl Clock {
         }
     }
 
-    /// A glance, if that takes no call.
+    /// A glance, if it needs no function call.
     #[inline]
     pub(crate) fn cached_now(&self) -> Option<Tick> {
         let Source::Counted(_) = self.source else { return None };
@@ -106,7 +106,7 @@ impl Clock {
     #[cold]
     #[inline(never)]
     fn read(&self) -> Tick {
-        // The counter first: a reading is never taken for younger than it is.
+        // The counter is read first, so that a reading never seems younger than it is.
         let counted = counter();
         let now = self.now();
         READING.set((counted, now.0));
@@ -116,7 +116,7 @@ impl Clock {
 
 #[cfg(all(test, shuttle))]
 impl Clock {
-    /// The clock of a node whose threads are scheduled.
+    /// The clock of a node whose threads a scheduler runs.
     fn by_hand() -> Option<Self> {
         let hand = std::sync::Arc::new(crate::sync::AtomicU64::new(Self::START));
         Some(Self { source: Source::Hand(hand) })
@@ -132,8 +132,9 @@ impl Clock {
 #[cfg(feature = "testing")]
 static REAL_TIME: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// Caches built from here on in this process read the clock that they read without the feature
-/// `testing`, unless Tokio's time is paused then: for proofs that are to be about what is shipped.
+/// From this call on, new caches of this process read the clock that they read without the feature `testing`.
+/// The exception is a cache that is built while Tokio's time is paused. Use it for proofs about the shipped
+/// code.
 #[cfg(feature = "testing")]
 pub fn real_time() {
     REAL_TIME.store(true, Ordering::Relaxed);
@@ -147,14 +148,14 @@ fn governed_by_tokio() -> bool {
     false
 }
 
-/// Whether Tokio's time is paused here. There is nothing to ask but the time itself.
+/// Whether Tokio's time is paused now. Only the time itself can show that.
 fn tokio_stands_still() -> bool {
     let (before, start) = (Instant::now(), std::time::Instant::now());
     while start.elapsed() < Duration::from_micros(1) {}
     Instant::now() == before
 }
 
-/// A machine whose clock and counter a test moves: each thread has its own.
+/// A machine for tests: a test moves its clock and its counter. Each thread has its own.
 #[cfg(test)]
 mod machine {
     use std::cell::Cell;

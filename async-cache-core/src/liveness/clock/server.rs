@@ -1,15 +1,16 @@
-//! The shared tier's clock, as seen from the node's.
+//! The clock of L2's server, relative to the node's clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::backend::Tick;
 
-/// The shared tier's clock, as an offset to ours. Wall clocks of the nodes play no part: a frame's
-/// expiry is written and read in the time of the server that expires it.
+/// The server's clock, as an offset to the node's clock. The wall clocks of the nodes are not used. The
+/// expiry of a frame is written and read in the time of the server that expires it.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     offset_ms: AtomicI64,
-    /// The offset if the last reading was taken just before it arrived: the least it can be.
+    /// The least possible offset. It is the true one if the server read its clock just before its answer
+    /// arrived.
     least_offset_ms: AtomicI64,
 }
 
@@ -20,17 +21,17 @@ impl ServerClock {
         Self { offset_ms: AtomicI64::new(Self::UNKNOWN), least_offset_ms: AtomicI64::new(Self::UNKNOWN) }
     }
 
-    /// Takes a reading that was asked for at `sent` and arrived at `received`.
+    /// Notes a reading of the server's clock. It was requested at `sent` and arrived at `received`.
     pub(crate) fn observe(&self, server_ms: u64, sent: Tick, received: Tick) {
         let middle = sent.after(received.since(sent) / 2);
-        // Both times are rounded down to milliseconds, which may make a difference of one.
+        // Both times are rounded down to milliseconds, which can make a difference of 1 ms.
         self.least_offset_ms.store(server_ms as i64 - to_ms(received) - 1, Ordering::Relaxed);
-        // Last: it tells that both are known.
+        // This is stored last, because it shows that both offsets are known.
         self.offset_ms.store(server_ms as i64 - to_ms(middle), Ordering::Release);
     }
 
-    /// What is known of it; nothing before the first reading, and then nothing can be said of when a stored
-    /// value ends.
+    /// The server's time, or `None` before the first reading. Without it the end of a stored value cannot be
+    /// judged.
     #[inline]
     pub(crate) fn known(&self) -> Option<ServerTime> {
         let (offset_ms, least_offset_ms) =
@@ -39,8 +40,7 @@ impl ServerClock {
     }
 }
 
-/// The server's time, as far as it is known. Only this converts between the two clocks, so that a time which
-/// is not known cannot be used.
+/// The server's time. Only this type converts between the two clocks, so an unknown time cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ServerTime {
     offset_ms: i64,
@@ -48,7 +48,7 @@ pub(crate) struct ServerTime {
 }
 
 impl ServerTime {
-    /// As if the server's clock showed zero at `now`: what [`Mutant::TrustUnknownServerTime`] believes.
+    /// The time of a server whose clock shows zero at `now`. [`Mutant::TrustUnknownServerTime`] assumes that.
     ///
     /// [`Mutant::TrustUnknownServerTime`]: crate::faults::mutant::Mutant::TrustUnknownServerTime
     pub(crate) fn zero_at(now: Tick) -> Self {
@@ -60,13 +60,13 @@ impl ServerTime {
         u64::try_from(to_ms(now) + self.offset_ms).unwrap_or(0)
     }
 
-    /// A time the server's clock is sure to have reached at `now`.
+    /// A time that the server's clock has certainly reached at `now`.
     pub(crate) fn at_earliest(self, now: Tick) -> u64 {
         u64::try_from(to_ms(now) + self.least_offset_ms).unwrap_or(0)
     }
 
-    /// The point on our clock, which shows `now`, at which the server's shows `server_ms`; the
-    /// earliest there is if that was before our clock began.
+    /// Converts `server_ms`, a time on the server's clock, to the node's clock, which shows `now`. If that
+    /// was before the node's clock began, the result is the earliest tick.
     #[inline]
     pub(crate) fn tick_at(self, server_ms: u64, now: Tick) -> Tick {
         const MS: u64 = 1_000_000;

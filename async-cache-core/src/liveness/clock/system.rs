@@ -1,18 +1,19 @@
-//! The system's monotonic clock: where there is one, the clock that goes on while the machine is suspended.
+//! The system's monotonic clock. If the system has a clock that runs while the machine is suspended, that
+//! clock is used.
 //!
-//! What a node had verified before a suspension has to lapse by it: other nodes go on changing values meanwhile.
+//! A suspension must end the serving lease, because other nodes change values meanwhile.
 
 use std::time::{Duration, Instant};
 
-/// How much time has passed if the system no longer tells: enough for everything to have lapsed.
+/// The elapsed time if the system's clock fails. It is so long that everything has expired.
 const AGES: Duration = Duration::from_secs(1 << 32);
 
-/// Where a clock begins, and by that which one it is.
+/// The start of a clock. The variant also says which clock of the system it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin {
-    /// A reading of the clock that goes on while the machine is suspended.
+    /// A reading of the clock that runs while the machine is suspended.
     Boot(Duration),
-    /// A reading of the clock of Rust's library, where the other is unknown.
+    /// A reading of the clock of Rust's standard library, if the other clock does not exist.
     Library(Instant),
 }
 
@@ -29,7 +30,7 @@ impl Origin {
     }
 }
 
-/// The clock that goes on while the machine is suspended: `None` where there is none.
+/// The clock that runs while the machine is suspended. `None` if there is no such clock.
 #[inline]
 fn boot_time() -> Option<Duration> {
     #[cfg(test)]
@@ -40,7 +41,7 @@ fn boot_time() -> Option<Duration> {
     {
         #[cfg(not(target_vendor = "apple"))]
         let clock = nix::time::ClockId::CLOCK_BOOTTIME;
-        // Apple's name for `mach_continuous_time`, which adjustments of the wall clock do not touch.
+        // Apple's name for `mach_continuous_time`. Adjustments of the wall clock do not change it.
         #[cfg(target_vendor = "apple")]
         let clock = nix::time::ClockId::from_raw(nix::libc::CLOCK_MONOTONIC_RAW);
         clock.now().ok().map(Duration::from)
