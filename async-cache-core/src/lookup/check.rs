@@ -1,4 +1,4 @@
-//! What a lookup is checked for before it begins.
+//! The checks before a lookup begins.
 
 use crate::error::Result;
 use crate::inner::Inner;
@@ -9,7 +9,8 @@ pub(crate) fn check<V: Send + Sync + 'static>(inner: &Inner<V>, min_stamp: Optio
     check_stamp(inner, min_stamp)
 }
 
-/// Whether a stamp says anything about this cache. To be asked before L1 is: what is held must not hide it.
+/// Checks whether a stamp belongs to this cache. It must be called before L1 is asked, so that a hit cannot
+/// hide the error.
 pub(crate) fn check_stamp<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     min_stamp: Option<&Stamp>,
@@ -19,7 +20,8 @@ pub(crate) fn check_stamp<V: Send + Sync + 'static>(
             Err(crate::liveness::stamp::foreign(stamp.namespace(), &inner.observer.namespace))
         }
         Some(stamp) => {
-            // Whoever made it was answered by memory that had come so far.
+            // The node that made the stamp got its number from the server, so the server's memory has reached
+            // that number.
             inner.local.liveness.node.knows(stamp);
             Ok(())
         }

@@ -12,9 +12,9 @@ use crate::local::ticket::Ticket;
 use crate::options::Options;
 use crate::remote::read::Fetched;
 
-/// Reads a key from L2, unless there is none, or it may hold what was invalidated here.
+/// Reads a key from L2. It does not read if there is no L2, or if an invalidation of the key is pending.
 ///
-/// Not an `async fn`: that would be one more future, and what it gives is large to move.
+/// This is not an `async fn`. That would be one more future, and its result is large to move.
 pub(crate) fn fetch<'a, V: Send + Sync + 'static>(
     inner: &'a Inner<V>,
     key: &'a Key,

@@ -1,4 +1,4 @@
-//! The fill: L2, then L1; refused if an invalidation has met the load.
+//! The fill: L2 first, then L1. It is refused if an invalidation came during the load.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::lookup::held::Held;
 use crate::lookup::produced::Produced;
 use crate::options::Term;
 
-/// Stores in L2 what was loaded under a lease. Returns what L1 is to be offered: nothing if an
-/// invalidation has broken the lease, for then what was loaded is old.
+/// Stores a value in L2 that was loaded under a lease. Returns the entry that L1 is offered. It is `None` if
+/// an invalidation has broken the lease, because the loaded value may be old.
 pub(crate) async fn fill<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     mut held: Held<'_, V>,
@@ -27,14 +27,14 @@ pub(crate) async fn fill<V: Send + Sync + 'static>(
     let frame = match l2.frame_of(&entry, term, produced.cost) {
         Ok(frame) => frame,
         Err(error) => {
-            // The callers get their value all the same, and L1 may keep it.
+            // The callers still get their value, and L1 may keep it.
             inner.observer.not_encoded(held.key.as_bytes(), &error);
             replace::replaces(inner, &held.key, reuse);
             return Some(entry);
         }
     };
     let announce = match reuse {
-        // Nodes that hold what this replaces ask L2 when it expires for them, too.
+        // Other nodes may hold the value that this one replaces. They ask L2 anyway when it expires.
         Reuse::Cached | Reuse::Newer(_) => Announce::No,
         Reuse::Nothing => Announce::Yes,
     };
@@ -45,7 +45,7 @@ pub(crate) async fn fill<V: Send + Sync + 'static>(
     filled(inner, &held.key, reuse, outcome, entry).await
 }
 
-/// What L1 is offered after a fill of L2.
+/// The entry that L1 is offered after a fill of L2.
 pub(crate) async fn filled<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
@@ -56,19 +56,20 @@ pub(crate) async fn filled<V: Send + Sync + 'static>(
     match outcome {
         Ok(Filled::Stored { seq }) => {
             if reuse == Reuse::Nothing {
-                // A change made here, like any other. L1 may refuse the new value, for the
-                // sake of another key of its stripe, and must not keep the old one then.
+                // This fill is a change made on this node. L1 may refuse the new value, because another key
+                // of its stripe has changed. Then it must not keep the old value.
                 inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), seq);
             }
             Some(Entry { seq, ..entry })
         }
         Ok(Filled::Refused) => {
             inner.observer.fill_rejected(key.as_bytes());
-            // By an invalidation, or because the lease was lost: then the old value stands.
+            // An invalidation has broken the lease, or the lease was lost. In the second case the old value
+            // is still stored.
             replace::remove_replaced(inner, key, reuse).await;
             None
         }
-        // Whether L1 may have it does not depend on L2: the ticket decides.
+        // Whether L1 may store the value does not depend on L2. The ticket decides.
         Err(error) => {
             drop(inner.local.liveness.l2_failed(error));
             inner.observer.fill_rejected(key.as_bytes());
@@ -78,7 +79,7 @@ pub(crate) async fn filled<V: Send + Sync + 'static>(
     }
 }
 
-/// What was loaded, as an entry with a token of its own.
+/// The loaded value as an entry with its own token.
 pub(crate) fn entry<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     produced: &Produced<V>,

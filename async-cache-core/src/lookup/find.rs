@@ -15,7 +15,7 @@ use crate::lookup::step::{InL1, InL2, Learnt};
 use crate::observe::StaleCause;
 use crate::remote::read::Fetched;
 
-/// Looks into L1. Between the caller's probe and its lead, another flight may have landed.
+/// Probes L1 again. Another flight may have ended between the caller's probe and its lead.
 pub(crate) fn in_l1<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -52,7 +52,7 @@ pub(crate) async fn in_l2<V: Send + Sync + 'static>(
     read(inner, lead, aim, asked, fetched)
 }
 
-/// What a read of L2, sent at `asked`, says to the lookup. A value that does not answer is a fallback.
+/// The result of a read of L2 that was sent at `asked`. A value that does not answer becomes the fallback.
 pub(crate) fn read<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -79,7 +79,7 @@ pub(crate) fn read<V: Send + Sync + 'static>(
     }
 }
 
-/// Whether an expired value of L2 answers because refreshing it has failed here a moment ago.
+/// Whether an expired value of L2 answers, because its refresh failed on this node a moment ago.
 pub(crate) fn backs_off<V: Send + Sync + 'static>(inner: &Inner<V>, aim: &Aim, entry: &Entry<V>) -> bool {
     (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
         && aim.want.accepts(&entry.value)
@@ -89,7 +89,7 @@ pub(crate) fn backs_off<V: Send + Sync + 'static>(inner: &Inner<V>, aim: &Aim, e
         )
 }
 
-/// Whether an entry that L2 had answers and is to be refreshed behind that, as a hit in L1 would be.
+/// Whether an entry of L2 answers and is refreshed in the background, as a hit in L1 would be.
 pub(crate) fn refreshes<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     aim: &Aim,
@@ -102,15 +102,15 @@ pub(crate) fn refreshes<V: Send + Sync + 'static>(
             == Aged::Refresh
 }
 
-/// What an entry of L1 that is past its freshest says to a lookup that begins.
+/// What a new lookup does with an entry of L1 that is close to its expiry or past it.
 pub(crate) enum PastDue<V> {
     Answer(Entry<V>),
-    /// An answer; what L1 holds is refreshed behind it.
+    /// The entry answers, and is refreshed in the background.
     AnswerAndRefresh(Entry<V>),
     Nothing,
 }
 
-/// Decides whether an entry that is past its freshest answers, and counts it.
+/// Decides whether an entry that is close to its expiry or past it answers, and counts the lookup.
 #[cold]
 pub(crate) fn past_due<V: Send + Sync + 'static>(
     inner: &Inner<V>,

@@ -1,4 +1,4 @@
-//! A lease that is given back however its load ends.
+//! A lease that is released however its load ends.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::backend::Lease;
 use crate::format::key::Key;
 use crate::inner::Inner;
 
-/// A lease, given back however the load ends: with an error, a panic, a deadline, a fill of which
-/// nothing was heard. Others need not wait for it to lapse.
+/// A lease that is released however the load ends: with an error, a panic, a timeout, or a fill of unknown
+/// outcome. So other nodes need not wait until it expires.
 pub(crate) struct Held<'a, V: Send + Sync + 'static> {
     pub(crate) inner: &'a Arc<Inner<V>>,
     pub(crate) key: Key,
@@ -19,7 +19,7 @@ impl<V: Send + Sync + 'static> Held<'_, V> {
         self.lease
     }
 
-    /// A fill has ended it.
+    /// Notes that a fill has ended the lease.
     pub(crate) fn ended(&mut self) {
         self.lease = None;
     }
@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
     }
 }
 
-/// Ends a lease that will not be filled, so that others need not wait for it to lapse.
+/// Releases a lease that will not be filled, so that other nodes need not wait until it expires.
 fn give_back<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, lease: Lease) {
     let (at_work, key) = (Arc::clone(inner), key.clone());
     inner.lifecycle.tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! The lease: lead or wait across processes.
+//! The lease: one node of the fleet loads a key, the others wait.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::lookup::{find, stale};
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 
-/// Asks for the lease, and waits for loads elsewhere, until there is a value, a ground to load on, or no point.
-/// Leaves in `lead` the ticket that belongs to the outcome.
+/// Asks for the lease and waits for loads on other nodes, until there is a value, a basis for a load, or no
+/// point in going on. Leaves in `lead` the ticket that belongs to the outcome.
 pub(crate) async fn pursue<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: &mut Lead<V>,
@@ -79,11 +79,11 @@ async fn ask<V: Send + Sync + 'static>(
     reply(inner, lead, aim, held, (asked, answer))
 }
 
-/// Whether a failure elsewhere is failure enough: there is a stale value to make do with, or nobody
-/// waits.
+/// Whether the lookup ends when a load on another node has failed. It ends if there is a fallback that the
+/// options allow, or if no caller waits.
 ///
-/// A load elsewhere may also have come to nothing because a change met it. That has voided the stale value, too: then
-/// there is nothing to make do with, and this node goes on to load.
+/// A load on another node may also have failed because of a change. The change has voided the fallback, too.
+/// Then there is no fallback, and this node goes on to load.
 pub(crate) fn makes_do<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
     match (aim.origin, aim.reuse) {
         (Origin::Behind, _) => true,
@@ -94,8 +94,9 @@ pub(crate) fn makes_do<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V
     }
 }
 
-/// The same, and the end of it: what stands in is held against changes here and now, so that one which comes before
-/// the callers look does not turn it into a failure that nobody had.
+/// Decides as [`makes_do`] does. If the lookup ends, this function notes in the flight whether the fallback
+/// is valid now. A change may come before the callers look at the flight. Without the note they would then
+/// get an error, although no load of this node has failed.
 pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
     let settles = makes_do(inner, lead, aim);
     if settles {
@@ -108,7 +109,7 @@ pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>
     settles
 }
 
-/// What an answer to the question for the lease, sent at `asked`, says to the lookup.
+/// The meaning of an answer to the question for the lease. The question was sent at `asked`.
 pub(crate) fn reply<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -147,7 +148,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
                     lead.found_stale(entry, asked);
                     bare(Reply::Again(accept))
                 }
-                // Valid to the backend, which checks less: insist on another.
+                // The backend found the value valid, but it checks less than the node. Ask for another one.
                 Fetched::Absent(accept) => bare(Reply::Again(accept)),
                 Fetched::Unreachable(_) => bare(Reply::Again(Accept::Nothing)),
             }
@@ -164,7 +165,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
     }
 }
 
-/// L2 cannot be asked: whether what L1 holds answers, by the policy for outages.
+/// L2 cannot be asked. The outage policy decides whether the entry of L1 answers.
 pub(crate) fn unreachable<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -180,8 +181,8 @@ pub(crate) fn unreachable<V: Send + Sync + 'static>(
     }
 }
 
-/// What L1 holds is what L2 has. That was within its life when the question was sent, and may have
-/// expired since; and its life is the one that L2 keeps.
+/// L2 has confirmed the entry of L1. The entry had not expired when the question was sent, but may have
+/// expired since. Its life is the one that L2 keeps.
 fn unchanged<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -209,7 +210,7 @@ fn unchanged<V: Send + Sync + 'static>(
     }
 }
 
-/// The value that came with a wake-up, if it answers.
+/// The value of a wake-up, if it answers.
 pub(crate) fn brought<V: Send + Sync + 'static>(
     l2: &L2<V>,
     lead: &Lead<V>,
@@ -222,15 +223,15 @@ pub(crate) fn brought<V: Send + Sync + 'static>(
     (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
 }
 
-/// A load elsewhere has failed, and a stale value is there. Since then another load may have stored a value; and a
-/// change may have voided the stale one.
+/// A load on another node has failed, and there is a fallback. L2 is read once more: another load may have
+/// stored a value since, and a change may have voided the fallback.
 async fn disappointed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>, aim: &Aim) -> Seen<V> {
     lead.ticket = inner.local.ticket(&lead.key);
     let fetched = fetch(inner, &lead.key, None, lead.ticket, &aim.options).await;
     after_disappointment(inner, lead, aim, fetched)
 }
 
-/// What a read after such a failure says to the lookup.
+/// The meaning of a read of L2 after such a failure.
 pub(crate) fn after_disappointment<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,

@@ -1,4 +1,4 @@
-//! The loader: its own task, its deadline, its panics, the lease's renewal.
+//! The load: its own task, its deadline, its panics, the renewal of its lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::lookup::{fill, lease, reentry, stale};
 use crate::observe::trace;
 use crate::remote::l2::L2;
 
-/// Hands the flight to a task of its own: from here on nobody's cancellation stops it.
+/// Hands the flight to a task of its own. From here on no cancelled caller stops it.
 pub(crate) fn spawn<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: Lead<V>,
@@ -34,7 +34,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     action: Action,
 ) {
     let (node, key) = (inner.local.liveness.node.id, lead.key.clone());
-    // Boxed before it is wrapped: it is large, and each layer around it moves what it is given.
+    // The future is boxed before it is wrapped. It is large, and each layer around it moves its argument.
     let load = Box::pin(run(Arc::clone(inner), lead, plan, progress, action));
     inner.lifecycle.tasks.spawn(trace::load(
         &inner.observer.namespace,
@@ -65,10 +65,10 @@ async fn run<V: Send + Sync + 'static>(
     land(lead, backoff, outcome, entry);
 }
 
-/// What a flight ends with: the answer, and what L1 is offered.
+/// The end of a flight: the answer, and the entry that L1 is offered.
 type Landing<V> = (Result<Answer<V>>, Option<Entry<V>>);
 
-/// Loads on these grounds, and stores what was loaded.
+/// Loads on this basis, and stores the value.
 async fn load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: &mut Lead<V>,
@@ -110,8 +110,8 @@ async fn load<V: Send + Sync + 'static>(
     (Ok(produced.value), entry)
 }
 
-/// Runs the loader under its deadline, and turns what can go wrong into an error for everyone. What
-/// it gives reflects every change up to `loaded_at`.
+/// Runs the loader under its deadline. A failure becomes an error for all callers. The value reflects every
+/// change up to `loaded_at`.
 async fn produce<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
@@ -137,8 +137,8 @@ async fn produce<V: Send + Sync + 'static>(
     outcome
 }
 
-/// Renews the lease at a third of its life for as long as the load runs. Once it is lost there is
-/// nothing left to renew: the load goes on for those who wait, and its fill will be refused.
+/// Renews the lease after each third of its duration while the load runs. If the lease is lost, nothing is
+/// renewed any more. The load goes on for its callers, and L2 will refuse the fill.
 async fn keep_alive<V: 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,

@@ -1,4 +1,4 @@
-//! What a loader is given, and what it gives.
+//! What a loader receives, and what it returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::backend::{Entry, Tick};
 use crate::options::Choice;
 
-/// What a loader gives: a value, and what it knows about caching it.
+/// What a loader returns: a value, and options for caching it.
 ///
 /// A loader may return the plain value instead.
 #[derive(Debug, Clone)]
 pub struct Loaded<V> {
-    /// `None`: the previous value is still the right one.
+    /// `None` means that the previous value is still right.
     pub(crate) value: Option<V>,
     pub(crate) choice: Choice,
     pub(crate) keep: Keep,
@@ -26,14 +26,14 @@ pub(crate) enum Keep {
 }
 
 impl<V> Loaded<V> {
-    /// A value to be cached as the call says.
+    /// A value to be cached with the options of the call.
     pub fn new(value: V) -> Self {
         Self { value: Some(value), choice: Choice::default(), keep: Keep::Cached }
     }
 
-    /// The previous value is still the right one: it begins a new life, keeps its tags, and is what everyone who
-    /// waits gets. For loaders that are told of it: see [`LoadContext::previous`]. Without a
-    /// previous value it is an error of kind [`Loader`](crate::error::ErrorKind::Loader).
+    /// The previous value is still right. It begins a new life, keeps its tags, and is the answer for all
+    /// waiting callers. It is for loaders that receive it: see [`LoadContext::previous`]. Without a previous
+    /// value it is an error of kind [`Loader`](crate::error::ErrorKind::Loader).
     #[must_use]
     pub fn unchanged() -> Self {
         Self { value: None, choice: Choice::default(), keep: Keep::Cached }
@@ -76,8 +76,8 @@ impl<V> Loaded<V> {
 
     /// Adds a tag to those of the call; see [`StoreOptions::tag`](crate::options::StoreOptions::tag).
     ///
-    /// An invalidation of the tag that meets the load is not lost, although nobody knew the tag
-    /// before the load ended: the value goes to those who asked before, and is stored nowhere.
+    /// An invalidation of the tag during the load is not lost, although the tag is unknown until the load
+    /// ends. Callers that asked before the invalidation get the value, and it is stored nowhere.
     #[must_use]
     pub fn tag(mut self, tag: impl AsRef<str>) -> Self {
         self.choice.tags.add(tag.as_ref());
@@ -91,8 +91,9 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Returns the value to everyone who waits, and stores it nowhere. What it would have
-    /// replaced, as a fallback or ahead of its expiry, is removed: it is known to be old.
+    /// Returns the value to all waiting callers, and stores it nowhere. If the value was to replace an older
+    /// one (a fallback, or a value refreshed before its expiry), the older one is removed, because it is
+    /// known to be old.
     #[must_use]
     pub fn uncached(mut self) -> Self {
         self.keep = Keep::Uncached;
@@ -106,7 +107,8 @@ impl<V> From<V> for Loaded<V> {
     }
 }
 
-/// What a loader is told: see [`TieredCache::get_or_load_with`](crate::api::cache::TieredCache::get_or_load_with).
+/// What a loader receives: see
+/// [`TieredCache::get_or_load_with`](crate::api::cache::TieredCache::get_or_load_with).
 pub struct LoadContext<V> {
     pub(crate) previous: Option<Arc<V>>,
     pub(crate) age: Option<Duration>,
@@ -122,20 +124,21 @@ impl<V> LoadContext<V> {
         }
     }
 
-    /// The value that this load is to replace: one that has expired and is kept as a fallback, or
-    /// that is refreshed ahead of its expiry or by demand. Never one that was invalidated.
+    /// The value that this load is to replace. Either it has expired and is kept as a fallback, or it is
+    /// refreshed before its expiry or on demand. It is never an invalidated value.
     #[must_use]
     pub fn previous(&self) -> Option<&Arc<V>> {
         self.previous.as_ref()
     }
 
-    /// Time since the previous value was loaded, or last found unchanged.
+    /// The time since the previous value was loaded, or last found unchanged.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         self.age
     }
 
-    /// 1, or one more than the loads on this node that have failed since the previous value was loaded.
+    /// The number of this attempt. It is 1 plus the number of loads on this node that have failed since the
+    /// previous value was loaded.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt

@@ -1,4 +1,4 @@
-//! Loaders in the one form the path knows.
+//! Loaders in the one form that the lookup uses.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::local::approach::Answer;
 use crate::lookup::loaded::{Keep, LoadContext, Loaded};
 use crate::options::{Choice, StoreOptions};
 
-/// What a loader gave, typed by the cache's value alone.
+/// The result of a loader. Its only type parameter is the value type of the cache.
 pub(crate) struct Given<V> {
     pub(crate) payload: Payload<V>,
     pub(crate) choice: Choice,
     pub(crate) keep: Keep,
 }
 
-/// A value or an absence, or the word that the previous one still holds.
+/// A value, an absence, or the statement that the previous value is still right.
 pub(crate) enum Payload<V> {
     New(Answer<V>),
     Unchanged,
@@ -37,18 +37,19 @@ impl<V> Given<V> {
 
 type Loading<V> = BoxFuture<'static, Result<Given<V>, BoxError>>;
 
-/// A loader, typed by the cache's value alone: the path is compiled once per value, not per call.
+/// A loader whose only type parameter is the value type of the cache. So the lookup is compiled once for each
+/// value type, not for each call.
 pub(crate) enum BoxLoader<V> {
     Plain(Box<dyn FnOnce() -> Loading<V> + Send>),
-    /// Is told of the previous value.
+    /// A loader that receives the previous value.
     Informed(Box<dyn FnOnce(LoadContext<V>) -> Loading<V> + Send>),
 }
 
-/// What a loader is to be told.
+/// What a loader wants to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
     Nothing,
-    /// The value it is to replace.
+    /// The value that the load is to replace.
     Previous,
 }
 

@@ -1,11 +1,11 @@
-//! The journey of one lookup.
+//! The lookup of one key.
 //!
-//! 1. [`probe`]: L1, if the node's serving lease is live. A hit ends here, synchronously.
-//! 2. [`flight`]: one caller per key leads, the others wait for what it finds.
-//! 3. [`fetch`]: the leader reads L2, unless the [`odds`] are that it has nothing.
-//! 4. [`lease`]: L2 has nothing: one node of the fleet gets the lease, the others wait.
-//! 5. [`load`]: the loader runs, in a task of its own, under a deadline.
-//! 6. [`fill`]: the value goes to L2, then to L1, unless an invalidation has met it.
+//! 1. [`probe`]: L1 is asked, if the node serves. A hit ends here, without waiting.
+//! 2. [`flight`]: one caller of each key leads. The others wait for its result.
+//! 3. [`fetch`]: the leader reads L2. It skips that if the [`odds`] are that L2 has nothing.
+//! 4. [`lease`]: if L2 has nothing, one node of the fleet gets the lease. The others wait.
+//! 5. [`load`]: the loader runs in its own task, under a deadline.
+//! 6. [`fill`]: the value goes to L2, then to L1, unless an invalidation came during the load.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     wait::returned(inner, &call, (&flight, Role::Leads), waited)
 }
 
-/// Refreshes a key behind an answer already given, unless somebody is at it.
+/// Refreshes a key in the background, unless a flight is refreshing it already.
 pub(crate) fn refresh_behind<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, plan: Plan<V>) {
     if inner.lifecycle.closing.is_cancelled() || inner.local.check_options(&plan.aim.options).is_err() {
         return;
@@ -123,16 +123,16 @@ fn lead_behind<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, plan:
     let approach = plan.aim.approach(wait::patience(inner, &plan.aim.options));
     if let Entered::Lead(lead) = enter(&inner.local, key, None, approach) {
         let at_work = Arc::clone(inner);
-        // Boxed: this leads in turn, and a future cannot hold itself.
+        // The future is boxed, because it can start itself again, and a future cannot contain itself.
         let leading: BoxFuture<'static, ()> = Box::pin(trace::here(async move {
-            // Who joins the flight is told how it ended.
+            // The callers that join the flight learn its result from the flight.
             drop(lead_flight(&at_work, lead, None, plan).await);
         }));
         inner.lifecycle.tasks.spawn(leading);
     }
 }
 
-/// Leads a flight: to its end if a tier has the value, else up to where a task of its own takes over.
+/// Leads a flight. If a tier has the value, the flight ends here. Otherwise a task of its own takes it over.
 async fn lead_flight<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: Lead<V>,
@@ -165,9 +165,9 @@ async fn lead_flight<V: Send + Sync + 'static>(
     Led::Ended(ended)
 }
 
-/// How far a leader has come.
+/// How far the leader has brought the flight.
 enum Led<V> {
     Ended(End<V>),
-    /// A task of its own takes the flight to its end.
+    /// A task of its own brings the flight to its end.
     Flying(Arc<Flight<V>>),
 }

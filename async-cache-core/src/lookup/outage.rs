@@ -1,21 +1,21 @@
-//! What to answer when L2 cannot be asked.
+//! What to do when L2 cannot be asked.
 
 use crate::backend::{Entry, Phase};
 use crate::error::Error;
 use crate::inner::Inner;
 use crate::options::OutagePolicy;
 
-/// What is left to do.
+/// What the lookup does in an outage.
 pub(crate) enum OutageDecision<V> {
-    /// Answer what L1 holds, unverified.
+    /// Answer with the unverified entry of L1.
     Serve(Entry<V>),
-    /// Load, if there is a loader.
+    /// Load if there is a loader.
     Load(Error),
-    /// Give the error.
+    /// Return the error.
     Fail(Error),
 }
 
-/// Decides by the outage policy. `held` is what L1 has for the key, if it is within its life.
+/// Decides by the outage policy. `held` is the entry of L1 that has not expired, if there is one.
 pub(crate) fn decide_in_outage<V>(
     inner: &Inner<V>,
     key: &[u8],
@@ -25,7 +25,8 @@ pub(crate) fn decide_in_outage<V>(
     let (_, partition) = inner.local.liveness.node.partition_of(key);
     match (inner.policy.outage, held) {
         (OutagePolicy::Fail, _) => OutageDecision::Fail(error),
-        // What was invalidated stays so, outage or not; and what has expired while L2 was asked is no answer.
+        // A void value does not answer, not even in an outage. An entry that has expired while L2 was asked
+        // does not answer, either.
         (OutagePolicy::ServeL1, Some(entry))
             if matches!(
                 entry.life.phase(inner.local.liveness.node.clock.now()),

@@ -1,4 +1,4 @@
-//! What came of a load.
+//! The result of a load.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::lookup::step::{Basis, StoreIn, store_in};
 use crate::observe::Amended;
 use crate::options::Options;
 
-/// What came of a load.
+/// The result of a load.
 pub(crate) struct Produced<V> {
     pub(crate) value: Answer<V>,
-    /// How it is kept: the options of the call, and over them those that the loader chose.
+    /// The options for storing the value: those of the call, replaced by those that the loader chose.
     pub(crate) options: Options,
     pub(crate) keep: Keep,
-    /// How long it took.
+    /// How long the load took.
     pub(crate) cost: Duration,
 }
 
-/// Decides where what was loaded on these grounds is stored, and notes how long L1 may keep it.
+/// Decides where the loaded value is stored, and notes how long L1 may keep it.
 pub(crate) fn place<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &mut Lead<V>,
@@ -36,12 +36,12 @@ pub(crate) fn place<V: Send + Sync + 'static>(
         inner.observer.fill_rejected(lead.key.as_bytes());
     }
     lead.l1_ttl = produced.options.store.l1_ttl;
-    // What a reload replaces is known to be old, and so is a fallback.
+    // A reload replaces a value that is known to be old. A fallback is known to be old, too.
     let replaces = reuse == Reuse::Nothing || lead.flight().fallback().is_some();
     store_in(basis, produced.keep, replaces)
 }
 
-/// What the loader gave, in the light of what there was.
+/// Combines the loader's result with the previous value.
 pub(crate) fn resolve<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     (key, mut given): (&Key, Given<V>),

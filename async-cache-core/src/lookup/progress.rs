@@ -1,4 +1,4 @@
-//! How far the lookup of one key has come.
+//! The progress of the lookup of one key.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::lookup::stale::is_source_failure;
 use crate::lookup::step::{Access, Action, InL1, Knowledge, Learnt, step};
 use crate::options::OutagePolicy;
 
-/// What was learnt, with the entry or the error that it is about.
+/// A new fact, with its entry or its error.
 #[derive(Debug)]
 pub(crate) struct Seen<V> {
     pub(crate) learnt: Learnt,
@@ -37,18 +37,18 @@ impl<V> Seen<V> {
     }
 }
 
-/// The knowledge that [`step`] decides by, and the entries that go with it.
+/// The knowledge by which [`step`] decides, with the entries that belong to it.
 pub(crate) struct Progress<V> {
     known: Knowledge,
-    /// What L1 holds within its life, and nothing verifies.
+    /// The entry of L1 that has not expired and that nothing verifies.
     pub(crate) held: Option<Entry<V>>,
-    /// What the last thing learnt is about.
+    /// The entry of the last fact.
     entry: Option<Entry<V>>,
     error: Option<Error>,
 }
 
 impl<V: Send + Sync + 'static> Progress<V> {
-    /// A lookup that begins. `skips_read`: whether L2 is asked for the lease without a read before.
+    /// Begins a lookup. `skips_read` says whether L2 is asked for the lease without a read before.
     pub(crate) fn begin(inner: &Inner<V>, aim: &Aim, skips_read: bool) -> Self {
         let known = Knowledge {
             reloads: aim.reuse == Reuse::Nothing,
@@ -61,7 +61,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
         Self { known, held: None, entry: None, error: None }
     }
 
-    /// Takes note of what was learnt, and decides what is done next.
+    /// Notes a new fact, and decides the next action.
     pub(crate) fn learn(&mut self, inner: &Inner<V>, lead: &Lead<V>, seen: Seen<V>) -> Action {
         self.known.l2 = match &inner.remote {
             None => Access::Missing,
@@ -80,7 +80,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
         self.entry.as_ref()
     }
 
-    /// Ends a flight that needs no load, as was decided.
+    /// Ends a flight that needs no load, by performing `action`.
     pub(crate) fn end(self, inner: &Inner<V>, lead: Lead<V>, aim: &Aim, action: Action) -> End<V> {
         match (action, self.entry) {
             (Action::Answer(by), Some(entry)) => {
@@ -102,10 +102,10 @@ impl<V: Send + Sync + 'static> Progress<V> {
     }
 }
 
-/// The answer of a lookup and who had it, or its error.
+/// The answer of a lookup and where it was found, or the error.
 pub(crate) type End<V> = Result<(Answer<V>, AnsweredBy), Error>;
 
-/// Ends a flight. After a failure of the source the next attempt waits a while.
+/// Ends a flight. If the source failed, the next attempt must wait a while.
 pub(crate) fn land<V: Send + Sync + 'static>(
     lead: Lead<V>,
     backoff: Duration,

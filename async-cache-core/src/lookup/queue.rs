@@ -1,4 +1,4 @@
-//! A place among the lookups that wait for a load elsewhere.
+//! A place in the queue for a lease that another node holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,19 @@ use crate::lookup::progress::Seen;
 use crate::lookup::step::{Learnt, Reply};
 use crate::sync::Notify;
 
-/// Loads elsewhere that came to nothing after which a node stops queueing for a lease that is taken again.
-/// A key that is invalidated faster than it loads, or whose loads fail everywhere, must not make
-/// the fleet's callers wait for one another in turn.
+/// After this number of loads on other nodes without a value, a node stops waiting if the lease is held
+/// again. Otherwise the fleet's callers would wait for one another in turn, if a key is invalidated faster
+/// than it loads or if its loads fail on all nodes.
 const PATIENCE: u32 = 2;
 
-/// How often a waiter asks again by itself, in case a wake-up was lost: at first, while the bus is
-/// not known to be complete; at first, while it is; and at last. Each pause is twice the one before.
+/// The pauses after which a waiter asks again by itself, because a wake-up may get lost. In order: the first
+/// pause if the node may miss messages of the bus, the first pause if it misses none, the longest pause. Each
+/// pause is twice the one before.
 const POLL_BLIND: Duration = Duration::from_millis(10);
 const POLL_LISTENING: Duration = Duration::from_millis(100);
 const POLL_MAX: Duration = Duration::from_millis(250);
 
-/// A place among those who wait for a load of the key.
+/// A place among the waiters of this node for a load of the key.
 pub(crate) struct Queue<'a, V: 'static> {
     inner: &'a Inner<V>,
     key: Key,
@@ -39,18 +40,18 @@ pub(crate) struct Queue<'a, V: 'static> {
     disappointments: u32,
 }
 
-/// What a wake-up's value is worth.
+/// Whether the value of a wake-up may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wakes {
-    /// It is from after the last question.
+    /// The value is newer than the waiter's last question.
     Timely,
-    /// It may have been on the way for long: ask again.
+    /// The wake-up may have been delayed for long. The waiter must ask again.
     MayBeOld,
 }
 
 impl<'a, V: 'static> Queue<'a, V> {
-    /// Registers before the first question is sent: the wake-up may come before its answer. Who
-    /// waits for many keys gives the same `notify` for each.
+    /// Registers the waiter before its first question is sent, because the wake-up may arrive before the
+    /// answer. A waiter for many keys gives the same `notify` for each.
     pub(crate) fn join(inner: &'a Inner<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
         let slot = inner.local.stripes.listen(&lead.key, notify);
         let (key, flight) = (lead.key.clone(), lead.flight());
@@ -58,22 +59,23 @@ impl<'a, V: 'static> Queue<'a, V> {
         Self { inner, key, slot, reuse, min_seq, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
-    /// The ticket for what the next question or a wake-up after it brings. A wake-up still unread
-    /// is thrown away with the old ticket:
+    /// The ticket for the answer to the next question, and for a later wake-up. An unread wake-up is dropped
+    /// together with the old ticket:
     ///
     /// 1. version 1 is filled, and the wake-up with it arrives; 2. an invalidation arrives;
-    /// 3. a ticket is taken; 4. the wake-up is read, and version 1 stored under a ticket of after 2.
+    /// 3. a ticket is taken; 4. the wake-up is read, and version 1 is stored under a ticket newer than step
+    ///    2.
     ///
-    /// It may also be late, and answer a question it was not sent for:
+    /// A wake-up may also be delayed, and arrive after a question for which it was not sent:
     ///
-    /// 1. version 1 is filled, the wake-up with it is slow to arrive; 2. the key is invalidated;
-    /// 3. another node leads; 4. a get that starts here now is to wait for that node; 5. the
-    ///    wake-up arrives.
+    /// 1. version 1 is filled, and the wake-up with it is delayed; 2. the key is invalidated;
+    /// 3. another node leads; 4. a get starts on this node, and waits for that node; 5. the wake-up arrives.
     ///
-    /// So its value counts only if this node serves, and thus has heard what came before 2 unless
-    /// 2 is recent; if it has heard of all that the caller insists on; and if it is no older than
-    /// a change that was made here, of the key or of a tag (see [`acquire`]). Looked up first, emptied then: with the
-    /// slot emptied first, 5 and the news of 2 could come between.
+    /// So the value of a wake-up counts under three conditions. This node served when it last asked L2: then
+    /// it had received the changes before step 2, and step 2 unless that was recent. It had applied the
+    /// number that the caller's stamp requires. The value is not older than a change of the key or of a tag
+    /// made on this node (see [`acquire`]). The first two are checked before the slot is emptied. In the
+    /// other order step 5 and the message of step 2 could arrive in between.
     pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
         let serving = partition.serving_at(self.inner.local.liveness.node.clock.now());
@@ -84,17 +86,17 @@ impl<'a, V: 'static> Queue<'a, V> {
         self.inner.local.stripes.ticket_for(&self.key, partition, &self.slot)
     }
 
-    /// Whether a load elsewhere has ended without a value.
+    /// Whether a load on another node has ended without a value.
     pub(crate) fn is_disappointed(&self) -> bool {
         self.disappointments > 0
     }
 
-    /// Whether there is no point in waiting any longer.
+    /// Whether further waiting is useless.
     fn is_out_of_patience(&self, give_up: Instant) -> bool {
         self.disappointments >= PATIENCE || Instant::now() >= give_up
     }
 
-    /// A reply, unless it asks for a wait that is not worth it any more.
+    /// The reply. If it asks for a wait that is no longer useful, it becomes `OutOfPatience`.
     pub(crate) fn within_patience(
         &self,
         seen: Seen<V>,
@@ -109,7 +111,7 @@ impl<'a, V: 'static> Queue<'a, V> {
         }
     }
 
-    /// How long to wait, at most, before asking again by itself.
+    /// The longest time to wait before the waiter asks again by itself.
     pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
         let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
         let poll = match self.poll {
@@ -127,12 +129,13 @@ impl<'a, V: 'static> Queue<'a, V> {
             }
         };
         self.poll = Some(poll);
-        // Spread, so that waiting nodes do not ask all at once.
+        // The pauses are spread, so that waiting nodes do not ask all at once.
         let jittered = poll.mul_f64(0.75 + 0.5 * fastrand::f64());
         jittered.min(lapses_in + Duration::from_millis(1)).min(give_up - Instant::now())
     }
 
-    /// Waits for a wake-up, for the lease to lapse, or for the next poll; gives the value, if one came along.
+    /// Waits for a wake-up, for the lease to expire, or for the next poll. Returns the value of the wake-up
+    /// if it has one.
     pub(crate) async fn wait(&mut self, lapses_in: Duration, give_up: Instant) -> Option<Bytes> {
         let pause = self.pause(lapses_in, give_up);
         let wake = tokio::select! {
@@ -143,7 +146,7 @@ impl<'a, V: 'static> Queue<'a, V> {
         wake.and_then(|wake| self.value(wake))
     }
 
-    /// A wake-up that has come, if one has; and the value, if one came along.
+    /// The wake-up that has arrived, if there is one, and its value, if it has one.
     pub(crate) fn woken(&mut self) -> Option<Option<Bytes>> {
         let wake = self.slot.take()?;
         Some(self.value(wake))
@@ -152,14 +155,14 @@ impl<'a, V: 'static> Queue<'a, V> {
     fn value(&mut self, wake: Wake) -> Option<Bytes> {
         match wake {
             Wake::Value(stored) => (self.wakes == Wakes::Timely).then_some(stored),
-            // Asking again brings it, or the lease to whoever is to load anew.
+            // The next question brings the value, or the lease if this node has to load again.
             Wake::Stored => None,
             Wake::Ended => {
                 self.disappointments += 1;
                 None
             }
             Wake::Lost => {
-                // As if it had begun to wait without a bus.
+                // The waiter polls as if it had begun to wait without a bus.
                 self.poll = Some(POLL_BLIND / 2);
                 None
             }

@@ -1,4 +1,4 @@
-//! A loader that asks for the key it is loading would wait for itself.
+//! Refuses a loader that asks for the key it is loading. It would wait for itself.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ tokio::task_local! {
     static LOADING: Arc<Chain>;
 }
 
-/// The loads this task runs inside of, innermost first.
+/// The loads inside which this task runs, the innermost first.
 struct Chain {
     node: NodeId,
     /// Sorted.
@@ -21,9 +21,9 @@ struct Chain {
     outer: Option<Arc<Chain>>,
 }
 
-/// Refuses a key that the calling task is loading already, directly or through other keys.
+/// Refuses a key that the calling task is already loading, directly or through other keys.
 ///
-/// A loader that asks from a task it spawned itself is not seen here; `load_timeout` ends it.
+/// A loader that asks from a task of its own making is not detected. `load_timeout` ends it.
 pub(crate) fn check<V: 'static>(inner: &Inner<V>, key: &Key) -> Result<()> {
     let mut next = current();
     while let Some(chain) = next {
@@ -42,7 +42,7 @@ fn current() -> Option<Arc<Chain>> {
     LOADING.try_with(Arc::clone).ok()
 }
 
-/// Runs `load` as the load of `keys`, inside the loads that the calling task runs inside of.
+/// Runs `load` as the load of `keys`, inside the loads of the calling task.
 pub(crate) fn within<F: Future>(
     node: NodeId,
     keys: impl IntoIterator<Item = Key>,

@@ -7,7 +7,7 @@ use crate::local::approach::{Approach, Joins, Reuse, Want};
 use crate::lookup::loader::{BoxLoader, Wish};
 use crate::options::Options;
 
-/// A lookup with a loader, besides the key.
+/// A lookup with a loader, without the key.
 pub(crate) struct Plan<V> {
     pub(crate) aim: Aim,
     pub(crate) loader: BoxLoader<V>,
@@ -19,17 +19,17 @@ pub(crate) struct Aim {
     pub(crate) want: Want,
     pub(crate) reuse: Reuse,
     pub(crate) origin: Origin,
-    /// What the loader is to be told.
+    /// What the loader wants to receive.
     pub(crate) wish: Wish,
     pub(crate) options: Options,
 }
 
-/// Who waits for the lookup.
+/// Whether a caller waits for the lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Its caller.
+    /// Its caller waits.
     Caller,
-    /// Nobody: it refreshes behind an answer that has been given.
+    /// Nobody waits. The lookup refreshes a value in the background.
     Behind,
 }
 

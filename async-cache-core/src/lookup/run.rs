@@ -1,4 +1,4 @@
-//! A loader runs: within its limit, for as long as the cache is open.
+//! Runs a loader: within its time limit, and only while the cache is open.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub(crate) fn failed_elsewhere<V: 'static>(inner: &Inner<V>) -> Error {
     inner.observer.error(ErrorKind::Loader, "another node failed to load this key, or takes too long")
 }
 
-/// Runs a loader for as long as the cache is open, and within its limit.
+/// Runs a loader within its time limit, and only while the cache is open.
 pub(crate) async fn run_loader<V: 'static, T, Fut>(
     inner: &Inner<V>,
     loader: impl FnOnce() -> Fut,

@@ -1,15 +1,15 @@
-//! Stale values: those that have expired, and answer all the same.
+//! Stale values: expired values that still answer.
 //!
-//! Whether one may be served is decided at the moment of serving, by what decides whether a hit
-//! may be served and a load stored. The race this is about:
+//! Whether a stale value may answer is decided at the moment of the answer. The conditions are those for a
+//! hit and for storing a load. They prevent this race:
 //!
 //! 1. a lookup finds that version 1 has expired, and loads;
 //! 2. version 2 is committed and the key invalidated, here or on another node;
 //! 3. the load fails.
 //!
-//! In 2 the entry leaves L1, the generation moves, or the ticket is outdated; in 3 there is nothing to fall back
-//! on, and the failure is what the caller gets. Where 2 went unheard because this node is cut off,
-//! its serving lease has lapsed by the time the bound on staleness is reached, and L2 is asked.
+//! In step 2 the entry leaves L1, the generation rises, or the ticket becomes invalid. In step 3 there is
+//! then no fallback, and the caller gets the error. If this node is cut off, it may miss step 2. But then its
+//! serving lease has ended when `max_staleness` is reached, and L2 is asked.
 
 use crate::backend::{Entry, Expiry, Phase, Tick};
 use crate::error::{Error, ErrorKind};
@@ -26,23 +26,23 @@ use crate::observe::StaleCause;
 use crate::options::{Options, OutagePolicy};
 use crate::remote::read::Fetched;
 
-/// A value that may stand in for what a load brings.
+/// A value that may answer instead of a load's value.
 #[derive(Debug)]
 pub(crate) struct StandIn<V> {
     pub(crate) entry: Entry<V>,
     pub(crate) standing: Standing,
 }
 
-/// What is known of a value that stands in.
+/// What is known of such a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing has changed since, as of `max_staleness` ago.
+    /// No change had voided it at a moment at most `max_staleness` ago.
     Verified,
-    /// L2 has just said so.
+    /// L2 has just returned it as valid.
     Confirmed,
-    /// Likewise, and it is not even expired; but it is past its cap in L1, and L2 is to be asked first.
+    /// It is verified and not expired, but past its cap in L1. L2 must be asked first.
     Capped,
-    /// Nobody can be asked, and the policy for outages makes do with that.
+    /// L2 cannot be asked, and the outage policy accepts that.
     Unverified,
 }
 
@@ -52,22 +52,23 @@ impl Standing {
     }
 }
 
-/// What to do with an entry that is past its freshest.
+/// What to do with an entry that is close to its expiry or past it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Aged {
     /// It answers.
     Answers,
-    /// It answers, and is refreshed behind the answer.
+    /// It answers, and is refreshed in the background.
     Refresh,
     /// It answers although it has expired.
     Serve(StaleCause),
-    /// Likewise, and is refreshed behind the answer.
+    /// It answers although it has expired, and is refreshed in the background.
     ServeAndRefresh,
-    /// It is to be replaced; it is a fallback should that fail.
+    /// It is to be replaced by a load. If the load fails, it is a fallback.
     Load,
 }
 
-/// Decides it, for a lookup with a loader. `draw` is drawn from (0, 1], and only if it matters.
+/// Decides that for a lookup with a loader. `draw` returns a random number from (0, 1]. It is called only if
+/// the number matters.
 pub(crate) fn aged(life: &Expiry, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
     match (life.phase(now), life.may_retry(now)) {
         (Phase::Fresh, _) | (Phase::Ripe, false) => Aged::Answers,
@@ -81,12 +82,12 @@ pub(crate) fn aged(life: &Expiry, options: &Options, now: Tick, draw: impl FnOnc
     }
 }
 
-/// Whether a stale value may stand in for this error: the source failed, not the cache.
+/// Whether a stale value may answer instead of this error. It may if the source failed, not the cache.
 pub(crate) fn is_source_failure(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout)
 }
 
-/// A lookup in want of a fallback.
+/// A lookup that needs a fallback.
 #[derive(Clone, Copy)]
 pub(crate) struct Seek<'a> {
     pub(crate) key: &'a Key,
@@ -94,13 +95,14 @@ pub(crate) struct Seek<'a> {
     pub(crate) want: Want,
 }
 
-/// A value that may be served now, expired or not, without asking anyone.
+/// A value that may answer now, expired or not, without a question to L2.
 pub(crate) fn at_hand<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     seek: Seek<'_>,
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
-    // What L1 has is judged by the key alone; the ticket of a flight also by its neighbours.
+    // An entry of L1 is judged by its key alone. A ticket may also be invalid because of other keys of the
+    // stripe.
     match inner.local.probe(seek.key.as_bytes(), seek.min_stamp) {
         Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if seek.want.accepts(&entry.value) => {
             return Some(Standing::Verified.of(entry));
@@ -122,7 +124,8 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
     if cut_off { unverified(inner, seek) } else { None }
 }
 
-/// A value that L2 has, and that a flight behind an answer is to replace before it expires: nobody need wait.
+/// A value of L2 that has not expired, while a flight in the background replaces it. No caller needs to wait
+/// for that flight.
 pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     seek: Seek<'_>,
@@ -139,7 +142,7 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     .then(|| Standing::Confirmed.of(fallback.entry.clone()))
 }
 
-/// As [`at_hand`](Self::at_hand); asks L2 if need be.
+/// Finds what [`at_hand`](Self::at_hand) finds. If there is nothing, it asks L2.
 pub(crate) async fn fallback<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     seek: Seek<'_>,
@@ -169,7 +172,7 @@ pub(crate) fn previous<V: Send + Sync + 'static>(
     at_hand(inner, Seek { key, min_stamp: None, want: Want::Value }, flight).map(|found| found.entry)
 }
 
-/// Whether the stale value that a flight has found may still stand in for what its leader wants.
+/// Whether the fallback of a flight may still answer its leader.
 pub(crate) fn has_fallback<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
@@ -182,14 +185,14 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
     flight.fallback().is_some_and(stands)
 }
 
-/// The number that a lookup insists on; every one is at least zero.
+/// The number that the lookup's stamp requires. It is 0 without a stamp.
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> u64 {
     let (index, _) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
     seek.min_stamp.map_or(0, |stamp| stamp.seq(index))
 }
 
-/// Whether what a flight has found still holds. As in a probe, the clock and the serving lease come
-/// before what could undo them.
+/// Whether the fallback of a flight may still answer. As in a probe, the clock and the serving lease are read
+/// first, before the state that changes can alter.
 fn holds<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
@@ -213,11 +216,11 @@ fn holds<V: Send + Sync + 'static>(
         && inner.local.stripes.unmoved(key.as_bytes(), *ticket, entry.seq)
 }
 
-/// What L1 holds, verified or not, if the policy for outages lets it answer.
+/// The entry of L1, verified or not, if the outage policy lets it answer.
 fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> Option<StandIn<V>> {
     let (index, partition) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
     let entry = inner.local.engine()?.get(seek.key.as_bytes())?;
-    // What has been applied since says nothing of an entry from before a flush.
+    // `applied` says nothing about an entry of an older generation.
     let late_enough = seek.min_stamp.is_none_or(|stamp| entry.seq >= stamp.seq(index));
     let usable = inner.policy.outage == OutagePolicy::ServeL1
         && entry.life.phase(inner.local.liveness.node.clock.now()) != Phase::Expired

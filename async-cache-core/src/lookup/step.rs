@@ -1,7 +1,8 @@
-//! The algorithm of a lookup: from what is known and what was just learnt to what is done next.
+//! The algorithm of a lookup: it maps what is known and what was just learnt to the next action.
 //!
-//! Nothing here asks, waits, locks or reads a clock. The two drivers do: [`one`](super::one) performs the actions
-//! for one key, [`many`](super::many) for many keys in shared round trips. They decide nothing.
+//! This module sends nothing, does not wait, takes no lock and reads no clock. Two drivers perform the
+//! actions: [`one`](super::one) for one key, [`many`](super::many) for many keys in shared round trips. The
+//! drivers decide nothing.
 
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use crate::lookup::loaded::Keep;
 /// What is known of the lookup of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knowledge {
-    /// It loads whatever is cached.
+    /// No cached value answers: it is a reload.
     pub(crate) reloads: bool,
-    /// Its loader is told of the previous value.
+    /// The loader receives the previous value.
     pub(crate) wants_previous: bool,
-    /// L2 has nothing so often that the lease is asked for without a read before.
+    /// L2 often has nothing, so the lease is asked for without a read before.
     pub(crate) skips_read: bool,
-    /// What cannot be verified is an error.
+    /// In an outage the lookup fails.
     pub(crate) fails_in_outage: bool,
     pub(crate) l2: Access,
-    /// What answers in place of the lease.
+    /// The values that may answer in place of the lease.
     pub(crate) accept: Accept,
 }
 
@@ -29,9 +30,9 @@ pub(crate) struct Knowledge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Open,
-    /// It may hold what was invalidated here.
+    /// An invalidation of the key is pending, so L2 may hold a void value.
     Unsent,
-    /// There is none.
+    /// There is no L2.
     Missing,
 }
 
@@ -50,20 +51,20 @@ pub(crate) enum InL1 {
     Answers,
     /// An entry that answers if L2 confirms its token.
     Unverified(Token),
-    /// An entry that does not answer, and is a fallback.
+    /// An entry that does not answer, but is a fallback.
     Fallback(Token),
     Nothing,
 }
 
-/// What a read of L2 has found.
+/// The result of a read of L2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InL2 {
     Answers,
-    /// An expired value that answers: its refresh has failed here a moment ago.
+    /// An expired value that answers, because its refresh failed on this node a moment ago.
     BacksOff,
-    /// A value that does not answer, and is a fallback.
+    /// A value that does not answer, but is a fallback.
     Fallback(Token),
-    /// Nothing; and what answers in place of the lease.
+    /// No value that answers; and the values that may answer in place of the lease.
     Nothing(Accept),
     Unreachable,
 }
@@ -74,64 +75,66 @@ pub(crate) enum Reply {
     Granted(Lease),
     Answers,
     BacksOff,
-    /// What is stored does not answer; and what does.
+    /// The stored value does not answer. These values may answer.
     Again(Accept),
-    /// Another load holds the lease, which lapses after this time.
+    /// Another load holds the lease, which expires after this time.
     Busy(Duration),
-    /// Others hold it, and this node has waited long enough. Whether a stale value is there to make do with.
+    /// Another load holds the lease, and this node has waited long enough. `makes_do`: there is a fallback,
+    /// or no caller waits.
     OutOfPatience {
         makes_do: bool,
     },
-    /// L2 has no value and takes none. What is loaded now reflects every change up to this number.
+    /// L2 has no value and accepts none. A load that begins now reflects every change up to this number.
     NoRoom(u64),
-    /// An invalidation has failed here since: nothing that L2 has may be trusted.
+    /// An invalidation of the key has become pending on this node since. L2's values must not be trusted.
     Unsent,
-    /// L2 cannot be asked. Whether what L1 holds answers, by the policy for outages.
+    /// L2 cannot be asked. `held_answers`: the entry of L1 answers under the outage policy.
     Unreachable {
         held_answers: bool,
     },
 }
 
-/// The end of a wait for a load elsewhere.
+/// The end of a wait for a load on another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Woken {
     Answers,
     /// It is time to ask again.
     Due,
-    /// The load elsewhere has failed, and there is a stale value to make do with.
+    /// The load on the other node has failed. There is a fallback, or no caller waits.
     MakesDo,
 }
 
-/// What is done next.
+/// The next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     ReadL2,
     Acquire(Accept),
-    /// Wait for the load elsewhere, whose lease lapses after this time.
+    /// Wait for the load on another node. Its lease expires after this time.
     Wait(Duration),
     Load(Basis),
     Answer(AnsweredBy),
     /// Fail with the error that L2 gave.
     Fail,
-    /// Fail because a load elsewhere has failed.
+    /// Fail because a load on another node has failed.
     FailElsewhere,
 }
 
-/// On what grounds a key is loaded here.
+/// The basis of a load on this node. It decides where the value is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Basis {
-    /// The fleet's lease: what is loaded is stored everywhere.
+    /// This node holds the lease. The value is stored in both tiers.
     Leased(Lease),
-    /// There is no L2, or it cannot be asked: stored in L1.
+    /// There is no L2, or it cannot be asked. The value is stored in L1.
     Alone,
-    /// L2 takes nothing: stored in L1, as of this number.
+    /// L2 accepts no value. The value is stored in L1, as of this number.
     NoRoom(u64),
-    /// Others are loading and have let this node wait too long: stored nowhere.
+    /// Other nodes have loaded for too long, or L2's values must not be trusted. The value is stored nowhere.
     Uncached,
 }
 
 impl Basis {
-    /// The number up to which what is loaded reflects every change; `reached` is that of the node.
+    /// The loaded value reflects every change up to this number. `reached` is the number that the node has
+    /// reached.
     pub(crate) fn loaded_at(self, reached: u64) -> u64 {
         match self {
             Self::Leased(lease) => lease.seq,
@@ -147,14 +150,14 @@ impl Basis {
         }
     }
 
-    /// Whether what is loaded cannot be stored where others find it, though it could be cached.
+    /// Whether the loaded value cannot be stored in L2 although it may be cached.
     pub(crate) fn is_rejected(self) -> bool {
         matches!(self, Self::NoRoom(_) | Self::Uncached)
     }
 }
 
 impl Knowledge {
-    /// The lease is next, if L2 may be asked.
+    /// Asks for the lease next, if L2 may be asked.
     fn acquire(&mut self, accept: Accept) -> Action {
         self.accept = if self.reloads { Accept::Nothing } else { accept };
         match self.l2 {
@@ -167,7 +170,7 @@ impl Knowledge {
         if self.fails_in_outage { Action::Fail } else { Action::Load(Basis::Alone) }
     }
 
-    /// L1 has no answer.
+    /// Decides the next action when L1 has no answer.
     fn beyond_l1(&mut self) -> Action {
         let reads = !self.reloads || self.wants_previous && self.accept == Accept::Any;
         match self.l2 {
@@ -182,7 +185,8 @@ impl Knowledge {
 pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
     match learnt {
         Learnt::L1(InL1::Answers) => Action::Answer(AnsweredBy::L1),
-        // Its token is worth a question that needs no payload for an answer: ask with the lease.
+        // L2 can confirm the entry by its token, without sending the value. So ask for both, the confirmation
+        // and the lease.
         Learnt::L1(InL1::Unverified(token)) => known.acquire(Accept::Known(token)),
         Learnt::L1(InL1::Fallback(token)) => {
             known.accept = Accept::Other(token);
@@ -227,11 +231,11 @@ pub(crate) enum StoreIn {
     /// In L1 alone.
     L1,
     Nowhere,
-    /// Nowhere; and what it would have replaced is removed everywhere.
+    /// Nowhere, and the value that it was to replace is removed everywhere.
     Removed,
 }
 
-/// Decides where a value is stored that was loaded on these grounds.
+/// Decides where a loaded value is stored.
 pub(crate) fn store_in(basis: Basis, keep: Keep, replaces: bool) -> StoreIn {
     match (keep, basis) {
         (Keep::Uncached, _) if replaces => StoreIn::Removed,
@@ -246,16 +250,16 @@ pub(crate) fn store_in(basis: Basis, keep: Keep, replaces: bool) -> StoreIn {
 pub(crate) enum Ended {
     /// With an answer that the caller may have.
     Answered,
-    /// With an answer that is from before the caller's call.
+    /// With an answer that is older than the caller may accept.
     TooOld,
-    /// With an absence, where the caller needs a value.
+    /// With an absence, but the caller needs a value.
     WithoutValue,
     Failed,
-    /// Without a load here, because one elsewhere has failed, and without a stale value.
+    /// Without a load here and without a fallback, because a load on another node has failed.
     FailedElsewhere,
-    /// Something else answers in its stead.
+    /// Another value answers instead.
     StandIn,
-    /// Its leader went away, or nothing was heard of it.
+    /// The leader was dropped, or the caller has waited long enough and may ask again.
     Abandoned,
 }
 
@@ -265,19 +269,19 @@ pub(crate) enum Next {
     Return,
     /// Join or lead another flight.
     AskAgain,
-    /// Join or lead another flight, of those that end with a value.
+    /// Join or lead another flight, but join only one that ends with a value.
     AskForValue,
     /// The load ended with its runtime.
     Lost,
 }
 
-/// Decides it for a caller that led the flight, or joined it.
+/// Decides what a caller does after a flight that it has led or joined.
 pub(crate) fn after_flight(led: bool, ended: Ended) -> Next {
     match (led, ended) {
         (true, Ended::Abandoned) => Next::Lost,
         (true, _) | (false, Ended::Answered | Ended::Failed | Ended::StandIn) => Next::Return,
-        // One of those who need a value leads the next flight, and the others join it: an absence that is cached
-        // does not answer them, so that there is no need to insist on a load.
+        // One of the callers that need a value leads the next flight, and the others join it. A cached
+        // absence does not answer them, so a reload is not necessary.
         (false, Ended::WithoutValue) => Next::AskForValue,
         (false, Ended::TooOld | Ended::FailedElsewhere | Ended::Abandoned) => Next::AskAgain,
     }

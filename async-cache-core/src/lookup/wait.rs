@@ -1,4 +1,4 @@
-//! Waiting for a flight: for its end, or for as long as the caller's patience with a stale value at hand.
+//! A caller waits for a flight: until it ends, or until the caller accepts a stale value instead.
 
 use std::future::{pending, poll_fn};
 use std::task::Poll;
@@ -19,43 +19,45 @@ use crate::lookup::step::Ended;
 use crate::observe::StaleCause;
 use crate::options::Options;
 
-/// What a caller is in a flight.
+/// The part of a caller in a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Leads,
     Joined(JoinBound),
 }
 
-/// What came of waiting for a flight.
+/// The result of waiting for a flight.
 #[derive(Debug)]
 pub(crate) enum Waited<V> {
-    /// It has landed. Not counted yet: the caller may have to ask again.
+    /// The flight has ended. The lookup is not counted yet, because the caller may have to ask again.
     Landed(Result<Answer<V>>),
-    /// Something else answers in its stead, and is counted.
+    /// Another value answers instead. The lookup is counted.
     StandIn(Answer<V>),
-    /// Its leader went away before anything was loaded.
+    /// The leader was dropped before anything was loaded.
     Abandoned,
 }
 
-/// What the limits of a load do not cover: that its end is told a moment later.
+/// Extra time beyond the limits of a load: its end is reported a moment later.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Questions to L2 in one lookup: what it has, whose turn it is, what has come of a wait, the fill.
+/// The number of commands to L2 in one lookup: the read, the question for the lease, the question after a
+/// wait, the fill.
 const QUESTIONS: u32 = 4;
 
-/// What each key of a batch may add to the time that a step of the batch takes.
+/// The time by which each key of a batch may extend a step of the batch.
 const PER_KEY: Duration = Duration::from_millis(1);
 
-/// What a look at a flight may show.
+/// The state of a flight that matters to a waiting caller.
 enum FlightState<V> {
     Landed(Landed<V>),
     StandIn(StandIn<V>),
 }
 
-/// Ends when the task is polled again: when those have run that were queued before it.
+/// Ends when this task is polled again, after the tasks that were queued before it.
 ///
-/// Not `tokio::task::yield_now`. That keeps the task with its worker until the worker's queue is empty, where no
-/// other worker can take it; a loader that blocks the worker would hold its caller past every limit.
+/// This is not `tokio::task::yield_now`. That keeps the task with its worker until the worker's queue is
+/// empty, and no other worker can take it. If a loader blocked the worker, its caller would wait beyond every
+/// limit.
 async fn requeued() {
     let mut polled = false;
     poll_fn(|cx| {
@@ -68,16 +70,16 @@ async fn requeued() {
     .await;
 }
 
-/// One caller's lookup, and how it wants to be answered.
+/// The lookup of one caller, and its options.
 pub(crate) struct Call<'a> {
     pub(crate) seek: Seek<'a>,
     pub(crate) reuse: Reuse,
     options: Options,
-    /// When to make do with a stale value.
+    /// The time from which the caller accepts a stale value.
     soft: Option<Instant>,
-    /// The last tag change known when it was begun.
+    /// The number of the last tag change that the node knew when the lookup began.
     known: u64,
-    /// How long it waits for other callers' loads, and until when.
+    /// How long the caller waits for the loads of other callers, and until when.
     pub(crate) limit: Duration,
     deadline: Tick,
 }
@@ -94,7 +96,7 @@ impl<'a> Call<'a> {
         Self { seek, reuse, options, soft, known, limit, deadline: now.after(limit) }
     }
 
-    /// Who asks for a load whatever is cached does not want what is cached.
+    /// Whether the caller accepts a stale value. A reload does not accept a cached value.
     fn takes_stale(&self) -> bool {
         self.reuse != Reuse::Nothing
     }
@@ -112,7 +114,7 @@ pub(crate) fn call<'a, V: Send + Sync + 'static>(
     Call::new(seek, reuse, options, partition.last_tag_change(), limit)
 }
 
-/// How long a lookup may take, all in all: its caller waits no longer, whoever is at it.
+/// How long a whole lookup may take. The caller waits no longer, even if another caller leads.
 pub(crate) fn patience<V: Send + Sync + 'static>(inner: &Inner<V>, options: &Options) -> Duration {
     let questions = inner.remote.as_ref().map_or(Duration::ZERO, |l2| {
         options.load.wait_timeout.saturating_add(QUESTIONS * l2.region.command_timeout())
@@ -120,7 +122,7 @@ pub(crate) fn patience<V: Send + Sync + 'static>(inner: &Inner<V>, options: &Opt
     options.load.load_timeout.saturating_add(questions).saturating_add(GRACE)
 }
 
-/// The same for a step of a batch, which is done for all its keys at once.
+/// How long a step of a batch may take. The step is done for all keys of the batch together.
 pub(crate) fn patience_with<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     options: &Options,
@@ -129,9 +131,9 @@ pub(crate) fn patience_with<V: Send + Sync + 'static>(
     patience(inner, options).saturating_add(PER_KEY * u32::try_from(keys).unwrap_or(u32::MAX))
 }
 
-/// Waits for as long as it is worth: the leader until the flight is overdue, another no longer than its
-/// own lookup may take. Whoever drives the flight may have stopped: the loader blocks its thread, or the
-/// runtime is one that nobody runs.
+/// Waits until the caller should give up. The leader waits until the flight is overdue. A joined caller also
+/// stops when its own lookup has taken too long. The task that drives the flight may have stopped: its loader
+/// blocks the thread, or nobody runs its runtime.
 async fn out_of_time<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -142,7 +144,7 @@ async fn out_of_time<V: Send + Sync + 'static>(
         return pending().await;
     }
     if role == Role::Leads {
-        // Its load may have ended when this task runs again: a timer costs more than such a load.
+        // The load may have ended before this task runs again. A timer costs more than such a load.
         requeued().await;
     }
     loop {
@@ -158,7 +160,8 @@ async fn out_of_time<V: Send + Sync + 'static>(
     }
 }
 
-/// What a caller gets who has waited long enough: another flight, if there is time for that.
+/// The result for a caller that has waited long enough. If there is enough time left, it may lead or join
+/// another flight.
 async fn given_up<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -183,7 +186,7 @@ async fn given_up<V: Send + Sync + 'static>(
     or_stale(inner, call, flight, inner.observer.error(ErrorKind::Timeout, message)).await
 }
 
-/// Whether what a flight has ended with is too old for a caller who joined it.
+/// Whether the result of a flight is too old for a caller that joined it.
 fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, flight: &Flight<V>) -> bool {
     let (_, partition) = inner.local.liveness.node.partition_of(call.seek.key.as_bytes());
     let expired = flight.answered_by() == AnsweredBy::Backoff
@@ -192,7 +195,7 @@ fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, fligh
         || flight.too_old_since(call.known, partition) && !inner.policy.faults.is(Mutant::JoinersUnchecked)
 }
 
-/// Waits until the flight has landed, or a stale value is to be served instead.
+/// Waits until the flight has ended, or until a stale value answers instead.
 pub(crate) async fn wait<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -222,7 +225,7 @@ pub(crate) async fn wait<V: Send + Sync + 'static>(
     stand_in(inner, call, found, cause)
 }
 
-/// The end of the flight; or before that, what answers at once.
+/// The end of the flight. Before its end, a value that may answer at once.
 fn seen<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -234,7 +237,7 @@ fn seen<V: Send + Sync + 'static>(
     if !call.takes_stale() {
         return None;
     }
-    // What is only past its cap in L1 is not stale: L2 is asked, and not the source.
+    // An entry that is only past its cap in L1 is not stale. L2 is asked for it, not the source.
     let stale = || match call.options.load.stale_while_revalidate {
         true => stale::at_hand(inner, call.seek, flight).filter(|found| found.standing != Standing::Capped),
         false => None,
@@ -242,7 +245,7 @@ fn seen<V: Send + Sync + 'static>(
     stale::fresh_at_hand(inner, call.seek, flight).or_else(stale).map(FlightState::StandIn)
 }
 
-/// What a caller gets whose load failed.
+/// The result for a caller whose load failed.
 async fn or_stale<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -258,8 +261,8 @@ async fn or_stale<V: Send + Sync + 'static>(
     stand_in(inner, call, found, StaleCause::LoadFailed(error.kind()))
 }
 
-/// Answers with what stands in, and tells so if it has expired, or nothing verifies it. Otherwise it is as
-/// good as any: another load may have brought it meanwhile.
+/// Answers with the stand-in, and counts it as stale if it has expired or nothing verifies it. Otherwise it
+/// is as good as any other value: another load may have brought it meanwhile.
 fn stand_in<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -278,7 +281,7 @@ fn stand_in<V: Send + Sync + 'static>(
     Waited::StandIn(entry.value)
 }
 
-/// How a flight has ended for one of its callers.
+/// The end of a flight for one of its callers.
 pub(crate) fn ended<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -296,7 +299,7 @@ pub(crate) fn ended<V: Send + Sync + 'static>(
     }
 }
 
-/// What a caller gets, counted.
+/// The result for a caller. Counts the lookup.
 pub(crate) fn returned<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -315,7 +318,7 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
     }
 }
 
-/// Counts a lookup whose flight has landed: once, by what became of it.
+/// Counts a lookup whose flight has ended. It is counted once, by its result.
 fn count_landed<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     call: &Call<'_>,
@@ -333,7 +336,7 @@ fn count_landed<V: Send + Sync + 'static>(
     }
 }
 
-/// Counts a lookup by what answered it.
+/// Counts a lookup by where its answer was found.
 pub(crate) fn count<V: Send + Sync + 'static>(inner: &Inner<V>, key: &[u8], by: AnsweredBy) {
     match by {
         AnsweredBy::L1 => inner.local.hits.increment(),

@@ -1,4 +1,4 @@
-//! Many keys without a loader: L1 for each, one question to L2 for the rest.
+//! Many keys without a loader: L1 is asked for each key, L2 once for the rest.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
@@ -13,13 +13,13 @@ use crate::observe::StaleCause;
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 
-/// Most keys in one call.
+/// The maximum number of keys in one call.
 pub(crate) const MAX_KEYS: usize = 100_000;
 
-/// Keys that L1 had no answer for.
+/// The keys for which L1 had no answer.
 struct Missed {
     keys: Vec<Key>,
-    /// Where the answer to each belongs, and under which ticket it is read.
+    /// The place of each answer, and the ticket under which it is read.
     led: Vec<(usize, Ticket)>,
 }
 
@@ -33,7 +33,7 @@ impl Missed {
     }
 }
 
-/// Looks up every key; answers stand in the order of the keys.
+/// Looks up many keys. The answers are in the order of the keys.
 pub(crate) async fn get_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: Vec<Key>,
@@ -89,7 +89,7 @@ async fn fetch_many<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     answers: &mut [Answer<V>],
 ) -> Result<()> {
-    // Before the question: afterwards, the retry may have landed in between.
+    // This is checked before the command is sent. After it, the retry could have succeeded in between.
     let pending: Vec<bool> =
         missed.keys.iter().map(|key| inner.local.liveness.is_unsent(key.as_bytes())).collect();
     let read = l2.read_many(&missed.keys, min_stamp).await;
@@ -127,7 +127,7 @@ fn without_l2<V: Send + Sync + 'static>(
             error.clone(),
         ) {
             OutageDecision::Serve(entry) => answers[*at] = entry.value,
-            // One that nobody can answer is everyone's error.
+            // If one key has no answer, the whole call fails.
             OutageDecision::Load(error) | OutageDecision::Fail(error) => {
                 inner.observer.counters.misses.add(missed.keys.len());
                 return Err(error);

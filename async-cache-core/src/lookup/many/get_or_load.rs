@@ -1,8 +1,8 @@
-//! Many keys with a loader: the journey of one lookup, for many at once.
+//! Many keys with a loader: the steps of a lookup, for many keys together.
 //!
-//! Each key has a flight of its own, so that lookups of single keys join it, and invalidations make
-//! this node forget it. What a flight needs is done for all of them together: one read of L2, one
-//! question for the leases, one call of the loader, one fill.
+//! Each key has its own flight. So lookups of single keys can join it, and invalidations make this node
+//! remove it. The steps of all flights are done together: one read of L2, one question for the leases, one
+//! call of the loader, one fill.
 
 use std::sync::Arc;
 
@@ -27,15 +27,16 @@ use crate::lookup::wait::{Call, Role};
 use crate::lookup::{check, reentry, wait};
 use crate::options::Options;
 
-/// What L1 says of one of many keys.
+/// What L1 has for one of many keys.
 enum First<V> {
     Answer(Answer<V>),
-    /// The same; and what it holds under the token is to be refreshed.
+    /// An answer. The entry under the token is to be refreshed.
     AnswerAndRefresh(Answer<V>, Token),
     Open,
 }
 
-/// Looks keys up, and loads those that no tier has. One outcome for each, in their order.
+/// Looks up many keys, and loads those that no tier has. Returns one outcome for each key, in the order of
+/// the keys.
 pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     keys: &[Key],
@@ -117,7 +118,7 @@ fn first<V: Send + Sync + 'static>(
     }
 }
 
-/// Refreshes keys behind answers already given, unless somebody is at it.
+/// Refreshes keys in the background, unless flights are refreshing them already.
 fn refresh_many_behind<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     keys: &[Key],
@@ -128,8 +129,8 @@ fn refresh_many_behind<V: Send + Sync + 'static>(
     refresh_found_behind(inner, &refresh, plan);
 }
 
-/// Leads or joins a flight for each key, and waits for all. Gives those that are to be asked for
-/// again: their leader was cancelled before it began to load, or they joined what is too old for them.
+/// Leads or joins a flight for each key, and waits for all. Returns the keys that must be asked for again:
+/// their leader was cancelled before it began to load, or the joined flight's value is too old for them.
 async fn fly<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     calls: &[Call<'_>],

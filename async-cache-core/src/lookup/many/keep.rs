@@ -1,4 +1,4 @@
-//! The leases of a batch, kept alive from when they are granted to when they are filled.
+//! The leases of a batch. They are renewed from the moment when they are granted until they are filled.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -14,22 +14,25 @@ use crate::inner::Inner;
 use crate::options::Options;
 use crate::sync::Mutex;
 
-/// Most keys in one question about leases: meanwhile those of the last one are to be kept alive.
+/// The maximum number of keys in one command for leases. While it runs, the leases that were granted before
+/// must be renewed.
 pub(crate) const PART: usize = 2048;
 
-/// What each lease of a batch adds to the time that renewing all of them takes, before it is known.
+/// The time by which each lease of a batch extends the renewal of all of them, before that time is measured.
 const PER_LEASE: Duration = Duration::from_micros(200);
 
-/// Longest life of a lease that is lengthened because L2 is slow: for so long its key waits for a node that has died.
+/// The longest duration of a lease that is extended because L2 is slow. If the node dies, other nodes wait
+/// for the key that long.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A lease lives for so many times as long as it takes to renew all of them: they are renewed at a third of that.
+/// A lease lasts this many times as long as the renewal of all leases takes. They are renewed after a third
+/// of that.
 const MARGIN: u32 = 6;
 
-/// Leases that are held, and not yet filled.
+/// Leases that this node holds and has not filled yet.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Their life where L2 is fast.
+    /// Their duration if L2 is fast.
     ttl: Duration,
     state: Mutex<State>,
 }
@@ -37,9 +40,10 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 struct State {
     leases: Vec<(Key, Lease)>,
-    /// When they are to be renewed. It is kept when the work on them changes hands: what is left of their life is theirs.
+    /// The time of the next renewal. It is kept when another task takes over the leases, because they expire
+    /// at the same times as before.
     due: Option<Instant>,
-    /// The longest that a question about a part of them has taken.
+    /// The longest time that a command for one part of them has taken.
     part: Duration,
 }
 
@@ -48,14 +52,14 @@ impl Kept {
         Self { ttl, state: Mutex::default() }
     }
 
-    /// Leases of which nothing is known but that they are held.
+    /// Leases about which nothing else is known.
     pub(crate) fn of(leases: Vec<(Key, Lease)>, ttl: Duration) -> Self {
         let kept = Self::new(ttl);
         kept.state.lock().leases = leases;
         kept
     }
 
-    /// Notes leases that were asked for at `asked`.
+    /// Adds leases that were asked for at `asked`.
     pub(crate) fn add(&self, leases: impl IntoIterator<Item = (Key, Lease)>, asked: Instant) {
         let mut state = self.state.lock();
         state.leases.extend(leases);
@@ -64,27 +68,28 @@ impl Kept {
         }
     }
 
-    /// Notes how long a question about a part has taken.
+    /// Notes how long a command for one part has taken.
     pub(crate) fn took(&self, span: Duration) {
         let mut state = self.state.lock();
         state.part = state.part.max(span);
     }
 
-    /// The life that so many leases need: to renew them takes time, which must not be all that they have.
+    /// The duration that this number of leases needs. Renewing them takes time, and it must not take all of
+    /// their duration.
     pub(crate) fn life(&self, leases: usize) -> Duration {
         let parts = u32::try_from(leases.div_ceil(PART)).unwrap_or(u32::MAX);
         let needed = self.state.lock().part.saturating_mul(parts).saturating_mul(MARGIN);
         needed.min(LONGEST).max(self.ttl)
     }
 
-    /// Somebody else keeps them from now on.
+    /// Moves the leases to a new owner, which renews them from now on.
     pub(crate) fn hand_over(&self) -> Self {
         let mut state = self.state.lock();
         let (leases, due, part) = (std::mem::take(&mut state.leases), state.due.take(), state.part);
         Self { ttl: self.ttl, state: Mutex::new(State { leases, due, part }) }
     }
 
-    /// These are stored: there is nothing left to keep.
+    /// Removes leases that are filled. They need no renewal.
     pub(crate) fn filled(&self, fills: &[Fill]) {
         self.remove(&fills.iter().map(|fill| fill.lease.token).collect());
     }
@@ -95,7 +100,7 @@ impl Kept {
         }
     }
 
-    /// Waits until they are to be renewed, and gives them.
+    /// Waits until the leases must be renewed, and returns them.
     async fn due(&self) -> Vec<(Key, Lease)> {
         loop {
             let due = self.state.lock().due;
@@ -107,13 +112,13 @@ impl Kept {
             if !state.leases.is_empty() {
                 return state.leases.clone();
             }
-            // Those that were due are lost or filled: what comes next is due later.
+            // The leases that were due are lost or filled. Leases added later are due later.
             state.due = None;
         }
     }
 }
 
-/// The life of a lease in a batch of so many keys, where L2 is fast.
+/// The duration of a lease in a batch of this number of keys, if L2 is fast.
 pub(crate) fn lease_ttl<V: 'static>(inner: &Inner<V>, options: &Options, keys: usize) -> Duration {
     if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) {
         return options.load.lease_ttl;
@@ -121,7 +126,8 @@ pub(crate) fn lease_ttl<V: 'static>(inner: &Inner<V>, options: &Options, keys: u
     options.load.lease_ttl.max(PER_LEASE * u32::try_from(keys).unwrap_or(u32::MAX))
 }
 
-/// Renews the leases at a third of their life, but for those that are lost: their fills will be refused.
+/// Renews the leases after a third of their duration. Lost leases are removed, and L2 will refuse their
+/// fills.
 pub(crate) async fn keep_alive<V: 'static>(inner: &Inner<V>, kept: &Kept) -> Infallible {
     let Some(l2) = &inner.remote else { return pending().await };
     loop {

@@ -1,4 +1,4 @@
-//! Leading many flights: what the tiers have, then the leases, in rounds.
+//! Leads many flights: first reads the tiers, then asks for the leases, in rounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +28,19 @@ use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 use crate::sync::Notify;
 
-/// Wake-ups come in bursts, when a batch elsewhere has ended: those that come this close together
-/// are answered by one question and, if it comes to that, one load.
+/// Wake-ups come in bursts, when a batch of another node has ended. Wake-ups within this time are handled by
+/// one command and, if necessary, by one load.
 const BURST: Duration = Duration::from_millis(1);
 
-/// A key that no tier has for certain, how far its lookup has come, and what is done next.
+/// A key that no tier has answered for yet, the progress of its lookup, and its next action.
 struct Open<V: 'static> {
     led: LedKey<V>,
     progress: Progress<V>,
     action: Action,
 }
 
-/// Lands what the tiers have, and hands the rest to a task of its own: from there on nobody's
-/// cancellation stops it.
+/// Ends the flights that a tier answers, and hands the rest to a task of its own. From there on no cancelled
+/// caller stops them.
 pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     led: Vec<LedKey<V>>,
@@ -54,12 +54,13 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     refresh_found_behind(inner, &refresh, plan);
     if !open.is_empty() {
         let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
-        // In the caller's loads, so that a loader that waits for itself is told so.
+        // The task runs inside the loads of the caller, so that a loader that waits for itself gets an error.
         inner.lifecycle.tasks.spawn(trace::here(reentry::within(inner.local.liveness.node.id, [], seeking)));
     }
 }
 
-/// Keys that L2 has and that are to be refreshed behind the answer go to `refresh`.
+/// Probes L1 and reads L2 for all keys. A key that L2 has and that is to be refreshed in the background is
+/// added to `refresh`.
 async fn find_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     led: Vec<LedKey<V>>,
@@ -68,7 +69,7 @@ async fn find_many<V: Send + Sync + 'static>(
 ) -> Vec<Open<V>> {
     let (mut open, mut unread) = (Vec::new(), Vec::new());
     for led in led {
-        // One command reads them all: to leave it out would save nothing.
+        // One command reads all keys, so skipping the read would save nothing.
         let mut progress = Progress::begin(inner, &led.aim, false);
         let seen = find::in_l1(inner, &led.lead, min_stamp, &led.aim);
         let action = progress.learn(inner, &led.lead, seen);
@@ -91,7 +92,7 @@ async fn find_many<V: Send + Sync + 'static>(
     open
 }
 
-/// A key whose lookup goes on, or nothing: its flight has landed.
+/// The key if its lookup goes on. `None` if its flight has ended.
 fn or_landed<V: Send + Sync + 'static>(inner: &Inner<V>, open: Open<V>) -> Option<Open<V>> {
     if let Action::Acquire(_) | Action::Load(_) = open.action {
         return Some(open);
@@ -101,9 +102,8 @@ fn or_landed<V: Send + Sync + 'static>(inner: &Inner<V>, open: Open<V>) -> Optio
     None
 }
 
-/// What L2 has for each, in one question. It is not asked for what was invalidated here and
-/// could not yet be removed there: asked first, and that found out then, the retry could have
-/// landed in between.
+/// Reads all keys from L2 with one command. It does not ask for keys with pending invalidations. They must be
+/// skipped before the command. If they were checked after it, the retry could have succeeded in between.
 async fn read_all<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     led: &[&LedKey<V>],
@@ -138,7 +138,7 @@ async fn read_all<V: Send + Sync + 'static>(
     read
 }
 
-/// Takes every key to its end: a value from the fleet, or a load.
+/// Brings every key to its end: a value from the fleet, or a load.
 async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
     let notify = Arc::new(Notify::new());
     let mut round = Round { due: Vec::new(), waiting: Vec::new(), claimed: Vec::new() };
@@ -148,22 +148,23 @@ async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>
         round.perform(&inner, LeaseWaiter { led, progress, queue, due_at: Instant::now() }, action, give_up);
     }
     let seeking = seek_in_fleet(&inner, round, &notify, give_up, &plan);
-    // Cut short, the flights that have not landed are abandoned.
+    // If the cache is closed meanwhile, the flights that have not ended are abandoned.
     inner.lifecycle.closing.run_until_cancelled(seeking).await;
 }
 
-/// The keys of a batch, by what is done with them next.
+/// The keys of a batch, grouped by their next action.
 struct Round<'a, V: 'static> {
-    /// Their leases are asked for.
+    /// Their leases are asked for next.
     due: Vec<(LeaseWaiter<'a, V>, Accept)>,
-    /// They wait for loads elsewhere.
+    /// They wait for loads on other nodes.
     waiting: Vec<LeaseWaiter<'a, V>>,
-    /// They are loaded here.
+    /// They are loaded on this node.
     claimed: Vec<Claimed<V>>,
 }
 
 impl<'a, V: Send + Sync + 'static> Round<'a, V> {
-    /// Performs what was decided for a key, or puts it where that is done together with others.
+    /// Performs the next action of a key, or puts the key into the group in which that is done for many keys
+    /// together.
     fn perform(&mut self, inner: &Inner<V>, mut key: LeaseWaiter<'a, V>, action: Action, give_up: Instant) {
         match action {
             Action::Acquire(accept) => self.due.push((key, accept)),
@@ -202,8 +203,8 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
         if !round.due.is_empty() {
             continue;
         }
-        // Those who were granted the lease must not wait for those who were not: another node may
-        // hold theirs and wait for ours.
+        // The keys with leases must not wait for the keys without. Another node may hold the missing leases,
+        // and may wait for ours.
         spawn(inner, std::mem::take(&mut round.claimed), kept.hand_over(), plan);
         if !round.waiting.is_empty() {
             wait(inner, l2, &mut round, notify, give_up).await;
@@ -212,10 +213,11 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     spawn(inner, round.claimed, kept, plan);
 }
 
-/// A key, and what the reply to the question for its lease says.
+/// A key, and the meaning of the reply for its lease.
 type Replied<'a, V> = (LeaseWaiter<'a, V>, Seen<V>);
 
-/// Asks for all, in parts: the leases of one are kept alive while the others are asked for.
+/// Asks for the leases of all keys in parts. The leases of one part are renewed while the other parts are
+/// asked for.
 async fn ask_all<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
@@ -242,7 +244,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     replies
 }
 
-/// One question for some.
+/// Asks for the leases of one part with one command.
 async fn ask_part<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
@@ -252,7 +254,8 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     let (mut asks, mut asking, mut replies) = (Vec::new(), Vec::new(), Vec::new());
     for (mut key, accept) in due {
         key.led.lead.ticket = key.queue.ticket();
-        // Since it was decided to ask, an invalidation may have failed here: what L2 has may be old.
+        // An invalidation of the key may have become pending after the decision to ask. Then L2 may hold an
+        // old value.
         if inner.local.liveness.is_unsent(key.led.lead.key.as_bytes()) {
             replies.push((key, Seen::bare(Learnt::Lease(Reply::Unsent))));
             continue;
@@ -279,7 +282,7 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     replies
 }
 
-/// Waits until some of the waiting keys have news or are due to ask again, and goes on with those.
+/// Waits until some keys have a wake-up or must ask again, and goes on with those.
 async fn wait<'a, V: Send + Sync + 'static>(
     inner: &'a Arc<Inner<V>>,
     l2: &L2<V>,
@@ -315,7 +318,8 @@ async fn wait<'a, V: Send + Sync + 'static>(
     }
 }
 
-/// Loads elsewhere have ended, and nothing came along: it was too large for that, or they failed.
+/// Reads L2 after loads on other nodes that brought no value. The values were too large for the wake-ups, or
+/// the loads failed.
 async fn after_failures<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     mut failed: Vec<LeaseWaiter<'a, V>>,
@@ -332,7 +336,7 @@ async fn after_failures<'a, V: Send + Sync + 'static>(
     failed.into_iter().zip(read).map(after).collect()
 }
 
-/// A key whose lease is asked for.
+/// A key that asks for its lease.
 struct LeaseWaiter<'a, V: 'static> {
     led: LedKey<V>,
     progress: Progress<V>,
@@ -340,7 +344,8 @@ struct LeaseWaiter<'a, V: 'static> {
     due_at: Instant,
 }
 
-/// The same, each key with its place among those asked for.
+/// Refreshes keys in the background that were found in a tier. Each key comes with its place among the
+/// requested keys.
 pub(crate) fn refresh_found_behind<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     refresh: &[(usize, Key, Token)],
@@ -356,7 +361,7 @@ pub(crate) fn refresh_found_behind<V: Send + Sync + 'static>(
     }
     if !led.is_empty() {
         let (at_work, plan) = (Arc::clone(inner), Arc::clone(plan));
-        // Boxed: this leads in turn, and a future cannot hold itself.
+        // The future is boxed, because it can start itself again, and a future cannot contain itself.
         let leading: BoxFuture<'static, ()> =
             Box::pin(trace::here(async move { lead_many(&at_work, led, None, &plan).await }));
         inner.lifecycle.tasks.spawn(leading);

@@ -1,4 +1,4 @@
-//! One call of a batch loader: its leases kept alive, its values stored, its flights landed.
+//! One call of a batch loader: it renews the leases, stores the values, and ends the flights.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use crate::lookup::step::{Basis, StoreIn};
 use crate::lookup::{fill, reentry, run, wait};
 use crate::observe::trace;
 
-/// A key to be loaded here, and on what grounds.
+/// A key to be loaded on this node, and the basis of the load.
 pub(crate) struct Claimed<V: 'static> {
     pub(crate) led: LedKey<V>,
     pub(crate) basis: Basis,
 }
 
-/// Loads all of them with one call, in a task of its own.
+/// Loads all keys with one call, in a task of its own.
 pub(crate) fn spawn<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     claimed: Vec<Claimed<V>>,
@@ -99,7 +99,7 @@ async fn call<V: Send + Sync + 'static>(
     Ok(picked)
 }
 
-/// Stores what was loaded, in parts: what is stored needs no lease any more.
+/// Stores the loaded values in parts. A stored value needs no lease any more.
 async fn store<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     claimed: Vec<Claimed<V>>,
@@ -140,7 +140,7 @@ async fn store<V: Send + Sync + 'static>(
                 land(led.lead, led.aim.options.load.error_backoff, Ok(answer), None);
             });
         }
-        // Those that are not filled, at once.
+        // The leases of values that are not stored are released at once.
         held.give_back_but(&fills);
         held.leases.extend(behind);
         fill_part(inner, filling, fills, (kept, held, &mut down)).await;
@@ -150,8 +150,8 @@ async fn store<V: Send + Sync + 'static>(
     }
 }
 
-/// Stores a part: in L2 with one question, then in L1 and for those who wait, key by key. Where L2 took nothing of a
-/// part, it is not asked about the next: each would meet its deadline.
+/// Stores one part: in L2 with one command, then in L1 and for the callers, key by key. If L2 stored nothing
+/// of a part, it is not asked for the next parts, because each of them would wait for its deadline.
 async fn fill_part<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     filling: Vec<(LedKey<V>, Answer<V>, Entry<V>)>,
@@ -179,10 +179,10 @@ async fn fill_part<V: Send + Sync + 'static>(
     give_back_many(inner, unfilled);
 }
 
-/// What is to be done with one key's answer.
+/// What is done with the answer of one key.
 enum Storing<V> {
     Fill(Fill, Answer<V>, Entry<V>),
-    /// It is not to be stored, and what it would have replaced is to be removed.
+    /// The value is not stored, and the value that it was to replace is removed.
     Forget(Answer<V>),
     Land(Result<Answer<V>>, Option<Entry<V>>),
 }
@@ -199,7 +199,7 @@ fn stock<V: Send + Sync + 'static>(
         Some(Err(cause)) => {
             Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
         }
-        // The loader did not say that there is none: it said nothing.
+        // The loader returned nothing for this key. It did not say that there is no value.
         None => return Storing::Land(Ok(None), None),
     };
     let produced = match produced {
@@ -239,7 +239,7 @@ fn stock_everywhere<V: Send + Sync + 'static>(
             let (key, life) = (led.lead.key.clone(), term.kept());
             Storing::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
         }
-        // The callers get their value all the same, and L1 may keep it.
+        // The callers still get their value, and L1 may keep it.
         Err(error) => {
             inner.observer.not_encoded(led.lead.key.as_bytes(), &error);
             Storing::Land(Ok(answer), Some(entry))
@@ -247,7 +247,7 @@ fn stock_everywhere<V: Send + Sync + 'static>(
     }
 }
 
-/// Ends leases that will not be filled, so that others need not wait for them to lapse.
+/// Releases leases that will not be filled, so that other nodes need not wait until they expire.
 fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(Key, Lease)>) {
     if leases.is_empty() {
         return;
@@ -268,14 +268,14 @@ impl<V> Claimed<V> {
     }
 }
 
-/// Leases, given back however the load ends.
+/// Leases that are released however the load ends.
 struct HeldMany<'a, V: Send + Sync + 'static> {
     inner: &'a Arc<Inner<V>>,
     leases: Vec<(Key, Lease)>,
 }
 
 impl<V: Send + Sync + 'static> HeldMany<'_, V> {
-    /// Gives back those that will not be filled. Both stand in the order of the keys.
+    /// Releases the leases that will not be filled. The leases and `fills` are in the order of the keys.
     fn give_back_but(&mut self, fills: &[Fill]) {
         let mut filled = fills.iter().map(|fill| fill.lease.token).peekable();
         let (kept, unfilled) = std::mem::take(&mut self.leases)

@@ -1,4 +1,4 @@
-//! What a batch function gave, brought into the order of the keys it was asked for.
+//! The result of a batch function, in the order of the requested keys.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,10 +6,11 @@ use std::hash::Hash;
 use crate::error::{BoxError, Result, boxed};
 use crate::local::approach::Answer;
 
-/// One answer for each key asked for, in their order; `None` where the function said nothing.
+/// One answer for each requested key, in their order. It is `None` if the function returned nothing for the
+/// key.
 pub(crate) struct Picked<T> {
     pub(crate) answers: Vec<Option<Result<T, BoxError>>>,
-    /// Keys it gave without having been asked for them.
+    /// The number of keys that it returned without a request.
     pub(crate) unasked: usize,
 }
 
@@ -24,12 +25,12 @@ impl<T> Picked<T> {
     }
 }
 
-/// What a batch function with an outcome per key gives: the map, or a `Result` of it.
+/// The result of a batch function with an outcome for each key: the map, or a `Result` of it.
 ///
-/// `HashMap<K, Result<R, E>>`, or `Result<HashMap<K, Result<R, E>>, B>` where `B` is the failure of
+/// It is `HashMap<K, Result<R, E>>`, or `Result<HashMap<K, Result<R, E>>, B>`, where `B` is the failure of
 /// the whole batch.
 pub trait PerKey<K, R> {
-    /// The map, each error boxed.
+    /// The map, with each error boxed.
     ///
     /// # Errors
     ///
@@ -51,5 +52,5 @@ impl<K: Eq + Hash, R, E: Into<BoxError> + 'static, B: Into<BoxError> + 'static> 
     }
 }
 
-/// What became of one key.
+/// The outcome of one key.
 pub(crate) type Outcome<V> = Result<Answer<V>>;

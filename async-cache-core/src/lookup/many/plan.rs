@@ -12,24 +12,25 @@ use crate::lookup::many::picked::Picked;
 use crate::lookup::request::{Aim, Origin};
 use crate::options::Options;
 
-/// What a lookup of many keys wants, besides the keys.
+/// What a lookup of many keys wants, without the keys.
 pub(crate) struct PlanMany<V> {
     pub(crate) options: Options,
     pub(crate) loader: BatchLoader<V>,
 }
 
-/// A batch loader, typed by the cache's value alone: it is told the places of the keys to load.
+/// A batch loader whose only type parameter is the value type of the cache. It receives the places of the
+/// keys to load.
 pub(crate) type BatchLoader<V> =
     Arc<dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Picked<Given<V>>, BoxError>> + Send + Sync>;
 
 impl<V> PlanMany<V> {
-    /// An absence answers as well as a value.
+    /// The aim of one of the keys. An absence answers as well as a value.
     pub(crate) fn aim(&self, reuse: Reuse, origin: Origin) -> Aim {
         Aim { want: Want::ValueOrAbsence, reuse, origin, wish: Wish::Nothing, options: self.options.clone() }
     }
 }
 
-/// A key this node leads, and its place among the keys asked for.
+/// A key whose flight this caller leads, and its place among the requested keys.
 pub(crate) struct LedKey<V: 'static> {
     pub(crate) place: usize,
     pub(crate) aim: Aim,
