@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> Drop for Intent<V> {
     }
 }
 
-/// Makes a change pending, and removes its entries from L1 once more: see [`retry_later`](Self::retry_later).
+/// Makes a change pending, and removes its entries from L1 once more: see [`retry_later`](retry_later).
 fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     if inner.remote.is_none() {
         return change_alone(inner, change);
@@ -84,7 +84,7 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
 ///    stores it in L1; 3. the command times out, and the caller is told that this node has dropped the key.
 ///
 /// The change becomes pending first, and the keys leave L1 after that. So a lookup that takes its ticket
-/// later finds the key [covered](crate::changes::retry::Pending::covers), and does not read L2.
+/// later finds the key [covered](crate::liveness::unsent::Unsent::covers), and does not read L2.
 pub(crate) fn retry_later<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     if planted!(EmptyThenQueue) {
         keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));

@@ -1,11 +1,11 @@
 //! The lookup of one key.
 //!
-//! 1. [`probe`]: L1 is asked, if the node serves. A hit ends here, without waiting.
-//! 2. [`flight`]: one caller of each key leads. The others wait for its result.
-//! 3. [`fetch`]: the leader reads L2. It skips that if the [`odds`] are that L2 has nothing.
-//! 4. [`lease`]: if L2 has nothing, one node of the fleet gets the lease. The others wait.
+//! 1. [`probe`](crate::local::probe): L1 is asked, if the node serves. A hit ends here, without waiting.
+//! 2. [`flight`](crate::local::flight): one caller of each key leads. The others wait for its result.
+//! 3. [`fetch`](super::fetch): the leader reads L2. It skips that if the [`miss_rate`](crate::remote::miss_rate) is high.
+//! 4. [`lease`](super::lease): if L2 has nothing, one node of the fleet gets the lease. The others wait.
 //! 5. [`load`]: the loader runs in its own task, under a deadline.
-//! 6. [`fill`]: the value goes to L2, then to L1, unless an invalidation came during the load.
+//! 6. [`fill`](super::fill): the value goes to L2, then to L1, unless an invalidation came during the load.
 
 use std::sync::Arc;
 
