@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> Drop for Intent<V> {
     }
 }
 
-/// Makes a change pending, and removes its entries from L1 once more: see [`retry_later`](retry_later).
+/// Makes a change pending, and removes its entries from L1 once more: see [`retry_later`].
 fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     if inner.remote.is_none() {
         return change_alone(inner, change);

@@ -142,7 +142,7 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     .then(|| Standing::Confirmed.of(fallback.entry.clone()))
 }
 
-/// Finds what [`at_hand`](at_hand) finds. If there is nothing, it asks L2.
+/// Finds what [`at_hand`] finds. If there is nothing, it asks L2.
 pub(crate) async fn fallback<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     seek: Seek<'_>,

@@ -19,7 +19,7 @@ pub(crate) use server::{ServerClock, ServerTime};
 
 /// A cache's monotonic clock.
 ///
-/// A hit reads it with a [`glance`](Self::glance). All other code reads it with [`now`](Self::now).
+/// A hit reads it with [`coarse_now`](Self::coarse_now). All other code reads it with [`now`](Self::now).
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     source: Source,
