@@ -12,10 +12,10 @@ use crate::inner::Inner;
 use crate::liveness::heartbeat;
 use crate::local::sweep;
 
-/// Pause before work that panicked begins anew.
+/// The pause before a task that panicked starts again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts the background work; it ends when the cache closes.
+/// Starts the background tasks. They end when the cache closes.
 pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Duration) {
     #[cfg(feature = "metrics")]
     until_closed(inner, crate::api::figures::run);
@@ -36,8 +36,8 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
     until_closed(inner, retry::run);
 }
 
-/// Runs background work until the cache closes. It drops values, and `V`'s `Drop` is not ours: after a panic the
-/// work begins anew.
+/// Runs a background task until the cache closes. The task drops values, and the `Drop` of `V` may panic. After
+/// a panic the task starts again.
 fn until_closed<V, Work>(inner: &Arc<Inner<V>>, work: impl Fn(Arc<Inner<V>>) -> Work + Send + Sync + 'static)
 where
     V: Send + Sync + 'static,

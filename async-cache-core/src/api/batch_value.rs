@@ -1,4 +1,4 @@
-//! What a batch loader says of one key, and batch loaders typed by keys and the cache's value alone.
+//! The result of a batch loader for one key, and batch loaders with fewer type parameters.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,11 +12,11 @@ use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::Given;
 use crate::lookup::many::picked::{PerKey, Picked};
 
-/// What a batch loader says of one key.
+/// The result of a batch loader for one key.
 ///
-/// The map it returns may hold plain values, [`Loaded`] values, or `Option`s of either. `None` says
-/// that there is none, which is cached for `negative_ttl`. A key that is not in the map at all is
-/// `None` to those who asked, and not cached: the loader said nothing of it.
+/// A batch loader returns a map. The values of the map may be plain values, [`Loaded`] values, or `Option`s of
+/// either. `None` means that the key has no value; the absence is cached for `negative_ttl`. If the map lacks a
+/// key, the callers get `None`, and nothing is cached.
 #[derive(Debug, Clone)]
 pub struct BatchValue<V>(Option<Loaded<V>>);
 
@@ -44,7 +44,7 @@ impl<V> From<Option<Loaded<V>>> for BatchValue<V> {
     }
 }
 
-/// A batch loader, typed by keys and the cache's value alone.
+/// A batch loader whose only type parameters are the keys and the value of the cache.
 pub(crate) type TypedBatch<K, V> =
     Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Picked<Given<V>>, BoxError>> + Send + Sync>;
 

@@ -1,4 +1,4 @@
-//! Composition: tiers, namespace and options, validated once.
+//! The builder of a cache. It takes the tiers, the namespace and the options, and validates them once.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
@@ -30,13 +30,13 @@ use crate::options::{
 use crate::remote::l2::L2;
 use crate::remote::miss_rate::MissRate;
 
-/// Longest namespace, in bytes.
+/// The maximum length of a namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 128;
 
-/// The namespace of a cache in this process alone that names none.
+/// The namespace of a cache without an L2, if none is given.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// Puts a [`TieredCache`] together.
+/// Builds a [`TieredCache`].
 #[must_use = "nothing is built until `build` is called"]
 pub struct TieredCacheBuilder<K, V> {
     namespace: Option<String>,
@@ -53,7 +53,7 @@ pub struct TieredCacheBuilder<K, V> {
     _key: PhantomData<fn(&K)>,
 }
 
-/// Opens an L1 for the cache of a namespace.
+/// A function that opens the L1 for the cache of a namespace.
 type OpenL1<V> = Box<dyn FnOnce(&str) -> Result<Box<dyn LocalBackend<V>>> + Send + Sync>;
 
 struct SharedTier<V> {
@@ -79,23 +79,23 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         }
     }
 
-    /// Names the cache: prefix of every key in L2, label of every figure. 1 to 128 bytes without
-    /// control characters, `{` or `}`.
+    /// Sets the name of the cache: 1 to 128 bytes, without control characters, `{` or `}`. It is the prefix of
+    /// every key in L2 and the label of every metric.
     ///
-    /// Required with an [`l2`](Self::l2): other services use the same server, and two caches of one name
-    /// are one cache. Without an L2 the default is `default`.
+    /// It is required with an [`l2`](Self::l2), because other services use the same server, and two caches with
+    /// the same namespace share their entries. Without an L2 the default is `default`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
-    /// Sets the tier in this process. It is this cache's alone: see [`LocalBackend::open`].
+    /// Sets L1, the tier in this process. It belongs to this cache alone: see [`LocalBackend::open`].
     pub fn l1(mut self, l1: impl LocalBackend<V>) -> Self {
         self.l1 = Some(Box::new(|namespace| l1.open(namespace)));
         self
     }
 
-    /// Sets the tier shared with other nodes, with the default codec, [`Bincode`].
+    /// Sets L2, the tier that is shared with other nodes, with the default codec [`Bincode`].
     pub fn l2(self, l2: impl Backend) -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -103,35 +103,36 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self.l2_with(l2, Bincode)
     }
 
-    /// Sets the tier shared with other nodes, and how values are written there.
+    /// Sets L2, the tier that is shared with other nodes, and the codec for its values.
     pub fn l2_with(mut self, l2: impl Backend, codec: impl Codec<V>) -> Self {
         self.l2 = Some(SharedTier { backend: Arc::new(l2), codec: Arc::new(codec) });
         self
     }
 
-    /// Names what the values are. All nodes of a namespace must use one name, and those with another are
-    /// refused with [`ErrorKind::Config`]: two services that meet in a namespace by accident do not read each
-    /// other's values.
+    /// Sets the name of the value type: 1 to 128 bytes without control characters. All nodes of a namespace
+    /// must use the same name. A node with another name is refused with [`ErrorKind::Config`]. So two services
+    /// that use the same namespace by accident do not read each other's values.
     ///
-    /// 1 to 128 bytes without control characters. Default: the name of `V` without its modules, such as
-    /// `Vec<User>`. A type that was renamed keeps the name it had: `.schema("User")`.
+    /// The default is the name of `V` without its modules, such as `Vec<User>`. If you rename the type, keep
+    /// its old name here: `.schema("User")`.
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = Some(name.into());
         self
     }
 
-    /// Sets the version of the value's type: a stored value of another version is a miss, and is
-    /// overwritten. Invalidations reach the nodes of all versions. Default 0.
+    /// Sets the version of the value type. The default is 0. A stored value of another version is a miss, and
+    /// is overwritten. Invalidations reach the nodes of all versions.
     ///
-    /// To be raised when what a value means changes while its definition does not. With [`Bincode`] and `Postcard` a
-    /// definition that has changed is a version of its own: see [`Shape`](crate::format::codec::Shape).
+    /// Raise the version if the meaning of the values changes, but the definition of the type does not. With
+    /// [`Bincode`] and `Postcard`, values of another definition are not read anyway: see
+    /// [`Shape`](crate::format::codec::Shape).
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
         self
     }
 
-    /// Replaces the default options: [`StoreOptions`](crate::options::StoreOptions), [`LoadOptions`](crate::options::LoadOptions), or
-    /// both of them as a pair.
+    /// Replaces the default options. The argument is a [`StoreOptions`](crate::options::StoreOptions), a
+    /// [`LoadOptions`](crate::options::LoadOptions), or a pair of both.
     pub fn defaults(mut self, options: impl Into<Defaults>) -> Self {
         self.options.set(options.into());
         self
@@ -142,33 +143,37 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     load_setters!(|this| this.options.load);
     stale_setters!(|this| this.options.load);
 
-    /// Sets what to do while L2 cannot be reached. Default [`OutagePolicy::ServeL1`].
+    /// Sets the behavior while L2 cannot be reached. The default is [`OutagePolicy::ServeL1`].
     pub fn outage(mut self, policy: OutagePolicy) -> Self {
         self.outage = policy;
         self
     }
 
-    /// Sets how failed loads are logged. Default [`LoadFailureLog::Warn`].
+    /// Sets how failed loads are logged. The default is [`LoadFailureLog::Warn`].
     pub fn load_failure_log(mut self, log: LoadFailureLog) -> Self {
         self.failure_log = log;
         self
     }
 
-    /// Sets how long after an invalidation has returned another node's L1 may still answer with
-    /// what was before, at worst: when messages are lost or a process hangs. Default 1 s; at least
-    /// 20 ms. A node that cannot reach L2 keeps this with [`OutagePolicy::Load`] and [`OutagePolicy::Fail`], not with the default.
+    /// Sets the bound on staleness: 20 ms to 1 hour. The default is 1 s. After an invalidation has returned,
+    /// the L1 of another node may still answer with the old value for at most this time. It takes that long
+    /// only if messages are lost or a process hangs.
+    ///
+    /// A node that cannot reach L2 keeps the bound with [`OutagePolicy::Load`] and [`OutagePolicy::Fail`], but
+    /// not with the default policy.
     pub fn max_staleness(mut self, limit: Duration) -> Self {
         self.max_staleness = limit;
         self
     }
 
-    /// Sets the time between two heartbeats. Default: a quarter of `max_staleness`.
+    /// Sets the time between two heartbeats: above zero, and at most half of `max_staleness`. The default is a
+    /// quarter of `max_staleness`.
     pub fn heartbeat(mut self, period: Duration) -> Self {
         self.heartbeat = Some(period);
         self
     }
 
-    /// Switches one safeguard of this cache off, to show that a proof objects.
+    /// Switches one safeguard of this cache off, to show that a test finds the fault.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
@@ -176,7 +181,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Sets the slots of the table of invalidated tags, of which half are used: a power of two.
+    /// Sets the number of slots in the table of invalidated tags. Half of them are used. The number is rounded
+    /// up to a power of two.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn tag_slots(mut self, slots: usize) -> Self {
@@ -184,14 +190,15 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         self
     }
 
-    /// Builds the cache and starts its background work. Does no I/O: a shared tier that cannot be
-    /// reached, or that other nodes use with another codec, shows at first use.
+    /// Builds the cache and starts its background tasks. This does no I/O. If L2 cannot be reached, or if other
+    /// nodes use it with another codec, the first use of the cache shows it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`], saying which: no tier, no Tokio runtime, a bad namespace or option,
-    /// a namespace already open on the same backend: a `RedisBackend` is one node of a namespace. For two nodes in one
-    /// process, connect twice, or give both a clone of one `MemoryBackend`.
+    /// [`ErrorKind::Config`], with a message that names the fault: no tier, no Tokio runtime, a bad namespace,
+    /// a bad option, or a namespace that is already open on the same backend. A `RedisBackend` is one node of a
+    /// namespace. For two nodes in one process, connect twice, or give both caches a clone of one
+    /// `MemoryBackend`.
     pub fn build(self) -> Result<TieredCache<K, V>> {
         self.validate().map_err(|error| match self.namespace.as_deref() {
             Some(name) if (1..=MAX_NAMESPACE_BYTES).contains(&name.len()) => error.in_namespace(name),
@@ -204,14 +211,14 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let here = Arc::downgrade(&inner);
         inner.lifecycle.background.start(move || {
             let Some(inner) = here.upgrade() else { return };
-            // The work of an earlier runtime may have ended in the middle of this.
+            // The tasks of an earlier runtime may have ended in the middle of a resync.
             inner.local.liveness.node.resync.notify_one();
             background::start(&inner, heartbeat);
         });
         Ok(TieredCache::new(inner))
     }
 
-    /// The cache without its background work, and the listener that is to be opened for it.
+    /// Returns the cache without its background tasks, and its listener, which is still closed.
     pub(crate) fn assemble(self) -> Result<(Inner<V>, Arc<EarlyEventBuffer<V>>)> {
         let id = NodeId::random();
         let early_events = EarlyEventBuffer::closed();
@@ -271,7 +278,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         }
         if namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
             return wrong(
-                "the namespace holds a control character, `{` or `}`, which stand for something in Redis keys",
+                "the namespace holds a control character, `{` or `}`, which have a meaning in Redis keys",
             );
         }
         if self.schema.as_ref().is_some_and(|name| {
@@ -291,7 +298,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     }
 }
 
-// The bound is the method's: so the compiler says what it is that a key lacks, instead of that there is no method.
+// The bound is on the method and not on the `impl`. So the compiler reports the bound that a key type lacks,
+// and not a missing method.
 impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Starts to put a cache together.
     pub fn builder() -> TieredCacheBuilder<K, V>
@@ -302,10 +310,10 @@ impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
     }
 }
 
-/// The name of a type without the modules that it and its parts are in: they move.
+/// The name of a type without the modules of the type and of its parts, because modules move.
 fn type_name<V>() -> String {
     let mut name = String::new();
-    // Where the path began that is being read.
+    // The position in `name` where the current path begins.
     let mut begin = 0;
     for c in std::any::type_name::<V>().chars() {
         if c == ':' {

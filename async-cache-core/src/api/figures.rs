@@ -1,10 +1,10 @@
-//! The figures of a cache, gathered from its parts.
+//! The counters and gauges of a cache, collected from its parts.
 
 use crate::backend::LocalBackend;
 use crate::inner::Inner;
 use crate::observe::Stats;
 
-/// Counts and gauges of now.
+/// The present counters and gauges.
 pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
     Stats {
         l1_hits: inner.local.hits.get(),
@@ -18,7 +18,7 @@ pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
     }
 }
 
-/// Copies the figures to the installed recorder until the cache is closed.
+/// Copies the counters and gauges to the installed recorder until the cache is closed.
 #[cfg(feature = "metrics")]
 pub(crate) async fn run<V: Send + Sync + 'static>(inner: std::sync::Arc<Inner<V>>) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));

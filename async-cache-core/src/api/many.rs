@@ -1,4 +1,4 @@
-//! The verb `get_many_or_load`, and keys that may repeat.
+//! The method `get_many_or_load`, and keys that may repeat.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -26,13 +26,13 @@ use crate::lookup::run;
 use crate::observe::Event;
 use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
 
-/// Keys, each once.
+/// The distinct keys of a call.
 pub(crate) struct Distinct<K> {
     keys: Vec<K>,
     encoded: Vec<Key>,
-    /// Those that are too long to be cached.
+    /// The keys that are too long to be cached.
     long: Vec<K>,
-    /// Which of them each of the keys given is.
+    /// The place of each given key among the distinct keys.
     places: Vec<Place>,
 }
 
@@ -73,7 +73,7 @@ impl<K: Clone + Eq + Hash> Distinct<K> {
     }
 }
 
-/// One outcome for each key given, in their order.
+/// Looks the keys up. Returns one outcome for each given key, in their order.
 pub(crate) async fn look_up<K, V>(
     inner: &Arc<Inner<V>>,
     distinct: Distinct<K>,
@@ -87,7 +87,7 @@ where
     let Distinct { keys, encoded, long, places } = distinct;
     let limit = options.load.load_timeout;
     let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
-    // Here, because an error must not depend on there being a key to give it to.
+    // The check is here, because its error must be returned even if there is no key.
     get_or_load::check_plan(inner, &encoded, min_stamp, &plan)?;
     let (cached, too_long) = join(
         get_or_load::get_many_or_load(inner, &encoded, min_stamp, plan),
@@ -101,7 +101,7 @@ where
     Ok(places.into_iter().map(outcome).collect())
 }
 
-/// Loads keys that are too long to be cached: one such key must not be everyone's error.
+/// Loads the keys that are too long to be cached. Such a key must not fail the other keys of the call.
 async fn load_uncached<K, V>(
     inner: &Arc<Inner<V>>,
     keys: Vec<K>,
@@ -135,7 +135,7 @@ where
     }
 }
 
-/// What a batch loader gave for a key that is not cached.
+/// The outcome of a key that is not cached, from the result of its batch loader.
 fn uncached<V: 'static>(inner: &Inner<V>, answer: Option<Result<Given<V>, BoxError>>) -> Outcome<V> {
     match answer.transpose() {
         Ok(None) => Ok(None),
@@ -149,7 +149,7 @@ fn uncached<V: 'static>(inner: &Inner<V>, answer: Option<Result<Given<V>, BoxErr
     }
 }
 
-/// A typed batch loader, told the places of its keys.
+/// Turns a batch loader by keys into one that is called with the places of the keys.
 pub(crate) fn by_place<K, V>(keys: Vec<K>, batch: TypedBatch<K, V>) -> BatchLoader<V>
 where
     K: Clone + Send + Sync + 'static,
@@ -169,8 +169,9 @@ pub struct GetManyOrLoad<'a, K, V: 'static> {
 }
 
 impl<'a, K, V> GetManyOrLoad<'a, K, V> {
-    /// Never answers from before this point in the namespace's history, on any node.
-    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    /// Makes the lookup return no value from before this stamp, on any node.
+    ///
+    /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.min_stamp = Some(stamp);
         self
@@ -199,18 +200,19 @@ where
 }
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Looks many keys up, and loads those that no tier has with one call of the loader. Answers
-    /// stand in the order of the keys, which may repeat; at most 100,000 in one call.
+    /// Looks many keys up, and loads the keys that neither tier has with one call of the loader. The answers
+    /// are in the order of the keys, which may repeat. One call takes at most 100,000 keys.
     ///
-    /// The loader is given the distinct keys that this node is to load. Keys that other tasks or
-    /// nodes are loading are waited for. Should that be in vain, because a load elsewhere failed or its
-    /// node died, the loader is called again for those: that is why it must be `Clone`, which a
-    /// closure is if what it captures is.
+    /// The loader receives the distinct keys that this node must load. For keys that other tasks or nodes are
+    /// loading, the call waits. If such a load fails, or if its node dies, the loader is called again for those
+    /// keys. So the loader must be `Clone`. A closure is `Clone` if everything that it captures is.
     ///
-    /// It gives a map of values, [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` says
-    /// that there is none, and is cached for `negative_ttl`. A key that the map lacks is `None` here,
-    /// too, but not cached: a map that is short for any other reason would hide what exists. A key
-    /// nobody asked for is ignored, and counted in [`Stats::unasked_keys`](crate::observe::Stats::unasked_keys).
+    /// The loader returns a map. The values of the map may be plain values,
+    /// [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` means that the key has
+    /// no value; the absence is cached for `negative_ttl`. If the map lacks a key, the answer is `None`, too,
+    /// but it is not cached: the map may lack the key for another reason than its absence. A key in the map
+    /// that was not requested is ignored, and counted in
+    /// [`Stats::unasked_keys`](crate::observe::Stats::unasked_keys).
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -231,12 +233,12 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A key that is too long to be cached is loaded each time.
+    /// A key that is too long to be cached is loaded by each call.
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load): that of the first key, in their order, that could be
-    /// neither found nor loaded. What the others came to is cached all the same.
+    /// The errors of [`get_or_load`](Self::get_or_load). The call returns the error of the first key, in their
+    /// order, that could not be found or loaded. The values of the other keys are still cached.
     pub fn get_many_or_load<'a, Q, F, Fut, R, E>(
         &'a self,
         keys: impl IntoIterator<Item = &'a Q>,

@@ -1,6 +1,7 @@
-//! Awaitable requests: what the verbs return. `.await` runs them, with the options set before.
+//! Awaitable requests: the return values of the lookup and insert methods. `.await` runs a request with the
+//! options that were set before.
 //!
-//! The first poll looks into L1, on the stack of the caller. Only a miss allocates.
+//! The first poll of a lookup probes L1 on the stack of the caller. Only a miss allocates.
 
 use std::fmt;
 use std::pin::Pin;
@@ -26,10 +27,10 @@ use crate::lookup::{check, one};
 use crate::observe::trace;
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 
-/// Turns a typed loader into the one form the path knows, after a miss; may amend the options.
+/// Boxes a typed loader after a miss. It may change the options.
 type Boxing<V, F> = fn(F, &mut StoreOptions) -> BoxLoader<V>;
 
-/// A hit and nothing else, on the stack of the caller. Whatever else there is, [`first`] finds.
+/// A hit and nothing else, on the stack of the caller. [`first`] handles all other cases.
 #[inline]
 fn hit<V: 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
@@ -40,16 +41,16 @@ fn hit<V: 'static, Q: CacheKey + ?Sized>(
     with_any_length(key, |bytes| inner.local.hit_at_once(bytes, min_stamp, want))
 }
 
-/// What L1 said to a request, or what went wrong with its key.
+/// The result of the probe of L1 for a request, or the error of its key.
 enum First<V> {
     Hit(Answer<V>),
-    /// The same; and what it holds under the token is to be refreshed.
+    /// A hit. The entry with this token is to be refreshed.
     HitAndRefresh(Answer<V>, Key, Token),
     Miss(Key),
     Failed(Error),
 }
 
-/// Looks into L1 with all its cases. `options` are those of a lookup with a loader.
+/// Probes L1 and handles all cases. `options` is `None` for a lookup without a loader.
 fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
@@ -109,8 +110,9 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
         Self { inner, key, min_stamp: None, slow: None }
     }
 
-    /// Never answers from before this point in the namespace's history, on any node.
-    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    /// Makes the lookup return no value from before this stamp, on any node.
+    ///
+    /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.min_stamp = Some(stamp);
         self
@@ -151,7 +153,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
     }
 }
 
-/// The rest of a lookup, after L1 had no answer.
+/// Boxes the rest of a lookup that L1 did not answer, in a tracing span.
 fn in_span<'a, V, F>(
     inner: &Inner<V>,
     key: Key,
@@ -164,7 +166,7 @@ where
     Box::pin(trace::lookup(&inner.observer.namespace, digest, work(key)))
 }
 
-/// A lookup with a loader: what the three verbs below share.
+/// A lookup with a loader. The requests of the macro `lookups` share it.
 struct Lookup<'a, V, Q: ?Sized, F> {
     inner: &'a Arc<Inner<V>>,
     key: &'a Q,
@@ -174,7 +176,7 @@ struct Lookup<'a, V, Q: ?Sized, F> {
     slow: Option<BoxFuture<'a, Result<Answer<V>>>>,
 }
 
-// The loader is moved out, never pinned in place.
+// The loader is moved out, and never pinned in place.
 impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
 
 impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
@@ -247,8 +249,9 @@ macro_rules! lookups {
                 Self(Lookup::new(inner, key, loader, boxing))
             }
 
-            /// Never answers from before this point in the namespace's history, on any node.
-            /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+            /// Makes the lookup return no value from before this stamp, on any node.
+            ///
+            /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
             pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
                 self.0.min_stamp = Some(stamp);
                 self
@@ -276,7 +279,7 @@ macro_rules! lookups {
     )*};
 }
 
-/// A reload wants nothing that is stale: only these have its options.
+/// The options for stale values. A refresh never answers with a stale value, so it does not have them.
 macro_rules! may_answer_stale {
     ($($name:ident)*) => {$(
         impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> $name<'a, V, Q, F> {
@@ -299,9 +302,9 @@ lookups! {
     /// A lookup with a loader that may find nothing:
     /// [`TieredCache::get_or_load_optional`](crate::api::cache::TieredCache::get_or_load_optional).
     GetOrLoadOptional, Want::ValueOrAbsence, Reuse::Cached, Answer<V>, |answer| answer;
-    /// A load whatever is cached: [`TieredCache::refresh`](crate::api::cache::TieredCache::refresh).
+    /// A load of a key even if it is cached: [`TieredCache::refresh`](crate::api::cache::TieredCache::refresh).
     Refresh, Want::Value, Reuse::Nothing, Arc<V>, value;
-    /// A load that may find nothing, whatever is cached:
+    /// A load of a key even if it is cached, whose loader may find nothing:
     /// [`TieredCache::refresh_optional`](crate::api::cache::TieredCache::refresh_optional).
     RefreshOptional, Want::ValueOrAbsence, Reuse::Nothing, Answer<V>, |answer| answer;
 }
@@ -325,8 +328,9 @@ impl<'a, V> GetMany<'a, V> {
         Self { inner, keys, min_stamp: None }
     }
 
-    /// Never answers from before this point in the namespace's history, on any node.
-    /// A [`Stamp`] that a client made up empties the cache: never take one unsigned.
+    /// Makes the lookup return no value from before this stamp, on any node.
+    ///
+    /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.min_stamp = Some(stamp);
         self

@@ -1,4 +1,4 @@
-//! The verbs that change: what they return is a stamp.
+//! The methods that change the cache. Each returns a stamp.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use crate::format::tags::{MAX_TAGS, Tags};
 use crate::liveness::stamp::Stamp;
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Stores a value in both tiers, replaces what other nodes hold, and breaks loads under way.
+    /// Stores a value in both tiers. It replaces the entries on other nodes, and the results of loads under way
+    /// are not stored.
     ///
-    /// After a write to the source prefer [`invalidate`](Self::invalidate): two inserts of one key that race are ordered
-    /// by L2, not by the source, so that the older row may stay.
+    /// After a write to the source, prefer [`invalidate`](Self::invalidate). If two inserts of one key race, L2
+    /// decides their order, not the source. So the older value may stay in the cache.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -28,9 +29,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Backend`](crate::error::ErrorKind::Backend): the outcome in L2 is unknown; the key is
-    /// dropped here and retried as an invalidation. So it is if L2 refused it ([`Config`](crate::error::ErrorKind::Config)). [`Codec`](crate::error::ErrorKind::Codec): the value
-    /// cannot be encoded, and nothing is stored.
+    /// * [`Backend`](crate::error::ErrorKind::Backend): the outcome in L2 is unknown. The key is removed from
+    ///   L1, and its invalidation is retried.
+    /// * [`Config`](crate::error::ErrorKind::Config): L2 refused the insert. The key is removed from L1, and
+    ///   its invalidation is retried.
+    /// * [`Codec`](crate::error::ErrorKind::Codec): the value cannot be encoded, and nothing is stored.
     pub fn insert<'a, Q, By>(&'a self, key: &'a Q, value: V) -> Insert<'a, V>
     where
         K: FoundBy<Q, By>,
@@ -39,7 +42,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Insert::new(&self.inner, Key::encode(key).map(|key| vec![(key, Arc::new(value))]))
     }
 
-    /// Stores many values, in one round trip for each partition; see [`insert`](Self::insert).
+    /// Stores many values, with one round trip for each partition. See [`insert`](Self::insert).
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -53,16 +56,16 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert), for all of them together.
+    /// The errors of [`insert`](Self::insert). An error concerns all values of the call.
     pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> Insert<'_, V> {
         let encode = |(key, value): (K, V)| Key::encode(&key).map(|key| (key, Arc::new(value)));
         Insert::new(&self.inner, entries.into_iter().map(encode).collect())
     }
 
-    /// Makes every node forget the key: what it holds, and what it is loading.
+    /// Removes a key from the cache of every node. Loads of the key that are under way are not stored.
     ///
-    /// To be called when the change to the source is committed. Returns the point in the
-    /// namespace's history from which every read reflects that change.
+    /// Call it after the change to the source is committed. It returns a stamp: the point in the history of the
+    /// namespace from which every read reflects that change.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -78,13 +81,15 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Backend`](crate::error::ErrorKind::Backend): the outcome is unknown.
-    /// [`Config`](crate::error::ErrorKind::Config): L2 refused it, for a wrong password or a missing right. After both the key is
-    /// dropped on this node, and the invalidation is retried until it lands, the process ends or the last handle is
-    /// dropped. The change to the source is committed, so do not tell its caller that it failed.
+    /// * [`Backend`](crate::error::ErrorKind::Backend): the outcome is unknown.
+    /// * [`Config`](crate::error::ErrorKind::Config): L2 refused the invalidation, because of a wrong password
+    ///   or a missing right.
+    /// * [`Key`](crate::error::ErrorKind::Key): the key is too long to be cached. Nothing is retried.
+    /// * [`Shutdown`](crate::error::ErrorKind::Shutdown): the cache was shut down. Nothing is retried.
     ///
-    /// [`Key`](crate::error::ErrorKind::Key) for a key that is too long to be cached,
-    /// [`Shutdown`](crate::error::ErrorKind::Shutdown) after a shutdown: nothing is retried.
+    /// After the first two errors the key is removed on this node. The invalidation is retried until it
+    /// succeeds, the process ends, or the last handle is dropped. The change to the source is committed, so do
+    /// not report it as failed.
     pub async fn invalidate<Q, By>(&self, key: &Q) -> Result<Stamp>
     where
         K: FoundBy<Q, By>,
@@ -97,7 +102,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         .await
     }
 
-    /// Invalidates many keys; see [`invalidate`](Self::invalidate). Those that are too long to be cached need none.
+    /// Invalidates many keys. See [`invalidate`](Self::invalidate). Keys that are too long to be cached are
+    /// skipped.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -112,7 +118,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`invalidate`](Self::invalidate), for all of them together.
+    /// The errors of [`invalidate`](Self::invalidate). An error concerns all keys of the call.
     pub async fn invalidate_many<'a, Q, By>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Result<Stamp>
     where
         K: FoundBy<Q, By>,
@@ -125,9 +131,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         .await
     }
 
-    /// Makes every node forget every entry of this namespace that has this tag: what it holds, and what it is
-    /// loading, even where only the loader's result names the tag. Takes the same time, and one
-    /// round trip for each partition, whatever the number of entries.
+    /// Removes every entry of this namespace that has the tag, on every node. Loads under way are not stored
+    /// either, even if only the result of the loader names the tag. The call takes one round trip for each
+    /// partition, whatever the number of entries.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -142,13 +148,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`invalidate`](Self::invalidate). [`ErrorKind::Config`](crate::error::ErrorKind::Config) for a
-    /// tag that no entry can have.
+    /// The errors of [`invalidate`](Self::invalidate), and
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) for an invalid tag.
     pub async fn invalidate_tag(&self, tag: impl AsRef<str>) -> Result<Stamp> {
         self.invalidate_tags([tag]).await
     }
 
-    /// Invalidates many tags; see [`invalidate_tag`](Self::invalidate_tag).
+    /// Invalidates many tags. See [`invalidate_tag`](Self::invalidate_tag).
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -163,14 +169,14 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`invalidate_tag`](Self::invalidate_tag), for all of them together.
+    /// The errors of [`invalidate_tag`](Self::invalidate_tag). An error concerns all tags of the call.
     pub async fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
         let changes =
             tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
         invalidate::invalidate_tags(&self.inner, changes).await
     }
 
-    /// Makes every node forget everything in this namespace, in the same time whatever it holds.
+    /// Removes every entry of this namespace, on every node. The time does not depend on the number of entries.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -185,13 +191,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`invalidate`](Self::invalidate).
+    /// The errors of [`invalidate`](Self::invalidate).
     pub async fn invalidate_all(&self) -> Result<Stamp> {
         invalidate::invalidate_all(&self.inner).await
     }
 }
 
-/// Tags as changes, each of as many as one change may have.
+/// Splits tags into sets. Each set has at most as many tags as one change may have.
 fn tag_changes<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Result<Vec<Tags>> {
     let tags: Vec<T> = tags.into_iter().collect();
     tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|tag| tag.as_ref().as_bytes()))).collect()

@@ -1,4 +1,4 @@
-//! The verbs that look up, and those that load.
+//! The methods that look up or load.
 
 use crate::api::cache::{TieredCache, encode_all};
 use crate::api::request::{Get, GetMany, GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
@@ -8,7 +8,8 @@ use crate::lookup::loaded::{LoadContext, Loaded};
 use crate::lookup::loader::{box_informed_loader, box_loader, box_optional_loader};
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Looks a key up in the tiers. `None` if neither has it, or if its absence is cached.
+    /// Looks a key up in both tiers. The result is `None` if neither tier has the key, or if its absence is
+    /// cached.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -21,7 +22,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Backend`](crate::error::ErrorKind::Backend) if L2 had to be asked and could not be.
+    /// [`ErrorKind::Backend`](crate::error::ErrorKind::Backend) if L2 was needed and could not be asked.
     pub fn get<'a, Q, By>(&'a self, key: &'a Q) -> Get<'a, V, Q>
     where
         K: FoundBy<Q, By>,
@@ -30,10 +31,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Get::new(&self.inner, key)
     }
 
-    /// Looks a key up, and loads it if no tier has it: once in the fleet, however many ask.
+    /// Looks a key up, and loads it if neither tier has it. However many callers in the fleet ask at the same
+    /// time, the loader runs once.
     ///
-    /// The load runs in a task of its own, which a caller that goes away does not stop. Its error
-    /// is shared by all who waited, and not cached.
+    /// The load runs in its own task. A caller that is cancelled does not stop it. All waiting callers get its
+    /// error, and the error is not cached.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -46,10 +48,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Ok(()) }
     /// ```
     ///
-    /// What a task carries does not follow it there, but for the span of `tracing`: a `tokio::task_local!` that the
-    /// caller has set is not set in the load, and reading it panics
-    /// ([`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked)). Read it before, and move it in. What the value
-    /// depends on, say a tenant, belongs in the key as well: all who ask for the key get what one of them loaded.
+    /// The load inherits the `tracing` span of its caller, and nothing else of the caller's task. A
+    /// `tokio::task_local!` that the caller has set is not set in the load, and reading it panics
+    /// ([`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked)). Read it before, and move it into the
+    /// closure. If the value depends on it, such as on a tenant, make it a part of the key: all callers of one
+    /// key get the same value.
     ///
     /// ```
     /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -66,8 +69,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # }
     /// ```
     ///
-    /// As it outlives the call, the load owns what it uses. `|| self.load(id)` borrows `self`, which the compiler
-    /// calls "borrowed data escapes outside of method" (E0521): give it a handle of its own.
+    /// The load outlives the call, so it must own what it uses. `|| self.load(id)` borrows `self`, and the
+    /// compiler reports "borrowed data escapes outside of method" (E0521). Give the load its own handle:
     ///
     /// ```
     /// # use async_cache_core::{Error, TieredCache};
@@ -93,10 +96,11 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// What the load ended with: [`Loader`](crate::error::ErrorKind::Loader),
-    /// [`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked), [`Timeout`](crate::error::ErrorKind::Timeout),
-    /// [`Reentrant`](crate::error::ErrorKind::Reentrant). L2 being away is no error here unless the
-    /// policy is [`OutagePolicy::Fail`](crate::options::OutagePolicy::Fail).
+    /// The error of the load: [`Loader`](crate::error::ErrorKind::Loader),
+    /// [`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked),
+    /// [`Timeout`](crate::error::ErrorKind::Timeout) or [`Reentrant`](crate::error::ErrorKind::Reentrant). If
+    /// L2 cannot be reached, that is an error only with the policy
+    /// [`OutagePolicy::Fail`](crate::options::OutagePolicy::Fail).
     pub fn get_or_load<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> GetOrLoad<'a, V, Q, F>
     where
         K: FoundBy<Q, By>,
@@ -109,8 +113,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         GetOrLoad::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
-    /// As [`get_or_load`](Self::get_or_load), for a loader that is told of the value it is to
-    /// replace, and may answer [`Loaded::unchanged`].
+    /// Works like [`get_or_load`](Self::get_or_load). The loader receives the previous value, and may return
+    /// [`Loaded::unchanged`].
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -130,7 +134,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// The errors of [`get_or_load`](Self::get_or_load).
     pub fn get_or_load_with<'a, Q, By, F, Fut, R, E>(
         &'a self,
         key: &'a Q,
@@ -147,8 +151,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         GetOrLoad::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
 
-    /// As [`get_or_load`](Self::get_or_load), for a loader that may find nothing: the absence is
-    /// cached for `negative_ttl`.
+    /// Works like [`get_or_load`](Self::get_or_load). The loader may return `None`, and the absence is cached
+    /// for `negative_ttl`.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -162,7 +166,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// The errors of [`get_or_load`](Self::get_or_load).
     pub fn get_or_load_optional<'a, Q, By, F, Fut, R, E>(
         &'a self,
         key: &'a Q,
@@ -179,8 +183,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         GetOrLoadOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
 
-    /// Looks many keys up, with at most one question to L2 for each of its partitions. Answers stand in the order of
-    /// the keys.
+    /// Looks many keys up, with at most one round trip to L2 for each partition. The answers are in the order
+    /// of the keys.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -195,7 +199,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// The errors of [`get`](Self::get).
     pub fn get_many<'a, Q, By>(&'a self, keys: impl IntoIterator<Item = &'a Q>) -> GetMany<'a, V>
     where
         K: FoundBy<Q, By>,
@@ -204,8 +208,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         GetMany::new(&self.inner, encode_all(keys))
     }
 
-    /// Loads a key whatever is cached, and replaces what every node holds. What is cached stays
-    /// as it is if the load fails.
+    /// Loads a key even if it is cached, and replaces the entries on every node. If the load fails, the cached
+    /// entries stay.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -219,7 +223,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// The errors of [`get_or_load`](Self::get_or_load).
     pub fn refresh<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
     where
         K: FoundBy<Q, By>,
@@ -232,8 +236,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Refresh::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
-    /// As [`refresh`](Self::refresh), for a loader that is told of the value it is to replace, and
-    /// may answer [`Loaded::unchanged`].
+    /// Works like [`refresh`](Self::refresh). The loader receives the previous value, and may return
+    /// [`Loaded::unchanged`].
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -248,7 +252,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// The errors of [`get_or_load`](Self::get_or_load).
     pub fn refresh_with<'a, Q, By, F, Fut, R, E>(&'a self, key: &'a Q, loader: F) -> Refresh<'a, V, Q, F>
     where
         K: FoundBy<Q, By>,
@@ -261,8 +265,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Refresh::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
     }
 
-    /// As [`refresh`](Self::refresh), for a loader that may find nothing: the absence replaces what
-    /// every node holds.
+    /// Works like [`refresh`](Self::refresh). The loader may return `None`, and the absence replaces the
+    /// entries on every node.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -277,7 +281,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load).
+    /// The errors of [`get_or_load`](Self::get_or_load).
     pub fn refresh_optional<'a, Q, By, F, Fut, R, E>(
         &'a self,
         key: &'a Q,
@@ -294,7 +298,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         RefreshOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
     }
 
-    /// Whether a tier has a value for the key. A cached absence is no value.
+    /// Returns whether a tier has a value for the key. A cached absence is not a value.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -308,7 +312,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// The errors of [`get`](Self::get).
     pub async fn contains<Q, By>(&self, key: &Q) -> Result<bool>
     where
         K: FoundBy<Q, By>,

@@ -1,4 +1,4 @@
-//! The public verbs. No logic: each encodes its keys and enters the path.
+//! The public methods of a cache. They encode their keys and call `lookup` and `changes`.
 
 mod changes;
 mod lookups;
@@ -15,10 +15,10 @@ use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::observe::{EventStream, Stats};
 
-/// A cache of values in up to two tiers: L1 in this process, L2 shared by a fleet.
+/// A cache of values in up to two tiers: L1 in this process, and L2 that a fleet shares.
 ///
-/// A cheap handle: clones share everything. When the last is dropped, background work ends, and invalidations that are still
-/// being retried are lost: call [`shutdown`](Self::shutdown) before.
+/// It is a cheap handle, and all clones share one cache. When the last handle is dropped, the background tasks
+/// end. Invalidations that are still being retried are then lost, so call [`shutdown`](Self::shutdown) before.
 ///
 /// ```
 /// # use async_cache_core::{TieredCache, Result, backend::*, key::Key};
@@ -37,18 +37,19 @@ pub struct TieredCache<K, V: 'static> {
     _key: PhantomData<fn(&K)>,
 }
 
-/// How long a shutdown may take.
+/// The maximum duration of a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
-/// What a shutdown has left undone.
+/// The work that a shutdown has not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Invalidations that have not reached L2: of keys and of tags, or one in place of many.
+    /// The number of changes that have not reached L2: keys, tags and clears. A clear that replaces many of
+    /// them counts once.
     pub pending_invalidations: u64,
 }
 
-/// Closes the cache when the last handle is gone; loads under way hold `Shared` alone.
+/// Closes the cache when the last handle is dropped. Loads under way hold `Inner` alone.
 struct Last<V: 'static>(Arc<Inner<V>>);
 
 impl<V: 'static> Drop for Last<V> {
@@ -64,7 +65,8 @@ impl<K, V: 'static> TieredCache<K, V> {
 }
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Events from now on, for as long as the stream is kept. `next` is of `StreamExt`, in the crate `futures-util`.
+    /// Returns a stream of the events from now on. It ends when the cache is dropped. `next` is a method of
+    /// `StreamExt` in the crate `futures-util`.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -81,7 +83,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         self.inner.observer.events.subscribe()
     }
 
-    /// Counters and gauges.
+    /// Returns the counters and gauges of this cache on this node.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -104,12 +106,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         &self.inner.observer.namespace
     }
 
-    /// Ends background work and loads under way, waits until they have ended, and sends the invalidations that
-    /// have not reached L2 yet. Every later lookup is an error of kind [`Shutdown`](crate::error::ErrorKind::Shutdown), and
-    /// the namespace can be opened anew, even while clones of this handle live.
+    /// Shuts the cache down. It stops background tasks and loads, waits until they have ended, and sends the
+    /// invalidations that have not reached L2 yet. Every later lookup returns an error of kind
+    /// [`Shutdown`](crate::error::ErrorKind::Shutdown). The namespace can be opened again, even while clones of
+    /// this handle live.
     ///
-    /// Takes three seconds at most: what has not reached L2 by then is counted in what this returns, and
-    /// other nodes may serve the old values until those expire.
+    /// This takes at most three seconds. The result counts the invalidations that have not reached L2 by then.
+    /// Other nodes may serve the old values of those keys until they expire.
     ///
     /// ```
     /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -127,21 +130,20 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         if tokio::runtime::Handle::try_current().is_ok() {
             let end = async {
                 tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
-                // A change that was under way may have failed meanwhile.
+                // A change that was under way may have failed, and then its invalidation is pending.
                 flush(inner).await;
             };
-            // Tasks of a runtime that nobody runs do not end.
+            // A task does not end if nothing runs its runtime, so the wait has a limit.
             let _ = tokio::time::timeout(SHUTDOWN, end).await;
         }
         Shutdown { pending_invalidations: inner.local.liveness.unsent.len() as u64 }
     }
 
-    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). With a tier in this process alone, that
-    /// is at once.
+    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). Without an L2 it returns at once.
     ///
-    /// For a service that is to take its first requests with its caches in working order. None needs
-    /// this to be right: until then lookups go to L2. Waits for as long as L2 is away, so a limit belongs
-    /// around it:
+    /// It is for a service that takes its first requests only when its cache works fully. The cache is also
+    /// correct without this wait: until L1 may answer, lookups go to L2. The wait has no limit while L2 cannot
+    /// be reached, so set one:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -158,27 +160,29 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Shutdown`](crate::error::ErrorKind::Shutdown); or what L2 says that will not have this node, such as
-    /// [`Config`](crate::error::ErrorKind::Config) where other nodes use another codec.
+    /// * [`Shutdown`](crate::error::ErrorKind::Shutdown): the cache was shut down.
+    /// * The error with which L2 refuses this node, such as [`Config`](crate::error::ErrorKind::Config) if
+    ///   other nodes use another codec.
     pub async fn ready(&self) -> Result<()> {
         self.inner.lifecycle.ready(&self.inner.local.liveness).await
     }
 
-    /// Whether no load, read, wait or pending change is left: what a test of leaks asks.
+    /// Returns whether no load, read, wait or pending change is left. Tests use it to find leaks.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.inner.local.stripes.is_idle() && self.inner.local.liveness.unsent.len() == 0
     }
 
-    /// Whether L1 may answer: the node knows of every change up to `max_staleness` ago.
+    /// Returns whether L1 may answer. It may while the node knows every change that is older than
+    /// `max_staleness`.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.inner.local.liveness.node.is_serving()
     }
 }
 
-/// Begins the end: L1 stops answering, loads and background work stop.
+/// Closes the cache: L1 stops answering, and loads and background tasks stop.
 fn close<V: 'static>(inner: &Inner<V>) {
     inner.lifecycle.closing.cancel();
     inner.local.liveness.node.retire();
@@ -189,7 +193,7 @@ fn close<V: 'static>(inner: &Inner<V>) {
     #[cfg(feature = "metrics")]
     crate::observe::publish(&inner.observer.namespace, &figures::stats(inner));
     if let Some(engine) = inner.local.engine() {
-        // A value whose end panics does not keep the cache from its own.
+        // The `Drop` of a value may panic. The panic must not stop the end of the cache.
         let close = || {
             engine.close();
             Ok(())
@@ -198,7 +202,8 @@ fn close<V: 'static>(inner: &Inner<V>) {
     }
 }
 
-/// Most keys for which there is room made before they come: an iterator may tell any number.
+/// The maximum number of keys for which space is reserved in advance. The size hint of an iterator may be any
+/// number.
 const FORETOLD_KEYS: usize = 1024;
 
 fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {

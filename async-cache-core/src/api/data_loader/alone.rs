@@ -1,4 +1,4 @@
-//! A batch function without tiers behind it.
+//! A batch function without a cache.
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ struct Running {
     keys: Arc<dyn Any + Send + Sync>,
 }
 
-/// A batch function, typed by keys and values alone.
+/// A batch function whose only type parameters are the keys and the values.
 pub(crate) type BatchFn<K, V> =
     Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Picked<V>, BoxError>> + Send + Sync>;
 
@@ -48,7 +48,8 @@ where
         Memory::UntilCleared
     }
 
-    /// Nothing, unless the calling task is the batch that loads this key: it would wait for itself.
+    /// Returns an error if the calling task is the batch that loads this key, because it would wait for itself.
+    /// Otherwise it returns `None`.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
         let own = RUNNING.try_with(|running| {
             running.loader == self.id
@@ -86,11 +87,11 @@ where
     }
 }
 
-/// A batch function without a cache has a limit on its run, and no other option.
+/// Checks the options. A batch function without a cache has the option `load_timeout` and no other.
 fn check(options: &Options) -> Result<()> {
     let known = LoadOptions::new().load_timeout(options.load.load_timeout);
     if *options != (Options { load: known, ..Options::default() }) {
-        let message = "a DataLoader without a cache has no option but `load_timeout`: leave out the others, or take `data_loader` of a cache";
+        let message = "a DataLoader without a cache has only the option `load_timeout`: leave the others out, or use `data_loader` of a cache";
         return Err(Error::new(ErrorKind::Config, message));
     }
     options.validate()

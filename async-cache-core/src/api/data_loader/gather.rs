@@ -1,4 +1,4 @@
-//! Gathering: keys wait together until their batch is full or its time has come.
+//! Gathers keys into batches. A batch is loaded when it is full or when its delay is over.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,10 +19,10 @@ use crate::lookup::many::picked::Outcome;
 use crate::observe::trace;
 use crate::options::Options;
 
-/// What the limits of a batch do not cover: that it sets out, and that its end is told, a moment later.
+/// The time for starting a batch and for delivering its end. The limits of a batch do not include it.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What a loader can be told.
+/// The settings of a loader.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) max_batch_size: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) options: Options,
 }
 
-/// The keys asked for, and what is known of them.
+/// The keys of one loader: those that are held, gathered or being loaded.
 pub(crate) struct Gathering<K, V> {
     pub(crate) source: Arc<dyn Source<K, V>>,
     pub(crate) settings: Settings,
@@ -41,38 +41,38 @@ pub(crate) struct Gathering<K, V> {
 
 struct State<K, V> {
     slots: HashMap<K, Slot<V>>,
-    /// The batch being gathered, and its number.
+    /// The keys of the batch that is being gathered. `batch` is its number.
     gathered: Vec<Waiting<K, V>>,
     batch: u64,
-    /// Keys gathered or being loaded.
+    /// The number of keys that are gathered or being loaded.
     pending: usize,
-    /// Numbers given to loads.
+    /// The number of the last load.
     number: u64,
 }
 
-/// A key the loader knows of.
+/// The state of a key that the loader knows.
 enum Slot<V> {
     Held(Arc<V>),
-    /// The load with this number will tell.
+    /// The load with this number sends the outcome.
     Pending(u64, Promise<V>),
 }
 
 pub(crate) type Promise<V> = Shared<oneshot::Receiver<Outcome<V>>>;
 
-/// A key on its way, and whom to tell.
+/// A key that is gathered or being loaded, and the channel for its outcome.
 struct Waiting<K, V> {
     key: K,
     number: u64,
     tell: oneshot::Sender<Outcome<V>>,
 }
 
-/// How a load goes on.
+/// The result of asking for a key.
 pub(crate) enum Entered<K, V> {
     Known(Outcome<V>),
     Promised(Awaited<K, V>),
 }
 
-/// A load that somebody waits for.
+/// A load that a caller waits for.
 pub(crate) struct Awaited<K, V> {
     gathering: Arc<Gathering<K, V>>,
     key: K,
@@ -98,8 +98,8 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Waits no longer than a batch may take. It was gathered, or is being loaded, on the runtime of whoever
-    /// asked first, and nobody may run that any more.
+    /// Waits no longer than a batch may take. The batch is gathered and loaded on the runtime of the first
+    /// caller, and perhaps nothing runs that runtime any more.
     async fn outcome(mut self) -> Outcome<V> {
         let Settings { delay, options, .. } = &self.gathering.settings;
         let limit = options.load.load_timeout.saturating_add(options.load.wait_timeout) + 10 * GRACE;
@@ -112,13 +112,13 @@ where
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Error::new(
                 ErrorKind::Shutdown,
-                "the batch that was to load this key ended with its runtime",
+                "the batch that loads this key was dropped, because its runtime has ended",
             )),
             Err(_) => {
                 self.gathering.give_up(&self.key, self.number);
                 let message = format!(
-                    "nothing was heard within {limit:?} of the batch that was to load this key: its function blocks a \
-                     thread, or nobody runs the runtime that it began on"
+                    "the batch that loads this key has not ended within {limit:?}: its function blocks a thread, or the \
+                     runtime that it began on is not running"
                 );
                 Err(Error::new(ErrorKind::Timeout, message))
             }
@@ -136,7 +136,7 @@ where
         Self { source, settings, state: Mutex::new(state) }
     }
 
-    /// Answers a key at once, joins whoever is at it, or has it loaded with the next batch.
+    /// Answers a key at once, joins a load of it, or adds it to the next batch.
     pub(crate) fn enter(self: &Arc<Self>, key: K) -> Entered<K, V> {
         if let Some(outcome) = self.source.peek(&key) {
             return Entered::Known(outcome);
@@ -166,7 +166,8 @@ where
         let full = state.gathered.len() >= self.settings.max_batch_size;
         let first = state.gathered.len() == 1;
         let (batch, of) = (full.then(|| self.take(&mut state)), state.batch);
-        // A runtime that is ending drops what is spawned on it, which takes the lock again.
+        // The lock is released before the spawn. A runtime that is ending drops the task at once, and its
+        // `Drop` takes the lock again.
         drop(state);
         if let Some(batch) = batch {
             tokio::spawn(trace::here(batch.run()));
@@ -180,7 +181,8 @@ where
         Entered::Promised(Awaited { gathering: Arc::clone(self), key, number, promise })
     }
 
-    /// Sees to the batch being gathered if this load is in it, and its time has passed.
+    /// Starts the batch that is being gathered if this load is in it. The caller has found that its delay is
+    /// over.
     fn set_out(self: &Arc<Self>, number: u64) {
         let mut state = self.state.lock();
         if state.gathered.binary_search_by_key(&number, |waiting| waiting.number).is_ok() {
@@ -190,7 +192,7 @@ where
         }
     }
 
-    /// Forgets a load of which nothing is heard, so that the next one is a new one.
+    /// Forgets a load that has sent no outcome in time. The next request for the key starts a new load.
     fn give_up(&self, key: &K, number: u64) {
         let mut state = self.state.lock();
         if matches!(state.slots.get(key), Some(Slot::Pending(pending, _)) if *pending == number) {
@@ -198,8 +200,8 @@ where
         }
     }
 
-    /// Keeps a value until it is cleared, whatever is being loaded. Those whose load has not set
-    /// out get it, too.
+    /// Keeps a value until it is cleared, even if a load of the key is under way. Callers whose batch has not
+    /// started get this value.
     pub(crate) fn keep(&self, key: K, value: V) {
         let value = Arc::new(value);
         let mut state = self.state.lock();
@@ -213,8 +215,8 @@ where
         }
     }
 
-    /// Forgets a key: what is held, and what is being loaded, which only those get who wait for it.
-    /// A load that has not set out will be as new as any.
+    /// Forgets the value of a key, and a load of it that is under way: only its present callers get its
+    /// outcome. A load whose batch has not started is kept, because it will read the source after this call.
     pub(crate) fn forget(&self, key: &K) {
         let mut state = self.state.lock();
         if state.gathered_as(key).is_none() {
@@ -247,12 +249,12 @@ where
     }
 }
 
-/// What is said where there is no runtime to work on.
+/// The error of a call outside a Tokio runtime.
 pub(crate) fn outside_tokio() -> Error {
     Error::new(ErrorKind::Config, OUTSIDE_TOKIO)
 }
 
-/// The time of a batch. If it never comes, because the runtime ends, those who wait are told.
+/// The delay of a batch. If its runtime ends first, its `Drop` drops the batch, and the callers get an error.
 struct Due<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -278,7 +280,7 @@ where
         }
     }
 
-    /// The batch, unless it was full before.
+    /// The batch, unless it has started already because it was full.
     fn batch(&self) -> Option<Batch<K, V>> {
         let mut state = self.gathering.state.lock();
         let due = state.batch == self.batch && !state.gathered.is_empty();
@@ -296,7 +298,7 @@ where
     }
 }
 
-/// Keys on their way. Dropped before it has landed, it tells those who wait that it ended.
+/// A batch that is being loaded. If it is dropped before its end, its callers get an error.
 struct Batch<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
@@ -324,7 +326,7 @@ where
             let mut state = self.gathering.state.lock();
             let room = source.memory() == Memory::UntilCleared;
             for (waiting, outcome) in self.waiting.iter().zip(&outcomes) {
-                // Neither an error nor a key the function said nothing of is kept.
+                // Errors are not kept, and keys without an answer are not kept.
                 let kept = outcome.as_ref().ok().and_then(Option::as_ref);
                 let kept = kept.filter(|_| room && state.slots.len() <= settings.max_entries);
                 state.end(waiting, kept.map(Arc::clone));
@@ -332,21 +334,21 @@ where
             state.pending -= self.waiting.len();
         }
         for (waiting, outcome) in self.waiting.drain(..).zip(outcomes) {
-            // Nobody may be waiting any more.
+            // Sending fails if no caller waits any more.
             let _ = waiting.tell.send(outcome);
         }
     }
 }
 
 impl<K: Eq + Hash, V> State<K, V> {
-    /// Where the key stands in the batch being gathered.
+    /// The position of the key in the batch that is being gathered.
     fn gathered_as(&self, key: &K) -> Option<usize> {
         let Some(Slot::Pending(number, _)) = self.slots.get(key) else { return None };
-        // Numbers only grow.
+        // The numbers in a batch are in ascending order.
         self.gathered.binary_search_by_key(number, |waiting| waiting.number).ok()
     }
 
-    /// A load has ended. What was primed or cleared meanwhile is not touched: it is newer.
+    /// Ends a load. If the key was primed or cleared during the load, its slot is newer and stays as it is.
     fn end(&mut self, waiting: &Waiting<K, V>, kept: Option<Arc<V>>) {
         let Some(slot) = self.slots.get_mut(&waiting.key) else { return };
         if !matches!(slot, Slot::Pending(number, _) if *number == waiting.number) {

@@ -1,4 +1,4 @@
-//! `DataLoader`: loads asked for one by one, run in batches.
+//! [`DataLoader`]: loads single keys in batches.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,26 +18,30 @@ use crate::lookup::many::picked::{PerKey, Picked};
 use crate::observe::trace;
 use crate::options::{Defaults, Options};
 
-/// Gathers loads of single keys into batches: the remedy for "N + 1" queries.
+/// Gathers loads of single keys into batches. This is the remedy for "N + 1" queries.
 ///
-/// Whoever asks for a key waits until the batch is full ([`max_batch_size`](Self::max_batch_size),
-/// default 100) or its time has come ([`delay`](Self::delay), default 1 ms after its first key);
-/// then the batch function is called once, with every distinct key. Batches run concurrently, each
-/// in a task of its own: callers that go away strand nobody.
+/// A call of [`load`](Self::load) waits until its batch is full ([`max_batch_size`](Self::max_batch_size),
+/// default 100 keys), or until the [`delay`](Self::delay) after the first key of the batch is over (default
+/// 1 ms). Then the batch function is called once with all distinct keys of the batch. Batches run concurrently,
+/// each in its own task. A caller that is cancelled does not stop its batch.
 ///
-/// A key that the batch function's map lacks is `None` to those who asked, and is not remembered: a
-/// result that is short for any other reason would otherwise stay. A key nobody asked for is ignored.
+/// If the map of the batch function lacks a key, the callers get `None`, and the loader does not remember it:
+/// the map may lack the key for another reason than its absence. A key in the map that was not requested is
+/// ignored.
 ///
-/// A batch's error, panic (an error of kind [`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked))
-/// or timeout (`load_timeout`, default 30 s) reaches everyone in that batch, and is not remembered.
+/// If a batch fails, all its callers get the error, and the loader does not remember it. A batch fails with an
+/// error of its function, with a panic (an error of kind
+/// [`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked)), or with a timeout (`load_timeout`, default
+/// 30 s).
 ///
 /// There are two kinds:
 ///
-/// * over a cache ([`TieredCache::data_loader`](crate::api::cache::TieredCache::data_loader)), which is asked first,
-///   and remembers;
-/// * alone ([`DataLoader::new`]), remembering by itself until cleared: one for each request.
+/// * over a cache ([`TieredCache::data_loader`](crate::api::cache::TieredCache::data_loader)): the loader asks
+///   the cache first, and the cache remembers the values;
+/// * alone ([`DataLoader::new`]): the loader remembers the values until they are cleared. Make one for each
+///   request.
 ///
-/// A cheap handle: clones share everything.
+/// It is a cheap handle, and all clones share one loader.
 ///
 /// ```
 /// # use async_cache_core as async_cache;
@@ -61,7 +65,7 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// A loader without a cache behind it, for one request or one unit of work.
+    /// Makes a loader without a cache, for one request or one unit of work.
     pub fn new<F, Fut, E>(batch: F) -> Self
     where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
@@ -75,8 +79,8 @@ where
         }))
     }
 
-    /// As [`new`](Self::new), for a batch function that gives an outcome for each key: a key's error
-    /// reaches only those who asked for it.
+    /// Works like [`new`](Self::new), for a batch function that returns an outcome for each key. Only the
+    /// callers of a key get the error of that key.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -121,70 +125,72 @@ where
         Self { inner: Arc::new(Gathering::new(source, settings)) }
     }
 
-    /// Most keys in one call of the batch function, from 1 to 100,000. Default 100.
+    /// Sets the maximum number of keys in one call of the batch function, from 1 to 100,000. The default is
+    /// 100.
     #[must_use]
     pub fn max_batch_size(self, keys: usize) -> Self {
         self.set(|settings| settings.max_batch_size = keys.clamp(1, MAX_KEYS))
     }
 
-    /// How long the first key of a batch waits for others. Default 1 ms. Zero waits only for
-    /// the tasks that are ready to run. It comes before the load, and so before `load_timeout`: a call may take both.
+    /// Sets how long the first key of a batch waits for others. The default is 1 ms. With zero it waits only
+    /// for the tasks that are ready to run. `load_timeout` begins after this delay, so a call may take both.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         self.set(|settings| settings.delay = delay)
     }
 
-    /// Most keys that may be waiting or loading at once: more are refused with
-    /// [`ErrorKind::Overloaded`](crate::error::ErrorKind::Overloaded). Default 100,000.
+    /// Sets the maximum number of keys that may be waiting or loading at once. Further keys get an error of
+    /// kind [`ErrorKind::Overloaded`](crate::error::ErrorKind::Overloaded). The default is 100,000.
     #[must_use]
     pub fn max_pending(self, keys: usize) -> Self {
         self.set(|settings| settings.max_pending = keys)
     }
 
-    /// Most values that a loader without a cache remembers; what is loaded beyond is given out and
-    /// not remembered. Default 100,000.
+    /// Sets the maximum number of values that a loader without a cache remembers. Further values are returned
+    /// and not remembered. The default is 100,000.
     #[must_use]
     pub fn max_entries(self, values: usize) -> Self {
         self.set(|settings| settings.max_entries = values)
     }
 
-    /// Hard limit on one call of the batch function. Default 30 s, or what the cache says.
+    /// Sets the hard limit on one call of the batch function. The default is 30 s, or the default of the cache.
     #[must_use]
     pub fn load_timeout(self, limit: Duration) -> Self {
         self.set(|settings| settings.options.load.load_timeout = limit)
     }
 
-    /// How a cache behind this loader loads and keeps values: [`StoreOptions`](crate::options::StoreOptions),
-    /// [`LoadOptions`](crate::options::LoadOptions), or both as a pair. Default: as the cache says. A loader without a cache
-    /// knows `load_timeout` alone: with others, every load is an error of kind
+    /// Sets how the cache of this loader loads and stores values. The argument is a
+    /// [`StoreOptions`](crate::options::StoreOptions), a [`LoadOptions`](crate::options::LoadOptions), or a
+    /// pair of both. The defaults are those of the cache. A loader without a cache has only the option
+    /// `load_timeout`: with any other option, every load returns an error of kind
     /// [`Config`](crate::error::ErrorKind::Config).
     #[must_use]
     pub fn options(self, options: impl Into<Defaults>) -> Self {
         self.set(|settings| settings.options.set(options.into()))
     }
 
-    /// Ends the settings. A loader is usable without this, too.
+    /// Ends the settings. A loader also works without this call.
     #[must_use]
     pub fn build(self) -> Self {
         self
     }
 
-    /// A loader with other settings, that shares nothing with clones of this one but the function.
+    /// Returns a loader with other settings. It shares only the batch function with the clones of this one.
     fn set(self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.inner.settings.clone();
         change(&mut settings);
         Self { inner: Arc::new(Gathering::new(Arc::clone(&self.inner.source), settings)) }
     }
 
-    /// Loads one key, with others that are asked for at the same time. Needs a Tokio runtime.
+    /// Loads one key, together with other keys that are requested at the same time. It needs a Tokio runtime.
     ///
-    /// A batch function may load through its own loader, too, other keys than its own: asking for
-    /// a key it is loading is an error of kind [`Reentrant`](crate::error::ErrorKind::Reentrant). A ring
-    /// of batches that wait for one another is not seen; `load_timeout` ends it.
+    /// A batch function may load other keys through its own loader. If it asks for a key that it is loading, it
+    /// gets an error of kind [`Reentrant`](crate::error::ErrorKind::Reentrant). A circle of batches that wait
+    /// for each other is not detected; `load_timeout` ends it.
     ///
     /// # Errors
     ///
-    /// What the batch ended with; see [`DataLoader`].
+    /// The error of the batch. See [`DataLoader`].
     pub fn load(&self, key: K) -> impl Future<Output = Result<Option<Arc<V>>>> + Send + use<K, V> {
         let inner = Arc::clone(&self.inner);
         async move {
@@ -193,7 +199,7 @@ where
         }
     }
 
-    /// Loads many keys, each with its own outcome, in the order of the keys. They may repeat.
+    /// Loads many keys, which may repeat. The outcomes are in the order of the keys, one for each.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -222,7 +228,7 @@ where
         })
     }
 
-    /// Makes a value known: loads from now on answer it, whatever is being loaded.
+    /// Sets the value of a key. Loads from now on return it, even if a load of the key is under way.
     ///
     /// Over a cache this is [`insert`](crate::api::cache::TieredCache::insert), with its errors.
     ///
@@ -248,7 +254,7 @@ where
         }
     }
 
-    /// Forgets a key: loads from now on load it afresh, and do not join one that has set out.
+    /// Forgets a key. Loads from now on read the source again, and do not join a batch that has started.
     ///
     /// Over a cache this is [`invalidate`](crate::api::cache::TieredCache::invalidate), with its errors.
     ///
@@ -290,9 +296,10 @@ impl<K, V> fmt::Debug for DataLoader<K, V> {
     }
 }
 
-/// A change to a [`DataLoader`], begun by the call that returned this.
+/// A change to a [`DataLoader`]. The call that returned it has begun the change.
 ///
-/// Without a cache it is done. Over one, await it to know that it is: the tiers are being changed.
+/// Without a cache the change is finished. Over a cache the tiers are still being changed; await this to wait
+/// for the end.
 pub struct Update(Option<tokio::task::JoinHandle<Result<()>>>, Option<crate::error::Error>);
 
 impl Update {
@@ -313,7 +320,7 @@ impl IntoFuture for Update {
             match self.0 {
                 None => self.1.map_or(Ok(()), Err),
                 Some(task) => task.await.unwrap_or_else(|cause| {
-                    let message = "the task making a change ended early";
+                    let message = "the task of a change ended early";
                     Err(crate::error::Error::new(crate::error::ErrorKind::Backend, message)
                         .with_source(cause))
                 }),

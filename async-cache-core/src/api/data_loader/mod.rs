@@ -1,4 +1,4 @@
-//! [`DataLoader`](loader::DataLoader): loads asked for one by one, gathered into batches.
+//! [`DataLoader`](loader::DataLoader): loads single keys in batches.
 
 pub(crate) mod alone;
 pub(crate) mod gather;

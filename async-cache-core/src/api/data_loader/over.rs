@@ -1,4 +1,4 @@
-//! A batch function with a cache in front of it.
+//! A batch function behind a cache.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -33,16 +33,16 @@ where
         Memory::WhileGathered
     }
 
-    /// A hit in L1 waits for no batch.
+    /// Answers a hit in L1 at once. Otherwise the key waits for a batch.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
         let inner = &self.cache.inner;
         let probed =
             with_encoded(key, |bytes| match inner.local.hit_at_once(bytes, None, Want::ValueOrAbsence) {
                 Some(answer) => Some(Ok(answer)),
-                // A load of its own key, which it would wait for.
+                // If the calling task is a load of this key, it would wait for itself. That is an error.
                 None => reentry::check(inner, &Key::from_encoded(bytes)).err().map(Err),
             });
-        // One that is too long to be cached is loaded each time.
+        // A key that is too long to be cached has no entry in L1. It is loaded each time.
         probed.ok().flatten()
     }
 
@@ -79,11 +79,11 @@ where
     K: CacheKey + Clone + Eq + Hash + 'static,
     V: Send + Sync + 'static,
 {
-    /// A [`DataLoader`] in front of which this cache stands: keys asked for one by one are looked up
-    /// and loaded in batches, as by [`get_many_or_load`](Self::get_many_or_load).
+    /// Makes a [`DataLoader`] over this cache. It gathers requests for single keys into batches, and looks each
+    /// batch up and loads it like [`get_many_or_load`](Self::get_many_or_load).
     ///
-    /// A hit in L1 waits for nothing. The loader itself remembers nothing, so that invalidations hold
-    /// for it as for the cache; it may live as long.
+    /// A hit in L1 returns at once. The loader itself remembers no values, so every invalidation of the cache
+    /// also holds for the loader. It may live as long as the cache.
     ///
     /// ```
     /// # use std::collections::HashMap;
@@ -116,8 +116,8 @@ where
         self.loader_over(box_batch(batch))
     }
 
-    /// As [`data_loader`](Self::data_loader), for a batch function that gives an outcome for each
-    /// key: a key's error reaches only those who asked for it.
+    /// Works like [`data_loader`](Self::data_loader), for a batch function that returns an outcome for each
+    /// key. Only the callers of a key get the error of that key.
     ///
     /// ```
     /// # use std::collections::HashMap;

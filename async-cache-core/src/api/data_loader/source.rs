@@ -1,5 +1,5 @@
-//! Where a [`DataLoader`](super::DataLoader) gets its batches from: a function alone, or a cache
-//! in front of one.
+//! The source of the batches of a [`DataLoader`](super::DataLoader): a function alone, or a function behind a
+//! cache.
 
 use std::sync::Arc;
 
@@ -9,31 +9,32 @@ use crate::error::Result;
 use crate::lookup::many::picked::Outcome;
 use crate::options::Options;
 
-/// How long the loader itself joins loads and keeps what was loaded.
+/// How long the loader itself joins loads of a key and keeps their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// From the first load until it is cleared.
+    /// From the first load until the key is cleared.
     UntilCleared,
-    /// Only until the batch sets out. From then on the source is asked again: it knows of
-    /// invalidations, and joins what it may.
+    /// Until the batch starts. After that the source is asked again: it knows the invalidations, and joins
+    /// loads where that is right. Without this rule:
     ///
-    /// Otherwise: 1. a batch reads version 1; 2. version 2 is committed and the key invalidated;
-    /// 3. a load joins the batch, and answers version 1 to a caller who came after 2.
+    /// 1. a batch reads version 1;
+    /// 2. version 2 is committed, and the key is invalidated;
+    /// 3. a load joins the batch, and returns version 1 to a caller that came after step 2.
     WhileGathered,
 }
 
 pub(crate) trait Source<K, V>: Send + Sync + 'static {
     fn memory(&self) -> Memory;
 
-    /// What can be said of a key at once.
+    /// The outcome of a key, if it is known at once.
     fn peek(&self, key: &K) -> Option<Outcome<V>>;
 
-    /// Runs one batch of distinct keys; one outcome for each, in their order.
+    /// Runs one batch of distinct keys. Returns one outcome for each key, in their order.
     fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>>;
 
-    /// Stores a value; `None` if the loader is to keep it.
+    /// Stores a value. Returns the key and the value as an `Err` if the loader itself must keep it.
     fn prime(&self, key: K, value: V, options: Options) -> Result<BoxFuture<'static, Result<()>>, (K, V)>;
 
-    /// Forgets a key, or every key. `None` if there is nothing to do.
+    /// Forgets a key, or every key if `key` is `None`. Returns `None` if there is nothing to do.
     fn clear(&self, key: Option<&K>) -> Option<BoxFuture<'static, Result<()>>>;
 }

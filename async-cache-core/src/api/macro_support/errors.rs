@@ -1,7 +1,8 @@
-//! Passing a function's error through the cache, and back to everyone who waited for it.
+//! Carries the error of a decorated function through the cache to the callers.
 //!
-//! The caller whose run of the function failed is given the error itself: it is sent past the cache, because most
-//! errors cannot be cloned. Everyone else is given a clone, or what [`From`] makes of the cache's error.
+//! The caller whose run of the function failed gets the error itself. It is sent past the cache, because most
+//! errors cannot be cloned. Every other waiting caller gets a clone, or the [`From`] conversion of the cache's
+//! error.
 
 use std::error::Error as StdError;
 use std::marker::PhantomData;
@@ -10,16 +11,16 @@ use tokio::sync::oneshot;
 
 use crate::error::{BoxError, Carried, Error, Spoken, boxed};
 
-/// What became of a decorated call that the cache could not answer.
+/// The failure of a decorated call that the cache could not answer.
 #[derive(Debug)]
 pub enum Failed<E> {
-    /// The function's own error.
+    /// The function returned this error.
     Own(E),
     /// The cache failed before the function could run: run it without the cache.
     Around,
 }
 
-/// An error type, to be asked what it can do: see [`Give`] and [`ShowChain`].
+/// An error type. The compiler finds the abilities of the type through [`Give`] and [`ShowChain`].
 #[derive(Debug)]
 pub struct Errors<E>(PhantomData<fn() -> E>);
 
@@ -31,56 +32,58 @@ impl<E> Clone for Errors<E> {
 
 impl<E> Copy for Errors<E> {}
 
-/// The error type of a function's return type.
+/// Returns the error type of a function's return type.
 #[must_use]
 pub fn errors_of<T, E>(_: PhantomData<fn() -> Result<T, E>>) -> Errors<E> {
     Errors(PhantomData)
 }
 
 impl<E> Errors<E> {
-    /// Where the error of the caller's own run will be.
+    /// Returns an empty place for the error of the caller's own run.
     #[must_use]
     pub fn own(self) -> Own<E> {
         Own(None)
     }
 }
 
-/// The error that the caller's own run of the function ended with.
+/// The error of the caller's own run of the function.
 #[derive(Debug)]
 pub struct Own<E>(Option<oneshot::Receiver<E>>);
 
 impl<E> Own<E> {
-    /// The way for it, from a run that is about to begin.
+    /// Returns the sender of the error, for a run that is about to begin.
     pub fn caller(&mut self) -> Caller<E> {
         let (sender, receiver) = oneshot::channel();
         self.0 = Some(receiver);
         Caller(sender)
     }
 
-    /// Takes it, if there was one.
+    /// Takes the error, if the run sent one.
     pub fn take(&mut self) -> Option<E> {
         self.0.take()?.try_recv().ok()
     }
 }
 
-/// Who began a run of the function, and may be gone by its end.
+/// The sender to the caller that began a run of the function. The caller may be gone when the run ends.
 #[derive(Debug)]
 pub struct Caller<E>(oneshot::Sender<E>);
 
-/// The words of an error.
+/// The messages of an error and its sources.
 #[derive(Debug)]
 pub struct Shown(Spoken);
 
-/// What an error type can do is found by how often it must be referenced for the call to match: the first of
-/// [`Give`], [`GiveClone`], [`GiveFrom`], [`GiveOpaque`], [`GiveNot`] whose bounds hold.
+/// Carries errors in and out. The compiler picks the trait by the number of references that the call needs: the
+/// first of [`Give`], [`GiveClone`], [`GiveFrom`], [`GiveOpaque`], [`GiveNot`] whose bounds hold.
+///
+/// This one is for errors with `Clone` and `From<async_cache::Error>`.
 pub trait Give<E> {
-    /// On the way into the cache.
+    /// Carries the error into the cache.
     fn carry(&self, own: E, show: fn(&E) -> Shown, caller: Caller<E>) -> BoxError;
-    /// On the way out.
+    /// Returns the error for a caller.
     fn give(&self, error: Error) -> Failed<E>;
 }
 
-/// `Clone` and `From<async_cache::Error>`.
+/// Errors with `Clone` and `From<async_cache::Error>`.
 impl<E> Give<E> for &&&&Errors<E>
 where
     E: Clone + From<Error> + Into<BoxError> + Send + Sync + 'static,
@@ -94,11 +97,11 @@ where
     }
 }
 
-/// `Clone` alone.
+/// Errors with `Clone` alone.
 pub trait GiveClone<E> {
-    /// On the way into the cache.
+    /// Carries the error into the cache.
     fn carry(&self, own: E, show: fn(&E) -> Shown, caller: Caller<E>) -> BoxError;
-    /// On the way out.
+    /// Returns the error for a caller.
     fn give(&self, error: Error) -> Failed<E>;
 }
 
@@ -115,11 +118,11 @@ where
     }
 }
 
-/// `From<async_cache::Error>` alone.
+/// Errors with `From<async_cache::Error>` alone.
 pub trait GiveFrom<E> {
-    /// On the way into the cache.
+    /// Carries the error into the cache.
     fn carry(&self, own: E, show: fn(&E) -> Shown, caller: Caller<E>) -> BoxError;
-    /// On the way out.
+    /// Returns the error for a caller.
     fn give(&self, error: Error) -> Failed<E>;
 }
 
@@ -133,11 +136,12 @@ impl<E: From<Error> + Into<BoxError> + Send + 'static> GiveFrom<E> for &&Errors<
     }
 }
 
-/// `From<async_cache::Error>`, of what is no error to anybody else, such as a newtype around `anyhow::Error`.
+/// Errors with `From<async_cache::Error>` that cannot become a boxed error, such as a newtype around
+/// `anyhow::Error`.
 pub trait GiveOpaque<E> {
-    /// On the way into the cache.
+    /// Carries the error into the cache.
     fn carry(&self, own: E, show: fn(&E) -> Shown, caller: Caller<E>) -> BoxError;
-    /// On the way out.
+    /// Returns the error for a caller.
     fn give(&self, error: Error) -> Failed<E>;
 }
 
@@ -151,7 +155,7 @@ impl<E: From<Error> + Send + 'static> GiveOpaque<E> for &Errors<E> {
     }
 }
 
-/// An error that can be given to everyone who waited for a load.
+/// An error that every waiting caller of a load can get.
 #[diagnostic::on_unimplemented(
     message = "the error `{Self}` of a `#[cached]` function must be `Clone`, or `From<async_cache::Error>`",
     label = "a caller who waited for another caller's run needs an error, too, so `{Self}` must be `Clone` and \
@@ -160,13 +164,13 @@ impl<E: From<Error> + Send + 'static> GiveOpaque<E> for &Errors<E> {
 )]
 pub trait Shareable {}
 
-/// Neither: a compile error that says so.
+/// Errors with neither. Their use is a compile error with the message of [`Shareable`].
 pub trait GiveNot<E> {
-    /// On the way into the cache.
+    /// Carries the error into the cache.
     fn carry(&self, own: E, show: fn(&E) -> Shown, caller: Caller<E>) -> BoxError
     where
         E: Shareable;
-    /// On the way out.
+    /// Returns the error for a caller.
     fn give(&self, error: Error) -> Failed<E>
     where
         E: Shareable;
@@ -188,23 +192,23 @@ impl<E> GiveNot<E> for Errors<E> {
     }
 }
 
-/// How an error is put into words, where its caller takes it away: the first of [`ShowChain`], [`ShowError`],
-/// [`ShowType`] whose bounds hold.
+/// Turns an error into messages for the cache when the error itself goes to its caller. The compiler picks the
+/// first of [`ShowChain`], [`ShowError`], [`ShowType`] whose bounds hold.
 pub trait ShowChain<E> {
-    /// The function that does it.
+    /// Returns the function that reads the messages.
     fn show(&self) -> fn(&E) -> Shown;
 }
 
-/// A box of any error, such as `anyhow::Error`.
+/// Boxes of any error, such as `anyhow::Error`.
 impl<E: AsRef<dyn StdError + Send + Sync>> ShowChain<E> for &&Errors<E> {
     fn show(&self) -> fn(&E) -> Shown {
         |error| Shown(Spoken::of(error.as_ref()))
     }
 }
 
-/// An error.
+/// Types that implement `Error`.
 pub trait ShowError<E> {
-    /// The function that does it.
+    /// Returns the function that reads the messages.
     fn show(&self) -> fn(&E) -> Shown;
 }
 
@@ -214,9 +218,9 @@ impl<E: StdError + 'static> ShowError<E> for &Errors<E> {
     }
 }
 
-/// Of anything else, the type's name.
+/// All other types. The message is the name of the type.
 pub trait ShowType<E> {
-    /// The function that does it.
+    /// Returns the function that reads the messages.
     fn show(&self) -> fn(&E) -> Shown;
 }
 
@@ -226,7 +230,7 @@ impl<E> ShowType<E> for Errors<E> {
     }
 }
 
-/// Sends an error to its caller, and leaves its words. `Err` if the caller is gone.
+/// Sends an error to its caller, and returns its messages. Returns `Err` if the caller is gone.
 fn send<E>(own: E, show: fn(&E) -> Shown, Caller(sender): Caller<E>) -> Result<BoxError, E> {
     if sender.is_closed() {
         return Err(own);

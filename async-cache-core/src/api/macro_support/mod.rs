@@ -1,8 +1,8 @@
-//! What functions decorated with `#[cached]` call. Not for direct use: no stability is promised.
+//! The functions that the code of `#[cached]` calls. Do not use them directly: they may change in any release.
 //!
-//! They differ from the public verbs in two ways. The key may be of any type, since the function's
-//! arguments are the key. And the loader is made after a miss only: making it clones arguments and
-//! formats tags, which a hit must not pay for.
+//! They differ from the public methods in two ways. The key may be of any type, because the arguments of the
+//! function are the key. And the loader is made only after a miss, because making it clones arguments and
+//! formats tags, which a hit must not do.
 
 mod errors;
 
@@ -22,7 +22,8 @@ pub use errors::*;
 
 macro_rules! verbs {
     ($($name:ident -> $request:ident, $output:ty, $boxing:ident;)*) => {$(
-        /// The verb of the same name, with any key and a loader made after a miss.
+        /// The method of this name on [`TieredCache`], with a key of any type and a loader that is made after a
+        /// miss.
         pub fn $name<'a, K, V, Q, M, F, Fut, R, E>(
             cache: &'a TieredCache<K, V>,
             key: &'a Q,
@@ -61,11 +62,11 @@ verbs! {
     refresh_optional -> RefreshOptional, Option<R>, box_optional_loader;
 }
 
-/// The verb of the same name, with any key.
+/// [`TieredCache::invalidate`], with a key of any type.
 ///
 /// # Errors
 ///
-/// As [`TieredCache::invalidate`].
+/// The errors of [`TieredCache::invalidate`].
 pub async fn invalidate<K, V, Q>(cache: &TieredCache<K, V>, key: &Q) -> Result<Stamp>
 where
     V: Send + Sync + 'static,
@@ -75,27 +76,28 @@ where
     invalidate::invalidate(&cache.inner, vec![key]).await
 }
 
-/// The path of what a function stands in, out of the path of an item beside it.
+/// Returns the path of the parent of a function, from the path of an item beside the function.
 #[must_use]
 pub fn place(item: &'static str, suffix: &str) -> &'static str {
     item.strip_suffix(suffix).unwrap_or(item)
 }
 
-/// The name of a function: with its place in the file, if it stands in a block, where others may have its path.
-/// `levels` are those between the module and the function, if it stands in none: the type of its `impl`.
+/// Returns the name of a function. A function in a block gets a name with its position in the file, because
+/// another function may have the same path. `levels` is the number of path segments between the module and a
+/// function outside a block: the type of its `impl`.
 #[must_use]
 pub fn name(
     (place, module): (&str, &str),
     levels: usize,
     (plain, placed): (&'static str, &'static str),
 ) -> &'static str {
-    // A path of another form is that of an `impl` elsewhere, or of a trait.
+    // A path of another form belongs to an `impl` in another module, or to a trait.
     let within = place.strip_prefix(module).and_then(|within| within.split('<').next());
     let names = within.map_or(0, |within| within.split("::").filter(|name| !name.is_empty()).count());
     if names > levels { placed } else { plain }
 }
 
-/// The panic of a load goes on in those who waited for it, as it would have without the cache.
+/// Resumes the panic of a load in a waiting caller. Without the cache the caller would also get the panic.
 pub fn or_panic(error: Error) -> Error {
     if error.kind() == ErrorKind::LoaderPanicked {
         std::panic::resume_unwind(Box::new(error.to_string()));
@@ -103,11 +105,12 @@ pub fn or_panic(error: Error) -> Error {
     error
 }
 
-/// A key that may be none: that is said once, by [`must_be_key`], and not again wherever it is used.
+/// A value that may be a key. If it is not, [`must_be_key`] reports that once, and no other use of the key
+/// reports it again.
 #[derive(Debug)]
 pub struct Probe<'a, Q: ?Sized>(pub &'a Q);
 
-/// Of what is a key, itself.
+/// For a value that is a key: returns it.
 pub trait IsKey<'a, Q: ?Sized> {
     /// The key.
     fn key(&self) -> &'a Q;
@@ -119,9 +122,9 @@ impl<'a, Q: CacheKey + ?Sized> IsKey<'a, Q> for Probe<'a, Q> {
     }
 }
 
-/// Of anything else, something that is.
+/// For a value that is not a key: returns a key in its place.
 pub trait IsNoKey {
-    /// What stands in.
+    /// The key in its place.
     fn key(&self) -> &'static ();
 }
 
@@ -131,7 +134,8 @@ impl<Q: ?Sized> IsNoKey for &Probe<'_, Q> {
     }
 }
 
-/// What the keys of a cache are where the function's path and arguments are the key.
+/// The key types of a cache for functions without `key`: the path and the arguments of the function are the
+/// key.
 #[diagnostic::on_unimplemented(
     message = "without `key`, `#[cached]` needs a cache of `String` keys: the key is the function's path and arguments",
     label = "say which argument is the key, as `key = id`, or use a `TieredCache<String, _>`"
@@ -143,13 +147,13 @@ impl Text for Box<str> {}
 impl Text for Arc<str> {}
 impl Text for Cow<'static, str> {}
 
-/// Where a compile error about a cache that has other keys is to point.
+/// The place of the compile error for a cache with other keys.
 pub fn must_have_text_keys<K: Text, V>(_: &TieredCache<K, V>) {}
 
-/// Where a compile error about a part of a key is to point.
+/// The place of the compile error for an argument that is not a key.
 pub fn must_be_key<Q: CacheKey + ?Sized>(_: &Q) {}
 
-/// What a load can keep a copy of.
+/// A type of which a load can keep a copy.
 #[diagnostic::on_unimplemented(
     message = "`#[cached]` must clone this argument for the load, which outlives the call",
     label = "implement `Clone` for `{Self}`, or pass it in an `Arc`"
@@ -159,10 +163,10 @@ pub trait Kept {}
 #[diagnostic::do_not_recommend]
 impl<T: ToOwned + ?Sized> Kept for T {}
 
-/// Where a compile error about an argument is to point.
+/// The place of the compile error for an argument that cannot be copied.
 pub fn must_be_kept<T: Kept + ?Sized>(_: &T) {}
 
-/// A value of the caller's own.
+/// Returns a clone of the value for the caller.
 #[must_use]
 pub fn value<V: Clone>(inner: &Arc<V>) -> V {
     V::clone(inner)

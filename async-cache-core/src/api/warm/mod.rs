@@ -1,4 +1,4 @@
-//! Warming: a cache filled before anyone asks.
+//! Warming: filling a cache before its first lookups.
 
 pub(crate) mod report;
 pub(crate) mod verbs;

@@ -1,4 +1,4 @@
-//! Warming: a cache filled before anyone asks.
+//! The request that warms a cache, and its report.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::inner::Inner;
 use crate::lookup::many::get::MAX_KEYS;
 use crate::options::{Options, load_setters, negative_setters, store_setters};
 
-/// Failures listed in a report; the rest are counted.
+/// The maximum number of failures that a report lists. Further ones are counted.
 const MAX_LISTED: usize = 10_000;
 
-/// What became of one key.
+/// The outcome of one key.
 pub(crate) enum Warmed {
     Loaded,
     Skipped,
     Absent,
 }
 
-/// What became of the keys of one step.
+/// The outcomes of the keys of one step.
 pub(crate) type Step<K> = Vec<(K, Result<Warmed>)>;
 
 type Steps<'a, K> = Box<dyn Iterator<Item = Vec<K>> + Send + 'a>;
 pub(crate) type Work<'a, K> = Box<dyn Fn(Vec<K>, Options) -> BoxFuture<'a, Step<K>> + Send + 'a>;
 
-/// Warming a cache: [`TieredCache::warm`](crate::api::cache::TieredCache::warm) and
+/// A request that warms a cache: [`TieredCache::warm`](crate::api::cache::TieredCache::warm) and
 /// [`TieredCache::warm_many`](crate::api::cache::TieredCache::warm_many).
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Warm<'a, K, V: 'static> {
@@ -42,45 +42,45 @@ pub struct Warm<'a, K, V: 'static> {
     options: Options,
 }
 
-/// Keys in one step.
+/// The number of keys in one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     One,
     Batch(usize),
 }
 
-/// How far warming has come.
+/// The progress of warming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WarmProgress {
-    /// Keys done with, in whatever way.
+    /// The number of finished keys, with any outcome.
     pub done: usize,
-    /// Keys in all, if the iterator knows.
+    /// The number of all keys, if the iterator knows it.
     pub total: Option<usize>,
-    /// Keys loaded.
+    /// The number of loaded keys.
     pub loaded: usize,
-    /// Keys that a tier had already, or that someone else was loading.
+    /// The number of keys that a tier already had, or that another task or node was loading.
     pub skipped: usize,
-    /// Keys the batch loader had nothing for.
+    /// The number of keys for which the batch loader returned no value.
     pub absent: usize,
-    /// Keys whose load failed.
+    /// The number of keys whose load failed.
     pub failed: usize,
 }
 
-/// What warming came to.
+/// The result of warming.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "one failure stops nothing: the report has them"]
 pub struct WarmReport<K> {
-    /// Keys loaded.
+    /// The number of loaded keys.
     pub loaded: usize,
-    /// Keys that a tier had already, or that someone else was loading.
+    /// The number of keys that a tier already had, or that another task or node was loading.
     pub skipped: usize,
-    /// Keys the batch loader had nothing for.
+    /// The number of keys for which the batch loader returned no value.
     pub absent: usize,
-    /// Keys whose load failed, each with its error; the first 10,000.
+    /// The keys whose load failed, each with its error. At most 10,000 are listed.
     pub failed: Vec<(K, Error)>,
-    /// Failures beyond those listed.
+    /// The number of failed keys that are not listed.
     pub failed_unlisted: usize,
 }
 
@@ -95,21 +95,22 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
         Self { inner, keys: Box::new(keys), work, pace, concurrency, on_progress: Box::new(drop), options }
     }
 
-    /// Most loads that run at once: at least 1. Default 16 for [`warm`](crate::api::cache::TieredCache::warm), 4
-    /// for [`warm_many`](crate::api::cache::TieredCache::warm_many).
+    /// Sets the maximum number of loads that run at once: at least 1. The default is 16 for
+    /// [`warm`](crate::api::cache::TieredCache::warm) and 4 for
+    /// [`warm_many`](crate::api::cache::TieredCache::warm_many).
     pub fn concurrency(mut self, loads: usize) -> Self {
         self.concurrency = loads.max(1);
         self
     }
 
-    /// Calls back after every load, from the task that awaits this.
+    /// Sets a callback. It is called after every load, by the task that awaits this request.
     pub fn on_progress(mut self, callback: impl FnMut(WarmProgress) + Send + 'a) -> Self {
         self.on_progress = Box::new(callback);
         self
     }
 
-    /// Most keys in one call of a batch loader, from 1 to 100,000. Default 100. Says nothing to
-    /// [`warm`](crate::api::cache::TieredCache::warm), whose loader takes one key.
+    /// Sets the maximum number of keys in one call of a batch loader, from 1 to 100,000. The default is 100. It
+    /// has no effect on [`warm`](crate::api::cache::TieredCache::warm), whose loader takes one key.
     pub fn batch_size(mut self, keys: usize) -> Self {
         if let Pace::Batch(size) = &mut self.pace {
             *size = keys.clamp(1, MAX_KEYS);
@@ -135,7 +136,7 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
                 Pace::One => 1,
                 Pace::Batch(keys) => keys,
             };
-            // Pulled as there is room, and no further once the cache is shut down.
+            // Takes keys from the iterator as loads end. It stops when the cache is shut down.
             let steps: Steps<'a, K> = Box::new(std::iter::from_fn(move || {
                 let keys: Vec<K> = keys.by_ref().take(step).collect();
                 (!keys.is_empty() && inner.lifecycle.check_open().is_ok()).then_some(keys)
@@ -146,7 +147,7 @@ impl<'a, K: CacheKey + 'a, V: Send + Sync + 'static> IntoFuture for Warm<'a, K, 
             while let Some(step) = done.next().await {
                 step.into_iter().for_each(|(key, outcome)| report.add(key, outcome));
                 on_progress(report.progress(total));
-                // Nothing above waits while every key is fresh.
+                // If every key is fresh, nothing above waits, so this task yields here.
                 tokio::task::coop::consume_budget().await;
             }
             report

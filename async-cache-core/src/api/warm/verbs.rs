@@ -1,4 +1,4 @@
-//! The verbs `warm` and `warm_many`, and what they do with each step.
+//! The methods `warm` and `warm_many`, and the work of each step.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -23,7 +23,7 @@ use crate::lookup::one;
 use crate::lookup::request::{Origin, Plan};
 use crate::options::Options;
 
-/// Loads one key, unless it is fresh.
+/// Loads one key if neither tier has it.
 async fn warm_one<K, V, F, Fut, R, E>(
     inner: Arc<Inner<V>>,
     key: K,
@@ -58,7 +58,7 @@ where
     (key, warmed)
 }
 
-/// Loads those of many keys that are not fresh.
+/// Loads the keys of a step that neither tier has.
 async fn warm_step<K, V>(
     inner: Arc<Inner<V>>,
     keys: Vec<K>,
@@ -99,11 +99,11 @@ where
 }
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Fills the cache: loads each key that no tier has, with bounded concurrency.
+    /// Fills the cache: loads each key that neither tier has, with bounded concurrency.
     ///
-    /// The keys are pulled from their iterator as loads end, so that their number is limited by
-    /// neither memory nor tasks. One failure stops nothing: the report lists the failures (the
-    /// first 10,000). Dropped half way, it pulls no more; loads under way land.
+    /// The keys are taken from the iterator as loads end. So memory and tasks do not grow with the number of
+    /// keys. A failure does not stop the others: the report lists the first 10,000 failures. If the request is
+    /// dropped before its end, it takes no more keys, and the loads under way run to their end.
     ///
     /// ```
     /// # use async_cache_core::TieredCache;
@@ -143,10 +143,10 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Warm::new(inner, keys.into_iter(), (Pace::One, 16), work)
     }
 
-    /// As [`warm`](Self::warm), with a batch loader: it is called with up to
-    /// [`batch_size`](Warm::batch_size) of the keys that no tier has, as by
-    /// [`get_many_or_load`](Self::get_many_or_load), up to 4 calls at once. An error of a batch is
-    /// listed for each of its keys.
+    /// Works like [`warm`](Self::warm), with a batch loader. Each call of the loader gets at most
+    /// [`batch_size`](Warm::batch_size) of the keys that neither tier has, like the loader of
+    /// [`get_many_or_load`](Self::get_many_or_load). By default up to 4 calls run at once. If a call fails, its
+    /// error is listed for each of its keys.
     ///
     /// ```
     /// # use std::collections::{HashMap, HashSet};
