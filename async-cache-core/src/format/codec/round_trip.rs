@@ -50,7 +50,7 @@ impl RoundTrip {
         // Not with its cause: an error of a decoder may quote the value.
         let read = codec.decode(bytes).map_err(|_| match (self.shape.check, self.shape.digest) {
             (Check::Each, Some(_)) => {
-                "it cannot be read back: its type asks what comes, which this format does not say"
+                "it cannot be read back: its type asks the format for the next type, and this format does not store types"
             }
             _ => "it cannot be read back",
         })?;
@@ -67,7 +67,7 @@ impl RoundTrip {
         if written == bytes || count(&written) == count(bytes) || again(value)? != bytes {
             return Ok(());
         }
-        Err("read back and written once more it is different".into())
+        Err("its bytes differ after it is read back and written again".into())
     }
 }
 
