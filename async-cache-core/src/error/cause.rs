@@ -1,4 +1,4 @@
-//! The cause of an [`Error`](super::Error): what a loader failed with, in a form in which it can be found again.
+//! The cause of an [`Error`](super::Error). It keeps the error of a loader in a form in which it can be found.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -9,7 +9,7 @@ use crate::error::{BoxError, Error};
 
 /// Boxes an error so that its own type can be found.
 ///
-/// `anyhow` boxes an error behind a type of its own, which nobody else can name: such an error is kept as it is.
+/// `anyhow` boxes an error in a private type, so an `anyhow::Error` is kept as it is.
 pub(crate) fn boxed<E: Into<BoxError> + 'static>(error: E) -> BoxError {
     #[cfg(feature = "anyhow")]
     {
@@ -49,10 +49,10 @@ impl StdError for Opaque {
     }
 }
 
-/// Writes what an error came from, each after a colon.
+/// Writes the sources of an error, each after a colon.
 pub(super) fn write_sources(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut source = error.source();
-    // Bounded: the errors are the caller's, and may form a ring.
+    // The limit is needed because the errors come from the caller and may form a circle.
     for _ in 0..16 {
         let Some(cause) = source else { break };
         write!(f, ": {cause}")?;
@@ -61,7 +61,7 @@ pub(super) fn write_sources(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::R
     Ok(())
 }
 
-/// An error as it was, and as it is shown.
+/// The error of a loader, and the boxed error that stands for it in messages.
 pub(crate) struct Carried {
     pub(crate) own: Box<dyn Any + Send + Sync>,
     pub(crate) shown: BoxError,
@@ -87,7 +87,7 @@ impl StdError for Carried {
 
 type Cause = dyn StdError + 'static;
 
-/// A cause without what only carries it.
+/// Returns a cause without its wrapper, if it has one.
 pub(super) fn seen(cause: &Cause) -> &Cause {
     if let Some(carried) = cause.downcast_ref::<Carried>() {
         return seen(&*carried.shown);
@@ -99,7 +99,7 @@ pub(super) fn seen(cause: &Cause) -> &Cause {
     cause
 }
 
-/// The first `E` among a cause and its sources, through what carries, boxes or shares one.
+/// Returns the first `E` among a cause and its sources. It looks into wrappers, boxes and `Arc`s.
 pub(super) fn find<E: StdError + Send + Sync + 'static>(mut cause: &Cause) -> Option<&E> {
     loop {
         if let Some(found) = as_is(cause) {
@@ -121,7 +121,7 @@ fn as_is<E: StdError + Send + Sync + 'static>(cause: &Cause) -> Option<&E> {
     }
     #[cfg(feature = "anyhow")]
     if let Some(opaque) = cause.downcast_ref::<Opaque>() {
-        // Finds a context, too.
+        // This also finds the context of an `anyhow` error.
         return opaque.0.downcast_ref();
     }
     cause
@@ -130,7 +130,7 @@ fn as_is<E: StdError + Send + Sync + 'static>(cause: &Cause) -> Option<&E> {
         .or_else(|| cause.downcast_ref::<Box<E>>().map(|boxed| &**boxed))
 }
 
-/// What is left of an error that its caller was given: its words, and those of its sources.
+/// The messages of an error that was given to its caller, and those of its sources.
 pub(crate) struct Spoken {
     display: String,
     debug: String,
@@ -139,7 +139,7 @@ pub(crate) struct Spoken {
 
 impl Spoken {
     pub(crate) fn of(error: &(dyn StdError + 'static)) -> Self {
-        // Ours can be had twice.
+        // An error of this crate can be cloned.
         let source = error.source().map(|source| match source.downcast_ref::<Error>() {
             Some(ours) => ours.clone().into(),
             None => Self::of(source).into(),

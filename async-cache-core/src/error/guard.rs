@@ -1,4 +1,4 @@
-//! What can go wrong in code that is not ours, as an error for everyone who waits.
+//! Calls loaders and codecs, and turns their panics and timeouts into errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use crate::error::{BoxError, Error, ErrorKind, Result};
 
-/// Runs a loader under its deadline. `what` says in messages what it does.
+/// Runs a loader under its deadline. `what` names the work in error messages.
 pub(crate) async fn run<T, Fut>(what: &str, limit: Duration, loader: impl FnOnce() -> Fut) -> Result<T>
 where
     Fut: Future<Output = Result<T, BoxError>>,
 {
-    // The closure itself may panic, too, before there is a future.
+    // The closure may panic before it returns a future, so the guard includes its call.
     let guarded = AssertUnwindSafe(async move { loader().await }).catch_unwind();
     match timeout(limit, guarded).await {
         Err(_) => {
@@ -29,7 +29,7 @@ where
     }
 }
 
-/// Calls a codec. `what` says in messages what it does.
+/// Calls a codec. `what` names the work in error messages.
 pub(crate) fn call<T>(what: &str, code: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
     catch_unwind(AssertUnwindSafe(code))
         .unwrap_or_else(|panic| Err(format!("{what} panicked: {}", text_of(&*panic)).into()))

@@ -1,4 +1,4 @@
-//! The one error type.
+//! The error type of the crate.
 
 mod cause;
 pub(crate) mod guard;
@@ -9,24 +9,24 @@ use std::sync::Arc;
 
 pub(crate) use cause::{Carried, Spoken, boxed};
 
-/// A boxed error, as loaders and codecs give it.
+/// A boxed error, as loaders and codecs return it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Result with the crate's [`Error`].
+/// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, coarsely enough to branch on.
+/// The kind of an error. Match on it to decide what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The shared tier could not be reached, did not answer in time, or refused.
+    /// L2 could not be reached, did not answer in time, or refused the operation.
     Backend,
     /// A value could not be encoded or decoded.
     Codec,
-    /// The cache was put together wrongly, or disagrees with the other nodes.
+    /// The cache was configured wrongly, or its configuration differs from that of other nodes.
     Config,
-    /// A key could not be encoded: it is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES), or a path that is
-    /// not UTF-8. Or one call has more than 100,000 keys.
+    /// A key is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES), or is a path that is not
+    /// UTF-8. Or one call has more than 100,000 keys.
     Key,
     /// The loader returned an error.
     Loader,
@@ -34,20 +34,21 @@ pub enum ErrorKind {
     LoaderPanicked,
     /// The loader took longer than `load_timeout`.
     Timeout,
-    /// A loader asked for the key it is loading.
+    /// A loader asked for the key that it is loading.
     Reentrant,
     /// The cache was shut down.
     Shutdown,
-    /// A limit on what may wait at once was reached.
+    /// Too many keys or loads were waiting at once.
     Overloaded,
     /// The backend cannot do this.
     Unsupported,
 }
 
-/// An error of the cache. Cheap to clone: everyone who waited for a load gets the same one.
+/// An error of the cache. It is cheap to clone: all callers that waited for a load get clones of one error.
 ///
-/// The message says what was being done to which namespace; [`source`](StdError::source) has the
-/// cause, and `{:#}` writes both in one line. Neither holds a value, a whole key or a password.
+/// The message says which operation failed, and in which namespace. [`source`](StdError::source) returns the
+/// cause, and `{:#}` writes the message and its causes in one line. The message contains no value, no whole key
+/// and no password.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -59,16 +60,16 @@ struct Inner {
     effect: Effect,
 }
 
-/// What is known of the effect of the operation that failed.
+/// Whether the effect of a failed change is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Unknown,
-    /// What the message says: nothing unless it says more.
+    /// The failed change did nothing, unless the message says otherwise.
     Told,
 }
 
 impl Error {
-    /// An error that says `message`: what was being done, and what to do about it.
+    /// Makes an error. `message` names the operation that failed, and the remedy.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             kind,
@@ -79,7 +80,7 @@ impl Error {
         }))
     }
 
-    /// Names the namespace it happened in, unless one is named already.
+    /// Adds the namespace of the failed operation, unless the error has one already.
     #[must_use]
     pub fn in_namespace(self, namespace: &str) -> Self {
         self.amend(|inner| {
@@ -94,20 +95,21 @@ impl Error {
         self.amend(|inner| inner.source = Some(source))
     }
 
-    /// For a backend: it is known what a change that failed has done, because the backend refused it. That is
-    /// nothing, unless the message says more.
+    /// Marks the failure of a change as known: the backend refused the change. So the change did nothing,
+    /// unless the message says otherwise. It is for authors of backends.
     #[must_use]
     pub fn with_known_effect(self) -> Self {
         self.amend(|inner| inner.effect = Effect::Told)
     }
 
-    /// Whether it is known what the change that failed has done: nothing, unless the message says more.
+    /// Returns whether the effect of the failed change is known. If it is known, the change did nothing, unless
+    /// the message says otherwise.
     #[must_use]
     pub fn effect_is_known(&self) -> bool {
         self.0.effect == Effect::Told
     }
 
-    /// Changes an error nobody else holds yet; a shared one is wrapped, so that its cause stays reachable.
+    /// Changes an error. If it is shared, it is wrapped in a new one, so that its cause stays reachable.
     fn amend(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = match Arc::try_unwrap(self.0) {
             Ok(inner) => inner,
@@ -123,26 +125,26 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// What went wrong.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The namespace it happened in, if one was concerned.
+    /// The namespace of the failed operation, if it had one.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.0.namespace.as_deref()
     }
 
-    /// Whether the same call may succeed later without any change.
+    /// Returns whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Backend | ErrorKind::Timeout | ErrorKind::Overloaded)
     }
 
-    /// The loader's own error, if the loader failed with an `E`: as it was, in a box or an `Arc`, as a
-    /// source of what it failed with, or in an `anyhow::Error` (feature `anyhow`).
+    /// Returns the loader's own error if its type is `E`. It also finds an `E` in a box or an `Arc`, among the
+    /// sources of the loader's error, and in an `anyhow::Error` (feature `anyhow`).
     ///
     /// ```
     /// # use async_cache_core::{Error, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -162,7 +164,7 @@ impl Error {
         }
     }
 
-    /// What a decorated function failed with.
+    /// The error of a decorated function.
     pub(crate) fn carried(&self) -> Option<&Carried> {
         let mut at = self;
         loop {
@@ -170,7 +172,7 @@ impl Error {
             if let Some(carried) = source.downcast_ref() {
                 return Some(carried);
             }
-            // An error that was shared when it was amended.
+            // The error was shared when it was changed, so its cause is one level deeper.
             at = source.downcast_ref()?;
         }
     }

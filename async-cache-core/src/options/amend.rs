@@ -1,6 +1,6 @@
-//! What a loader chose, as far as it can be.
+//! Corrects invalid options that a loader chose.
 //!
-//! The value is there already, and whoever waits is to have it: a choice that cannot be is no error.
+//! The value is already loaded and the callers must get it, so an invalid option is not an error.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::options::choice::Choice;
 const LEAST: Duration = Duration::from_millis(1);
 
 impl Choice {
-    /// Nothing was chosen, as by most loaders.
+    /// Whether the loader chose nothing. This is the common case.
     fn is_none(&self) -> bool {
         let Self { ttl, l1_ttl, ttl_jitter, stale_for, refresh_ahead, tags } = self;
         (ttl, l1_ttl, stale_for) == (&None, &None, &None)
@@ -20,10 +20,11 @@ impl Choice {
             && tags.is_empty()
     }
 
-    /// Makes the choice one that can be, together with the tags of the call. Tells what that took.
+    /// Clamps invalid durations, and drops an invalid jitter or eagerness. Checks the tags together with those
+    /// of the call. Returns what was done.
     ///
-    /// A lifetime of zero, and a tag that is missing from the entry, leave nothing to cache: without the tag, its
-    /// invalidation would pass the value by.
+    /// With a lifetime of zero or an invalid tag nothing is cached. Without the tag in its entry, an
+    /// invalidation of the tag would miss the value.
     pub(crate) fn amend(&mut self, tags: &Collected) -> Option<Amended> {
         if self.is_none() && tags.get().is_ok() {
             return None;

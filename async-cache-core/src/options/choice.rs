@@ -1,10 +1,10 @@
-//! Options chosen by a loader.
+//! The options that a loader chose.
 
 use std::time::Duration;
 
 use crate::format::tags::Collected;
 
-/// Options chosen by a loader, each over that of the call.
+/// The options that a loader chose. Each replaces the option of the call.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Choice {
     pub(crate) ttl: Option<Duration>,
@@ -12,6 +12,6 @@ pub(crate) struct Choice {
     pub(crate) ttl_jitter: Option<f64>,
     pub(crate) stale_for: Option<Duration>,
     pub(crate) refresh_ahead: Option<f64>,
-    /// Added to those of the call.
+    /// These tags are added to the tags of the call.
     pub(crate) tags: Collected,
 }

@@ -1,4 +1,4 @@
-//! How a value is loaded.
+//! The options for loading a value.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use serde::Deserialize;
 use crate::error::Result;
 use crate::options::{in_range, wrong};
 
-/// How a value is loaded, and what answers meanwhile: options of a cache, and of what loads.
+/// The options for loading a value, and for the answers during the load. They can be set for a cache and for
+/// each loading call.
 ///
-/// Can be deserialized; times are text, such as `"5m"` or `"250ms"`, and an unknown field is an error.
+/// They can be deserialized. A duration is text, such as `"5m"` or `"250ms"`. An unknown field is an error.
 ///
 /// ```
 /// # use async_cache_core::LoadOptions; use std::time::Duration;
@@ -22,33 +23,37 @@ use crate::options::{in_range, wrong};
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Hard limit on one load: the load is ended and everyone who waits gets
-    /// [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). Default 30 s.
+    /// The hard limit on one load. When it is over, the load is cancelled, and all its callers get
+    /// [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). The default is 30 s.
     #[serde(with = "humantime_serde")]
     pub load_timeout: Duration,
-    /// With a stale value at hand, answer it when the load takes longer than this; the load goes
-    /// on. Default: wait for the load. Needs [`stale_for`](super::StoreOptions::stale_for).
+    /// If the load takes longer than this and there is a stale value, the caller gets the stale value, and the
+    /// load goes on. By default the caller waits for the load. It needs
+    /// [`stale_for`](super::StoreOptions::stale_for).
     #[serde(with = "humantime_serde")]
     pub soft_timeout: Option<Duration>,
-    /// Life of the lease on a load, renewed while the load runs: how long other nodes wait for a
-    /// node that died. Default 3 s.
+    /// The duration of the lease on a load. The lease is renewed while the load runs. If the loading node dies,
+    /// other nodes wait this long. The default is 3 s.
     #[serde(with = "humantime_serde")]
     pub lease_ttl: Duration,
-    /// How long to wait for other nodes' loads before loading here, uncached. Default 10 s.
+    /// How long a lookup waits for loads on other nodes. After that it loads the value on this node, uncached.
+    /// The default is 10 s.
     #[serde(with = "humantime_serde")]
     pub wait_timeout: Duration,
-    /// Refresh behind a lookup that finds a value about to expire, drawn at random so that one
-    /// lookup of many does it: the eagerness β of XFetch. With 1, refreshing begins about as long
-    /// before the expiry as loading takes, times the logarithm of the lookups meanwhile; more is
-    /// earlier. Default: no refresh before expiry.
+    /// Refreshes a value in the background before it expires. A lookup that finds the value close to its expiry
+    /// draws at random whether it starts the refresh. This number is the eagerness β of the XFetch algorithm,
+    /// from 0 to 100. With 1, refreshing starts before the expiry by about the duration of a load, times the
+    /// logarithm of the number of lookups in that time. A larger number starts it earlier. By default nothing
+    /// is refreshed before its expiry.
     pub refresh_ahead: Option<f64>,
-    /// With a stale value at hand, answer it at once and refresh behind it. Default false. Needs
-    /// [`stale_for`](super::StoreOptions::stale_for).
+    /// If there is a stale value, the lookup answers with it at once, and the value is refreshed in the
+    /// background. The default is false. It needs [`stale_for`](super::StoreOptions::stale_for).
     pub stale_while_revalidate: bool,
-    /// With a stale value at hand, answer it when the load fails or times out. Default true.
+    /// If the load fails or times out and there is a stale value, the lookup answers with it. The default is
+    /// true.
     pub stale_on_error: bool,
-    /// Least time from a failed refresh to the next on this node: meanwhile the stale value answers those with
-    /// `stale_on_error`, and nothing is loaded. Default 1 s.
+    /// The minimum time between a failed refresh and the next refresh of the key on this node. In this time
+    /// nothing is loaded, and lookups with `stale_on_error` answer with the stale value. The default is 1 s.
     #[serde(with = "humantime_serde")]
     pub error_backoff: Duration,
 }
@@ -69,7 +74,7 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The defaults.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self::default()
     }
@@ -98,8 +103,8 @@ impl LoadOptions {
         Ok(())
     }
 
-    /// Δ·β: how far ahead of its expiry a value that took `cost` to load is refreshed, as a unit
-    /// of the draw.
+    /// Δ·β of XFetch, for a value whose load took `cost`. The random draw multiplies it by a logarithm to get
+    /// the time before the expiry.
     pub(crate) fn ahead(&self, cost: Duration) -> Duration {
         self.refresh_ahead.map_or(Duration::ZERO, |eagerness| cost.mul_f64(eagerness))
     }

@@ -1,4 +1,4 @@
-//! What can be set per cache, per call and per value: how values are stored, and how they are loaded.
+//! The options of a cache, a call or a value: how values are stored, and how they are loaded.
 
 mod amend;
 pub(crate) mod choice;
@@ -17,7 +17,7 @@ pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_se
 pub use store::StoreOptions;
 pub(crate) use store::Term;
 
-/// Longest lifetime and longest limit: a hundred years, so that no sum of times overflows.
+/// The maximum lifetime and limit: a hundred years, so that no sum of durations overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cold]
@@ -30,17 +30,17 @@ fn in_range(name: &str, span: Duration) -> Result<()> {
     if span > MAX_LIFE { wrong(name, "at most 100 years") } else { Ok(()) }
 }
 
-/// Default options of a cache: [`StoreOptions`], [`LoadOptions`], or both of them as a pair.
+/// The default options of a cache: a [`StoreOptions`], a [`LoadOptions`], or a pair of both.
 ///
-/// Can be deserialized, from a `store` and a `load`, of which either may be missing.
+/// They can be deserialized from the fields `store` and `load`. Either may be missing.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct Defaults {
-    /// How values are stored; `None` leaves that as it is.
+    /// How values are stored. `None` does not change it.
     pub store: Option<StoreOptions>,
-    /// How values are loaded; `None` leaves that as it is.
+    /// How values are loaded. `None` does not change it.
     pub load: Option<LoadOptions>,
 }
 
@@ -62,7 +62,7 @@ impl From<(StoreOptions, LoadOptions)> for Defaults {
     }
 }
 
-/// How a value is loaded and then stored.
+/// The options of a call: how a value is loaded, and how it is stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Options {
     pub(crate) store: StoreOptions,
@@ -70,7 +70,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Replaces the half or halves that are given.
+    /// Replaces the options that are given.
     pub(crate) fn set(&mut self, given: Defaults) {
         self.store = given.store.unwrap_or_else(|| std::mem::take(&mut self.store));
         self.load = given.load.unwrap_or_else(|| std::mem::take(&mut self.load));
@@ -92,7 +92,7 @@ impl Options {
         }
     }
 
-    /// What a loader chose, where it did.
+    /// Applies the options that a loader chose.
     pub(crate) fn chosen(mut self, choice: &Choice) -> Self {
         self.store.choose(choice);
         self.load.refresh_ahead = choice.refresh_ahead.or(self.load.refresh_ahead);
@@ -100,17 +100,18 @@ impl Options {
     }
 }
 
-/// What a cache does while its shared tier cannot be reached: by any node, or by this one alone.
+/// The behavior of a cache while it cannot reach L2. It does not matter whether other nodes can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OutagePolicy {
-    /// L1 entries live out their time, unverified; the rest is loaded. The bound on staleness is
-    /// suspended meanwhile, and [`Stats::l1_suspended`](crate::observe::Stats::l1_suspended) says so.
+    /// Entries of L1 answer until they expire, although L2 cannot verify them. All other keys are loaded.
+    /// During the outage there is no bound on staleness, and
+    /// [`Stats::l1_suspended`](crate::observe::Stats::l1_suspended) is true.
     #[default]
     ServeL1,
-    /// Everything is loaded: nothing unverified is served.
+    /// All keys are loaded. No unverified value is returned.
     Load,
-    /// Everything that cannot be verified is an error of kind [`ErrorKind::Backend`].
+    /// A lookup that L2 would have to verify returns an error of kind [`ErrorKind::Backend`].
     Fail,
 }
 

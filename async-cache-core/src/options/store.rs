@@ -1,4 +1,4 @@
-//! How a value is stored.
+//! The options for storing a value.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::format::tags::Collected;
 use crate::options::choice::Choice;
 use crate::options::{in_range, wrong};
 
-/// How a value is stored: options of a cache, an insert, a load, a loaded value.
+/// The options for storing a value. They can be set for a cache, an insert, a load and a loaded value.
 ///
-/// Can be deserialized; times are text, such as `"5m"` or `"250ms"`, and an unknown field is an error.
+/// They can be deserialized. A duration is text, such as `"5m"` or `"250ms"`. An unknown field is an error.
 ///
 /// ```
 /// # use async_cache_core::StoreOptions; use std::time::Duration;
@@ -24,25 +24,25 @@ use crate::options::{in_range, wrong};
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// Lifetime of a value. Default 5 minutes.
+    /// The lifetime of a value. The default is 5 minutes.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
-    /// How long L1 answers by itself: then L2 is asked whether it still has the value, which takes no payload and
-    /// loads nothing. The value is as fresh as before; that ends with `ttl` alone. In a cache without an L2 it ends
-    /// with whichever of the two is shorter. Default: as long as `ttl`.
+    /// How long L1 answers by itself. After that it asks L2 whether L2 still has the value. This question
+    /// transfers no payload and loads nothing. The value expires with `ttl` alone. In a cache without an L2 it
+    /// expires with the shorter of the two. The default is `ttl`.
     #[serde(with = "humantime_serde")]
     pub l1_ttl: Option<Duration>,
-    /// Fraction of the lifetime, from 0 to below 1, by which it is shortened at random, once per
-    /// fill, so that values written together do not expire together. Default 0.
+    /// The maximum fraction of the lifetime, from 0 to below 1, by which it is shortened at random. It is drawn
+    /// once for each fill, so that values that are written together do not expire together. The default is 0.
     pub ttl_jitter: f64,
-    /// Lifetime of a cached absence. Default 30 s.
+    /// The lifetime of a cached absence. The default is 30 s.
     #[serde(with = "humantime_serde")]
     pub negative_ttl: Duration,
-    /// How long past its expiry a value is kept as a fallback: see
-    /// [`LoadOptions::stale_while_revalidate`](super::LoadOptions::stale_while_revalidate), `stale_on_error` and
-    /// `soft_timeout`. A cached absence is kept as long. Default 0.
+    /// How long a value is kept as a fallback after it expires: see
+    /// [`LoadOptions::stale_while_revalidate`](super::LoadOptions::stale_while_revalidate), `stale_on_error`
+    /// and `soft_timeout`. A cached absence is kept as long. The default is 0.
     ///
-    /// Only ever a value that has *expired*: one that was invalidated or replaced is gone.
+    /// The fallback is always a value that has *expired*. A value that was invalidated or replaced is removed.
     #[serde(with = "humantime_serde")]
     pub stale_for: Duration,
     #[serde(deserialize_with = "tags")]
@@ -63,7 +63,7 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// The defaults.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self::default()
     }
@@ -92,7 +92,7 @@ impl StoreOptions {
         self.tags.get().map(drop)
     }
 
-    /// Whether the tiers give every option an effect.
+    /// Checks that every option has an effect in these tiers.
     pub(crate) fn check_tiers(&self, has_l1: bool) -> Result<()> {
         if self.l1_ttl.is_some() && !has_l1 {
             let message = "option `l1_ttl` has no effect without an L1: call `l1` on the builder, or leave `l1_ttl` out";
@@ -101,7 +101,7 @@ impl StoreOptions {
         Ok(())
     }
 
-    /// What a loader chose, where it did. Its tags are added.
+    /// Applies the options that a loader chose, and adds its tags.
     pub(crate) fn choose(&mut self, choice: &Choice) {
         self.tags.add_all(&choice.tags);
         self.ttl = choice.ttl.unwrap_or(self.ttl);
@@ -110,7 +110,7 @@ impl StoreOptions {
         self.stale_for = choice.stale_for.unwrap_or(self.stale_for);
     }
 
-    /// How long a value or an absence is kept, jitter drawn.
+    /// How long a value or an absence is kept, with random jitter.
     pub(crate) fn draw_term(&self, absent: bool) -> Term {
         let full = if absent { self.negative_ttl } else { self.ttl }.min(super::MAX_LIFE);
         let shortened =
@@ -119,7 +119,7 @@ impl StoreOptions {
     }
 }
 
-/// A list of tags; a wrong one is an error of the text it stands in.
+/// Deserializes a list of tags. An invalid tag is an error.
 fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Collected, D::Error> {
     let mut collected = Collected::default();
     Vec::<String>::deserialize(from)?.iter().for_each(|tag| collected.add(tag));
@@ -127,17 +127,17 @@ fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Collected, D::Error> {
     Ok(collected)
 }
 
-/// How long something is kept, decided once per fill and the same in all tiers.
+/// How long an entry is kept. It is decided once for each fill and holds in all tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Term {
-    /// Until it expires.
+    /// The time until the entry expires.
     pub(crate) ttl: Duration,
-    /// From then on, as a fallback.
+    /// The time after that, in which the entry is a fallback.
     pub(crate) stale_for: Duration,
 }
 
 impl Term {
-    /// How long it is stored.
+    /// How long the entry is stored.
     pub(crate) fn kept(self) -> Duration {
         self.ttl + self.stale_for
     }

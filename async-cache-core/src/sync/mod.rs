@@ -1,6 +1,6 @@
-//! What the threads of one cache share memory by. In every build but one these are the types of
-//! parking_lot, std and Tokio, by their own names; in that one, they yield to a scheduler that tries
-//! [the schedules](crate::schedules).
+//! The types with which the threads of one cache share memory. In normal builds they are the types of
+//! parking_lot, std and Tokio. In the build for [the schedules](crate::schedules) they yield to a scheduler
+//! that tries many interleavings.
 
 #[cfg(all(test, shuttle))]
 mod scheduled;

@@ -1,4 +1,4 @@
-//! The same types with a scheduler's hand in them: at each operation another thread may go on.
+//! The types for the schedules. At each operation the scheduler may let another thread go on.
 
 use std::sync::PoisonError;
 
@@ -6,7 +6,7 @@ use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::sync::{self, MutexGuard};
 use tokio::sync::futures::Notified;
 
-/// A mutex without poison.
+/// A mutex without poisoning.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
@@ -20,7 +20,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Where another thread may go on. What follows, up to the next gate, is one step.
+/// A point at which another thread may go on. The code from here to the next gate is one step.
 #[derive(Debug)]
 struct Gate(AtomicBool);
 
@@ -57,8 +57,7 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// Tokio's own, which does each of these in one step: a scheduled thread that is inside of it is
-/// not interrupted.
+/// Tokio's own type. Each of its operations is one step: the scheduler does not interrupt a thread inside it.
 #[derive(Debug)]
 pub(crate) struct Notify {
     tokio: tokio::sync::Notify,
