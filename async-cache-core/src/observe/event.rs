@@ -1,4 +1,4 @@
-//! What happens in a cache, told to those who listen.
+//! The events of a cache, for its listeners.
 
 use std::fmt;
 
@@ -6,162 +6,167 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::ErrorKind;
 
-/// Something that an operator of the cache may want to know.
+/// An event that an operator of the cache may want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A lookup was answered with a value that has expired, or that could not be verified.
     StaleServed {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
-        /// Why.
+        /// The reason for the stale answer.
         cause: StaleCause,
     },
-    /// A loader gave an error, panicked or timed out.
+    /// A loader returned an error, panicked or timed out.
     LoadFailed {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
-        /// How.
+        /// The kind of the error.
         kind: ErrorKind,
     },
-    /// A loaded or read value was not stored: an invalidation had met it, its lease was lost, others held the lease
-    /// for too long, or L2 could not be asked.
+    /// A value that was loaded or read was not stored. An invalidation came in the meantime, its lease was
+    /// lost, other nodes held the lease for too long, or L2 could not be asked.
     FillRejected {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
     },
-    /// A value was answered, but cannot be stored in L2: its codec cannot write it or read it back, or it is too
-    /// large. With feature `tracing` a warning says why; an insert gives it as an error.
+    /// A value was returned to its callers, but cannot be stored in L2. Its codec cannot write it or read it
+    /// back, or it is too large. With feature `tracing` a warning has the cause; an insert returns it as an
+    /// error.
     NotEncoded {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
     },
-    /// A key of many is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES): it was loaded, and is not cached.
+    /// A key in a lookup of many keys is longer than [`MAX_KEY_BYTES`](crate::format::key::MAX_KEY_BYTES). It
+    /// was loaded, and is not cached.
     KeyTooLong,
-    /// What L2 holds cannot be read. It is a miss, and will be overwritten.
+    /// A stored value in L2 cannot be read. It is a miss, and will be overwritten.
     Unreadable {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
-        /// Why.
+        /// The reason why it cannot be read.
         cause: UnreadableCause,
     },
-    /// A loader chose a lifetime or a tag that cannot be. Its value was answered.
+    /// A loader chose an invalid lifetime, tag or other option. Its value was returned to the callers.
     ChoiceAmended {
-        /// Which key.
+        /// The digest of the key.
         key: KeyHash,
-        /// What was done instead.
+        /// What the cache did with the value.
         to: Amended,
     },
     /// L1 no longer answers.
     L1Suspended {
-        /// Why.
+        /// The reason.
         cause: SuspendCause,
     },
-    /// L1 answers: for the first time since the cache was built, or again.
+    /// L1 answers, for the first time or again.
     L1Resumed {
-        /// What became of what it held.
+        /// The state of the entries that L1 held.
         held: Resumed,
     },
-    /// L2 can no longer be reached, or not in time.
+    /// L2 cannot be reached any more, or does not answer in time.
     L2Lost,
     /// L2 can be reached again.
     L2Regained,
-    /// L2 does not permit this node something that it needs, so its L1 does not answer:
-    /// [`ready`](crate::api::cache::TieredCache::ready) and the log say what. It is asked again, ever less often.
+    /// L2 refuses an operation that this node needs, so L1 does not answer. The cause is in the log, and
+    /// [`ready`](crate::api::cache::TieredCache::ready) returns it. The node tries again, with growing pauses.
     L2Refused,
-    /// Invalidations could not be sent and are being retried.
+    /// Invalidations could not be sent, and are being retried.
     InvalidationPending {
-        /// How many are.
+        /// The number of pending invalidations.
         pending: usize,
     },
-    /// Retried invalidations have landed.
+    /// Retried invalidations have reached L2.
     InvalidationLanded {
-        /// How many are still being retried.
+        /// The number of invalidations that are still pending.
         pending: usize,
     },
-    /// This listener did not keep up, and has missed events.
+    /// This listener was too slow, and has missed events.
     Dropped {
-        /// How many.
+        /// The number of missed events.
         events: u64,
     },
 }
 
-/// How failed loads are logged (feature `tracing`); [`Event::LoadFailed`] is told in any case.
+/// How failed loads are logged (feature `tracing`). Listeners get [`Event::LoadFailed`] in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum LoadFailureLog {
-    /// As warnings, with the error and all its causes: what the loader's error says is logged. One for each call
-    /// of a loader.
+    /// One warning for each failed call of a loader, with the error and all its causes. The messages of the
+    /// loader's error are in the log.
     #[default]
     Warn,
-    /// For debugging alone, and without what the errors say: for loaders that log their errors themselves, or
-    /// whose errors must not be seen.
+    /// At debug level, without the messages of the errors. It is for loaders that log their errors themselves,
+    /// or whose errors must not be in a log.
     Off,
 }
 
-/// Why a value was served that has expired or could not be verified.
+/// The reason why a stale or unverified value was returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StaleCause {
-    /// `stale_while_revalidate`: it is being refreshed behind the answer.
+    /// The option `stale_while_revalidate` is set, and the value is being refreshed in the background.
     Revalidating,
-    /// Loading failed, with an error of this kind.
+    /// The load failed, with an error of this kind.
     LoadFailed(ErrorKind),
-    /// Loading takes longer than `soft_timeout`.
+    /// The load takes longer than `soft_timeout`.
     SlowLoad,
-    /// Loading failed less than `error_backoff` ago, or another node's refresh is awaited.
+    /// A load failed less than `error_backoff` ago, or another node is refreshing the value.
     Backoff,
-    /// L2 cannot be reached, and the policy is [`OutagePolicy::ServeL1`](crate::options::OutagePolicy::ServeL1).
+    /// L2 cannot be reached, and the policy is
+    /// [`OutagePolicy::ServeL1`](crate::options::OutagePolicy::ServeL1).
     Outage,
 }
 
-/// Why a stored value cannot be read.
+/// The reason why a stored value cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnreadableCause {
-    /// It is not ours, cut short, or damaged.
+    /// It was not written by this crate, or it is truncated or damaged.
     Corrupt,
-    /// It was stored by another codec, another version of the value's type, or another version of this crate.
+    /// It was stored with another codec, another version of the value type, or another version of this crate.
     OtherFormat,
-    /// Its codec refuses the bytes.
+    /// The codec cannot decode it.
     Codec,
 }
 
-/// What was done about a loader's choice that cannot be.
+/// What the cache did with a value whose loader chose an invalid option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Amended {
-    /// The value is cached, with the nearest option that can be.
+    /// The value is cached. An invalid duration was clamped, and any other invalid option was replaced by that
+    /// of the call.
     Clamped,
-    /// The value is not cached: without a lifetime, or without a tag that it should have had.
+    /// The value is not cached, because its lifetime is zero or one of its tags is invalid.
     Uncached,
 }
 
-/// Why L1 stopped answering.
+/// The reason why L1 stopped answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SuspendCause {
-    /// The connection that invalidations arrive on was lost.
+    /// The connection for invalidations was lost.
     BusLost,
     /// Invalidations were missed.
     Missed,
-    /// The server was replaced, or lost its memory.
+    /// The server was replaced, or lost its data.
     ServerChanged,
-    /// Nothing was heard for `max_staleness`.
+    /// No message came for `max_staleness`.
     Silence,
 }
 
-/// What became of what L1 held when it came to answer again.
+/// The state of the entries that L1 held when it began to answer again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resumed {
-    /// Nothing had been missed: it answers.
+    /// No invalidation was missed, so the entries answer.
     Kept,
-    /// Something may have been missed: each entry is verified on its next use. At the start of a process there may be none.
+    /// Invalidations may have been missed, so each entry is verified on its next use. At the start of a process
+    /// L1 may be empty.
     InDoubt,
 }
 
-/// A key, to be told from others in events and not to be read from them: a 64-bit digest.
+/// A 64-bit digest of a key. It tells keys apart in events and does not reveal them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash(u64);
 

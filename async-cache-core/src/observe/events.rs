@@ -1,4 +1,4 @@
-//! Where events are told, and the stream of them.
+//! The sender of events, and the stream of a listener.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 use crate::observe::event::Event;
 use crate::observe::trace;
 
-/// Events kept for a listener that does not keep up; what is beyond is dropped, oldest first.
+/// The number of events that are kept for a slow listener. Beyond it the oldest are dropped.
 const CAPACITY: usize = 1024;
 
-/// Where events are told. With no listener, telling one costs a relaxed load.
+/// Sends events to listeners. Without a listener, sending costs one relaxed load.
 #[derive(Debug)]
 pub(crate) struct Events {
     namespace: Arc<str>,
@@ -30,7 +30,7 @@ impl Events {
         Self { namespace: Arc::clone(namespace), listeners: Arc::default(), sender: OnceLock::new() }
     }
 
-    /// Tells an event, which is made only if somebody listens.
+    /// Sends an event. The event is made only if there is a listener.
     #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
         if self.listeners.load(Ordering::Relaxed) > 0 || trace::wanted() {
@@ -42,7 +42,7 @@ impl Events {
     fn send(&self, event: Event) {
         trace::event(&self.namespace, &event);
         if let Some(sender) = self.sender.get() {
-            // No listener any more: nobody to tell.
+            // Sending fails if there is no listener any more.
             let _ = sender.send(event);
         }
     }
@@ -62,7 +62,7 @@ impl Events {
     }
 }
 
-/// Counts a listener for as long as it lives.
+/// Counts a listener while it lives.
 #[derive(Debug)]
 struct Listening(Arc<AtomicUsize>);
 
@@ -79,10 +79,11 @@ impl Drop for Listening {
     }
 }
 
-/// A stream of [`Event`]s from the moment of its making: [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe).
+/// A stream of the [`Event`]s since it was made by
+/// [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe).
 ///
-/// It holds up to 1,024 events for a listener that does not keep up; older ones are dropped, and
-/// [`Event::Dropped`] stands in their place. It ends when the cache has been dropped.
+/// It keeps up to 1,024 events for a slow listener. Beyond that the oldest are dropped, and [`Event::Dropped`]
+/// takes their place. The stream ends when the cache has been dropped.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct EventStream {
     events: BoxStream<'static, Event>,

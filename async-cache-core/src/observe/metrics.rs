@@ -1,19 +1,19 @@
-//! The figures of [`Stats`] on the [`metrics`] facade (feature `metrics`).
+//! Publishes the figures of [`Stats`] to the [`metrics`] facade (feature `metrics`).
 //!
-//! A hit counts as it does without the feature; once a second the counts are copied to whatever recorder is
-//! installed then. Every figure has one label, `namespace`.
+//! The feature adds no cost to a hit. Once a second the counts are copied to the recorder that is installed at
+//! that time. Every metric has one label, `namespace`.
 //!
 //! | name | kind |
 //! |---|---|
 //! | `async_cache_<count>_total`, for every count of [`Stats`] | counter |
 //! | `async_cache_<gauge>`, for every gauge of [`Stats`] | gauge |
-//! | `async_cache_load_seconds` | histogram: how long loaders ran, failed ones included |
+//! | `async_cache_load_seconds` | histogram: the duration of each loader run in seconds, including failed runs |
 
 use std::time::Duration;
 
 use crate::observe::stats::Stats;
 
-/// Copies the counts now.
+/// Copies the figures to the recorder.
 pub(crate) fn publish(namespace: &str, stats: &Stats) {
     for (name, count) in counts(stats) {
         metrics::counter!(name, "namespace" => namespace.to_owned()).absolute(count);
@@ -23,7 +23,7 @@ pub(crate) fn publish(namespace: &str, stats: &Stats) {
     }
 }
 
-/// Notes how long a loader ran.
+/// Records the duration of a loader run.
 pub(crate) fn loaded(namespace: &str, took: Duration) {
     metrics::histogram!("async_cache_load_seconds", "namespace" => namespace.to_owned()).record(took);
 }
@@ -46,7 +46,7 @@ figures! { gauges, "", l1_suspended l2_refused entries in_flight pending_invalid
 mod tests {
     use super::*;
 
-    /// A figure that is added to `Stats` must be added here: each serializes to a field of its own.
+    /// Every field of `Stats` must have a metric here.
     #[test]
     fn no_figure_is_left_out() {
         let stats = Stats::default();

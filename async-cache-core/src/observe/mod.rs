@@ -1,4 +1,4 @@
-//! What a cache tells about itself.
+//! Counters, events, metrics and traces of a cache.
 
 mod event;
 mod events;

@@ -1,4 +1,4 @@
-//! What a cache counts, tells its listeners and logs, in one place.
+//! Counts, sends and logs what happens in a cache, in one place.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::observe::events::Events;
 use crate::observe::stats::Counters;
 use crate::observe::trace;
 
-/// The counters, events and logs of one cache. Keys are given encoded.
+/// The counters, events and logs of one cache. It takes encoded keys.
 #[derive(Debug)]
 pub(crate) struct Observer {
     pub(crate) namespace: Arc<str>,
@@ -23,19 +23,19 @@ impl Observer {
         Arc::new(Self { namespace, counters: Counters::default(), events, failure_log })
     }
 
-    /// An error that names the namespace.
+    /// Makes an error that names the namespace.
     pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
         Error::new(kind, message).in_namespace(&self.namespace)
     }
 
-    /// A loader chose what cannot be.
+    /// Notes that a loader chose an invalid option.
     #[cold]
     pub(crate) fn amended(&self, key: &[u8], to: Amended) {
         self.counters.amended_choices.add(1);
         self.events.tell(|| Event::ChoiceAmended { key: KeyHash::of(key), to });
     }
 
-    /// A value cannot be stored in L2. Its callers have it all the same.
+    /// Notes that a value cannot be stored in L2. Its callers still get it.
     #[cold]
     pub(crate) fn not_encoded(&self, key: &[u8], error: &Error) {
         self.counters.codec_failures.add(1);
@@ -43,14 +43,14 @@ impl Observer {
         trace::not_encoded(&self.namespace, error);
     }
 
-    /// What L2 holds cannot be read.
+    /// Notes that a stored value in L2 cannot be read.
     #[cold]
     pub(crate) fn unreadable(&self, key: &[u8], cause: UnreadableCause) {
         self.counters.unreadable.add(1);
         self.events.tell(|| Event::Unreadable { key: KeyHash::of(key), cause });
     }
 
-    /// One call of a loader gave an error for a key, or for as many of them.
+    /// Notes that one call of a loader failed for a key, or for `keys` keys of which `key` is one.
     #[cold]
     pub(crate) fn load_failed(&self, key: &[u8], keys: usize, error: &Error) {
         self.counters.load_failures.add(1);
@@ -58,24 +58,25 @@ impl Observer {
         self.log_failed(key, keys, error);
     }
 
-    /// Tells the listeners of a failed load, and neither counts nor logs it.
+    /// Sends the event of a failed load, without counting or logging it.
     pub(crate) fn tell_failed(&self, key: &[u8], error: &Error) {
         self.events.tell(|| Event::LoadFailed { key: KeyHash::of(key), kind: error.kind() });
     }
 
-    /// Logs a failed load, and neither counts nor tells it.
+    /// Logs a failed load, without counting it or sending its event.
     pub(crate) fn log_failed(&self, key: &[u8], keys: usize, error: &Error) {
         trace::load_failed(&self.namespace, self.failure_log, KeyHash::of(key), keys, error);
     }
 
-    /// A value was not stored: an invalidation had met it, its lease was lost, or L2 could not be asked.
+    /// Notes that a value was not stored: an invalidation came in the meantime, its lease was lost, or L2 could
+    /// not be asked.
     #[cold]
     pub(crate) fn fill_rejected(&self, key: &[u8]) {
         self.counters.fills_rejected.add(1);
         self.events.tell(|| Event::FillRejected { key: KeyHash::of(key) });
     }
 
-    /// A value answered that has expired, or that nothing verified.
+    /// Notes that a lookup was answered with an expired or unverified value.
     pub(crate) fn stale_served(&self, key: &[u8], cause: StaleCause) {
         self.counters.stale_served.add(1);
         self.events.tell(|| Event::StaleServed { key: KeyHash::of(key), cause });

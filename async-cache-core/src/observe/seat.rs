@@ -1,10 +1,10 @@
-//! Seats: small numbers for the threads that live, each held by one thread at a time.
+//! Seats: small numbers for the running threads. Each seat belongs to one thread at a time.
 
 use std::cell::Cell;
 
 use parking_lot::Mutex;
 
-/// Seats that have been given back, and the lowest that was never taken.
+/// The seats that threads have returned, and the lowest seat that was never taken.
 static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
 
 const NONE: usize = usize::MAX;
@@ -14,24 +14,24 @@ thread_local! {
     static TAKEN: Taken = const { Taken };
 }
 
-/// Gives the seat back when its thread ends. Apart from the number, which is read without asking
-/// whether it is still there.
+/// Returns the seat when its thread ends. It is separate from the number, so that reading the number needs no
+/// check whether the thread-local value still exists.
 struct Taken;
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // What this thread counts from here on, in other destructors, goes to the shared cell.
+        // Counts that this thread makes after this point, in other destructors, go to the shared cell.
         FREE.lock().0.push(MINE.replace(NONE - 1));
     }
 }
 
-/// This thread's seat, or a large number if it has none: then it should [`take`] one.
+/// The seat of this thread, or a large number if it has none. Then the caller should [`take`] one.
 #[inline]
 pub(super) fn mine() -> usize {
     MINE.get()
 }
 
-/// This thread's seat, taken if it has none yet; a large number if it is to have none any more.
+/// Takes a seat for this thread if it has none. The result is a large number if the thread is ending.
 #[cold]
 pub(super) fn take() -> usize {
     if MINE.get() != NONE {
@@ -46,7 +46,7 @@ pub(super) fn take() -> usize {
     };
     MINE.set(seat);
     if TAKEN.try_with(|_| ()).is_err() {
-        // The thread is ending: there is nobody left to give it back.
+        // The thread is ending, and `Taken` will not return the seat.
         FREE.lock().0.push(MINE.replace(NONE - 1));
         return NONE - 1;
     }
@@ -62,7 +62,7 @@ mod tests {
         let (mine_here, there) = (take(), std::thread::spawn(take).join().unwrap());
         assert_ne!(mine_here, there);
         assert_eq!((mine_here, mine_here), (mine(), take()));
-        // Other tests take seats too: some thread soon sits where that one sat.
+        // Other tests take seats, too. After some tries a thread gets the returned seat.
         assert!((0..10_000).any(|_| std::thread::spawn(take).join().unwrap() == there));
     }
 }

@@ -4,73 +4,75 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::observe::seat;
 
-/// Counts since the cache was built, and gauges of now.
+/// The counts since the cache was built, and gauges with present values. They concern this cache on this node.
 ///
-/// Each lookup is counted once, when it ends, by what became of it: in `l1_hits`, `l2_hits`, `coalesced_waits`,
-/// `stale_served` or `misses`. Those of many keys count per key, and of [`get_many_or_load`] and a [`DataLoader`] per
-/// distinct key of the call or batch. A refresh behind an answer is no lookup.
+/// Each lookup is counted once, when it ends, in one of `l1_hits`, `l2_hits`, `coalesced_waits`, `stale_served`
+/// and `misses`. A lookup of many keys counts once for each key. [`get_many_or_load`] and a [`DataLoader`]
+/// count once for each distinct key of the call or batch. A refresh in the background is not a lookup.
 ///
 /// [`get_many_or_load`]: crate::api::cache::TieredCache::get_many_or_load
 /// [`DataLoader`]: crate::api::data_loader::loader::DataLoader
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Lookups answered by L1 at once.
+    /// Lookups that L1 answered at once.
     pub l1_hits: u64,
-    /// Lookups answered by L2: read from it, or found valid there by their token.
+    /// Lookups that L2 answered: the value was read from L2, or L2 confirmed the entry of L1 by its token.
     pub l2_hits: u64,
-    /// Lookups that nothing cached could answer: they led a load of their own, found nothing, or failed. Those that
-    /// waited for a load which failed are among them.
+    /// Lookups without a cached answer: they led a load of their own, found nothing, or failed. They include
+    /// lookups that waited for a load which failed.
     pub misses: u64,
-    /// Loader runs begun here; a batch is one.
+    /// Loader runs that began on this node. A batch is one run.
     pub loads: u64,
-    /// Loader runs that gave an error, panicked or timed out; and keys of a batch with an error of their own.
+    /// Loader runs that returned an error, panicked or timed out, and keys of a batch with their own error.
     pub load_failures: u64,
-    /// Lookups answered by a load or read that another task of this cache had under way, and that succeeded.
+    /// Lookups that another task's load or read of the same cache answered.
     pub coalesced_waits: u64,
-    /// Times a load waited for another node's load of the same key.
+    /// Waits of a load for another node's load of the same key.
     pub lease_waits: u64,
-    /// Lookups answered with a value that had expired, or that nothing verified because L2 could not be
-    /// reached: [`StaleCause`](crate::observe::event::StaleCause) says which.
+    /// Lookups that were answered with an expired value, or with one that was not verified because L2 could not
+    /// be reached. [`StaleCause`](crate::observe::event::StaleCause) has the reasons.
     pub stale_served: u64,
-    /// Keys invalidated or overwritten from here, and clears.
+    /// Keys and tags that this node invalidated or overwrote, and clears of this node.
     pub invalidations_sent: u64,
-    /// Invalidations, overwrites and clears heard on the bus, this node's own included.
+    /// Invalidations, overwrites and clears that this node received on the bus, including its own.
     pub invalidations_received: u64,
-    /// Loaded or read values that were not stored: an invalidation had met them, their lease was lost, others held
-    /// it for too long, or L2 could not be asked or had no room.
+    /// Loaded or read values that were not stored: an invalidation came in the meantime, their lease was lost,
+    /// other nodes held it for too long, or L2 could not be asked or had no room.
     pub fills_rejected: u64,
-    /// Values that L1 did not keep because they weigh more than all of it, or could not be weighed.
+    /// Values that L1 did not store, because they are heavier than its whole capacity or could not be weighed.
     pub l1_refused: u64,
-    /// Values that could not be written to L2, or not read back: by their codec, or because they are too large. They
-    /// were answered, and are not shared.
+    /// Values that could not be stored in L2: their codec could not write them or read them back, or they are
+    /// too large. Their callers got them.
     pub codec_failures: u64,
-    /// Lifetimes and tags chosen by loaders that cannot be: the value was answered, and cached otherwise or not.
+    /// Values whose loader chose an invalid option. Each was returned to its callers;
+    /// [`Amended`](crate::observe::event::Amended) says whether it is cached.
     pub amended_choices: u64,
-    /// Stored values that were corrupt, foreign, or of another codec or schema version: each a
-    /// miss, and overwritten. And messages on the bus that are none of ours: each dropped.
+    /// Stored values that were damaged, foreign, or of another codec or schema version: each is a miss, and is
+    /// overwritten. Also messages on the bus that this crate did not write: each is dropped.
     pub unreadable: u64,
-    /// Keys that batch loaders gave without having been asked for them: ignored.
+    /// Keys that batch loaders returned without a request. They are ignored.
     pub unasked_keys: u64,
     /// Operations on L2 that failed or timed out.
     pub l2_errors: u64,
-    /// Times a node's view of the bus was found incomplete, and its L1 verified afresh.
+    /// The number of times that this node may have missed messages on the bus. Each time all entries of L1 are
+    /// verified again.
     pub flushes: u64,
-    /// Gauge: whether L1 is not answering because the bus is not known to be complete.
+    /// Gauge: whether L1 does not answer, because this node may have missed messages on the bus.
     pub l1_suspended: bool,
-    /// Gauge: whether L2 does not permit this node something that it needs:
-    /// [`ready`](crate::api::cache::TieredCache::ready) says what.
+    /// Gauge: whether L2 refuses an operation that this node needs.
+    /// [`ready`](crate::api::cache::TieredCache::ready) returns the cause.
     pub l2_refused: bool,
-    /// Gauge: entries in L1, near enough.
+    /// Gauge: the approximate number of entries in L1.
     pub entries: u64,
-    /// Gauge: loads and reads under way.
+    /// Gauge: the number of loads and reads under way.
     pub in_flight: u64,
-    /// Gauge: invalidations whose outcome is unknown and which are being retried.
+    /// Gauge: the number of invalidations of unknown outcome that are being retried.
     pub pending_invalidations: u64,
 }
 
 impl Stats {
-    /// Share of lookups that needed no load, from 0 to 1; 0 before the first lookup.
+    /// The fraction of lookups that needed no load, from 0 to 1. It is 0 before the first lookup.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         let hits = self.l1_hits + self.l2_hits + self.coalesced_waits + self.stale_served;
@@ -81,7 +83,7 @@ impl Stats {
     }
 }
 
-/// One count.
+/// A counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -95,8 +97,8 @@ impl Counter {
     }
 }
 
-/// A count that many threads raise at once: each of the first [`OWNED`] threads has a cell of its
-/// own and needs no atomic addition, the others share one.
+/// A counter that many threads raise at once. Each of the first [`OWNED`] threads has its own cell and needs no
+/// atomic addition. All other threads share one cell.
 #[derive(Debug, Default)]
 pub(crate) struct StripedCounter {
     owned: [Padded; OWNED],
@@ -105,13 +107,13 @@ pub(crate) struct StripedCounter {
 
 const OWNED: usize = 32;
 
-/// Two lines, for processors fetch them in pairs.
+/// Two cache lines, because processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded(AtomicU64);
 
 impl Padded {
-    /// Of the thread that owns it: nobody else writes it.
+    /// Only the thread that owns the cell calls this.
     #[inline]
     fn increment(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -141,7 +143,7 @@ impl StripedCounter {
     }
 }
 
-/// The counts behind [`Stats`], but for the hits in L1, which L1 counts itself.
+/// The counters of [`Stats`], except the hits in L1. L1 counts them itself.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) l2_hits: Counter,
@@ -163,7 +165,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// The counts; gauges are left at rest.
+    /// Reads the counters. The gauges keep their default values.
     pub(crate) fn snapshot(&self) -> Stats {
         Stats {
             l2_hits: self.l2_hits.get(),
@@ -211,7 +213,7 @@ mod tests {
                 scope.spawn(|| {
                     together.wait();
                     (0..2_000).for_each(|_| counter.increment());
-                    // Nobody's seat is free before everyone has had one.
+                    // No thread may return its seat before all threads have one.
                     together.wait();
                 });
             }

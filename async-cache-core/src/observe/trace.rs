@@ -3,14 +3,15 @@
 //! | span | around |
 //! |---|---|
 //! | `cache.lookup` | a lookup that L1 did not answer, in its caller's span |
-//! | `cache.load` | lease, loader and fill, in the lookup that began it |
+//! | `cache.load` | lease, loader and fill, in the span of the lookup that began the load |
 //! | `cache.change` | an invalidation, a clear or an insert |
 //!
-//! Everything has the target `async_cache`. Whatever runs in a task of its own runs in its caller's span: so do loaders,
-//! batches and refreshes, also where a filter leaves our spans out.
+//! All spans and events have the target `async_cache`. A task of the cache runs in the span of its caller. This
+//! holds for loaders, batches and refreshes, even if a filter removes the spans of this crate.
 //!
-//! Each has `namespace`; a lookup has `key`, a digest of it, and a load the number of its `keys`. Events of [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe)
-//! are logged, too: what an operator should know of as warnings, ends of it as information, the rest for debugging.
+//! Each span has `namespace`. A lookup also has `key`, a digest of its key, and a load has the number of its
+//! `keys`. The events of [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe) are logged, too:
+//! at warn or info level if an operator should know them, and at debug level otherwise.
 
 pub(crate) use imp::{
     change, digest, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted,
@@ -26,10 +27,10 @@ mod imp {
     use crate::error::{Error, ErrorKind};
     use crate::observe::event::{Event, KeyHash, LoadFailureLog};
 
-    /// Of all that is logged.
+    /// The target of all spans and events.
     const TARGET: &str = "async_cache";
 
-    /// Whether anybody is there to be told.
+    /// Whether a subscriber may be interested.
     pub(crate) fn wanted() -> bool {
         LevelFilter::current() != LevelFilter::OFF
     }
@@ -52,12 +53,12 @@ mod imp {
                 info!(target: TARGET, namespace, pending, "retried invalidations have landed");
             }
             Event::Unreadable { key, cause } => {
-                info!(target: TARGET, namespace, %key, ?cause, "what L2 holds cannot be read, and is loaded anew");
+                info!(target: TARGET, namespace, %key, ?cause, "a value stored in L2 cannot be read, and is loaded again");
             }
             Event::ChoiceAmended { key, to } => {
-                warn!(target: TARGET, namespace, %key, ?to, "a loader chose an option that cannot be");
+                warn!(target: TARGET, namespace, %key, ?to, "a loader chose an invalid option");
             }
-            // With their causes, where they happen.
+            // These are logged with their causes where they happen.
             Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
             other => {
                 debug!(target: TARGET, namespace, event = ?other);
@@ -65,24 +66,24 @@ mod imp {
         }
     }
 
-    /// Says why, if that is known: an event has no room for it.
+    /// Logs the cause, if it is known. An event has no room for it.
     pub(crate) fn lost(namespace: &str, why: Option<&Error>) {
         let cause = why.map(|error| format!("{error:#}"));
         warn!(target: TARGET, namespace, cause, "L2 cannot be reached");
     }
 
-    /// Says why, like [`lost`].
+    /// Logs the cause, because an event has no room for it.
     pub(crate) fn refused(namespace: &str, why: &Error) {
         warn!(target: TARGET, namespace, cause = format!("{why:#}"), "L2 does not permit this node what it needs");
     }
 
-    /// Says why, like [`lost`].
+    /// Logs the cause, because an event has no room for it.
     pub(crate) fn not_encoded(namespace: &str, error: &Error) {
         let cause = error.source().map(ToString::to_string);
         warn!(target: TARGET, namespace, %error, cause, "a value cannot be stored in L2");
     }
 
-    /// Of a key, where spans are collected.
+    /// The digest of a key, if spans are collected.
     pub(crate) fn digest(key: &[u8]) -> Option<KeyHash> {
         (LevelFilter::current() >= LevelFilter::DEBUG).then(|| KeyHash::of(key))
     }
@@ -101,7 +102,7 @@ mod imp {
         keys: usize,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        // In the caller's span even if a filter leaves this one out.
+        // `here` keeps the load in the span of its caller even if a filter removes this span.
         here(work.instrument(debug_span!(target: TARGET, "cache.load", namespace, keys)))
     }
 
@@ -109,12 +110,12 @@ mod imp {
         here(work.instrument(debug_span!(target: TARGET, "cache.change", namespace)))
     }
 
-    /// In a task of its own, but in the span of the task that begins it.
+    /// Runs a task in the span of the task that begins it.
     pub(crate) fn here<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
         work.in_current_span()
     }
 
-    /// Keys could not be loaded.
+    /// Logs keys that could not be loaded.
     pub(crate) fn load_failed(
         namespace: &str,
         log: LoadFailureLog,
@@ -152,7 +153,7 @@ mod imp {
 
     pub(crate) fn event(_: &str, _: &Event) {}
 
-    /// Nobody looks at it.
+    /// Stands for a digest that nothing reads.
     pub(crate) struct Digest;
 
     pub(crate) fn digest(_: &[u8]) -> Digest {
