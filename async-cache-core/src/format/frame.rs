@@ -19,12 +19,12 @@
 //!     80    …  extensions, then the payload
 //! ```
 //!
-//! All integers are big-endian. An extension is its kind in one byte, its length in two, and its
-//! content; a reader skips those it does not know.
+//! All integers are big-endian. An extension consists of its kind (one byte), its length (two bytes) and its
+//! content. A reader skips extensions of an unknown kind.
 //!
 //! | kind | content |
 //! |---|---|
-//! | 1 | the entry's [`Tags`], packed; left out if there are none |
+//! | 1 | the packed [`Tags`] of the entry; left out if there are none |
 
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64;
@@ -32,29 +32,29 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::format::tags::Tags;
 use crate::format::token::Token;
 
-/// Size of the seal.
+/// The size of the seal, in bytes.
 pub const SEAL_LEN: usize = 12;
-/// Where the token stands in a stored value.
+/// The offset of the token in a stored value.
 pub const TOKEN_OFFSET: usize = 32;
-/// Where the expiry stands in a stored value; behind it stands the end of its use as a fallback.
+/// The offset of the expiry in a stored value. The end of the use as a fallback follows it.
 pub const ENDS_OFFSET: usize = 48;
-/// Where the length of the extension section stands in a stored value.
+/// The offset of the length of the extensions in a stored value.
 pub const EXTENSIONS_LEN_OFFSET: usize = 76;
-/// Size of seal and header.
+/// The size of the seal and the header, in bytes.
 pub const HEADER_LEN: usize = 80;
-/// Kind of the extension that holds the tags.
+/// The kind of the extension for tags.
 pub const TAGS_EXTENSION: u8 = 1;
-/// Version of the format described here.
+/// The version of the format that this module describes.
 pub const FORMAT_VERSION: u8 = 2;
-/// Largest payload, in bytes.
+/// The maximum size of a payload, in bytes: 64 MiB.
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
 const MAGIC: [u8; 2] = *b"aC";
 const FLAG_ABSENT: u8 = 1;
-/// The largest prime below 2^32: every change of one or two digits of the sequence shows.
+/// The largest prime below 2^32. Any change of one or two digits of the sequence number changes the remainder.
 const SEAL_MODULUS: u64 = 4_294_967_291;
 
-/// The seal of a grant sequence number.
+/// Returns the seal of a grant sequence number.
 #[must_use]
 pub fn seal(seq: u64) -> [u8; SEAL_LEN] {
     let mut out = [0; SEAL_LEN];
@@ -63,7 +63,7 @@ pub fn seal(seq: u64) -> [u8; SEAL_LEN] {
     out
 }
 
-/// The sequence number of a stored value; `None` if the seal is broken.
+/// Returns the sequence number of a stored value, or `None` if the seal is broken.
 #[must_use]
 pub fn unseal(stored: &[u8]) -> Option<u64> {
     let head: &[u8; SEAL_LEN] = stored.first_chunk()?;
@@ -71,34 +71,36 @@ pub fn unseal(stored: &[u8]) -> Option<u64> {
     (seal(seq) == *head).then_some(seq)
 }
 
-/// The token of a stored value, unchecked; `None` if it is too short to have one.
+/// Returns the token of a stored value without checking the value. Returns `None` if the value is too short.
 #[must_use]
 pub fn token_of(stored: &[u8]) -> Option<Token> {
     stored.get(TOKEN_OFFSET..)?.first_chunk().map(|bytes| Token::from_bytes(*bytes))
 }
 
-/// When a stored value expires, and when its use as a fallback ends, unchecked; both are long past if it is too
-/// short to say.
+/// Returns the expiry of a stored value and the end of its use as a fallback, without checking the value. Both
+/// are 0, which is long past, if the value is too short.
 #[must_use]
 pub fn ends_of(stored: &[u8]) -> (u64, u64) {
     let ends = stored.get(ENDS_OFFSET..).and_then(<[u8]>::first_chunk);
     ends.map_or((0, 0), |bytes| ends_from_bytes(*bytes))
 }
 
-/// The same, taken out of the stored value as it stands there.
+/// Splits the 16 bytes at [`ENDS_OFFSET`] into the expiry and the end of the use as a fallback.
 #[must_use]
 pub fn ends_from_bytes(bytes: [u8; 16]) -> (u64, u64) {
     let wide = u128::from_be_bytes(bytes);
     ((wide >> 64) as u64, wide as u64)
 }
 
-/// The tags of a stored value, unchecked: none if it has none that can be read.
+/// Returns the tags of a stored value without checking the value. Returns the empty set if the tags cannot be
+/// read.
 #[must_use]
 pub fn tags_of(stored: &[u8]) -> Tags {
     stored.get(SEAL_LEN..).map(frame_tags).unwrap_or_default()
 }
 
-/// The same of a frame without its seal.
+/// Returns the tags of a frame without its seal, without checking the frame. Returns the empty set if the tags
+/// cannot be read.
 #[must_use]
 pub fn frame_tags(frame: &[u8]) -> Tags {
     let tags = || {
@@ -109,7 +111,7 @@ pub fn frame_tags(frame: &[u8]) -> Tags {
     tags().unwrap_or_default()
 }
 
-/// What identifies the format of a payload.
+/// The identity of the format of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
     codec: u32,
@@ -117,7 +119,8 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// `version` is the user's, `shape` the digest of the value's definition.
+    /// `version` is the version that the user set, and `shape` is the digest of the definition of the value
+    /// type.
     pub(crate) fn new(codec_name: &str, version: u32, shape: Option<u64>) -> Self {
         let schema = match shape {
             Some(digest) => {
@@ -130,7 +133,7 @@ impl Format {
     }
 }
 
-/// The header's content.
+/// The content of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) absent: bool,
@@ -142,16 +145,16 @@ pub(crate) struct Header {
     pub(crate) tags: Tags,
 }
 
-/// Why a stored value cannot be used. Each is a miss, and the value is overwritten.
+/// The reason why a stored value cannot be used. It is a miss, and the value is overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// Not ours, cut short, or damaged.
+    /// It was not written by this crate, or it is truncated or damaged.
     Corrupt,
-    /// Ours, but another format version, codec or schema version.
+    /// It has another format version, codec or schema version.
     OtherFormat,
 }
 
-/// Builds a frame (everything behind the seal). `payload` appends the encoded value.
+/// Builds a frame, which is everything behind the seal. `payload` appends the encoded value.
 pub(crate) fn write<E>(
     format: Format,
     header: &Header,
@@ -181,14 +184,14 @@ fn write_extensions(out: &mut Vec<u8>, header: &Header) {
     if tags.is_empty() {
         return out.put_u32(0);
     }
-    // At most 32 tags of 129 bytes: both lengths fit.
+    // There are at most 32 tags of 129 packed bytes each, so both lengths fit.
     out.put_u32(3 + tags.len() as u32);
     out.put_u8(TAGS_EXTENSION);
     out.put_u16(tags.len() as u16);
     out.put_slice(tags);
 }
 
-/// The tags among the extensions.
+/// Reads the tags from the extensions.
 fn read_extensions(mut rest: &[u8]) -> Result<Tags, Unreadable> {
     let mut tags = Tags::NONE;
     while !rest.is_empty() {
@@ -203,7 +206,7 @@ fn read_extensions(mut rest: &[u8]) -> Result<Tags, Unreadable> {
     Ok(tags)
 }
 
-/// Checks a stored value and splits it into sequence, header and payload.
+/// Checks a stored value, and splits it into sequence number, header and payload.
 pub(crate) fn read(format: Format, stored: &[u8]) -> Result<(u64, Header, &[u8]), Unreadable> {
     let seq = unseal(stored).ok_or(Unreadable::Corrupt)?;
     let head: &[u8; HEADER_LEN] = stored.first_chunk().ok_or(Unreadable::Corrupt)?;

@@ -1,4 +1,4 @@
-//! What keys, tags and values look like where they are stored.
+//! The stored form of keys, tags and values.
 
 pub mod codec;
 pub mod frame;

@@ -1,33 +1,34 @@
-//! Tags: names that entries share, so that all of them can be invalidated at once.
+//! Tags: names that entries share. One call invalidates all entries of a tag.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Longest tag, in bytes.
+/// The maximum length of a tag, in bytes.
 pub const MAX_TAG_BYTES: usize = 128;
 
-/// Most tags of one entry, and of one change.
+/// The maximum number of tags of one entry, and of one change.
 pub const MAX_TAGS: usize = 32;
 
-/// A set of up to [`MAX_TAGS`] tags. Immutable; cloning it costs one reference count, and nothing
-/// if it is empty.
+/// A set of up to [`MAX_TAGS`] tags. It is immutable. A clone costs one reference count, or nothing if the set
+/// is empty.
 ///
-/// Kept *packed*, as in frames and messages: for each tag its length in one byte, then its bytes.
+/// The set is kept in the *packed* form of frames and messages: for each tag its length in one byte, then its
+/// bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tags(Option<Arc<[u8]>>);
 
 impl Tags {
-    /// No tags.
+    /// The empty set.
     pub const NONE: Self = Self(None);
 
-    /// The set of these tags.
+    /// Makes a set of these tags.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for an empty tag, one of more than [`MAX_TAG_BYTES`], or more than
-    /// [`MAX_TAGS`] of them.
+    /// [`ErrorKind::Config`] for an empty tag, a tag of more than [`MAX_TAG_BYTES`], or more than [`MAX_TAGS`]
+    /// tags.
     pub fn new<T: AsRef<[u8]>>(tags: impl IntoIterator<Item = T>) -> Result<Self> {
         let mut packed = Vec::new();
         for tag in tags {
@@ -36,7 +37,7 @@ impl Tags {
         Ok(Self::of(packed))
     }
 
-    /// Reads the packed form; `None` if it is none.
+    /// Reads the packed form. Returns `None` if the bytes are not in that form.
     #[must_use]
     pub fn from_packed(packed: &[u8]) -> Option<Self> {
         let mut rest = packed;
@@ -62,25 +63,25 @@ impl Tags {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The tags, each once.
+    /// Iterates over the tags. Each occurs once.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         unpack(self.packed())
     }
 
-    /// These and one more.
+    /// This set and one more tag.
     pub(crate) fn with(&self, tag: &[u8]) -> Result<Self> {
         let mut packed = self.packed().to_vec();
         push(&mut packed, tag)?;
         Ok(Self::of(packed))
     }
 
-    /// These and those.
+    /// The union of two sets.
     pub(crate) fn union(&self, others: &Self) -> Result<Self> {
         if others.is_empty() || self == others {
             return Ok(self.clone());
@@ -98,7 +99,7 @@ impl fmt::Debug for Tags {
     }
 }
 
-/// Adds a tag to a packed set, unless it is there.
+/// Adds a tag to a packed set, unless the set has it.
 fn push(packed: &mut Vec<u8>, tag: &[u8]) -> Result<()> {
     let refuse = |what: String| Err(Error::new(ErrorKind::Config, what));
     if tag.is_empty() {
@@ -128,7 +129,7 @@ fn unpack(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Tags as they are collected from a caller, one by one, with the first thing wrong about them.
+/// The tags of a call, collected one by one, with the first error among them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Collected {
     pub(crate) tags: Tags,
@@ -157,12 +158,12 @@ impl Collected {
         }
     }
 
-    /// Whether there is neither a tag nor anything wrong.
+    /// Whether there is neither a tag nor an error.
     pub(crate) fn is_empty(&self) -> bool {
         self.wrong.is_none() && self.tags.is_empty()
     }
 
-    /// The tags, if nothing was wrong with them.
+    /// Returns the tags, or the first error.
     pub(crate) fn get(&self) -> Result<&Tags> {
         self.wrong.clone().map_or(Ok(&self.tags), Err)
     }

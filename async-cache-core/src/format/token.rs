@@ -1,13 +1,13 @@
-//! Identities of nodes, and of values.
+//! The identities of nodes and of values.
 
 use std::fmt;
 
-/// Identity of one node: one open cache handle in one process.
+/// The identity of one node. A node is one open cache in one process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// Draws a random identity.
+    /// Returns a random identity.
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u64(..))
@@ -26,23 +26,23 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// Identity of one acquisition, and of the value stored under it.
+/// The identity of one acquisition of a lease, and of the value that is stored under it.
 ///
-/// Unique per *acquisition*, not per node: a node that forgot a load and started another must
-/// not be able to fill with the first.
+/// It is unique for each *acquisition*, not for each node. A node may forget a load and start another one. The
+/// forgotten load must not be able to fill.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// The node that asked.
+    /// The node of the acquisition.
     pub node: NodeId,
-    /// The node's own count of acquisitions.
+    /// The number of the acquisition on its node.
     pub counter: u64,
 }
 
 impl Token {
-    /// Size of [`Token::to_bytes`].
+    /// The size of [`Token::to_bytes`].
     pub const LEN: usize = 16;
 
-    /// Big-endian node, then counter: the form stored in a frame.
+    /// Returns the form that a frame stores: the node, then the counter, both big-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];

@@ -1,4 +1,4 @@
-//! bincode 2.
+//! The codec for bincode 2.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,28 +9,29 @@ use crate::format::codec::shape::Shape;
 use crate::format::codec::write::{Ruled, Rules};
 use crate::format::codec::{Bounded, Codec, left_over};
 
-/// What a decoder may claim to allocate, in bytes: corrupt lengths must not exhaust memory.
+/// The limit on the memory that a decoder may claim, in bytes. Corrupt lengths must not exhaust memory.
 const DECODE_LIMIT: usize = 256 << 20;
 
 /// The default codec: [bincode] 2 with fixed-width integers.
 ///
-/// Compact and fast, but without names: serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` do not
-/// survive it, nor does `serde_json::Value`; such a value is an error when it is written. Values of a
-/// type that has changed since they were stored are not read.
+/// It is compact and fast, but it stores no field names. So serde's `tag`, `untagged`, `flatten` and
+/// `skip_serializing_if` do not work with it, nor does `serde_json::Value`. Writing such a value is an error. A
+/// stored value is not read if the definition of its type has changed.
 ///
 /// [bincode]: https://docs.rs/bincode/2.0.1
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bincode;
 
 impl Bincode {
-    // Fixed-width integers: with varints the limit counts decoded widths, not bytes read.
+    // The integers have a fixed width. With varints the limit would count decoded widths, not the bytes that
+    // are read.
     const CONFIG: ::bincode::config::Configuration<
         ::bincode::config::LittleEndian,
         ::bincode::config::Fixint,
         ::bincode::config::Limit<DECODE_LIMIT>,
     > = ::bincode::config::legacy().with_limit::<DECODE_LIMIT>();
 
-    /// Why a value cannot be written, if so.
+    /// The reason why a value cannot be written, if there is one.
     #[cfg(feature = "postcard")]
     pub(crate) fn refusal<V: Serialize>(value: &V) -> Option<BoxError> {
         let value = Ruled(value, Rules::POSITIONAL);

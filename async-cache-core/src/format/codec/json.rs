@@ -1,4 +1,4 @@
-//! JSON.
+//! The codec for JSON.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,8 +9,8 @@ use crate::format::codec::shape::Shape;
 use crate::format::codec::write::{Ruled, Rules};
 use crate::format::codec::{Bounded, Codec};
 
-/// [JSON]: larger and slower than the others, readable behind the header. NaN, infinities and `Some(None)`, which
-/// it has no words for, are errors.
+/// [JSON]: larger and slower than the other codecs, but the payload behind the header is readable text. Writing
+/// NaN, an infinity or `Some(None)` is an error, because JSON cannot represent them.
 ///
 /// [JSON]: https://docs.rs/serde_json
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,17 +1,18 @@
-//! Codecs: how a value becomes bytes for the shared tier.
+//! Codecs turn values into bytes for L2.
 //!
 //! | codec | feature | for |
 //! |---|---|---|
 //! | [`Bincode`] | always there | the default: fast, fixed layout |
 //! | `Postcard` | `postcard` | the smallest frames, fixed layout |
 //! | `MessagePack` | `msgpack` | types that change: fields by name, serde's attributes work |
-//! | `Json` | `json` | values to be read by people and other languages |
+//! | `Json` | `json` | values that people and other languages read |
 //!
-//! All nodes of a namespace must use the same one.
+//! All nodes of a namespace must use the same codec.
 //!
-//! Each refuses to write what it could not read: values that nest deeper than [`MAX_DEPTH`], that are larger
-//! than [`MAX_PAYLOAD`], or that its format would turn into others. And the first values of a cache are read back
-//! when they are written, so that a type that does not survive its codec is found out at once.
+//! A codec refuses to write a value that it could not read back: a value that nests deeper than [`MAX_DEPTH`],
+//! that is larger than [`MAX_PAYLOAD`], or that its format would turn into another value. In addition, the
+//! first values of a cache are read back when they are written. So a type that does not work with its codec is
+//! found at once.
 
 mod bincode;
 #[cfg(feature = "json")]
@@ -38,8 +39,8 @@ use crate::format::frame::MAX_PAYLOAD;
 pub(crate) use round_trip::RoundTrip;
 pub use shape::Shape;
 
-/// How deep a value may nest in L2: each struct, enum variant, sequence, map, tuple, `Option` and newtype that
-/// is inside another is a level. Deeper values are errors, written or read.
+/// The maximum nesting of a value in L2. A level is a struct, enum variant, sequence, map, tuple, `Option` or
+/// newtype inside another one. Writing or reading a deeper value is an error.
 pub const MAX_DEPTH: usize = 120;
 
 const TOO_DEEP: &str = "it nests deeper than 120 levels, the limit for values in L2";
@@ -49,19 +50,20 @@ const TOO_DEEP: &str = "it nests deeper than 120 levels, the limit for values in
 /// # The contract
 ///
 /// * `decode(encode(v))` equals `v`.
-/// * `decode` gets arbitrary bytes: it must return an error for those it did not write as far as it can
-///   tell, must bound what it allocates, and must not panic. (Frames carry a checksum, so what
-///   reaches it was almost certainly written by a codec of the same name.)
-/// * The name changes when the format does. Nodes of one namespace must agree on it.
+/// * `decode` gets arbitrary bytes. It must return an error for bytes that it did not write, as far as it can
+///   tell. It must limit its allocations, and it must not panic. (Frames carry a checksum, so its input was
+///   almost certainly written by a codec of the same name.)
+/// * The name changes when the format changes. All nodes of a namespace must use the same name.
 pub trait Codec<V>: Send + Sync + 'static {
-    /// A name for the format, such as `bincode-2`.
+    /// The name of the format, such as `bincode-2`.
     fn name(&self) -> &'static str;
 
-    /// What the format takes from the definition of `V`: stored values of another shape are not read.
+    /// The part of the definition of `V` on which the format depends. Stored values of another shape are not
+    /// read.
     ///
-    /// A format without names should say [`Shape::of::<V>()`](Shape::of), or two nodes whose `V` have their fields
-    /// in another order read each other's values, wrong. One with names should say
-    /// [`Shape::named::<V>()`](Shape::named). Default: nothing.
+    /// A format without field names should return [`Shape::of::<V>()`](Shape::of). Otherwise two nodes whose
+    /// `V` have their fields in different orders read wrong values from each other. A format with field names
+    /// should return [`Shape::named::<V>()`](Shape::named). The default is [`Shape::UNKNOWN`].
     fn shape(&self) -> Shape {
         Shape::UNKNOWN
     }
@@ -70,19 +72,19 @@ pub trait Codec<V>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the value from being encoded.
+    /// The reason why the value cannot be encoded.
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError>;
 
     /// Reads a value that fills `bytes` exactly.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the bytes from being a value.
+    /// The reason why the bytes are not a value.
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
 }
 
-/// Where a codec writes: no more than a value may have, so that one that is too large does not take the memory
-/// it would need.
+/// The output of a codec, limited to the maximum size of a value. So a value that is too large does not use
+/// more memory.
 struct Bounded<'a> {
     out: &'a mut Vec<u8>,
     left: usize,
@@ -103,7 +105,8 @@ impl std::io::Write for Bounded<'_> {
         Ok(bytes.len())
     }
 
-    // Formats write one field after the other: without the loop this becomes a store of a few bytes.
+    // Formats write one field after the other. Without the loop of the default method, each write is a store of
+    // a few bytes.
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.write(bytes).map(drop)
@@ -119,7 +122,7 @@ fn too_large() -> std::io::Error {
     std::io::Error::other(format!("it takes more than {MAX_PAYLOAD} bytes, the limit"))
 }
 
-/// Decoding went well, but bytes are left: they were not written as one value.
+/// The error for bytes that are left after a value was decoded. They were not written as one value.
 fn left_over(bytes: usize) -> BoxError {
     format!("{bytes} bytes left over after the value").into()
 }

@@ -1,4 +1,4 @@
-//! MessagePack with named fields.
+//! The codec for MessagePack with field names.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,9 +9,9 @@ use crate::format::codec::shape::Shape;
 use crate::format::codec::write::{Ruled, Rules};
 use crate::format::codec::{Bounded, Codec, left_over};
 
-/// [MessagePack] with structs as maps: fields may be added (with `#[serde(default)]`), removed and
-/// reordered, and serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` work. `Some(None)`, which looks
-/// like `None` in it, is an error.
+/// [MessagePack] with structs as maps. Fields may be added (with `#[serde(default)]`), removed and reordered,
+/// and serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` work. Writing `Some(None)` is an error,
+/// because MessagePack stores it like `None`.
 ///
 /// [MessagePack]: https://docs.rs/rmp-serde
 #[derive(Debug, Clone, Copy, Default)]

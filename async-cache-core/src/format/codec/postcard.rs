@@ -1,4 +1,4 @@
-//! postcard.
+//! The codec for postcard.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,9 +12,9 @@ use crate::format::codec::{Bounded, Codec, left_over};
 
 /// [postcard]: varints throughout, about half the size of [`Bincode`](super::Bincode) for small numbers.
 ///
-/// Without names, as `Bincode` is: serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` do not survive it;
-/// such a value is an error when it is written. Values of a type that has changed since they were stored
-/// are not read.
+/// Like `Bincode` it stores no field names. So serde's `tag`, `untagged`, `flatten` and `skip_serializing_if`
+/// do not work with it. Writing such a value is an error. A stored value is not read if the definition of its
+/// type has changed.
 ///
 /// [postcard]: https://docs.rs/postcard
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,8 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
 
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), BoxError> {
         postcard::to_io(&Ruled(value, Rules::POSITIONAL), Bounded::new(out)).map_err(|error| {
-            // It keeps no message of what it is told; the other format without names has the same rules.
+            // postcard keeps no message of the error. Bincode has no names either, and the same rules, so it
+            // gives the reason.
             Bincode::refusal(value).unwrap_or_else(|| error.into())
         })?;
         Ok(())

@@ -1,5 +1,5 @@
-//! A deserializer that refuses values that nest too deep: each level takes a piece of the stack, and bytes
-//! that claim enough of them would end the process.
+//! A deserializer that refuses values that nest too deep. Each level takes stack, and bytes that claim enough
+//! levels would overflow the stack and abort the process.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::format::codec::{MAX_DEPTH, TOO_DEEP};
 
-/// A value that was read, no deeper than the limit.
+/// A value that was read within the limit on nesting.
 pub(crate) struct Shallow<V>(pub(crate) V);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Shallow<V> {
@@ -17,7 +17,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Shallow<V> {
     }
 }
 
-/// A deserializer, a visitor or a part of one, and the levels left for what is inside.
+/// A deserializer, a visitor or a part of one, with the number of levels that are left inside it.
 struct Reader<D> {
     inner: D,
     left: usize,

@@ -1,4 +1,4 @@
-//! Whether what is written can be read: found out when it is written, not when it is missed.
+//! Checks that a written value can be read, when it is written and not only when it is needed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,11 +6,11 @@ use crate::error::BoxError;
 use crate::format::codec::Codec;
 use crate::format::codec::shape::{Check, Shape};
 
-/// How many values of a cache are read back at first, and every how many later.
+/// The number of first values of a cache that are read back. After that, one of `LATER` values is read back.
 const FIRST: u64 = 16;
 const LATER: u64 = 256;
 
-/// Reads values back that were written, at least the first ones of a cache.
+/// Reads written values back: the first values of a cache, and a few of the others.
 #[derive(Debug)]
 pub(crate) struct RoundTrip {
     shape: Shape,
@@ -22,16 +22,16 @@ impl RoundTrip {
         Self { shape, written: AtomicU64::new(0) }
     }
 
-    /// Whether the value that is being written is to be read back.
+    /// Whether the value that is being written is read back.
     pub(crate) fn is_due(&self) -> bool {
         let before = self.written.fetch_add(1, Ordering::Relaxed);
         self.shape.check == Check::Each || before < FIRST || before.is_multiple_of(LATER)
     }
 
-    /// What to do about a value that this format cannot hold.
+    /// The remedy for a value that this format cannot hold.
     pub(crate) fn remedy(&self) -> &'static str {
         match self.shape.digest {
-            // A format without names.
+            // The format has no field names.
             Some(_) => {
                 "see the cause; serde's `tag`, `untagged`, `flatten` and `skip_serializing_if` need a codec with \
                  names: `.l2_with(.., MessagePack)`"
@@ -47,7 +47,7 @@ impl RoundTrip {
         value: &V,
         bytes: &[u8],
     ) -> Result<(), BoxError> {
-        // Not with its cause: an error of a decoder may quote the value.
+        // The cause is left out, because an error of a decoder may quote the value.
         let read = codec.decode(bytes).map_err(|_| match (self.shape.check, self.shape.digest) {
             (Check::Each, Some(_)) => {
                 "it cannot be read back: its type asks the format for the next type, and this format does not store types"
@@ -61,8 +61,8 @@ impl RoundTrip {
             let mut out = Vec::with_capacity(bytes.len());
             codec.encode(value, &mut out).map(|()| out)
         };
-        // A hash map comes back in another order, with the same bytes in all. And bytes that differ each time
-        // tell nothing.
+        // A hash map may come back in another order, with each byte as often as before. If the bytes of the
+        // value differ at each write, the comparison says nothing.
         let written = again(&read)?;
         if written == bytes || count(&written) == count(bytes) || again(value)? != bytes {
             return Ok(());
@@ -71,7 +71,7 @@ impl RoundTrip {
     }
 }
 
-/// How often each byte occurs.
+/// Counts how often each byte occurs.
 fn count(bytes: &[u8]) -> [usize; 256] {
     let mut counts = [0; 256];
     bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);

@@ -1,9 +1,9 @@
-//! What can be known of a value's type before there is a value: its names, in their order.
+//! The definition of a value type, found without a value: its names, in their order.
 //!
-//! Formats without names put fields one behind the other. If two strings of a struct change places, what the old
-//! program wrote is read by the new one without an error, and wrong. So the definition is part of what a
-//! stored value is marked with: `V`'s own `Deserialize` is run against a deserializer that has no data, notes
-//! every question, and answers each with some value.
+//! Formats without field names store one field after the other. Suppose two `String` fields of a struct change
+//! places. Then the new program reads the values of the old one without an error, but with wrong fields. So
+//! stored values are marked with a digest of the definition. To find it, `V`'s own `Deserialize` runs on a
+//! deserializer without data. The deserializer notes each question and answers it with a sample value.
 
 mod probe;
 
@@ -16,37 +16,38 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::format::codec::shape::probe::Probe;
 
-/// Runs of `V`'s `Deserialize`, one for each variant of its enums, and questions in all of them.
+/// The maximum number of runs of `V`'s `Deserialize`, and of questions in all runs. There is one run for each
+/// variant of an enum.
 const MAX_RUNS: usize = 256;
 const MAX_QUESTIONS: usize = 20_000;
-/// How deep to look.
+/// The maximum nesting.
 const MAX_NESTING: usize = 64;
 
-/// What a codec takes from the definition of `V`: [`Codec::shape`](super::Codec::shape).
+/// The part of the definition of `V` on which a codec depends: see [`Codec::shape`](super::Codec::shape).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Of the definition; stored values of another one are not read.
+    /// The digest of the definition. Stored values of another definition are not read.
     pub(crate) digest: Option<u64>,
     pub(crate) check: Check,
-    /// Whether the bytes of a value that was read and written again are to be the same.
+    /// Whether a value that was read back must give the same bytes when it is written again.
     pub(crate) compared: bool,
 }
 
-/// How often what is written is read back to see whether it can be.
+/// How often a written value is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
     /// The first values of a cache, and a few of the others.
     Some,
-    /// Every one: the definition has places that the format may not be able to read.
+    /// Every value: the definition has parts that the format may not be able to read.
     Each,
 }
 
 impl Shape {
-    /// The format says itself what is where, or nothing is known of it.
+    /// The format stores where each field is, or nothing is known about it.
     pub const UNKNOWN: Self = Self { digest: None, check: Check::Some, compared: false };
 
-    /// The names of the fields and variants of `V` and of everything in it, in their order, as far as
-    /// `V`'s `Deserialize` tells them: for formats without names.
+    /// The shape for formats without field names. It contains the names of the fields and variants of `V` and
+    /// of all its parts, in their order, as far as `V`'s `Deserialize` tells them.
     #[must_use]
     pub fn of<V: DeserializeOwned>() -> Self {
         let survey = Survey::of::<V>();
@@ -54,34 +55,35 @@ impl Shape {
         Self { digest: Some(survey.log.digest()), check, compared: false }
     }
 
-    /// For formats with names: whether `V` or something in it asks the format what comes next, as `untagged` does.
-    /// What is read then depends on the value.
+    /// The shape for formats with field names. It notes whether `V` or a part of it asks the format for the
+    /// next type, as serde's `untagged` does. In that case every written value is read back, because the result
+    /// depends on the value.
     #[must_use]
     pub fn named<V: DeserializeOwned>() -> Self {
         let check = if Survey::of::<V>().asks { Check::Each } else { Check::Some };
         Self { check, ..Self::UNKNOWN }
     }
 
-    /// The same, and values are compared by their bytes.
+    /// Returns this shape with a comparison of bytes.
     pub(crate) fn compared(self) -> Self {
         Self { compared: true, ..self }
     }
 }
 
-/// What is found out in all runs.
+/// The findings of all runs.
 #[derive(Default)]
 struct Survey {
     log: Xxh3,
     questions: usize,
-    /// Structs and enums that are being read, outermost first.
+    /// The structs and enums that are being read, outermost first.
     nesting: Vec<&'static str>,
-    /// By name and variants.
+    /// The enums, by name and variants.
     enums: HashMap<(&'static str, &'static [&'static str]), Variants>,
-    /// Variants are left for another run.
+    /// Whether variants are left for another run.
     open: bool,
-    /// Something cannot be looked into, or asks what the format cannot tell.
+    /// Whether a part cannot be read, or asks what the format cannot answer.
     doubtful: bool,
-    /// Something asks the format what comes.
+    /// Whether a part asks the format for the next type.
     asks: bool,
     first: bool,
 }
@@ -89,7 +91,7 @@ struct Survey {
 #[derive(Clone, Copy, Default)]
 struct Variants {
     next: u32,
-    /// One that can be read to its end, so that a recursive type ends somewhere.
+    /// A variant that can be read to its end, so that the reading of a recursive type ends.
     finite: u32,
 }
 
@@ -124,7 +126,7 @@ impl Survey {
         Ok(())
     }
 
-    /// The name of a container; not of the outermost, which may be renamed.
+    /// Notes the name of a container. The outermost name is left out, because that type may be renamed.
     fn note_container(&mut self, question: &str, name: &'static str, names: &[&str]) -> Result<(), Error> {
         let name = if std::mem::take(&mut self.first) { "" } else { name };
         self.note(question, &[name])?;
@@ -138,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// A definition, in a module of its own so that its names can be those of another one.
+    /// Defines a type in its own module, so that its names can equal those of another type.
     macro_rules! defined {
         ($name:ident, $item:item) => {
             #[allow(dead_code, reason = "only read")]

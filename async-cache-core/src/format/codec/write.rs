@@ -1,4 +1,4 @@
-//! A serializer that refuses what could not be read back: values that nest too deep, and those that the
+//! A serializer that refuses values that could not be read back: values that nest too deep, and values that the
 //! format would turn into other values.
 
 use std::fmt;
@@ -8,29 +8,30 @@ use serde::{Serialize, Serializer};
 
 use crate::format::codec::{MAX_DEPTH, TOO_DEEP};
 
-/// What a format cannot carry, to be refused when a value is written: read back it would be another value.
+/// The values that a format cannot store. Writing one is an error, because reading it back would return another
+/// value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     left: usize,
-    /// Fields have places, not names: one that is left out moves all behind it.
+    /// Fields have positions, not names. A field that is left out moves all fields after it.
     positional: bool,
-    /// `Some(None)` and `Some(())` look like `None`.
+    /// `Some(None)` and `Some(())` are stored like `None`.
     null_is_none: bool,
-    /// There is neither NaN nor infinity.
+    /// NaN and infinities cannot be stored.
     finite: bool,
-    /// Directly inside a `Some`.
+    /// The value is directly inside a `Some`.
     inside_some: bool,
 }
 
 impl Rules {
     const NONE: Self =
         Self { left: MAX_DEPTH, positional: false, null_is_none: false, finite: false, inside_some: false };
-    /// Of bincode and postcard.
+    /// The rules of bincode and postcard.
     pub(crate) const POSITIONAL: Self = Self { positional: true, ..Self::NONE };
-    /// Of MessagePack.
+    /// The rules of MessagePack.
     #[cfg(feature = "msgpack")]
     pub(crate) const NAMED: Self = Self { null_is_none: true, ..Self::NONE };
-    /// Of JSON.
+    /// The rules of JSON.
     #[cfg(feature = "json")]
     pub(crate) const JSON: Self = Self { null_is_none: true, finite: true, ..Self::NONE };
 
@@ -40,7 +41,7 @@ impl Rules {
     }
 }
 
-/// A value, written by the rules.
+/// A value, and the rules by which it is written.
 pub(crate) struct Ruled<'a, T: ?Sized>(pub(crate) &'a T, pub(crate) Rules);
 
 impl<T: Serialize + ?Sized> Serialize for Ruled<'_, T> {
@@ -49,7 +50,7 @@ impl<T: Serialize + ?Sized> Serialize for Ruled<'_, T> {
     }
 }
 
-/// A serializer or a part of one, and the rules for what is inside.
+/// A serializer or a part of one, and the rules for the values inside it.
 struct Writer<S> {
     inner: S,
     rules: Rules,

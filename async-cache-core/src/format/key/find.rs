@@ -1,14 +1,14 @@
-//! What a key can be looked up by.
+//! The types by which a key can be looked up.
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use crate::format::key::CacheKey;
 
-/// Keys that can be looked up by a `Q`, which need not be a key of their own type.
+/// Keys that can be looked up by a `Q`. `Q` may be another type than the key.
 ///
-/// A `String` is found by a `str`, and any key by whatever it can be [borrowed](Borrow) as. A tuple, which cannot be
-/// borrowed in parts, is found by a tuple of its parts borrowed: `(u64, String)` by `(u64, &str)`.
+/// A `String` key is found by a `str`, and any key by a type as which it can be [borrowed](Borrow). A tuple
+/// cannot be borrowed in parts. It is found by a tuple of its borrowed parts: `(u64, String)` by `(u64, &str)`.
 ///
 /// ```
 /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::MemoryBackend;
@@ -19,19 +19,19 @@ use crate::format::key::CacheKey;
 /// # Ok(()) }
 /// ```
 ///
-/// `By` is found by the compiler, and named by nobody.
+/// The compiler infers `By`. Do not name it.
 #[diagnostic::on_unimplemented(
     message = "keys of type `{Self}` cannot be looked up by `{Q}`",
     label = "a `{Self}` is wanted here, or what it can be borrowed as"
 )]
 pub trait FoundBy<Q: ?Sized, By>: CacheKey {}
 
-/// How a key is found that can be borrowed as what is looked for.
+/// Marks a key that can be borrowed as the lookup type.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Whole {}
 
-/// How a tuple is found whose first part that is borrowed is this one.
+/// Marks a tuple. `PART` is the position of its first borrowed part.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Part<const PART: usize> {}
@@ -39,11 +39,12 @@ pub enum Part<const PART: usize> {}
 #[diagnostic::do_not_recommend]
 impl<K: CacheKey + Borrow<Q>, Q: ?Sized> FoundBy<Q, Whole> for K {}
 
-/// A part of a key, and what it is borrowed as in a tuple. Never itself: or a tuple would be found in two ways.
+/// A part of a key that is borrowed as `Q` in a tuple. `Q` is never the type itself, because then a tuple would
+/// be found in two ways.
 #[doc(hidden)]
 pub trait Lends<Q>: CacheKey {}
 
-/// The same, or itself.
+/// A part of a key that is `Q` itself, or is borrowed as `Q` in a tuple.
 #[doc(hidden)]
 pub trait PartBy<Q>: CacheKey {}
 

@@ -22,7 +22,7 @@ macro_rules! integers {
 }
 integers!(u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
-/// A sequence of these is a byte string.
+/// A sequence of `u8` is a byte string.
 impl CacheKey for u8 {
     fn encode(&self, out: &mut KeyWriter<'_>) {
         out.integer(*self);
@@ -78,7 +78,7 @@ impl CacheKey for char {
 
 #[cfg(feature = "uuid")]
 impl CacheKey for uuid::Uuid {
-    /// Hyphenated, lower case.
+    /// Writes the hyphenated form in lower case.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         out.str(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     }

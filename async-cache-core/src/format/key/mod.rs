@@ -1,7 +1,7 @@
-//! Keys: typed outside, bytes inside.
+//! Keys: typed in the public methods, bytes inside.
 //!
-//! The encoding is injective for every key type: two different keys never share an entry. Text
-//! and numbers stay readable in `redis-cli`.
+//! The encoding is injective for every key type, so two different keys never share an entry. Text and numbers
+//! are readable in `redis-cli`.
 
 mod find;
 mod kinds;
@@ -19,10 +19,10 @@ pub use find::FoundBy;
 pub use writer::KeyWriter;
 use writer::too_long;
 
-/// Longest encoded key, in bytes.
+/// The maximum length of an encoded key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// A type whose values name cache entries.
+/// A type whose values are keys of a cache.
 ///
 /// | type | encoding | in a tuple |
 /// |---|---|---|
@@ -31,16 +31,17 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// | `NonZero` integers | decimal | decimal |
 /// | `f32`, `f64` | their bits in hexadecimal | the same |
 /// | `bool` | `true`, `false` | the same |
-/// | `IpAddr`, `SocketAddr` and their kinds | their text; a socket's port, flow and scope behind it | `:` escaped by `\` |
+/// | `IpAddr`, `SocketAddr` and their kinds | their text; for a socket address also the port, and for IPv6 the flow and the scope | `:` escaped by `\` |
 /// | `Path`, `PathBuf` | their components joined by `/`; one that is not UTF-8 is an error | escaped as text |
 /// | `Duration`, `SystemTime` | nanoseconds, since 1970 | the same |
 /// | `Uuid` (feature `uuid`) | hyphenated | the same |
 /// | `Option` | `-`, or `+` and the value | the same |
 /// | tuples | components joined by `:` | the same |
-/// | `[T]`, `[T; N]`, `Vec<T>` | how many, and each, joined by `:` (of `u8`: a byte string) | the same |
+/// | `[T]`, `[T; N]`, `Vec<T>` | the length and each item, joined by `:` (of `u8`: a byte string) | the same |
 ///
-/// Within one type the encoding is injective: a component ends at the next unescaped `:`, and
-/// the type fixes how many there are. Two *types* may share encodings; a cache has one key type.
+/// Within one type the encoding is injective: a component ends at the next unescaped `:`, and the type
+/// determines the number of components. Two different *types* may have equal encodings, but a cache has only
+/// one key type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a cache",
     label = "`CacheKey` is not implemented for `{Self}`",
@@ -50,19 +51,19 @@ pub trait CacheKey: Send + Sync {
     /// Writes the key.
     fn encode(&self, out: &mut KeyWriter<'_>);
 
-    /// The whole encoding, where it is a slice of the value itself: saves the copy on a hit.
+    /// Returns the whole encoding if it is a slice of the value itself. This saves the copy on a hit.
     fn as_bytes(&self) -> Option<&[u8]> {
         None
     }
 
-    /// The whole encoding, where it is one number: saves the copy on a hit.
+    /// Returns the whole encoding if it is one number. This saves the copy on a hit.
     #[doc(hidden)]
     fn as_number<'a>(&self, digits: &'a mut Digits) -> Option<&'a [u8]> {
         let _ = digits;
         None
     }
 
-    /// Writes a sequence of these.
+    /// Writes a sequence of values of this type.
     #[doc(hidden)]
     fn encode_all(all: &[Self], out: &mut KeyWriter<'_>)
     where
@@ -72,7 +73,7 @@ pub trait CacheKey: Send + Sync {
         all.iter().for_each(|one| out.next(one));
     }
 
-    /// The whole encoding of a sequence of these, where it is a slice of it.
+    /// Returns the whole encoding of a sequence of values of this type, if it is a slice of the sequence.
     #[doc(hidden)]
     fn all_as_bytes(all: &[Self]) -> Option<&[u8]>
     where
@@ -83,7 +84,7 @@ pub trait CacheKey: Send + Sync {
     }
 }
 
-/// Where a number is written.
+/// A buffer for the digits of a number.
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "lent for the time of one call")]
 pub struct Digits(itoa::Buffer);
@@ -92,11 +93,11 @@ pub struct Digits(itoa::Buffer);
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(SmallVec<[u8; INLINE]>);
 
-/// Bytes of a key that need no allocation: what fits into the three words of a key.
+/// The number of bytes of a key that need no allocation. They fit into the three words of a `SmallVec`.
 const INLINE: usize = 16;
 
 impl Clone for Key {
-    // In one piece: derived, it would go byte by byte.
+    // Clones in one copy. A derived `Clone` would copy byte by byte.
     fn clone(&self) -> Self {
         Self::from_encoded(&self.0)
     }
@@ -107,26 +108,27 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Key`](crate::error::ErrorKind::Key) over [`MAX_KEY_BYTES`].
+    /// [`ErrorKind::Key`](crate::error::ErrorKind::Key) if the encoding is longer than [`MAX_KEY_BYTES`], or if
+    /// a value refuses to be a key, such as a path that is not UTF-8.
     pub fn encode<Q: CacheKey + ?Sized>(key: &Q) -> Result<Self> {
         with_encoded(key, |bytes| Self(SmallVec::from_slice(bytes)))
     }
 
-    /// Takes encoded bytes as they are.
+    /// Makes a key from encoded bytes.
     #[must_use]
     pub fn from_encoded(bytes: &[u8]) -> Self {
         Self(SmallVec::from_slice(bytes))
     }
 
-    /// The encoding.
+    /// The encoded bytes.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The partition this key belongs to, out of `partitions`: [xxh3] modulo. Part of the
-    /// storage format.
+    /// The partition of this key: the [xxh3] hash of the encoded bytes, modulo `partitions`. This is part of
+    /// the storage format.
     ///
     /// [xxh3]: https://github.com/Cyan4973/xxHash
     #[must_use]
@@ -140,7 +142,7 @@ pub(crate) fn partition_of(key: &[u8], partitions: u16) -> u16 {
 }
 
 impl std::hash::Hash for Key {
-    // Same as `[u8]`, as `Borrow<[u8]>` demands.
+    // `Borrow<[u8]>` requires the hash of `[u8]`.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);
     }
@@ -164,7 +166,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Encodes on the stack and lends the bytes: no allocation, and no copy for text and numbers.
+/// Encodes a key on the stack and passes the bytes to `then`. It does not allocate, and it does not copy text
+/// and numbers.
 #[inline]
 pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&[u8]) -> R) -> Result<R> {
     if let Some(bytes) = key.as_bytes() {
@@ -182,7 +185,8 @@ pub(crate) fn with_encoded<Q: CacheKey + ?Sized, R>(key: &Q, then: impl FnOnce(&
     }
 }
 
-/// The same for a look into L1, which has nothing under a key that is too long.
+/// Works like [`with_encoded`], for a probe of L1. A key that is too long is passed on, because L1 has no entry
+/// for it.
 #[inline]
 pub(crate) fn with_any_length<Q: CacheKey + ?Sized, R>(
     key: &Q,

@@ -9,7 +9,7 @@ use crate::format::key::writer::KeyWriter;
 use crate::format::key::{CacheKey, Digits};
 
 impl<T: CacheKey> CacheKey for [T] {
-    /// How many there are, then each; a byte string as it is.
+    /// Writes the length, then each item. A sequence of bytes is written as it is.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         T::encode_all(self, out);
     }
@@ -55,7 +55,7 @@ macro_rules! non_zero {
 }
 non_zero!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 
-/// By their bits: `0.0` and `-0.0` are two keys, and a NaN finds what was stored under the same NaN.
+/// Writes the bits: `0.0` and `-0.0` are two keys, and a NaN finds the entry of a NaN with the same bits.
 macro_rules! floats {
     ($($t:ty)*) => {$(
         impl CacheKey for $t {
@@ -86,7 +86,7 @@ impl CacheKey for SocketAddrV4 {
 }
 
 impl CacheKey for SocketAddrV6 {
-    /// With what is not part of its text.
+    /// Writes the flow and the scope, too.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         out.first(self.ip());
         out.next(&self.port());
@@ -96,7 +96,7 @@ impl CacheKey for SocketAddrV6 {
 }
 
 impl CacheKey for SocketAddr {
-    /// The address says how many components follow.
+    /// The address tells how many components follow.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         match self {
             Self::V4(address) => address.encode(out),
@@ -106,7 +106,7 @@ impl CacheKey for SocketAddr {
 }
 
 impl CacheKey for Path {
-    /// Component by component, as paths are compared: `a//b` and `a/b` are one path, and one key.
+    /// Writes component by component, as paths are compared: `a//b` and `a/b` are one path, and one key.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         let mut separator = "";
         for component in self.components() {
@@ -133,14 +133,14 @@ impl CacheKey for PathBuf {
 }
 
 impl CacheKey for Duration {
-    /// In nanoseconds.
+    /// Writes nanoseconds.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         out.integer(self.as_nanos());
     }
 }
 
 impl CacheKey for SystemTime {
-    /// In nanoseconds since 1970, negative before.
+    /// Writes nanoseconds since 1970. They are negative before that.
     fn encode(&self, out: &mut KeyWriter<'_>) {
         match self.duration_since(UNIX_EPOCH) {
             Ok(after) => after.encode(out),

@@ -1,4 +1,4 @@
-//! Where keys are written.
+//! The output of the encoding of a key.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::{CacheKey, MAX_KEY_BYTES};
 
-/// Where a [`CacheKey`] writes itself.
+/// The output to which a [`CacheKey`] writes itself.
 #[derive(Debug)]
 pub struct KeyWriter<'a> {
     buffer: &'a mut ArrayVec<u8, MAX_KEY_BYTES>,
@@ -15,11 +15,11 @@ pub struct KeyWriter<'a> {
     wrong: Option<Wrong>,
 }
 
-/// Why a value is no key.
+/// The reason why a value cannot be a key.
 #[derive(Debug, Clone, Copy)]
 enum Wrong {
     TooLong,
-    /// As its type says.
+    /// The key type refused the value, with this reason.
     Refused(&'static str),
 }
 
@@ -38,11 +38,11 @@ impl<'a> KeyWriter<'a> {
         Self { buffer, nested: false, wrong: None }
     }
 
-    /// Whether what was written is a key.
+    /// Checks that the written bytes are a key.
     pub(crate) fn end(self) -> Result<()> {
         self.wrong.map_or(Ok(()), |wrong| Err(wrong.error()))
     }
-    /// Writes bytes that are the whole key, or one component of it, escaping as needed.
+    /// Writes bytes that are the whole key, or one component of it. Bytes are escaped where that is needed.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if !self.nested {
             return self.raw(bytes);
@@ -58,18 +58,18 @@ impl<'a> KeyWriter<'a> {
         }
     }
 
-    /// Writes text; see [`KeyWriter::bytes`].
+    /// Writes text. See [`KeyWriter::bytes`].
     pub fn str(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    /// Says that this value cannot be a key: whoever uses it is given an error of kind
-    /// [`Key`](ErrorKind::Key) with this message.
+    /// Refuses this value as a key. The call that uses the key returns an error of kind [`Key`](ErrorKind::Key)
+    /// with this message.
     pub fn refuse(&mut self, why: &'static str) {
         self.wrong.get_or_insert(Wrong::Refused(why));
     }
 
-    /// Writes bytes as two hexadecimal digits each.
+    /// Writes each byte as two hexadecimal digits.
     pub(crate) fn hex(&mut self, bytes: &[u8]) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         for byte in bytes {
@@ -77,7 +77,7 @@ impl<'a> KeyWriter<'a> {
         }
     }
 
-    /// Writes text as a value displays it.
+    /// Writes the `Display` text of a value.
     pub(crate) fn display(&mut self, value: &impl fmt::Display) {
         struct Text<'a, 'b>(&'a mut KeyWriter<'b>);
         impl fmt::Write for Text<'_, '_> {
@@ -86,7 +86,7 @@ impl<'a> KeyWriter<'a> {
                 Ok(())
             }
         }
-        // A key that is too long is noted; nothing else fails.
+        // A key that is too long is noted in `self`. Writing cannot fail in another way.
         let _ = fmt::Write::write_fmt(&mut Text(self), format_args!("{value}"));
     }
 

@@ -1,4 +1,4 @@
-//! The deserializer that has no data.
+//! The deserializer without data.
 
 use serde::de::value::{Error, U32Deserializer};
 use serde::de::{
@@ -10,7 +10,7 @@ use crate::format::codec::shape::Survey;
 /// The deserializer without data.
 pub(crate) struct Probe<'p> {
     pub(crate) survey: &'p mut Survey,
-    /// Inside a type that is inside itself: as little as possible.
+    /// Whether this is inside a recursive type. Then it reads as little as possible.
     pub(crate) shallow: bool,
 }
 
@@ -26,7 +26,7 @@ impl Probe<'_> {
         read
     }
 
-    /// Reads what `name` consists of.
+    /// Reads the parts of the type `name`.
     fn within<T>(
         mut self,
         name: &'static str,
@@ -75,7 +75,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         deserialize_identifier, visit_str, "1";
     }
 
-    /// The type asks the format what comes: formats without names do not know.
+    /// The type asks the format for the next type. Formats without names cannot answer.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         (self.survey.doubtful, self.survey.asks) = (true, true);
         self.survey.note("any", &[])?;
