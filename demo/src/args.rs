@@ -1,14 +1,14 @@
-//! The command line, and which combinations are refused.
+//! The command line, and the combinations of options that are refused.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
-/// A product catalogue on async-cache: several service instances, each with its own in-process
-/// cache, one shared tier, one database.
+/// A product catalogue on async-cache: several service instances, each with its own in-process cache, one
+/// shared tier and one database.
 ///
-/// Drives reads and writes at the instances, checks every read against the promise, and ends with
-/// a table. Without options it needs nothing installed.
+/// It sends reads and writes to the instances, checks every read against the promise, and prints a table at the
+/// end. Without options it needs no installed server.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "async-cache-demo", version, max_term_width = 100)]
 pub(crate) struct Args {

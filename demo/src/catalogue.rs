@@ -45,7 +45,8 @@ impl Catalogue {
         self.cache.get_or_load_optional(&id, move || async move { database.product(id).await }).await
     }
 
-    /// Sells one piece: first in the database, then, after the commit, in every cache.
+    /// Sells one piece: changes the database first, and invalidates the product in every cache after the
+    /// commit.
     pub(crate) async fn sell(&self, id: u32) -> Result<Option<u32>, ServiceError> {
         let version = self.database.sell(id).await.map_err(ServiceError::NotWritten)?;
         self.cache.invalidate(&id).await.map_err(ServiceError::NotInvalidated)?;

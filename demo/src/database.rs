@@ -90,7 +90,7 @@ impl Database {
         Self { pool: Arc::new(pool), queries: Arc::default() }
     }
 
-    /// A handle with its own count.
+    /// A handle on this database that counts its own queries.
     pub(crate) fn counting_apart(&self) -> Self {
         Self { pool: Arc::clone(&self.pool), queries: Arc::default() }
     }

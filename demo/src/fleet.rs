@@ -27,7 +27,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts each as a task of this process.
+    /// Starts each instance as a task of this process.
     pub(crate) async fn tasks(setups: Vec<Setup>) -> Result<Self, String> {
         let (sender, messages) = mpsc::channel(QUEUE);
         let rows = setups.first().map_or(0, |setup| u64::from(setup.products) + 16);
@@ -53,7 +53,7 @@ impl Fleet {
         Ok(Self { commands, messages, drivers, _children: Children::default() })
     }
 
-    /// Starts each as a process.
+    /// Starts each instance as a process.
     pub(crate) fn processes(setups: Vec<Setup>) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
@@ -85,7 +85,7 @@ impl Fleet {
     }
 }
 
-/// Ended when dropped.
+/// The processes of the instances. They are killed when this is dropped.
 #[derive(Default)]
 struct Children(Vec<Child>);
 
@@ -108,7 +108,7 @@ fn send(input: impl Write, setup: &Setup, mut orders: mpsc::Receiver<Command>) {
     }
 }
 
-/// Passes on the output of a process, to its end.
+/// Reads the messages of a process until its output ends, and sends them to the referee.
 fn hear(output: impl std::io::Read, index: u16, sender: &mpsc::Sender<(u16, Message)>) {
     let mut output = BufReader::new(output);
     loop {

@@ -45,9 +45,9 @@ use progress::{Goal, Progress};
 use referee::Referee;
 use traffic::Apart;
 
-/// Why there is no result.
+/// The reason why there is no result.
 enum Failure {
-    /// The arguments are impossible.
+    /// The arguments are invalid.
     Input(String),
     /// The run started, and failed.
     Run(String),

@@ -48,7 +48,7 @@ impl Known<'_> {
 }
 
 impl Ledger {
-    /// Call it in the order of time.
+    /// Notes an invalidation. It must be called in the order of time.
     pub(crate) fn invalidated(&mut self, product: u32, version: u32, writer: u16, (began, at): (u64, u64)) {
         let history = self.histories.entry(product).or_default();
         let old = at.saturating_sub(LONGEST_READ + MAX_STALENESS);
