@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Forwards connections on its own thread. Ends when dropped.
+/// Forwards connections on its own thread. The thread ends when this is dropped.
 pub(crate) struct Distant {
     _runtime: Runtime,
     port: u16,

@@ -68,7 +68,7 @@ enum Job {
 /// The inputs of every job.
 struct Context {
     rounds: usize,
-    // They must end before their server, or they complain.
+    // The peers must end before their server. Otherwise they report errors.
     peers: Peers,
     redis: RedisServer,
 }

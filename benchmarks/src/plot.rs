@@ -55,7 +55,7 @@ fn lines(table: &Table) -> Vec<Line<'_>> {
     lines
 }
 
-/// Starts at zero if the figures are near each other; otherwise logarithmic.
+/// The scale starts at zero if the figures are close to each other. Otherwise it is logarithmic.
 #[derive(Clone, Copy)]
 enum Scale {
     Linear { high: f64 },

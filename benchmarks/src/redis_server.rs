@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Killed when dropped.
+/// A running server. It is killed when this is dropped.
 pub(crate) struct RedisServer {
     process: Child,
     port: u16,

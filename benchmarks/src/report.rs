@@ -18,7 +18,7 @@ pub(crate) struct Figure {
     pub(crate) median: Option<f64>,
     /// First and third quartile of the rounds.
     pub(crate) spread: Option<(f64, f64)>,
-    /// Why there is no figure.
+    /// The reason why there is no figure.
     pub(crate) absent: Option<String>,
 }
 
@@ -108,7 +108,7 @@ impl Table {
         self
     }
 
-    /// For sides that do different things.
+    /// Leaves out the ratios, because the sides do different things.
     pub(crate) fn without_ratios(mut self) -> Self {
         self.ratios = Ratios::Meaningless;
         self
@@ -179,7 +179,7 @@ impl Table {
         out
     }
 
-    /// The sides without figures, and why.
+    /// The sides without figures, and the reasons.
     fn absences(&self) -> Vec<(String, &str)> {
         let mut absences: Vec<(Vec<&str>, &str)> = Vec::new();
         for figure in self.rows.iter().flat_map(|row| &row.figures) {

@@ -30,7 +30,7 @@ fn entry() -> Entry<u64> {
     }
 }
 
-/// ns for one insert: the mean, and the mean of the slowest 100 in a row.
+/// Returns the time of one insert in ns: the mean, and the mean of the slowest 100 consecutive inserts.
 fn timed(next: &mut u64, mut insert: impl FnMut(u64)) -> (f64, f64) {
     let (start, mut slowest) = (Instant::now(), 0.0_f64);
     for _ in 0..INSERTS / 100 {
@@ -68,7 +68,7 @@ pub(crate) fn inserts(context: &Context) -> Table {
     table
 }
 
-/// Share of lookups that hit, with every miss inserted.
+/// The fraction of lookups that hit. Each miss is inserted.
 fn ratio(cache: &impl LocalBackend<u64>, order: &[u32]) -> f64 {
     let mut hits = 0_usize;
     for key in order {

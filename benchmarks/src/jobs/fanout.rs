@@ -15,7 +15,7 @@ use crate::report::{Figure, Table};
 const LAGS: usize = 500;
 const BURST: usize = 5_000;
 
-/// A node that reports when it has received an invalidation.
+/// A node that reports the time at which it receives an invalidation.
 struct Ear(UnboundedSender<Instant>);
 
 impl Listener for Ear {

@@ -1,4 +1,4 @@
-//! The jobs. Each prints a table or two.
+//! The jobs. Each prints one or two tables.
 
 mod churn;
 mod fanout;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A peer that sends nothing for this long is given up.
+/// The time after which a peer that sends nothing counts as failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Peer {
@@ -36,7 +36,7 @@ impl Peer {
             return Err("have no pipes".to_owned());
         };
         let (sender, lines) = channel();
-        // Ends with the process, or with this peer.
+        // The thread ends with the process, or when this peer is dropped.
         std::thread::spawn(move || {
             let read = BufReader::new(stdout).lines().map_while(Result::ok);
             for line in read {

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::work::{KEYS, Row, fresh, median, number, per_second, text};
 use crate::{Round, hitbox_rows, multi_tier};
 
-/// The Redis client of `cached`, made as its macro makes it.
+/// Makes the Redis client of `cached` as the macro of `cached` does.
 async fn cached_rows(url: &str, prefix: String) -> Result<Arc<AsyncRedisCache<u64, Row>>, String> {
     let builder = AsyncRedisCache::builder(prefix).ttl(Duration::from_secs(3600));
     let built = builder.connection_string(url).connection_manager(true).build().await;
@@ -136,7 +136,7 @@ pub fn cold(side: &str, ask: &Value, runtime: &Handle) -> Result<Round, String> 
         }
         "cached" => {
             let cache = runtime.block_on(cached_rows(url, "cached-cold".to_owned()))?;
-            // The code that its macro writes around a function.
+            // The code that the macro of `cached` writes around a function.
             Ok(misses(ask, runtime, move |id| {
                 let cache = Arc::clone(&cache);
                 async move {

@@ -5,7 +5,7 @@ mod l1;
 mod l2;
 mod loader;
 mod multi_tier;
-// The driver's.
+// This file belongs to the driver.
 #[path = "../../../src/order.rs"]
 mod order;
 mod stampede;
