@@ -1,7 +1,8 @@
-//! A node in a process of its own, for tests: takes one command a line, answers with one line.
+//! A node in its own process, for tests. It reads one command per line, and answers with one line.
 //!
-//! `node URL` says `serving`, then takes `load KEY TASKS MILLIS` (says `loading` when its own loader
-//! begins, and ends with `done LOADS SLOWEST_US ERRORS`), `get KEY`, `invalidate KEY`, and ends with its input.
+//! `node URL` prints `serving`. Then it accepts `load KEY TASKS MILLIS`, `get KEY` and `invalidate KEY`. `load`
+//! prints `loading` when its own loader begins, and ends with `done LOADS SLOWEST_US ERRORS`. The process ends
+//! when its input ends.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What tags cost, through a cache on a Redis of its own: one tag of very many entries invalidated, and very
-//! many tags invalidated.
+//! Measures the cost of tags through a cache on its own Redis: the invalidation of one tag with very many
+//! entries, and of very many tags.
 //!
 //! `cargo run --release -p integration-tests --bin tags`
 
@@ -10,18 +10,18 @@ use async_cache::{BoxError, MemoryBackend, RedisBackend, TieredCache};
 use clap::Parser;
 use integration_tests::RedisServer;
 
-/// What one call may change.
+/// The maximum number of changes in one call.
 const AT_ONCE: u64 = 100_000;
 
 #[derive(Parser)]
 struct Args {
-    /// Entries with one tag.
+    /// The number of entries with one tag.
     #[arg(long, default_value_t = 1_000_000)]
     entries: u64,
-    /// Tags to be invalidated.
+    /// The number of tags that are invalidated.
     #[arg(long, default_value_t = 1_000_000)]
     tags: u64,
-    /// Entries to look for afterwards.
+    /// The number of entries that are looked up afterwards.
     #[arg(long, default_value_t = 10_000)]
     sample: usize,
 }
@@ -67,7 +67,7 @@ async fn one_tag(server: &RedisServer, cache: &Cache, args: &Args) -> Result<(),
     let begun = Instant::now();
     let stamp = cache.invalidate_tag("all").await?;
     let took = begun.elapsed();
-    // Heartbeats are scripts on one key, and every connection is asked once a second whether it lives.
+    // Heartbeats are scripts on one key, and every connection is pinged once a second. Neither counts.
     let background = |command: &&String| {
         command.starts_with("\"PING\"") || command.split(' ').nth(2).is_some_and(|keys| keys == "\"1\"")
     };

@@ -1,4 +1,4 @@
-//! Faults in epochs, with quiet time between.
+//! Runs faults in epochs, with quiet time between them.
 
 use std::io;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use crate::rest::Rest;
 use crate::rig::{NotRecovered, Rig};
 use crate::{Args, rest, steady};
 
-/// One epoch: from the first thing done until every node has been well again for one bound.
+/// One epoch: from the start of a fault until every node has worked for one bound afterwards.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Epoch {
     pub fault: Fault,
-    /// Whether one node's connections were slow all the while.
+    /// Whether the connections of one node were slow in the whole epoch.
     pub slow_node: bool,
     pub begun_s: f64,
     pub lasted_s: f64,
-    /// From the end of the fault.
+    /// The time since the end of the fault.
     pub recovery_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// What a run has come to.
+/// The course of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     pub epochs: Vec<Epoch>,
-    /// What went wrong, other than reads.
+    /// The failures that are not reads.
     pub failures: Vec<String>,
     pub costs: Costs,
     pub rest: Option<Rest>,
@@ -46,7 +46,7 @@ pub(crate) struct Course {
     pub lasted: Duration,
 }
 
-/// Runs everything that was asked for.
+/// Runs the campaign that the arguments describe.
 pub(crate) async fn run(args: &Args) -> io::Result<Report> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut stopped = async || {
@@ -73,14 +73,14 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
     tokio::select! {
         () = all(&mut rig, args, &mut course, begun) => course.complete = true,
         () = stopped() => eprintln!("torture: stopped early"),
-        // A mutant need only be found.
+        // A run with a mutant ends when the mutant is found.
         () = objected(&ledger), if !args.mutant.is_empty() => course.complete = true,
     }
     course.lasted = begun.elapsed();
     Ok(Report::of(args, &ledger, &course, steady))
 }
 
-/// Returns when a broken promise has been found.
+/// Waits until a broken promise is found.
 async fn objected(ledger: &Ledger) {
     while !Promise::ALL.iter().any(|promise| promise.is_broken(ledger)) {
         sleep(Duration::from_millis(20)).await;
@@ -92,7 +92,7 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
     let faults = args.faults();
     let mut turn = Vec::new();
     let mut last = [0, 0];
-    // A second for the nodes to fill.
+    // The nodes get a second to fill their caches.
     sleep(Duration::from_secs(1)).await;
     while course.failures.is_empty() {
         let left = args.lasts().saturating_sub(begun.elapsed());
@@ -111,7 +111,7 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
         if begun.elapsed() >= args.lasts() {
             break;
         }
-        // Every kind comes once before any comes again.
+        // Every kind of fault comes once before any kind comes again.
         if turn.is_empty() {
             turn.clone_from(&faults);
             rng.shuffle(&mut turn);
@@ -121,7 +121,7 @@ async fn all(rig: &mut Rig, args: &Args, course: &mut Course, begun: Instant) {
             None => course.failures.extend(rig.check_alive().err().map(|NotRecovered(why)| why)),
         }
     }
-    // The fleet comes to rest: nothing is left to retry.
+    // Waits until the fleet has nothing left to retry.
     course.failures.extend(rig.recovered().await.err().map(|NotRecovered(why)| why));
     if course.failures.is_empty() {
         course.rest = Some(rest::comes(rig).await);

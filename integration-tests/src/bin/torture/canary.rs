@@ -1,8 +1,8 @@
-//! Whether the way to the server and back is as it should be.
+//! Checks whether the connection to the server and back works without delay.
 //!
-//! On a busy machine a wake-up is late because something on its way was not running: the process
-//! that loaded, the proxy, the server, the process that waits. So every handle has a companion that
-//! takes the same way all the time, on a connection that the cache has no part in.
+//! On a busy machine a wake-up may be late because a process on its way did not run: the process that loaded,
+//! the proxy, the server, or the process that waits. So each handle has a companion that sends requests on the
+//! same way all the time, on a connection that the cache does not use.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::ledger::{LOOK_EVERY, Ledger, STALL_NS, now};
 
-/// An answer that takes longer is not waited for, and the connection is given up.
+/// An answer that takes longer counts as lost, and the connection is closed.
 const LOST: Duration = Duration::from_millis(300);
 
-/// Asks all the time, and notes when an answer was slow.
+/// Sends requests all the time, and notes slow answers.
 pub(crate) async fn sing(url: String, ledger: &'static Ledger) {
     let client = Client::open(url).expect("the cache has been opened with it");
     loop {
@@ -24,7 +24,7 @@ pub(crate) async fn sing(url: String, ledger: &'static Ledger) {
     }
 }
 
-/// Returns when the connection is lost.
+/// Sends requests until the connection is lost.
 async fn ask(client: &Client, ledger: &Ledger) -> RedisResult<()> {
     let lost = || std::io::Error::from(std::io::ErrorKind::TimedOut);
     let connecting = client.get_multiplexed_async_connection();

@@ -1,4 +1,5 @@
-//! What the fleet costs: commands that the server executes, and times that nodes verify their L1 afresh.
+//! Measures the cost of the fleet: the commands that the server executes, and how often nodes verify their L1
+//! again.
 
 use serde::Serialize;
 
@@ -7,18 +8,18 @@ use crate::ledger::{Count, Ledger, now};
 use crate::promise::Promise;
 use crate::rig::Rig;
 
-/// What was spent until some moment.
+/// The cost up to a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
     at: u64,
     commands: u64,
-    /// Of the healthy nodes, all together.
+    /// The flushes of all healthy nodes together.
     flushes: u64,
     handles: usize,
 }
 
 impl Rig {
-    /// What was spent so far; nothing while the server is away.
+    /// The cost so far. It is `None` while the server is away.
     pub(crate) fn spent(&self) -> Option<Spent> {
         let info: String = self.command(&[b"INFO", b"stats"])?;
         let line = info.lines().find_map(|line| line.trim_end().strip_prefix("total_commands_processed:"));
@@ -29,11 +30,11 @@ impl Rig {
     }
 }
 
-/// What is spent in a second.
+/// The cost per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Rate {
     pub commands_per_s: f64,
-    /// Of one healthy node.
+    /// The flushes of one healthy node.
     pub flushes_per_s: f64,
 }
 
@@ -50,30 +51,31 @@ impl Rate {
     }
 }
 
-/// The most that was spent.
+/// The highest costs that were measured.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Costs {
     pub quiet: Rate,
     pub beside_a_bad_node: Rate,
 }
 
-/// Flushes that each fault may cause once, and how many it may cause for as long as it lasts: a node that
-/// does something wrong all the time must not have the others begin anew all the time.
+/// The number of flushes that a fault may cause once, and the number per second while it lasts. A node that
+/// misbehaves all the time must not make the other nodes verify their L1 all the time.
 const FLUSHES: f64 = 3.0;
 const FLUSHES_PER_S: f64 = 0.5;
-/// How often the server may be asked, beside what it is asked in quiet time. The bad node itself asks it, too.
+/// The limit on the server's commands, as a multiple of those in quiet time and a number per second. It
+/// includes the commands of the bad node.
 const COMMANDS: f64 = 3.0;
 const COMMANDS_PER_S: f64 = 2000.0;
 
 impl Costs {
-    /// Notes what is spent while nothing is wrong.
+    /// Notes the cost of quiet time.
     pub(crate) fn note_quiet(&mut self, before: Option<Spent>, after: Option<Spent>) {
         if let Some((rate, _)) = Rate::between(before, after) {
             self.quiet = self.quiet.most(rate);
         }
     }
 
-    /// Judges what was spent while one node did something wrong.
+    /// Judges the cost of a time in which one node misbehaved.
     pub(crate) fn judge(&mut self, fault: Fault, ledger: &Ledger, [before, after]: [Option<Spent>; 2]) {
         let Some((rate, seconds)) = Rate::between(before, after) else { return };
         self.beside_a_bad_node = self.beside_a_bad_node.most(rate);

@@ -1,4 +1,4 @@
-//! What is done to the system.
+//! The faults of the system.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,15 +21,16 @@ use crate::{orders, server};
 pub(crate) enum Fault {
     /// Everything takes longer, by a random time.
     Delay,
-    /// Commands are executed, but answered after their deadline, or reach the server after it.
+    /// Commands are executed, but their answers come after the deadline, or the commands reach the server after
+    /// it.
     Late,
-    /// Commands are fast and messages slow, and the other way round.
+    /// Commands are fast and messages slow, or the reverse.
     Reorder,
-    /// Few bytes a second pass.
+    /// Few bytes per second pass.
     Bandwidth,
-    /// Connections are closed, and new ones refused for a while.
+    /// Connections are closed, and new ones are refused for a while.
     Drop,
-    /// Sockets stay, nothing passes.
+    /// The sockets stay open, and nothing passes.
     HalfOpen,
     /// A subscriber does not read until the server closes its connection.
     Overflow,
@@ -51,26 +52,26 @@ pub(crate) enum Fault {
     OldSnapshot,
     /// A replica that has missed invalidations takes the place of its master.
     Promote,
-    /// A master follows a replica that lacks its last changes, and is master again: the same process with
-    /// an older memory.
+    /// A master follows a replica that lacks its last changes, and becomes a master again. The server process
+    /// stays, but its data is older.
     Demote,
-    /// Nothing may be stored: the memory is full, and nothing is evicted.
+    /// The memory is full, and nothing is evicted. So nothing can be stored.
     FullMemory,
     /// `SCRIPT FLUSH`, again and again.
     ScriptFlush,
     /// Messages on the bus that no node has sent.
     ForeignMessages,
-    /// Numbers in the partition's state that no script has written.
+    /// Numbers in the state of the partition that no script has written.
     ForeignNumbers,
-    /// A node that begins without the right to publish.
+    /// A node that starts without the right to publish.
     NoRights,
-    /// A node that loses it while it runs.
+    /// A node that loses the right to publish while it runs.
     RevokedRights,
     /// A node that stores values in another format.
     OtherBuild,
-    /// A load is led from a runtime that nobody runs any more.
+    /// A load runs on a runtime that stops running.
     EndRuntime,
-    /// A node shuts down while changes that failed wait to be sent, and another takes its place.
+    /// A node shuts down while failed changes wait to be sent, and another node takes its place.
     Leave,
 }
 
@@ -104,13 +105,13 @@ fn clear(rig: &Rig) {
 }
 
 impl Fault {
-    /// Whether one node does it, and the others are to go on as if it did not.
+    /// Whether one node causes the fault. The others must then work as without the fault.
     pub(crate) fn is_of_one_node(self) -> bool {
         use Fault::{ForeignMessages, NoRights, OtherBuild, RevokedRights};
         matches!(self, ForeignMessages | NoRights | OtherBuild | RevokedRights)
     }
 
-    /// Does it, and stops doing it. Says what was observed, if it is worth saying.
+    /// Begins the fault, and ends it. Returns an observation that is worth printing, if there is one.
     pub(crate) async fn inflict(self, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
         match self {
             Self::Delay => {
@@ -228,11 +229,11 @@ async fn repeat(rig: &Rig, rng: &mut Rng, command: &[&[u8]]) {
     }
 }
 
-/// Stops a node from reading what it subscribed to, and floods the bus until the server closes
-/// the connection, of which the node cannot know.
+/// Stops a node from reading its subscription, and floods the bus until the server closes the connection. The
+/// node cannot notice that.
 async fn overflow(rig: &Rig, rng: &mut Rng) -> Option<String> {
     const LIMIT: &[u8] = b"client-output-buffer-limit";
-    // By their addresses, which no two connections share.
+    // The connections are known by their addresses, which are unique.
     let subscribers = || {
         let list: String = rig.command(&[b"CLIENT", b"LIST", b"TYPE", b"pubsub"])?;
         let address =
@@ -259,7 +260,7 @@ async fn overflow(rig: &Rig, rng: &mut Rng) -> Option<String> {
     Some(format!("{closed} subscribers closed by the server"))
 }
 
-/// Changes fail, for the node is cut off; as soon as it is not, it shuts down.
+/// Makes changes fail on a node that is cut off. When the connection is back, the node shuts down at once.
 async fn leave(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<()> {
     let at = rng.usize(..rig.nodes.len());
     for proxy in &rig.nodes[at].proxies {

@@ -1,4 +1,4 @@
-//! Nodes that something is wrong with, beside healthy ones.
+//! Faulty nodes beside the healthy ones.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::node::Handle;
 use crate::orders;
 use crate::promise::Promise;
 
-/// What is wrong with a node.
+/// The fault of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Guest {
-    /// Its user has no right to publish or to subscribe, or loses it.
+    /// Its user has no right to publish or to subscribe, or loses that right.
     Weak,
     /// It stores values in another format.
     OtherBuild,
 }
 
 impl Guest {
-    /// As on a command line.
+    /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Weak => "weak",
@@ -30,12 +30,12 @@ impl Guest {
     }
 }
 
-/// How long it may take until a node is told.
+/// The maximum time until a node gets its error.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
-/// A node of another build is told so by every call, and by `ready`.
+/// Checks that a node of another build gets the error from every call and from `ready`.
 pub(crate) async fn is_refused(handle: &Handle) {
-    // An answer may take too long on a busy machine.
+    // An answer may time out on a busy machine.
     let config = |kind: Option<ErrorKind>| matches!(kind, Some(ErrorKind::Config | ErrorKind::Backend));
     loop {
         let ready = tokio::time::timeout(TOLD_WITHIN, handle.cache.ready()).await;

@@ -1,4 +1,4 @@
-//! The judgement of an answer by itself: its age, and its bytes.
+//! Judges an answer alone: its age and its bytes.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::node::Handle;
 use crate::promise::{Promise, What};
 use crate::value::Value;
 
-/// A value begins to live when it is stored, and it is loaded before. In between its lease must hold, of
-/// which the last renewal may have been executed late: 0.5 s for the deadline of a command, 0.9 s for
-/// the slowest network, 1 s for the lease; the rest is for clocks.
+/// The maximum time from the load of a value to its storage, where its life begins. In this time its lease must
+/// be valid, and the last renewal of the lease may have been executed late: 0.5 s for the deadline of a
+/// command, 0.9 s for the slowest network, and 1 s for the lease. The rest is for clocks.
 pub(crate) const STORED_WITHIN_NS: u64 = 3_000_000_000;
-/// The same where nothing has been done to the system since it was loaded, and everything has run.
+/// The maximum time from the load to the storage without any fault or pause since the load.
 const STORED_IN_QUIET_NS: u64 = 300_000_000;
-/// What took longer did not come from L1.
+/// A slower answer did not come from L1.
 const SLOW_NS: u64 = 150_000;
-/// Of fast answers with long values, one of so many is compared.
+/// One of this many fast answers with long values is compared.
 const SAMPLE: u64 = 64;
 
-/// What may answer a call.
+/// The values that may answer a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allowed {
     Fresh,
@@ -36,7 +36,7 @@ pub(crate) struct Answer<'a> {
     pub allowed: Allowed,
 }
 
-/// Judges it. Gives whether it was slow.
+/// Judges the answer. Returns whether it was slow.
 pub(crate) fn by_itself(handle: &Handle, answer: Answer<'_>) {
     let Answer { key, started, value, allowed } = answer;
     let (ledger, index) = (handle.ledger, handle.index);
@@ -79,7 +79,7 @@ pub(crate) fn by_itself(handle: &Handle, answer: Answer<'_>) {
     accuse_aged(ledger, key, (value.loaded_at, over), what);
 }
 
-/// Tells of an answer of that key which was made then, and was past its life by so much; unless something explains it.
+/// Reports an answer that was past its life by this much, unless a pause or fault explains it.
 pub(crate) fn accuse_aged(ledger: &'static Ledger, key: usize, (made, over): (u64, u64), what: String) {
     if over > STORED_WITHIN_NS {
         return ledger.accuse(Promise::Age, Some(key), what);
@@ -96,7 +96,7 @@ pub(crate) fn accuse_aged(ledger: &'static Ledger, key: usize, (made, over): (u6
         return;
     }
     tokio::spawn(async move {
-        // What keeps everything from running is noted when it is over.
+        // A pause of the machine is noted when it is over.
         tokio::time::sleep(SETTLED).await;
         if !disturbed() {
             ledger.accuse(Promise::Age, Some(key), what);

@@ -1,11 +1,10 @@
-//! What all processes know in common: a file of words, mapped by each of them.
+//! The state that all processes share: a file of words that each process maps.
 //!
-//! It holds the database (a committed version per key), what is known of invalidations that have
-//! returned, and every count. A count or a record is there as soon as it is made: a process that
-//! is killed takes none with it.
+//! It contains the database (a committed version for each key), the invalidations that have returned, and every
+//! count. A count or a record is in the file at once, so it survives the kill of its process.
 //!
-//! Times are `CLOCK_MONOTONIC` in nanoseconds, which on Linux is one clock for all processes and
-//! goes on while a process is stopped.
+//! Times are `CLOCK_MONOTONIC` in nanoseconds. On Linux this is one clock for all processes, and it continues
+//! while a process is stopped.
 
 use std::fs::File;
 use std::io;
@@ -21,11 +20,11 @@ use crate::drawn::{FACT_WORDS, Facts};
 use crate::promise::What;
 use crate::row::{ROW_WORDS, Row};
 
-/// Keys that are changed all the time.
+/// The number of keys that are changed all the time.
 pub(crate) const KEYS: usize = 256;
-/// Keys after them, which are left alone, so that they live out their time.
+/// The number of keys after them that are never changed, so that their values expire.
 pub(crate) const LIVES: usize = 64;
-/// Keys of drawn calls, and of storms; then what stands for everything and for each tag of the drawn keys.
+/// The first key of drawn calls and storms. The row for everything and the rows of the tags follow these keys.
 pub(crate) const DRAWN_AT: usize = KEYS + LIVES;
 pub(crate) const DRAWN: usize = 48;
 pub(crate) const STORMS_AT: usize = DRAWN_AT + DRAWN;
@@ -33,17 +32,18 @@ pub(crate) const STORMS: usize = 8;
 pub(crate) const MARKS_AT: usize = STORMS_AT + STORMS;
 pub(crate) const MARKS: usize = 1 + integration_tests::surface::options::TAGS.len();
 pub(crate) const ALL_KEYS: usize = MARKS_AT + MARKS;
-/// Most cache handles.
+/// The maximum number of cache handles.
 pub(crate) const HANDLES: usize = 32;
-/// Width of one step in the distribution of staleness, and their number; the last takes the rest.
+/// The width of one step in the distribution of staleness, and the number of steps. The last step takes all
+/// higher values.
 pub(crate) const STEP_NS: u64 = 50_000;
 pub(crate) const STEPS: usize = 1 << 17;
-/// What is remembered of each key.
+/// The number of notes that are kept for each key.
 const NOTES: usize = 96;
 const NOTE_WORDS: usize = 4;
 const HISTORY_WORDS: usize = 1 + NOTES * NOTE_WORDS;
 
-/// Words of a handle: more than there are counts.
+/// The number of words of a handle. It is larger than the number of counts.
 const HANDLE_WORDS: usize = 64;
 
 const GLOBALS: usize = 64;
@@ -56,18 +56,18 @@ const HISTORY_AT: usize = AHEAD_AT + HANDLES * ALL_KEYS;
 const FACTS_AT: usize = HISTORY_AT + ALL_KEYS * HISTORY_WORDS;
 const WORDS: usize = FACTS_AT + DRAWN * FACT_WORDS;
 
-/// Now, on the clock that all processes share.
+/// The present time, on the clock that all processes share.
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// A pause that may explain a late wake-up, and how often is looked for one.
+/// A pause of this length may explain a late wake-up. The other constant is the interval of the check.
 pub(crate) const STALL_NS: u64 = 25_000_000;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Notes whenever the tasks of this process were kept from running: a wake-up that is late then
-/// says nothing, wherever it was on its way.
+/// Notes each pause in which the tasks of this process did not run. A wake-up that is late in such a moment is
+/// no evidence, whatever its cause.
 pub(crate) async fn look_for_stalls(ledger: impl Deref<Target = Ledger> + Send + 'static) {
     loop {
         let before = now();
@@ -79,24 +79,25 @@ pub(crate) async fn look_for_stalls(ledger: impl Deref<Target = Ledger> + Send +
     }
 }
 
-/// Words about the run as a whole.
+/// The words for the whole run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Global {
-    /// 1 while something is being done to the system, or it has not recovered yet.
+    /// 1 while there is a fault, or the system has not recovered yet.
     Fault,
-    /// Stale reads found.
+    /// The number of stale reads.
     Stale,
-    /// The worst staleness.
+    /// The highest staleness.
     Worst,
-    /// When a process last found that it, or the way to the server and back, had been kept from running.
+    /// The time at which a process last found a pause of itself or of the connection to the server.
     StalledAt,
-    /// Fault epochs begun.
+    /// The number of fault epochs that have begun.
     Epochs,
-    /// When the last fault epoch ended.
+    /// The time at which the last fault epoch ended.
     QuietSince,
-    /// 1 when the traffic is to end.
+    /// 1 when the traffic must end.
     Resting,
-    /// Broken promises, by kind; the oldest answer past its life, in nanoseconds beyond it.
+    /// The counts of broken promises, by kind; and the age of the oldest answer past its life, in nanoseconds
+    /// beyond its life.
     Aged,
     WorstAge,
     ExcessLoads,
@@ -107,68 +108,68 @@ pub(crate) enum Global {
     Intruders,
     Stormy,
     Uncalm,
-    /// Values of drawn keys made so far.
+    /// The number of values of drawn keys that were made.
     Origins,
-    /// From when until when a server with an older memory may answer plain reads, and nobody can know.
+    /// The time in which a server with older data may answer plain reads without any sign of its age.
     DeceivesSince,
     DeceivesUntil,
 }
 
-/// Counts of a cache handle.
+/// The counts of a cache handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
-    /// Reads that ended with a value, or with the answer that there is none.
+    /// Reads that ended with a value, or with an absence.
     Reads,
-    /// Reads of values begun within ten bounds of an invalidation.
+    /// Reads of values that began within ten bounds of an invalidation.
     AtRisk,
     /// Reads whose version was older than an invalidation that had returned before they began.
     Old,
-    /// Reads of which the history no longer tells.
+    /// Reads that the history no longer covers.
     Unjudged,
     /// Reads with a stamp.
     Stamped,
     Loads,
-    /// Calls in which a change of one key returned; each key of a batch or clear counts.
+    /// Returned changes, counted once for each key. Each key of a batch or clear counts.
     Invalidations,
     Undecided,
     LateWakes,
-    /// Waits that may have been late, in moments that excuse it.
+    /// Waits that may have been late, in moments with an excuse.
     UnjudgedWaits,
     Waits,
     Panics,
     Starts,
     L1Hits,
-    /// Reads whose age, and whose bytes, were judged.
+    /// Reads whose age was judged, and reads whose bytes were judged.
     Aged,
     Compared,
-    /// Answers past their ttl, within what they may be kept for.
+    /// Answers past their ttl that were allowed as stale ones.
     StaleAnswers,
-    /// Loads that were judged, and that would be too many but for a moment that excuses it.
+    /// Loads that were judged, and excess loads in a moment with an excuse.
     JudgedLoads,
     UnjudgedLoads,
-    /// Looks after storms that found everything as promised.
+    /// Checks after storms that found what is promised.
     Storms,
-    /// Calls of a node without rights, or of another build, that were refused.
+    /// Refused calls of a node without rights or of another build.
     Refused,
     Flushes,
-    /// Shutdowns, and changes they said were left.
+    /// Shutdowns, and the pending changes that they reported.
     Shutdowns,
     LeftPending,
-    /// Gauges at rest.
+    /// Gauges after the end of the traffic.
     Rested,
     Tasks,
     InFlight,
     Entries,
     RssBytes,
-    /// Nanoseconds watched and suspended, in quiet times and in all.
+    /// The time that L1 was watched and suspended, in quiet times and in all, in nanoseconds.
     QuietNs,
     QuietSuspendedNs,
     TotalNs,
     SuspendedNs,
-    /// Gauges: whether L1 serves, and when that was seen.
+    /// Gauges: whether L1 serves, and the time of the observation.
     Serving,
     SeenAt,
-    /// Gauge: invalidations being retried.
+    /// Gauge: the number of invalidations that are being retried.
     Pending,
     ErrorBackend,
     ErrorTimeout,
@@ -200,7 +201,7 @@ impl Ledger {
         Self::map(&file, path)
     }
 
-    /// Maps a file made by another process.
+    /// Maps a file that another process has made.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Self::map(&File::options().read(true).write(true).open(path)?, path)
     }
@@ -210,7 +211,7 @@ impl Ledger {
         Ok(Self { map, path: path.to_owned() })
     }
 
-    /// Where broken promises are told.
+    /// The file for broken promises.
     pub(crate) fn log(&self) -> PathBuf {
         self.path.with_extension("violations")
     }
@@ -235,7 +236,7 @@ impl Ledger {
         self.count(handle, count).fetch_add(n, Ordering::Relaxed);
     }
 
-    /// A count over all handles.
+    /// The sum of a count over all handles.
     pub(crate) fn total(&self, count: Count) -> u64 {
         (0..HANDLES).map(|handle| self.count(handle, count).load(Ordering::Relaxed)).sum()
     }
@@ -245,45 +246,45 @@ impl Ledger {
         Row::new(&self.words()[at..at + ROW_WORDS])
     }
 
-    /// Notes that something did not run as it should, other than the caches.
+    /// Notes that a process or the connection paused. This is not a fault of the caches.
     pub(crate) fn stalled(&self) {
         self.global(Global::StalledAt).fetch_max(now(), Ordering::Relaxed);
     }
 
-    /// Nothing is being done to the system any more.
+    /// Notes that there is no fault any more.
     pub(crate) fn ends_fault(&self) {
         self.global(Global::QuietSince).store(now(), Ordering::SeqCst);
         self.global(Global::Fault).store(0, Ordering::SeqCst);
     }
 
-    /// The fault epoch that is over, or `None` in one.
+    /// The number of the last fault epoch. It is `None` during an epoch.
     pub(crate) fn quiet(&self) -> Option<u64> {
         let epoch = self.global(Global::Epochs).load(Ordering::SeqCst);
         (self.global(Global::Fault).load(Ordering::SeqCst) == 0).then_some(epoch)
     }
 
-    /// Loads of a key that are under way on a handle.
+    /// The number of loads of a key that are under way on a handle.
     pub(crate) fn loading(&self, handle: usize, key: usize) -> &AtomicU64 {
         &self.words()[LOADING_AT + (handle % HANDLES) * ALL_KEYS + key % ALL_KEYS]
     }
 
-    /// When a handle was last asked for a key by a call that refreshes ahead.
+    /// The time at which a call with `refresh_ahead` last asked a handle for a key.
     pub(crate) fn ahead(&self, handle: usize, key: usize) -> &AtomicU64 {
         &self.words()[AHEAD_AT + (handle % HANDLES) * ALL_KEYS + key % ALL_KEYS]
     }
 
-    /// How many loads of a key are under way.
+    /// The number of loads of a key that are under way.
     pub(crate) fn loads_of(&self, key: usize) -> u64 {
         (0..HANDLES).map(|handle| self.loading(handle, key).load(Ordering::Acquire)).sum()
     }
 
-    /// What is known of a drawn key beside its values.
+    /// The facts about a drawn key.
     pub(crate) fn facts(&self, key: usize) -> Facts<'_> {
         let at = FACTS_AT + (key - DRAWN_AT) % DRAWN * FACT_WORDS;
         Facts { words: &self.words()[at..at + FACT_WORDS] }
     }
 
-    /// Notes what was done with a key.
+    /// Notes an action on a key.
     pub(crate) fn note(&self, key: usize, handle: usize, what: What, version: u64) {
         let words = &self.words()[HISTORY_AT + (key % ALL_KEYS) * HISTORY_WORDS..][..HISTORY_WORDS];
         let at = words[0].fetch_add(1, Ordering::Relaxed) as usize % NOTES;
@@ -293,7 +294,7 @@ impl Ledger {
         }
     }
 
-    /// What was done with a key, in order. A note that is being overwritten may be a mix of two.
+    /// The actions on a key, in order. A note that is being overwritten may be a mix of two.
     pub(crate) fn history(&self, key: usize, at: u64) -> Vec<String> {
         let words = &self.words()[HISTORY_AT + (key % ALL_KEYS) * HISTORY_WORDS..][..HISTORY_WORDS];
         let read = |chunk: &[AtomicU64]| [0, 1, 2, 3].map(|index| chunk[index].load(Ordering::Relaxed));
@@ -309,14 +310,14 @@ impl Ledger {
         notes.chunk_by(|one, next| one[1..] == next[1..]).map(line).collect()
     }
 
-    /// Notes how old an answer was.
+    /// Notes the age of an answer.
     pub(crate) fn note_age(&self, age_ns: u64) {
         let step = ((age_ns / STEP_NS) as usize).min(STEPS - 1);
         self.words()[STALENESS_AT + step].fetch_add(1, Ordering::Relaxed);
         self.global(Global::Worst).fetch_max(age_ns, Ordering::Relaxed);
     }
 
-    /// How many answers were in each step of age.
+    /// The number of answers in each step of age.
     pub(crate) fn ages(&self) -> impl Iterator<Item = u64> {
         self.words()[STALENESS_AT..STALENESS_AT + STEPS].iter().map(|count| count.load(Ordering::Relaxed))
     }

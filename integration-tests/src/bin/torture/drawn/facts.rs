@@ -1,8 +1,9 @@
-//! What a key's answers are held against that no value tells of itself: that there is none, that a value is still
-//! right, that it was inserted.
+//! Facts about a key that no value contains: that the key is absent, that a value is still right, that a value
+//! was inserted.
 //!
-//! As with the invalidations of a row: what is pushed out of the ring is kept as the latest time until which it may
-//! answer, that of values apart from that of absences, and where that leaves a doubt the answer is counted as unjudged.
+//! The facts of a key are in a ring, like the invalidations of a row. A record that is overwritten is kept as
+//! the latest time until which its value or its absence may answer. If that leaves a doubt about an answer, the
+//! answer is counted as unjudged.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -15,19 +16,19 @@ pub(crate) const FACT_WORDS: usize = HEAD + FACTS * SLOT;
 
 /// The number of a record that is being written.
 const UNSETTLED: u64 = 0;
-/// Of a tag that a value does not have, and of what is not known.
+/// The mark for a tag that the value does not have, and for an unknown mark.
 pub(super) const NO_MARK: u64 = u64::MAX;
 
-/// What is known.
+/// The kind of a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     /// There is no row.
     Absent,
-    /// A batch left the key out: who asked before that is told that there is none, and nobody else.
+    /// A batch left the key out. Callers that asked before are told that the key is absent. No other caller is.
     LeftOut,
-    /// The value of that load is still right.
+    /// A load has confirmed the value.
     Confirmed,
-    /// The value was inserted, and that has returned.
+    /// The value was inserted, and the insert has returned.
     Inserted,
 }
 
@@ -41,15 +42,16 @@ impl Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fact {
     pub known: Known,
-    /// Of the value.
+    /// The number of the load or insert that made the value.
     pub origin: u64,
     pub version: u64,
-    /// How long it may answer, and as a fallback; on the clock of the ledger, in milliseconds.
+    /// The time until which the value may answer, and until which it may answer as a fallback: on the clock of
+    /// the ledger, in milliseconds.
     pub until_ms: (u64, u64),
     pub marks: [u64; MARKS],
 }
 
-/// Until when what is not remembered may answer.
+/// The time until which values and absences without a record may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Past {
     pub values_ms: u64,
@@ -67,7 +69,7 @@ impl Facts<'_> {
         &self.words[HEAD + (index % FACTS) * SLOT..][..SLOT]
     }
 
-    /// Before whoever it concerns can know of it.
+    /// Adds a record. It must be added before any caller can get the value or the absence.
     pub(super) fn note(&self, fact: &Fact) {
         let number = self.words[0].fetch_add(1, Ordering::AcqRel) + 1;
         let slot = self.slot(number as usize);
@@ -76,7 +78,7 @@ impl Facts<'_> {
             match Known::numbered(slot[1].load(Ordering::Acquire)) {
                 Known::Confirmed => self.words[1].fetch_max(until_ms, Ordering::AcqRel),
                 Known::Absent | Known::LeftOut => self.words[2].fetch_max(until_ms, Ordering::AcqRel),
-                // Without it the value says that nothing is known of it.
+                // Without this record the marks of the value are unknown.
                 Known::Inserted => 0,
             };
         }
@@ -88,16 +90,17 @@ impl Facts<'_> {
         slot[0].store(number, Ordering::Release);
     }
 
-    /// Those that are known, the latest last; and until when those may answer that are not any more.
+    /// Returns the records, the latest last, and the time until which values and absences without a record may
+    /// answer.
     pub(super) fn read(&self) -> (Vec<Fact>, Past) {
         let mut found: Vec<(u64, Fact)> = (0..FACTS).filter_map(|index| self.record(index)).collect();
         found.sort_unstable_by_key(|(number, _)| *number);
-        // After the ring: what was pushed out meanwhile is here.
+        // This is read after the ring, so that it contains the records that were overwritten in between.
         let [values_ms, absences_ms] = [1, 2].map(|word: usize| self.words[word].load(Ordering::Acquire));
         (found.into_iter().map(|(_, fact)| fact).collect(), Past { values_ms, absences_ms })
     }
 
-    /// A record, unless it is being written.
+    /// Reads a record. Returns `None` if it is being written.
     fn record(&self, index: usize) -> Option<(u64, Fact)> {
         let slot = self.slot(index);
         let number = slot[0].load(Ordering::Acquire);

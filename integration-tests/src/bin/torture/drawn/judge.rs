@@ -1,4 +1,4 @@
-//! The judgement of an answer to a drawn call, by every oracle that judges answers.
+//! Judges the answer to a drawn call, by every promise about answers.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::promise::{Promise, What};
 use crate::row::{Answered, Claim, Verdict};
 
 const SLACK_MS: u64 = STORED_WITHIN_NS / 1_000_000;
-/// A load that came to nothing counts as a failure for so long: for an `error_backoff` of 1 s, and what follows from
-/// it elsewhere.
+/// A load without a result counts as a failure for this time: an `error_backoff` of 1 s, and the time in which
+/// other nodes may still see the failure.
 const FAILURE_NS: u64 = 1_000_000_000 + AFTERMATH_NS;
 
-/// A call under way, and what it is owed.
+/// A call under way, and the versions that its answer must have.
 pub(super) struct Asked<'a> {
     handle: &'a Handle,
     call: &'a Call,
     pub(super) started: u64,
-    /// By key.
+    /// The version that each key must have, and the reason.
     owed: Vec<(u64, u64, Claim)>,
-    /// What was made void on this node.
+    /// The latest changes of everything and of each tag that returned on this node.
     marks: [u64; MARKS],
 }
 
-/// When a call takes what is past its life.
+/// When a call accepts a value after its `ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stale {
     Never,
-    /// If its load fails.
+    /// If the load fails.
     OnError,
     AtOnce,
 }
@@ -46,7 +46,8 @@ struct Grounds {
 }
 
 impl<'a> Asked<'a> {
-    /// What is owed is read first, the clock last. `stamped` is what it insists on of its first key.
+    /// The owed versions are read first and the clock last. `stamped` is the version of the stamp, for the
+    /// first key.
     pub(super) fn begin(handle: &'a Handle, call: &'a Call, stamped: Option<u64>) -> Self {
         let own = |row: usize| handle.own[row].load(Ordering::Acquire);
         let marks = std::array::from_fn(|at| own(MARKS_AT + at));
@@ -72,7 +73,7 @@ impl<'a> Asked<'a> {
         Self { handle, call, started: now(), owed, marks }
     }
 
-    /// Whether what is past its life may answer, within its `stale_for`.
+    /// When the call accepts a value after its `ttl`, within `stale_for`.
     fn takes_stale(&self) -> Stale {
         let options = &self.call.effective;
         match options.stale_while_revalidate == Some(true) || options.soft_timeout.is_some() {
@@ -83,8 +84,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Whether a load of the key came to nothing in the call or a little before, or took so long that somebody may have
-    /// given up waiting for it; or the call has waited for too long.
+    /// Whether a load of the key ended without a value during the call or shortly before, or took so long that
+    /// a caller may have given up waiting. It is also true if the call has waited for its own limit.
     fn source_failed(&self, key: u64) -> bool {
         let (ledger, at) = (self.handle.ledger, place(key));
         let failed_at = ledger.row(at).failed_at().load(Ordering::Acquire);
@@ -102,7 +103,7 @@ impl<'a> Asked<'a> {
                 handle.ledger.note(at, handle.index, What::Reads, value.version);
                 self.judge_value(key, value);
             }
-            // Without a loader: nothing is there, or there is an absence.
+            // A verb without a loader may find no value, or an absence.
             None if !self.call.verb.takes_absence() => {}
             None => self.judge_absence(key),
         }
@@ -138,17 +139,17 @@ impl<'a> Asked<'a> {
         let remembered = past.values_ms + SLACK_MS < self.started / 1_000_000;
         let in_time = |ground: &&Grounds| over(ground) <= SLACK_MS;
         let void: Vec<_> = grounds.iter().filter(in_time).map(|ground| self.void(ground)).collect();
-        // An insert that has not been seen to return: which changes it is from after is not known.
+        // An insert has not returned yet, so it is unknown which changes came before it.
         let unknown = grounds[0].marks[0] == NO_MARK;
         match void.first() {
             Some(Some(change)) if void.iter().all(Option::is_some) => match remembered {
                 true => self.accuse_stale(at, value, *change),
-                // It was confirmed by something that is not remembered.
+                // A fact that is no longer in the ring may have confirmed the value.
                 false => handle.ledger.add(handle.index, Count::Unjudged, 1),
             },
             _ if least == 0 && unknown => handle.ledger.add(handle.index, Count::Unjudged, 1),
             _ if least == 0 => {}
-            // What else may have failed is not known but in quiet times.
+            // Outside quiet times, other failures are unknown.
             _ if remembered && takes_stale == Stale::OnError => {
                 self.accuse_aged(at, value, (least.min(SLACK_MS), excused));
             }
@@ -157,13 +158,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// By how much it was past the life of what it rests on, when the call began.
+    /// The time by which the value was past its life when the call began.
     fn over_ms(&self, ground: &Grounds, takes_stale: bool) -> u64 {
         let until = if takes_stale { ground.until_ms.1 } else { ground.until_ms.0 };
         (self.started / 1_000_000).saturating_sub(until)
     }
 
-    /// The change of everything or of a tag that has made it void, and for how long.
+    /// The invalidation of everything or of a tag that voids the value, and the time since it returned.
     fn void(&self, ground: &Grounds) -> Option<(usize, u64)> {
         let Self { handle, started, .. } = *self;
         let known = ground.marks.iter().enumerate().filter(|(_, mark)| **mark != NO_MARK);
@@ -216,7 +217,7 @@ impl<'a> Asked<'a> {
         crate::judge::accuse_aged(self.handle.ledger, at, (made, over), what);
     }
 
-    /// That there is no value has a life, and may be made void, like a value.
+    /// Judges an absence. It has a life, and a change voids it, like a value.
     fn judge_absence(&self, key: u64) {
         let (handle, at, started) = (self.handle, place(key), self.started / 1_000_000);
         let (_, owed, owed_by) =
@@ -230,7 +231,7 @@ impl<'a> Asked<'a> {
                 _ => true,
             };
             let grounds = Grounds { until_ms: fact.until_ms, marks: fact.marks };
-            // What a batch leaves out is stored nowhere, and has no tags.
+            // A key that a batch leaves out is not stored, and has no tags.
             of_row && (fact.known == Known::LeftOut || self.void(&grounds).is_none())
         };
         let lives = |fact: &&Fact| match fact.known {
@@ -262,7 +263,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What a value tells of itself, and what was found out about it later.
+/// The grounds of a value: what the value contains, and later facts about it.
 fn grounds(value: &Written, facts: &[Fact]) -> Vec<Grounds> {
     let until_ms = (value.made_ms + value.fresh_ms, value.made_ms + value.kept_ms);
     let about =

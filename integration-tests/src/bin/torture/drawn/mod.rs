@@ -1,8 +1,8 @@
-//! Calls drawn from every public verb and every option, on keys of their own.
+//! Calls that are drawn from every public method and every option, on their own keys.
 //!
-//! What the simulation draws from (`integration_tests::surface`) is drawn here, too: a verb or an option is in
-//! the checker on the day on which it is there. Every process draws defaults of its own for its cache, so that the
-//! values of one key are kept in many ways; each value tells how it is kept.
+//! The draws are those of the simulation (`integration_tests::surface`). So a new method or option is in this
+//! checker at once. Each process draws the defaults of its cache, so that the values of one key are stored with
+//! many options. Each value contains the options with which it is stored.
 
 mod facts;
 mod judge;
@@ -29,26 +29,28 @@ use crate::node::Handle;
 use crate::promise::{Promise, What};
 use crate::read::{count_error, in_time};
 
-/// A cache of such values.
+/// A cache of drawn values.
 pub(crate) type Drawn = TieredCache<u64, Written>;
 
-/// Between two calls of a task, and two changes, at the mean, where a handle makes so many other reads a second; where it
-/// makes fewer, the pauses are longer in the same measure.
+/// The mean pause between two calls of a task, and between two changes, if a handle makes `READS_PER_S` other
+/// reads per second. With fewer reads the pauses are longer in proportion.
 const PAUSE_S: f64 = 0.006;
 const CHANGES_S: f64 = 0.05;
 const READS_PER_S: f64 = 12_000.0;
-/// One key of so many is inserted into, by one handle; the others are invalidated, by all.
+/// One of this many keys is inserted into, by one handle. All handles invalidate the other keys.
 const INSERTED: u64 = 4;
-/// A change that nobody waits for has ended by then, or is tried again: a few commands, of 0.5 s at most.
+/// After this time a change whose caller was cancelled has ended or is being retried. It takes a few commands
+/// of at most 0.5 s each.
 const LONGEST_CHANGE: Duration = Duration::from_secs(3);
-/// A lookup that nobody waits for has ended by then: it waits for 3 s at most, and loads for 2 s.
+/// After this time a lookup whose caller was cancelled has ended. It waits for at most 3 s and loads for at
+/// most 2 s.
 const LONGEST_CALL_NS: u64 = 6_000_000_000;
 
-/// What a handle has for this traffic.
+/// The state of a handle for this traffic.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub cache: Drawn,
-    /// What its cache has by default.
+    /// The defaults of its cache.
     pub defaults: Options,
     inserting: Arc<tokio::sync::Mutex<()>>,
     calls: AtomicU64,
@@ -63,7 +65,7 @@ impl Desk {
         let range = Range { keys: DRAWN as u64, tiers: Tiers::Both, own_options: 40 };
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut call = Call::draw(id, range, &self.defaults, rng, wanted);
-        // A few keys are asked for by everybody.
+        // All callers ask for a few common keys.
         if rng.bool() {
             call.keys.iter_mut().for_each(|key| *key %= 8);
         }
@@ -85,14 +87,14 @@ async fn pause(handle: &Handle, rng: &mut Rng, mean_s: f64) {
     sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() * mean_s * longer)).await;
 }
 
-/// Calls that ask for something, for as long as there is traffic.
+/// Makes calls until the traffic ends.
 pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
         pause(&handle, &mut rng, PAUSE_S).await;
         let call = handle.desk.draw(&mut rng, asks);
         match rng.u8(..20) {
-            // A caller that goes away.
+            // A caller that is cancelled.
             0 => drop(timeout(Duration::from_millis(rng.u64(..20)), ask(&handle, call)).await),
             1 => crowd(&handle, call, &mut rng).await,
             _ => ask(&handle, call).await,
@@ -100,7 +102,7 @@ pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
     }
 }
 
-/// Many calls of one key at once: of one verb, or of some.
+/// Makes many calls of one key at once, with one method or several.
 async fn crowd(handle: &Arc<Handle>, first: Call, rng: &mut Rng) {
     let (key, only) = (first.keys[0], rng.bool().then_some(first.verb));
     let mut tasks = tokio::task::JoinSet::new();
@@ -113,7 +115,7 @@ async fn crowd(handle: &Arc<Handle>, first: Call, rng: &mut Rng) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Makes a call, and judges what it came to.
+/// Makes a call, and judges its outcome.
 async fn ask(handle: &Handle, call: Call) {
     let stamp = handle.ledger.row(place(call.keys[0])).newest_stamp().filter(|_| call.insists);
     let insisted = stamp.map(|(_, seq)| stamp_at(seq));
@@ -136,7 +138,7 @@ async fn ask(handle: &Handle, call: Call) {
         }
         Outcome::Warmed(counts, errors) => {
             let (all, of) = (counts.iter().sum::<usize>() + errors.len(), call.distinct().len());
-            // A shutdown ends it early.
+            // A shutdown may end the warming early.
             if all != of && !handle.leaves() {
                 let what = format!(
                     "handle {}: warming {of} keys came to {counts:?} and {} errors",
@@ -154,12 +156,12 @@ async fn ask(handle: &Handle, call: Call) {
     }
 }
 
-/// A call that refreshes ahead, which what it finds does from then on in this process: what was loaded is loaded again
-/// here at any time.
+/// A call with `refresh_ahead`. In this process any value that it finds or loads may be loaded again at any
+/// time.
 struct Ahead<'a> {
     handle: &'a Handle,
     keys: Vec<u64>,
-    /// How long it may go on without its caller.
+    /// How long it may run without its caller.
     lasts_ns: u64,
 }
 
@@ -195,12 +197,12 @@ fn failed(handle: &Handle, call: &Call, error: &Error) {
     }
 }
 
-/// Changes, for as long as there is traffic.
+/// Makes changes until the traffic ends.
 pub(crate) async fn changes(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
         pause(&handle, &mut rng, CHANGES_S).await;
-        // What would void everything all the time is drawn less often.
+        // Changes that void everything are drawn less often.
         let rare = rng.u8(..12) > 0;
         let call = handle.desk.draw(&mut rng, |verb| match verb.kind() {
             Kind::Stores => !handle.newborn(),
@@ -218,7 +220,7 @@ fn is_wide(verb: Verb) -> bool {
     matches!(verb, InvalidateAll | InvalidateTag | InvalidateTags | LoaderClearAll)
 }
 
-/// Which rows of the ledger a change is about.
+/// The rows of the ledger that a change concerns.
 fn scope(call: &Call) -> Vec<usize> {
     match call.verb {
         Verb::InvalidateAll | Verb::LoaderClearAll => vec![MARKS_AT],
@@ -231,7 +233,7 @@ fn scope(call: &Call) -> Vec<usize> {
     }
 }
 
-/// The keys that a handle inserts into, or that nobody does.
+/// Replaces the keys of a change by keys that only this handle inserts into, or that no handle inserts into.
 fn keep_apart(handle: &Handle, call: &mut Call) {
     let (fleet, index) = (handle.args.fleet as u64, handle.index as u64);
     let groups = DRAWN as u64 / INSERTED;
@@ -243,12 +245,12 @@ fn keep_apart(handle: &Handle, call: &mut Call) {
         };
     }
     if call.verb.kind() == Kind::Stores {
-        // Only its own: the last group may be another's.
+        // The last group may belong to another handle.
         call.keys.retain(|key| key / INSERTED % fleet == index);
     }
 }
 
-/// Commits, then tells the cache. `turn` says which tags.
+/// Commits a version, then makes the change. `turn` selects the tags.
 async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<Duration>, usize)) {
     if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
         call.effective.tags = source::some_tags(turn);
@@ -256,7 +258,7 @@ async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<
     keep_apart(handle, &mut call);
     let (false, true) = (call.keys.is_empty(), handle.index < handle.args.fleet) else { return };
     let stores = call.verb.kind() == Kind::Stores;
-    // Two inserts of one key that race are ordered by the server, not by the database.
+    // If two inserts of one key race, the server decides their order, not the database. So they take turns.
     let alone = if stores { Some(Arc::clone(&handle.desk.inserting).lock_owned().await) } else { None };
     let rows = scope(&call);
     touch(handle, &rows);
@@ -280,7 +282,7 @@ fn commit(handle: &Handle, row: usize) -> u64 {
     version
 }
 
-/// Notes that more loads may come of what is done to these rows.
+/// Notes that the change may cause more loads of these rows.
 fn touch(handle: &Handle, rows: &[usize]) {
     match rows.iter().any(|row| *row >= MARKS_AT) {
         true => (DRAWN_AT..DRAWN_AT + DRAWN).for_each(|row| handle.touch(row)),
@@ -302,7 +304,7 @@ fn ended(handle: &Handle, changed: &[(usize, u64)], source: &Database, outcome: 
     touch(handle, &rows);
 }
 
-/// Nobody waits for a change any more: it has landed, or is tried again until it has.
+/// Follows a change whose caller was cancelled. It has been executed, or is being retried.
 async fn dropped(handle: Arc<Handle>, changed: Vec<(usize, u64)>, alone: Option<OwnedMutexGuard<()>>) {
     for (row, version) in &changed {
         handle.ledger.note(*row, handle.index, What::Dropped, *version);
@@ -323,17 +325,17 @@ async fn dropped(handle: Arc<Handle>, changed: Vec<(usize, u64)>, alone: Option<
     drop(alone);
 }
 
-/// The number of a stamp: there is one partition.
+/// The number of a stamp. There is one partition.
 fn seq_of(stamp: &Stamp) -> u64 {
     crate::write::seq_of(stamp)
 }
 
-/// The point in the history of the drawn keys with this number.
+/// A stamp of the drawn keys with this number.
 fn stamp_at(seq: u64) -> Stamp {
     format!("{}@0:{seq}", crate::node::DRAWN_NAMESPACE).parse().expect("a stamp")
 }
 
-/// What a load knows of changes of everything, and of each tag, when it begins.
+/// The latest versions of everything and of each tag, as a load finds them when it begins.
 fn marks(ledger: &crate::ledger::Ledger) -> [u64; MARKS] {
     std::array::from_fn(|at| ledger.row(MARKS_AT + at).committed().load(Ordering::SeqCst))
 }

@@ -1,4 +1,4 @@
-//! The database of the drawn keys, as loaders see it.
+//! The database of the drawn keys, as loaders read it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,20 +18,20 @@ use crate::need::{self, Answers, Begun};
 use crate::node::Handle;
 use crate::promise::What;
 
-/// A planned panic: it is none of the library's.
+/// A planned panic. It is not a fault of the library.
 #[derive(Debug)]
 pub(crate) struct Planned;
 
-/// A load that begins so shortly before the end of its caller's patience may begin because of it.
+/// If a load begins within this time before the `wait_timeout` of its caller, the timeout may be its cause.
 const IMPATIENT: Duration = Duration::from_millis(30);
 
-/// The shortest time after which a call gives up waiting, as they are drawn. To its node that is a failed load.
+/// The shortest `wait_timeout` that is drawn. On the node of such a call a longer load counts as a failed load.
 const SHORTEST_WAIT_NS: u64 = 200_000_000;
 
-/// What follows from a load that brings nothing to store is over after so long.
+/// The effects of a load without a result are over after this time.
 pub(super) const AFTERMATH_NS: u64 = 700_000_000;
 
-/// Where the invalidations of a tag stand in the ledger: behind those of everything.
+/// The row of a tag's invalidations in the ledger. The rows of tags follow the row of everything.
 pub(super) fn place_of(tag: &str) -> usize {
     MARKS_AT + 1 + TAGS.iter().position(|known| *known == tag).expect("a tag that is drawn")
 }
@@ -43,7 +43,7 @@ pub(super) fn some_tags(turn: usize) -> Vec<String> {
     tags
 }
 
-/// Of what was known when a load began, what concerns a value of these tags.
+/// The marks that concern a value with these tags, out of the marks at the beginning of its load.
 fn marks_of(known: [u64; MARKS], tags: &[String]) -> [u64; MARKS] {
     let concerns = |at: usize| at == 0 || tags.iter().any(|tag| place_of(tag) == MARKS_AT + at);
     std::array::from_fn(|at| if concerns(at) { known[at] } else { NO_MARK })
@@ -54,11 +54,12 @@ fn marks_of(known: [u64; MARKS], tags: &[String]) -> [u64; MARKS] {
 pub(super) struct Database {
     ledger: &'static Ledger,
     handle: usize,
-    /// When the call began.
+    /// The time at which the call began.
     called: u64,
     seed: u64,
     mutant: Option<Planted>,
-    /// What its inserts store: known to be there once they have returned.
+    /// The values that the inserts of the call store. They are known to be stored when the inserts have
+    /// returned.
     stored: Arc<Mutex<Vec<(u64, Fact)>>>,
 }
 
@@ -75,7 +76,8 @@ impl Database {
         Self { ledger, handle, called, seed, mutant, stored: Arc::default() }
     }
 
-    /// The inserts of the call have returned: what they stored is from after every change that had been made by then.
+    /// Notes that the inserts of the call have returned. Their values are newer than every change that had been
+    /// made by then.
     pub(super) fn inserted(&self) {
         let known = marks(self.ledger);
         for (key, fact) in self.stored.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -130,7 +132,7 @@ impl Database {
                 Brings::LeftOut
             }
             Fate::Absent => {
-                // What the loader chooses is about a value: an absence is kept as the call says.
+                // A loader chooses options for values only. An absence is stored with the options of the call.
                 let asked = &ask.call.effective;
                 let negative = asked.negative_ttl.unwrap_or(Duration::from_secs(30)).as_millis() as u64;
                 let whole = negative + asked.stale_for.unwrap_or_default().as_millis() as u64;
@@ -145,7 +147,7 @@ impl Database {
                 }
                 Brings::Absent
             }
-            // An error to who asks, and stored nowhere.
+            // The caller gets an error, and nothing is stored.
             Fate::Failed => Brings::Absent,
             Fate::Refused => Brings::Refused,
             Fate::Value | Fate::Uncached => {
@@ -178,13 +180,13 @@ fn is_absent(key: u64, version: u64) -> bool {
     key % 4 == 2 && version.is_multiple_of(3)
 }
 
-/// What one run of a loader is like.
+/// The way in which one run of a loader behaves.
 struct Manner {
     before: Duration,
     after: Duration,
     end: End,
     choice: Options,
-    /// Whether a batch leaves out what there is no row of.
+    /// Whether a batch leaves out keys without a row.
     leaves_out: bool,
 }
 
@@ -282,12 +284,12 @@ enum Fate {
     Confirmed,
     Absent,
     LeftOut,
-    /// This key of a batch, and no other.
+    /// This key of a batch failed, and no other key did.
     Refused,
     Failed,
 }
 
-/// A load of one key under way, until it ends in whatever way.
+/// A load of one key under way. Its `Drop` notes the end, however it ends.
 struct Running {
     ledger: &'static Ledger,
     handle: usize,
@@ -297,7 +299,7 @@ struct Running {
     reloads: bool,
     called: u64,
     began: u64,
-    /// How it ended, and how long what it brought is sure to be there, in milliseconds.
+    /// How it ended, and how long its value is sure to be stored, in milliseconds.
     ended: (Fate, u64),
 }
 
@@ -326,13 +328,13 @@ impl Running {
         Self { ledger, handle, key, version, marks, reloads, called, began, ended: (Fate::Failed, 0) }
     }
 
-    /// The database is read: what is changed from now on is not in the answer.
+    /// Reads the database. The answer does not contain later changes.
     fn reads(&mut self) {
         self.version = self.ledger.row(place(self.key)).committed().load(Ordering::SeqCst);
     }
 
     fn ends(&mut self, fate: Fate, kept: &Options) {
-        // One that is loaded ahead of its time is loaded at any time.
+        // A value with `refresh_ahead` may be loaded again at any time.
         let sure = if kept.refresh_ahead.is_some() { 0 } else { kept.least_fresh_ms() };
         self.ended = (fate, sure);
         if matches!(fate, Fate::Value | Fate::Confirmed) {
@@ -355,7 +357,7 @@ impl Drop for Running {
         };
         ledger.note(at, self.handle, what, self.version);
         let (since, until) = row.lives();
-        // One that began in the middle of something may not be stored.
+        // The value of a load that began during a change may not be stored.
         let undisturbed = row.touched_at().load(Ordering::Acquire) < self.called;
         match fate {
             Fate::Value | Fate::Confirmed if undisturbed => {
@@ -371,7 +373,8 @@ impl Drop for Running {
         if self.reloads {
             row.touched_at().fetch_max(end, Ordering::AcqRel);
         }
-        // What a change has met may be refused: another node cannot tell that from a failure.
+        // The fill of a load that a change has met may be refused. Another node cannot distinguish this from a
+        // failure.
         let brings = matches!(fate, Fate::Value | Fate::Confirmed | Fate::Absent);
         if !(brings && undisturbed) || end - self.began >= SHORTEST_WAIT_NS {
             row.failed_at().fetch_max(end, Ordering::AcqRel);

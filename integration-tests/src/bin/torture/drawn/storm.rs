@@ -1,7 +1,8 @@
-//! Storms: every node asks for one key at the same moment, many times, and what is left of it is looked at.
+//! Storms: every node asks for one key at the same moment, many times. Afterwards the checker looks at the
+//! result.
 //!
-//! The keys are for storms alone, and their values live for long: what a storm has loaded is there after it, and was
-//! loaded as often as is promised.
+//! The keys are used for storms only, and their values live long. So the value of a storm is still stored
+//! afterwards, and was loaded exactly as often as promised.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,24 +19,24 @@ use crate::node::Handle;
 use crate::promise::{Promise, What};
 use crate::read::{count_error, in_time};
 
-/// From one storm to the next.
+/// The time from one storm to the next.
 const PERIOD_NS: u64 = 1_500_000_000;
-/// When it is cleared before, when it breaks out, and when it is over; from the beginning of a period.
+/// The times within a period: when the key is cleared, when the calls begin, and when the result is checked.
 const BREAKS_NS: u64 = 150_000_000;
 const OVER_NS: u64 = 1_000_000_000;
-/// Calls of each node.
+/// The number of calls of each node.
 const CALLS: usize = 6;
 
-/// What everybody does.
+/// What the nodes do in a storm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Loads whatever there is.
+    /// They load the key even if it is cached.
     Reloads,
-    /// Loads what has been invalidated just before.
+    /// They load a key that has just been invalidated.
     Loads,
 }
 
-/// One storm: the same for every node.
+/// One storm. It is equal on all nodes.
 #[derive(Debug, Clone, Copy)]
 struct Storm {
     number: u64,
@@ -54,7 +55,7 @@ impl Storm {
     }
 }
 
-/// A word that counts what belongs to one storm.
+/// A counter that belongs to one storm.
 fn count(word: &std::sync::atomic::AtomicU64, storm: u64) -> u64 {
     let add = |old: u64| Some(if old >> 16 == storm { old + 1 } else { storm << 16 | 1 });
     match word.fetch_update(Ordering::AcqRel, Ordering::Acquire, add) {
@@ -68,7 +69,7 @@ fn counted(word: &std::sync::atomic::AtomicU64, storm: u64) -> u64 {
     if word >> 16 == storm { word & 0xffff } else { 0 }
 }
 
-/// Notes a load of such a key.
+/// Notes a load of a storm's key.
 pub(crate) fn loads(ledger: &Ledger, key: usize) {
     count(ledger.row(key).storm()[1], now() / PERIOD_NS);
 }
@@ -77,7 +78,7 @@ async fn until(at: u64) {
     sleep(Duration::from_nanos(at.saturating_sub(now()))).await;
 }
 
-/// Takes part in every storm, for as long as there is traffic.
+/// Takes part in every storm until the traffic ends.
 pub(crate) async fn storms(handle: Arc<Handle>) {
     let mut rng = Rng::with_seed(handle.args.seed ^ handle.index as u64);
     while !handle.rests() {
@@ -116,7 +117,7 @@ async fn clear(handle: &Handle, key: usize) {
     }
 }
 
-/// Whether every call was answered.
+/// Makes the calls. Returns whether every call was answered.
 async fn breaks_out(handle: &Arc<Handle>, storm: Storm, rng: &mut Rng) -> bool {
     let Storm { key, kind, .. } = storm;
     let mut tasks = tokio::task::JoinSet::new();
@@ -149,8 +150,8 @@ async fn breaks_out(handle: &Arc<Handle>, storm: Storm, rng: &mut Rng) -> bool {
     tasks.join_all().await.into_iter().all(|answered| answered)
 }
 
-/// What a storm has loaded is there, and was loaded as often as is promised; where nothing was wrong from its
-/// beginning on, and every call of every node was answered.
+/// Checks that the value of a storm is stored, and was loaded as often as promised. The check needs a storm
+/// without faults in which every call of every node was answered.
 async fn look_after(handle: &Handle, storm: Storm, quiet: Option<u64>) {
     let Storm { key, kind, number, begins } = storm;
     let (ledger, fleet) = (handle.ledger, handle.args.fleet as u64);
@@ -175,7 +176,7 @@ async fn look_after(handle: &Handle, storm: Storm, quiet: Option<u64>) {
         }
         (Ok(Some(_)), _) => return ledger.add(handle.index, Count::Storms, 1),
     };
-    // What keeps everything from running is noted when it is over.
+    // A pause of the machine is noted when it is over.
     until(begins + PERIOD_NS - PERIOD_NS / 10).await;
     match excused() {
         true => ledger.add(handle.index, Count::UnjudgedLoads, 1),
