@@ -1,4 +1,4 @@
-//! The traffic on keys that are left alone: what expires, and how often it is loaded.
+//! The traffic on keys without changes: their values expire, and their loads are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,27 +18,28 @@ use crate::read::{count_error, in_time};
 use crate::row::Claim;
 use crate::value::{Expiry, Value};
 
-/// Calls at once on one cold key.
+/// The number of concurrent calls on one cold key.
 const HERD: usize = 24;
-/// Between two calls of a task, at the mean.
+/// The mean pause between two calls of a task.
 const PAUSE_S: f64 = 0.004;
 
-/// What a key's values are stored and read with; by the key, so that the whole fleet agrees.
+/// The options with which the values of a key are stored and read. They depend on the key, so that the whole
+/// fleet uses the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
     /// A stale value answers when a load fails.
     Fallback,
-    /// L1 is to ask L2 often, and a stale value answers at once.
+    /// L1 often asks L2, and a stale value answers at once.
     Revalidated,
     ShortInL1,
     /// A stale value answers when a load is slow.
     Impatient,
     /// The loader may find nothing.
     Optional,
-    /// Loaded before it expires.
+    /// The value is loaded before it expires.
     Ahead,
-    /// Emptied now and then, and asked for by many at once.
+    /// The key is sometimes invalidated, and then many tasks ask for it at once.
     Herd,
 }
 
@@ -65,10 +66,10 @@ impl Kind {
     }
 }
 
-/// The class of key that a batch leaves out.
+/// The keys that a batch leaves out: those with this remainder.
 const LEFT_OUT: u64 = 5;
 
-/// How long the values of a key live.
+/// The life of the values of a key.
 pub(crate) fn life_of(key: usize) -> Expiry {
     let ms = Duration::from_millis;
     if key >= STORMS_AT {
@@ -86,7 +87,7 @@ pub(crate) fn life_of(key: usize) -> Expiry {
     Expiry { ttl: ms(ttl), stale_for: ms(stale_for) }
 }
 
-/// The first calls of a node: all keys at once, before it has heard of anything.
+/// The first calls of a node. They ask for all keys at once, before the node has received any message.
 pub(crate) async fn at_birth(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let mut tasks = tokio::task::JoinSet::new();
@@ -97,7 +98,7 @@ pub(crate) async fn at_birth(handle: Arc<Handle>, seed: u64) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Calls, for as long as there is traffic.
+/// Makes calls until the traffic ends.
 pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
@@ -116,12 +117,12 @@ pub(crate) async fn calls(handle: Arc<Handle>, seed: u64) {
     }
 }
 
-/// A key of those that are emptied.
+/// Draws a key of the kind `Herd`.
 pub(crate) fn herd_key(rng: &mut Rng) -> usize {
     KEYS + rng.usize(..LIVES / 8) * 8 + 7
 }
 
-/// A key that nobody changes.
+/// Draws a key that is never changed.
 pub(crate) fn calm_key(rng: &mut Rng) -> usize {
     KEYS + rng.usize(..LIVES / 8) * 8 + 3
 }
@@ -149,7 +150,7 @@ fn ended(handle: &Handle, key: usize, started: u64, (outcome, allowed): Ended) {
 async fn get(handle: &Handle, key: usize) {
     let started = now();
     let outcome = in_time(handle, key, "get", async { handle.lives.get(&(key as u64)).await }).await;
-    // Without a loader nothing stale is taken.
+    // A lookup without a loader accepts no stale value.
     ended(handle, key, started, (outcome, Allowed::Fresh));
 }
 
@@ -206,7 +207,7 @@ async fn many(handle: &Handle, rng: &mut Rng) {
     }
 }
 
-/// With a loader of its own, as for a request: it keeps values for as long as it lives.
+/// Loads through its own `DataLoader`, which lives as long as one request.
 async fn batched(handle: &Handle, rng: &mut Rng) {
     let keys: Vec<u64> = (0..rng.usize(1..6)).map(|_| (KEYS + rng.usize(..LIVES)) as u64).collect();
     let first = keys[0] as usize;
@@ -230,14 +231,14 @@ async fn refresh(handle: &Handle, key: usize, rng: &mut Rng) {
     end(handle, key, started, outcome);
 }
 
-/// By one handle, so that what Redis orders is what was committed.
+/// Inserts a value. Only one handle inserts into a key, so that the order in Redis is the order of the commits.
 async fn insert(handle: &Handle, key: usize, rng: &mut Rng) {
     let fleet = handle.args.fleet;
     if Kind::of(key) != Kind::Plain || handle.index >= fleet || handle.newborn() {
         return;
     }
     let key = KEYS + (handle.index % (LIVES / 8)) * 8;
-    // One task of the handle at a time: another that has begun makes this one stand back.
+    // One task of the handle inserts at a time. A task does nothing if another one inserts.
     let Ok(_alone) = handle.inserting.try_lock() else { return };
     handle.touch(key);
     let version = handle.ledger.row(key).committed().fetch_add(1, Ordering::SeqCst) + 1;
@@ -255,7 +256,7 @@ async fn insert(handle: &Handle, key: usize, rng: &mut Rng) {
     let _ = rng;
 }
 
-/// Empties a key, and asks for it from many tasks at once: some of which may find nothing.
+/// Invalidates a key, and asks for it from many tasks at once. In some runs the first loader finds nothing.
 async fn herd(handle: &Arc<Handle>, key: usize, rng: &mut Rng) {
     handle.touch(key);
     let id = key as u64;
@@ -294,18 +295,18 @@ async fn herd(handle: &Arc<Handle>, key: usize, rng: &mut Rng) {
 }
 
 impl Handle {
-    /// Whether the traffic is to end.
+    /// Whether the traffic must end.
     pub(crate) fn rests(&self) -> bool {
         self.ledger.global(Global::Resting).load(Ordering::Acquire) > 0
     }
 
-    /// Notes that more loads of a key may come of what is done now.
+    /// Notes that the present action may cause more loads of a key.
     pub(crate) fn touch(&self, key: usize) {
         self.ledger.row(key).touched_at().fetch_max(now(), Ordering::AcqRel);
     }
 }
 
-/// What a mutant of the checker's own does.
+/// Plants the faults of the checker's own mutants.
 async fn plant(handle: &Handle, rng: &mut Rng) {
     let mutants = &handle.args.mutant;
     if mutants.is_empty() || rng.u8(..50) > 0 {

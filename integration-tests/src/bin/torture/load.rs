@@ -1,8 +1,8 @@
 //! The loads of a node, and whether they were needed.
 //!
-//! A load is *needed* unless another of its key is under way in the fleet, or the last one brought a
-//! value that lives on. It is judged where nothing explains one too many: in quiet time, with everything
-//! running since the other began, and the key left alone by changes and refreshes.
+//! A load is *needed* unless another load of its key is under way in the fleet, or the value of the last load
+//! has not expired. It is judged only if nothing else explains it: in quiet time, without a pause since the
+//! other load began, and without a change or refresh of the key.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -22,20 +22,20 @@ use crate::promise::What;
 use crate::value::{Expiry, Value};
 use crate::write::tag_of;
 
-/// Within this time a pause of a process or of the way to the server has been noted.
+/// After this time a pause of a process or of the connection to the server has been noted.
 pub(crate) const SETTLED: Duration = Duration::from_millis(500);
 
-/// Why something is loaded.
+/// The reason for a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Nothing was found.
+    /// No tier had a value.
     Missing,
-    /// It was asked for, whatever there is; or ahead of its time.
+    /// The load was requested whatever is cached, or it is a refresh before the expiry.
     Anyhow,
 }
 
-/// A query of the database: it reads the version, and takes its time to bring it back, so that the
-/// answer is often old when it arrives.
+/// A query of the database. It reads the version, and then takes its time to return it, so that the answer is
+/// often old when it arrives.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     ledger: &'static Ledger,
@@ -45,7 +45,7 @@ pub(crate) struct Load {
     purpose: Purpose,
     takes: Duration,
     fails: bool,
-    /// When its call began.
+    /// The time at which its call began.
     called: u64,
     mutant: Option<Planted>,
 }
@@ -66,7 +66,7 @@ impl Load {
         Self { ledger, handle, key, life, purpose, takes, fails, called, mutant }
     }
 
-    /// One that is made whatever there is.
+    /// Makes it a load that runs whatever is cached.
     pub(crate) fn anyhow(self) -> Self {
         Self { purpose: Purpose::Anyhow, ..self }
     }
@@ -86,7 +86,7 @@ impl Load {
         Ok(running.brings(self.life))
     }
 
-    /// One that may find nothing.
+    /// Runs a load that may find nothing.
     pub(crate) async fn run_optional(self, finds: bool) -> Result<Option<Loaded<Value>>, No> {
         if finds {
             return self.run().await.map(Some);
@@ -97,7 +97,7 @@ impl Load {
         Ok(None)
     }
 
-    /// One of many keys, some of which it leaves out.
+    /// Runs a load of many keys, and leaves some of them out.
     pub(crate) async fn run_many(
         self,
         keys: Vec<u64>,
@@ -121,7 +121,7 @@ impl Load {
     }
 }
 
-/// A load of one key under way, until it ends in whatever way.
+/// A load of one key under way. Its `Drop` notes the end, however it ends.
 #[derive(Debug)]
 struct Running {
     ledger: &'static Ledger,
@@ -192,7 +192,7 @@ impl Drop for Running {
         ledger.note(self.key, self.handle, self.ended, self.version);
         row.filled_by().store(self.handle as u64, Ordering::Release);
         row.filled_at().fetch_max(now(), Ordering::AcqRel);
-        // A predecessor that was killed may have been counted out already.
+        // The count of a killed predecessor may have been reset already.
         let less = |running: u64| Some(running.saturating_sub(1));
         let _ = ledger.loading(self.handle, self.key).fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }

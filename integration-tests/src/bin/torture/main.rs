@@ -1,18 +1,18 @@
-//! The checker: node processes on a real Redis, traffic on all of them, faults on every
-//! connection and process, and a judgement of every read. `docs/proof.md` says how it judges.
+//! The checker: node processes on a real Redis, traffic on all of them, faults on every connection and process,
+//! and a judgement of every read. `docs/proof.md` explains the judgement.
 //!
 //! | module | what |
 //! |---|---|
-//! | `rig`, `fault`, `server`, `campaign` | the system under test, what is done to it, and when |
-//! | `node`, `orders`, `guest`, `watch` | a node process, what it is told, and one that something is wrong with |
-//! | `read`, `write`, `lives`, `load` | its traffic; whether a load was needed |
-//! | `drawn` | calls drawn from every public verb and option, and their judgement; storms |
-//! | `canary` | whether the way to the server and back is as it should be |
-//! | `ledger`, `row`, `judge`, `value` | what all processes know in common; the judgement of answers |
-//! | `cost`, `rest` | what the fleet costs, and what is left of it |
-//! | `mutant` | what can be broken on purpose |
-//! | `promise` | what is promised, and how a broken promise is told |
-//! | `steady` | how fast an invalidation is while nothing is wrong |
+//! | `rig`, `fault`, `server`, `campaign` | the system under test, its faults, and their times |
+//! | `node`, `orders`, `guest`, `watch` | a node process, its orders, and a faulty node |
+//! | `read`, `write`, `lives`, `load` | its traffic, and whether a load was needed |
+//! | `drawn` | calls drawn from every public method and option, and their judgement; storms |
+//! | `canary` | whether the connection to the server works without delay |
+//! | `ledger`, `row`, `judge`, `value` | the state that all processes share; the judgement of answers |
+//! | `cost`, `rest` | the cost of the fleet, and what is left after the traffic |
+//! | `mutant` | the faults that can be planted |
+//! | `promise` | the promises, and the report of a broken one |
+//! | `steady` | the time of an invalidation without faults |
 //! | `report` | the figures |
 
 mod campaign;
@@ -51,39 +51,39 @@ use mutant::Mutant;
 
 /// Tortures a fleet of caches, and checks every read.
 ///
-/// Ends with 1 if a promise was broken, with 2 if it could not be run. SIGINT and SIGTERM end it
-/// early, with the report of what was seen so far.
+/// The exit status is 1 if a promise was broken, and 2 if the run was not possible. SIGINT and SIGTERM end it
+/// early, with a report of the reads so far.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "torture", args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// How long to run.
+    /// The duration of the run, in minutes.
     #[arg(long, default_value_t = 0.0)]
     minutes: f64,
-    /// How long to run, in seconds: added to the minutes. One minute if neither is given.
+    /// The duration of the run, in seconds; added to the minutes. One minute if neither is given.
     #[arg(long, default_value_t = 0.0)]
     seconds: f64,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
-    /// Decides which faults come when; drawn at random unless given.
+    /// Decides the order of the faults; drawn at random if it is not given.
     #[arg(long, default_value_t = fastrand::u64(..1 << 48))]
     seed: u64,
     /// Node processes; the first has two cache handles.
     #[arg(long, default_value_t = 3, value_parser = processes)]
     nodes: usize,
-    /// Faults to choose from; all unless given; `none` for none.
+    /// The faults to choose from; all if it is not given; `none` for none.
     #[arg(long, value_delimiter = ',', value_parser = faults)]
     faults: Option<Vec<Option<Fault>>>,
-    /// Switch these fences of every cache off, to see the checker object.
+    /// Switch these safeguards of every cache off, to show that the checker finds the fault.
     #[arg(long, value_delimiter = ',', value_parser = Mutant::parse)]
     mutant: Vec<Mutant>,
-    /// Only measure how fast an invalidation is.
+    /// Measure only the time of an invalidation.
     #[arg(long)]
     only_steady: bool,
-    /// Invalidations measured for that; 0 to leave it out.
+    /// The number of invalidations for that measurement; 0 to leave it out.
     #[arg(long, default_value_t = 2000)]
     steady_rounds: u32,
-    /// The bound the caches are built with.
+    /// The bound with which the caches are built.
     #[arg(long, default_value_t = 1000)]
     max_staleness_ms: u64,
     /// Reads per second, all handles together.

@@ -1,9 +1,9 @@
-//! What can be broken on purpose, to see the checker object.
+//! Faults that can be planted, to show that the checker finds them.
 
 use async_cache::redis_testing::Mutant as RedisMutant;
 use async_cache::testing::Mutant as CoreMutant;
 
-/// A rule of the library that is switched off, or a fault of a node that is planted by the checker.
+/// A rule of the library that is switched off, or a fault that the checker plants in a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutant {
     Core(CoreMutant),
@@ -11,29 +11,30 @@ pub(crate) enum Mutant {
     Planted(Planted),
 }
 
-/// What no rule of the library stands against alone.
+/// A fault that no single rule of the library prevents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
-    /// One byte of some loaded values is another one.
+    /// One byte of some loaded values is changed.
     MangledValue,
     /// Some calls never end.
     EndlessCall,
-    /// A task stays behind each change.
+    /// A task is left behind after each change.
     TaskLeftBehind,
     /// Keys without an expiry are left in Redis.
     KeyLeftBehind,
     /// A loader that does not use the cache.
     LoadBesideTheCache,
-    /// A node of another build is taken in.
+    /// A node of another build is accepted.
     IntruderTakenIn,
-    /// Values say that they live for a hundredth of the time that they live.
+    /// Values contain a life that is a hundredth of their real life.
     AgeTold,
-    /// The same two of values of drawn calls, and of no other.
+    /// `MangledValue` and `AgeTold` for the values of drawn calls only.
     DrawnMangled,
     DrawnAgeTold,
-    /// Of an absence of a drawn key is noted that it is from before every change of everything, and of its tags.
+    /// The record of an absence of a drawn key says that it is older than every change of everything and of its
+    /// tags.
     DrawnAbsenceOld,
-    /// That a drawn key is absent is not noted.
+    /// An absence of a drawn key has no record.
     DrawnAbsenceUntold,
 }
 
@@ -53,7 +54,7 @@ const PLANTED: [Planted; 11] = [
 ];
 
 impl Mutant {
-    /// By its name, in whatever case.
+    /// Reads a name, in upper or lower case.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         let all = CoreMutant::ALL.into_iter().map(Self::Core);
         let all = all.chain(REDIS.map(Self::Redis)).chain(PLANTED.map(Self::Planted));
@@ -72,7 +73,7 @@ impl Mutant {
     }
 }
 
-/// Some that are on together.
+/// Several mutants that are active together.
 pub(crate) trait Mutants {
     fn core(&self) -> Option<CoreMutant>;
     fn redis(&self) -> Option<RedisMutant>;

@@ -8,32 +8,32 @@ use crate::ledger::{Count, Global, Ledger};
 use crate::load::SETTLED;
 use crate::promise::Promise;
 
-/// A value may be taken for expired so long before it is: by what a node's view of the server's clock may
-/// be off, and it is stored a little after its load has ended, never before.
+/// A node may take a value for expired this long before it expires: its view of the server's clock is not
+/// exact. The value is stored a little after its load has ended, and never before.
 const EARLY_NS: u64 = 100_000_000;
-/// What was stored so long before a call began is there for it.
+/// A value that was stored this long before a call began is available to the call.
 const STORED_NS: u64 = 100_000_000;
 
-/// A load that begins.
+/// A load that is beginning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Begun {
     pub handle: usize,
     pub key: usize,
-    /// When its call was made.
+    /// The time at which its call began.
     pub called: u64,
     pub at: u64,
 }
 
-/// From when on a loaded value answers a call.
+/// The time from which a loaded value answers a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// Its load has ended: whoever waits for it has it.
+    /// From the end of its load: every call that waits for it gets it.
     Loaded,
-    /// It was stored before the call was made: what the loader chose may keep it from those who wait.
+    /// From its storage before the call. The options that the loader chose may keep it from calls that wait.
     Stored,
 }
 
-/// Looks whether a load that begins is one too many.
+/// Judges whether a load that begins is one too many.
 pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
     let Begun { handle, key, called, at } = begun;
     let quiet = ledger.quiet();
@@ -50,13 +50,13 @@ pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
         () if ledger.loads_of(key) > 1 => {
             let other = row.load_began().load(Ordering::Acquire);
             if row.filled_at().load(Ordering::Acquire) >= other {
-                // It is not the last one that is under way: nobody knows since when.
+                // The load under way is not the last one that began, so its start is unknown.
                 return ledger.add(handle, Count::UnjudgedLoads, 1);
             }
             (other, "another load of it was under way".to_owned())
         }
         () if at + EARLY_NS < until && there && ahead => {
-            // It refreshes ahead here, at any time.
+            // The value may be refreshed ahead on this handle at any time.
             return ledger.add(handle, Count::UnjudgedLoads, 1);
         }
         () if at + EARLY_NS < until && there => {
@@ -65,7 +65,8 @@ pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
         }
         () => return,
     };
-    // What a call has waited for in vain may have come to nothing because of a change, twice: then it loads by itself.
+    // The call may have waited for two loads that ended without a value because of a change. Then it loads by
+    // itself.
     let before = before.min(called);
     let excused = move || {
         let global = |global| ledger.global(global).load(Ordering::Acquire);
@@ -78,7 +79,7 @@ pub(crate) fn judge(ledger: &'static Ledger, begun: Begun, answers: Answers) {
         return ledger.add(handle, Count::UnjudgedLoads, 1);
     }
     tokio::spawn(async move {
-        // What keeps everything from running is noted when it is over.
+        // A pause of the machine is noted when it is over.
         sleep(SETTLED).await;
         if excused() {
             return ledger.add(handle, Count::UnjudgedLoads, 1);

@@ -18,18 +18,18 @@ use crate::mutant::{Mutant, Mutants, Planted};
 use crate::value::{Expiry, Value};
 use crate::{canary, drawn, guest, lives, orders, read, watch, write};
 
-/// What a node process is told.
+/// The arguments of a node process.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NodeArgs {
     #[arg(long)]
     pub ledger: PathBuf,
-    /// One for each cache handle.
+    /// The URL for each cache handle.
     #[arg(long = "url", required = true)]
     pub urls: Vec<String>,
-    /// Number of the first handle.
+    /// The number of the first handle.
     #[arg(long)]
     pub first: usize,
-    /// Handles in the fleet.
+    /// The number of handles in the fleet.
     #[arg(long)]
     pub fleet: usize,
     /// Reads per second of each handle.
@@ -44,37 +44,37 @@ pub(crate) struct NodeArgs {
     pub seed: u64,
     #[arg(long, value_parser = Mutant::parse)]
     pub mutant: Vec<Mutant>,
-    /// One that something is wrong with.
+    /// The fault of this node, if it is a guest.
     #[arg(long)]
     pub guest: Option<Guest>,
 }
 
 pub(crate) type Cache = TieredCache<u64, Value>;
 
-/// The namespace of the keys that are changed, and of those that are left alone.
+/// The namespace of the keys that are changed, and of those without changes.
 pub(crate) const NAMESPACE: &str = "rows";
 pub(crate) const LIVES_NAMESPACE: &str = "lives";
 /// The namespace of the keys of drawn calls.
 pub(crate) const DRAWN_NAMESPACE: &str = "drawn";
-/// How long the values of keys that are changed live.
+/// The life of the values of keys that are changed.
 pub(crate) const LIFE: Expiry = Expiry { ttl: Duration::from_secs(5), stale_for: Duration::ZERO };
-/// A wait that goes on for so long after the load it was for was not woken: the first poll of a
-/// waiter that trusts the bus comes no sooner, and a wake-up takes the way that the canary takes,
-/// which is known to have taken a third of this at most.
+/// A wait that continues for this long after the end of its load was not woken. A waiter that trusts the bus
+/// sends its first poll later than that. And a wake-up takes the way of the canary, which is known to have
+/// taken at most a third of this time.
 pub(crate) const WAKE_NS: u64 = 75_000_000;
 
-/// Readers and writers of each handle, and tasks on the keys that are left alone.
+/// The numbers of readers and writers of each handle, and of tasks on the keys without changes.
 const READERS: u64 = 4;
 const WRITERS: u64 = 2;
 const CALLERS: u64 = 3;
-/// Tasks that make drawn calls, and drawn changes.
+/// The numbers of tasks for drawn calls and drawn changes.
 const DRAWERS: u64 = 3;
 const DRAWN_WRITERS: u64 = 2;
-/// How long a new process leaves inserts alone: its predecessor's last may still be under way,
-/// and is executed within its deadline or never.
+/// A new process waits this long before its first insert. The last insert of its predecessor may still be under
+/// way. It is executed within its deadline or never.
 const HEIR_WAITS: Duration = Duration::from_secs(2);
 
-/// One cache handle of each namespace, and what their tasks share.
+/// A cache handle for each namespace, and the state that their tasks share.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub cache: Cache,
@@ -83,9 +83,9 @@ pub(crate) struct Handle {
     pub ledger: &'static Ledger,
     pub index: usize,
     pub bound_ns: u64,
-    /// By row of the ledger: the highest version whose change returned on this handle.
+    /// For each row of the ledger: the highest version whose change returned on this handle.
     pub own: Box<[AtomicU64]>,
-    /// The same of changes that failed here.
+    /// For each row of the ledger: the highest version whose change failed on this handle.
     pub undecided: Box<[AtomicU64]>,
     pub inserting: tokio::sync::Mutex<()>,
     pub args: NodeArgs,
@@ -94,7 +94,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Whether its predecessor's commands may still be under way.
+    /// Whether commands of its predecessor may still be under way.
     pub(crate) fn newborn(&self) -> bool {
         self.born.elapsed() < HEIR_WAITS
     }
@@ -109,7 +109,7 @@ impl Handle {
     }
 }
 
-/// Runs until the parent goes away.
+/// Runs until the parent ends.
 pub(crate) fn run(args: NodeArgs) {
     let ledger: &'static Ledger = Box::leak(Box::new(Ledger::open(&args.ledger).expect("the ledger")));
     let first = args.first;
@@ -129,10 +129,10 @@ pub(crate) fn run(args: NodeArgs) {
 }
 
 async fn serve(args: NodeArgs, ledger: &'static Ledger) {
-    // What is tested is a hit as it is shipped.
+    // The caches must use the real clock, as in a shipped program.
     async_cache::testing::real_time();
     for at in 0..args.urls.len() {
-        // A predecessor was killed in the middle of its loads.
+        // The predecessor may have been killed during its loads.
         (0..ALL_KEYS).for_each(|key| ledger.loading(args.first + at, key).store(0, Ordering::Release));
     }
     let mut handles = Vec::new();
@@ -177,7 +177,7 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
     orders::wait_for_the_end();
 }
 
-/// From the first moment on: nothing waits until the caches are ready.
+/// Starts the traffic at once, without waiting until the caches are ready.
 async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
     let mut tasks = tokio::task::JoinSet::new();
     for handle in handles {
@@ -193,7 +193,7 @@ async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
             let rate = f64::from(args.changes_per_s) / WRITERS as f64;
             tasks.spawn(write::changes(Arc::clone(&handle), !seed(task), rate, task == 0));
         }
-        // A guest's values would be judged by what it cannot know.
+        // The state of a guest is unknown to the judge, so its values are not judged.
         for task in 0..if args.guest.is_some() { 0 } else { CALLERS } {
             tasks.spawn(lives::calls(Arc::clone(&handle), seed(64 + task)));
         }
@@ -211,7 +211,7 @@ async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
     tasks.join_all().await;
 }
 
-/// Connects. The server may be away just now: tries until it is not. A guest may be refused.
+/// Connects, and tries again while the server is away. A guest may be refused.
 async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
     loop {
         let builder = RedisBackend::builder().url(url);
@@ -230,13 +230,13 @@ async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
     }
 }
 
-/// Each process draws its own, another one each time.
+/// Draws default options. Each process draws others.
 fn draw_defaults(args: &NodeArgs, index: usize, ledger: &Ledger) -> Options {
     let starts = ledger.count(index, Count::Starts).load(Ordering::Relaxed);
     Options::draw(Tiers::Both, &mut fastrand::Rng::with_seed(args.seed ^ (index as u64) << 40 ^ starts << 20))
 }
 
-/// What the caches of a handle have in common.
+/// The common settings of the caches of a handle.
 fn builder<V>(
     args: &NodeArgs,
     index: usize,
@@ -245,7 +245,7 @@ fn builder<V>(
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    // Nothing unverified is served under either policy, so that the bound holds whatever happens.
+    // Neither policy returns unverified values, so the bound always holds.
     let outage = if index % 3 == 2 { OutagePolicy::Fail } else { OutagePolicy::Load };
     let builder = TieredCache::builder();
     let builder = match args.mutant.core() {

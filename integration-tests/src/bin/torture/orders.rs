@@ -1,5 +1,5 @@
-//! What the parent tells a node process, line by line on its standard input; its end is the end of the
-//! process.
+//! The orders of the parent to a node process, one per line on its standard input. The process ends when the
+//! input ends.
 
 use std::io::BufRead;
 use std::process::exit;
@@ -17,18 +17,18 @@ use crate::promise::{Promise, What};
 
 /// Shut every cache down, then end.
 pub(crate) const LEAVE: &str = "leave";
-/// Begin a load on a runtime that ends, or is not run any more.
+/// Begin a load on a runtime that ends or stops running.
 pub(crate) const END_RUNTIME: &str = "end runtime";
 
-/// More than any shutdown may take.
+/// A shutdown takes less than this time.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Waits for nothing but the end of the parent.
+/// Waits for the end of the parent, and for nothing else.
 pub(crate) fn wait_for_the_end() {
     std::thread::sleep(Duration::from_secs(u64::from(u32::MAX)));
 }
 
-/// Reads orders, in a thread of their own.
+/// Reads orders on its own thread.
 pub(crate) fn obey(handles: &[Arc<Handle>]) {
     let handles = handles.to_vec();
     let runtime = tokio::runtime::Handle::current();
@@ -55,7 +55,7 @@ pub(crate) fn obey(handles: &[Arc<Handle>]) {
     });
 }
 
-/// Shuts down. Changes that had failed have been applied, or it says that they have not.
+/// Shuts down. Either the failed changes have been executed, or the result counts them as pending.
 async fn shut_down(handle: &Handle) {
     let ledger = handle.ledger;
     ledger.add(handle.index, Count::Shutdowns, 1);
@@ -83,8 +83,8 @@ async fn shut_down(handle: &Handle) {
     }
 }
 
-/// Leads loads on a runtime of its own, which nobody runs any more from then on: at first it is only
-/// idle, later it is gone.
+/// Begins loads on its own runtime, and then stops running the runtime. At first the runtime still exists, and
+/// later it is dropped.
 fn end_runtime(handle: &Arc<Handle>) {
     let mut rng = Rng::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -99,10 +99,10 @@ fn end_runtime(handle: &Arc<Handle>) {
     drop(runtime);
 }
 
-/// Begins to load a cold key, and goes away.
+/// Begins to load a cold key. The caller is then cancelled.
 async fn lead(handle: &Handle, key: usize, (load, how): (Load, u8)) {
     let (id, ahead, cache) = (key as u64, Duration::from_millis(50), handle.lives.clone());
-    // Nothing comes of an error: the key is not cold then.
+    // If it fails, the key is not cold, which does no harm.
     let _ = tokio::time::timeout(ahead, cache.invalidate(&id)).await;
     let many = move |load: Load| move |keys: Vec<u64>| load.clone().run_many(keys, u64::MAX);
     match how {

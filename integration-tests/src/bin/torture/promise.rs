@@ -1,5 +1,5 @@
-//! What is promised, and how a broken promise is told: with what was done with the key before, by
-//! whichever process.
+//! The promises, and the report of a broken one. The report contains the actions on the key before, of all
+//! processes.
 
 use std::fs;
 use std::io::Write;
@@ -10,31 +10,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Count, Global, Ledger, now};
 
-/// So many are told in full, of each promise.
+/// The number of broken cases of each promise that are reported in full.
 const TOLD: u64 = 8;
 
-/// What an oracle holds the caches to.
+/// A promise that a part of the checker judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// No read answers what an invalidation has voided that returned the bound before.
+    /// No read returns a value that was invalidated, if the invalidation returned more than the bound before
+    /// the read.
     Staleness,
-    /// Nothing answers past its life.
+    /// No value answers after its life.
     Age,
     /// One load for each key, change and expiry in the fleet.
     Loads,
     /// Every call ends.
     Liveness,
-    /// What one node does costs the others a bounded amount.
+    /// One node causes only a limited cost for the others.
     Cost,
-    /// A value is answered as it was loaded, byte for byte.
+    /// A value is returned as it was loaded, byte for byte.
     Values,
-    /// What is no longer needed is let go.
+    /// What is no longer needed is released.
     Growth,
-    /// A node that cannot take part is told so, and harms nobody.
+    /// A node that cannot take part gets an error, and harms no other node.
     Membership,
-    /// While nothing is wrong nothing fails but by its loader.
+    /// Without faults no call fails, except by its loader.
     Calm,
-    /// What many callers on many nodes load at once is loaded once, and is there afterwards.
+    /// A key that many callers on many nodes load at once is loaded once, and is stored afterwards.
     Storms,
 }
 
@@ -52,7 +53,7 @@ impl Promise {
         Self::Calm,
     ];
 
-    /// As it stands in a report.
+    /// The name in a report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Staleness => "staleness",
@@ -83,7 +84,7 @@ impl Promise {
         }
     }
 
-    /// What the promise of this name is.
+    /// The promise with this name.
     pub(crate) fn named(name: &str) -> &'static str {
         let promise = Self::ALL.into_iter().find(|promise| promise.name() == name);
         promise.map_or("", |promise| match promise {
@@ -117,8 +118,8 @@ impl Promise {
         }
     }
 
-    /// Whether it counts as broken. Two loads too many do not, and one in 10,000: a machine that stands still for a
-    /// moment delays what is noted of a load.
+    /// Whether the promise counts as broken. Two excess loads are allowed, and one in 10,000 more: a short
+    /// pause of the machine delays the notes about a load.
     pub(crate) fn is_broken(self, ledger: &Ledger) -> bool {
         let allowed = match self {
             Self::Loads => 2 + ledger.total(Count::JudgedLoads) / 10_000,
@@ -127,7 +128,7 @@ impl Promise {
         self.count(ledger) > allowed
     }
 
-    /// How often it was broken.
+    /// How often the promise was broken.
     pub(crate) fn count(self, ledger: &Ledger) -> u64 {
         ledger.global(self.broken()).load(Ordering::Relaxed)
     }
@@ -140,13 +141,13 @@ pub(crate) struct Violation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<usize>,
     pub what: String,
-    /// What had been done with the key, in milliseconds before it was told.
+    /// The actions on the key, each with its time before the report in milliseconds.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub before: Vec<String>,
 }
 
 impl Ledger {
-    /// Tells of a broken promise.
+    /// Reports a broken promise.
     pub(crate) fn accuse(&self, promise: Promise, key: Option<usize>, what: String) {
         if self.global(promise.broken()).fetch_add(1, Ordering::Relaxed) >= TOLD {
             return;
@@ -156,19 +157,19 @@ impl Ledger {
         eprintln!("torture: {}: {}", violation.promise, violation.what);
         let mut line = serde_json::to_vec(&violation).expect("it can be written");
         line.push(b'\n');
-        // One write: lines of several processes do not mix.
+        // One write, so that lines of several processes do not mix.
         let log = fs::File::options().append(true).create(true).open(self.log());
         let _ = log.and_then(|mut log| log.write_all(&line));
     }
 
-    /// The broken promises told so far.
+    /// The broken promises that were reported so far.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
-/// What is noted of a key, for whoever reads of a broken promise.
+/// An action on a key, for the report of a broken promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     LoadBegins,
@@ -178,7 +179,7 @@ pub(crate) enum What {
     LoadConfirms,
     LoadFails,
     LoadFindsNothing,
-    /// With the milliseconds.
+    /// The life of the loaded value, in milliseconds.
     LivesMs,
     Commits,
     Returns,
@@ -189,7 +190,7 @@ pub(crate) enum What {
     Asks(Verb),
 }
 
-/// Numbers from here on are those of verbs.
+/// Numbers from here on stand for methods.
 const VERBS_AT: u64 = 100;
 
 impl What {
@@ -209,7 +210,7 @@ impl What {
         (Self::Reads, "a read ends, with version"),
     ];
 
-    /// As it is written in a note.
+    /// The number in a note.
     pub(crate) fn number(self) -> u64 {
         match self {
             Self::Asks(verb) => {

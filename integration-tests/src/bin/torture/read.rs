@@ -16,17 +16,17 @@ use crate::promise::Promise;
 use crate::row::{Answered, Claim, Verdict};
 use crate::value::Value;
 
-/// Half of the reads go to so many keys.
+/// Half of the reads use this many keys.
 const HOT: usize = 16;
-/// A call that takes longer hangs: every wait in it has a shorter limit.
+/// A call that takes longer hangs, because every wait in it has a shorter limit.
 const HUNG: Duration = Duration::from_secs(20);
-/// What was done to the system so long before does not show any more.
+/// A fault that ended this long ago has no effect any more.
 const CALM_NS: u64 = 1_500_000_000;
-/// Time between two bursts of reads, and most reads in one.
+/// The time between two bursts of reads, and the maximum number of reads in one burst.
 const TICK: Duration = Duration::from_millis(2);
 const BURST: u64 = 512;
 
-/// Counts of one task, added to the ledger after each burst.
+/// The counts of one task. They are added to the ledger after each burst.
 #[derive(Debug, Default)]
 struct Tally {
     reads: u64,
@@ -34,7 +34,7 @@ struct Tally {
     stamped: u64,
 }
 
-/// How a key is read.
+/// The method of a read.
 #[derive(Debug, Clone, Copy)]
 enum Verb {
     GetOrLoad,
@@ -58,8 +58,8 @@ pub(crate) fn draw_key(rng: &mut Rng) -> usize {
     if rng.bool() { rng.usize(..HOT) } else { rng.usize(..KEYS) }
 }
 
-/// Reads at a rate. What a stop of the process or a slow load held up is made up for,
-/// two seconds' worth at most.
+/// Reads at a rate. Reads that a pause of the process or a slow load has delayed are made up for, but for at
+/// most two seconds.
 pub(crate) async fn reads(handle: Arc<Handle>, seed: u64, per_s: f64) {
     let mut rng = Rng::with_seed(seed);
     let begun = Instant::now();
@@ -123,7 +123,7 @@ async fn one(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
     }
 }
 
-/// Waits for a call, for as long as it may take; `None` if it does not end.
+/// Waits for a call, for as long as it may take. Returns `None` if it does not end.
 pub(crate) async fn in_time<T>(
     handle: &Handle,
     key: usize,
@@ -131,7 +131,7 @@ pub(crate) async fn in_time<T>(
     call: impl Future<Output = T>,
 ) -> Option<T> {
     let outcome = timeout(HUNG, call).await.ok();
-    // Whatever begins while the process is told to leave may be left behind by it.
+    // A call that begins while the process is leaving may not end.
     if outcome.is_none() && !handle.leaves() {
         let what = format!("handle {}: {verb} of key {key} has not ended within {HUNG:?}", handle.index);
         handle.ledger.accuse(Promise::Liveness, Some(key), what);
@@ -160,7 +160,7 @@ async fn many(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
     }
 }
 
-/// The point in the namespace's history with this number.
+/// The stamp with this number.
 fn stamp_at(seq: u64) -> Stamp {
     format!("{NAMESPACE}@0:{seq}").parse().expect("a stamp")
 }
@@ -174,7 +174,7 @@ pub(crate) fn count_error(handle: &Handle, error: &Error) {
         ErrorKind::Timeout => Count::ErrorTimeout,
         ErrorKind::Loader => Count::ErrorLoader,
         ErrorKind::Config if handle.args.guest.is_some() => Count::Refused,
-        // Its calls go on while it leaves.
+        // The calls of a handle go on while it leaves.
         ErrorKind::Shutdown if handle.leaves() => return,
         _ => {
             eprintln!("torture: unexpected: {error:?}");
@@ -184,7 +184,7 @@ pub(crate) fn count_error(handle: &Handle, error: &Error) {
     handle.ledger.add(handle.index, count, 1);
 }
 
-/// While nothing is done to the system, and everything runs, L2 answers.
+/// Judges an error of L2. Without faults and pauses, L2 must answer.
 fn look_for_a_reason(handle: &Handle, error: &Error) {
     let (ledger, at, quiet) = (handle.ledger, now(), handle.ledger.quiet());
     let disturbed = move || {
@@ -199,7 +199,7 @@ fn look_for_a_reason(handle: &Handle, error: &Error) {
     }
     let what = format!("handle {}: {error}", handle.index);
     tokio::spawn(async move {
-        // What keeps everything from running is noted when it is over.
+        // A pause of the machine is noted when it is over.
         sleep(SETTLED).await;
         if !disturbed() {
             ledger.accuse(Promise::Calm, None, what);
@@ -218,7 +218,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// What is owed has been read before; the clock is read last.
+    /// The owed version has been read before, and the clock is read last.
     fn begin(handle: &'a Handle, key: usize, (owed, owed_by): (u64, Claim)) -> Self {
         let quiet = handle.ledger.quiet();
         Self { handle, key, owed, owed_by, started: now(), quiet }
@@ -232,7 +232,7 @@ impl<'a> Call<'a> {
             Some(Ok(value)) => value,
         };
         tally.reads += 1;
-        // That a key is in no tier says nothing of any version.
+        // A lookup without a loader may find no value. That says nothing about versions.
         let Some(value) = value else { return };
         tally.at_risk += u64::from(handle.ledger.row(key).at_risk(started, 10 * handle.bound_ns));
         self.look_for_late_wake();
@@ -240,8 +240,7 @@ impl<'a> Call<'a> {
         handle.by_version(key, started, value.version, (self.owed, self.owed_by));
     }
 
-    /// A wait that went on long after the load it was for had ended, though nothing was done to the
-    /// system, and everything ran.
+    /// Looks for a wait that continued long after the end of its load, without faults and pauses.
     fn look_for_late_wake(&self) {
         let Self { handle, key, started, quiet, .. } = *self;
         let (ledger, index, ended) = (handle.ledger, handle.index, now());
@@ -254,11 +253,11 @@ impl<'a> Call<'a> {
             return;
         }
         if ledger.loads_of(key) > 0 {
-            // It may have waited for that one.
+            // The call may have waited for that load.
             return ledger.add(index, Count::UnjudgedWaits, 1);
         }
         tokio::spawn(async move {
-            // What keeps everything from running is noted when it is over.
+            // A pause of the machine is noted when it is over.
             sleep(SETTLED).await;
             if ledger.global(Global::StalledAt).load(Ordering::Relaxed) >= started {
                 return ledger.add(index, Count::UnjudgedWaits, 1);
@@ -274,8 +273,8 @@ impl<'a> Call<'a> {
 }
 
 impl Handle {
-    /// Whether what was owed for this reason could not be known of: the server has taken an older memory in the same
-    /// process, and only stamps, and a heartbeat, can tell. See `docs/staleness.md`, "Not promised".
+    /// Whether the node had no sign of the owed version. The server has gone back to older data in the same
+    /// process, and only stamps and a heartbeat can show that. See `docs/staleness.md`, "Not promised".
     pub(crate) fn is_deceived(&self, started: u64, claim: Claim) -> bool {
         let global = |global| self.ledger.global(global).load(Ordering::SeqCst);
         let plain = matches!(claim, Claim::Bound | Claim::SameNode);
@@ -293,7 +292,7 @@ impl Handle {
                 ledger.add(index, Count::Old, 1);
                 ledger.note_age(age_ns);
             }
-            // By a server of which no plain read could know that it has gone back.
+            // The server has gone back to older data, and no plain read can notice that.
             Verdict::Stale { claim, .. } if self.is_deceived(started, claim) => {
                 ledger.add(index, Count::Unjudged, 1);
             }

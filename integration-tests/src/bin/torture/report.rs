@@ -17,16 +17,16 @@ use crate::promise::{Promise, Violation};
 use crate::rest::Rest;
 use crate::steady::Steady;
 
-/// The most an invalidation may take, as a multiple of a bare hop, at the median.
+/// The limit on the median time of an invalidation, as a multiple of a bare hop.
 const STEADY_RATIO: f64 = 1.5;
 
-/// Everything a run found. Figures of reads and loads are left out when only speed was measured.
+/// The findings of a run. Figures of reads and loads are left out if only speed was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mutant: Option<String>,
-    /// Whether it ran for as long as it was asked to.
+    /// Whether the run took as long as requested.
     pub complete: bool,
     pub duration_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,10 +35,10 @@ pub(crate) struct Report {
     pub steady: Option<Steady>,
     /// Broken promises, and nodes that ended or did not recover.
     pub violations: Vec<String>,
-    /// Each in full, the first of a kind: with what had been done with the key.
+    /// The first violations of each kind in full, with the actions on the key.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub told: Vec<Violation>,
-    /// What runs the same faults in the same order again.
+    /// The command that runs the same faults in the same order again.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub replay: String,
 }
@@ -49,17 +49,18 @@ pub(crate) struct Figures {
     pub node_processes: usize,
     pub max_staleness_ms: u64,
     pub reads: u64,
-    /// Begun within ten bounds of an invalidation of their key.
+    /// Reads that began within ten bounds of an invalidation of their key.
     pub at_risk_reads: u64,
     pub stamped_reads: u64,
     pub stale_reads: u64,
-    /// With 95 % confidence, no more of the reads at risk are stale than this share.
+    /// With 95 % confidence, the fraction of stale reads among the reads at risk is at most this number.
     pub stale_rate_95_bound: f64,
-    /// Reads that could not be judged, because more had happened since than is remembered.
+    /// Reads that could not be judged, because the history did not reach back far enough.
     pub unjudged_reads: u64,
-    /// Reads that began after a later version's invalidation had returned, within the bound.
+    /// Reads that returned an old version although a later one had been invalidated before they began, within
+    /// the bound.
     pub old_reads: u64,
-    /// How long before a read began the successor of its version had been invalidated.
+    /// The longest time from the invalidation of the next version to the start of the read.
     pub staleness_worst_ms: f64,
     pub staleness_p999_ms: f64,
     pub old_read_staleness_p50_ms: f64,
@@ -71,43 +72,43 @@ pub(crate) struct Figures {
     pub loads_per_invalidation: f64,
     pub lease_waits: u64,
     pub late_wakes: u64,
-    /// Waits that may have been late, while the machine was, or a load of the key was under way.
+    /// Waits that may have been late during a pause of the machine or another load of the key.
     pub unjudged_waits: u64,
     pub hung_calls: u64,
-    /// Answers whose age was judged, those past their ttl that were allowed as stale ones, those past their
-    /// life beyond what is argued for, and the most of it; 0 where all were within their life.
+    /// Answers whose age was judged; allowed answers past their ttl; answers past their life by more than is
+    /// allowed; and the most of that, which is 0 if there was none.
     pub aged_reads: u64,
     pub stale_answers: u64,
     pub overaged_reads: u64,
     pub overage_worst_ms: f64,
-    /// Loads judged, in quiet time; those that were one too many; those that were, in a moment that excuses it.
+    /// Loads that were judged in quiet time; excess loads; and excess loads in a moment with an excuse.
     pub judged_loads: u64,
     pub excess_loads: u64,
     pub unjudged_loads: u64,
-    /// Looks after storms that found what is promised, and those that did not.
+    /// Checks after storms that found what is promised, and checks that did not.
     pub storms: u64,
     pub broken_storms: u64,
-    /// Errors of L2 while nothing was wrong with it.
+    /// Errors of L2 without a fault.
     pub calm_errors: u64,
-    /// Values compared byte for byte, and those that were not as they were loaded.
+    /// Values that were compared byte for byte, and those that differed.
     pub compared_values: u64,
     pub mangled_values: u64,
-    /// What is spent in a second, at most.
+    /// The highest costs per second.
     pub costs: Costs,
     pub costly_faults: u64,
-    /// Nodes told to shut down, and changes they said they left.
+    /// Nodes that were told to shut down, and the pending changes that they reported.
     pub shutdowns: u64,
     pub left_pending: u64,
-    /// Calls of nodes that cannot take part which were refused as they should be, and nodes that were not.
+    /// Calls of faulty nodes that were refused as they should be, and faulty nodes that were not refused.
     pub refused_calls: u64,
     pub intruders: u64,
-    /// What is left once the traffic has ended.
+    /// What is left after the end of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
     pub panics: u64,
     pub process_starts: u64,
     pub errors: BTreeMap<&'static str, u64>,
-    /// Share of the time in which L1 did not serve, outside fault epochs and in all.
+    /// The fraction of the time in which L1 did not serve, outside fault epochs and in all.
     pub l1_suspended_quiet_share: f64,
     pub l1_suspended_share: f64,
     pub quiet_s: f64,
@@ -117,7 +118,7 @@ pub(crate) struct Figures {
 }
 
 impl Report {
-    /// Of a run that only measured speed.
+    /// The report of a run that only measured speed.
     pub(crate) fn of_steady(args: &Args, steady: Option<Steady>) -> Self {
         let complete = steady.is_some();
         let torture = None;
@@ -282,7 +283,7 @@ impl Figures {
     }
 }
 
-/// Says so if invalidations take too long. A build without optimisation says nothing about that.
+/// Reports slow invalidations. A build without optimization is not judged.
 fn slow(steady: Option<&Steady>) -> Option<String> {
     let ratio = steady?.ratio_p50;
     (ratio > STEADY_RATIO && !cfg!(debug_assertions))
@@ -294,7 +295,7 @@ fn name(fault: Fault) -> String {
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// The ages of answers that were not the newest, and the worst.
+/// The ages of answers that were not the newest, and the highest age.
 fn ages(ledger: &Ledger) -> (Histogram<u64>, u64) {
     let mut ages = Histogram::new_with_bounds(STEP_NS, 100_000_000_000, 3).expect("sensible bounds");
     for (step, count) in (1..).zip(ledger.ages()) {
@@ -303,13 +304,13 @@ fn ages(ledger: &Ledger) -> (Histogram<u64>, u64) {
     (ages, ledger.global(Global::Worst).load(Ordering::Relaxed))
 }
 
-/// A quantile over all reads at risk, of which most were not old at all.
+/// A quantile over all reads at risk. Most of them were not old at all.
 fn over_all(ages: &Histogram<u64>, reads: u64, quantile: f64) -> u64 {
     let below = (reads as f64 * quantile) - (reads.saturating_sub(ages.len()) as f64);
     if below <= 0.0 { 0 } else { ages.value_at_quantile(below / ages.len() as f64) }
 }
 
-/// The broken promises: how often, then the first of them in full.
+/// The numbers of broken promises, and the first ones in full.
 fn broken(ledger: &Ledger) -> (Vec<String>, Vec<Violation>) {
     let broken = Promise::ALL.into_iter().filter(|promise| promise.is_broken(ledger));
     let words = |promise: &Promise| format!("{} {}", promise.count(ledger), promise.words());
@@ -323,7 +324,7 @@ fn broken(ledger: &Ledger) -> (Vec<String>, Vec<Violation>) {
     (lines, told)
 }
 
-/// What runs the same faults in the same order again.
+/// The command that runs the same faults in the same order again.
 fn replay(args: &Args) -> String {
     let mut line = format!(
         "cargo run --release -p integration-tests --bin torture -- --seed {} --seconds {} --nodes {} \

@@ -1,4 +1,4 @@
-//! What is left when the traffic has ended, and everything has expired.
+//! What is left when the traffic has ended and everything has expired.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::ledger::{Count, Global};
 use crate::promise::Promise;
 use crate::rig::Rig;
 
-/// The longest life of a value, and as long again as the slowest call may take.
+/// The longest life of a value, plus the same time for the slowest call.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// The same where something is known to be wrong.
+/// The patience for a run with a mutant.
 const MUTANT_PATIENCE: Duration = Duration::from_secs(10);
-/// The control keys of three partitions, which live for ever.
+/// The number of control keys of three partitions. They never expire.
 const CONTROL_KEYS: u64 = 3 * 3;
-/// Tasks of the caches of a process, and of the checker's watch over it, at rest: what one call leaves behind
-/// shows as hundreds.
+/// The limit on the tasks of a process at rest, from its caches and from the checker. A leak of one task per
+/// call shows as hundreds.
 const TASKS: u64 = 64;
-/// Of a process that holds two megabytes of values at most.
+/// The limit on the memory of a process with at most two megabytes of values.
 const RSS_BYTES: u64 = 400 << 20;
 
 /// What is left.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Rest {
-    /// Keys in Redis without an expiry, control keys included.
+    /// Keys in Redis without an expiry, including control keys.
     pub lasting_redis_keys: u64,
-    /// Loads and reads under way, in the fleet.
+    /// Loads and reads under way in the fleet.
     pub in_flight: u64,
-    /// Handles with a flight, a waiter or a change left.
+    /// Handles with a flight, a waiter or a pending change.
     pub busy_handles: u64,
-    /// Tasks of the process that has most.
+    /// The highest number of tasks of a process.
     pub most_tasks: u64,
     pub most_rss_mib: u64,
     /// Entries that L1 counts; they may have expired.
@@ -39,12 +39,12 @@ pub(crate) struct Rest {
     pub took_ms: u64,
 }
 
-/// Ends the traffic, waits until nothing is left, and says what is.
+/// Ends the traffic, waits until nothing is left, and returns what is.
 pub(crate) async fn comes(rig: &Rig) -> Rest {
     rig.ledger.global(Global::Resting).store(1, Ordering::SeqCst);
     let (begun, patience) = (Instant::now(), if rig.is_mutant() { MUTANT_PATIENCE } else { PATIENCE });
     let mut rest = Rest::default();
-    // What has just ended is noted.
+    // The ends of the last calls get a second to be noted.
     sleep(Duration::from_secs(1)).await;
     while begun.elapsed() < patience {
         rest = Rest { took_ms: begun.elapsed().as_millis() as u64, ..look(rig) };
@@ -74,16 +74,16 @@ fn look(rig: &Rig) -> Rest {
     }
 }
 
-/// Keys without an expiry.
+/// The number of keys without an expiry.
 fn lasting(rig: &Rig) -> Option<u64> {
     let keys: Vec<Vec<u8>> = rig.command(&[b"KEYS", b"*"])?;
     let forever = |key: &Vec<u8>| rig.command::<i64>(&[b"PTTL", key]) == Some(-1);
-    // The values themselves have an expiry, and are not asked for.
+    // Values have an expiry, so they are left out of the check.
     Some(keys.iter().filter(|key| forever(key)).count() as u64)
 }
 
 impl Rest {
-    /// What should not be left.
+    /// Describes what should not be left.
     fn left(&self) -> Option<String> {
         let Self { lasting_redis_keys, in_flight, busy_handles, most_tasks, most_rss_mib, .. } = *self;
         let wrong = lasting_redis_keys > CONTROL_KEYS

@@ -19,11 +19,11 @@ use crate::ledger::{Count, Global, HANDLES, Ledger, now};
 use crate::promise::Promise;
 use crate::{Args, orders};
 
-/// How long the nodes may take to serve again once nothing stands in their way.
+/// The maximum time until the nodes serve again after a fault.
 const RECOVERY: Duration = Duration::from_secs(20);
-/// How long a process may take to shut two caches down.
+/// The maximum time in which a process shuts two caches down.
 const RELIEVED: Duration = Duration::from_secs(60);
-/// A gauge older than this is from a process that does not run.
+/// An older gauge belongs to a process that does not run.
 const FRESH_NS: u64 = 200_000_000;
 
 /// A node process, and a proxy in front of each of its cache handles.
@@ -32,11 +32,11 @@ pub(crate) struct Node {
     child: Child,
     pub proxies: Vec<Proxy>,
     first: usize,
-    /// Handles of the whole fleet.
+    /// The number of handles in the whole fleet.
     fleet: usize,
 }
 
-/// Everything that is running.
+/// All running parts.
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub server: RedisServer,
@@ -47,12 +47,12 @@ pub(crate) struct Rig {
     _directory: tempfile::TempDir,
 }
 
-/// Why a node does not count as recovered.
+/// The reason why a node has not recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotRecovered(pub String);
 
 impl Rig {
-    /// Starts everything, and waits until every node serves.
+    /// Starts all parts, and waits until every node serves.
     pub(crate) async fn start(args: &Args) -> io::Result<Self> {
         let directory = tempfile::TempDir::with_prefix("async-cache-torture-")?;
         let path = directory.path().join("ledger");
@@ -61,7 +61,7 @@ impl Rig {
         let server = RedisServer::start();
         let mut rig =
             Self { server, nodes: Vec::new(), ledger, args: args.clone(), path, _directory: directory };
-        // The first process holds two handles: two nodes that share a process.
+        // The first process has two handles, which are two nodes in one process.
         let fleet = args.nodes + 1;
         let mut first = 0;
         for at in 0..args.nodes {
@@ -84,7 +84,7 @@ impl Rig {
         self.command_of(&urls.collect::<Vec<_>>(), first, fleet)?.spawn()
     }
 
-    /// Starts a node that something is wrong with, straight at the server.
+    /// Starts a faulty node, with a direct connection to the server.
     pub(crate) fn invite(&self, guest: Guest, user: Option<&str>) -> io::Result<Child> {
         let url = match user {
             Some(user) => format!("redis://{user}:{user}@127.0.0.1:{}", self.server.port()),
@@ -114,7 +114,7 @@ impl Rig {
         Ok(command)
     }
 
-    /// Tells a node process something.
+    /// Sends an order to a node process.
     pub(crate) async fn tell(&mut self, at: usize, order: &str) -> io::Result<()> {
         let input = self.nodes[at].child.stdin.as_mut();
         let input = input.ok_or_else(|| io::Error::other("its input is closed"))?;
@@ -122,7 +122,7 @@ impl Rig {
         input.flush().await
     }
 
-    /// Has a node process shut down, and starts its successor.
+    /// Orders a node process to shut down, and starts its successor.
     pub(crate) async fn relieve(&mut self, at: usize) -> io::Result<()> {
         self.tell(at, orders::LEAVE).await?;
         let ended = timeout(RELIEVED, self.nodes[at].child.wait()).await;
@@ -135,7 +135,7 @@ impl Rig {
 
     /// Ends a process as `kill -9` does, and starts its successor after `pause`.
     pub(crate) async fn replace(&mut self, at: usize, pause: Duration) -> io::Result<()> {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.nodes[at].child.kill().await;
         sleep(pause).await;
         let Node { proxies, first, fleet, .. } = &self.nodes[at];
@@ -144,22 +144,22 @@ impl Rig {
         Ok(())
     }
 
-    /// Whether the caches are broken on purpose.
+    /// Whether a fault is planted in the caches.
     pub(crate) fn is_mutant(&self) -> bool {
         !self.args.mutant.is_empty()
     }
 
-    /// The bound the caches are built with.
+    /// The bound with which the caches are built.
     pub(crate) fn bound_ns(&self) -> u64 {
         self.args.max_staleness_ms * 1_000_000
     }
 
-    /// Every proxy.
+    /// Iterates over the proxies.
     pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         self.nodes.iter().flat_map(|node| &node.proxies)
     }
 
-    /// Runs a command, whatever its outcome: the server may be away.
+    /// Runs a command, and ignores an error, because the server may be away.
     pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> Option<T> {
         let mut command = redis::Cmd::new();
         words.iter().for_each(|word| {
@@ -169,8 +169,8 @@ impl Rig {
         tokio::task::block_in_place(run)
     }
 
-    /// Waits until every handle has served for one bound, with nothing left to retry: what a
-    /// fault leaves behind may suspend it once more. Gives the time until that began.
+    /// Waits until every handle has served for one bound with nothing left to retry, because the effects of a
+    /// fault may suspend it once more. Returns the time until that state began.
     pub(crate) async fn recovered(&mut self) -> Result<Duration, NotRecovered> {
         let (begun, since) = (Instant::now(), now());
         let mut well_since = None;
@@ -209,7 +209,7 @@ impl Rig {
         fresh && read(Count::Serving) == 1 && read(Count::Pending) == 0
     }
 
-    /// A node process that ended by itself is a failure of its own.
+    /// Checks that no node process has ended by itself.
     pub(crate) fn check_alive(&mut self) -> Result<(), NotRecovered> {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             if let Ok(Some(status)) = node.child.try_wait() {

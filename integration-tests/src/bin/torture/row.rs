@@ -1,16 +1,16 @@
-//! One key: its committed version, and what has been invalidated when. The judgement of a read.
+//! The state of one key: its committed version, and the times of its invalidations. The judgement of a read.
 //!
-//! A version is *due* to a read if an invalidation that covers it had returned `bound` before the
-//! read began. A read is stale if its version is lower than the highest that is due.
+//! A version is *due* to a read if an invalidation that covers it had returned `bound` before the read began. A
+//! read is stale if its version is lower than the highest version that is due.
 //!
-//! The judgement never accuses wrongly: the time of a return is read *after* it, the start of a
-//! read *before* it. And it excuses next to nothing: what has returned is in the row before the
-//! process that saw it does anything else; records pushed out of the ring are kept as their
-//! highest version and latest time, and where that leaves a doubt the read is counted as unjudged.
+//! The judgement never accuses wrongly: the time of a return is read *after* the return, and the start of a
+//! read *before* the read. And it misses almost nothing: a process writes an invalidation that has returned
+//! into the row before it does anything else. A record that is overwritten is kept in a highest version and a
+//! latest time. If that leaves a doubt about a read, the read is counted as unjudged.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Invalidations of a key that are remembered one by one.
+/// The number of invalidations of a key that are kept one by one.
 const RING: usize = 64;
 const SLOT: usize = 3;
 const HEAD: usize = 16;
@@ -19,16 +19,16 @@ pub(crate) const ROW_WORDS: usize = HEAD + RING * SLOT;
 /// The time of a record that is being written.
 const UNSETTLED: u64 = 0;
 
-/// By what a read is owed a version.
+/// The reason why a version is owed to a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// An invalidation that returned the bound, or longer, before.
+    /// An invalidation that returned before the read, by the bound or more.
     Bound,
-    /// An invalidation that returned on the same node before.
+    /// An invalidation that returned before the read on the same node.
     SameNode,
-    /// The read's stamp.
+    /// The stamp of the read.
     Stamp,
-    /// It was to load anew.
+    /// The read is a refresh, so it must load.
     Refresh,
 }
 
@@ -47,10 +47,10 @@ impl Claim {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answered {
     pub version: u64,
-    /// When it began.
+    /// The time at which it began.
     pub started: u64,
     pub bound_ns: u64,
-    /// The version it was owed whatever the time.
+    /// The version that is owed at any time.
     pub owed: u64,
     pub owed_by: Claim,
 }
@@ -58,13 +58,13 @@ pub(crate) struct Answered {
 /// The judgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// No later version had been invalidated before it began.
+    /// No later version had been invalidated before the read began.
     Current,
-    /// One had, by so many nanoseconds, and that was allowed.
+    /// A later version had been invalidated this many nanoseconds before. That was allowed.
     Old(u64),
-    /// It was owed a later one.
+    /// A later version was owed.
     Stale { owed: u64, claim: Claim, age_ns: u64 },
-    /// More has happened since than is remembered.
+    /// The records do not reach back far enough.
     Unjudged,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Row<'a> {
         &self.words[1]
     }
 
-    /// When an invalidation returned last.
+    /// The time at which the last invalidation returned.
     fn last_at(&self) -> &'a AtomicU64 {
         &self.words[2]
     }
@@ -98,56 +98,58 @@ impl<'a> Row<'a> {
         &self.words[3]
     }
 
-    /// Of the records pushed out of the ring, the highest version and the latest time.
+    /// The highest version and the latest time of the records that were overwritten.
     fn past(&self) -> (&'a AtomicU64, &'a AtomicU64) {
         (&self.words[4], &self.words[5])
     }
 
-    /// When a load of the key last ended, whatever it came to.
+    /// The time at which the last load of the key ended, with any result.
     pub(crate) fn filled_at(&self) -> &'a AtomicU64 {
         &self.words[6]
     }
 
-    /// The handle on which that was.
+    /// The handle of that load.
     pub(crate) fn filled_by(&self) -> &'a AtomicU64 {
         &self.words[7]
     }
 
-    /// When the last load that brought something began, and until when what it brought lives.
+    /// The start of the last load with a value, and the time until which that value lives.
     pub(crate) fn lives(&self) -> (&'a AtomicU64, &'a AtomicU64) {
         (&self.words[8], &self.words[9])
     }
 
-    /// When it was last changed, begun or ended, or loaded on purpose.
+    /// The time at which a change or refresh of the key last began or ended.
     pub(crate) fn touched_at(&self) -> &'a AtomicU64 {
         &self.words[10]
     }
 
-    /// When a load of it last began.
+    /// The time at which the last load of the key began.
     pub(crate) fn load_began(&self) -> &'a AtomicU64 {
         &self.words[11]
     }
 
-    /// When a load of it last came to nothing, or ended after so long that somebody may have given up waiting.
+    /// The time at which a load of the key last ended without a value, or after so long that a caller may have
+    /// given up waiting.
     pub(crate) fn failed_at(&self) -> &'a AtomicU64 {
         &self.words[14]
     }
 
-    /// Of a key of storms: what each has come to, and how often it has loaded.
+    /// For a key of storms: the outcomes of each storm, and the number of its loads.
     pub(crate) fn storm(&self) -> [&'a AtomicU64; 2] {
         [&self.words[12], &self.words[13]]
     }
 
-    /// Time, version and stamp.
+    /// The words of a record: time, version and stamp.
     fn slot(&self, index: usize) -> [&'a AtomicU64; SLOT] {
         let at = HEAD + (index % RING) * SLOT;
         [&self.words[at], &self.words[at + 1], &self.words[at + 2]]
     }
 
-    /// Notes that an invalidation covering `version` has returned at `now`, with this stamp (0 for none).
+    /// Notes that an invalidation covering `version` has returned at `now`, with the number of its stamp (0 for
+    /// none).
     ///
-    /// `top` first: it is what makes a read look further, so that it must not lag behind. A record
-    /// pushed out is in `past` before it is gone from the ring.
+    /// `top` is written first, because a judgement reads the records only if `top` is above its version. A
+    /// record that is overwritten is in `past` before it leaves the ring.
     pub(crate) fn returned(&self, version: u64, now: u64, stamp: u64) {
         self.top().fetch_max(version, Ordering::AcqRel);
         self.last_at().fetch_max(now, Ordering::AcqRel);
@@ -166,7 +168,7 @@ impl<'a> Row<'a> {
         at.store(now, Ordering::Release);
     }
 
-    /// A record, unless it is being written.
+    /// Reads a record. Returns `None` if it is being written.
     fn record(&self, index: usize) -> Option<(u64, u64, u64)> {
         let [at, version, stamp] = self.slot(index);
         let before = at.load(Ordering::Acquire);
@@ -204,7 +206,7 @@ impl<'a> Row<'a> {
                 }
             }
         }
-        // After the ring: what was pushed out meanwhile is here.
+        // This is read after the ring, so that it contains the records that were overwritten in between.
         let (past_version, past_at) = self.past();
         let (past_version, past_at) = (past_version.load(Ordering::Acquire), past_at.load(Ordering::Acquire));
         let mut doubt = false;
@@ -266,7 +268,7 @@ mod tests {
         row.returned(2, 10_000, 0);
         let owed = Answered { owed: 2, owed_by: Claim::Stamp, ..read(1, 10_001) };
         assert_eq!(row.judge(&owed), Verdict::Stale { owed: 2, claim: Claim::Stamp, age_ns: 1 });
-        // Also one of which the row knows nothing, as after an invalidation that failed.
+        // A version may be owed that the row does not contain, as after an invalidation that failed.
         let owed = Answered { owed: 5, owed_by: Claim::SameNode, ..read(4, 10_001) };
         assert!(matches!(row.judge(&owed), Verdict::Stale { owed: 5, .. }));
         assert_eq!(row.newest_stamp(), None);
@@ -279,7 +281,7 @@ mod tests {
         for version in 2..=(RING as u64 + 11) {
             row.returned(version, 10_000 + version, 1);
         }
-        // Versions up to 11 are out of the ring, the latest of them at 10,011.
+        // Versions up to 11 are not in the ring any more. The latest of them has the time 10,011.
         assert_eq!(row.judge(&read(1, 11_010)), Verdict::Unjudged);
         assert!(matches!(row.judge(&read(1, 11_011)), Verdict::Stale { owed: 11, .. }));
         assert!(matches!(row.judge(&read(11, 11_011)), Verdict::Old(999)));

@@ -1,4 +1,4 @@
-//! Faults of the server's memory, and of those who use it beside the fleet.
+//! Faults of the server's data, and of other clients of the server.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::ledger::{Count, Global, HANDLES, now};
 use crate::node::{DRAWN_NAMESPACE, LIVES_NAMESPACE, NAMESPACE};
 use crate::rig::Rig;
 
-/// A user that may do everything but use channels.
+/// A user with all rights except those on channels.
 const WEAK: &str = "weak";
-/// No command is under way for longer.
+/// No command is under way for a longer time.
 const COMMAND_NS: u64 = 1_000_000_000;
-/// Beyond what any sequence can have reached.
+/// A number above every possible sequence number.
 const HUGE: &str = "9007199254740992";
 
-/// Does one of these.
+/// Runs one of these faults.
 pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
     match fault {
         Fault::Demote => return demote(rig, rng).await.map(Some),
@@ -74,7 +74,7 @@ async fn foreign_messages(rig: &Rig, rng: &mut Rng) {
     }
 }
 
-/// A node whose user may not publish: from its beginning, or from some moment on.
+/// Runs a node whose user may not publish, from its start or from a later moment.
 async fn weak(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
     let channels: &[u8] = if fault == Fault::NoRights { b"resetchannels" } else { b"allchannels" };
     let user = WEAK.as_bytes();
@@ -92,9 +92,9 @@ async fn weak(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Opt
     Ok(Some(format!("{} calls refused", refused(rig) - before)))
 }
 
-/// A replica of the server, over a link of its own, that has come level with it.
+/// Starts a replica of the server with its own link, and waits until it has all data.
 async fn replica_of(rig: &Rig) -> (RedisServer, Proxy) {
-    // Nobody else may come who could share the transfer.
+    // The server need not wait for further replicas that could share the transfer.
     const AT_ONCE: [&str; 4] = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
     let replica = block_in_place(RedisServer::start);
     replica.cli::<()>(&AT_ONCE);
@@ -105,7 +105,7 @@ async fn replica_of(rig: &Rig) -> (RedisServer, Proxy) {
     (replica, link)
 }
 
-/// Waits until a replica follows its master.
+/// Waits until a replica has all data of its master.
 async fn level(replica: &RedisServer) {
     let is_up = || replica.cli::<String>(&["INFO", "replication"]).contains("master_link_status:up");
     for _ in 0..1000 {
@@ -123,17 +123,18 @@ fn offset(server: &RedisServer, name: &str) -> Option<u64> {
     line?.trim_start_matches(':').parse().ok()
 }
 
-/// How far a replica is behind, in bytes.
+/// The number of bytes that a replica is behind.
 fn missed(master: &RedisServer, replica: &RedisServer) -> u64 {
     let ahead = offset(master, "master_repl_offset").unwrap_or(0);
     ahead.saturating_sub(offset(replica, "slave_repl_offset").unwrap_or(0))
 }
 
-/// A replica is cut off from the master, misses what comes then, and takes its place when it dies.
+/// Cuts a replica off from its master, kills the master, and puts the replica in its place. The replica has
+/// missed the last changes.
 pub(crate) async fn promote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     let (replica, link) = replica_of(rig).await;
     sleep(ms(rng, 200..1000)).await;
-    // Half open: the replica goes on without a word.
+    // The link is half open, so the replica goes on without an error.
     Route::ALL.into_iter().for_each(|route| link.freeze(route));
     sleep(ms(rng, 200..2000)).await;
     let missed = block_in_place(|| missed(&rig.server, &replica));
@@ -145,8 +146,8 @@ pub(crate) async fn promote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Str
     Ok(format!("the replica had missed {missed} bytes"))
 }
 
-/// A replica is cut off, misses what comes then, and is made a master; the master follows it, which takes
-/// its memory, and is master again. No connection ends.
+/// Cuts a replica off, so that it misses changes, and makes it a master. The real master follows it, takes its
+/// data, and becomes a master again. No connection ends.
 async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     let (replica, link) = replica_of(rig).await;
     sleep(ms(rng, 100..500)).await;
@@ -154,12 +155,12 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     sleep(ms(rng, 200..2000)).await;
     let missed = block_in_place(|| missed(&rig.server, &replica));
     replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
-    // From now on a read may be answered from the older memory by a server of which it knows nothing, until a
-    // heartbeat has told it what nodes had heard of.
+    // From now on the server may answer a read from the older data. The node cannot notice that until a
+    // heartbeat has told the server the latest number that nodes have received.
     let deceives = |global, at| rig.ledger.global(global).store(at, Ordering::SeqCst);
     deceives(Global::DeceivesUntil, u64::MAX);
     deceives(Global::DeceivesSince, now() - COMMAND_NS);
-    // Nobody talks to a server that is no master: what is sent meanwhile arrives when it is one again.
+    // Commands must not reach the server while it is a replica. They arrive when it is a master again.
     let stalled = Conditions { flow: Flow::Stalled, ..Conditions::default() };
     for proxy in rig.proxies() {
         Route::ALL.into_iter().for_each(|route| proxy.set(route, stalled));

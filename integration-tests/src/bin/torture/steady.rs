@@ -1,5 +1,5 @@
-//! How fast an invalidation reaches the L1 of other nodes while nothing is wrong, beside a bare
-//! PUBLISH that reaches as many bare subscribers: in turns, on one server, in one process.
+//! Measures the time of an invalidation to the L1 of other nodes without faults, beside a bare PUBLISH to the
+//! same number of bare subscribers: in turns, on one server, in one process.
 
 use std::io;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use tokio::time::timeout;
 
 use crate::ledger::now;
 
-/// Nodes and bare subscribers beside the one that invalidates.
+/// The number of nodes, and of bare subscribers, beside the one that invalidates.
 const OTHERS: usize = 2;
 const KEY: u64 = 42;
 const CHANNEL: &str = "bare";
-/// As long as the message of an invalidation.
+/// A message with the length of an invalidation.
 const PAYLOAD: &str = "I:1234567890123456:42";
 
 /// The figures, in microseconds.
@@ -35,12 +35,12 @@ pub(crate) struct Steady {
     pub invalidation_p99_us: f64,
     pub bare_hop_p50_us: f64,
     pub bare_hop_p99_us: f64,
-    /// How much longer an invalidation takes than a bare hop.
+    /// The ratio of the time of an invalidation to that of a bare hop.
     pub ratio_p50: f64,
     pub ratio_p99: f64,
 }
 
-/// An L1 that says when an entry was removed.
+/// An L1 that reports when an entry was removed.
 struct Watched {
     engine: MemoryBackend<u64>,
     removed: UnboundedSender<u64>,
@@ -69,14 +69,14 @@ impl LocalBackend<u64> for Watched {
     }
 }
 
-/// Measures so many of each.
+/// Measures this many invalidations and bare messages.
 pub(crate) async fn measure(rounds: u32) -> io::Result<Steady> {
     let server = tokio::task::block_in_place(RedisServer::start);
     let mut caches = Caches::open(&server).await;
     let mut bare = Bare::open(&server).await.map_err(io::Error::other)?;
     let mut ours = histogram();
     let mut hops = histogram();
-    // The first few warm up.
+    // The first rounds warm up, and are not counted.
     for round in 0..rounds + rounds / 10 {
         let warm = round >= rounds / 10;
         let (lags, plain) = if fastrand::bool() {
@@ -118,7 +118,7 @@ async fn arrivals(from: &mut UnboundedReceiver<u64>, begun: u64) -> io::Result<V
     Ok(lags)
 }
 
-/// One cache that invalidates, and others that hear of it.
+/// A cache that invalidates, and caches that receive the messages.
 struct Caches {
     writer: TieredCache<u64, u64>,
     others: Vec<(TieredCache<u64, u64>, MemoryBackend<u64>)>,
@@ -144,12 +144,12 @@ impl Caches {
         Self { writer, others, removed }
     }
 
-    /// Has every node hold a value, invalidates it, and says how long each took to drop it.
+    /// Waits until every node has a value, invalidates it, and returns the time until each node removed it.
     async fn invalidate(&mut self, value: u64) -> io::Result<Vec<u64>> {
         let key = Key::encode(&KEY).map_err(io::Error::other)?;
         let stamp = self.writer.insert(&KEY, value).await.map_err(io::Error::other)?;
         for (cache, engine) in &self.others {
-            // Until the insert has been heard of, nothing read is kept.
+            // A read is not kept in L1 until the message of the insert has arrived.
             while engine.get(key.as_bytes()).is_none_or(|entry| *entry.value.unwrap_or_default() != value) {
                 let answer = cache.get(&KEY).at_least(&stamp).await.map_err(io::Error::other)?;
                 debug_assert_eq!(answer.as_deref(), Some(&value));
@@ -162,7 +162,7 @@ impl Caches {
     }
 }
 
-/// Bare connections: one publishes, as many subscribe as there are nodes.
+/// Bare connections: one publishes, and the others subscribe.
 struct Bare {
     publisher: MultiplexedConnection,
     _subscribers: Vec<MultiplexedConnection>,
@@ -177,7 +177,7 @@ impl Bare {
         let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))?;
         let (sender, heard) = unbounded_channel();
         let mut subscribers = Vec::new();
-        // One of them stands for the node that invalidates, which hears itself, too.
+        // One of them stands for the invalidating node, which also receives its own message.
         for at in 0..=OTHERS {
             let sender: Arc<UnboundedSender<u64>> = Arc::new(sender.clone());
             let push = move |push: PushInfo| -> Result<(), ()> {

@@ -1,4 +1,4 @@
-//! What the caches hold: a value that tells of itself everything that a reader judges it by.
+//! The values in the caches. A value contains everything by which a reader judges it.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{STORMS_AT, now};
 
-/// A value of some key: its bytes follow from key and version, so that a mix of two shows.
+/// A value of a key. Its bytes follow from the key and the version, so that a mix of two values is found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Value {
     pub key: u64,
     pub version: u64,
-    /// When its load ended, on the clock that all processes share.
+    /// The time at which its load ended, on the clock that all processes share.
     pub loaded_at: u64,
     pub ttl_ns: u64,
     pub stale_ns: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Expiry {
 }
 
 impl Value {
-    /// Loaded now.
+    /// A value that is loaded now.
     pub(crate) fn new(key: usize, version: u64, life: Expiry) -> Self {
         let Expiry { ttl, stale_for } = life;
         let (key, ns) = (key as u64, |span: Duration| span.as_nanos() as u64);
@@ -34,7 +34,7 @@ impl Value {
         Self { key, version, loaded_at: now(), ttl_ns: ns(ttl), stale_ns: ns(stale_for), payload }
     }
 
-    /// Whether it is a value of this key, byte for byte.
+    /// Whether this is a value of the key, byte for byte.
     pub(crate) fn is_whole(&self, key: usize) -> bool {
         let (block, len) = (block(self.key, self.version), size(self.key));
         let bytes = self.payload.as_bytes();
@@ -56,8 +56,8 @@ impl Value {
 
 const BLOCK: usize = 61;
 
-/// Around every size at which something is done otherwise: nothing at all, a header, what travels with a
-/// wake-up and what no longer does, and what fills a socket's buffer.
+/// Sizes around every limit at which the library behaves differently: no bytes, a header, the largest value in
+/// a wake-up and the next larger one, and a full socket buffer.
 fn size(key: u64) -> usize {
     if key >= STORMS_AT as u64 {
         return [10_000, 100, 20_000, 5_000][(key % 4) as usize];

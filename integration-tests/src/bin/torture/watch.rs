@@ -1,4 +1,4 @@
-//! Looks at the caches of a node process now and then: how long L1 serves, and what they count themselves.
+//! Observes the caches of a node process at intervals: how long L1 serves, and the statistics of the caches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use async_cache::Stats;
 use crate::ledger::{Count, Global, LOOK_EVERY, Ledger, now};
 use crate::node::Handle;
 
-/// For as long as the process lives.
+/// Runs while the process lives.
 pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
     let Some(ledger) = handles.first().map(|handle| handle.ledger) else { return };
     let mut known: HashMap<usize, [u64; 3]> = HashMap::new();
@@ -53,7 +53,7 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
     }
 }
 
-/// What is left once the traffic has ended.
+/// Notes what is left after the traffic has ended.
 fn rest(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle, ledger: &Ledger) {
     let Some(first) = handles.first() else { return };
     let gauge =
@@ -66,7 +66,7 @@ fn rest(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle, ledger: &Ledg
     gauge(first, Count::RssBytes, rss_bytes());
 }
 
-/// Memory of this process, by the kernel's count of its pages.
+/// The memory of this process in bytes, as the kernel counts its pages.
 fn rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! The changes a node makes: a version is committed, then every node is told.
+//! The changes of a node: it commits a version, then invalidates or inserts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,17 +14,18 @@ use crate::promise::What;
 use crate::read::{count_error, draw_key, in_time};
 use crate::value::Value;
 
-/// Values are inserted into every so-manieth key, and into no other: two inserts of one key that
-/// race are ordered by Redis, not by the database, so that only one task may insert into a key.
+/// One of this many keys is inserted into, and no other. If two inserts of one key race, Redis decides their
+/// order, not the database. So only one task may insert into a key.
 const INSERTED: usize = 8;
-/// The keys are spread over so many tags: those of one tag are all inserted into, or none is.
+/// The keys have this many tags. Either all keys of a tag are inserted into, or none.
 const TAGS: usize = 2 * INSERTED;
 
-/// Changes at a rate. `all`: inserts, tags and clears too, not only invalidations.
+/// Makes changes at a rate. With `all` these are also inserts, tags and clears, and otherwise only
+/// invalidations.
 pub(crate) async fn changes(handle: Arc<Handle>, seed: u64, per_s: f64, all: bool) {
     let mut rng = Rng::with_seed(seed);
     while !handle.rests() {
-        // Exponential: close together now and then.
+        // The pauses have an exponential distribution, so some changes are close together.
         sleep(Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / per_s)).await;
         match rng.u32(..1000) {
             0..1 if all => clear(&handle).await,
@@ -112,7 +113,7 @@ impl Handle {
             Ok(_) => Count::Invalidations,
             Err(_) => Count::Undecided,
         };
-        // Where it failed it is dropped here at once, and retried.
+        // After an error of L2 this node applies the change at once, and retries it.
         let (is_known, is_undecided) = match &outcome {
             Ok(_) => (true, false),
             Err(error) => (error.kind() == ErrorKind::Backend, error.kind() == ErrorKind::Backend),
@@ -137,7 +138,7 @@ impl Handle {
     }
 }
 
-/// The number of a stamp: there is one partition.
+/// The number of a stamp. There is one partition.
 pub(crate) fn seq_of(stamp: &Stamp) -> u64 {
     stamp.to_string().rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("a stamp of one partition")
 }
