@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Backend, Baseline, Fill, Filled, Known, Lease, Listener, NodeId, Pulse,
-    Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Backend, Baseline, Check, Fill, Filled, Info, Known, Lease, Listener, NodeId, Pulse,
+    ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -62,7 +62,7 @@ impl MemoryRegion {
     }
 
     /// Runs a plain read, which is not checked against the numbers that the node knows.
-    fn read<T>(&self, operation: impl FnOnce(&mut Memory) -> T) -> T {
+    fn read_plain<T>(&self, operation: impl FnOnce(&mut Memory) -> T) -> T {
         self.store.operate(self.node, Caller { run: self.run(), known: None }, operation)
     }
 
@@ -87,40 +87,16 @@ impl Drop for MemoryRegion {
 
 #[async_trait]
 impl Region for MemoryRegion {
-    fn partitions(&self) -> u16 {
-        self.partitions
+    fn info(&self) -> Info {
+        Info { partitions: self.partitions, deadline: Duration::from_secs(1), available: true }
     }
 
-    fn available(&self) -> bool {
-        true
-    }
-
-    fn command_timeout(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-
-    async fn get(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: self.run(), value: self.read(|state| state.get(key)) })
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        let values = self.read(|state| keys.iter().map(|key| state.get(key)).collect());
+    async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
+        let values = match check {
+            Check::Plain => self.read_plain(|state| keys.iter().map(|key| state.get(key)).collect()),
+            Check::Valid => self.operate(|state| keys.iter().map(|key| state.get_valid(key)).collect()),
+        };
         Ok(ReadMany { run: self.run(), values })
-    }
-
-    async fn get_valid(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: self.run(), value: self.operate(|state| state.get_valid(key)) })
-    }
-
-    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
-        let values = self.operate(|state| keys.iter().map(|key| state.get_valid(key)).collect());
-        Ok(ReadMany { run: self.run(), values })
-    }
-
-    async fn state(&self, partition: u16) -> Result<State> {
-        self.check(partition)?;
-        let (seq, floor) = self.operate(|state| state.seq_and_floor(partition));
-        Ok(State { run: self.run(), seq, floor, time_ms: self.store.time_ms() })
     }
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
@@ -131,28 +107,20 @@ impl Region for MemoryRegion {
         Ok(Baseline { state, tag_floor, tags })
     }
 
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
-        Ok(self.operate(|state| state.acquire(self.node, key, ask)))
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        self.operate(|state| asks.iter().map(|(key, ask)| Ok(state.acquire(self.node, key, *ask))).collect())
     }
 
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        life: Duration,
-        announce: Announce,
-    ) -> Result<Filled> {
-        let fill = Fill { key: key.clone(), lease, frame, life, announce };
-        Ok(self.operate(|state| state.fill(&fill)))
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        self.operate(|state| fills.iter().map(|fill| Ok(state.fill(fill))).collect())
     }
 
-    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
-        Ok(self.operate(|state| state.renew(key, lease, ttl)))
+    async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        Ok(self.operate(|state| leases.iter().map(|(key, lease)| state.renew(key, *lease, ttl)).collect()))
     }
 
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
-        self.operate(|state| state.release(key, lease));
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        self.operate(|state| leases.iter().for_each(|(key, lease)| state.release(key, *lease)));
         Ok(())
     }
 

@@ -236,7 +236,9 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         });
         let opened = opened.transpose().map_err(in_namespace)?;
         let node = match &opened {
-            Some((region, _)) => Node::new(id, (region.partitions(), known), self.max_staleness, self.switch),
+            Some((region, _)) => {
+                Node::new(id, (region.info().partitions, known), self.max_staleness, self.switch)
+            }
             None => Node::alone(id, self.switch),
         };
         let observer = Observer::new(Arc::clone(&namespace), self.failure_log);

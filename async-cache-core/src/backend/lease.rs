@@ -92,7 +92,7 @@ pub enum Announce {
     Yes,
 }
 
-/// One of the values given to [`Region::fill_many`](super::Region::fill_many).
+/// One of the values given to [`Region::fill`](super::Region::fill).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fill {
     /// The key.

@@ -23,7 +23,8 @@ pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewe
 pub use life::{Expiry, Phase};
 pub use local::{Entry, HitCheck, LocalBackend};
 pub use region::{
-    Baseline, GRANT_PACE, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE, WAKE_INLINE,
+    Baseline, Check, GRANT_PACE, Info, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE,
+    WAKE_INLINE,
 };
 pub use terms::PackedEntry;
 pub use tick::Tick;

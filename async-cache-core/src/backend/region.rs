@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::backend::known::Known;
-use crate::backend::lease::{Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
-use crate::error::Result;
+use crate::backend::lease::{Acquire, Acquired, Fill, Filled, Lease, Renewed};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::format::token::NodeId;
@@ -84,22 +84,46 @@ pub struct Pulse {
     pub time_ms: u64,
 }
 
-/// Answer to [`Region::get`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Read {
-    /// The server process that answered.
-    pub run: RunId,
-    /// Seal and frame as stored, unchecked.
-    pub value: Option<Bytes>,
+/// Whether [`Region::read`] returns void values, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// The stored bytes as they are, without regard to floor, tags or leases: the cheapest operation. The
+    /// caller checks them.
+    Plain,
+    /// Only values that are not void.
+    Valid,
 }
 
-/// Answer to [`Region::get_many`].
+/// Answer to [`Region::read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadMany {
     /// The server process that answered.
     pub run: RunId,
-    /// One per key asked for, in that order.
+    /// Seal and frame as stored: one for each key, in the order of the keys.
     pub values: Vec<Option<Bytes>>,
+}
+
+/// Answer to `read_one`, the read of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The server process that answered.
+    pub run: RunId,
+    /// Seal and frame as stored.
+    pub value: Option<Bytes>,
+}
+
+/// What a backend says of itself without asking its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Number of partitions: a constant of the backend, at least 1. A key belongs to
+    /// [`Key::partition`]`(partitions)`.
+    pub partitions: u16,
+    /// How long an operation may take before it fails. Where reads have a shorter deadline of their own, this
+    /// is the deadline of changes. A `put` that takes longer is never executed, if its caller sets
+    /// `not_after_ms` by this.
+    pub deadline: Duration,
+    /// False while the backend is known to be unreachable. Then a caller can do without it instead of asking.
+    pub available: bool,
 }
 
 /// One namespace on a shared backend, as seen by one node.
@@ -114,8 +138,8 @@ pub struct ReadMany {
 ///   where `seq` is the lease's sequence number (`fill`) or the change's own (`put`). A value
 ///   whose seal is below the floor is void, and so is one whose frame has [`Tags`] and whose seal is
 ///   below the tag floor or below the table's number for one of them. Nothing else in a frame concerns
-///   the backend: see [`frame`](crate::format::frame). `get_valid`, `get_many_valid`
-///   and `acquire` never return a void value.
+///   the backend: see [`frame`](crate::format::frame). `acquire`, and `read` with [`Check::Valid`], never
+///   return a void value.
 /// * The tag table holds at most [`TAG_TABLE`] tags. To make room the tag floor is raised to the
 ///   highest number dropped: sound for every value, and felt only by values that were granted
 ///   before it and are still alive. Losing the table (eviction, foreign bytes) raises the tag
@@ -124,7 +148,7 @@ pub struct ReadMany {
 ///   operation raises sequence and floor beyond any number seen before: everything stored
 ///   earlier is void and every outstanding lease is broken. A sequence below the number that the
 ///   caller [knows](RegionSpec::known) is such memory, and raised over it; unless that number is one
-///   that no server can have reached yet. Plain reads ([`Region::get`], [`Region::get_many`]) are exempt.
+///   that no server can have reached yet. Reads with [`Check::Plain`] are exempt.
 /// * Breaking a held lease (`put`, `invalidate`) leaves its key *cooling* for [`GRANT_PACE`]:
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
@@ -142,105 +166,38 @@ pub struct ReadMany {
 /// Closing the region, or dropping it, ends its subscription.
 #[async_trait]
 pub trait Region: Debug + Send + Sync + 'static {
-    /// Number of partitions: a constant of the backend, at least 1. A key belongs to
-    /// [`Key::partition`]`(partitions)`.
-    fn partitions(&self) -> u16;
+    /// Partitions, deadline and availability. Called often, so it must be cheap.
+    fn info(&self) -> Info;
 
     /// Ends the subscription, and frees the name: the namespace can be opened anew from when this returns,
     /// although the region lives on. Its operations still work: what is under way is brought to its end.
     fn close(&self) {}
 
-    /// False while the backend is known to be unreachable, so that a caller can do without it
-    /// instead of asking.
-    fn available(&self) -> bool;
+    /// Reads stored values, with as few commands as possible.
+    async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany>;
 
-    /// How long an operation may take before it fails; where reads have a deadline of their own, that
-    /// of changes. A `put` that takes longer is never executed, if its caller sets `not_after_ms` by
-    /// this.
-    fn command_timeout(&self) -> Duration;
-
-    /// Reads one stored value, without regard to floor, tags or lease. The cheapest operation.
-    async fn get(&self, key: &Key) -> Result<Read>;
-
-    /// Reads many stored values in one round trip (one for each partition concerned).
-    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany>;
-
-    /// Reads one stored value if it is not void.
-    async fn get_valid(&self, key: &Key) -> Result<Read>;
-
-    /// Reads those of many stored values that are not void.
-    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany>;
-
-    /// Reads the state of a partition, creating or fencing it first if need be. Checks the
-    /// namespace record.
-    async fn state(&self, partition: u16) -> Result<State>;
-
-    /// Reads the state of a partition and its tag table, in one step.
+    /// Reads the state of a partition and its tag table, in one step. Creates the partition, or raises its
+    /// floor, if need be. Checks the namespace record.
     async fn baseline(&self, partition: u16) -> Result<Baseline>;
 
-    /// Returns the valid value, or grants the lease, or says who is ahead.
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired>;
+    /// For each key: returns the valid value, or grants the lease, or says how long another node holds it. One
+    /// outcome for each, in the order of the keys: one may fail alone.
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>>;
 
-    /// Stores a loaded value for `life` if `lease` still holds, is not below the floor, and no tag of
-    /// the frame has been invalidated since the lease was granted (only the frame knows the tags: the
-    /// loader may have chosen them); in any case ends the lease (if it is still this one) and wakes the waiters. With
-    /// [`Announce::Yes`], storing is a change: it raises the sequence, seals the value with the
-    /// new number, and is published.
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        life: Duration,
-        announce: Announce,
-    ) -> Result<Filled>;
+    /// Stores loaded values. A value is stored if its lease still holds, is not below the floor, and no tag of
+    /// the frame has been invalidated since the lease was granted. (Only the frame knows the tags, because the
+    /// loader may have chosen them.) In any case `fill` ends the lease, if it is still this one, and wakes the
+    /// waiters. With [`Announce::Yes`](super::Announce::Yes), storing is a change: it raises the sequence,
+    /// seals the value with the new number, and is published. One outcome for each, in their order: one may
+    /// fail alone.
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>>;
 
-    /// [`acquire`](Self::acquire) for many keys, in as few round trips as can be. One outcome for
-    /// each, in their order: one may fail alone.
-    async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
-        let mut outcomes = Vec::with_capacity(asks.len());
-        for (key, ask) in asks {
-            outcomes.push(self.acquire(key, *ask).await);
-        }
-        outcomes
-    }
+    /// Extends each lease to `ttl` from now, if it still holds. One outcome for each, in their order.
+    async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>>;
 
-    /// [`fill`](Self::fill) for many keys, in as few round trips as can be. One outcome for each,
-    /// in their order: one may fail alone.
-    async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
-        let mut outcomes = Vec::with_capacity(fills.len());
-        for fill in fills {
-            let Fill { key, lease, frame, life, announce } = fill;
-            outcomes.push(self.fill(key, *lease, frame.clone(), *life, *announce).await);
-        }
-        outcomes
-    }
-
-    /// [`renew`](Self::renew) for many leases, in as few round trips as can be. One outcome for
-    /// each, in their order.
-    async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
-        let mut outcomes = Vec::with_capacity(leases.len());
-        for (key, lease) in leases {
-            outcomes.push(self.renew(key, *lease, ttl).await?);
-        }
-        Ok(outcomes)
-    }
-
-    /// [`release`](Self::release) for many leases, in as few round trips as can be. Tries all of
-    /// them, and gives the first error.
-    async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
-        let mut first = Ok(());
-        for (key, lease) in leases {
-            first = first.and(self.release(key, *lease).await);
-        }
-        first
-    }
-
-    /// Extends the lease to `ttl` from now, if it still holds.
-    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed>;
-
-    /// Ends the lease, if it still holds, and wakes the waiters so that one of them loads.
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()>;
+    /// Ends each lease, if it still holds, and wakes the waiters so that one of them loads. Tries all of them,
+    /// and returns the first error.
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()>;
 
     /// Stores values for `life`, each as a change: breaks the key's lease, wakes its waiters,
     /// publishes. Not executed at all later than `not_after_ms` on the server's clock: a write that its caller
@@ -262,4 +219,68 @@ pub trait Region: Debug + Send + Sync + 'static {
 
     /// Sends an [`Echo`](super::BusEvent::Echo) with this number to this node, over the bus.
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse>;
+}
+
+/// One key: the operations on slices, with one element.
+impl dyn Region + '_ {
+    /// Reads one stored value.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::read`].
+    pub async fn read_one(&self, key: &Key, check: Check) -> Result<Read> {
+        let ReadMany { run, mut values } = self.read(std::slice::from_ref(key), check).await?;
+        Ok(Read { run, value: values.pop().flatten() })
+    }
+
+    /// Asks for one value or its lease.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::acquire`].
+    pub async fn acquire_one(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
+        only(self.acquire(&[(key.clone(), ask)]).await)
+    }
+
+    /// Stores one loaded value.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::fill`].
+    pub async fn fill_one(&self, fill: Fill) -> Result<Filled> {
+        only(self.fill(&[fill]).await)
+    }
+
+    /// Extends one lease.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::renew`].
+    pub async fn renew_one(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+        let renewed = self.renew(&[(key.clone(), lease)], ttl).await?;
+        only(renewed.into_iter().map(Ok).collect())
+    }
+
+    /// Ends one lease.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::release`].
+    pub async fn release_one(&self, key: &Key, lease: Lease) -> Result<()> {
+        self.release(&[(key.clone(), lease)]).await
+    }
+
+    /// Reads the state of a partition.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::baseline`].
+    pub async fn state(&self, partition: u16) -> Result<State> {
+        Ok(self.baseline(partition).await?.state)
+    }
+}
+
+fn only<T>(mut outcomes: Vec<Result<T>>) -> Result<T> {
+    let answer = outcomes.pop();
+    answer.unwrap_or_else(|| Err(Error::new(ErrorKind::Backend, "the backend gave no outcome for a key")))
 }

@@ -141,7 +141,7 @@ async fn put<V: Send + Sync + 'static>(
         frames = rest;
         // After this node has given up a command, L2 must not execute it: the caller may insert a newer value
         // meanwhile.
-        let given_up = inner.local.liveness.node.clock.now().after(l2.region.command_timeout());
+        let given_up = inner.local.liveness.node.clock.now().after(l2.region.info().deadline);
         let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
             true => u64::MAX >> 12,
             false => inner.local.liveness.server_time()?.at_earliest(given_up),

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::backend::{Baseline, Region, State};
+use crate::backend::{Baseline, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::liveness::clock::ServerTime;
@@ -87,7 +87,7 @@ impl Liveness {
 
     /// Whether L2 is known to be unreachable.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.region.as_ref().is_some_and(|region| !region.available())
+        self.region.as_ref().is_some_and(|region| !region.info().available)
     }
 
     /// Whether an invalidation of the key is pending. Then L2 may hold a void value, and the node must not
@@ -196,14 +196,6 @@ impl Liveness {
         }
     }
 
-    /// Reads a partition's state and the server's time.
-    async fn read_state(&self, region: &dyn Region, partition: u16) -> Result<State> {
-        let sent = self.node.clock.now();
-        let state = region.state(partition).await.map_err(|error| self.l2_failed(error))?;
-        self.node.server_clock.observe(state.time_ms, sent, self.node.clock.now());
-        Ok(state)
-    }
-
     /// Reads a partition's state, its tag table and the server's time.
     pub(crate) async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Baseline> {
         let sent = self.node.clock.now();
@@ -216,7 +208,7 @@ impl Liveness {
     /// clock.
     pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
         if self.node.server_clock.known().is_none() {
-            self.read_state(region, 0).await?;
+            self.read_baseline(region, 0).await?;
         }
         Ok(())
     }

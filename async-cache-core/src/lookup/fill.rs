@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Announce, Entry, Filled};
+use crate::backend::{Announce, Entry, Fill, Filled};
 use crate::changes::replace;
 use crate::error::Result;
 use crate::format::key::Key;
@@ -38,7 +38,8 @@ pub(crate) async fn fill<V: Send + Sync + 'static>(
         Reuse::Cached | Reuse::Newer(_) => Announce::No,
         Reuse::Nothing => Announce::Yes,
     };
-    let outcome = l2.region.fill(&held.key, lease, frame, term.kept(), announce).await;
+    let fill = Fill { key: held.key.clone(), lease, frame, life: term.kept(), announce };
+    let outcome = l2.region.fill_one(fill).await;
     if outcome.is_ok() {
         held.ended();
     }

@@ -38,7 +38,7 @@ fn give_back<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, key: &Key, lease: 
     let (at_work, key) = (Arc::clone(inner), key.clone());
     inner.lifecycle.tasks.spawn(async move {
         if let Some(l2) = &at_work.remote
-            && let Err(error) = l2.region.release(&key, lease).await
+            && let Err(error) = l2.region.release_one(&key, lease).await
         {
             drop(at_work.local.liveness.l2_failed(error));
         }

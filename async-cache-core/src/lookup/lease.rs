@@ -75,7 +75,7 @@ async fn ask<V: Send + Sync + 'static>(
         return Seen::bare(Learnt::Lease(Reply::Unsent));
     };
     let (token, ttl) = (inner.local.liveness.node.next_token(), aim.options.load.lease_ttl);
-    let answer = l2.region.acquire(&lead.key, Acquire { token, ttl, accept }).await;
+    let answer = l2.region.acquire_one(&lead.key, Acquire { token, ttl, accept }).await;
     reply(inner, lead, aim, held, (asked, answer))
 }
 

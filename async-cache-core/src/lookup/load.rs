@@ -148,7 +148,7 @@ async fn keep_alive<V: 'static>(
 ) -> std::convert::Infallible {
     loop {
         sleep(ttl / 3).await;
-        match l2.region.renew(key, lease, ttl).await {
+        match l2.region.renew_one(key, lease, ttl).await {
             Ok(Renewed::Held) => {}
             Ok(Renewed::Lost) => std::future::pending().await,
             Err(error) => drop(inner.local.liveness.l2_failed(error)),

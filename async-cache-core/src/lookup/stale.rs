@@ -120,7 +120,7 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
     {
         return Some(Standing::Verified.of(fallback.entry.clone()));
     }
-    let cut_off = inner.remote.as_ref().is_some_and(|l2| !l2.region.available());
+    let cut_off = inner.remote.as_ref().is_some_and(|l2| !l2.region.info().available);
     if cut_off { unverified(inner, seek) } else { None }
 }
 

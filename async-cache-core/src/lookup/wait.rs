@@ -117,7 +117,7 @@ pub(crate) fn call<'a, V: Send + Sync + 'static>(
 /// How long a whole lookup may take. The caller waits no longer, even if another caller leads.
 pub(crate) fn patience<V: Send + Sync + 'static>(inner: &Inner<V>, options: &Options) -> Duration {
     let questions = inner.remote.as_ref().map_or(Duration::ZERO, |l2| {
-        options.load.wait_timeout.saturating_add(QUESTIONS * l2.region.command_timeout())
+        options.load.wait_timeout.saturating_add(QUESTIONS * l2.region.info().deadline)
     });
     options.load.load_timeout.saturating_add(questions).saturating_add(GRACE)
 }

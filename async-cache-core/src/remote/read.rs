@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Accept, Entry, Expiry, Phase, Read, ReadMany, RunId, Tick};
+use crate::backend::{Accept, Check, Entry, Expiry, Phase, Read, ReadMany, RunId, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::frame;
@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
         let (index, partition) = self.local.liveness.node.partition_of(key.as_bytes());
         if self.knows(index, partition, min_stamp) {
-            let read = self.counted(self.region.get(key)).await?;
+            let read = self.counted(self.region.read_one(key, Check::Plain)).await?;
             if self.is_about(partition, read.run) {
                 if read.value.is_some() && self.local.exists() {
                     self.local.stripes.read_plainly(key.as_bytes(), self.local.liveness.node.next_beat());
@@ -76,7 +76,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return Ok(read);
             }
         }
-        self.counted(self.region.get_valid(key)).await
+        self.counted(self.region.read_one(key, Check::Valid)).await
     }
 
     /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one.
@@ -86,7 +86,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
         let partitions = self.local.liveness.node.partitions_of(keys);
         if partitions.iter().all(|(index, partition)| self.knows(*index, partition, min_stamp)) {
-            let read = self.counted(self.region.get_many(keys)).await?;
+            let read = self.counted(self.region.read(keys, Check::Plain)).await?;
             if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
                 if self.local.exists() {
                     let beat = self.local.liveness.node.next_beat();
@@ -97,7 +97,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return Ok(read);
             }
         }
-        self.counted(self.region.get_many_valid(keys)).await
+        self.counted(self.region.read(keys, Check::Valid)).await
     }
 
     /// Asks for the server's time. A stored value ends by the server's clock, so it cannot be judged before

@@ -10,7 +10,9 @@ use shuttle::sync::mpsc::Receiver;
 use shuttle::thread::{self, JoinHandle};
 
 use crate::api::builder::TieredCacheBuilder;
-use crate::backend::{Accept, Acquire, Announce, BusEvent, Entry, Filled, Lease, Listener, LocalBackend};
+use crate::backend::{
+    Accept, Acquire, Announce, BusEvent, Entry, Fill, Filled, Lease, Listener, LocalBackend,
+};
 use crate::changes::{intent, send};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -250,7 +252,7 @@ impl Cache {
             } else {
                 let token = inner.local.liveness.node.next_token();
                 let ask = Acquire { token, ttl: Duration::from_secs(3), accept };
-                let answer = block_on(l2.region.acquire(key, ask));
+                let answer = block_on(l2.region.acquire_one(key, ask));
                 lease::reply(inner, lead, aim, None, (asked, answer))
             };
             match progress.learn(inner, lead, seen) {
@@ -274,7 +276,14 @@ impl Cache {
             .unwrap()
             .frame_of(entry.as_ref().unwrap(), term, Duration::ZERO)
             .unwrap();
-        let filled = block_on(region.fill(&self.key, lease, frame, term.kept(), Announce::No)).unwrap();
+        let filled = block_on(region.fill_one(Fill {
+            key: self.key.clone(),
+            lease,
+            frame,
+            life: term.kept(),
+            announce: Announce::No,
+        }))
+        .unwrap();
         (version, entry.filter(|_| filled != Filled::Refused))
     }
 

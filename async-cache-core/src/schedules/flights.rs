@@ -90,12 +90,13 @@ fn a_load_elsewhere_that_ends_wakes_who_waits_for_it() {
             let (cache, server, events) = Cache::cold(off);
             let token = Token { node: NodeId(0), counter: 1 };
             let ask = Acquire { token, ttl: Duration::from_secs(3), accept: Accept::Any };
-            let Ok(Acquired::Granted(lease)) = block_on(server.acquire(&cache.key, ask)) else {
+            let region: &dyn Region = &*server;
+            let Ok(Acquired::Granted(lease)) = block_on(region.acquire_one(&cache.key, ask)) else {
                 unreachable!("nobody else has asked")
             };
             let bus = cache.listen(events);
             let getting = cache.spawn(|cache| assert_eq!(cache.get(), 1));
-            block_on(server.release(&cache.key, lease)).unwrap();
+            block_on(region.release_one(&cache.key, lease)).unwrap();
             join([getting]);
             server.hang_up();
             join([bus]);

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use shuttle::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::backend::{
-    Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Entry, Fill, Filled, Lease, Listener,
-    LocalBackend, Pulse, Read, ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Backend, Baseline, BusEvent, Check, Entry, Fill, Filled, Info, Lease, Listener,
+    LocalBackend, Pulse, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::seal;
@@ -138,6 +138,30 @@ impl Store {
             self.publish(BusEvent::Woken { key: Bytes::copy_from_slice(key.as_bytes()), value });
         }
     }
+
+    fn acquire(&mut self, key: &Key, ask: Acquire) -> Acquired {
+        if let Some(stored) = self.values.get(key) {
+            return Acquired::Value(stored.clone());
+        }
+        if self.leases.contains_key(key) {
+            self.waiting.push(key.clone());
+            return Acquired::Busy(ask.ttl);
+        }
+        let lease = Lease { token: ask.token, seq: self.seq };
+        self.leases.insert(key.clone(), lease);
+        Acquired::Granted(lease)
+    }
+
+    fn fill(&mut self, Fill { key, lease, frame, .. }: &Fill) -> Filled {
+        if self.leases.get(key) != Some(lease) {
+            return Filled::Refused;
+        }
+        self.leases.remove(key);
+        let stored: Bytes = [&seal(lease.seq)[..], frame].concat().into();
+        self.values.insert(key.clone(), stored.clone());
+        self.wake(key, Some(stored));
+        Filled::Stored { seq: lease.seq }
+    }
 }
 
 #[derive(Debug)]
@@ -151,88 +175,39 @@ impl Backend for Tier {
 
 #[async_trait]
 impl Region for Server {
-    fn partitions(&self) -> u16 {
-        1
+    fn info(&self) -> Info {
+        Info { partitions: 1, deadline: Duration::from_secs(1), available: true }
     }
 
-    fn available(&self) -> bool {
-        true
+    async fn read(&self, keys: &[Key], _check: Check) -> Result<ReadMany> {
+        let store = self.store.lock();
+        Ok(ReadMany { run: RUN, values: keys.iter().map(|key| store.values.get(key).cloned()).collect() })
     }
 
-    fn command_timeout(&self) -> Duration {
-        Duration::from_secs(1)
+    async fn baseline(&self, _partition: u16) -> Result<Baseline> {
+        let state = State { run: RUN, seq: self.store.lock().seq, floor: 0, time_ms: TIME_MS };
+        Ok(Baseline { state, tag_floor: 0, tags: Vec::new() })
     }
 
-    async fn get(&self, key: &Key) -> Result<Read> {
-        Ok(Read { run: RUN, value: self.store.lock().values.get(key).cloned() })
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        asks.iter().map(|(key, ask)| Ok(self.store.lock().acquire(key, *ask))).collect()
     }
 
-    async fn get_many(&self, _keys: &[Key]) -> Result<ReadMany> {
-        unreachable!("one key at a time")
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        fills.iter().map(|fill| Ok(self.store.lock().fill(fill))).collect()
     }
 
-    async fn get_valid(&self, key: &Key) -> Result<Read> {
-        self.get(key).await
-    }
-
-    async fn get_many_valid(&self, _keys: &[Key]) -> Result<ReadMany> {
-        unreachable!("one key at a time")
-    }
-
-    async fn state(&self, _partition: u16) -> Result<State> {
-        Ok(State { run: RUN, seq: self.store.lock().seq, floor: 0, time_ms: TIME_MS })
-    }
-
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
-        Ok(Baseline { state: self.state(partition).await?, tag_floor: 0, tags: Vec::new() })
-    }
-
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
-        let mut store = self.store.lock();
-        if let Some(stored) = store.values.get(key) {
-            return Ok(Acquired::Value(stored.clone()));
-        }
-        if store.leases.contains_key(key) {
-            store.waiting.push(key.clone());
-            return Ok(Acquired::Busy(ask.ttl));
-        }
-        let lease = Lease { token: ask.token, seq: store.seq };
-        store.leases.insert(key.clone(), lease);
-        Ok(Acquired::Granted(lease))
-    }
-
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        _life: Duration,
-        _announce: Announce,
-    ) -> Result<Filled> {
-        let mut store = self.store.lock();
-        if store.leases.get(key) != Some(&lease) {
-            return Ok(Filled::Refused);
-        }
-        store.leases.remove(key);
-        let stored: Bytes = [&seal(lease.seq)[..], &frame].concat().into();
-        store.values.insert(key.clone(), stored.clone());
-        store.wake(key, Some(stored));
-        Ok(Filled::Stored { seq: lease.seq })
-    }
-
-    async fn fill_many(&self, _fills: &[Fill]) -> Vec<Result<Filled>> {
-        unreachable!("one key at a time")
-    }
-
-    async fn renew(&self, _key: &Key, _lease: Lease, _ttl: Duration) -> Result<Renewed> {
+    async fn renew(&self, _leases: &[(Key, Lease)], _ttl: Duration) -> Result<Vec<Renewed>> {
         unreachable!("no load is slow")
     }
 
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
-        let mut store = self.store.lock();
-        if store.leases.get(key) == Some(&lease) {
-            store.leases.remove(key);
-            store.wake(key, None);
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        for (key, lease) in leases {
+            let mut store = self.store.lock();
+            if store.leases.get(key) == Some(lease) {
+                store.leases.remove(key);
+                store.wake(key, None);
+            }
         }
         Ok(())
     }

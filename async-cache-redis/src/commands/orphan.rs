@@ -27,18 +27,13 @@ pub(super) struct Orphan<'a> {
 }
 
 impl<'a> Orphan<'a> {
-    pub(super) fn new(inner: &'a Inner, link: &'a Arc<Link>, releases: Vec<Cmd>) -> Self {
-        Self { inner, link, releases }
+    pub(super) fn new(inner: &'a Inner, link: &'a Arc<Link>) -> Self {
+        Self { inner, link, releases: Vec::new() }
     }
 
     /// Watches more of them.
     pub(super) fn watch(&mut self, releases: impl IntoIterator<Item = Cmd>) {
         self.releases.extend(releases);
-    }
-
-    /// The outcome is known.
-    pub(super) fn settled(mut self) {
-        self.releases.clear();
     }
 
     /// The outcome is known, but for the places of which `unknown` is true.

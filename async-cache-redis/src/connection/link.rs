@@ -109,12 +109,16 @@ impl Link {
         self.scripts_each(script, calls).await?.into_iter().collect()
     }
 
-    /// Runs the calls of one script as one pipeline, in order, with an answer for each call.
+    /// Runs the calls of one script as one pipeline, in order, with an answer for each call. A single call
+    /// goes without a pipeline.
     pub(crate) async fn scripts_each<T: FromRedisValue>(
         &self,
         script: &Script,
         calls: &[Cmd],
     ) -> RedisResult<Vec<RedisResult<T>>> {
+        if let [call] = calls {
+            return Ok(vec![self.script(script, call).await]);
+        }
         let mut answers = self.script_pipeline(calls).await?;
         if let Some(first) = answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten)) {
             script.load_async(&mut self.connection.clone()).await?;

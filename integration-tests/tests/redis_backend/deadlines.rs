@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_cache::{MemoryBackend, TieredCache};
-use async_cache_core::backend::{Announce, Fill, Lease};
+use async_cache_core::backend::{Announce, Check, Fill, Lease};
 use async_cache_core::{Result, Tags};
 use async_cache_redis::RedisBackend;
 use integration_tests::proxy::{Conditions, Flow, Proxy, Route};
@@ -24,17 +24,8 @@ async fn node(server: &RedisServer, proxy: &Proxy, read: Duration, write: Durati
     node
 }
 
-const READS: [&str; 9] = [
-    "get",
-    "get_many",
-    "get_valid",
-    "get_many_valid",
-    "state",
-    "baseline",
-    "heartbeat",
-    "acquire",
-    "acquire_many",
-];
+const READS: [&str; 8] =
+    ["get", "get_many", "get_valid", "get_many_valid", "baseline", "heartbeat", "acquire", "acquire_many"];
 const CHANGES: [&str; 10] = [
     "fill",
     "fill_many",
@@ -52,26 +43,31 @@ async fn run(node: &Node, operation: &str) -> Result<()> {
     let (region, k) = (&node.region, key("k"));
     let (token, life) = (node.token(), LIFE);
     let (lease, frame) = (Lease { token, seq: 1 }, frame(token, b"v"));
-    let held = [(k.clone(), lease)];
+    let (two, held) = ([k.clone(), key("k2")], [(k.clone(), lease), (key("k2"), lease)]);
     match operation {
-        "get" => region.get(&k).await.map(drop),
-        "get_many" => region.get_many(&[k]).await.map(drop),
-        "get_valid" => region.get_valid(&k).await.map(drop),
-        "get_many_valid" => region.get_many_valid(&[k]).await.map(drop),
-        "state" => region.state(0).await.map(drop),
+        "get" => region.read_one(&k, Check::Plain).await.map(drop),
+        "get_many" => region.read(&two, Check::Plain).await.map(drop),
+        "get_valid" => region.read_one(&k, Check::Valid).await.map(drop),
+        "get_many_valid" => region.read(&two, Check::Valid).await.map(drop),
         "baseline" => region.baseline(0).await.map(drop),
         "heartbeat" => region.heartbeat(0, 1).await.map(drop),
-        "acquire" => region.acquire(&key("other"), node.ask()).await.map(drop),
-        "acquire_many" => region.acquire_many(&[(key("third"), node.ask())]).await.remove(0).map(drop),
-        "fill" => region.fill(&k, lease, frame, life, Announce::No).await.map(drop),
-        "fill_many" => {
-            let fill = Fill { key: k, lease, frame, life, announce: Announce::No };
-            region.fill_many(&[fill]).await.remove(0).map(drop)
+        "acquire" => region.acquire_one(&key("other"), node.ask()).await.map(drop),
+        "acquire_many" => {
+            let asks = ["third", "fourth"].map(|name| (key(name), node.ask()));
+            region.acquire(&asks).await.into_iter().collect::<Result<Vec<_>>>().map(drop)
         }
-        "renew" => region.renew(&k, lease, TTL).await.map(drop),
-        "renew_many" => region.renew_many(&held, TTL).await.map(drop),
-        "release" => region.release(&k, lease).await,
-        "release_many" => region.release_many(&held).await,
+        "fill" => region
+            .fill_one(Fill { key: k.clone(), lease, frame, life, announce: Announce::No })
+            .await
+            .map(drop),
+        "fill_many" => {
+            let fill = |key| Fill { key, lease, frame: frame.clone(), life, announce: Announce::No };
+            region.fill(&two.map(fill)).await.into_iter().collect::<Result<Vec<_>>>().map(drop)
+        }
+        "renew" => region.renew_one(&k, lease, TTL).await.map(drop),
+        "renew_many" => region.renew(&held, TTL).await.map(drop),
+        "release" => region.release_one(&k, lease).await,
+        "release_many" => region.release(&held).await,
         "put" => region.put(&[(k, frame)], life, u64::MAX >> 12).await.map(drop),
         "invalidate" => region.invalidate(&[k]).await.map(drop),
         "clear" => region.clear(0).await.map(drop),
@@ -107,7 +103,7 @@ async fn changes_have_a_deadline_of_their_own() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
     let node = node(&server, &proxy, LONG, SHORT).await;
-    assert_eq!(node.region.command_timeout(), SHORT);
+    assert_eq!(node.region.info().deadline, SHORT);
     for (read, change) in READS.into_iter().cycle().zip(CHANGES) {
         out_of_time(&node, change).await;
         in_time(&node, read).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Fill, Filled, GRANT_PACE, Lease, Listener,
+    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Check, Fill, Filled, GRANT_PACE, Lease, Listener,
     NodeId, Region, RegionSpec, Token, WAKE_INLINE,
 };
 use async_cache_core::frame::unseal;
@@ -190,9 +190,10 @@ impl Side {
     async fn run(&mut self, node: usize, op: &Op, count: &mut Tokens) {
         let region = Arc::clone(&self.nodes[node].0);
         let answer = match op {
-            Op::Get(k) => self.value(region.get(&key(*k)).await.unwrap().value.as_ref()),
+            Op::Get(k) => self.value(region.read_one(&key(*k), Check::Plain).await.unwrap().value.as_ref()),
             Op::GetMany(ks) => {
-                let read = region.get_many(&ks.iter().map(|k| key(*k)).collect::<Vec<_>>()).await.unwrap();
+                let read =
+                    region.read(&ks.iter().map(|k| key(*k)).collect::<Vec<_>>(), Check::Plain).await.unwrap();
                 format!("{:?}", read.values.iter().map(|v| self.value(v.as_ref())).collect::<Vec<_>>())
             }
             Op::State => {
@@ -204,13 +205,13 @@ impl Side {
             Op::Acquire(asks) => {
                 let ask = |(k, wanted): &(usize, Wanted)| (key(*k), count.ask(node, LIFE, *wanted));
                 let asks: Vec<_> = asks.iter().map(ask).collect();
-                let answers = region.acquire_many(&asks).await;
+                let answers = region.acquire(&asks).await;
                 let answers = asks.iter().zip(answers).map(|((k, _), a)| self.acquired(k, a.unwrap()));
                 format!("{:?}", answers.collect::<Vec<_>>())
             }
             Op::AcquireAndLapse(k) => {
                 let ask = count.ask(node, SHORT, Wanted::Any);
-                let acquired = region.acquire(&key(*k), ask).await.unwrap();
+                let acquired = region.acquire_one(&key(*k), ask).await.unwrap();
                 sleep(SHORT * 2).await;
                 self.acquired(&key(*k), acquired)
             }
@@ -224,15 +225,26 @@ impl Side {
                     announce: *announce,
                 };
                 let fills: Vec<Fill> = leases.into_iter().zip(which).map(fill).collect();
-                let filled = region.fill_many(&fills).await.into_iter().map(|f| self.filled(f.unwrap()));
+                let filled = region.fill(&fills).await.into_iter().map(|f| self.filled(f.unwrap()));
                 format!("{:?}", filled.collect::<Vec<_>>())
             }
-            Op::Renew(which) => format!("{:?}", region.renew_many(&self.some(which), LIFE).await.unwrap()),
-            Op::Release(which) => format!("{:?}", region.release_many(&self.some(which)).await.is_ok()),
+            Op::Renew(which) => format!("{:?}", region.renew(&self.some(which), LIFE).await.unwrap()),
+            Op::Release(which) => format!("{:?}", region.release(&self.some(which)).await.is_ok()),
             Op::FillUnasked(k) => {
                 let lease = Lease { token: count.token(node), seq: region.state(0).await.unwrap().seq };
                 let frame = count.frame(lease.token, Size::Small);
-                self.filled(region.fill(&key(*k), lease, frame, LIFE, Announce::No).await.unwrap())
+                self.filled(
+                    region
+                        .fill_one(Fill {
+                            key: key(*k).clone(),
+                            lease,
+                            frame,
+                            life: LIFE,
+                            announce: Announce::No,
+                        })
+                        .await
+                        .unwrap(),
+                )
             }
             Op::Put(entries) => self.put(&*region, node, entries, LIFE, u64::MAX >> 12, count).await,
             Op::PutAndExpire(k) => {

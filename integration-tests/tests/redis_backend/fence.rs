@@ -1,6 +1,6 @@
 //! What happens when the memory behind the connection is replaced.
 
-use async_cache_core::backend::{Acquired, Announce, Filled, Lease, Renewed};
+use async_cache_core::backend::{Acquired, Announce, Check, Fill, Filled, Lease, Renewed};
 use bytes::Bytes;
 use integration_tests::{Data, RedisServer};
 
@@ -23,9 +23,19 @@ async fn before(node: &Node) -> Before {
 async fn fenced(node: &Node, before: &Before) {
     // A fill first: no other operation may be needed to raise the fence.
     let (k, lease) = (key("lease"), before.lease);
-    let filled = node.region.fill(&k, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+    let filled = node
+        .region
+        .fill_one(Fill {
+            key: k.clone(),
+            lease,
+            frame: frame(lease.token, b"old"),
+            life: LIFE,
+            announce: Announce::No,
+        })
+        .await
+        .unwrap();
     assert_eq!(filled, Filled::Refused);
-    assert_eq!(node.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost);
+    assert_eq!(node.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost);
     let state = node.region.state(0).await.unwrap();
     assert!(state.seq > before.seq, "{} then {}", before.seq, state.seq);
     assert!(state.floor > before.seq);
@@ -38,7 +48,7 @@ async fn fenced(node: &Node, before: &Before) {
 /// Waits until commands succeed again.
 async fn restored(node: &Node) {
     let start = std::time::Instant::now();
-    while node.region.get(&key("probe")).await.is_err() {
+    while node.region.read_one(&key("probe"), Check::Plain).await.is_err() {
         assert!(start.elapsed() < integration_tests::listen::PATIENCE, "not restored");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
@@ -79,7 +89,7 @@ async fn a_restart_from_a_snapshot() {
     restored(&node).await;
     fenced(&node, &Before { seq: newer, ..before }).await;
     assert_ne!(node.region.state(0).await.unwrap().run, run);
-    assert_ne!(node.region.get(&key("value")).await.unwrap().run, run);
+    assert_ne!(node.region.read_one(&key("value"), Check::Plain).await.unwrap().run, run);
 }
 
 #[tokio::test(flavor = "multi_thread")]

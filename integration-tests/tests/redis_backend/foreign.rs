@@ -1,7 +1,7 @@
 //! What foreign programs may leave under our keys.
 
 use async_cache_core::ErrorKind;
-use async_cache_core::backend::{Acquired, Announce, BusEvent, Filled, Renewed};
+use async_cache_core::backend::{Acquired, Announce, BusEvent, Check, Fill, Filled, Renewed};
 use async_cache_core::frame::seal;
 use bytes::Bytes;
 use integration_tests::RedisServer;
@@ -33,11 +33,20 @@ async fn foreign_values_are_absent_and_overwritten() {
         plant();
         let is_text = foreign[0] == "SET";
         assert_eq!(node.read(&k).await.is_some(), is_text, "{foreign:?}");
-        let many = node.region.get_many(std::slice::from_ref(&k)).await.unwrap().values;
+        let many = node.region.read(std::slice::from_ref(&k), Check::Plain).await.unwrap().values;
         assert_eq!(many[0].is_some(), is_text, "{foreign:?}");
         let lease = node.lease(&k).await;
         let frame = frame(lease.token, b"v");
-        node.region.fill(&k, lease, frame.clone(), LIFE, Announce::No).await.unwrap();
+        node.region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease,
+                frame: frame.clone(),
+                life: LIFE,
+                announce: Announce::No,
+            })
+            .await
+            .unwrap();
         assert_eq!(node.read(&k).await, Some(stored(lease.seq, &frame)), "{foreign:?}");
         plant();
         let (_, value) = node.store(&k, b"w").await;
@@ -52,7 +61,7 @@ async fn foreign_values_are_absent_and_overwritten() {
     for head in [torn, seal(u64::MAX), seal(1 << 60)] {
         server.cli_raw::<()>(&[b"SET", b"{ns:0}V:k", &[&head[..], &[b'x'; 60]].concat()]);
         let lease = node.lease(&k).await;
-        node.region.release(&k, lease).await.unwrap();
+        node.region.release_one(&k, lease).await.unwrap();
     }
 }
 
@@ -67,9 +76,19 @@ async fn foreign_locks_and_waiters_hold_nobody_up() {
         put_under(&server, lock, foreign);
         let lease = a.lease(&k).await;
         put_under(&server, lock, foreign);
-        assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost, "{foreign:?}");
-        a.region.release(&k, lease).await.unwrap();
-        let late = a.region.fill(&k, lease, frame(lease.token, b"v"), LIFE, Announce::No).await.unwrap();
+        assert_eq!(a.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost, "{foreign:?}");
+        a.region.release_one(&k, lease).await.unwrap();
+        let late = a
+            .region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease,
+                frame: frame(lease.token, b"v"),
+                life: LIFE,
+                announce: Announce::No,
+            })
+            .await
+            .unwrap();
         assert_eq!(late, Filled::Refused, "{foreign:?}");
         b.store(&k, b"v").await;
         a.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
@@ -82,12 +101,21 @@ async fn foreign_locks_and_waiters_hold_nobody_up() {
         let lease = a.lease(&k).await;
         plant();
         assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)), "{foreign:?}");
-        a.region.release(&k, lease).await.unwrap();
+        a.region.release_one(&k, lease).await.unwrap();
         b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
         b.heard.forget();
         let lease = a.lease(&k).await;
         plant();
-        a.region.fill(&k, lease, frame(lease.token, b"v"), LIFE, Announce::No).await.unwrap();
+        a.region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease,
+                frame: frame(lease.token, b"v"),
+                life: LIFE,
+                announce: Announce::No,
+            })
+            .await
+            .unwrap();
         assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}W:k"]), "{foreign:?}");
         plant();
         a.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
@@ -103,7 +131,7 @@ async fn a_foreign_meta_key_is_named() {
     let k = key("k");
     let errors = [
         node.region.state(0).await.unwrap_err(),
-        node.region.acquire(&k, node.ask()).await.unwrap_err(),
+        node.region.acquire_one(&k, node.ask()).await.unwrap_err(),
         node.region.invalidate(std::slice::from_ref(&k)).await.unwrap_err(),
         node.region.invalidate(&[k.clone(), key("l")]).await.unwrap_err(),
         node.region.heartbeat(0, 1).await.unwrap_err(),

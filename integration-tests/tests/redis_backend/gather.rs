@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_cache_core::Result;
-use async_cache_core::backend::Read;
+use async_cache_core::backend::{Check, Read};
 use async_cache_core::key::Key;
 use async_cache_redis::RedisBackend;
 use futures_util::future::{BoxFuture, join_all};
@@ -34,7 +34,7 @@ fn plant(server: &RedisServer, count: usize, value: impl Fn(usize) -> Vec<u8>) {
 
 /// All keys at once, from one task.
 async fn read_all(node: &Node, keys: &[Key]) -> Vec<Result<Read>> {
-    join_all(keys.iter().map(|key| node.region.get(key))).await
+    join_all(keys.iter().map(|key| node.region.read_one(key, Check::Plain))).await
 }
 
 /// The reads that were sent, each with its number of keys.
@@ -62,7 +62,8 @@ async fn impatient(server: &RedisServer, proxy: &Proxy, read: Duration) -> Node 
 
 /// Polls each of them once, which sends them off.
 async fn begin<'a>(node: &'a Node, keys: &'a [Key]) -> Vec<BoxFuture<'a, Result<Read>>> {
-    let mut reads: Vec<BoxFuture<'a, _>> = keys.iter().map(|key| node.region.get(key) as _).collect();
+    let mut reads: Vec<BoxFuture<'a, _>> =
+        keys.iter().map(|key| Box::pin(node.region.read_one(key, Check::Plain)) as _).collect();
     for read in &mut reads {
         assert!(poll!(read).is_pending());
     }
@@ -103,7 +104,7 @@ async fn each_gets_the_value_of_its_key() {
     for round in 0..20 {
         let reads = (0..300).map(|i| {
             let node = Arc::clone(&node);
-            tokio::spawn(async move { node.region.get(&key(&format!("k{i}"))).await })
+            tokio::spawn(async move { node.region.read_one(&key(&format!("k{i}")), Check::Plain).await })
         });
         for (i, read) in join_all(reads).await.into_iter().enumerate() {
             let value = read.unwrap().unwrap().value;
@@ -163,13 +164,13 @@ async fn who_waited_in_vain_is_counted() {
     let node = impatient(&server, &proxy, Duration::from_secs(3)).await;
     let keys = keys(3);
     for (readers, available) in [(2, true), (3, false)] {
-        node.region.get(&keys[0]).await.unwrap();
+        node.region.read_one(&keys[0], Check::Plain).await.unwrap();
         proxy.set(Route::Commands, STALLED);
         for read in read_all(&node, &keys[..readers]).await {
             let error = read.unwrap_err();
             assert!(error.to_string().contains("did not answer within 3s"), "{error}");
         }
-        assert_eq!(node.region.available(), available, "after {readers} timeouts");
+        assert_eq!(node.region.info().available, available, "after {readers} timeouts");
         proxy.clear();
     }
 }
@@ -270,7 +271,7 @@ async fn what_is_refused_together_is_asked_alone() {
                 false => assert_eq!(read.unwrap().value, None, "{rights}"),
             }
         }
-        assert!(node.region.available());
+        assert!(node.region.info().available);
     }
 }
 

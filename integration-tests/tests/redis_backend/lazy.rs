@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache_core::backend::BusEvent;
+use async_cache_core::backend::{BusEvent, Check};
 use async_cache_core::{ErrorKind, Event, TieredCache};
 use async_cache_memory::MemoryBackend;
 use async_cache_redis::RedisBackend;
@@ -75,7 +75,7 @@ async fn an_outage_has_the_cause_of_the_newest_attempt() {
     redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut admin).unwrap();
     let (mut known, start) = (0, std::time::Instant::now());
     while known < 200 {
-        let error = node.region.get(&key("k")).await.unwrap_err();
+        let error = node.region.read_one(&key("k"), Check::Plain).await.unwrap_err();
         let text = format!("{error:?}").to_lowercase();
         let told = text.contains("password") || text.contains("wrongpass");
         assert!(told || known == 0, "forgotten after {known} answers: {text}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_cache_core::ErrorKind;
-use async_cache_core::backend::{Acquired, NodeId, RegionSpec};
+use async_cache_core::backend::{Acquired, Check, NodeId, RegionSpec};
 use async_cache_redis::RedisBackend;
 use integration_tests::listen::PATIENCE;
 use integration_tests::{Conditions, Data, Flow, Proxy, Recorder, RedisServer, Route, eventually};
@@ -29,7 +29,7 @@ async fn fails_fast(node: &Node) {
 /// Waits until commands succeed again.
 pub(crate) async fn restored(node: &Node) {
     let start = Instant::now();
-    while node.region.get(&key("probe")).await.is_err() {
+    while node.region.read_one(&key("probe"), Check::Plain).await.is_err() {
         assert!(start.elapsed() < PATIENCE, "not restored");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -42,10 +42,10 @@ async fn a_killed_server_is_noticed_and_found_again() {
     node.store(&key("k"), b"v").await;
     server.kill();
     // Nobody asks: the loss is noticed all the same.
-    eventually("the breaker opens", || (!node.region.available()).then_some(())).await;
+    eventually("the breaker opens", || (!node.region.info().available).then_some(())).await;
     fails_fast(&node).await;
     server.restart(Data::Drop);
-    eventually("the breaker closes", || node.region.available().then_some(())).await;
+    eventually("the breaker closes", || node.region.info().available.then_some(())).await;
     // Both connections serve: they are used in turn.
     eventually("all are back", || (server.clients() >= 3).then_some(())).await;
     for _ in 0..4 {
@@ -61,14 +61,14 @@ async fn a_stopped_server_opens_the_breaker() {
     let (_, value) = node.store(&key("k"), b"v").await;
     server.pause();
     let first = Instant::now();
-    let error = node.region.get(&key("k")).await.unwrap_err();
+    let error = node.region.read_one(&key("k"), Check::Plain).await.unwrap_err();
     let waited = first.elapsed();
     assert!(waited >= Duration::from_millis(100) && waited < Duration::from_millis(300), "{waited:?}");
     assert!(error.to_string().contains("did not answer within 100ms"), "{error}");
     let start = Instant::now();
-    while node.region.available() {
+    while node.region.info().available {
         assert!(start.elapsed() < PATIENCE);
-        let _ = node.region.get(&key("k")).await;
+        let _ = node.region.read_one(&key("k"), Check::Plain).await;
     }
     fails_fast(&node).await;
     fails_fast(&node).await;
@@ -93,14 +93,14 @@ async fn one_slow_answer_opens_nothing() {
     let first = clients(&server);
     for _ in 0..4 {
         server.pause();
-        node.region.get(&key("k")).await.unwrap_err();
+        node.region.read_one(&key("k"), Check::Plain).await.unwrap_err();
         server.resume();
         restored(&node).await;
         // A success on each connection: failures count in a row.
         for _ in 0..2 {
             restored(&node).await;
         }
-        assert!(node.region.available());
+        assert!(node.region.info().available);
     }
     assert_eq!(clients(&server), first, "the connections are still the first ones");
 }
@@ -122,10 +122,10 @@ async fn one_probe_at_a_time_tests_a_server_that_is_away() {
     proxy.cut(Route::Commands);
     let away = Instant::now();
     while away.elapsed() < Duration::from_secs(2) {
-        let _ = region.get(&key("k")).await;
+        let _ = region.read_one(&key("k"), Check::Plain).await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert!(!region.available());
+    assert!(!region.info().available);
     // The shortest pauses there can be: 10, 20, 40, 80, 160 ms, then 200 ms.
     let probes = proxy.asked() - before;
     assert!((2..=14).contains(&probes), "{probes} probes");
@@ -152,7 +152,7 @@ async fn an_acquire_nobody_waits_for_leaves_no_lease() {
     let k = key("k");
     for given_up in ["timed out", "cancelled"] {
         server.pause();
-        let acquire = node.region.acquire(&k, node.ask());
+        let acquire = node.region.acquire_one(&k, node.ask());
         if given_up == "cancelled" {
             let cut = tokio::time::timeout(Duration::from_millis(30), acquire).await;
             assert!(cut.is_err());
@@ -164,7 +164,7 @@ async fn an_acquire_nobody_waits_for_leaves_no_lease() {
         let start = Instant::now();
         loop {
             match node.acquire(&k).await {
-                Acquired::Granted(lease) => break node.region.release(&k, lease).await.unwrap(),
+                Acquired::Granted(lease) => break node.region.release_one(&k, lease).await.unwrap(),
                 _ => assert!(start.elapsed() < TTL / 2, "{given_up}: the lease of nobody blocks the key"),
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -179,7 +179,7 @@ async fn a_demoted_server_is_left() {
     server.cli::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
     // A replica refuses writes; that is no answer of the server we need.
     let start = Instant::now();
-    while node.region.available() {
+    while node.region.info().available {
         assert!(start.elapsed() < PATIENCE);
         let _ = node.region.invalidate(&[key("k")]).await;
     }
@@ -194,7 +194,7 @@ async fn a_region_lives_through_it_and_nothing_is_left() {
     let server = RedisServer::start();
     let node = node(&server).await;
     server.kill();
-    eventually("the breaker opens", || (!node.region.available()).then_some(())).await;
+    eventually("the breaker opens", || (!node.region.info().available).then_some(())).await;
     // Dropped while everything is being restored.
     drop(node);
     let metrics = tokio::runtime::Handle::current().metrics();

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Backend, BusEvent, Lease, Listener, NodeId, Region, RegionSpec, Token,
+    Accept, Acquire, Acquired, Backend as _, BusEvent, Check, Lease, Listener, NodeId, Region, RegionSpec,
+    Token,
 };
 use async_cache_core::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
 use async_cache_core::key::Key;
@@ -55,7 +56,7 @@ impl Node {
     }
 
     pub(crate) async fn acquire(&self, key: &Key) -> Acquired {
-        self.region.acquire(key, self.ask()).await.unwrap()
+        self.region.acquire_one(key, self.ask()).await.unwrap()
     }
 
     /// Acquires a lease that must be free.
@@ -76,7 +77,7 @@ impl Node {
     }
 
     pub(crate) async fn read(&self, key: &Key) -> Option<Bytes> {
-        self.region.get(key).await.unwrap().value
+        self.region.read_one(key, Check::Plain).await.unwrap().value
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use async_cache_core::backend::Announce;
+use async_cache_core::backend::{Announce, Check, Fill};
 use async_cache_core::{Error, ErrorKind, Tags};
 use async_cache_redis::RedisBackend;
 use async_cache_redis::testing::Mutant;
@@ -44,7 +44,19 @@ async fn a_change_that_may_not_be_announced_changes_nothing() {
         ("put", node.region.put(&[entry], LIFE, later).await.unwrap_err()),
         ("clear", node.region.clear(0).await.unwrap_err()),
         ("tags", node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap_err()),
-        ("refresh", node.region.fill(&key("loading"), lease, fill, LIFE, Announce::Yes).await.unwrap_err()),
+        (
+            "refresh",
+            node.region
+                .fill_one(Fill {
+                    key: key("loading"),
+                    lease,
+                    frame: fill,
+                    life: LIFE,
+                    announce: Announce::Yes,
+                })
+                .await
+                .unwrap_err(),
+        ),
     ];
     for (what, error) in refusals {
         assert_eq!(error.kind(), ErrorKind::Config, "{what}: {error}");
@@ -64,12 +76,15 @@ async fn whoever_may_not_wake_others_stores_and_releases_all_the_same() {
     let (node, lease) = silenced(&server, RedisBackend::connect(server.url_as("app")).await.unwrap()).await;
     other.acquire(&key("loading")).await;
     let value = frame(lease.token, b"new");
-    node.region.fill(&key("loading"), lease, value, LIFE, Announce::No).await.unwrap();
+    node.region
+        .fill_one(Fill { key: key("loading"), lease, frame: value, life: LIFE, announce: Announce::No })
+        .await
+        .unwrap();
     assert!(other.read(&key("loading")).await.is_some());
 
     let lease = node.lease(&key("another")).await;
     other.acquire(&key("another")).await;
-    node.region.release(&key("another"), lease).await.unwrap();
+    node.region.release_one(&key("another"), lease).await.unwrap();
     other.lease(&key("another")).await;
 }
 
@@ -118,18 +133,21 @@ async fn the_documented_rights_are_enough() {
     node.store(&key("k"), b"v").await;
     let lease = node.lease(&key("lease")).await;
     node.acquire(&key("lease")).await;
-    node.region.renew(&key("lease"), lease, LIFE).await.unwrap();
+    node.region.renew_one(&key("lease"), lease, LIFE).await.unwrap();
     let frame = frame(lease.token, b"v");
-    node.region.fill(&key("lease"), lease, frame, LIFE, Announce::Yes).await.unwrap();
-    node.region.get_many(&[key("k"), key("lease")]).await.unwrap();
-    node.region.get_valid(&key("k")).await.unwrap();
+    node.region
+        .fill_one(Fill { key: key("lease"), lease, frame, life: LIFE, announce: Announce::Yes })
+        .await
+        .unwrap();
+    node.region.read(&[key("k"), key("lease")], Check::Plain).await.unwrap();
+    node.region.read_one(&key("k"), Check::Valid).await.unwrap();
     node.region.invalidate(&[key("k")]).await.unwrap();
     node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap();
     node.region.baseline(0).await.unwrap();
     node.region.heartbeat(0, 1).await.unwrap();
     node.region.clear(0).await.unwrap();
     let lease = node.lease(&key("k")).await;
-    node.region.release(&key("k"), lease).await.unwrap();
+    node.region.release_one(&key("k"), lease).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,8 +213,11 @@ async fn reads_do_without_mget() {
     let node = Node::of(RedisBackend::connect(server.url_as("app")).await.unwrap()).await;
     node.store(&key("k"), b"v").await;
     let keys = [key("k"), key("absent")];
-    let read = node.region.get_many(&keys).await.unwrap();
+    let read = node.region.read(&keys, Check::Plain).await.unwrap();
     assert_eq!(read.values.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
-    let (found, absent) = tokio::join!(node.region.get(&keys[0]), node.region.get(&keys[1]));
+    let (found, absent) = tokio::join!(
+        node.region.read_one(&keys[0], Check::Plain),
+        node.region.read_one(&keys[1], Check::Plain)
+    );
     assert!(found.unwrap().value.is_some() && absent.unwrap().value.is_none());
 }

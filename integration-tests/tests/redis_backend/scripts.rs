@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, BusEvent, Filled, GRANT_PACE, Renewed, WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, BusEvent, Fill, Filled, GRANT_PACE, Renewed, WAKE_INLINE,
 };
 use async_cache_core::frame::{token_of, unseal};
 use bytes::Bytes;
@@ -42,7 +42,7 @@ async fn acquire_gives_the_value_or_says_it_is_known() {
     let k = key("k");
     let (token, value) = node.store(&k, b"both ends, and a payload").await;
     let ask = |accept| Acquire { accept, ..node.ask() };
-    let answer = async |ask: Acquire| node.region.acquire(&k, ask).await.unwrap();
+    let answer = async |ask: Acquire| node.region.acquire_one(&k, ask).await.unwrap();
     let other = node.token();
     assert_eq!(answer(ask(Accept::Any)).await, Acquired::Value(value.clone()));
     let seq = node.region.state(0).await.unwrap().seq;
@@ -51,7 +51,7 @@ async fn acquire_gives_the_value_or_says_it_is_known() {
     assert_eq!(answer(ask(Accept::Known(other))).await, Acquired::Value(value.clone()));
     assert_eq!(answer(ask(Accept::Other(other))).await, Acquired::Value(value));
     let Acquired::Granted(lease) = answer(ask(Accept::Other(token))).await else { panic!("not granted") };
-    node.region.release(&k, lease).await.unwrap();
+    node.region.release_one(&k, lease).await.unwrap();
     assert!(matches!(answer(ask(Accept::Nothing)).await, Acquired::Granted(_)));
 }
 
@@ -66,7 +66,11 @@ async fn a_load_from_grant_to_fill() {
     assert!(left <= TTL && left > TTL / 2, "{left:?}");
 
     let frame = frame(lease.token, b"\0\r\n:value");
-    let filled = a.region.fill(&k, lease, frame.clone(), LIFE, Announce::No).await.unwrap();
+    let filled = a
+        .region
+        .fill_one(Fill { key: k.clone(), lease, frame: frame.clone(), life: LIFE, announce: Announce::No })
+        .await
+        .unwrap();
     assert_eq!(filled, Filled::Stored { seq: lease.seq });
     let value = stored(lease.seq, &frame);
     assert_eq!(a.read(&k).await, Some(value.clone()));
@@ -78,7 +82,11 @@ async fn a_load_from_grant_to_fill() {
     assert_eq!(a.region.state(0).await.unwrap().seq, lease.seq);
     assert_eq!(a.heard.events(), [BusEvent::Subscribed]);
     // The lease ended with it.
-    let again = a.region.fill(&k, lease, frame, LIFE, Announce::No).await.unwrap();
+    let again = a
+        .region
+        .fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No })
+        .await
+        .unwrap();
     assert_eq!(again, Filled::Refused);
 }
 
@@ -89,12 +97,12 @@ async fn an_acquire_sent_twice_grants_once() {
     let (a, b) = (Node::on(&server).await, Node::on(&server).await);
     let k = key("k");
     let ask = a.ask();
-    let first = a.region.acquire(&k, ask).await.unwrap();
+    let first = a.region.acquire_one(&k, ask).await.unwrap();
     let Acquired::Granted(lease) = first else { panic!("not granted: {first:?}") };
     // The sequence moves on in between.
     b.store(&key("other"), b"v").await;
-    assert_eq!(a.region.acquire(&k, ask).await.unwrap(), Acquired::Granted(lease), "by itself");
-    let many = a.region.acquire_many(&[(k.clone(), ask), (k.clone(), ask)]).await;
+    assert_eq!(a.region.acquire_one(&k, ask).await.unwrap(), Acquired::Granted(lease), "by itself");
+    let many = a.region.acquire(&[(k.clone(), ask), (k.clone(), ask)]).await;
     for answer in many {
         assert_eq!(answer.unwrap(), Acquired::Granted(lease), "in a batch");
     }
@@ -102,9 +110,12 @@ async fn an_acquire_sent_twice_grants_once() {
     assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}W:k"]));
     assert!(matches!(a.acquire(&k).await, Acquired::Busy(_)), "another acquisition of the same node");
     assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
-    a.region.release(&k, lease).await.unwrap();
+    a.region.release_one(&k, lease).await.unwrap();
     b.lease(&k).await;
-    assert!(matches!(a.region.acquire(&k, ask).await.unwrap(), Acquired::Busy(_)), "the lease of another");
+    assert!(
+        matches!(a.region.acquire_one(&k, ask).await.unwrap(), Acquired::Busy(_)),
+        "the lease of another"
+    );
 }
 
 /// Who waits while the key cools is told when the load after that has ended; who loads itself is not.
@@ -119,7 +130,7 @@ async fn who_waits_while_a_key_cools_is_noted_for_the_next_load() {
     server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", "30000"]);
     for node in [&a, &b] {
         let ask = Acquire { ttl: Duration::from_secs(3600), ..node.ask() };
-        assert!(matches!(node.region.acquire(&k, ask).await.unwrap(), Acquired::Busy(_)));
+        assert!(matches!(node.region.acquire_one(&k, ask).await.unwrap(), Acquired::Busy(_)));
     }
     server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", "1"]);
     let left: i64 = server.cli(&["PTTL", "{ns:0}W:k"]);
@@ -137,7 +148,11 @@ async fn an_announced_fill_is_a_change() {
     let k = key("k");
     let lease = a.lease(&k).await;
     let frame = frame(lease.token, b"v");
-    let Filled::Stored { seq } = a.region.fill(&k, lease, frame.clone(), LIFE, Announce::Yes).await.unwrap()
+    let Filled::Stored { seq } = a
+        .region
+        .fill_one(Fill { key: k.clone(), lease, frame: frame.clone(), life: LIFE, announce: Announce::Yes })
+        .await
+        .unwrap()
     else {
         panic!("refused")
     };
@@ -159,7 +174,10 @@ async fn large_values_are_not_sent_along() {
         b.acquire(&k).await;
         let header = stored(0, &frame(lease.token, b"")).len();
         let frame = frame(lease.token, &vec![7; WAKE_INLINE - header + over]);
-        a.region.fill(&k, lease, frame, LIFE, Announce::No).await.unwrap();
+        a.region
+            .fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No })
+            .await
+            .unwrap();
         let name = Bytes::from(name);
         let woken = |event: &BusEvent| match event {
             BusEvent::Woken { key, value } if *key == name => Some(value.as_ref().map(Bytes::len)),
@@ -185,9 +203,19 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
         }
         let broken = Instant::now();
 
-        let late = a.region.fill(&k, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+        let late = a
+            .region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease,
+                frame: frame(lease.token, b"old"),
+                life: LIFE,
+                announce: Announce::No,
+            })
+            .await
+            .unwrap();
         assert_eq!(late, Filled::Refused, "{name}");
-        assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost, "{name}");
+        assert_eq!(a.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost, "{name}");
         let name = Bytes::from(name);
         b.heard
             .wait("woken", |event| matches!(event, BusEvent::Woken { key, .. } if *key == name).then_some(()))
@@ -195,14 +223,14 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
 
         // Cooling: nobody may load until it ends; a second break does not extend it.
         let ask = || Acquire { accept: Accept::Nothing, ..a.ask() };
-        if let Acquired::Busy(left) = a.region.acquire(&k, ask()).await.unwrap() {
+        if let Acquired::Busy(left) = a.region.acquire_one(&k, ask()).await.unwrap() {
             assert!(left <= GRANT_PACE, "{left:?}");
         } else {
             assert!(broken.elapsed() >= GRANT_PACE, "granted while cooling");
         }
         let granted = async {
             loop {
-                match a.region.acquire(&k, ask()).await.unwrap() {
+                match a.region.acquire_one(&k, ask()).await.unwrap() {
                     Acquired::Granted(lease) => return lease,
                     _ => drop(b.region.invalidate(std::slice::from_ref(&k)).await.unwrap()),
                 }
@@ -221,26 +249,35 @@ async fn renewing_and_releasing() {
     let k = key("k");
     let lease = a.lease(&k).await;
     assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
-    assert_eq!(a.region.renew(&k, lease, TTL * 10).await.unwrap(), Renewed::Held);
+    assert_eq!(a.region.renew_one(&k, lease, TTL * 10).await.unwrap(), Renewed::Held);
     let left: u64 = server.cli(&["PTTL", "{ns:0}L:k"]);
     assert!(left > 40_000, "{left}");
     assert!(server.cli::<u64>(&["PTTL", "{ns:0}W:k"]) > 40_000, "those who wait stay noted as long");
 
     // Someone else's token ends nothing.
     let other = async_cache_core::backend::Lease { token: b.token(), ..lease };
-    a.region.release(&k, other).await.unwrap();
-    assert_eq!(b.region.renew(&k, other, TTL).await.unwrap(), Renewed::Lost);
+    a.region.release_one(&k, other).await.unwrap();
+    assert_eq!(b.region.renew_one(&k, other, TTL).await.unwrap(), Renewed::Lost);
     assert_eq!(
-        b.region.fill(&k, other, frame(other.token, b"v"), LIFE, Announce::No).await.unwrap(),
+        b.region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease: other,
+                frame: frame(other.token, b"v"),
+                life: LIFE,
+                announce: Announce::No
+            })
+            .await
+            .unwrap(),
         Filled::Refused
     );
-    assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Held);
+    assert_eq!(a.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Held);
 
-    a.region.release(&k, lease).await.unwrap();
+    a.region.release_one(&k, lease).await.unwrap();
     b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
     // At once: a release is no break.
     b.lease(&k).await;
-    assert_eq!(a.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost);
+    assert_eq!(a.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,21 +286,40 @@ async fn leases_and_values_end_with_their_time() {
     let node = Node::on(&server).await;
     let k = key("k");
     let short = Duration::from_millis(30);
-    let lease = match node.region.acquire(&k, Acquire { ttl: short, ..node.ask() }).await.unwrap() {
+    let lease = match node.region.acquire_one(&k, Acquire { ttl: short, ..node.ask() }).await.unwrap() {
         Acquired::Granted(lease) => lease,
         other => panic!("{other:?}"),
     };
     let lock = || server.cli::<bool>(&["EXISTS", "{ns:0}L:k"]);
     eventually("the lease lapses", || (!lock()).then_some(())).await;
-    assert_eq!(node.region.renew(&k, lease, TTL).await.unwrap(), Renewed::Lost);
+    assert_eq!(node.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost);
     let lease = node.lease(&k).await;
-    node.region.fill(&k, lease, frame(lease.token, b"v"), short, Announce::No).await.unwrap();
+    node.region
+        .fill_one(Fill {
+            key: k.clone(),
+            lease,
+            frame: frame(lease.token, b"v"),
+            life: short,
+            announce: Announce::No,
+        })
+        .await
+        .unwrap();
     let value = || server.cli::<bool>(&["EXISTS", "{ns:0}V:k"]);
     eventually("the value expires", || (!value()).then_some(())).await;
     // The longest and the shortest life are possible.
     for life in [Duration::MAX, Duration::ZERO] {
         let lease = node.lease(&k).await;
-        let filled = node.region.fill(&k, lease, frame(lease.token, b"v"), life, Announce::No).await.unwrap();
+        let filled = node
+            .region
+            .fill_one(Fill {
+                key: k.clone(),
+                lease,
+                frame: frame(lease.token, b"v"),
+                life,
+                announce: Announce::No,
+            })
+            .await
+            .unwrap();
         assert_eq!(filled, Filled::Stored { seq: lease.seq });
         node.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
     }
@@ -283,17 +339,36 @@ async fn clearing_voids_values_and_leases() {
 
     assert!(node.read(&kept).await.is_some(), "a plain read does not look at the floor");
     node.lease(&kept).await;
-    let late =
-        node.region.fill(&loading, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+    let late = node
+        .region
+        .fill_one(Fill {
+            key: loading.clone(),
+            lease,
+            frame: frame(lease.token, b"old"),
+            life: LIFE,
+            announce: Announce::No,
+        })
+        .await
+        .unwrap();
     assert_eq!(late, Filled::Refused);
     assert_eq!(node.read(&loading).await, None);
-    assert_eq!(node.region.renew(&waiting, other, TTL).await.unwrap(), Renewed::Lost);
+    assert_eq!(node.region.renew_one(&waiting, other, TTL).await.unwrap(), Renewed::Lost);
     // Neither void lease holds anyone up, nor leaves a key cooling when broken.
     node.lease(&loading).await;
     node.region.invalidate(std::slice::from_ref(&waiting)).await.unwrap();
     let next = node.lease(&waiting).await;
     assert_eq!(next.seq, floor + 1);
-    let filled = node.region.fill(&waiting, next, frame(next.token, b"v"), LIFE, Announce::No).await.unwrap();
+    let filled = node
+        .region
+        .fill_one(Fill {
+            key: waiting.clone(),
+            lease: next,
+            frame: frame(next.token, b"v"),
+            life: LIFE,
+            announce: Announce::No,
+        })
+        .await
+        .unwrap();
     assert_eq!(filled, Filled::Stored { seq: next.seq });
 }
 
@@ -305,7 +380,16 @@ async fn a_void_fill_wakes_the_waiters() {
     let lease = a.lease(&k).await;
     assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
     a.region.clear(0).await.unwrap();
-    a.region.fill(&k, lease, frame(lease.token, b"old"), LIFE, Announce::No).await.unwrap();
+    a.region
+        .fill_one(Fill {
+            key: k.clone(),
+            lease,
+            frame: frame(lease.token, b"old"),
+            life: LIFE,
+            announce: Announce::No,
+        })
+        .await
+        .unwrap();
     b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
     assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}L:k"]));
 }
@@ -333,7 +417,7 @@ async fn who_waits_while_a_key_cools_stays_noted() {
     let (cools, ttl) = (Duration::from_secs(30), Duration::from_secs(300));
     server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", &cools.as_millis().to_string()]);
     let ask = Acquire { ttl, ..node.ask() };
-    assert!(matches!(node.region.acquire(&key("k"), ask).await.unwrap(), Acquired::Busy(_)));
+    assert!(matches!(node.region.acquire_one(&key("k"), ask).await.unwrap(), Acquired::Busy(_)));
     let noted: u64 = server.cli(&["PTTL", "{ns:0}W:k"]);
     assert!(noted > 2 * cools.as_millis() as u64, "for {noted} ms");
 }

@@ -1,5 +1,6 @@
 //! Servers that are none of ours, or not yet.
 
+use async_cache::backend::Check;
 use async_cache_core::{Error, ErrorKind};
 use async_cache_redis::RedisBackend;
 use integration_tests::RedisServer;
@@ -69,7 +70,7 @@ async fn an_error_that_quotes_the_password_is_shown_without_it() {
     .await;
     let backend = RedisBackend::connect(stub.url_with("hunter2")).await.unwrap();
     let node = Node::unsubscribed(backend, "ns", crate::rig::RECORD);
-    let error = node.region.get(&key("secret-key")).await.unwrap_err();
+    let error = node.region.read_one(&key("secret-key"), Check::Plain).await.unwrap_err();
     let text = format!("{error:?}");
     assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
 }

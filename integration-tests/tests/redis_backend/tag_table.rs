@@ -2,7 +2,7 @@
 
 use async_cache::testing::No;
 use async_cache::{MemoryBackend, TieredCache};
-use async_cache_core::backend::{Acquired, Announce, Baseline, Filled, TAG_TABLE, Token};
+use async_cache_core::backend::{Acquired, Announce, Baseline, Check, Fill, Filled, TAG_TABLE, Token};
 use async_cache_core::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
 use async_cache_core::tags::MAX_TAGS;
 use async_cache_core::{ErrorKind, Tags};
@@ -31,7 +31,7 @@ async fn put(node: &Node, name: &str, tag: &str) -> u64 {
 }
 
 async fn valid(node: &Node, name: &str) -> bool {
-    node.region.get_valid(&key(name)).await.unwrap().value.is_some()
+    node.region.read_one(&key(name), Check::Valid).await.unwrap().value.is_some()
 }
 
 async fn invalidate(node: &Node, tag: &str) -> u64 {
@@ -96,7 +96,11 @@ async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
             assert!(valid(&node, "young").await, "{lost} {loss:?}");
             assert!(bound(&node, "t").await > seq, "nodes are told: {lost} {loss:?}");
             let frame = tagged(lease.token, "t");
-            let filled = node.region.fill(&key("loading"), lease, frame, LIFE, Announce::No).await.unwrap();
+            let filled = node
+                .region
+                .fill_one(Fill { key: key("loading"), lease, frame, life: LIFE, announce: Announce::No })
+                .await
+                .unwrap();
             assert_eq!(filled, Filled::Refused, "{lost} {loss:?}");
 
             // The next change begins the table anew, and forgets nothing of that.
@@ -125,7 +129,11 @@ impl By {
         }
         let lease = node.lease(&key(name)).await;
         let frame = tagged(lease.token, tag);
-        let filled = node.region.fill(&key(name), lease, frame, LIFE, Announce::No).await.unwrap();
+        let filled = node
+            .region
+            .fill_one(Fill { key: key(name).clone(), lease, frame, life: LIFE, announce: Announce::No })
+            .await
+            .unwrap();
         assert_eq!(filled, Filled::Stored { seq: lease.seq });
         lease.seq
     }
@@ -198,9 +206,13 @@ async fn a_full_server_still_invalidates_tags() {
     assert!(!valid(&node, "t").await && valid(&node, "u").await);
     assert!(matches!(node.acquire(&key("u")).await, Acquired::Value(_)));
     let frame = tagged(lease.token, "u");
-    let filled = node.region.fill(&key("loading"), lease, frame, LIFE, Announce::No).await.unwrap_err();
+    let filled = node
+        .region
+        .fill_one(Fill { key: key("loading"), lease, frame, life: LIFE, announce: Announce::No })
+        .await
+        .unwrap_err();
     assert!(filled.to_string().contains("no memory left"), "{filled}");
-    node.region.release(&key("loading"), lease).await.unwrap();
+    node.region.release_one(&key("loading"), lease).await.unwrap();
     assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}L:loading"]));
     // The table is lost, and turned over, in that state.
     server.cli::<i64>(&["DEL", "{ns:0}T"]);

@@ -1,7 +1,7 @@
 //! What concerns all scripts: format, partitions, batches, cost.
 
 use async_cache_core::ErrorKind;
-use async_cache_core::backend::BusEvent;
+use async_cache_core::backend::{BusEvent, Check};
 use async_cache_core::key::Key;
 use async_cache_redis::RedisBackend;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ async fn a_node_of_another_format_is_refused_everywhere() {
     let far = (0..).map(|n| key(&n.to_string())).find(|key| key.partition(4) == 3).unwrap();
     for (stranger, its) in [(&other, "v2 other"), (&parted, "partitions=4")] {
         for error in [
-            stranger.region.acquire(&far, stranger.ask()).await.unwrap_err(),
+            stranger.region.acquire_one(&far, stranger.ask()).await.unwrap_err(),
             stranger.region.invalidate(std::slice::from_ref(&far)).await.unwrap_err(),
             stranger.region.state(0).await.unwrap_err(),
         ] {
@@ -42,7 +42,7 @@ async fn partitions_work_together() {
         Node::of(RedisBackend::builder().url(server.url()).partitions(4).connect().await.unwrap()).await
     };
     let (a, b) = (connect().await, connect().await);
-    assert_eq!(a.region.partitions(), 4);
+    assert_eq!(a.region.info().partitions, 4);
     let keys: Vec<Key> = (0..2000).map(|n| key(&format!("key {n}"))).collect();
     let partitions: Vec<u16> = keys.iter().map(|key| key.partition(4)).collect();
     assert!((0..4).all(|p| partitions.contains(&p)));
@@ -51,19 +51,19 @@ async fn partitions_work_together() {
         keys.iter().map(|k| (k.clone(), frame(a.token(), k.as_bytes()))).collect();
     let seqs = a.region.put(&entries, LIFE, now + 60_000).await.unwrap();
 
-    let read = b.region.get_many(&keys).await.unwrap();
+    let read = b.region.read(&keys, Check::Plain).await.unwrap();
     let expected: Vec<_> =
         entries.iter().zip(&seqs).map(|((_, frame), seq)| Some(stored(*seq, frame))).collect();
     assert_eq!(read.values, expected);
     // Twice the same key, and one that is not there, in the order asked for.
     let some = [keys[5].clone(), key("absent"), keys[1].clone(), keys[5].clone()];
-    let read = b.region.get_many(&some).await.unwrap().values;
+    let read = b.region.read(&some, Check::Plain).await.unwrap().values;
     assert_eq!(read, [expected[5].clone(), None, expected[1].clone(), expected[5].clone()]);
-    assert_eq!(b.region.get_many(&[]).await.unwrap().values, []);
+    assert_eq!(b.region.read(&[], Check::Plain).await.unwrap().values, []);
     assert_eq!(b.region.put(&[], LIFE, 0).await.unwrap(), [] as [u64; 0]);
 
     let gone = b.region.invalidate(&keys).await.unwrap();
-    assert!(a.region.get_many(&keys).await.unwrap().values.iter().all(Option::is_none));
+    assert!(a.region.read(&keys, Check::Plain).await.unwrap().values.iter().all(Option::is_none));
     let last = keys.len() - 1;
     let event = BusEvent::Invalidated {
         partition: partitions[last],
@@ -120,7 +120,7 @@ async fn what_each_operation_costs() {
     let keys: Vec<Key> = (0..100).map(|n| key(&n.to_string())).collect();
     let monitor = server.monitor();
     node.read(&keys[0]).await;
-    node.region.get_many(&keys).await.unwrap();
+    node.region.read(&keys, Check::Plain).await.unwrap();
     node.lease(&keys[0]).await;
     node.region.invalidate(&keys[..2]).await.unwrap();
     let names: Vec<String> = monitor

@@ -138,7 +138,7 @@ pub(crate) async fn keep_alive<V: 'static>(inner: &Inner<V>, kept: &Kept) -> Inf
         let mut lost = HashSet::new();
         for part in held.chunks(PART) {
             let asked = Instant::now();
-            match l2.region.renew_many(part, ttl).await {
+            match l2.region.renew(part, ttl).await {
                 Ok(renewed) => {
                     let gone = part.iter().zip(renewed).filter(|(_, held)| *held == Renewed::Lost);
                     lost.extend(gone.map(|((_, lease), _)| lease.token));

@@ -265,7 +265,7 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
         asking.push(key);
     }
     let (asked, began) = (inner.local.liveness.node.clock.now(), Instant::now());
-    let answers = l2.region.acquire_many(&asks).await;
+    let answers = l2.region.acquire(&asks).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();
     replies.extend(asking.into_iter().zip(answers).map(|(key, answer)| {

@@ -161,7 +161,7 @@ async fn fill_part<V: Send + Sync + 'static>(
     let Some(l2) = inner.remote.as_ref().filter(|_| !fills.is_empty()) else { return };
     let filled = match &*down {
         Some(error) => vec![Err(error.clone()); fills.len()],
-        None => l2.region.fill_many(&fills).await,
+        None => l2.region.fill(&fills).await,
     };
     if filled.iter().all(Result::is_err) {
         *down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());
@@ -255,7 +255,7 @@ fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(
     let at_work = Arc::clone(inner);
     inner.lifecycle.tasks.spawn(async move {
         if let Some(l2) = &at_work.remote
-            && let Err(error) = l2.region.release_many(&leases).await
+            && let Err(error) = l2.region.release(&leases).await
         {
             drop(at_work.local.liveness.l2_failed(error));
         }

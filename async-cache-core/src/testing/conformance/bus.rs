@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use crate::backend::{Announce, BusEvent};
+use crate::backend::{Announce, BusEvent, Fill};
 use crate::format::frame::unseal;
 use crate::testing::conformance::rig::{Bench, LIFE, eventually, frame, holds, key, same};
 use crate::testing::conformance::{Checked, clauses};
@@ -84,7 +84,15 @@ async fn each_change_is_heard_as_what_it_is(bench: &Bench<'_>) -> Checked {
     let invalidate = a.invalidate(&k).await?;
     let clear = a.region.clear(partition).await?;
     let lease = a.lease(&k).await?;
-    a.region.fill(&k, lease, frame(lease.token, b"v"), LIFE, Announce::Yes).await?;
+    a.region
+        .fill_one(Fill {
+            key: k.clone(),
+            lease,
+            frame: frame(lease.token, b"v"),
+            life: LIFE,
+            announce: Announce::Yes,
+        })
+        .await?;
     b.settle(&k).await?;
     let mut heard = b.heard.events();
     heard.retain(|event| !matches!(event, BusEvent::Subscribed | BusEvent::Echo { .. }));

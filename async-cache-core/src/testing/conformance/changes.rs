@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::backend::{Acquired, Announce, Filled, GRANT_PACE, Renewed};
+use crate::backend::{Acquired, Announce, Fill, Filled, GRANT_PACE, Renewed};
 use crate::format::key::Key;
 use crate::testing::conformance::rig::{
     Bench, LIFE, Node, eventually, frame, granted, holds, key, same, stored,
@@ -49,7 +49,8 @@ async fn each_change_raises_the_sequence_by_one(bench: &Bench<'_>) -> Checked {
     same("clear", a.region.clear(a.partition(&k)).await?, before + 4)?;
     let lease = b.lease(&k).await?;
     let frame = frame(lease.token, b"v");
-    let filled = b.region.fill(&k, lease, frame, LIFE, Announce::Yes).await?;
+    let filled =
+        b.region.fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::Yes }).await?;
     same("announced fill", filled, Filled::Stored { seq: before + 5 })?;
     let state = a.region.state(a.partition(&k)).await?;
     same("sequence and floor", (state.seq, state.floor), (before + 5, before + 4))
@@ -61,8 +62,8 @@ async fn nothing_else_raises_it(bench: &Bench<'_>) -> Checked {
     let before = a.seq(&k).await?;
     let lease = a.lease(&k).await?;
     b.queue(&k).await?;
-    a.region.renew(&k, lease, LIFE).await?;
-    a.region.release(&k, lease).await?;
+    a.region.renew_one(&k, lease, LIFE).await?;
+    a.region.release_one(&k, lease).await?;
     let lease = a.lease(&k).await?;
     a.fill(&k, lease, b"v").await?;
     a.fill(&k, lease, b"refused").await?;
@@ -99,7 +100,7 @@ async fn many_changes_are_answered_in_order(bench: &Bench<'_>) -> Checked {
 
 async fn sequences(node: &Node) -> Checked<Vec<u64>> {
     let mut seqs = Vec::new();
-    for partition in 0..node.region.partitions() {
+    for partition in 0..node.region.info().partitions {
         seqs.push(node.region.state(partition).await?.seq);
     }
     Ok(seqs)
@@ -123,7 +124,7 @@ async fn a_put_breaks_the_lease(bench: &Bench<'_>) -> Checked {
     b.queue(&k).await?;
     let (_, _, value) = b.put(&k, b"new").await?;
     same("the broken lease's fill", a.fill(&k, lease, b"old").await?, Filled::Refused)?;
-    same("its renewal", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    same("its renewal", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Lost)?;
     same("what is stored", a.read(&k).await?, Some(value.clone()))?;
     b.settle(&k).await?;
     same("woken", b.heard.woken(&k), vec![Some(value)])
@@ -136,7 +137,7 @@ async fn an_invalidation_breaks_the_lease(bench: &Bench<'_>) -> Checked {
     b.queue(&k).await?;
     a.invalidate(&k).await?;
     same("the broken lease's fill", a.fill(&k, lease, b"old").await?, Filled::Refused)?;
-    same("its renewal", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    same("its renewal", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Lost)?;
     same("what is stored", a.read(&k).await?, None)?;
     b.settle(&k).await?;
     same("woken", b.heard.woken(&k), vec![None])
@@ -171,7 +172,7 @@ async fn only_a_held_lease_cools(bench: &Bench<'_>) -> Checked {
     let (k, filled, released) = (key("k"), key("filled"), key("released"));
     let (lease, other) = (a.lease(&filled).await?, a.lease(&released).await?);
     a.fill(&filled, lease, b"v").await?;
-    a.region.release(&released, other).await?;
+    a.region.release_one(&released, other).await?;
     for free in [&k, &filled, &released] {
         b.invalidate(free).await?;
         a.lease(free).await?;
@@ -216,7 +217,7 @@ async fn a_clear_voids_leases(bench: &Bench<'_>) -> Checked {
     }
     same("its fill", a.fill(&filled, lease, b"old").await?, Filled::Refused)?;
     same("what is stored", b.read(&filled).await?, None)?;
-    same("its renewal", a.region.renew(&held, other, LIFE).await?, Renewed::Lost)?;
+    same("its renewal", a.region.renew_one(&held, other, LIFE).await?, Renewed::Lost)?;
     b.invalidate(&changed).await?;
     for k in [&filled, &held, &changed] {
         b.lease(k).await?;
@@ -237,7 +238,7 @@ async fn a_void_fill_wakes(bench: &Bench<'_>) -> Checked {
 
 async fn a_clear_concerns_one_partition(bench: &Bench<'_>) -> Checked {
     let node = bench.node().await?;
-    if node.region.partitions() == 1 {
+    if node.region.info().partitions == 1 {
         return Ok(());
     }
     let cleared = node.partition(&key("k0"));

@@ -39,7 +39,7 @@ clauses! {
     who_waits_outlasts_the_lease:
         "a node that was told `Busy` is woken by the next lease's end, if the one it waited for has lapsed or is void",
     many_at_once_are_as_one_by_one:
-        "`acquire_many`, `fill_many`, `renew_many` and `release_many` do what one at a time does, in order",
+        "`acquire`, `fill`, `renew` and `release` of many keys do what one at a time does, in order",
 }
 
 async fn one_of_many_is_granted(bench: &Bench<'_>) -> Checked {
@@ -64,7 +64,7 @@ async fn a_grant_carries_the_sequence(bench: &Bench<'_>) -> Checked {
     for name in ["one", "two"] {
         node.invalidate(&key("other")).await?;
         let ask = node.ask();
-        let lease = granted(node.region.acquire(&key(name), ask).await?)?;
+        let lease = granted(node.region.acquire_one(&key(name), ask).await?)?;
         let seq = node.seq(&key(name)).await?;
         same("the lease", lease, Lease { token: ask.token, seq })?;
     }
@@ -92,25 +92,25 @@ async fn only_its_lease_is_renewed_or_released(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let lease = a.lease(&k).await?;
     let wrong = Lease { token: b.token(), ..lease };
-    b.region.release(&k, wrong).await?;
-    same("renewing another's", b.region.renew(&k, wrong, LIFE).await?, Renewed::Lost)?;
+    b.region.release_one(&k, wrong).await?;
+    same("renewing another's", b.region.renew_one(&k, wrong, LIFE).await?, Renewed::Lost)?;
     b.queue(&k).await?;
-    same("renewing one's own", a.region.renew(&k, lease, LIFE).await?, Renewed::Held)?;
-    same("renewing where none is", a.region.renew(&key("other"), lease, LIFE).await?, Renewed::Lost)
+    same("renewing one's own", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Held)?;
+    same("renewing where none is", a.region.renew_one(&key("other"), lease, LIFE).await?, Renewed::Lost)
 }
 
 async fn a_lapsed_lease_is_gone(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
-    let lease = granted(a.region.acquire(&k, Acquire { ttl: SHORT, ..a.ask() }).await?)?;
+    let lease = granted(a.region.acquire_one(&k, Acquire { ttl: SHORT, ..a.ask() }).await?)?;
     let next = eventually("the lease lapses", async || match b.acquire(&k).await? {
         Acquired::Granted(lease) => Ok(Some(lease)),
         _ => Ok(None),
     });
     let next = next.await?;
-    same("renewing it", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    same("renewing it", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Lost)?;
     same("filling under it", a.fill(&k, lease, b"old").await?, Filled::Refused)?;
-    a.region.release(&k, lease).await?;
+    a.region.release_one(&k, lease).await?;
     a.queue(&k).await?;
     same("filling under the next", b.fill(&k, next, b"v").await?, Filled::Stored { seq: next.seq })
 }
@@ -119,9 +119,9 @@ async fn a_renewed_lease_lives_on(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
     let ttl = Duration::from_secs(2);
-    let lease = granted(a.region.acquire(&k, Acquire { ttl, ..a.ask() }).await?)?;
+    let lease = granted(a.region.acquire_one(&k, Acquire { ttl, ..a.ask() }).await?)?;
     holds("it lapses in time", b.queue(&k).await? <= ttl)?;
-    same("renewing", a.region.renew(&k, lease, LIFE).await?, Renewed::Held)?;
+    same("renewing", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Held)?;
     let left = b.queue(&k).await?;
     holds("it lasts as long as renewed", left <= LIFE && left > LIFE / 2)
 }
@@ -131,7 +131,7 @@ async fn a_fill_ends_the_lease(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let lease = a.lease(&k).await?;
     a.fill(&k, lease, b"v").await?;
-    same("renewing", a.region.renew(&k, lease, LIFE).await?, Renewed::Lost)?;
+    same("renewing", a.region.renew_one(&k, lease, LIFE).await?, Renewed::Lost)?;
     granted(b.reload(&k).await?).map(drop)
 }
 
@@ -139,7 +139,7 @@ async fn a_release_ends_the_lease(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
     let lease = a.lease(&k).await?;
-    a.region.release(&k, lease).await?;
+    a.region.release_one(&k, lease).await?;
     b.lease(&k).await?;
     same("filling", a.fill(&k, lease, b"x").await?, Filled::Refused)
 }
@@ -171,7 +171,7 @@ async fn a_release_wakes(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let lease = a.lease(&k).await?;
     b.queue(&k).await?;
-    a.region.release(&k, lease).await?;
+    a.region.release_one(&k, lease).await?;
     b.settle(&k).await?;
     same("woken", b.heard.woken(&k), vec![None])
 }
@@ -185,7 +185,7 @@ async fn only_those_who_wait_are_woken(bench: &Bench<'_>) -> Checked {
     b.queue(&k).await?;
     c.lease(&other).await?;
     a.fill(&k, lease, b"v").await?;
-    a.region.release(&k, lease).await?;
+    a.region.release_one(&k, lease).await?;
     for (node, times) in [(&a, 0), (&b, 1), (&c, 0)] {
         node.settle(&k).await?;
         same("times woken", node.heard.woken(&k).len(), times)?;
@@ -201,7 +201,7 @@ async fn who_waits_outlasts_the_lease(bench: &Bench<'_>) -> Checked {
     b.queue(&k).await?;
     a.region.clear(a.partition(&k)).await?;
     let lease = c.lease(&k).await?;
-    c.region.release(&k, lease).await?;
+    c.region.release_one(&k, lease).await?;
     b.settle(&k).await?;
     same("woken", b.heard.woken(&k), vec![None])
 }
@@ -211,7 +211,7 @@ async fn many_at_once_are_as_one_by_one(bench: &Bench<'_>) -> Checked {
     let names = ["one", "two", "one"].map(key);
     let asks: Vec<_> = names.iter().map(|name| (name.clone(), a.ask())).collect();
     let mut leases = Vec::new();
-    for (at, answer) in a.region.acquire_many(&asks).await.into_iter().enumerate() {
+    for (at, answer) in a.region.acquire(&asks).await.into_iter().enumerate() {
         match answer? {
             Acquired::Granted(lease) if at < 2 => leases.push((names[at].clone(), lease)),
             Acquired::Busy(_) if at == 2 => {}
@@ -219,26 +219,26 @@ async fn many_at_once_are_as_one_by_one(bench: &Bench<'_>) -> Checked {
         }
     }
     let seqs: Vec<u64> = leases.iter().map(|(_, lease)| lease.seq).collect();
-    same("renewing", a.region.renew_many(&leases, LIFE).await?, vec![Renewed::Held; 2])?;
+    same("renewing", a.region.renew(&leases, LIFE).await?, vec![Renewed::Held; 2])?;
     let fill = |(key, lease): &(crate::format::key::Key, Lease)| {
         let frame = frame(lease.token, key.as_bytes());
         Fill { key: key.clone(), lease: *lease, frame, life: LIFE, announce: Announce::No }
     };
     let fills: Vec<Fill> = leases.iter().map(fill).collect();
-    for (filled, seq) in a.region.fill_many(&fills).await.into_iter().zip(seqs) {
+    for (filled, seq) in a.region.fill(&fills).await.into_iter().zip(seqs) {
         same("filling", filled?, Filled::Stored { seq })?;
     }
     for (name, lease) in &leases {
         let value = Some(stored(lease.seq, &frame(lease.token, name.as_bytes())));
         same("what is stored", b.read(name).await?, value)?;
     }
-    same("renewing", a.region.renew_many(&leases, LIFE).await?, vec![Renewed::Lost; 2])?;
+    same("renewing", a.region.renew(&leases, LIFE).await?, vec![Renewed::Lost; 2])?;
     let asks = names[..2].iter().map(|name| (name.clone(), Acquire { accept: Accept::Nothing, ..a.ask() }));
     let mut again = Vec::new();
-    for ((name, _), answer) in leases.iter().zip(a.region.acquire_many(&asks.collect::<Vec<_>>()).await) {
+    for ((name, _), answer) in leases.iter().zip(a.region.acquire(&asks.collect::<Vec<_>>()).await) {
         again.push((name.clone(), granted(answer?)?));
     }
-    a.region.release_many(&again).await?;
+    a.region.release(&again).await?;
     for name in &names[..2] {
         granted(b.reload(name).await?)?;
     }

@@ -21,6 +21,16 @@
 //! conformance::run(&Server("my://localhost".into())).await;
 //! # }
 //! ```
+//!
+//! # A whole backend
+//!
+//! This one keeps everything in a map of the process, with one partition, and passes every case. A backend for a
+//! real server does the same work in the server, by scripts or transactions, and adds deadlines and a subscription
+//! that can be lost.
+//!
+//! ```
+#![doc = include_str!("../../../examples/backend.rs")]
+//! ```
 
 mod bus;
 mod changes;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backend::{Acquired, Announce, Filled};
+use crate::backend::{Acquired, Announce, Check, Fill, Filled};
 use crate::error::ErrorKind;
 use crate::testing::conformance::rig::{Bench, LIFE, eventually, frame, holds, key, same};
 use crate::testing::conformance::{Checked, Hook, clauses};
@@ -29,7 +29,11 @@ async fn lost_memory_is_fenced(bench: &Bench<'_>) -> Checked {
     // The fill may be the first to get through.
     let filled = eventually("the backend answers again", async || {
         let frame = frame(lease.token, b"old");
-        Ok(node.region.fill(&loading, lease, frame, LIFE, Announce::No).await.ok())
+        Ok(node
+            .region
+            .fill_one(Fill { key: loading.clone(), lease, frame, life: LIFE, announce: Announce::No })
+            .await
+            .ok())
     });
     same("an outstanding lease's fill", filled.await?, Filled::Refused)?;
     let after = node.region.state(node.partition(&k)).await?;
@@ -45,7 +49,7 @@ async fn lost_memory_is_fenced(bench: &Bench<'_>) -> Checked {
 async fn unreachable_is_an_error_in_time(bench: &Bench<'_>) -> Checked {
     let node = bench.node().await?;
     let k = key("k");
-    let limit = node.region.command_timeout();
+    let limit = node.region.info().deadline;
     let lease = node.lease(&k).await?;
     if bench.subject.stop().await == Hook::Missing {
         return Ok(());
@@ -56,10 +60,15 @@ async fn unreachable_is_an_error_in_time(bench: &Bench<'_>) -> Checked {
             let frame = frame(lease.token, b"v");
             let entry = [(k.clone(), frame.clone())];
             let outcomes = tokio::join!(
-                async { node.region.get(&k).await.map(drop) },
+                async { node.region.read_one(&k, Check::Plain).await.map(drop) },
                 async { node.region.state(0).await.map(drop) },
-                async { node.region.acquire(&k, node.ask()).await.map(drop) },
-                async { node.region.fill(&k, lease, frame, LIFE, Announce::No).await.map(drop) },
+                async { node.region.acquire_one(&k, node.ask()).await.map(drop) },
+                async {
+                    node.region
+                        .fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No })
+                        .await
+                        .map(drop)
+                },
                 async { node.region.put(&entry, LIFE, u64::MAX >> 12).await.map(drop) },
                 async { node.region.invalidate(std::slice::from_ref(&k)).await.map(drop) },
                 async { node.region.clear(0).await.map(drop) },
@@ -73,11 +82,11 @@ async fn unreachable_is_an_error_in_time(bench: &Bench<'_>) -> Checked {
             let slack = limit.max(Duration::from_millis(500));
             holds(&format!("round {round} took {took:?} of {limit:?}"), took <= limit + slack)?;
         }
-        eventually("it knows", async || Ok((!node.region.available()).then_some(()))).await
+        eventually("it knows", async || Ok((!node.region.info().available).then_some(()))).await
     };
     let outcome = outcome.await;
     bench.subject.go_on().await;
     outcome?;
     eventually("it answers again", async || Ok(node.region.state(0).await.ok())).await?;
-    eventually("it says so", async || Ok(node.region.available().then_some(()))).await
+    eventually("it says so", async || Ok(node.region.info().available.then_some(()))).await
 }

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::{
-    Accept, Acquire, Acquired, Announce, BusEvent, Filled, Lease, Listener, NodeId, Region, RegionSpec, Token,
+    Accept, Acquire, Acquired, Announce, BusEvent, Check, Fill, Filled, Lease, Listener, NodeId, Region,
+    RegionSpec, Token,
 };
 use crate::format::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
 use crate::format::key::Key;
@@ -86,12 +87,12 @@ impl Node {
     }
 
     pub(super) async fn acquire(&self, key: &Key) -> Checked<Acquired> {
-        Ok(self.region.acquire(key, self.ask()).await?)
+        Ok(self.region.acquire_one(key, self.ask()).await?)
     }
 
     /// Whether the key is free for a load, whatever is stored.
     pub(super) async fn reload(&self, key: &Key) -> Checked<Acquired> {
-        Ok(self.region.acquire(key, Acquire { accept: Accept::Nothing, ..self.ask() }).await?)
+        Ok(self.region.acquire_one(key, Acquire { accept: Accept::Nothing, ..self.ask() }).await?)
     }
 
     /// A lease that must be granted.
@@ -109,7 +110,10 @@ impl Node {
 
     pub(super) async fn fill(&self, key: &Key, lease: Lease, payload: &[u8]) -> Checked<Filled> {
         let frame = frame(lease.token, payload);
-        Ok(self.region.fill(key, lease, frame, LIFE, Announce::No).await?)
+        Ok(self
+            .region
+            .fill_one(Fill { key: key.clone(), lease, frame, life: LIFE, announce: Announce::No })
+            .await?)
     }
 
     /// Puts a value; gives its token, its number, and what is to be stored.
@@ -127,11 +131,11 @@ impl Node {
     }
 
     pub(super) async fn read(&self, key: &Key) -> Checked<Option<Bytes>> {
-        Ok(self.region.get(key).await?.value)
+        Ok(self.region.read_one(key, Check::Plain).await?.value)
     }
 
     pub(super) fn partition(&self, key: &Key) -> u16 {
-        key.partition(self.region.partitions())
+        key.partition(self.region.info().partitions)
     }
 
     pub(super) async fn seq(&self, key: &Key) -> Checked<u64> {

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::backend::{Accept, Acquire, Acquired, Announce, Baseline, BusEvent, Filled, TAG_TABLE, Token};
+use crate::backend::{
+    Accept, Acquire, Acquired, Announce, Baseline, BusEvent, Check, Fill, Filled, TAG_TABLE, Token,
+};
 use crate::format::frame::{HEADER_LEN, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET, token_of};
 use crate::format::key::Key;
 use crate::format::tags::{MAX_TAGS, Tags};
@@ -15,7 +17,7 @@ clauses! {
     every_tag_of_a_change_counts:
         "`invalidate_tags` is one change of all the tags it is given",
     a_void_value_is_not_answered:
-        "`get_valid`, `get_many_valid` and `acquire` never return a void value",
+        "`acquire`, and `read` of valid values, never return a void value",
     a_tag_refuses_older_loads:
         "`fill` stores nothing if a tag of the frame was invalidated after the lease was granted, and wakes",
     a_tag_refuses_older_refreshes:
@@ -51,7 +53,7 @@ async fn put(node: &Node, key: &Key, tags: &Tags) -> Checked<u64> {
 }
 
 async fn valid(node: &Node, key: &Key) -> Checked<bool> {
-    Ok(node.region.get_valid(key).await?.value.is_some())
+    Ok(node.region.read_one(key, Check::Valid).await?.value.is_some())
 }
 
 /// Invalidates in the partition of this key.
@@ -73,7 +75,8 @@ async fn a_tag_voids_older_values(bench: &Bench<'_>) -> Checked {
     }
     let lease = granted(a.reload(&k).await?)?;
     let frame = tagged(lease.token, &tags(&["t"])?, b"v");
-    let filled = a.region.fill(&k, lease, frame, LIFE, Announce::No).await?;
+    let filled =
+        a.region.fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No }).await?;
     same("a load begun since", filled, Filled::Stored { seq: lease.seq })?;
     holds("its value is valid", valid(&b, &k).await?)
 }
@@ -99,18 +102,18 @@ async fn a_void_value_is_not_answered(bench: &Bench<'_>) -> Checked {
     for k in [&tagged, &plain] {
         b.region.clear(b.partition(&plain)).await?;
         holds("a plain read looks at nothing", b.read(k).await?.is_some())?;
-        holds("get_valid", !valid(&b, k).await?)?;
-        let many = b.region.get_many_valid(&[k.clone(), key("nothing")]).await?;
-        same("get_many_valid", many.values, vec![None, None])?;
+        holds("one valid value", !valid(&b, k).await?)?;
+        let many = b.region.read(&[k.clone(), key("nothing")], Check::Valid).await?;
+        same("many valid values", many.values, vec![None, None])?;
         let stored = b.read(k).await?.unwrap_or_default();
         let accept = token_of(&stored).map_or(Accept::Any, Accept::Known);
-        granted(b.region.acquire(k, Acquire { accept, ..b.ask() }).await?)?;
+        granted(b.region.acquire_one(k, Acquire { accept, ..b.ask() }).await?)?;
     }
     let (first, second) = (key("first"), key("second"));
     put(&a, &first, &tags(&["t"])?).await?;
     put(&a, &second, &tags(&["u"])?).await?;
     let wanted = vec![b.read(&first).await?, None, b.read(&second).await?];
-    let many = b.region.get_many_valid(&[first, key("nothing"), second]).await?;
+    let many = b.region.read(&[first, key("nothing"), second], Check::Valid).await?;
     same("valid ones, in order", many.values, wanted)
 }
 
@@ -124,14 +127,18 @@ async fn a_tag_refuses_older_loads(bench: &Bench<'_>) -> Checked {
     invalidate(&b, &other, &t).await?;
     // What was loaded before has the tag, which only its frame says.
     let frame = tagged(lease.token, &t, b"old");
-    let filled = a.region.fill(&k, lease, frame, LIFE, Announce::No).await?;
+    let filled =
+        a.region.fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No }).await?;
     same("fill", filled, Filled::Refused)?;
     same("what is stored", a.read(&k).await?, None)?;
     b.settle(&k).await?;
     same("woken", b.heard.woken(&k), vec![None])?;
     b.lease(&k).await?;
     let frame = tagged(unconcerned.token, &tags(&["u"])?, b"v");
-    let filled = a.region.fill(&other, unconcerned, frame, LIFE, Announce::No).await?;
+    let filled = a
+        .region
+        .fill_one(Fill { key: other.clone(), lease: unconcerned, frame, life: LIFE, announce: Announce::No })
+        .await?;
     same("a load with another tag", filled, Filled::Stored { seq: unconcerned.seq })
 }
 
@@ -143,7 +150,8 @@ async fn a_tag_refuses_older_refreshes(bench: &Bench<'_>) -> Checked {
     let lease = granted(a.reload(&k).await?)?;
     invalidate(&b, &k, &t).await?;
     let frame = tagged(lease.token, &t, b"old");
-    let filled = a.region.fill(&k, lease, frame, LIFE, Announce::Yes).await?;
+    let filled =
+        a.region.fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::Yes }).await?;
     same("fill", filled, Filled::Refused)?;
     holds("nothing valid is stored", !valid(&b, &k).await?)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::backend::{Accept, Acquire, Acquired, Announce, Filled};
+use crate::backend::{Accept, Acquire, Acquired, Announce, Check, Fill, Filled};
 use crate::error::ErrorKind;
 use crate::format::frame::ends_of;
 use crate::format::key::Key;
@@ -66,7 +66,10 @@ async fn an_announced_fill_is_sealed_with_its_own_number(bench: &Bench<'_>) -> C
     let k = key("k");
     let lease = node.lease(&k).await?;
     let frame = frame(lease.token, b"v");
-    let filled = node.region.fill(&k, lease, frame.clone(), LIFE, Announce::Yes).await?;
+    let filled = node
+        .region
+        .fill_one(Fill { key: k.clone(), lease, frame: frame.clone(), life: LIFE, announce: Announce::Yes })
+        .await?;
     same("fill", filled, Filled::Stored { seq: lease.seq + 1 })?;
     same("the sequence", node.seq(&k).await?, lease.seq + 1)?;
     same("what is stored", node.read(&k).await?, Some(stored(lease.seq + 1, &frame)))
@@ -77,13 +80,13 @@ async fn a_stored_value_answers(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let (token, _, value) = a.put(&k, b"both ends, and a payload").await?;
     same("asked", b.acquire(&k).await?, Acquired::Value(value.clone()))?;
-    let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
+    let ask = async |accept| b.region.acquire_one(&k, Acquire { accept, ..b.ask() }).await;
     let unchanged = Acquired::Unchanged { seq: b.seq(&k).await?, ends: ends_of(&value) };
     same("knowing it", ask(Accept::Known(token)).await?, unchanged)?;
     same("knowing another", ask(Accept::Known(b.token())).await?, Acquired::Value(value.clone()))?;
     let lease = granted(b.reload(&k).await?)?;
     same("asked while it is reloaded", a.acquire(&k).await?, Acquired::Value(value))?;
-    b.region.release(&k, lease).await?;
+    b.region.release_one(&k, lease).await?;
     granted(ask(Accept::Nothing).await?).map(drop)
 }
 
@@ -91,7 +94,7 @@ async fn an_expired_value_makes_room(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
     let (token, _, value) = a.put(&k, b"v").await?;
-    let ask = async |accept| b.region.acquire(&k, Acquire { accept, ..b.ask() }).await;
+    let ask = async |accept| b.region.acquire_one(&k, Acquire { accept, ..b.ask() }).await;
     same("wanting another", ask(Accept::Other(b.token())).await?, Acquired::Value(value.clone()))?;
     granted(ask(Accept::Other(token)).await?)?;
     same("it is still there", b.read(&k).await?, Some(value))
@@ -121,8 +124,8 @@ async fn many_are_read_in_order(bench: &Bench<'_>) -> Checked {
         singly.push(node.read(name).await?);
     }
     same("values found", singly.iter().flatten().count(), 15)?;
-    same("many", node.region.get_many(&asked).await?.values, singly)?;
-    same("none", node.region.get_many(&[]).await?.values, vec![])
+    same("many", node.region.read(&asked, Check::Plain).await?.values, singly)?;
+    same("none", node.region.read(&[], Check::Plain).await?.values, vec![])
 }
 
 async fn answers_name_one_server(bench: &Bench<'_>) -> Checked {
@@ -130,8 +133,8 @@ async fn answers_name_one_server(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     let run = a.region.state(0).await?.run;
     same("state", b.region.state(0).await?.run, run)?;
-    same("get", b.region.get(&k).await?.run, run)?;
-    same("get_many", b.region.get_many(std::slice::from_ref(&k)).await?.run, run)?;
+    same("get", b.region.read_one(&k, Check::Plain).await?.run, run)?;
+    same("get_many", b.region.read(std::slice::from_ref(&k), Check::Plain).await?.run, run)?;
     same("heartbeat", b.region.heartbeat(0, 1).await?.run, run)
 }
 
@@ -140,7 +143,15 @@ async fn values_end_with_their_life(bench: &Bench<'_>) -> Checked {
     let (put, filled, kept) = (key("put"), key("filled"), key("kept"));
     node.region.put(&[(put.clone(), frame(node.token(), b"v"))], SHORT, u64::MAX >> 12).await?;
     let lease = node.lease(&filled).await?;
-    node.region.fill(&filled, lease, frame(lease.token, b"v"), SHORT, Announce::No).await?;
+    node.region
+        .fill_one(Fill {
+            key: filled.clone(),
+            lease,
+            frame: frame(lease.token, b"v"),
+            life: SHORT,
+            announce: Announce::No,
+        })
+        .await?;
     node.put(&kept, b"v").await?;
     for short in [&put, &filled] {
         let gone = async || Ok(node.read(short).await?.is_none().then_some(()));
@@ -200,7 +211,7 @@ async fn another_record_is_refused(bench: &Bench<'_>) -> Checked {
 
 async fn no_such_partition(bench: &Bench<'_>) -> Checked {
     let node = bench.node().await?;
-    let count = node.region.partitions();
+    let count = node.region.info().partitions;
     holds("there is a partition", count > 0)?;
     let temporary = |kind| kind == ErrorKind::Backend;
     for beyond in [count, u16::MAX] {

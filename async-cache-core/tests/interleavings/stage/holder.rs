@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Filled, Lease, Listener, NodeId, Region,
-    RegionSpec, Token,
+    Accept, Acquire, Acquired, Announce, Backend, BusEvent, Check, Fill, Filled, Lease, Listener, NodeId,
+    Region, RegionSpec, Token,
 };
 use async_cache_core::key::Key;
 use bytes::Bytes;
@@ -40,7 +40,7 @@ impl Holder {
             self.counter += 1;
             let token = Token { node: self.node, counter: self.counter };
             let ask = Acquire { token, ttl: Duration::from_secs(60), accept: Accept::Nothing };
-            match self.region.acquire(key, ask).await.unwrap() {
+            match self.region.acquire_one(key, ask).await.unwrap() {
                 Acquired::Granted(lease) => return lease,
                 _ => tokio::time::sleep(Duration::from_millis(1)).await,
             }
@@ -49,17 +49,20 @@ impl Holder {
 
     pub(crate) async fn fill(&self, key: &Key, lease: Lease, frame: &Bytes) -> Filled {
         let life = Duration::from_secs(60);
-        self.region.fill(key, lease, frame.clone(), life, Announce::No).await.unwrap()
+        self.region
+            .fill_one(Fill { key: key.clone(), lease, frame: frame.clone(), life, announce: Announce::No })
+            .await
+            .unwrap()
     }
 
     /// Ends a load that has failed, and wakes who waits.
     pub(crate) async fn release(&self, key: &Key, lease: Lease) {
-        self.region.release(key, lease).await.unwrap();
+        self.region.release_one(key, lease).await.unwrap();
     }
 
     /// What is stored under a key, behind the seal.
     pub(crate) async fn frame(&self, key: &Key) -> Bytes {
-        let stored = self.region.get(key).await.unwrap().value.expect("a value is stored");
+        let stored = self.region.read_one(key, Check::Plain).await.unwrap().value.expect("a value is stored");
         stored.slice(async_cache_core::frame::SEAL_LEN..)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Announce, Baseline, Filled, Lease, Listener, Pulse, Read, ReadMany, Region, Renewed,
-    RunId, State,
+    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, Listener, Pulse, ReadMany, Region,
+    Renewed, RunId,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -29,44 +29,22 @@ impl std::fmt::Debug for Staged {
 
 #[async_trait]
 impl Region for Staged {
-    fn partitions(&self) -> u16 {
-        self.region.partitions()
+    fn info(&self) -> Info {
+        let info = self.region.info();
+        Info { available: info.available && !self.stage.0.away.load(Ordering::SeqCst), ..info }
     }
 
-    fn available(&self) -> bool {
-        self.region.available() && !self.stage.0.away.load(Ordering::SeqCst)
-    }
-
-    fn command_timeout(&self) -> Duration {
-        self.region.command_timeout()
-    }
-
-    async fn get(&self, key: &Key) -> Result<Read> {
-        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
+    async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
+        if check == Check::Plain {
+            self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
+        }
         self.stage.read()?;
-        let read = self.region.get(key).await?;
-        let usurped = self.stage.0.usurped.load(Ordering::SeqCst);
-        Ok(Read { run: if usurped { RunId(u64::MAX) } else { read.run }, ..read })
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
-        self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
-        self.stage.read()?;
-        let answer = self.region.get_many(keys).await;
+        let mut answer = self.region.read(keys, check).await?;
+        if check == Check::Plain && self.stage.0.usurped.load(Ordering::SeqCst) {
+            answer.run = RunId(u64::MAX);
+        }
         self.stage.answered().await;
-        answer
-    }
-
-    async fn get_valid(&self, key: &Key) -> Result<Read> {
-        self.stage.read()?;
-        let answer = self.region.get_valid(key).await;
-        self.stage.answered().await;
-        answer
-    }
-
-    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
-        self.stage.read()?;
-        self.region.get_many_valid(keys).await
+        Ok(answer)
     }
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
@@ -74,50 +52,42 @@ impl Region for Staged {
         self.region.baseline(partition).await
     }
 
-    async fn state(&self, partition: u16) -> Result<State> {
-        self.stage.read()?;
-        self.region.state(partition).await
-    }
-
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
-        self.stage.read()?;
-        let answer = self.region.acquire(key, ask).await?;
-        match answer {
-            Acquired::Granted(lease) if self.stage.0.full.load(Ordering::SeqCst) => {
-                self.region.release(key, lease).await?;
-                Ok(Acquired::NoRoom { seq: lease.seq })
-            }
-            answer => Ok(answer),
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        if let Err(error) = self.stage.read() {
+            return vec![Err(error); asks.len()];
         }
+        let mut answers = self.region.acquire(asks).await;
+        if self.stage.0.full.load(Ordering::SeqCst) {
+            for (answer, (key, _)) in answers.iter_mut().zip(asks) {
+                if let Ok(Acquired::Granted(lease)) = *answer {
+                    let released = self.region.release_one(key, lease).await;
+                    *answer = released.map(|()| Acquired::NoRoom { seq: lease.seq });
+                }
+            }
+        }
+        answers
     }
 
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        life: Duration,
-        announce: Announce,
-    ) -> Result<Filled> {
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         if self.stage.0.fills_fail.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Backend, "no answer"));
+            return vec![Err(Error::new(ErrorKind::Backend, "no answer")); fills.len()];
         }
         if self.stage.0.fills_stick.load(Ordering::SeqCst) {
             self.stage.0.stuck.store(true, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
-        self.region.fill(key, lease, frame, life, announce).await
+        self.region.fill(fills).await
     }
 
-    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
+    async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
         if self.stage.0.renewals_fail.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Backend, "no answer"));
         }
-        self.region.renew(key, lease, ttl).await
+        self.region.renew(leases, ttl).await
     }
 
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
-        self.region.release(key, lease).await
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        self.region.release(leases).await
     }
 
     async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {

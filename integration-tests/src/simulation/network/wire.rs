@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache::backend::{
-    Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Fill, Filled, Lease, Listener, Pulse, Read,
-    ReadMany, Region, RegionSpec, Renewed, State,
+    Acquire, Acquired, Backend, Baseline, BusEvent, Check, Fill, Filled, Info, Lease, Listener, Pulse,
+    ReadMany, Region, RegionSpec, Renewed,
 };
 use async_cache::key::Key;
 use async_cache::{Error, ErrorKind, Result, Tags};
@@ -73,7 +73,7 @@ impl fmt::Debug for Distant {
 }
 
 impl Distant {
-    /// A command about so many leases, which is executed in the middle of the time that the server takes for it.
+    /// A command about so many leases, executed in the middle of the time that the server takes for several.
     async fn send_many<T, C, F>(&self, name: &'static str, count: usize, command: C) -> Result<T>
     where
         T: fmt::Debug + Send + 'static,
@@ -81,7 +81,7 @@ impl Distant {
         F: Future<Output = Result<T>> + Send,
     {
         let half = self.link.network.weather.per_key * u32::try_from(count).unwrap_or(u32::MAX) / 2;
-        if half.is_zero() {
+        if count == 1 || half.is_zero() {
             return self.send(name, command).await;
         }
         let slowly = move |server| async move {
@@ -99,7 +99,7 @@ impl Distant {
         C: FnOnce(Arc<dyn Region>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send,
     {
-        if !self.available() {
+        if !self.link.is_reachable() {
             return Err(Error::new(ErrorKind::Backend, "not tried: the server is away"));
         }
         let (answer, answered) = oneshot::channel();
@@ -123,102 +123,49 @@ impl Distant {
             }
         };
         let late = |_| Error::new(ErrorKind::Backend, "no answer in time");
-        timeout(self.command_timeout(), answered).await.map_err(late)?
+        timeout(self.link.network.weather.command_timeout, answered).await.map_err(late)?
     }
 }
 
 #[async_trait]
 impl Region for Distant {
-    fn partitions(&self) -> u16 {
-        self.server.partitions()
+    fn info(&self) -> Info {
+        let Info { partitions, .. } = self.server.info();
+        let deadline = self.link.network.weather.command_timeout;
+        Info { partitions, deadline, available: self.link.is_reachable() }
     }
 
-    fn available(&self) -> bool {
-        self.link.is_reachable()
-    }
-
-    fn command_timeout(&self) -> Duration {
-        self.link.network.weather.command_timeout
-    }
-
-    async fn get(&self, key: &Key) -> Result<Read> {
-        let key = key.clone();
-        self.send("get", move |server| async move { server.get(&key).await }).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<ReadMany> {
+    async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
         let keys = keys.to_vec();
-        self.send("get_many", move |server| async move { server.get_many(&keys).await }).await
-    }
-
-    async fn get_valid(&self, key: &Key) -> Result<Read> {
-        let key = key.clone();
-        self.send("get_valid", move |server| async move { server.get_valid(&key).await }).await
-    }
-
-    async fn get_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
-        let keys = keys.to_vec();
-        self.send("get_many_valid", move |server| async move { server.get_many_valid(&keys).await }).await
+        self.send("read", move |server| async move { server.read(&keys, check).await }).await
     }
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
         self.send("baseline", move |server| async move { server.baseline(partition).await }).await
     }
 
-    async fn state(&self, partition: u16) -> Result<State> {
-        self.send("state", move |server| async move { server.state(partition).await }).await
-    }
-
-    async fn acquire(&self, key: &Key, ask: Acquire) -> Result<Acquired> {
-        let key = key.clone();
-        self.send("acquire", move |server| async move { server.acquire(&key, ask).await }).await
-    }
-
-    async fn fill(
-        &self,
-        key: &Key,
-        lease: Lease,
-        frame: Bytes,
-        life: Duration,
-        announce: Announce,
-    ) -> Result<Filled> {
-        let key = key.clone();
-        self.send("fill", move |server| async move { server.fill(&key, lease, frame, life, announce).await })
-            .await
-    }
-
-    async fn acquire_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
         let (count, asks) = (asks.len(), asks.to_vec());
-        let ask = move |server: Arc<dyn Region>| async move { Ok(server.acquire_many(&asks).await) };
-        self.send_many("acquire_many", count, ask).await.unwrap_or_else(|error| vec![Err(error); count])
+        let ask = move |server: Arc<dyn Region>| async move { Ok(server.acquire(&asks).await) };
+        self.send_many("acquire", count, ask).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
-    async fn fill_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         let (count, fills) = (fills.len(), fills.to_vec());
-        let fill = move |server: Arc<dyn Region>| async move { Ok(server.fill_many(&fills).await) };
-        self.send_many("fill_many", count, fill).await.unwrap_or_else(|error| vec![Err(error); count])
+        let fill = move |server: Arc<dyn Region>| async move { Ok(server.fill(&fills).await) };
+        self.send_many("fill", count, fill).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
-    async fn renew_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+    async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
         let (count, leases) = (leases.len(), leases.to_vec());
-        let renew = move |server: Arc<dyn Region>| async move { server.renew_many(&leases, ttl).await };
-        self.send_many("renew_many", count, renew).await
+        let renew = move |server: Arc<dyn Region>| async move { server.renew(&leases, ttl).await };
+        self.send_many("renew", count, renew).await
     }
 
-    async fn release_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
         let (count, leases) = (leases.len(), leases.to_vec());
-        let release = move |server: Arc<dyn Region>| async move { server.release_many(&leases).await };
-        self.send_many("release_many", count, release).await
-    }
-
-    async fn renew(&self, key: &Key, lease: Lease, ttl: Duration) -> Result<Renewed> {
-        let key = key.clone();
-        self.send("renew", move |server| async move { server.renew(&key, lease, ttl).await }).await
-    }
-
-    async fn release(&self, key: &Key, lease: Lease) -> Result<()> {
-        let key = key.clone();
-        self.send("release", move |server| async move { server.release(&key, lease).await }).await
+        let release = move |server: Arc<dyn Region>| async move { server.release(&leases).await };
+        self.send_many("release", count, release).await
     }
 
     async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {

@@ -1,22 +1,46 @@
-//! Operations on many keys: pipelines of bounded size, all on one connection.
+//! Values: reading, storing and invalidating them. Each operation is one command, one script, or pipelines of
+//! bounded size on one connection.
 
 use std::time::Duration;
 
-use async_cache_core::backend::{Acquire, Acquired, Fill, Filled, Lease, ReadMany, Renewed};
+use async_cache_core::backend::{Check, ReadMany};
 use async_cache_core::key::Key;
-use async_cache_core::{Error, Result};
+use async_cache_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Script, Value};
+use redis::{Cmd, Pipeline, RedisResult, Script, Value};
 
-use super::orphan::Orphan;
+use super::coalesce;
 use super::region::RedisRegion;
 use crate::connection::slots::Checkout;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
-use crate::reply::{acquired, bytes, filled, renewed};
+use crate::reply::bytes;
 
 impl RedisRegion {
-    pub(super) async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
+    pub(super) async fn read_values(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
+        match (keys, check) {
+            ([key], Check::Plain) => self.read_value(key).await,
+            (keys, Check::Valid) => self.read_valid(keys).await,
+            (keys, Check::Plain) => match self.read_many(keys).await {
+                // This user may be forbidden MGET, and permitted the scripts.
+                Err(error) if error.kind() == ErrorKind::Config => self.read_valid(keys).await,
+                read => read,
+            },
+        }
+    }
+
+    /// One GET, or one MGET with other reads of single keys.
+    async fn read_value(&self, key: &Key) -> Result<ReadMany> {
+        const DOING: &str = "reading a value";
+        self.inner.connected(Purpose::Read).await;
+        let checkout = self.inner.slots.meet().map_err(|failure| self.error(DOING, failure))?;
+        let name = self.value_name(key);
+        let read = coalesce::read(&checkout.link, &name, checkout.limit);
+        let value = checkout.answer(read).await.map_err(|failure| self.error(DOING, failure))?;
+        Ok(ReadMany { run: checkout.link.run, values: vec![value] })
+    }
+
+    async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
         // One connection for all pipelines: the answer speaks for one run.
         let checkout = self.checkout_unchecked(Purpose::Read, DOING).await?;
@@ -69,9 +93,9 @@ impl RedisRegion {
         Ok(values)
     }
 
-    pub(super) async fn read_many_valid(&self, keys: &[Key]) -> Result<ReadMany> {
-        const DOING: &str = "reading values";
-        let checkout = self.checkout(Purpose::Read, DOING).await?;
+    async fn read_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        let doing = if keys.len() == 1 { "reading a value" } else { "reading values" };
+        let checkout = self.checkout(Purpose::Read, doing).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> = chunk
@@ -79,13 +103,13 @@ impl RedisRegion {
                 .map(|key| self.key_call(&checkout, &self.inner.scripts.get_valid, key))
                 .collect();
             let run = checkout.link.scripts::<Value>(&self.inner.scripts.get_valid, &calls);
-            let answers = checkout.answer(run).await.map_err(|failure| self.error(DOING, failure))?;
+            let answers = checkout.answer(run).await.map_err(|failure| self.error(doing, failure))?;
             values.extend(answers.into_iter().map(bytes));
         }
         if values.len() == keys.len() {
             Ok(ReadMany { run: checkout.link.run, values })
         } else {
-            Err(self.unexpected_reply(DOING))
+            Err(self.unexpected_reply(doing))
         }
     }
 
@@ -104,7 +128,7 @@ impl RedisRegion {
         (pipeline, places)
     }
 
-    pub(super) async fn put_many(
+    pub(super) async fn put_values(
         &self,
         entries: &[(Key, Bytes)],
         life: Duration,
@@ -130,7 +154,7 @@ impl RedisRegion {
         Ok(seqs)
     }
 
-    pub(super) async fn invalidate_many(&self, keys: &[Key]) -> Result<Vec<u64>> {
+    pub(super) async fn invalidate_values(&self, keys: &[Key]) -> Result<Vec<u64>> {
         const DOING: &str = "invalidating keys";
         let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(keys.len());
@@ -144,114 +168,7 @@ impl RedisRegion {
         Ok(seqs)
     }
 
-    pub(super) async fn ask_many(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
-        const DOING: &str = "asking for values or the leases to load them";
-        let checkout = match self.checkout(Purpose::Read, DOING).await {
-            Ok(checkout) => checkout,
-            Err(error) => return vec![Err(error); asks.len()],
-        };
-        let mut outcomes = Vec::with_capacity(asks.len());
-        // It watches until every answer is known: a caller that goes away between two pipelines would leave
-        // the leases of the first without a holder.
-        let mut orphan = Orphan::new(&self.inner, &checkout.link, Vec::new());
-        for chunk in asks.chunks(PIPELINE_KEYS) {
-            let calls: Vec<Cmd> =
-                chunk.iter().map(|(key, ask)| self.acquire_call(&checkout, key, ask)).collect();
-            orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&checkout, key, ask.token)));
-            let answers =
-                self.each::<Vec<Value>>(DOING, &checkout, &self.inner.scripts.acquire, &calls).await;
-            let lost = answers.is_err();
-            let answers = answers.unwrap_or_else(|error| vec![Err(error); chunk.len()]);
-            outcomes.extend(answers.into_iter().zip(chunk).map(|(answer, (_, ask))| {
-                answer
-                    .and_then(|parts| acquired(parts, ask.token).ok_or_else(|| self.unexpected_reply(DOING)))
-            }));
-            if lost {
-                break;
-            }
-        }
-        let asked = outcomes.len();
-        // The connection was lost or does not answer: the remaining keys have not been asked for.
-        if let Some(Err(error)) = outcomes.last().cloned() {
-            outcomes.resize_with(asks.len(), || Err(error.clone()));
-        }
-        orphan.settled_but(|place| place < asked && outcomes[place].is_err());
-        outcomes
-    }
-
-    pub(super) async fn store_many(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
-        const DOING: &str = "storing loaded values";
-        let checkout = match self.checkout(Purpose::Write, DOING).await {
-            Ok(checkout) => checkout,
-            Err(error) => return vec![Err(error); fills.len()],
-        };
-        let mut outcomes: Vec<Result<Filled>> = Vec::with_capacity(fills.len());
-        let mut rest = fills;
-        while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(pipeline_len(rest.iter().map(|fill| fill.frame.len())));
-            rest = behind;
-            let calls: Vec<Cmd> = chunk.iter().map(|fill| self.fill_call(&checkout, fill)).collect();
-            match self.each::<u64>(DOING, &checkout, &self.inner.scripts.fill, &calls).await {
-                Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| answer.map(filled))),
-                Err(error) => outcomes.resize_with(fills.len(), || Err(error.clone())),
-            }
-            if outcomes.len() == fills.len() {
-                break;
-            }
-        }
-        outcomes
-    }
-
-    pub(super) async fn extend_many(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
-        const DOING: &str = "renewing leases";
-        let checkout = self.checkout(Purpose::Write, DOING).await?;
-        let mut outcomes = Vec::with_capacity(leases.len());
-        for chunk in leases.chunks(PIPELINE_KEYS) {
-            let calls: Vec<Cmd> =
-                chunk.iter().map(|(key, lease)| self.renew_call(&checkout, key, lease, ttl)).collect();
-            for answer in self.each::<bool>(DOING, &checkout, &self.inner.scripts.renew, &calls).await? {
-                outcomes.push(renewed(answer?));
-            }
-        }
-        Ok(outcomes)
-    }
-
-    pub(super) async fn give_back_many(&self, leases: &[(Key, Lease)]) -> Result<()> {
-        const DOING: &str = "releasing leases";
-        let checkout = self.checkout(Purpose::Write, DOING).await?;
-        let mut first = Ok(());
-        for chunk in leases.chunks(PIPELINE_KEYS) {
-            let calls: Vec<Cmd> =
-                chunk.iter().map(|(key, lease)| self.release_call(&checkout, key, lease.token)).collect();
-            for answer in self.each::<()>(DOING, &checkout, &self.inner.scripts.release, &calls).await? {
-                first = first.and(answer);
-            }
-        }
-        first
-    }
-
-    /// One pipeline, with an answer for each call.
-    async fn each<T: FromRedisValue>(
-        &self,
-        doing: &str,
-        checkout: &Checkout<'_>,
-        script: &Script,
-        calls: &[Cmd],
-    ) -> Result<Vec<Result<T>>> {
-        let answers = checkout.answer(checkout.link.scripts_each(script, calls)).await;
-        let answers: Vec<RedisResult<T>> = answers.map_err(|failure| self.error(doing, failure))?;
-        if answers.len() != calls.len() {
-            return Err(self.unexpected_reply(doing));
-        }
-        let mut outcomes = Vec::with_capacity(calls.len());
-        for answer in answers {
-            let outcome = checkout.answer(std::future::ready(answer)).await;
-            outcomes.push(outcome.map_err(|failure| self.error(doing, failure)));
-        }
-        Ok(outcomes)
-    }
-
-    /// One pipeline; its single call goes without one.
+    /// Runs one pipeline of changes, and returns their sequence numbers.
     async fn changes(
         &self,
         doing: &str,
@@ -259,14 +176,8 @@ impl RedisRegion {
         script: &Script,
         calls: &[Cmd],
     ) -> Result<Vec<u64>> {
-        let run = async {
-            match calls {
-                [call] => Ok(vec![Ok(checkout.link.script(script, call).await?)]),
-                calls => checkout.link.scripts_each(script, calls).await,
-            }
-        };
-        let answers: Vec<RedisResult<u64>> =
-            checkout.answer(run).await.map_err(|failure| self.error(doing, failure))?;
+        let answers = checkout.answer(checkout.link.scripts_each(script, calls)).await;
+        let answers: Vec<RedisResult<u64>> = answers.map_err(|failure| self.error(doing, failure))?;
         if answers.len() != calls.len() {
             return Err(self.unexpected_reply(doing));
         }
