@@ -1,4 +1,4 @@
-//! Several nodes of one namespace on one shared tier.
+//! Several nodes of one namespace with a shared tier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,38 +10,38 @@ use async_cache::{MemoryBackend, RedisBackend, TieredCache, TieredCacheBuilder};
 use crate::proxy::Proxy;
 use crate::server::RedisServer;
 
-/// The caches of these tests: the value is the version of a row.
+/// The caches of these tests. The value is the version of a row.
 pub type Cache = TieredCache<String, u64>;
 
-/// A shared tier, and the nodes on it.
+/// A shared tier, on which nodes can be built.
 #[derive(Debug)]
 pub enum Fleet {
     /// The in-process tier.
     Memory(MemoryBackend),
-    /// A server of the test's own.
+    /// A server that belongs to the test.
     Redis(Arc<RedisServer>),
 }
 
 impl Fleet {
-    /// Nodes of this process on the in-process tier.
+    /// A fleet of this process on the in-process tier.
     #[must_use]
     pub fn memory() -> Self {
         Self::Memory(MemoryBackend::new(100_000))
     }
 
-    /// Nodes on a new `redis-server`.
+    /// A fleet on a new `redis-server`.
     #[must_use]
     pub fn redis() -> Self {
         Self::on(Arc::new(RedisServer::start()))
     }
 
-    /// Nodes on a server.
+    /// A fleet on an existing server.
     #[must_use]
     pub fn on(server: Arc<RedisServer>) -> Self {
         Self::Redis(server)
     }
 
-    /// The server.
+    /// The Redis server of this fleet.
     ///
     /// # Panics
     ///
@@ -54,7 +54,7 @@ impl Fleet {
         }
     }
 
-    /// A backend with connections of its own.
+    /// A backend with its own connections.
     ///
     /// # Panics
     ///
@@ -72,17 +72,17 @@ impl Fleet {
     ///
     /// # Panics
     ///
-    /// If it does not come to serve.
+    /// If its L1 does not serve in time.
     pub async fn node(&self) -> Cache {
         self.node_with(|builder| builder).await
     }
 
-    /// The same, with time: for what is stored in the end, on a machine that has other things to do. What
-    /// meets a deadline is loaded and not stored, and a thousand at once take the connections down.
+    /// A node with long timeouts whose L1 serves. It is for tests of what is stored in the end, on a busy
+    /// machine. A load over its deadline is not stored, and a thousand of them at once close the connections.
     ///
     /// # Panics
     ///
-    /// If it does not come to serve.
+    /// If its L1 does not serve in time.
     pub async fn patient_node(&self) -> Cache {
         const TIME: Duration = Duration::from_secs(60);
         let backend: Arc<dyn Backend> = match self {
@@ -95,11 +95,11 @@ impl Fleet {
         on(backend, |builder| builder.lease_ttl(TIME).ttl(10 * TIME)).await
     }
 
-    /// The same, with options.
+    /// A node with options whose L1 serves.
     ///
     /// # Panics
     ///
-    /// If they are wrong.
+    /// If the options are invalid.
     pub async fn node_with(
         &self,
         options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
@@ -107,11 +107,11 @@ impl Fleet {
         on(self.backend().await, options).await
     }
 
-    /// The same, with every connection through a proxy.
+    /// A node with options whose connections all go through a proxy.
     ///
     /// # Panics
     ///
-    /// If the tier is in this process, or the options are wrong.
+    /// If the tier is in this process, or if the options are invalid.
     pub async fn node_through(
         &self,
         proxy: &Proxy,
@@ -132,7 +132,7 @@ async fn on(
     cache
 }
 
-/// Makes two tests of each scenario: one on the in-process tier, one on Redis.
+/// Makes two tests from each scenario: one on the in-process tier, and one on Redis.
 #[macro_export]
 macro_rules! on_both_tiers {
     ($($name:ident),* $(,)?) => {

@@ -1,4 +1,4 @@
-//! What the tests against a real `redis-server` share.
+//! The parts that the tests against a real `redis-server` share.
 
 pub mod delay;
 pub mod fleet;

@@ -1,4 +1,4 @@
-//! Waiting for what happens elsewhere.
+//! Functions that wait for events and conditions.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use async_cache_core::backend::{BusEvent, Listener};
 use parking_lot::Mutex;
 
-/// How long a condition may take to come true before the test has failed.
+/// The maximum time until a condition is true. After it the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits until `probe` gives something.
+/// Waits until `probe` returns a value.
 ///
 /// # Panics
 ///
-/// If it does not within [`PATIENCE`].
+/// If it returns none within [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -26,31 +26,31 @@ pub async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A listener that notes every event.
+/// A listener that records every event.
 #[derive(Debug, Default)]
 pub struct Recorder {
     events: Mutex<Vec<BusEvent>>,
 }
 
 impl Recorder {
-    /// A listener that has heard nothing.
+    /// Makes a listener without events.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Everything heard so far.
+    /// The events so far.
     #[must_use]
     pub fn events(&self) -> Vec<BusEvent> {
         self.events.lock().clone()
     }
 
-    /// Forgets what was heard.
+    /// Removes the events so far.
     pub fn forget(&self) {
         self.events.lock().clear();
     }
 
-    /// Waits for an event of which `want` gives something, past or future.
+    /// Waits for an event for which `want` returns a value. Earlier events count, too.
     ///
     /// # Panics
     ///
@@ -59,11 +59,11 @@ impl Recorder {
         eventually(what, || self.events.lock().iter().find_map(&want)).await
     }
 
-    /// Waits until the event has been heard.
+    /// Waits until the event has arrived.
     ///
     /// # Panics
     ///
-    /// If it is not within [`PATIENCE`].
+    /// If it does not arrive within [`PATIENCE`].
     pub async fn heard(&self, event: &BusEvent) {
         self.wait(&format!("{event:?}"), |heard| (heard == event).then_some(())).await;
     }

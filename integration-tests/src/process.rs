@@ -1,11 +1,11 @@
-//! A node in a process of its own.
+//! A node in its own process.
 
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-/// A running `node` process; killed when dropped.
+/// A running `node` process. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct NodeProcess {
     child: Child,
@@ -14,7 +14,7 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts one and waits until its L1 serves. `program` is the path of the `node` binary.
+    /// Starts a process, and waits until its L1 serves. `program` is the path of the `node` binary.
     ///
     /// # Panics
     ///
@@ -43,21 +43,21 @@ impl NodeProcess {
         self.input.write_all(format!("{line}\n").as_bytes()).await.expect("the node listens");
     }
 
-    /// The next line it says.
+    /// The next line of its output.
     ///
     /// # Panics
     ///
-    /// If the process has ended, or says nothing for 20 s.
+    /// If the process has ended, or prints nothing for 20 s.
     pub async fn hear(&mut self) -> String {
         let line = tokio::time::timeout(std::time::Duration::from_secs(20), self.output.next_line());
         line.await.expect("the node says something").expect("a pipe").expect("the node lives")
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills the process as `kill -9` does.
     ///
     /// # Panics
     ///
-    /// If it cannot be ended.
+    /// If it cannot be killed.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it can be killed");
     }

@@ -1,8 +1,8 @@
-//! A way to the server on which things go wrong.
+//! A proxy in front of a server, for faults of the network.
 //!
-//! Connections are told apart by what is sent on them: one that has subscribed is on the route of
-//! messages, the others are on the route of commands. Each route has its own conditions, so that
-//! what is sent first on one may arrive last on the other.
+//! A connection belongs to one of two routes: the route of messages after it has subscribed, and the route of
+//! commands before. Each route has its own conditions. So data that is sent first on one route may arrive last
+//! on the other.
 
 use std::io;
 use std::sync::Arc;
@@ -15,49 +15,49 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What a connection is used for.
+/// The use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// Commands and their answers; every connection before it has subscribed.
+    /// Commands and their answers. Every connection is on this route until it subscribes.
     Commands,
     /// Messages to a subscriber.
     Messages,
 }
 
 impl Route {
-    /// Both.
+    /// Both routes.
     pub const ALL: [Self; 2] = [Self::Commands, Self::Messages];
 }
 
-/// How a route is.
+/// The conditions of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Conditions {
-    /// Least time everything takes, each way.
+    /// The minimum delay of all data, in each direction.
     pub delay: Duration,
-    /// A random time more, drawn for each piece.
+    /// The maximum of an additional random delay, drawn for each piece of data.
     pub jitter: Duration,
-    /// How many bytes pass in a second, each way.
+    /// The maximum rate in bytes per second, in each direction.
     pub bytes_per_s: Option<u32>,
-    /// What comes through.
+    /// Whether data passes.
     pub flow: Flow,
 }
 
-/// What comes through.
+/// Whether data passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flow {
-    /// Everything.
+    /// All data passes.
     #[default]
     Open,
-    /// Nothing, and nothing is taken from the sockets: buffers fill up to the sender. What has
-    /// piled up comes through afterwards.
+    /// No data passes, and none is read from the sockets, so buffers fill up to the sender. The data in the
+    /// buffers passes afterwards.
     Stalled,
-    /// Nothing. What is sent is lost, and so is the connection: it stays half open for good.
+    /// No data passes. Sent data is lost, and its connection stays half open for ever.
     Lost,
     /// New connections are closed at once.
     Refused,
 }
 
-/// Forwards connections to a server. Ends, with its connections, when dropped.
+/// Forwards connections to a server. When it is dropped, the proxy and its connections end.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -68,9 +68,9 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     target: AtomicU16,
-    /// Connections that were asked for.
+    /// The number of connections that clients opened.
     asked: AtomicUsize,
-    /// Connections on which a client has subscribed.
+    /// The number of connections on which a client has subscribed.
     subscribers: AtomicUsize,
     routes: [RouteState; 2],
 }
@@ -78,9 +78,9 @@ struct State {
 #[derive(Debug)]
 struct RouteState {
     conditions: watch::Sender<Conditions>,
-    /// Raised to make the connections there are half open.
+    /// Raised to make the present connections half open.
     freezes: AtomicUsize,
-    /// Raised to end the connections there are.
+    /// Raised to close the present connections.
     cuts: watch::Sender<usize>,
 }
 
@@ -123,57 +123,57 @@ impl Proxy {
         Self { port, state, _tasks: tasks }
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many connections were asked for so far, those it refused included.
+    /// The number of connections that clients opened so far, including refused ones.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.state.asked.load(Ordering::Relaxed)
     }
 
-    /// How many connections a client has subscribed on so far.
+    /// The number of connections on which a client has subscribed so far.
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.state.subscribers.load(Ordering::Relaxed)
     }
 
-    /// Sets the conditions of a route, for the connections there are and those to come.
+    /// Sets the conditions of a route, for present and future connections.
     pub fn set(&self, route: Route, conditions: Conditions) {
         self.state.route(route).conditions.send_replace(conditions);
     }
 
-    /// Lets everything through again. Connections that have lost something stay half open.
+    /// Lets all data pass again. Connections that have lost data stay half open.
     pub fn clear(&self) {
         for route in Route::ALL {
             self.set(route, Conditions::default());
         }
     }
 
-    /// Makes the connections there are on a route half open: the sockets stay, nothing passes.
+    /// Makes the present connections of a route half open: the sockets stay open, and no data passes.
     pub fn freeze(&self, route: Route) {
         self.state.route(route).freezes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The same for the subscribed ones.
+    /// Makes the present subscribed connections half open.
     pub fn freeze_subscribers(&self) {
         self.freeze(Route::Messages);
     }
 
-    /// Closes the connections there are on a route, both ends.
+    /// Closes both ends of the present connections of a route.
     pub fn cut(&self, route: Route) {
         self.state.route(route).cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Forwards what connects from now on to another server, and leaves what leads to the old one.
+    /// Forwards new connections to another server, and keeps the present ones.
     pub fn lead_new_to(&self, target: u16) {
         self.state.target.store(target, Ordering::Relaxed);
     }
 
-    /// Forwards to another server from now on, and cuts what leads to the old one.
+    /// Forwards new connections to another server, and closes the present ones.
     pub fn lead_to(&self, target: u16) {
         self.lead_new_to(target);
         Route::ALL.into_iter().for_each(|route| self.cut(route));
@@ -184,11 +184,11 @@ impl Proxy {
 struct Line {
     state: Arc<State>,
     subscribed: AtomicBool,
-    /// Something sent on it was lost.
+    /// Whether data of this connection was lost.
     lost: AtomicBool,
-    /// Freezes before its time, by route.
+    /// The numbers of freezes before its start, by route.
     born: [usize; 2],
-    /// Ends at a cut of its route.
+    /// Receivers of the cuts, by route. A cut of its route ends the connection.
     cuts: [watch::Receiver<usize>; 2],
 }
 
@@ -215,7 +215,7 @@ async fn forward(client: TcpStream, state: Arc<State>) {
     }
 }
 
-/// Small buffers towards the server, so that a stalled subscriber soon shows there.
+/// The buffers towards the server are small, so that the server soon notices a stalled subscriber.
 async fn connect(target: u16) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(16 << 10)?;
@@ -233,7 +233,7 @@ impl Line {
         if self.subscribed.load(Ordering::Relaxed) { Route::Messages } else { Route::Commands }
     }
 
-    /// Whether what is sent now is lost. Once something is, everything after it is.
+    /// Whether data that is sent now is lost. After the first loss all later data is lost, too.
     fn loses(&self) -> bool {
         let route = self.route();
         let state = self.state.route(route);
@@ -263,10 +263,10 @@ impl Line {
             let mut conditions = self.state.route(self.route()).conditions.subscribe();
             let pause = pause(*conditions.borrow_and_update(), len);
             if !pause.is_zero() {
-                // What is on its way when the conditions change does not take the old time.
+                // If the conditions change, data on its way does not keep its old delay.
                 let _ = tokio::time::timeout(pause, conditions.changed()).await;
             }
-            // It may have stalled while this was being read.
+            // The route may have stalled during the read.
             self.flowing().await;
             if !self.loses() {
                 to.write_all(bytes).await?;
@@ -281,12 +281,12 @@ impl Line {
             if conditions.borrow_and_update().flow != Flow::Stalled {
                 return;
             }
-            // An end means that the proxy is gone, and this task with it.
+            // If the sender is gone, the proxy is gone, and this task ends with it.
             let _ = conditions.changed().await;
         }
     }
 
-    /// Waits for a cut of the route this connection is on.
+    /// Waits for a cut of the route of this connection.
     async fn cut(&self) {
         let [mut commands, mut messages] = self.cuts.clone();
         loop {

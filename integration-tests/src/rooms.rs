@@ -1,4 +1,4 @@
-//! Which files of a crate import one another. Included by the crates' own tests.
+//! Finds which files of a crate import one another. The crates' own tests include this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(crate) fn circles(sources: &Sources, part: impl Fn(&str) -> &str) -> Vec<Vec
     groups(&graph(sources, part))
 }
 
-/// Which parts import which.
+/// The imports between parts.
 pub(crate) type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 /// The imports between parts.
@@ -136,7 +136,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path, or a path with a group, from `at` on. Answers where it ends.
+/// Reads one path, or a path with a group, from `at` on. Returns the position after it.
 fn tree(words: &[String], mut at: usize, before: &[String], found: &mut Vec<Vec<String>>) -> usize {
     let mut path = before.to_vec();
     loop {

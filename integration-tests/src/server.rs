@@ -1,4 +1,4 @@
-//! A `redis-server` process of the test's own.
+//! A `redis-server` process that belongs to a test.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use redis::{Connection, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
-/// How long a server may take to start.
+/// The maximum time in which a server starts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server on a free loopback port, with a directory of its own. Killed when dropped.
+/// A server on a free loopback port, with its own directory. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Mutex<Option<Child>>,
@@ -24,12 +24,12 @@ pub struct RedisServer {
     directory: TempDir,
 }
 
-/// What a restarted server finds.
+/// The data of a restarted server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data {
-    /// The last [`RedisServer::snapshot`].
+    /// The data of the last [`RedisServer::snapshot`].
     Keep,
-    /// Nothing.
+    /// No data.
     Drop,
 }
 
@@ -38,13 +38,13 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// If there is no `redis-server`, or it does not start: a test that needs one fails.
+    /// If there is no `redis-server`, or if it does not start. A test that needs one must fail.
     #[must_use]
     pub fn start() -> Self {
         Self::launch(None, &[])
     }
 
-    /// Starts a server that asks for a password.
+    /// Starts a server that requires a password.
     #[must_use]
     pub fn with_password(password: &str) -> Self {
         Self::launch(Some(password), &[])
@@ -65,7 +65,7 @@ impl RedisServer {
                 arguments: arguments.iter().map(ToString::to_string).collect(),
                 directory: TempDir::with_prefix("async-cache-redis-").expect("a temporary directory"),
             };
-            // Another test may have got the port in between.
+            // Another test may have taken the port in between.
             if server.try_run() {
                 return server;
             }
@@ -73,7 +73,7 @@ impl RedisServer {
         panic!("redis-server did not start");
     }
 
-    /// Runs the process; false if it ended instead of answering.
+    /// Runs the process. Returns false if it ended without an answer.
     fn try_run(&self) -> bool {
         let mut command = Command::new("redis-server");
         command
@@ -110,7 +110,7 @@ impl RedisServer {
         false
     }
 
-    /// Whether it is this process that answers on the port.
+    /// Whether this process answers on the port.
     fn answers(&self, child: &Child) -> bool {
         let info: RedisResult<String> = self
             .connection()
@@ -118,19 +118,19 @@ impl RedisServer {
         info.is_ok_and(|info| info.contains(&format!("process_id:{}\r", child.id())))
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How to connect to it, password included.
+    /// The URL of the server, with the password.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_at(self.port)
     }
 
-    /// The same for another port that leads to it.
+    /// The URL through another port that leads to the server.
     #[must_use]
     pub fn url_at(&self, port: u16) -> String {
         match &self.password {
@@ -139,24 +139,24 @@ impl RedisServer {
         }
     }
 
-    /// How to connect to it as a user of [`set_user`](Self::set_user).
+    /// The URL for a user that [`set_user`](Self::set_user) has made.
     #[must_use]
     pub fn url_as(&self, user: &str) -> String {
         format!("redis://{user}:secret@127.0.0.1:{}", self.port)
     }
 
-    /// Makes a user, or changes it: rights as for `ACL SETUSER`.
+    /// Makes or changes a user. The rights are in the form of `ACL SETUSER`.
     ///
     /// # Panics
     ///
-    /// If the rights are wrong.
+    /// If the rights are invalid.
     pub fn set_user(&self, user: &str, rights: &str) {
         let words: Vec<&str> =
             ["ACL", "SETUSER", user, "on", ">secret"].into_iter().chain(rights.split(' ')).collect();
         self.cli::<()>(&words);
     }
 
-    /// A connection of the test's own.
+    /// Returns a new connection for the test.
     ///
     /// # Errors
     ///
@@ -172,17 +172,17 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// If it fails, or its answer is of another type.
+    /// If it fails, or if its answer has another type.
     pub fn cli<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         self.cli_raw(&words)
     }
 
-    /// Runs a command whose words are any bytes.
+    /// Runs a command whose words are arbitrary bytes.
     ///
     /// # Panics
     ///
-    /// If it fails, or its answer is of another type.
+    /// If it fails, or if its answer has another type.
     pub fn cli_raw<T: FromRedisValue>(&self, words: &[&[u8]]) -> T {
         let mut command = redis::Cmd::new();
         for word in words {
@@ -192,13 +192,13 @@ impl RedisServer {
         command.query(&mut connection).unwrap_or_else(|error| panic!("{}: {error}", words[0].escape_ascii()))
     }
 
-    /// Clients connected, but for the one that asks.
+    /// The number of clients, without the one that asks.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.cli::<String>(&["CLIENT", "LIST"]).lines().count() - 1
     }
 
-    /// The addresses of the clients connected, but for the one that asks.
+    /// The addresses of the clients, without the one that asks.
     #[must_use]
     pub fn client_addresses(&self) -> Vec<String> {
         let list = self.cli::<String>(&["CLIENT", "LIST"]);
@@ -207,13 +207,13 @@ impl RedisServer {
         list.lines().filter(|line| !line.contains("cmd=client|list")).filter_map(address).collect()
     }
 
-    /// Clients that have subscribed.
+    /// The number of clients that have subscribed.
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.cli::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count()
     }
 
-    /// How long it was ready to run and did not; nothing while it is away. Never waits.
+    /// The run delay of the server process. It is zero while the server is away. This function never waits.
     #[must_use]
     pub fn run_delay(&self) -> Duration {
         let process = self.process.try_lock();
@@ -221,12 +221,12 @@ impl RedisServer {
         id.map_or(Duration::ZERO, crate::delay::of_process)
     }
 
-    /// Writes what [`Data::Keep`] brings back.
+    /// Writes the snapshot that [`Data::Keep`] restores.
     pub fn snapshot(&self) {
         self.cli::<()>(&["SAVE"]);
     }
 
-    /// Ends the process at once.
+    /// Kills the process.
     pub fn kill(&self) {
         if let Some(mut child) = self.process.lock().take() {
             let _ = child.kill();
@@ -234,7 +234,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again on the same port, killing it first if it runs.
+    /// Starts the server again on its port. If it runs, it is killed first.
     ///
     /// # Panics
     ///
@@ -244,19 +244,19 @@ impl RedisServer {
         if data == Data::Drop {
             let _ = std::fs::remove_file(self.directory.path().join("dump.rdb"));
         }
-        // The port may be held for a moment by what is left of the old process' connections.
+        // The connections of the old process may occupy the port for a moment.
         let start = Instant::now();
         while !self.try_run() {
             assert!(start.elapsed() < PATIENCE, "redis-server did not start again");
         }
     }
 
-    /// Stops the process: its sockets stay open, nothing is answered.
+    /// Stops the process: its sockets stay open, and it answers nothing.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets it go on.
+    /// Continues the stopped process.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -268,7 +268,7 @@ impl RedisServer {
         kill(Pid::from_raw(pid), signal).expect("redis-server takes signals");
     }
 
-    /// Starts to note the commands that clients send.
+    /// Begins to record the commands of clients.
     ///
     /// # Panics
     ///
@@ -295,7 +295,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// Notes commands; see [`RedisServer::monitor`].
+/// Records commands. See [`RedisServer::monitor`].
 #[derive(Debug)]
 pub struct Monitor<'a> {
     server: &'a RedisServer,
@@ -303,8 +303,8 @@ pub struct Monitor<'a> {
 }
 
 impl Monitor<'_> {
-    /// The commands clients have sent since it was made, each as `"NAME" "argument" …`. Those that
-    /// scripts ran are left out.
+    /// The commands that clients have sent since this was made, each as `"NAME" "argument" …`. Commands of
+    /// scripts are left out.
     ///
     /// # Panics
     ///
@@ -314,7 +314,7 @@ impl Monitor<'_> {
         self.by_client().into_iter().map(|(_, command)| command).collect()
     }
 
-    /// The same, each with the address of the client that sent it.
+    /// The commands since this was made, each with the address of its client.
     ///
     /// # Panics
     ///
@@ -328,7 +328,7 @@ impl Monitor<'_> {
             let line = self.line();
             let Some((origin, command)) = line.split_once("] ") else { continue };
             if command.contains(END) {
-                // Those of the connection that said so.
+                // The commands of the monitor's own connection are left out.
                 commands
                     .retain(|(_, command): &(String, String)| !command.starts_with("\"CLIENT\" \"SETINFO\""));
                 return commands;
@@ -348,7 +348,7 @@ impl Monitor<'_> {
     }
 }
 
-/// A port nobody listens on.
+/// A free port.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! What says that it is a Redis: a server whose answers a test makes up.
+//! A stub of a Redis server. A test makes up its answers.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Answers commands on a free loopback port. Ends, with its connections, when dropped.
+/// Answers commands on a free loopback port. When it is dropped, the stub and its connections end.
 #[derive(Debug)]
 pub struct Stub {
     port: u16,
@@ -16,7 +16,7 @@ pub struct Stub {
 type Answer = dyn Fn(&[String]) -> Option<String> + Send + Sync;
 
 impl Stub {
-    /// Answers as an empty Redis 7 does, but for what `answer` gives another answer to, as it is sent.
+    /// Answers as an empty Redis 7 does, unless `answer` returns another answer in the form of the protocol.
     ///
     /// # Panics
     ///
@@ -41,26 +41,26 @@ impl Stub {
         self.port
     }
 
-    /// Where it listens.
+    /// The URL of the stub.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The same with a password.
+    /// The URL of the stub with a password.
     #[must_use]
     pub fn url_with(&self, password: &str) -> String {
         format!("redis://:{password}@127.0.0.1:{}", self.port)
     }
 }
 
-/// A text, as it is sent.
+/// A text in the form of the protocol.
 #[must_use]
 pub fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// What a server says of itself, with further lines.
+/// The answer to `INFO`, with further lines.
 #[must_use]
 pub fn info(lines: &str) -> String {
     bulk(&format!("redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:0\r\n{lines}\r\n"))

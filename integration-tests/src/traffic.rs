@@ -1,8 +1,8 @@
-//! Traffic on a fleet while something goes wrong, and the check of what it read.
+//! Traffic on a fleet during a fault, and the check of its reads.
 //!
-//! The database is a version per key. A writer commits a version, then invalidates; the ledger
-//! notes when the invalidation returned. A read is stale if its version is lower than one whose
-//! invalidation had returned `max_staleness` before the read began; on the node that wrote, at all.
+//! The database is a version for each key. A writer commits a version, then invalidates the key. The ledger
+//! notes the time at which the invalidation returned. A read is stale if its version is lower than one whose
+//! invalidation had returned `max_staleness` before the read began. On the node that wrote, the bound is zero.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Cache;
 
-/// Keys in use: few, so that each is written and read often.
+/// The number of keys. It is small, so that each is often written and read.
 const KEYS: usize = 8;
 
-/// The bound the caches are built with, by default.
+/// The default bound of the caches.
 pub const MAX_STALENESS: Duration = Duration::from_secs(1);
 
-/// One key: its committed version, and when the invalidation of each version returned.
+/// One key: its committed version, and the time at which the invalidation of each version returned.
 #[derive(Debug, Default)]
 struct Row {
     version: AtomicU64,
@@ -38,25 +38,24 @@ pub struct Traffic {
     nodes: Vec<Cache>,
 }
 
-/// What was seen.
+/// The result of the traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Reads answered.
+    /// The number of answered reads.
     pub reads: u64,
-    /// Reads older than promised: key, version read, version owed.
+    /// Reads that were older than promised: key, version read, version owed.
     pub stale: Vec<(usize, u64, u64)>,
-    /// Reads that were an error.
+    /// The number of reads that returned an error.
     pub read_errors: u64,
-    /// The longest a read took.
+    /// The longest duration of a read.
     pub slowest_read: Duration,
-    /// Invalidations whose outcome was unknown.
+    /// The number of invalidations of unknown outcome.
     pub undecided: u64,
-    /// Invalidations that returned.
+    /// The number of invalidations that returned.
     pub invalidations: u64,
-    /// The longest an invalidation took, decided or not.
+    /// The longest duration of an invalidation, with any outcome.
     pub slowest_invalidation: Duration,
-    /// How long this process was kept from running in all, by whatever else the machine had to do: what
-    /// calls may have taken longer for.
+    /// The total run delay of this process. Calls may have taken longer by this time.
     pub held_up: Duration,
 }
 
@@ -113,7 +112,7 @@ impl Traffic {
         let (node, nodes) = (self.nodes[at].clone(), self.nodes.len());
         self.tasks.spawn(async move {
             while !stop.is_cancelled() {
-                // Each key is written on one node, so that its versions are written in order.
+                // Only one node writes a key, so that its versions are written in order.
                 let key = fastrand::usize(..KEYS / nodes) * nodes + at;
                 write(&node, at, key, &rows, &report).await;
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(5..50))).await;
@@ -121,13 +120,13 @@ impl Traffic {
         });
     }
 
-    /// What was seen so far.
+    /// The result so far.
     #[must_use]
     pub fn report(&self) -> Report {
         self.report.lock().clone()
     }
 
-    /// Waits until that many more reads have been answered and that many more invalidations have returned.
+    /// Waits until this many more reads were answered, and this many more invalidations have returned.
     pub async fn goes_on(&self, reads: u64, invalidations: u64) {
         let before = self.report();
         crate::eventually("traffic goes on", || {
@@ -139,7 +138,7 @@ impl Traffic {
         .await;
     }
 
-    /// Ends the traffic, checks that every node comes to read what is committed, and reports.
+    /// Ends the traffic, checks that every node returns the committed versions, and reports.
     ///
     /// # Panics
     ///
@@ -220,7 +219,7 @@ async fn write(node: &Cache, at: usize, key: usize, rows: &Arc<[Row; KEYS]>, rep
 }
 
 impl Row {
-    /// The lowest version that a read begun then on that node may give.
+    /// The lowest version that a read on this node may return that began at this time.
     fn owed(&self, begun: Instant, at: usize) -> u64 {
         let invalidated = self.invalidated.lock();
         let due = |&&(_, returned, writer): &&(u64, Instant, usize)| {

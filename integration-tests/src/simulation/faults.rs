@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! The faults of a run, and their times.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::history::Event;
 use super::{Trouble, World};
 
-/// Starts the faults of a run; they end with its traffic.
+/// Starts the faults of a run. They end with its traffic.
 pub(super) fn start(world: &Rc<World>) -> JoinHandle<()> {
     spawn_local(strike(Rc::clone(world), Rng::with_seed(world.plan.seed ^ 0xfa17)))
 }
@@ -58,7 +58,7 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
                 snapshot = Some(world.server.snapshot());
                 "snapshot".to_owned()
             }
-            // Servers are not replaced faster than the fence's leap takes: see `epoch.lua`.
+            // The time between two server replacements is longer than the leap of the epoch: see `epoch.lua`.
             _ if replaced.is_some_and(|last| last.elapsed() < Duration::from_millis(150)) => continue,
             _ => {
                 replaced = Some(Instant::now());
@@ -72,7 +72,7 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
     }
 }
 
-/// Another server process in its place: empty, with what it had, or with an older memory.
+/// Replaces the server process: by an empty one, by one with its data, or by one with older data.
 fn replace_server(
     world: &World,
     kind: u8,

@@ -1,12 +1,12 @@
-//! What happened, and whether it may have.
+//! The history of a run, and its judgement.
 //!
-//! The database is a version per key. A write commits a version, then invalidates; when that has
-//! returned, every read that starts `max_staleness` later owes at least that version; with the stamp
-//! at once; on the same node at once, even if the outcome is unknown. The invalidation of a tag is
-//! one of every key that carries the tag; where versions of one key differ in a tag, no older
-//! version that carries it may be read, others may.
+//! The database is a version for each key. A write commits a version, then invalidates the key. When the
+//! invalidation has returned, this version is owed to certain reads: to every read that starts `max_staleness`
+//! later, to reads with the stamp at once, and to reads on the same node at once, even if the outcome is
+//! unknown. The invalidation of a tag counts for every key with the tag. If the versions of one key have
+//! different tags, no older version with the invalidated tag may be read, but others may.
 //!
-//! Values that have expired, and values found absent, are judged like any other.
+//! Expired values and absences are judged in the same way.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -15,95 +15,95 @@ use tokio::time::Instant;
 
 use super::plan::{CLASSES, class_of};
 
-/// Something that happened on a node.
+/// An event on a node.
 #[expect(missing_docs, reason = "the fields are named for what they are")]
 #[derive(Debug, Clone, Hash)]
 pub enum Event {
     /// A version was committed.
     Committed { key: usize, version: u64 },
-    /// A change of a key was asked for, for that version of each key.
+    /// A change of keys began, for these versions.
     Changing { what: &'static str, versions: Vec<(usize, u64)> },
-    /// It returned.
+    /// The change returned.
     Changed { what: &'static str, versions: Vec<(usize, u64)>, stamp: String },
-    /// Its outcome is unknown.
+    /// The change has an unknown outcome.
     Undecided { what: &'static str },
     /// A load read the database.
     Loaded { key: usize, version: u64 },
     /// A lookup was answered.
     Read { what: &'static str, key: usize, begun: u64, version: Option<u64>, owed: Owed },
-    /// A lookup failed.
+    /// A lookup returned an error.
     Failed { what: &'static str, key: usize, why: String },
-    /// Something went wrong with the network or the server.
+    /// A fault of the network or the server began.
     Fault { what: String },
 }
 
-/// What must not happen, and did.
+/// A broken rule.
 #[expect(missing_docs, reason = "the fields are named for what they are")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// A read gave an older version than it owed.
+    /// A read returned an older version than it owed.
     Stale { node: usize, what: &'static str, key: usize, version: u64, owed: Owed, at_ms: u64 },
-    /// A read found a row gone that is there in every version it may give.
+    /// A read found no row, although every version that it may return has one.
     Vanished { node: usize, what: &'static str, key: usize, owed: u64, at_ms: u64 },
-    /// A read gave a version that was never committed, or another key's.
+    /// A read returned a version that was never committed, or the value of another key.
     Invented { key: usize, value: u64 },
-    /// Something did not end.
+    /// An operation did not end.
     Hangs(&'static str),
-    /// Long after the last fault a node still reads something else than what is committed.
+    /// Long after the last fault a node still returns another version than the committed one.
     Diverged { node: usize, key: usize, version: u64, committed: u64 },
     /// Flights or waiters were left behind.
     LeftBehind { node: usize },
-    /// More loads than the changes account for.
+    /// There were more loads than the changes explain.
     TooManyLoads { key: usize, loads: u64, changes: u64 },
-    /// With the network in order, a lookup went on long after the load that it had waited for.
+    /// Without a fault, a lookup waited long after the end of the load that it waited for.
     LateWake { node: usize, key: usize, late_ms: u64 },
-    /// A lookup failed with the network in order.
+    /// A lookup failed without a fault.
     FailedInCalm(String),
 }
 
 impl Violation {
-    /// Whether it is a broken promise about what is read.
+    /// Whether it breaks the promise about reads.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         match self {
             Self::Stale { .. } | Self::Vanished { .. } => true,
-            // No version stands for no answer.
+            // Version 0 means that there was no answer.
             Self::Diverged { version, .. } => *version > 0,
             _ => false,
         }
     }
 }
 
-/// The order of events, across nodes.
+/// A moment in the order of all events, across nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     at: Instant,
     number: u64,
 }
 
-/// The oldest versions of a key that a read may give.
+/// The oldest versions of a key that a read may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Owed {
-    /// Of any class.
+    /// The oldest version of any class.
     pub any: u64,
-    /// Of each class.
+    /// The oldest version of each class.
     pub classes: [u64; CLASSES],
 }
 
 impl Owed {
-    /// At least that version.
+    /// Requires at least this version.
     #[must_use]
     pub fn version(version: u64) -> Self {
         Self { any: version, ..Self::default() }
     }
 
-    /// Whether a read may give that version.
+    /// Whether a read may return this version.
     #[must_use]
     pub fn is_met_by(&self, version: u64) -> bool {
         version >= self.any && version >= self.classes[class_of(version)]
     }
 
-    /// Both.
+    /// Requires both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let classes = std::array::from_fn(|class| self.classes[class].max(other.classes[class]));
@@ -120,23 +120,23 @@ impl Owed {
 struct Change {
     key: usize,
     version: u64,
-    /// The versions that it voids, if not all below.
+    /// The class of versions that it voids. `None` means all lower versions.
     class: Option<usize>,
     returned: Moment,
     node: usize,
     outcome: Landed,
 }
 
-/// What a node knows of a change it made.
+/// The node's knowledge about a change that it made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landed {
-    /// It has been executed: every node owes it.
+    /// It was executed, so every node owes it.
     Surely,
-    /// Its outcome is unknown: the node that made it owes it.
+    /// Its outcome is unknown, so only the node that made it owes it.
     Perhaps,
 }
 
-/// Everything that happened in one run.
+/// The events of one run.
 #[derive(Debug)]
 pub struct History {
     start: Instant,
@@ -145,18 +145,18 @@ pub struct History {
     hasher: DefaultHasher,
     changes: Vec<Change>,
     verbose: bool,
-    /// The first thing that must not happen.
+    /// The first broken rule.
     pub violation: Option<Violation>,
-    /// Lookups answered.
+    /// The number of answered lookups.
     pub reads: u64,
-    /// Lookups that began soon after an invalidation of their key: within ten times the bound.
+    /// The number of lookups that began within ten bounds after an invalidation of their key.
     pub at_risk: u64,
-    /// Changes that returned.
+    /// The number of changes that returned.
     pub changed: u64,
 }
 
 impl History {
-    /// Nothing has happened.
+    /// A history without events.
     #[must_use]
     pub fn new(max_staleness: Duration, verbose: bool) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl History {
         }
     }
 
-    /// Now.
+    /// The present moment.
     pub fn moment(&mut self) -> Moment {
         self.number += 1;
         Moment { at: Instant::now(), number: self.number }
@@ -194,7 +194,7 @@ impl History {
         }
     }
 
-    /// Notes that a change has returned: from now on its versions are owed.
+    /// Notes that a change has returned. From now on its versions are owed.
     pub fn changed(&mut self, node: usize, versions: &[(usize, u64)], class: Option<usize>, outcome: Landed) {
         let returned = self.moment();
         self.changed += versions.len() as u64;
@@ -202,7 +202,7 @@ impl History {
         self.changes.extend(versions.iter().map(change));
     }
 
-    /// What a read of `key` on `node` owes that began then: whatever happens, and as long as the
+    /// The versions that are owed to a read of `key` on `node` that began at this moment: always, and while the
     /// bound is not suspended.
     pub fn owed(&mut self, node: usize, key: usize, begun: Moment) -> (Owed, Owed) {
         let bound = self.max_staleness;
@@ -223,7 +223,7 @@ impl History {
         (always, bounded)
     }
 
-    /// Notes a violation; the first counts.
+    /// Notes a violation. Only the first is kept.
     pub fn violated(&mut self, violation: Violation) {
         if self.verbose {
             println!("{:6} VIOLATION {violation:?}", self.ms(Instant::now()));
@@ -231,7 +231,7 @@ impl History {
         self.violation.get_or_insert(violation);
     }
 
-    /// A number that two runs share only if the same happened in both.
+    /// A number that differs between runs with different events.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.hasher.finish()

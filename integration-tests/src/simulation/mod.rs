@@ -1,6 +1,5 @@
-//! A fleet in virtual time, on the in-process double of the shared tier, with a network in between
-//! that delays, reorders, loses and breaks: everything drawn from one seed, so that a run can be
-//! repeated exactly.
+//! A fleet in virtual time, on the in-process double of the shared tier. The network in between delays,
+//! reorders, loses and breaks. Everything is drawn from one seed, so a run can be repeated exactly.
 
 mod faults;
 mod history;
@@ -27,38 +26,38 @@ pub use history::{Event, History, Owed, Violation};
 pub use network::{Link, Network, Weather, Wire};
 pub use plan::{Plan, Stale, Trouble};
 
-/// The caches under test: the value is key and version.
+/// The caches under test. The value contains the key and the version.
 pub type Cache = TieredCache<u64, u64>;
 
 /// A safeguard that is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Off {
-    /// None.
+    /// No safeguard.
     Nothing,
-    /// One of every node.
+    /// One safeguard of every node.
     Node(Mutant),
-    /// One of the shared tier.
+    /// One safeguard of the shared tier.
     Tier(TierMutant),
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What must not happen, and did.
+    /// The first broken rule.
     pub violation: Option<Violation>,
-    /// A number that two runs share only if the same happened in both.
+    /// A number that differs between runs with different events.
     pub fingerprint: u64,
-    /// Lookups answered.
+    /// The number of answered lookups.
     pub reads: u64,
-    /// Of those, the ones within ten times the bound of a change of their key.
+    /// The number of lookups within ten bounds after a change of their key.
     pub at_risk: u64,
-    /// Changes that returned.
+    /// The number of changes that returned.
     pub changes: u64,
-    /// Loads begun.
+    /// The number of loads that began.
     pub loads: u64,
 }
 
-/// What the actors of a run share. All on one thread.
+/// The state that the actors of a run share. They all run on one thread.
 struct World {
     plan: Plan,
     nodes: Vec<Cache>,
@@ -66,12 +65,13 @@ struct World {
     network: Arc<Network>,
     server: MemoryBackend,
     rows: Arc<Vec<Row>>,
-    /// One writer at a time for each key: two inserts of one key race for their own account.
+    /// A lock for each key, so that one writer at a time inserts. Two racing inserts of one key have no defined
+    /// order.
     locks: Vec<tokio::sync::Mutex<()>>,
     history: RefCell<History>,
-    /// For each key the newest stamp, and the version it stands for.
+    /// For each key the newest stamp, and its version.
     stamps: RefCell<Vec<Option<(async_cache::Stamp, u64)>>>,
-    /// What each node tells of itself, and how often it has told of an answer for want of a server.
+    /// The events of each node, and the number of its answers without a server.
     told: Vec<RefCell<(EventStream, u64)>>,
 }
 
@@ -80,15 +80,15 @@ struct World {
 struct Row {
     version: AtomicU64,
     loads: AtomicU64,
-    /// Loads asked for by `refresh`, and loads that failed.
+    /// The number of loads for `refresh`, and of loads that failed.
     extra: AtomicU64,
-    /// Loads under way.
+    /// The number of loads under way.
     running: AtomicU64,
-    /// When the last one ended.
+    /// The time at which the last load ended.
     ended: Mutex<Option<Instant>>,
 }
 
-/// Loads of rows under way; its end is theirs, whatever ends it.
+/// Loads of rows that are under way. Its `Drop` notes their end, however they end.
 struct Running<'a> {
     rows: &'a [Row],
     keys: &'a [usize],
@@ -114,7 +114,7 @@ impl Drop for Running<'_> {
 }
 
 impl World {
-    /// A number that changes when a node answers with what it could not verify.
+    /// A number that changes when a node returns an unverified value.
     fn unverified(&self, node: usize) -> u64 {
         let (events, count) = &mut *self.told[node].borrow_mut();
         while let Some(Some(event)) = events.next().now_or_never() {
@@ -139,7 +139,7 @@ impl World {
 /// If a runtime cannot be built.
 #[must_use]
 pub fn run(seed: u64, off: Off, verbose: bool) -> Outcome {
-    // What the core draws (identities, jitter) is drawn from the seed as well.
+    // The random numbers of the core (identities, jitter) also come from the seed.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -243,7 +243,7 @@ async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
     }
 }
 
-/// After the last fault: everything comes to rest, and to agree with the database.
+/// Runs after the last fault: the fleet must come to rest, and agree with the database.
 async fn settle(world: &World) {
     world.network.clear_up();
     let violated = |violation| world.history.borrow_mut().violated(violation);
@@ -262,7 +262,7 @@ async fn settle(world: &World) {
     {
         return;
     }
-    // The bound, the last stop of a node (see `faults`), and what may still be under way.
+    // The time covers the bound, the last stop of a node (see `faults`), and messages under way.
     sleep(world.plan.max_staleness * 4 + world.plan.weather.worst * 4).await;
     for node in 0..world.nodes.len() {
         for key in 0..world.plan.keys {
@@ -292,7 +292,7 @@ async fn settle(world: &World) {
     }
 }
 
-/// With the network in order: a change costs each node at most one load.
+/// Checks, for a run without faults, that a change costs each node at most one load.
 fn count_loads(world: &World) {
     for (key, row) in world.rows.iter().enumerate() {
         let loads = row.loads.load(Ordering::SeqCst);

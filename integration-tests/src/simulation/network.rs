@@ -1,8 +1,8 @@
-//! What lies between the nodes and the server: two routes for each node, one for commands and
-//! their answers, one for messages, which know nothing of each other's order.
+//! The network between the nodes and the server. Each node has two routes: one for commands and their answers,
+//! and one for messages. There is no order between the two routes.
 //!
-//! A command is carried by a task of its own: it may be executed long after its caller has given
-//! up, and two commands of one node in any order. Messages of one node keep their order.
+//! A command travels in its own task. So it may be executed long after its caller has given up, and two
+//! commands of one node may be executed in any order. The messages of one node keep their order.
 
 mod wire;
 
@@ -21,48 +21,48 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 pub use wire::Wire;
 
-/// How good the network is.
+/// The quality of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct Weather {
-    /// Longest time on the way, usually.
+    /// The usual maximum delay in one direction.
     pub usual: Duration,
-    /// Longest time on the way, at worst.
+    /// The maximum delay in one direction.
     pub worst: Duration,
-    /// Share of commands, answers and messages that take long.
+    /// The fraction of commands, answers and messages with a long delay.
     pub slow: f64,
-    /// Share of commands, and of answers, that are lost.
+    /// The fraction of commands, and of answers, that are lost.
     pub lost_commands: f64,
-    /// Share of messages that are lost without a sign.
+    /// The fraction of messages that are lost without a sign.
     pub lost_messages: f64,
-    /// What the server takes for each lease in a question about many.
+    /// The time that the server takes for each lease of a command about many.
     pub per_key: Duration,
-    /// How long a command may take.
+    /// The timeout of a command.
     pub command_timeout: Duration,
 }
 
-/// The server, and what leads to it.
+/// The server, and the links to it.
 #[derive(Debug)]
 pub struct Network {
     server: MemoryBackend,
     weather: Weather,
-    /// Number of server processes so far: what was sent to an earlier one never arrives.
+    /// The number of server processes so far. Data that was sent to an earlier one never arrives.
     epoch: AtomicU64,
-    /// The weather has cleared up.
+    /// Whether the network has no faults any more.
     clear: AtomicBool,
-    /// Prints what passes.
+    /// Whether the traffic is printed.
     verbose: bool,
     start: Instant,
 }
 
 impl Network {
-    /// A network in front of a server.
+    /// Makes a network in front of a server.
     #[must_use]
     pub fn new(server: MemoryBackend, weather: Weather, verbose: bool) -> Arc<Self> {
         let (epoch, clear, start) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
         Arc::new(Self { server, weather, epoch, clear, verbose, start })
     }
 
-    /// The way of one node to the server.
+    /// Makes the link of one node to the server.
     #[must_use]
     pub fn link(self: &Arc<Self>, node: usize, seed: u64) -> Arc<Link> {
         Arc::new(Link {
@@ -81,18 +81,18 @@ impl Network {
         })
     }
 
-    /// From now on nothing is lost, and nothing slow.
+    /// From now on no data is lost, and none is slow.
     pub fn clear_up(&self) {
         self.clear.store(true, Ordering::SeqCst);
     }
 
-    /// Everything under way to the server is lost.
+    /// Loses all commands that are under way to the server.
     pub fn server_died(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// The way of one node: a backend for it to be built on.
+/// The link of one node. The node's backend uses it.
 pub struct Link {
     network: Arc<Network>,
     node: usize,
@@ -103,29 +103,29 @@ pub struct Link {
 
 struct LinkState {
     bus: Bus,
-    /// The server has begun to tell this node of changes.
+    /// Whether the server has begun to send changes to this node.
     joined: bool,
-    /// Messages under way, and when they are due.
+    /// The messages under way, and the times at which they arrive.
     queue: VecDeque<(Instant, BusEvent)>,
     last: Instant,
-    /// Nothing passes before, in either direction, on either route: the node is stopped.
+    /// Until this time no data passes in any direction on any route: the node is stopped.
     blocked_until: Instant,
-    /// Commands fail at once before.
+    /// Until this time commands fail at once.
     unreachable_until: Instant,
 }
 
-/// The message route.
+/// The state of the message route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bus {
     Up,
-    /// Messages vanish.
+    /// Messages are lost.
     Deaf,
     /// There is no subscription.
     Down,
 }
 
 impl Link {
-    /// Stops the node's traffic for a while: as if its process were stopped.
+    /// Stops the node's traffic for a while, as if its process were stopped.
     pub fn block(&self, span: Duration) {
         let mut state = self.state.lock();
         state.blocked_until = state.blocked_until.max(Instant::now() + span);
@@ -138,7 +138,7 @@ impl Link {
         state.unreachable_until = state.unreachable_until.max(Instant::now() + span);
     }
 
-    /// Whether commands are sent at all.
+    /// Whether commands are sent.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
         self.state.lock().unreachable_until <= Instant::now()
@@ -152,7 +152,8 @@ impl Link {
         }
     }
 
-    /// Ends the subscription: noticed after `notice`, acknowledged anew `after` that.
+    /// Ends the subscription. The node notices it after `notice`, and a new subscription is confirmed `after`
+    /// that.
     pub async fn cut(self: Arc<Self>, notice: Duration, after: Duration) {
         if self.take_down(Bus::Down) {
             sleep(notice).await;
@@ -169,7 +170,7 @@ impl Link {
         }
     }
 
-    /// False if it is down already.
+    /// Ends the subscription. Returns false if there is none.
     fn take_down(&self, bus: Bus) -> bool {
         let mut state = self.state.lock();
         let was_up = state.bus == Bus::Up;
@@ -206,7 +207,7 @@ impl Link {
         Duration::from_millis(self.rng.lock().u64(..=limit.as_millis() as u64))
     }
 
-    /// Takes its time; false if it never arrives.
+    /// Waits for the delay of the network. Returns false if the data is lost.
     async fn travel(&self) -> bool {
         let lost = self.chance(self.network.weather.lost_commands);
         let span = self.on_the_way();

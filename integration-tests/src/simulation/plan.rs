@@ -1,4 +1,4 @@
-//! What one seed stands for: a fleet, its options, its weather and its faults.
+//! The plan of a seed: a fleet, its options, its network and its faults.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use fastrand::Rng;
 
 use super::network::Weather;
 
-/// The kind of trouble a run is about.
+/// The kind of faults in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Delays and reordering alone.
+    /// Delays and reordering only.
     None,
-    /// The message route fails.
+    /// Faults of the message route.
     Bus,
-    /// The command route fails.
+    /// Faults of the command route.
     Commands,
-    /// The server is restarted, emptied, resurrected.
+    /// The server is restarted, emptied, or replaced by one with older data.
     Server,
-    /// All of it.
+    /// All kinds.
     Everything,
 }
 
-/// One run, drawn from its seed.
+/// The plan of one run, drawn from its seed.
 #[expect(missing_docs, reason = "most fields are options of the cache")]
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -38,35 +38,35 @@ pub struct Plan {
     pub wait_timeout: Duration,
     pub outage: OutagePolicy,
     pub partitions: u16,
-    /// Longest pause between two lookups of one reader.
+    /// The longest pause between two lookups of one reader.
     pub think: u64,
-    /// Longest pause between two writes of one writer.
+    /// The longest pause between two writes of one writer.
     pub rest: u64,
-    /// Longest load, usually.
+    /// The usual longest duration of a load.
     pub load: u64,
-    /// Loads out of thirty that take long.
+    /// The number of slow loads out of thirty.
     pub long: u8,
     pub weather: Weather,
-    /// How long there is traffic.
+    /// The duration of the traffic.
     pub traffic: Duration,
-    /// Longest pause between two faults, in milliseconds.
+    /// The longest pause between two faults, in milliseconds.
     pub calm: u64,
-    /// Another server takes over while nodes still hear of the old one.
+    /// Whether another server may take over while messages of the old one still arrive.
     pub sudden: bool,
-    /// Loads out of forty that fail.
+    /// The number of failing loads out of forty.
     pub failing: u8,
     /// Whether entries have tags.
     pub tags: bool,
-    /// Tags that a node and the server remember the invalidations of.
+    /// The number of tags whose invalidations a node and the server remember.
     pub tag_table: usize,
-    /// Whether rows are gone in some versions.
+    /// Whether some versions have no row.
     pub absences: bool,
     pub negative_ttl: Duration,
     pub stale: Stale,
     pub refresh_ahead: Option<f64>,
 }
 
-/// Which use a run makes of values that have expired.
+/// How a run uses expired values.
 #[expect(missing_docs, reason = "all are options of the cache")]
 #[derive(Debug, Clone, Copy)]
 pub struct Stale {
@@ -78,7 +78,7 @@ pub struct Stale {
 }
 
 impl Plan {
-    /// Draws a run.
+    /// Draws a plan.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -142,7 +142,8 @@ impl Plan {
         plan.stressed(&mut rng).varied(&mut rng)
     }
 
-    /// Some runs are about one thing: loads that outlast the bound, or servers that come and go.
+    /// Changes some plans to stress one thing: loads that take longer than the bound, or servers that are often
+    /// replaced.
     fn stressed(self, rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
         match rng.u8(..8) {
@@ -158,7 +159,7 @@ impl Plan {
         }
     }
 
-    /// What entries are beside plain values.
+    /// Adds tags, absences and other variants to the entries of some plans.
     fn varied(self, rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
         let stale = Stale {
@@ -181,13 +182,13 @@ impl Plan {
         if expiring { Self { stale, ttl: short, failing, ..plan } } else { plan }
     }
 
-    /// Whether the row is gone in that version.
+    /// Whether this version has no row.
     #[must_use]
     pub fn is_absent(&self, key: usize, version: u64) -> bool {
         self.absences && version > 1 && (version * 7 + key as u64).is_multiple_of(4)
     }
 
-    /// Whether every load has a change, a failure or an expiry for a reason.
+    /// Whether every load has a change, a failure or an expiry as its reason.
     #[must_use]
     pub fn loads_are_counted(&self) -> bool {
         let is_fresh = self.stale.stale_for.is_zero() && self.refresh_ahead.is_none();
@@ -195,13 +196,13 @@ impl Plan {
     }
 }
 
-/// The class of a version: one of its tags.
+/// The class of a version. A class is one of its tags.
 #[must_use]
 pub(super) fn class_of(version: u64) -> usize {
     (version % CLASSES as u64) as usize
 }
 
-/// Number of classes.
+/// The number of classes.
 pub(super) const CLASSES: usize = 2;
 
 /// The tag of a class.
@@ -210,7 +211,7 @@ pub(super) fn class_tag(class: usize) -> String {
     format!("class:{class}")
 }
 
-/// The tag of a key, whatever its version: keys of a group share it.
+/// The tag of a key for all its versions. The keys of a group share it.
 #[must_use]
 pub(super) fn group_tag(key: usize) -> String {
     format!("group:{}", key % 2)

@@ -1,4 +1,4 @@
-//! Readers and writers.
+//! The readers and writers of a run.
 
 mod writer;
 
@@ -18,14 +18,14 @@ use super::history::{Event, Owed, Violation};
 use super::plan::{class_of, class_tag, group_tag};
 use super::{OutagePolicy, Row, Running, Trouble, World};
 
-/// Versions have this many bits; the key is above.
+/// The number of bits for the version. The key is in the higher bits.
 const VERSION_BITS: u32 = 40;
 
 fn value(key: usize, version: u64) -> u64 {
     ((key as u64) << VERSION_BITS) | version
 }
 
-/// Starts everyone.
+/// Starts all readers and writers.
 pub(super) fn start(world: &Rc<World>) -> Vec<JoinHandle<()>> {
     let mut rng = Rng::with_seed(world.plan.seed ^ 0xac7);
     let mut actors = Vec::new();
@@ -52,7 +52,7 @@ async fn reader(world: Rc<World>, node: usize, mut rng: Rng) {
             7..=9 => load_all(&world, node, &mut rng).await,
             10..=13 if world.plan.absences => load_optional(&world, node, key, &mut rng).await,
             6 => {
-                // A caller that goes away.
+                // A caller that is cancelled.
                 let patience = Duration::from_millis(rng.u64(..20));
                 let _ = timeout(patience, load(&world, node, key, &mut rng)).await;
             }
@@ -69,7 +69,7 @@ async fn pause(rng: &mut Rng, limit: u64) {
     }
 }
 
-/// What one query will be like.
+/// The behavior of one query.
 #[derive(Debug, Clone, Copy)]
 struct Manner {
     before: u64,
@@ -87,7 +87,7 @@ impl Manner {
         Self { before, after, fails: rng.u8(..40) < world.plan.failing }
     }
 
-    /// Reads versions of rows, then takes its time, or fails.
+    /// Reads the versions of rows, then waits, or fails.
     async fn read(self, rows: &[Row], keys: &[usize]) -> Result<Vec<u64>, No> {
         let _running = Running::begin(rows, keys);
         if self.before > 0 {
@@ -107,7 +107,7 @@ impl Manner {
     }
 }
 
-/// A row as a loader gives it: the tags are the loader's choice.
+/// The result of a loader for a row. The loader chooses the tags.
 fn loaded(tagged: bool, key: usize, version: u64) -> Loaded<u64> {
     let loaded = Loaded::new(value(key, version));
     match tagged {
@@ -116,12 +116,12 @@ fn loaded(tagged: bool, key: usize, version: u64) -> Loaded<u64> {
     }
 }
 
-/// The tags that a call gives to whatever it loads.
+/// The tags that a call sets for the values that it loads.
 fn tags_of_call(world: &World, keys: impl Iterator<Item = usize>) -> Vec<String> {
     if world.plan.tags { keys.map(group_tag).collect() } else { Vec::new() }
 }
 
-/// A query of the database: reads the row, then takes its time, or fails.
+/// A query of the database: it reads the row, then waits, or fails.
 fn query(
     world: &World,
     key: usize,
@@ -142,7 +142,7 @@ async fn load(world: &World, node: usize, key: usize, rng: &mut Rng) {
     begun.ended(world, outcome.map(|value| Some(*value)), Owed::default());
 }
 
-/// A lookup that takes an absence for an answer.
+/// A lookup that accepts an absence.
 async fn load_optional(world: &World, node: usize, key: usize, rng: &mut Rng) {
     let begun = Begun::now(world, node, key, "get_or_load_optional");
     let (manner, plan, rows) = (Manner::draw(world, rng), world.plan, Arc::clone(&world.rows));
@@ -213,11 +213,11 @@ async fn refresh(world: &World, node: usize, key: usize, rng: &mut Rng) {
     let query = query(world, key, rng);
     world.rows[key].extra.fetch_add(1, Ordering::SeqCst);
     let outcome = world.nodes[node].refresh(&(key as u64), || query).await;
-    // Its load begins after it is asked for.
+    // The load of the call begins after the call, so it must see this version.
     begun.ended(world, outcome.map(|value| Some(*value)), Owed::version(committed));
 }
 
-/// What a node reads when everything has come to rest; `None` if it cannot.
+/// The version that a node returns after all faults. It is `None` if the lookup fails.
 pub(super) async fn read_settled(world: &World, node: usize, key: usize) -> Option<u64> {
     let (version, name) = (world.version(key), key as u64);
     let load = move || async move { Ok::<_, No>(value(key, version)) };
@@ -232,9 +232,9 @@ pub(super) async fn read_settled(world: &World, node: usize, key: usize) -> Opti
     Some(version)
 }
 
-/// With the network in order: how long after the end of the load that it waited for a lookup may end. A
-/// fill, a wake-up, a question and its answer take 30 ms each at the worst; who is not woken asks after
-/// up to 313 ms.
+/// The maximum time, without faults, from the end of a load to the end of a lookup that waited for it. A fill,
+/// a wake-up, and a request with its answer take at most 30 ms each. A lookup that is not woken asks again
+/// after at most 313 ms.
 const LATE: Duration = Duration::from_millis(120);
 
 /// A lookup under way.
@@ -242,7 +242,7 @@ struct Begun {
     what: &'static str,
     node: usize,
     key: usize,
-    /// What it owes whatever happens, and as long as the bound is not suspended.
+    /// The versions that it owes: always, and while the bound is not suspended.
     owed: (Owed, Owed),
     at: Instant,
     unverified: u64,
@@ -256,12 +256,13 @@ impl Begun {
         Self { what, node, key, owed, at: Instant::now(), unverified: world.unverified(node) }
     }
 
-    /// Checks the answer; `insisted` is what the caller insisted on. None says nothing.
+    /// Checks the answer. `insisted` is the version that the caller required. An answer without a value says
+    /// nothing.
     fn ended(self, world: &World, outcome: Result<Option<u64>>, insisted: Owed) {
         self.judge(world, outcome, insisted);
     }
 
-    /// Checks the answer to a caller for whom none is one, too.
+    /// Checks the answer for a caller that accepts an absence.
     fn ended_optional(self, world: &World, outcome: Result<Option<u64>>) {
         let Self { node, what, key, .. } = self;
         let gone = matches!(outcome, Ok(None));
@@ -274,7 +275,7 @@ impl Begun {
         }
     }
 
-    /// How long ago the load ended that a lookup of one key has waited for, if that is too long.
+    /// The time since the end of the load that a lookup of one key has waited for, if that time is too long.
     fn is_late(&self, world: &World) -> Option<Duration> {
         let row = &world.rows[self.key];
         let is_judged = world.plan.trouble == Trouble::None && self.what != "get_many_or_load";
@@ -291,7 +292,7 @@ impl Begun {
             world.history.borrow_mut().violated(Violation::LateWake { node, key, late_ms });
         }
         let Self { what, node, key, at, owed: (always, bounded), unverified } = self;
-        // With this policy an answer that says so is not bound.
+        // With this policy the bound does not hold for an answer that the node reports as unverified.
         let excused = world.plan.outage == OutagePolicy::ServeL1 && world.unverified(node) != unverified;
         let owed = always.and(insisted).and(if excused { Owed::default() } else { bounded });
         let mut history = world.history.borrow_mut();

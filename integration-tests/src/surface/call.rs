@@ -1,4 +1,4 @@
-//! One call.
+//! A call of a public method.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use fastrand::Rng;
 use super::options::{Options, Tiers};
 use super::verb::{Kind, Verb};
 
-/// A call, as it was drawn.
+/// A call with its drawn arguments.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Its number.
+    /// The number of the call.
     pub id: u64,
-    /// What is called.
+    /// The method.
     pub verb: Verb,
-    /// With which keys: at least one. They may repeat.
+    /// The keys: at least one. They may repeat.
     pub keys: Vec<u64>,
-    /// What is said at the call.
+    /// The options of the call.
     pub options: Options,
-    /// The same over the defaults of the cache: what counts.
+    /// The options that take effect: those of the call over the defaults of the cache.
     pub effective: Options,
-    /// How a `DataLoader` gathers, where one is called.
+    /// The settings of the `DataLoader`, if the method belongs to one.
     pub gathering: Gathering,
-    /// Whether the point in history that is known of its keys is insisted on.
+    /// Whether the call requires the stamp that is known for its keys.
     pub insists: bool,
 }
 
-/// What a `DataLoader` is told beside the options of entries.
+/// The settings of a `DataLoader` that are not options of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gathering {
-    /// Most keys in a batch.
+    /// The maximum number of keys in a batch.
     pub max_batch_size: usize,
-    /// How long the first key waits for others.
+    /// How long the first key of a batch waits for others.
     pub delay: Duration,
-    /// Most keys that may wait, if that is said. What comes beyond is refused.
+    /// The maximum number of waiting keys, if it is set. Further keys are refused.
     pub max_pending: Option<usize>,
-    /// The limit on a batch, if that is said beside the options.
+    /// The limit on a batch, if it is set beside the options.
     pub load_timeout: Option<Duration>,
 }
 
@@ -51,19 +51,19 @@ impl Gathering {
     }
 }
 
-/// What calls are drawn from.
+/// The range of the draws.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
-    /// Keys are below.
+    /// The number of keys. All keys are below it.
     pub keys: u64,
-    /// What the caches have.
+    /// The tiers of the caches.
     pub tiers: Tiers,
-    /// Calls out of a hundred that have options of their own.
+    /// The number of calls out of a hundred with their own options.
     pub own_options: u32,
 }
 
 impl Call {
-    /// Draws a call of a verb that `wanted` accepts, to a cache with these defaults.
+    /// Draws a call of a method that `wanted` accepts, for a cache with these defaults.
     #[must_use]
     pub fn draw(
         id: u64,
@@ -88,7 +88,7 @@ impl Call {
         Self { id, verb, keys, options, effective, gathering, insists }
     }
 
-    /// Its keys, each once.
+    /// The distinct keys of the call.
     #[must_use]
     pub fn distinct(&self) -> Vec<u64> {
         let mut keys = self.keys.clone();

@@ -1,17 +1,17 @@
-//! The whole public surface, as traffic: calls drawn at random from every verb and every option,
-//! values that say what they are, and the run of one call.
+//! All public methods as traffic: calls that are drawn at random from every method and every option, values
+//! that describe themselves, and the run of one call.
 //!
-//! Used by the simulation and by whoever checks a cache on a real Redis. In short:
+//! The simulation uses it, and so does the checker on a real Redis. In short:
 //!
-//! 1. Implement [`Source`]: the database. It is told which call asks for which keys ([`Ask`]), and brings
-//!    values ([`Written::new`]) that carry when they were made and how long they may answer.
-//! 2. Draw the defaults of a cache, [`Options::draw`], give them to its builder with [`configure`], and the calls
-//!    that it is to get, [`Call::draw`] ([`Range`] says of what).
-//! 3. Run each with [`perform`]; judge what [`Outcome`] has: every answer by
-//!    [`Written::is_intact`], and by its age ([`Written::age_ms`]) against `fresh_ms` and `kept_ms`.
+//! 1. Implement [`Source`], which is the database. It gets the call and its keys ([`Ask`]), and returns values
+//!    ([`Written::new`]) that contain the time of their making and how long they may answer.
+//! 2. Draw the defaults of a cache with [`Options::draw`], and pass them to its builder with [`configure`].
+//!    Draw its calls with [`Call::draw`]; [`Range`] limits them.
+//! 3. Run each call with [`perform`], and judge its [`Outcome`]: each answer by [`Written::is_intact`], and by
+//!    its age ([`Written::age_ms`]) against `fresh_ms` and `kept_ms`.
 //!
-//! Nothing is left out unseen: `tests/surface.rs` compares [`Verb::ALL`] and [`options::DRAWN`] with the
-//! public methods that the sources of the library have.
+//! No method is left out: `tests/surface.rs` compares [`Verb::ALL`] and [`options::DRAWN`] with the public
+//! methods in the sources of the library.
 
 mod call;
 pub mod options;
@@ -27,5 +27,5 @@ pub use source::{Ask, Brought, Source, What};
 pub use value::Written;
 pub use verb::{Kind, Verb};
 
-/// A cache of such values.
+/// A cache of drawn values.
 pub type Cache = async_cache::TieredCache<u64, Written>;

@@ -1,4 +1,4 @@
-//! Every option of an entry.
+//! The options of an entry.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::value::Written;
 use super::verb::{Kind, Verb};
 
-/// The options that are drawn, by the name of their method.
+/// The options that are drawn, by the names of their methods.
 pub const DRAWN: &[&str] = &[
     "ttl",
     "l1_ttl",
@@ -27,10 +27,10 @@ pub const DRAWN: &[&str] = &[
     "tags",
 ];
 
-/// Every tag that is drawn: of a cache, of a call (two of them), and by a loader.
+/// The tags that are drawn: of a cache, of a call (two of them), and by a loader.
 pub const TAGS: &[&str] = &["all", "some", "call", "chosen"];
 
-/// Options that were given; what is none was not.
+/// Options that were set. An option that is `None` was not set.
 #[expect(missing_docs, reason = "each is named for its option")]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
@@ -47,22 +47,22 @@ pub struct Options {
     pub stale_while_revalidate: Option<bool>,
     pub stale_on_error: Option<bool>,
     pub soft_timeout: Option<Duration>,
-    /// Given one by one where there is one, together where there are more.
+    /// The tags. One tag is set by `tag`, more than one by `tags`.
     pub tags: Vec<String>,
 }
 
-/// Which tiers a cache has.
+/// The tiers of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tiers {
-    /// The one in its process.
+    /// The tier in its process.
     L1,
-    /// The shared one.
+    /// The shared tier.
     L2,
-    /// Both.
+    /// Both tiers.
     Both,
 }
 
-/// Calls the setters of the options that were given.
+/// Calls the setters of the options that are set.
 macro_rules! set {
     ($request:expr, $options:expr; $($name:ident)*) => {{
         let mut request = $request;
@@ -73,7 +73,7 @@ macro_rules! set {
     }};
 }
 
-/// The tags that were given.
+/// Sets the tags.
 macro_rules! set_tags {
     ($request:expr, $options:expr) => {{
         let (request, options) = ($request, $options);
@@ -85,7 +85,7 @@ macro_rules! set_tags {
     }};
 }
 
-/// What everything that stores takes.
+/// The options for storing.
 macro_rules! set_store {
     ($request:expr, $options:expr) => {{
         let options = $options;
@@ -94,7 +94,7 @@ macro_rules! set_store {
     }};
 }
 
-/// What everything that loads takes.
+/// The options for storing and loading.
 macro_rules! set_load {
     ($request:expr, $options:expr) => {{
         let options = $options;
@@ -103,7 +103,7 @@ macro_rules! set_load {
     }};
 }
 
-/// The half of all options that says how a value is loaded.
+/// The options for loading only.
 macro_rules! set_load_only {
     ($request:expr, $options:expr) => {{
         let options = $options;
@@ -112,7 +112,7 @@ macro_rules! set_load_only {
     }};
 }
 
-/// What those take that a stale value may answer.
+/// All options, including those for stale values.
 macro_rules! set_all {
     ($request:expr, $options:expr) => {{
         let options = $options;
@@ -121,7 +121,7 @@ macro_rules! set_all {
     }};
 }
 
-/// What a loader may choose.
+/// The options that a loader may choose.
 macro_rules! set_choice {
     ($request:expr, $options:expr) => {{
         let options = $options;
@@ -132,7 +132,7 @@ macro_rules! set_choice {
 
 pub(super) use {set, set_all, set_choice, set_load, set_load_only, set_store, set_tags};
 
-/// Gives a cache its defaults.
+/// Sets the defaults of a cache.
 pub fn configure(
     builder: TieredCacheBuilder<u64, Written>,
     options: &Options,
@@ -149,7 +149,7 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 }
 
 impl Options {
-    /// Draws the defaults of a cache, every one of them said: short times, so that much expires.
+    /// Draws the defaults of a cache. Every option is set, with short times, so that many entries expire.
     #[must_use]
     pub fn draw(tiers: Tiers, rng: &mut Rng) -> Self {
         let stale_for = one_of(rng, &[0, 0, 200, 2_000, 60_000]);
@@ -172,7 +172,7 @@ impl Options {
         }
     }
 
-    /// Draws options of one call: of those that the verb takes, some; and none that has no effect.
+    /// Draws some options of one call. It takes only options that the method has and that have an effect.
     #[must_use]
     pub fn draw_for(verb: Verb, defaults: &Self, tiers: Tiers, rng: &mut Rng) -> Self {
         let all = Self::draw(tiers, rng);
@@ -181,14 +181,14 @@ impl Options {
             return given;
         }
         if verb.is_loaders() {
-            // They take the place of those of the cache, said or not.
+            // The options of a `DataLoader` replace those of the cache, whether they are set or not.
             return all;
         }
         let mut some = || rng.u8(..3) == 0;
         given.ttl = all.ttl.filter(|_| some());
         given.l1_ttl = all.l1_ttl.filter(|_| some());
         given.ttl_jitter = all.ttl_jitter.filter(|_| some());
-        // Never zero: what the defaults say of stale values would have no effect then.
+        // It is never zero, because then the default options for stale values would have no effect.
         given.stale_for = all.stale_for.filter(|span| !span.is_zero() && some());
         given.tags = if some() { vec!["some".to_owned(), "call".to_owned()] } else { Vec::new() };
         if verb.kind() == Kind::Stores {
@@ -209,7 +209,8 @@ impl Options {
         given
     }
 
-    /// What counts for a call of that verb: these over those of the cache, or in their place.
+    /// The options that take effect for a call of this method. They are set over those of the cache, or replace
+    /// them.
     #[must_use]
     pub fn for_call(&self, verb: Verb, defaults: &Self) -> Self {
         match verb.is_loaders() && *self != Self::default() {
@@ -218,7 +219,7 @@ impl Options {
         }
     }
 
-    /// These over those; tags add up.
+    /// These options over the defaults. The tags are joined.
     #[must_use]
     pub fn over(&self, defaults: &Self) -> Self {
         let mut tags = defaults.tags.clone();
@@ -241,7 +242,7 @@ impl Options {
         }
     }
 
-    /// How long a value may answer, and how long as a fallback, at most; in milliseconds.
+    /// The longest time in which a value may answer, and in which it may answer as a fallback, in milliseconds.
     #[must_use]
     pub fn life_ms(&self) -> (u64, u64) {
         let fresh = self.ttl.unwrap_or(Duration::from_secs(300));
@@ -249,7 +250,7 @@ impl Options {
         (fresh.as_millis() as u64, kept.as_millis() as u64)
     }
 
-    /// How long a value is sure to be fresh, jitter drawn; in milliseconds.
+    /// The minimum time in which a value is fresh, with jitter, in milliseconds.
     #[must_use]
     pub fn least_fresh_ms(&self) -> u64 {
         (self.life_ms().0 as f64 * (1.0 - self.ttl_jitter.unwrap_or(0.0))) as u64

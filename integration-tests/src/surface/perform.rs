@@ -14,25 +14,25 @@ use super::source::{Ask, Brought, Source, What};
 use super::value::Written;
 use super::verb::Verb;
 
-/// What a key was answered with.
+/// The answer for a key.
 pub type Answer = Option<Arc<Written>>;
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Each key, and its answer.
+    /// The keys and their answers.
     Answers(Vec<(u64, Result<Answer>)>),
     /// Whether there is a value.
     Contains(Result<bool>),
-    /// A change, and the point from which every read reflects it.
+    /// The result of a change: the point from which every read reflects it.
     Changed(Result<Stamp>),
-    /// The same through a `DataLoader`, which gives no stamp.
+    /// The result of a change through a `DataLoader`, which returns no stamp.
     Updated(Result<()>),
-    /// How many keys were loaded, were there, were found absent; and those that failed.
+    /// The numbers of keys that were loaded, skipped and absent; and the keys that failed.
     Warmed([usize; 3], Vec<(u64, Error)>),
 }
 
-/// One value or absence, as a loader of one key gives it.
+/// One value or absence, as a loader of one key returns it.
 fn given(brought: Option<Brought>) -> Result<Option<Loaded<Written>>, No> {
     let Some(Brought { what, choice, cached, .. }) = brought else { return Err(No(0)) };
     let loaded = match what {
@@ -92,7 +92,7 @@ fn all(keys: &[u64], outcome: Result<Vec<Answer>>) -> Outcome {
     })
 }
 
-/// Makes the call. `need` is what it insists on, if it does.
+/// Makes the call. `need` is the stamp that it requires.
 pub async fn perform<S: Source>(cache: &Cache, source: &S, call: &Call, need: Option<&Stamp>) -> Outcome {
     let answer = |outcome| Outcome::Answers(vec![(call.keys[0], outcome)]);
     let need = need.filter(|_| call.insists);
@@ -221,7 +221,7 @@ fn loader<S: Source>(cache: &Cache, source: &S, call: &Call) -> DataLoader<u64, 
         false => {
             let store = set_store!(StoreOptions::new(), options);
             let load = set_load_only!(LoadOptions::new(), options);
-            // An absence is stored, too.
+            // An absence may also be stored.
             let store = set!(store, options; negative_ttl);
             loader.options((store, load))
         }

@@ -1,4 +1,4 @@
-//! Where values come from.
+//! The source of values.
 
 use std::sync::Arc;
 
@@ -17,40 +17,41 @@ pub trait Source: Clone + Send + Sync + 'static {
     fn to_store(&self, call: &Call, key: u64) -> Written;
 }
 
-/// What a loader is asked.
+/// The arguments of a loader.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// By which call.
+    /// The call.
     pub call: Call,
-    /// For which keys.
+    /// The keys.
     pub keys: Vec<u64>,
-    /// What the load is to replace, where a loader is told.
+    /// The previous value, if the loader receives it.
     pub previous: Option<Arc<Written>>,
 }
 
-/// What a loader brings of one key.
+/// The result of a loader for one key.
 #[derive(Debug, Clone)]
 pub struct Brought {
-    /// Of which.
+    /// The key.
     pub key: u64,
-    /// What.
+    /// The finding.
     pub what: What,
-    /// What it says of how that is kept: `ttl`, `l1_ttl`, `ttl_jitter`, `stale_for`, `refresh_ahead`, `tags`.
+    /// The options that the loader chooses: `ttl`, `l1_ttl`, `ttl_jitter`, `stale_for`, `refresh_ahead`,
+    /// `tags`.
     pub choice: Options,
-    /// Whether it is stored.
+    /// Whether the value is stored.
     pub cached: bool,
 }
 
-/// What a loader found.
+/// The finding of a loader.
 #[derive(Debug, Clone)]
 pub enum What {
     /// A row.
     Value(Written),
-    /// That there is none. From verbs for which that is no answer it comes as an error.
+    /// No row. For a method without absences it is returned as an error.
     Absent,
-    /// That what there was is right still. From verbs that were not told it comes as an error.
+    /// The previous value is still right. For a loader without the previous value it is returned as an error.
     Unchanged,
-    /// A batch says nothing about the key.
+    /// The batch leaves the key out.
     LeftOut,
     /// This key of a batch fails.
     Refused,

@@ -1,30 +1,30 @@
-//! Values that say what they are.
+//! Values that describe themselves.
 
 use serde::{Deserialize, Serialize};
 
 /// A version of a row, as it is cached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Which row.
+    /// The key of the row.
     pub key: u64,
-    /// Which version of it.
+    /// The version of the row.
     pub version: u64,
-    /// The load or the insert that made it.
+    /// The number of the load or insert that made it.
     pub origin: u64,
-    /// When that ended, by the clock of the source.
+    /// The time at which that ended, on the clock of the source.
     pub made_ms: u64,
-    /// How long it may answer, at most.
+    /// The longest time in which it may answer.
     pub fresh_ms: u64,
-    /// How long it may answer as a fallback, at most.
+    /// The longest time in which it may answer as a fallback.
     pub kept_ms: u64,
-    /// What else whoever made it notes for its judge.
+    /// Further notes of its source for its judge.
     pub marks: Vec<u64>,
-    /// As long as was drawn, and determined by the rest.
+    /// Bytes of a drawn length. The other fields determine them.
     pub body: Vec<u8>,
 }
 
 impl Written {
-    /// A version of a row with a body of so many bytes.
+    /// Makes a version of a row with a body of this size in bytes.
     #[must_use]
     pub fn new((key, version): (u64, u64), origin: u64, made_ms: u64, life: (u64, u64), size: usize) -> Self {
         let (fresh_ms, kept_ms) = life;
@@ -38,14 +38,14 @@ impl Written {
         self.body == body(self.key, self.version, self.origin, self.body.len())
     }
 
-    /// How old it is.
+    /// Its age.
     #[must_use]
     pub fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.made_ms)
     }
 }
 
-/// The length is in the first bytes, so that one that is cut off shows.
+/// The first bytes contain the length, so that a truncated body is found.
 fn body(key: u64, version: u64, origin: u64, size: usize) -> Vec<u8> {
     let mut mixed = key ^ version.rotate_left(24) ^ origin.rotate_left(48) ^ 0x9e37_79b9_7f4a_7c15;
     let length = (size as u64).to_le_bytes();

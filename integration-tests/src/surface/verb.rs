@@ -1,40 +1,40 @@
-//! Every public verb.
+//! The public methods.
 
 use fastrand::Rng;
 
-/// What a verb does, as far as a judge cares.
+/// The kind of a method, for a judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Looks at what is there.
+    /// Looks a key up.
     Looks,
-    /// Looks, and loads what is not there.
+    /// Looks a key up, and loads it if it is not cached.
     Loads,
-    /// Loads whatever is there, and replaces it.
+    /// Loads a key even if it is cached, and replaces its entry.
     Reloads,
     /// Stores a value.
     Stores,
-    /// Makes every node forget.
+    /// Invalidates on every node.
     Forgets,
 }
 
 macro_rules! verbs {
     ($($verb:ident $owner:literal $name:literal $kind:ident $weight:literal,)*) => {
-        /// A public verb.
+        /// A public method.
         #[expect(missing_docs, reason = "each is named for its method")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Verb { $($verb,)* }
 
         impl Verb {
-            /// All of them.
+            /// All methods.
             pub const ALL: &[Self] = &[$(Self::$verb,)*];
 
-            /// The type and the method that it stands for.
+            /// The type and the name of the method.
             #[must_use]
             pub fn method(self) -> (&'static str, &'static str) {
                 match self { $(Self::$verb => ($owner, $name),)* }
             }
 
-            /// What it does.
+            /// The kind of the method.
             #[must_use]
             pub fn kind(self) -> Kind {
                 match self { $(Self::$verb => Kind::$kind,)* }
@@ -77,7 +77,7 @@ verbs! {
 }
 
 impl Verb {
-    /// Draws one of those that `wanted` accepts.
+    /// Draws a method that `wanted` accepts.
     ///
     /// # Panics
     ///
@@ -95,7 +95,7 @@ impl Verb {
         unreachable!("the draw is below the total")
     }
 
-    /// Whether it concerns several keys at once.
+    /// Whether it takes several keys.
     #[must_use]
     pub fn takes_many(self) -> bool {
         matches!(
@@ -112,7 +112,7 @@ impl Verb {
         )
     }
 
-    /// Whether an absence is an answer to it.
+    /// Whether it may return an absence.
     #[must_use]
     pub fn takes_absence(self) -> bool {
         matches!(
@@ -145,7 +145,7 @@ impl Verb {
         )
     }
 
-    /// Whether its loader is told of the value that it is to replace.
+    /// Whether its loader receives the previous value.
     #[must_use]
     pub fn tells_previous(self) -> bool {
         matches!(self, Self::GetOrLoadWith | Self::RefreshWith)

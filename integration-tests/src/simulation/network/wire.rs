@@ -1,4 +1,4 @@
-//! The way of one node, as the backend that its cache is built on.
+//! The link of one node as the backend of its cache.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Bus, Link};
 
-/// What the server tells of a node goes on its way.
+/// Sends the messages of the server to the node over the link.
 struct Relay {
     link: Arc<Link>,
 }
@@ -34,7 +34,7 @@ impl Listener for Relay {
             }
             first
         };
-        // Later comings and goings of the subscription are the link's own affair.
+        // After the first one, the link itself reports the end and the start of the subscription.
         if !first && matches!(event, BusEvent::Lost | BusEvent::Subscribed) {
             return;
         }
@@ -59,7 +59,7 @@ impl Backend for Wire {
     }
 }
 
-/// A region at the other end of a link.
+/// A region of the server, reached over a link.
 struct Distant {
     server: Arc<dyn Region>,
     link: Arc<Link>,
@@ -73,7 +73,8 @@ impl fmt::Debug for Distant {
 }
 
 impl Distant {
-    /// A command about so many leases, executed in the middle of the time that the server takes for several.
+    /// Sends a command about many leases. The command is executed in the middle of the time that the server takes
+    /// for it. A command about one lease takes no time.
     async fn send_many<T, C, F>(&self, name: &'static str, count: usize, command: C) -> Result<T>
     where
         T: fmt::Debug + Send + 'static,

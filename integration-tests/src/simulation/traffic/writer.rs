@@ -1,4 +1,4 @@
-//! Writers: each commits a version, then tells the cache, in one of the ways there are.
+//! Writers: each commits a version, then makes a change of the cache, by one of several methods.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::{pause, value};
 
 pub(super) async fn writer(world: Rc<World>, mut rng: Rng) {
     let end = Instant::now() + world.plan.traffic;
-    // One kind of run has inserts, the other has writers that do not wait for one another.
+    // Runs with inserts and runs with concurrent writers exclude each other.
     let inserts = world.plan.seed.is_multiple_of(2);
     while Instant::now() < end {
         pause(&mut rng, world.plan.rest).await;
@@ -54,7 +54,7 @@ async fn insert(world: &World, node: usize, key: usize, version: u64) {
     end(world, node, "insert", versions, outcome);
 }
 
-/// Invalidates the tag that all versions of some keys carry.
+/// Invalidates the tag that all versions of a group of keys have.
 async fn change_group(world: &World, node: usize, key: usize) {
     let tag = group_tag(key);
     let keys = (0..world.plan.keys).filter(|other| group_tag(*other) == tag);
@@ -65,7 +65,7 @@ async fn change_group(world: &World, node: usize, key: usize) {
     end(world, node, "invalidate_tag", versions, outcome);
 }
 
-/// Invalidates the tags that some versions of each key carry, one after the other: all in the end.
+/// Invalidates the tags of the classes, one after the other. In the end all versions of each key are void.
 async fn change_classes(world: &World, node: usize, rng: &mut Rng) {
     let first = rng.usize(..CLASSES);
     for class in (first..CLASSES).chain(0..first) {
@@ -77,7 +77,7 @@ async fn change_classes(world: &World, node: usize, rng: &mut Rng) {
     }
 }
 
-/// An invalidation without a new version of each key is a reason to load all the same.
+/// Notes an invalidation without a new version of each key. It may also cause a load.
 fn note_extra(world: &World, versions: &[(usize, u64)]) {
     for (key, _) in versions {
         world.rows[*key].extra.fetch_add(world.plan.nodes as u64, Ordering::SeqCst);
@@ -107,7 +107,7 @@ fn end(world: &World, node: usize, what: &'static str, versions: Vec<(usize, u64
     end_of(world, node, (what, None), versions, outcome);
 }
 
-/// Of versions of one class alone, if one is given.
+/// Notes the end of a change of these versions. If a class is given, only its versions are void.
 fn end_of(
     world: &World,
     node: usize,
@@ -119,7 +119,7 @@ fn end_of(
     match outcome {
         Ok(stamp) => {
             history.changed(node, &versions, class, Landed::Surely);
-            // Of a class no version can be insisted on.
+            // With a class, a read cannot require a version.
             for &(key, version) in versions.iter().filter(|_| class.is_none()) {
                 let newest = &mut world.stamps.borrow_mut()[key];
                 if newest.as_ref().is_none_or(|(_, newest)| *newest < version) {

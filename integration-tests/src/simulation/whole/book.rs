@@ -1,4 +1,4 @@
-//! What happened in a run: loads, changes, calls, in their order.
+//! The book of a run: its loads, changes and calls, in their order.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use super::breach::{Breach, Promise};
 use super::plan::Plan;
 use crate::surface::{Call, Verb};
 
-/// A moment: in milliseconds, and in the order of everything.
+/// A moment: in milliseconds, and as a position in the order of all events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
     pub(super) n: u64,
@@ -19,21 +19,21 @@ pub(super) struct At {
 }
 
 impl At {
-    /// Later than any; times can be added to it.
+    /// A moment after all others. Times can be added to it.
     pub(super) const NEVER: Self = Self { n: u64::MAX, ms: u64::MAX / 4 };
 }
 
-/// How a load ended, or an insert.
+/// The end of a load or an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Fate {
     Running,
-    /// It brought a value that may be stored.
+    /// It returned a value that may be stored.
     Value,
-    /// The value that it was told of is right still.
+    /// It returned that the previous value is still right.
     Unchanged,
-    /// It found that there is none.
+    /// It returned an absence.
     Absent,
-    /// It brought a value that is not to be stored.
+    /// It returned a value that must not be stored.
     Uncached,
     /// A batch left the key out.
     LeftOut,
@@ -50,23 +50,23 @@ pub(super) struct Load {
     pub(super) begun: At,
     pub(super) ended: At,
     pub(super) fate: Fate,
-    /// The value that it brought, by the load that made it.
+    /// The value that it returned, as the number of the load that made it.
     pub(super) value: usize,
-    /// How long that may answer, and as a fallback.
+    /// How long the value may answer, and how long as a fallback.
     pub(super) life: (u64, u64),
-    /// How long it is sure to be there: 0 if that is not sure at all.
+    /// How long the value is sure to be stored. 0 if it is not sure.
     pub(super) sure_ms: u64,
-    /// How long it does not count as expired, at least.
+    /// The minimum time in which the value does not count as expired.
     pub(super) least_ms: u64,
-    /// Its call may have given up waiting for others: then nothing is stored.
+    /// Whether its call may have given up waiting for other loads. Then nothing is stored.
     pub(super) impatient: bool,
     pub(super) tags: Vec<String>,
-    /// What it brought is from before a change that began after this.
+    /// The value may lack the effect of a change that began after this moment.
     pub(super) from: At,
     pub(super) wait_timeout_ms: u64,
 }
 
-/// What a change is about.
+/// The entries that a change concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
     Keys(Vec<u64>),
@@ -84,14 +84,14 @@ pub(super) struct Change {
     pub(super) landed: Landed,
 }
 
-/// What is known of a change.
+/// The knowledge about a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Landed {
     /// It was executed.
     Surely,
-    /// Its outcome is unknown, and told once it has landed.
+    /// Its outcome is unknown, and will be noted when it has been executed.
     Perhaps,
-    /// The same, for good: its node was shut down.
+    /// Its outcome is unknown for ever, because its node was shut down.
     Untold,
 }
 
@@ -109,11 +109,11 @@ impl Change {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Node {
     pub(super) born_ms: u64,
-    /// When it was told to end, if it was.
+    /// The time at which it was told to end, if it was.
     pub(super) ended_ms: Option<u64>,
     pub(super) loads: u64,
     pub(super) lookups: u64,
-    /// Answers that had expired for sure; and those that may have.
+    /// The number of answers that had surely expired, and of those that may have.
     pub(super) stale: (u64, u64),
 }
 
@@ -124,7 +124,7 @@ struct Line {
     text: String,
 }
 
-/// Everything, shared with the loaders.
+/// The book of a run. The loaders share it.
 #[derive(Clone)]
 pub(super) struct Book(Arc<Mutex<Pages>>);
 
@@ -137,10 +137,11 @@ pub(super) struct Pages {
     pub(super) versions: Vec<u64>,
     pub(super) nodes: Vec<Node>,
     pub(super) calls: HashMap<u64, At>,
-    /// By node and key, the last call that refreshes ahead: so does who finds in L1 what that has put there.
+    /// The last call with `refresh_ahead`, by node and key. A call that finds its value in L1 also refreshes
+    /// ahead.
     pub(super) ahead: HashMap<(usize, u64), At>,
     pub(super) loads: Vec<Load>,
-    /// By key.
+    /// The loads of each key.
     pub(super) of_key: Vec<Vec<usize>>,
     pub(super) changes: Vec<Change>,
     lines: Vec<Line>,
@@ -190,7 +191,7 @@ impl Pages {
         self.lines.push(Line { ms, node, key, text });
     }
 
-    /// Notes a breach; the first counts.
+    /// Notes a breach. Only the first is kept.
     pub(super) fn breach(&mut self, promise: Promise, key: Option<u64>, what: String) {
         if self.verbose {
             println!("       BROKEN {promise:?}: {what}");

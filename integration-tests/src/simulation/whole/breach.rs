@@ -1,28 +1,28 @@
-//! A promise that was broken, told so that it can be looked into.
+//! A report of a broken promise, with everything for its analysis.
 
 use std::fmt;
 
-/// What is promised, in the words of the documentation.
+/// The promises, in the words of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// Nothing answers as fresh past its `ttl`, nor as a fallback past `stale_for` more.
+    /// No value answers as fresh after its `ttl`, nor as a fallback after `stale_for` more.
     Age,
-    /// One load for each key, change and expiry in the fleet, and one more for each that fails.
+    /// One load for each key, change and expiry in the fleet, and one more for each load that fails.
     Loads,
-    /// After a change has returned nothing from before it answers: at once on its node and with its
-    /// stamp, after `max_staleness` elsewhere.
+    /// After a change has returned, no older value answers: at once on its node and with its stamp, and after
+    /// `max_staleness` on other nodes.
     Staleness,
-    /// Every call ends within its own limits, and so does shutdown.
+    /// Every call ends within its own limits. So does a shutdown.
     Liveness,
-    /// What is read is what was stored, byte for byte.
+    /// A read returns the stored value, byte for byte.
     Values,
     /// Nothing is left behind.
     Growth,
-    /// `stats()` says what happened.
+    /// `stats()` agrees with what happened.
     Stats,
-    /// What is pending is sent before shutdown returns, or told.
+    /// Pending changes are sent before the shutdown returns, or are counted in its result.
     Shutdown,
-    /// With everything in order, and sources that answer, nothing fails.
+    /// Without faults, and with loaders that succeed, no call fails.
     Calm,
 }
 
@@ -45,15 +45,15 @@ impl Promise {
 /// The first promise that a run broke.
 #[derive(Debug, Clone)]
 pub struct Breach {
-    /// Which.
+    /// The broken promise.
     pub promise: Promise,
-    /// Of which run.
+    /// The seed of the run.
     pub seed: u64,
-    /// About which key, if about one.
+    /// The key, if the breach concerns one.
     pub key: Option<u64>,
-    /// What was seen.
+    /// The observation.
     pub what: String,
-    /// What happened to the key before.
+    /// The earlier events of the key.
     pub trail: Vec<String>,
 }
 

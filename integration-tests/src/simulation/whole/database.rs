@@ -1,4 +1,4 @@
-//! The database, as loaders see it.
+//! The database, as loaders read it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) struct Database {
     pub(super) node: usize,
 }
 
-/// What one run of a loader is like.
+/// The behavior of one run of a loader.
 struct Manner {
     before: u64,
     after: u64,
@@ -127,7 +127,7 @@ fn brought(book: &Book, ask: &Ask, manner: &Manner, (key, version, load): (u64, 
         End::BringsUncached => Fate::Uncached,
         _ => Fate::Value,
     };
-    // What the loader chooses is about a value: an absence is kept as the call says.
+    // A loader chooses options for values only. An absence is stored with the options of the call.
     let kept = if fate == Fate::Absent { ask.call.effective.clone() } else { kept };
     let previous = ask.previous.as_ref().map(|previous| previous.origin as usize);
     pages.load_ends(load, fate, &kept, previous);
@@ -150,7 +150,7 @@ async fn sleep_ms(span: u64) {
     }
 }
 
-/// A run of a loader; what has not ended with it has failed.
+/// A run of a loader. If it is dropped, the loads that have not ended have failed.
 struct Running {
     book: Book,
     loads: Vec<usize>,

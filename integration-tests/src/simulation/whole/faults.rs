@@ -1,4 +1,4 @@
-//! Nodes that end and start, and whatever else goes wrong.
+//! Nodes that end and start, and all other faults.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::plan::Trouble;
 use super::{World, end, open};
 
-/// Starts the faults of a run; they end with its traffic.
+/// Starts the faults of a run. They end with its traffic.
 pub(super) fn start(world: &Rc<World>) -> JoinHandle<()> {
     spawn_local(strike(Rc::clone(world), Rng::with_seed(world.plan.seed ^ 0xfa17)))
 }
@@ -64,7 +64,7 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
     }
 }
 
-/// Another node in its place, that calls at once. The first one is shut down, or just gone.
+/// Replaces a node by a new one, which is called at once. The old one is shut down, or just dropped.
 async fn restart(world: &World, slot: usize, kind: u8) {
     if kind == 0 {
         end(world, slot).await;
@@ -78,7 +78,7 @@ async fn restart(world: &World, slot: usize, kind: u8) {
     *world.slots[slot].borrow_mut() = next;
 }
 
-/// Another server process in its place: empty, or with what it had.
+/// Replaces the server process, by an empty one or by one with its data.
 fn replace_server(world: &World, rng: &mut Rng, under_way: &mut Vec<JoinHandle<()>>) {
     let current = world.server.snapshot();
     world.network.server_died();

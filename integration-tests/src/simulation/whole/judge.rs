@@ -1,4 +1,4 @@
-//! Whether an answer was allowed.
+//! Judges whether an answer was allowed.
 
 use async_cache::{Error, ErrorKind};
 
@@ -7,24 +7,24 @@ use super::breach::Promise;
 use super::plan::Trouble;
 use crate::surface::{Call, Kind, Written};
 
-/// A call that has ended, and what counts for what it may have been answered with.
+/// A call that has ended, with the facts by which its answers are judged.
 pub(super) struct Asked<'a> {
     pub(super) call: &'a Call,
     pub(super) node: usize,
     pub(super) begun: At,
-    /// The change whose stamp it insisted on.
+    /// The change whose stamp the call required.
     pub(super) stamp: Option<usize>,
-    /// Keys that it was answered with already: a key given twice is one lookup.
+    /// The keys that were judged already. A key that is given twice is one lookup.
     pub(super) told: Vec<u64>,
-    /// The node says that it answered with something that nothing verifies, as its policy is.
+    /// Whether the node reports that it returned an unverified value, as its policy allows.
     pub(super) unverified: bool,
 }
 
-/// A load that came to nothing counts as a failure for so long: for its `error_backoff`, and what follows from it
-/// elsewhere.
+/// A load without a result counts as a failure for this time: its `error_backoff`, and the time in which other
+/// nodes may still see the failure.
 const FAILURE_MS: u64 = 1_000 + super::loads::AFTERMATH_MS;
 
-/// The shortest time after which a call gives up waiting, as they are drawn.
+/// The shortest `wait_timeout` that is drawn.
 const SHORTEST_WAIT_MS: u64 = 200;
 
 impl Pages {
@@ -37,7 +37,7 @@ impl Pages {
         match answer {
             Some(value) => self.judge_value(asked, key, value),
             None if asked.call.verb.takes_absence() => self.judge_absence(asked, key),
-            // Nothing is there, or there is an absence.
+            // A verb without a loader may find no value, or an absence.
             None => self.nodes[asked.node].stale.1 += 1,
         }
         if asked.told.contains(&key) {
@@ -100,7 +100,7 @@ impl Pages {
         }
     }
 
-    /// By how much a life may seem longer: values that are stored together are stored later.
+    /// The time by which a life may seem longer. Values that are stored together are stored later.
     fn slack_ms(&self, key: u64) -> u64 {
         self.plan.slack_ms() + self.plan.many_ms(key)
     }
@@ -108,7 +108,7 @@ impl Pages {
     fn judge_age(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
         let slack = self.slack_ms(key);
         let now = self.now().ms;
-        // What has not returned yet is not old.
+        // A load that has not ended has age 0.
         let age = |load: &Load, at: u64| at.saturating_sub(load.ended.ms);
         let is_within = |limit: &dyn Fn(&Load) -> u64| {
             lives.iter().any(|load| age(load, asked.begun.ms) <= limit(load) + slack)
@@ -138,7 +138,7 @@ impl Pages {
         self.breach(Promise::Age, Some(key), what);
     }
 
-    /// An absence has a life like a value, and a change voids it like one.
+    /// Judges an absence. It has a life, and a change voids it, like a value.
     fn judge_absence(&mut self, asked: &Asked<'_>, key: u64) {
         let slack = self.slack_ms(key);
         let stale = self.takes_stale(asked, key) || asked.unverified;
@@ -160,7 +160,7 @@ impl Pages {
         self.judge_staleness(asked, key, &absences);
     }
 
-    /// That there is a value is told by one that could answer.
+    /// Judges the answer that there is a value. It needs a value that could answer.
     pub(super) fn judge_presence(&mut self, asked: &Asked<'_>, key: u64) {
         self.answers += 1;
         let slack = self.slack_ms(key);
@@ -179,7 +179,7 @@ impl Pages {
         self.judge_staleness(asked, key, &values);
     }
 
-    /// Whether a stale value may answer: at once, or because something has failed.
+    /// Whether a stale value may answer: at once, or because a load has failed.
     fn takes_stale(&mut self, asked: &Asked<'_>, key: u64) -> bool {
         let options = &asked.call.effective;
         if asked.call.verb.kind() != Kind::Loads {
@@ -189,9 +189,9 @@ impl Pages {
         at_once || (options.stale_on_error != Some(false) && self.source_failed(asked, key))
     }
 
-    /// Whether a load of the key came to nothing in the call or a little before. It failed; or what it brought was
-    /// refused, which another node cannot tell apart; or it took so long that somebody gave up waiting for it, which
-    /// is a failure on that node.
+    /// Whether a load of the key ended without a value during the call or shortly before. It failed; or its
+    /// fill was refused, which another node cannot distinguish from a failure; or it took so long that a caller
+    /// gave up waiting, which is a failure on that node.
     fn source_failed(&mut self, asked: &Asked<'_>, key: u64) -> bool {
         let now = self.now().ms;
         let since_ms = asked.begun.ms.saturating_sub(FAILURE_MS + self.plan.slack_ms());
@@ -207,8 +207,8 @@ impl Pages {
             || self.waited_out(asked)
     }
 
-    /// Whether a call has lasted for as long as its own load may, beside a load of one of its keys that is under
-    /// way, or was a moment ago. Where one key of a batch fails, all do.
+    /// Whether the call has lasted for its own `load_timeout`, while a load of one of its keys was under way or
+    /// had just ended. If one key of a batch fails, all its keys fail.
     fn waited_out(&mut self, asked: &Asked<'_>) -> bool {
         let (now, slack) = (self.now().ms, self.plan.slack_ms());
         let limit = asked.call.effective.load_timeout.unwrap_or_default().as_millis() as u64;
@@ -220,7 +220,7 @@ impl Pages {
         now >= asked.begun.ms + limit && of_call.any(beside)
     }
 
-    /// With everything in order only a loader may fail a call.
+    /// Without faults only a loader may fail a call.
     pub(super) fn judge_error(&mut self, asked: &Asked<'_>, key: u64, error: &Error) {
         let kind = error.kind();
         self.nodes[asked.node].stale.1 += 1;
@@ -239,7 +239,7 @@ impl Pages {
             ErrorKind::Overloaded => {
                 asked.call.verb.is_loaders() && asked.call.gathering.max_pending.is_some()
             }
-            // It has waited for as long as it may for a load that another's limit allows for longer.
+            // The call has waited up to its own limit for a load with a higher limit.
             ErrorKind::Timeout if waited_out => true,
             _ if by_loader => self.plan.trouble == Trouble::Everything || of_call.into_iter().any(failed),
             _ => false,

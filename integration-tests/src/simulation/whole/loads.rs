@@ -1,21 +1,21 @@
-//! Whether a load was needed.
+//! Judges whether a load was needed.
 //!
-//! It was not if a value that the call could have had is in the fleet; and not if another load of the
-//! key is under way that it could have waited for. Both with every excuse that the documentation gives.
+//! It was not needed if the fleet has a value that the call could have returned, or if another load of the key
+//! is under way for which it could have waited. Every exception in the documentation is an excuse.
 
 use super::book::{At, Book, Change, Fate, Load, Pages, Scope};
 use super::breach::Promise;
 use super::plan::Trouble;
 use crate::surface::{Ask, Call, Kind, Options, Tiers};
 
-/// Loads that come to nothing after which a waiter loads by itself.
+/// A waiter loads by itself after this many loads without a result.
 const PATIENCE: usize = 2;
 
-/// What follows from a failure elsewhere is over after so long.
+/// The effects of a failure on other nodes are over after this time.
 pub(super) const AFTERMATH_MS: u64 = 700;
 
 impl Book {
-    /// Loads begin: judges each, and gives their numbers.
+    /// Notes that loads begin, and judges each. Returns their numbers.
     pub(super) fn load_begins(&self, node: usize, ask: &Ask) -> Vec<usize> {
         let mut pages = self.pages();
         pages.nodes[node].loads += 1;
@@ -78,7 +78,7 @@ impl Pages {
         self.loads.len() - 1
     }
 
-    /// Inserts of a call have returned, well.
+    /// Notes that the inserts of a call have returned without an error.
     pub(super) fn inserts_ended(&mut self, call_begun: At, node: usize, options: &Options) {
         let at = self.now();
         let least = self.least_ms(options, false);
@@ -95,7 +95,8 @@ impl Pages {
         }
     }
 
-    /// How long what is stored so does not count as expired, at least; a cap in L1 is one for what is nowhere else.
+    /// The minimum time in which the stored value does not count as expired. Without an L2, `l1_ttl` limits it,
+    /// too.
     fn least_ms(&self, kept: &Options, absent: bool) -> u64 {
         let cap = kept.l1_ttl.filter(|_| self.plan.tiers[0] == Tiers::L1);
         let least = match absent {
@@ -113,7 +114,7 @@ impl Pages {
         let ended = self.now();
         let least_ms = self.least_ms(kept, fate == Fate::Absent);
         let sure_ms = if kept.refresh_ahead.is_some() { 0 } else { least_ms };
-        // What a batch leaves out is stored nowhere: no tag is known of it.
+        // A key that a batch leaves out is not stored, so it has no tags.
         let mut tags = if fate == Fate::LeftOut { Vec::new() } else { kept.tags.clone() };
         let mut value = id;
         if let (Fate::Unchanged, Some(previous)) = (fate, previous) {
@@ -148,7 +149,7 @@ impl Pages {
         self.breach(Promise::Loads, Some(load.key), what);
     }
 
-    /// Whether a change came between these moments that voids what was loaded in between.
+    /// Whether a change between these moments voids the value of the load.
     fn changed(&self, load: &Load, (since, until): (At, At)) -> bool {
         self.changes
             .iter()
@@ -156,12 +157,13 @@ impl Pages {
     }
 
     fn voids(&self, change: &Change, load: &Load) -> bool {
-        // Of a load under way nobody knows the tags; what is in one process alone is judged with its neighbours.
+        // The tags of a load under way are unknown. In a cache without an L2, a change also affects
+        // neighbouring keys.
         let running = load.ended == At::NEVER && matches!(change.scope, Scope::Tags(_));
         !self.plan.is_fleet() || running || change.covers(load)
     }
 
-    /// Whether a load of the key came between that was not stored, or for which waits were in vain.
+    /// Whether there was a load of the key in this time that was not stored, or that failed.
     fn disturbed(&self, key: u64, (since_ms, until): (u64, At)) -> bool {
         let disturbs = |load: &Load| {
             matches!(load.fate, Fate::Failed | Fate::LeftOut | Fate::Uncached)
@@ -171,8 +173,8 @@ impl Pages {
         self.of_key[key as usize].iter().any(|id| disturbs(&self.loads[*id]))
     }
 
-    /// Whether a call may have waited long enough to load by itself, and store nothing: for its `wait_timeout`, or
-    /// for two loads that came to nothing.
+    /// Whether a call may have waited long enough to load by itself and store nothing: for its `wait_timeout`,
+    /// or for two loads without a result.
     fn is_impatient(&self, load: &Load) -> bool {
         if load.begun.ms - load.call_begun.ms + 5 >= load.wait_timeout_ms {
             return true;
@@ -190,7 +192,7 @@ impl Pages {
         changes.count() + in_vain.count() >= PATIENCE
     }
 
-    /// Whether what a load brought may have been refused: a change or a reload met it, or it had no lease.
+    /// Whether the fill of a load may have been refused: a change or a refresh met it, or it had no lease.
     pub(super) fn is_refused(&self, load: &Load) -> bool {
         let margin = self.plan.margin_ms();
         let met = |id: &usize| {
@@ -200,7 +202,7 @@ impl Pages {
                 && other.ended.ms.saturating_add(margin) > load.begun.ms
                 && other.ended.ms < load.ended.ms.saturating_add(margin)
         };
-        // It is stored, or refused, a moment after its load.
+        // The value is stored or refused a moment after its load.
         let until_ms = load.ended.ms.saturating_add(margin);
         let changed = self.changes.iter().any(|change| {
             change.begun.ms <= until_ms && change.returned > load.call_begun && self.voids(change, load)
@@ -208,7 +210,8 @@ impl Pages {
         load.impatient || changed || self.of_key[load.key as usize].iter().any(met)
     }
 
-    /// Whether a reload ended in between that was refused: it removes what it was to replace, as a change does.
+    /// Whether a refused refresh ended between these moments. It removes the entry that it was to replace, as a
+    /// change does.
     fn removed_by_reload(&self, key: u64, (since, until): (At, At)) -> bool {
         let margin = self.plan.margin_ms();
         self.of_key[key as usize].iter().map(|id| &self.loads[*id]).any(|load| {
@@ -219,7 +222,8 @@ impl Pages {
         })
     }
 
-    /// Whether the call waited for a load that found nothing. It joins none on its node then that may end so again.
+    /// Whether the call waited for a load that found nothing. After that it joins no load on its node that may
+    /// also find nothing.
     fn found_nothing(&self, load: &Load) -> bool {
         self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).any(|other| {
             matches!(other.fate, Fate::Absent | Fate::LeftOut | Fate::Failed)
@@ -228,7 +232,7 @@ impl Pages {
         })
     }
 
-    /// Whether a change may have broken the lease of a load while the answer that grants it was under way.
+    /// Whether a change may have broken the lease of a load while the answer with the lease was under way.
     fn has_lost_its_lease(&self, load: &Load) -> bool {
         let granted = self.plan.grant_ms(load.key);
         self.plan.is_fleet()
@@ -239,17 +243,19 @@ impl Pages {
             })
     }
 
-    /// Whether a load's call joins no flight like that other one's, and no lease keeps it from loading beside it.
+    /// Whether the call of a load joins no flight like that of the other load, and needs no lease to load at
+    /// the same time.
     fn passed_by(&self, load: &Load, other: &Load) -> bool {
         self.needs_no_lease(load) && other.verb.takes_absence() && self.found_nothing(load)
     }
 
-    /// Whether nothing but a flight of its node keeps a load from running beside another: no lease does.
+    /// Whether a load needs no lease, so that only a flight of its node could keep it from running beside
+    /// another load.
     fn needs_no_lease(&self, load: &Load) -> bool {
         !self.plan.is_fleet() || load.impatient
     }
 
-    /// Whether a reload came between: in one process it takes the place of what is under way.
+    /// Whether there was a refresh between these moments. Without an L2 it takes the place of a load under way.
     fn is_reloaded(&self, key: u64, (since, until): (At, At)) -> bool {
         self.of_key[key as usize]
             .iter()
@@ -257,14 +263,15 @@ impl Pages {
             .any(|load| load.verb.kind() == Kind::Reloads && load.call_begun < until && load.ended > since)
     }
 
-    /// Whether something was loaded that is not to be stored, so that nodes are sure yet to have removed what was.
+    /// Whether there was a load whose value must not be stored, so that some nodes may still have to remove the
+    /// old value.
     fn is_removing(&self, key: u64, (since, until): (At, At)) -> bool {
         self.of_key[key as usize].iter().map(|id| &self.loads[*id]).any(|load| {
             load.fate == Fate::Uncached && load.begun < until && load.ended.ms + AFTERMATH_MS > since.ms
         })
     }
 
-    /// Whether a load's call could have waited for that other one, which is under way.
+    /// Whether the call of a load could have waited for the other load, which is under way.
     fn could_wait(&self, load: &Load, other: &Load) -> bool {
         let same_node = load.node == other.node;
         if other.verb.kind() == Kind::Stores || !(same_node || self.plan.is_fleet()) {
@@ -276,7 +283,8 @@ impl Pages {
             && other.begun.ms + self.plan.max_staleness.as_millis() as u64 <= load.begun.ms + 5;
         let excused = unheard
             || self.passed_by(load, other)
-            // The same the other way round: its flight was there, and the other one passed it by before it loaded.
+            // The excuse also holds in the other direction: the flight of this load was there first, and the
+            // other one did not join it.
             || (load.call_begun < other.begun && self.passed_by(other, load))
             || self.removed_by_reload(load.key, (other.call_begun, load.begun))
             || self.changed(other, (other.call_begun, load.begun))
@@ -284,12 +292,12 @@ impl Pages {
             || (!self.plan.is_fleet() && self.is_reloaded(load.key, (other.call_begun, load.begun)))
             || self.is_removing(load.key, (other.call_begun, load.begun))
             || self.has_lost_its_lease(load)
-            // No lease keeps them from it.
+            // No lease prevents both loads.
             || (self.plan.is_fleet() && (load.impatient || other.impatient));
         !excused
     }
 
-    /// Whether a load's call could have had what that other one brought.
+    /// Whether the call of a load could have returned the value of the other load.
     fn could_have(&self, load: &Load, other: &Load) -> bool {
         let margin = self.plan.margin_ms() + 2 * self.plan.grant_ms(load.key);
         let answers = match other.fate {
@@ -297,7 +305,8 @@ impl Pages {
             Fate::Absent => load.verb.takes_absence(),
             _ => false,
         };
-        // The last look, which grants the lease, comes just before the load; without a lease there may be none.
+        // The last read of L2, which grants the lease, comes just before the load. Without a lease there may be
+        // no such read.
         let looked = if load.impatient { load.call_begun } else { load.begun };
         let in_time = other.ended.ms.saturating_add(margin) < looked.ms
             && other.ended.ms.saturating_add(other.sure_ms) > load.begun.ms + margin;
@@ -306,7 +315,7 @@ impl Pages {
             return false;
         }
         let ended = self.nodes[other.node].ended_ms.is_some_and(|at| at < other.ended.ms + margin);
-        // Its lease was granted a moment before it began.
+        // The lease was granted a moment before the load began.
         let granted = self.plan.grant_ms(load.key);
         let changed = self.changes.iter().any(|change| {
             change.begun < load.begun
@@ -322,8 +331,8 @@ impl Pages {
             || self.disturbed(load.key, (other.call_begun.ms, load.begun)))
     }
 
-    /// Whether something may have taken the place of what a load brought: a reload; or what was loaded later, and
-    /// is gone by now.
+    /// Whether another entry may have replaced the value of a load: one of a refresh, or one of a later load
+    /// that has expired since.
     fn is_replaced(&self, other: &Load, load: &Load, margin: u64) -> bool {
         self.of_key[load.key as usize].iter().map(|id| &self.loads[*id]).any(|later| {
             let reloads = later.verb.kind() == Kind::Reloads

@@ -1,8 +1,8 @@
-//! Fleets that use the whole public surface, in virtual time.
+//! Fleets that use all public methods, in virtual time.
 //!
-//! The rest of the simulation is about staleness after an invalidation, under every kind of fault. Here
-//! calls are drawn from every verb and every option, nodes start and call at once, and end in the middle;
-//! and every promise has a judge of its own: see [`Promise`].
+//! The rest of the simulation tests staleness after an invalidation under every kind of fault. Here calls are
+//! drawn from every method and every option. Nodes start and are called at once, and some end during their
+//! calls. Each promise has its own judge: see [`Promise`].
 
 mod book;
 mod breach;
@@ -29,26 +29,26 @@ use book::{Book, Landed, Node};
 pub use breach::{Breach, Promise};
 pub use plan::{Plan, Trouble};
 
-/// What a loader panics with where it is to.
+/// The payload of a planned panic in a loader.
 #[derive(Debug)]
 struct Planned;
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What was promised and not kept.
+    /// The first broken promise.
     pub breach: Option<Breach>,
-    /// A number that two runs share only if the same happened in both.
+    /// A number that differs between runs with different events.
     pub fingerprint: u64,
-    /// Answers judged.
+    /// The number of judged answers.
     pub answers: u64,
-    /// Loads judged.
+    /// The number of judged loads.
     pub loads: u64,
-    /// Changes made.
+    /// The number of changes.
     pub changes: u64,
 }
 
-/// What the actors of a run share. All on one thread.
+/// The state that the actors of a run share. They all run on one thread.
 struct World {
     plan: Plan,
     off: Off,
@@ -57,18 +57,19 @@ struct World {
     server: MemoryBackend,
     slots: Vec<RefCell<Slot>>,
     calls: Cell<u64>,
-    /// One writer at a time for each key: two inserts of one key race for their own account.
+    /// A lock for each key, so that one writer at a time inserts. Two racing inserts of one key have no defined
+    /// order.
     locks: Vec<tokio::sync::Mutex<()>>,
-    /// For each key the newest stamp, and the change it stands for.
+    /// For each key the newest stamp, and its change.
     stamps: RefCell<Vec<Option<(Stamp, usize)>>>,
 }
 
-/// A place in the fleet, and the node that is there now.
+/// A place in the fleet, and its present node.
 struct Slot {
     node: usize,
     cache: Cache,
     link: Arc<Link>,
-    /// What it tells of itself, and how often it has told of an answer that nothing verifies.
+    /// The events of the node, and the number of unverified answers that it has reported.
     told: (EventStream, u64),
 }
 
@@ -148,7 +149,7 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
     })
 }
 
-/// Starts a node; nobody waits for it to be ready.
+/// Starts a node, without waiting until it is ready.
 fn open(plan: &Plan, off: Off, network: &Arc<Network>, book: &Book, slot: usize) -> Slot {
     let node = {
         let mut pages = book.pages();
@@ -176,7 +177,7 @@ fn open(plan: &Plan, off: Off, network: &Arc<Network>, book: &Book, slot: usize)
 }
 
 impl Slot {
-    /// A number that changes when the node answers with what it could not verify.
+    /// A number that changes when the node returns an unverified value.
     fn unverified(&mut self) -> u64 {
         let (events, count) = &mut self.told;
         while let Some(Some(event)) = events.next().now_or_never() {
@@ -189,7 +190,7 @@ impl Slot {
     }
 }
 
-/// After the last call: everything lands, comes to rest, and is given back.
+/// Runs after the last call: all changes must reach the server, and all resources must be released.
 async fn settle(world: &World) {
     world.network.clear_up();
     let breach = |promise, what: String| world.book.pages().breach(promise, None, what);
@@ -215,7 +216,7 @@ async fn settle(world: &World) {
     }
     sleep(Duration::from_secs(5)).await;
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    // Each network link carries messages for as long as its cache is held.
+    // A network link carries messages while its cache exists.
     let links = world.plan.tiers.iter().filter(|tiers| **tiers != Tiers::L1).count();
     if tasks > links {
         let left = tasks - links;
@@ -223,7 +224,7 @@ async fn settle(world: &World) {
     }
 }
 
-/// Shuts a node down, in order; and judges what it says of itself.
+/// Shuts a node down, and judges the result of the shutdown.
 async fn end(world: &World, slot: usize) {
     let (cache, node) = {
         let slot = world.slots[slot].borrow();
@@ -243,7 +244,7 @@ async fn end(world: &World, slot: usize) {
     let left = cache.stats().pending_invalidations;
     let mut pages = world.book.pages();
     if left == 0 {
-        // What it could not say had landed has.
+        // Pending changes that the shutdown did not count have been executed.
         let now = pages.now();
         let known = |change: &&mut book::Change| change.node == node && change.returned <= now;
         for change in pages.changes.iter_mut().filter(known).filter(|change| change.landed == Landed::Perhaps)

@@ -1,4 +1,4 @@
-//! What one seed stands for: a fleet, its tiers and options, its weather and its faults.
+//! The plan of a seed: a fleet, its tiers and options, its network and its faults.
 
 use std::time::Duration;
 
@@ -8,65 +8,65 @@ use fastrand::Rng;
 use crate::simulation::Weather;
 use crate::surface::{Call, Options, Tiers, Verb};
 
-/// What goes wrong in a run.
+/// The faults of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing.
+    /// No faults.
     None,
     /// Nodes end and start.
     Restarts,
-    /// The network and the server as well.
+    /// Nodes end and start, and the network and the server have faults.
     Everything,
 }
 
-/// One run, drawn from its seed.
+/// The plan of one run, drawn from its seed.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// What goes wrong.
+    /// The faults.
     pub trouble: Trouble,
-    /// Of each node.
+    /// The tiers of each node.
     pub tiers: Vec<Tiers>,
-    /// Keys in use.
+    /// The number of keys.
     pub keys: u64,
-    /// Keys beside those, which are asked for all together: none in most runs. They are that many so that a
-    /// question for all of them takes longer than a lease lives.
+    /// The number of further keys, which are requested all together. It is 0 in most runs. Otherwise it is so
+    /// large that a command for all of them takes longer than the duration of a lease.
     pub bulk: u64,
-    /// Callers of each node.
+    /// The number of callers of each node.
     pub callers: usize,
-    /// What every node of the fleet has.
+    /// The default options of every node.
     pub defaults: Options,
-    /// Calls out of a hundred with options of their own.
+    /// The number of calls out of a hundred with their own options.
     pub own_options: u32,
-    /// Longest pause between two calls of a caller, in milliseconds.
+    /// The longest pause between two calls of a caller, in milliseconds.
     pub think: u64,
-    /// Longest pause between two changes, in milliseconds.
+    /// The longest pause between two changes, in milliseconds.
     pub rest: u64,
-    /// Longest load, usually, in milliseconds.
+    /// The usual longest duration of a load, in milliseconds.
     pub load: u64,
-    /// Loads out of a hundred that fail, panic, hang, or bring what is not stored.
+    /// The number of loads out of a hundred that fail, panic, hang, or return a value that is not stored.
     pub odd_loads: u32,
-    /// Longest body of a value, in bytes.
+    /// The longest body of a value, in bytes.
     pub size: usize,
-    /// Whether rows are gone in some versions.
+    /// Whether some versions have no row.
     pub absences: bool,
     /// Whether values are inserted.
     pub inserts: bool,
-    /// What nodes do without the server.
+    /// The behavior of nodes without the server.
     pub outage: OutagePolicy,
     /// The bound on staleness.
     pub max_staleness: Duration,
     /// The network.
     pub weather: Weather,
-    /// Partitions of the server.
+    /// The number of partitions of the server.
     pub partitions: u16,
-    /// How long there is traffic.
+    /// The duration of the traffic.
     pub traffic: Duration,
 }
 
 impl Plan {
-    /// Draws a run.
+    /// Draws a plan.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x0a11);
@@ -117,7 +117,7 @@ impl Plan {
         plan.with_bulk(&mut Rng::with_seed(seed ^ 0xb01d))
     }
 
-    /// In some runs there are batches of very many keys, and leases that are short.
+    /// Adds batches of very many keys and short leases to some plans.
     fn with_bulk(mut self, rng: &mut Rng) -> Self {
         if self.trouble != Trouble::Everything && self.is_fleet() && rng.u8(..16) == 0 {
             self.bulk = rng.u64(1_000..=1_500);
@@ -127,13 +127,13 @@ impl Plan {
         self
     }
 
-    /// All keys.
+    /// The number of all keys.
     #[must_use]
     pub fn rows(&self) -> usize {
         (self.keys + self.bulk) as usize
     }
 
-    /// Whether the row is gone in that version.
+    /// Whether this version has no row.
     #[must_use]
     pub fn is_absent(&self, key: u64, version: u64) -> bool {
         self.absences && (version * 7 + key).is_multiple_of(3)
@@ -145,14 +145,14 @@ impl Plan {
         self.tiers[0] != Tiers::L1
     }
 
-    /// The tiers that options may be about: what has no effect on some node is refused there.
+    /// The tiers for which options are drawn. A node refuses an option that has no effect on its tiers.
     #[must_use]
     pub fn common_tiers(&self) -> Tiers {
         if self.tiers.contains(&Tiers::L2) { Tiers::L2 } else { self.tiers[0] }
     }
 
-    /// By how much a life may seem longer than it is: what a node knows of the server's clock is as exact as
-    /// a round trip, and a value's life begins after its load.
+    /// The time by which a life may seem longer than it is. A node knows the server's clock only with the
+    /// precision of a round trip, and the life of a value begins after its load.
     #[must_use]
     pub fn slack_ms(&self) -> u64 {
         match self.trouble {
@@ -161,13 +161,14 @@ impl Plan {
         }
     }
 
-    /// Four ways at worst, and the time it takes to think.
+    /// Four times the maximum delay, and time for the work in between.
     #[must_use]
     pub fn margin_ms(&self) -> u64 {
         4 * self.weather.worst.as_millis() as u64 + 10
     }
 
-    /// A change that nobody waits for has landed by then, or is tried again: a few commands to each partition.
+    /// After this time a change whose caller was cancelled has been executed or is being retried. It takes a
+    /// few commands to each partition.
     #[must_use]
     pub fn longest_change(&self) -> Duration {
         let margin = Duration::from_millis(self.margin_ms());
@@ -177,21 +178,21 @@ impl Plan {
         }
     }
 
-    /// How long before its load a lease may have been granted: the answer was under way, and those to the
-    /// questions for other keys.
+    /// The longest time from the grant of a lease to the start of its load. It covers the answer with the
+    /// lease, and the answers for other keys.
     #[must_use]
     pub fn grant_ms(&self, key: u64) -> u64 {
         2 * self.weather.worst.as_millis() as u64 + self.many_ms(key)
     }
 
-    /// How long the server takes to answer a question for all the keys that are asked for together with this one.
+    /// The time that the server takes for a command about all keys that are requested together with this key.
     #[must_use]
     pub fn many_ms(&self, key: u64) -> u64 {
         if key < self.keys { 0 } else { (self.weather.per_key * self.bulk as u32).as_millis() as u64 }
     }
 
-    /// A lookup takes no longer by its own limits, whatever those of others are: it waits for another's load, leads
-    /// after that where there is time left, and asks the server a few times on the way.
+    /// The longest duration of a lookup by its own limits, whatever the limits of other calls are. It waits for
+    /// another load, loads by itself if time is left, and sends a few commands.
     #[must_use]
     pub fn limit_of(&self, call: &Call) -> Duration {
         let options = &call.effective;
@@ -205,8 +206,8 @@ impl Plan {
         steps * (2 * patience + gathered) + Duration::from_millis(self.margin_ms())
     }
 
-    /// A call takes no longer: its waits are for loads, its own or another's, and for commands. Three
-    /// rounds of them, for a change may send it back.
+    /// The longest duration of a call. It waits for its own load, for other loads, and for commands. It may do
+    /// so three times, because a change may make it start again.
     #[must_use]
     pub fn longest_call(&self) -> Duration {
         let round = Duration::from_secs(2) + Duration::from_secs(3) + 8 * self.weather.command_timeout;

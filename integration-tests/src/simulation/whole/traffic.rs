@@ -1,4 +1,4 @@
-//! Who calls.
+//! The callers of a run.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::judge::Asked;
 use super::plan::Trouble;
 use crate::surface::{Call, Kind, Options, Outcome, Range, Verb, perform};
 
-/// Starts everyone.
+/// Starts all callers.
 pub(super) fn start(world: &Rc<World>) -> Vec<JoinHandle<()>> {
     let mut rng = Rng::with_seed(world.plan.seed ^ 0xac7);
     let mut actors = Vec::new();
@@ -59,7 +59,7 @@ async fn caller(world: Rc<World>, slot: usize, mut rng: Rng) {
     while Instant::now() < end {
         let call = world.draw(&mut rng, asks);
         if rng.u8(..15) == 0 {
-            // A caller that goes away.
+            // A caller that is cancelled.
             let patience = Duration::from_millis(rng.u64(..20));
             let node = world.slots[slot].borrow().node;
             world.book.pages().nodes[node].stale.1 += call.keys.len() as u64;
@@ -71,7 +71,7 @@ async fn caller(world: Rc<World>, slot: usize, mut rng: Rng) {
     }
 }
 
-/// Many calls of one key at once, on any node: some verbs or one.
+/// Makes many calls of one key at once, on any node, with one method or several.
 async fn crowd(world: Rc<World>, mut rng: Rng) {
     let end = world.ends();
     while Instant::now() < end {
@@ -91,7 +91,7 @@ async fn crowd(world: Rc<World>, mut rng: Rng) {
     }
 }
 
-/// Batches of very many keys, by one node or two at once.
+/// Makes batches of very many keys, on one node or on two at once.
 async fn bulk(world: Rc<World>, mut rng: Rng) {
     let end = world.ends();
     let plan = &world.plan;
@@ -111,7 +111,7 @@ async fn bulk(world: Rc<World>, mut rng: Rng) {
     }
 }
 
-/// Makes a call, and judges what it came to.
+/// Makes a call, and judges its outcome.
 async fn ask(world: &World, slot: usize, call: Call) {
     let (cache, node, unverified) = {
         let mut slot = world.slots[slot].borrow_mut();
@@ -163,7 +163,7 @@ async fn ask(world: &World, slot: usize, call: Call) {
     }
 }
 
-/// Whether a lookup has kept to its own limits: with everything in order, commands take no time to speak of.
+/// Judges whether a lookup has kept its own limits. Without faults, commands take almost no time.
 fn judge_time(world: &World, call: &Call, since: Instant) {
     let (took, limit) = (since.elapsed(), world.plan.limit_of(call));
     let bulk = call.keys[0] >= world.plan.keys;
@@ -202,7 +202,7 @@ fn scope_of(call: &Call) -> Scope {
     }
 }
 
-/// Commits, then tells the cache.
+/// Commits a version, then makes the change.
 async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Duration>) {
     if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
         call.effective.tags.extend(["chosen", "call"].map(str::to_owned));
@@ -226,7 +226,8 @@ async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Dur
     let source = Database { book: world.book.clone(), node };
     let made = perform(&cache, &source, &call, None);
     if let Some(patience) = patience {
-        // Begun by its first poll, it is made whole whoever waits for it; inserts of the key wait until then.
+        // The first poll begins the change, and it is completed even if its caller is cancelled. Inserts of the
+        // key wait until then.
         let Ok(outcome) = timeout(patience, made).await else {
             return dropped(world, slot, &call, (id, begun)).await;
         };
@@ -239,7 +240,8 @@ async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Dur
     came_to(world, node, &call, (id, begun), outcome);
 }
 
-/// Nobody waits for a change any more: after its own deadlines it has landed, or is retried.
+/// Follows a change whose caller was cancelled. After its own deadlines it has been executed or is being
+/// retried.
 async fn dropped(world: &World, slot: usize, call: &Call, (id, begun): (usize, At)) {
     let node = world.book.pages().changes[id].node;
     world.book.pages().note(node, None, format!("change {id} is dropped by its caller"));
@@ -252,7 +254,7 @@ async fn dropped(world: &World, slot: usize, call: &Call, (id, begun): (usize, A
     let landed = if there && pages.nodes[node].ended_ms.is_none() { Landed::Surely } else { Landed::Perhaps };
     pages.change_ends(id, landed);
     if landed == Landed::Surely {
-        // What was inserted may be there, or was invalidated where that failed.
+        // The inserted value may be stored. If the insert failed, it was invalidated.
         let unsure = Options { refresh_ahead: Some(1.0), ..call.effective.clone() };
         pages.inserts_ended(begun, node, &unsure);
     }
