@@ -1,6 +1,6 @@
-//! Redis goes away under load and comes back: killed, or cut off with its memory intact.
+//! Redis goes away under load and comes back: it is killed, or cut off with its data intact.
 //!
-//! For 3 s, or for as long as `OUTAGE_SECONDS` says.
+//! The outage takes 3 s, or the time in `OUTAGE_SECONDS`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,21 +15,21 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Requests in a second, over both nodes.
+/// The number of requests per second, over both nodes.
 const RATE: u32 = 500;
-/// Rows that are read and written all the time; one request in ten is for a key of its own.
+/// The number of rows that are read and written all the time. One request in ten uses its own key.
 const ROWS: usize = 32;
-/// What a load takes.
+/// The duration of a load.
 const LOAD: Duration = Duration::from_millis(10);
-/// What a lookup may take beyond its load.
+/// The time that a lookup may take in addition to its load.
 const GRACE: Duration = Duration::from_millis(50);
-/// In which what was invalidated meanwhile must have been applied.
+/// The time in which the changes of the outage must be applied.
 const RECOVERY: Duration = Duration::from_secs(2);
 
 struct Read {
     begun: Instant,
     took: Duration,
-    /// How long this thread and the server were kept from running meanwhile.
+    /// The run delay of this thread and of the server during the read.
     held_up: Duration,
     node: usize,
     row: Option<usize>,
@@ -58,7 +58,7 @@ struct Load {
     tasks: JoinSet<()>,
 }
 
-/// How long this thread and the server were kept from running, each since it began.
+/// The run delays of this thread and of the server since their starts.
 struct HeldUp {
     here: Duration,
     server: Duration,
@@ -75,15 +75,15 @@ impl HeldUp {
     }
 }
 
-/// Of which it is known when it happened.
+/// The times of the events of a run.
 struct Events {
     lost: Instant,
-    /// The server had ended, and its connections with it.
+    /// The server and its connections had ended.
     gone: Instant,
     back: Instant,
     /// Nothing was pending any more, and both nodes served.
     applied: Instant,
-    /// How long this thread and the server were kept from running between the two.
+    /// The run delay of this thread and of the server between these two times.
     held_up: Duration,
 }
 
@@ -101,7 +101,7 @@ impl Load {
         load
     }
 
-    /// At a pace of its own: who is slow holds nobody up.
+    /// Makes reads at a fixed rate. A slow read delays no other.
     fn spawn_readers(&mut self) {
         let (nodes, ledger, stop) = (self.nodes.clone(), Arc::clone(&self.ledger), self.stop.clone());
         let server = Arc::clone(&self.server);
@@ -177,7 +177,7 @@ async fn read(
         let version = row.map_or(0, |row| database.versions[row].load(Ordering::SeqCst));
         tokio::time::sleep(LOAD).await;
         let Some(row) = row else { return Ok::<_, No>(Loaded::new(version)) };
-        // Half of the rows outlive the outage, half expire in it.
+        // Half of the rows outlive the outage, and half of them expire in it.
         let ttl = Duration::from_secs(if row % 4 < 2 { 2 } else { 600 });
         Ok(Loaded::new(version).tag(tag(row)).ttl(ttl))
     };
@@ -188,7 +188,7 @@ async fn read(
     ledger.reads.lock().push(Read { begun, took, held_up, node, row, version });
 }
 
-/// The lowest version that a read may give.
+/// The lowest version that a read may return.
 fn owed(read: &Read, writes: &[Write], events: &Events) -> u64 {
     let Some(row) = read.row else { return 0 };
     let due = |write: &&Write| {
@@ -198,7 +198,7 @@ fn owed(read: &Read, writes: &[Write], events: &Events) -> u64 {
         if row % 2 == read.node {
             return write.returned < read.begun;
         }
-        // While the server is away the promise is suspended on the other node.
+        // While the server is away, the other node need not keep the promise.
         let promised = read.begun < events.lost || read.begun > events.applied + MAX_STALENESS;
         let known = if write.returned < events.lost || write.decided && write.returned > events.applied {
             write.returned
@@ -214,7 +214,7 @@ fn judge(ledger: &Ledger, events: &Events) {
     let (reads, writes) = (ledger.reads.lock(), ledger.writes.lock());
     let during = |at: Instant| at >= events.lost && at < events.back;
     let outage: Vec<&Read> = reads.iter().filter(|read| during(read.begun)).collect();
-    // A process takes its time to die on a busy machine.
+    // On a busy machine a process does not die at once.
     let dying = |read: &Read| {
         let until = events.gone.min(read.begun + read.took);
         until.saturating_duration_since(read.begun.max(events.lost))
@@ -257,7 +257,7 @@ fn judge(ledger: &Ledger, events: &Events) {
     }
 }
 
-/// Both nodes through `proxy`; `leave` takes the server away, and `back` brings it back.
+/// Runs both nodes through `proxy`. `leave` takes the server away, and `back` brings it back.
 async fn away(leave: impl AsyncFnOnce(&Proxy), back: impl AsyncFnOnce(&Proxy), server: &Arc<RedisServer>) {
     let seconds =
         std::env::var("OUTAGE_SECONDS").map_or(3, |text| text.parse().expect("a number of seconds"));
@@ -302,7 +302,7 @@ async fn killed_under_load() {
     away(killed, restarted, &server).await;
 }
 
-/// What was invalidated meanwhile is still there when the nodes come back.
+/// The data of the server survives the outage.
 #[tokio::test]
 async fn cut_off_under_load() {
     let server = Arc::new(RedisServer::start());
@@ -315,7 +315,7 @@ async fn cut_off_under_load() {
     away(cut, async |proxy: &Proxy| proxy.clear(), &server).await;
 }
 
-/// Who waits for another node's load when the server goes loads at once, and not at the next poll.
+/// A caller that waits for another node's load loads at once when the server goes, and not at its next poll.
 #[tokio::test]
 async fn waiters_of_another_node_do_not_sit_out_their_pause() {
     const KEYS: usize = 8;
@@ -337,7 +337,7 @@ async fn waiters_of_another_node_do_not_sit_out_their_pause() {
         })
         .collect();
     until("all wait", || waiting.stats().lease_waits == KEYS as u64).await;
-    // Until the pauses between polls are the longest.
+    // By then the pauses between polls have reached their maximum.
     tokio::time::sleep(ms(500)).await;
     let held = delay::of_this_thread();
     let killed = Instant::now();

@@ -1,4 +1,4 @@
-//! Many keys at once, on several nodes: one call of the loader each, and every key loaded once.
+//! Batches on several nodes: each calls its loader once, and every key is loaded once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use integration_tests::on_both_tiers;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-/// The keys each call of a loader was given; loaders wait for `go`.
+/// The keys of each call of the loader. Loaders wait for `go`.
 #[derive(Clone)]
 struct Rows {
     calls: Arc<Mutex<Vec<Vec<String>>>>,
@@ -44,7 +44,7 @@ impl Rows {
         keys
     }
 
-    /// Each key's row is its length.
+    /// The value of a key is its length.
     async fn load(self, keys: Vec<String>) -> Result<HashMap<String, u64>, No> {
         self.calls.lock().push(keys.clone());
         self.go.acquire().await.expect("never closed").forget();
@@ -67,7 +67,7 @@ fn spawn(node: &Cache, rows: &Rows, keys: Vec<String>) -> tokio::task::JoinHandl
     tokio::spawn(async move { ask(&node, &rows, &keys).await })
 }
 
-/// What one node has loaded, every other node has.
+/// The keys that one node has loaded are available on every other node.
 async fn what_one_node_loads_all_have(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let rows = Rows::open();
@@ -85,7 +85,7 @@ async fn what_one_node_loads_all_have(fleet: Fleet) {
     }
 }
 
-/// Each waits for keys that the other loads: nobody waits for ever, and nothing is loaded twice.
+/// Each batch waits for keys that the other loads. Neither waits for ever, and no key is loaded twice.
 async fn batches_that_overlap_wait_for_each_other(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let (here, there) = (Rows::held(), Rows::held());
@@ -108,7 +108,7 @@ async fn batches_that_overlap_wait_for_each_other(fleet: Fleet) {
     }
 }
 
-/// Those who waited for a batch that failed load what it did not: with one call, not one for each.
+/// Batches that waited for a failed batch load its keys, with one call and not one for each key.
 async fn a_batch_that_fails_elsewhere_is_made_up_for_by_one_call(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let (rows, failed, go) = (Rows::open(), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
@@ -131,11 +131,11 @@ async fn a_batch_that_fails_elsewhere_is_made_up_for_by_one_call(fleet: Fleet) {
     assert_eq!(fails.await.unwrap().unwrap_err().kind(), ErrorKind::Loader);
     assert_eq!(second.await.unwrap().unwrap().len(), 50);
     assert_eq!(rows.loaded().len(), 50);
-    // Wake-ups that a loaded machine spreads out may cost a second round.
+    // On a busy machine the wake-ups are spread out, and a second call may be needed.
     assert!(rows.calls().len() <= 3, "{} calls for 50 keys", rows.calls().len());
 }
 
-/// The row changes while a batch has read the old one: nobody who asks later gets that.
+/// The row changes after a batch has read the old value. Callers that ask after the change do not get it.
 async fn an_invalidation_meets_a_batch(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let source = Source::new();
@@ -173,7 +173,7 @@ async fn an_invalidation_meets_a_batch(fleet: Fleet) {
     }
 }
 
-/// A load longer than the life of its leases: they are renewed, all of them.
+/// A load takes longer than the duration of its leases. All of them are renewed.
 async fn leases_live_as_long_as_the_batch(fleet: Fleet) {
     let short = |node: &Cache, rows: &Rows| {
         let (node, rows) = (node.clone(), rows.clone());
@@ -194,7 +194,7 @@ async fn leases_live_as_long_as_the_batch(fleet: Fleet) {
     assert!(there.calls().is_empty());
 }
 
-/// A node that goes away in the middle gives its leases back.
+/// A node that shuts down during a batch releases its leases.
 async fn a_node_that_shuts_down_gives_its_leases_back(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let (here, there) = (Rows::held(), Rows::open());
@@ -222,11 +222,11 @@ fn reads_of_sockets(fleet: &Fleet) -> u64 {
     line.expect("Redis 6 or later").trim().parse().expect("a number")
 }
 
-/// What 500 cold keys cost in Redis: one MGET, and two scripts a key in two pipelines.
+/// The cost of 500 cold keys in Redis: one MGET, and two scripts for each key in two pipelines.
 #[tokio::test]
 async fn a_cold_batch_is_a_read_and_two_pipelines() {
     let fleet = Fleet::redis();
-    // Heartbeats would be counted.
+    // Without heartbeats, which would be counted.
     let quiet = |builder: async_cache::TieredCacheBuilder<String, u64>| {
         builder.max_staleness(Duration::from_secs(600)).heartbeat(Duration::from_secs(300))
     };
@@ -237,7 +237,7 @@ async fn a_cold_batch_is_a_read_and_two_pipelines() {
     ask(&node, &rows, &keys(0..500)).await.unwrap();
     let reads = reads_of_sockets(&fleet) - before;
     let commands = monitor.commands();
-    // A second connection that is made meanwhile tries its rights, on a key of no namespace.
+    // A second connection that is made meanwhile checks its rights, on a key outside the namespace.
     let rows_alone: Vec<&String> = commands.iter().filter(|command| command.contains("{rows:")).collect();
     let count =
         |name: &str| rows_alone.iter().filter(|command| command.starts_with(&format!("\"{name}\""))).count();

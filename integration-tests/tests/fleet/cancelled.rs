@@ -1,4 +1,4 @@
-//! Callers that go away: each verb is dropped after each of its polls, and strands nobody.
+//! Cancelled callers: each method is dropped after each of its polls, and no other caller waits for ever.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -13,16 +13,16 @@ use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::on_both_tiers;
 use tokio::time::timeout;
 
-/// When a future is dropped.
+/// The moment at which a future is dropped.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
-    /// As soon as this poll has returned.
+    /// After this poll has returned.
     After(usize),
-    /// When it would have been polled once more.
+    /// Before the next poll, after the wake-up for it.
     Instead(usize),
 }
 
-/// Polls a future until it is cut. Whether it came to its end.
+/// Polls a future until the cut. Returns whether it ended.
 async fn cut(future: impl Future<Output = ()>, cut: Cut) -> bool {
     let mut future = pin!(future);
     let mut polls = 0;
@@ -71,7 +71,7 @@ const LOOKUPS: &[(&str, Verb)] = verbs! {
     "ready": |cache, source| cache.ready();
 };
 
-/// What makes the version that is committed the one to be read.
+/// Changes after which the committed version must be read.
 const CHANGES: &[(&str, Verb)] = verbs! {
     "insert": |cache, source| cache.insert("k", source.version()).tag("t");
     "insert_many": |cache, source| cache.insert_many([("k".to_owned(), source.version()), ("l".to_owned(), 0)]).tag("t");
@@ -81,7 +81,7 @@ const CHANGES: &[(&str, Verb)] = verbs! {
     "invalidate_all": |cache, source| cache.invalidate_all();
 };
 
-/// More polls than any of them takes, but for those that wait for one load after another.
+/// More polls than any method takes, except those that wait for one load after another.
 const POLLS: usize = 6;
 
 fn cuts() -> impl Iterator<Item = Cut> {
@@ -119,7 +119,7 @@ async fn a_change_that_is_dropped_is_made_whole(fleet: Fleet) {
             source.write();
             cut(verb(one.clone(), source.clone()), at).await;
             if matches!(at, Cut::Instead(0)) {
-                // It was never begun.
+                // The change was never begun.
                 continue;
             }
             for node in [&one, &two] {

@@ -1,4 +1,4 @@
-//! Connections that end, stall or lie: traffic goes on, and nothing older than the bound is read.
+//! Connections that end, stall or lose data: traffic goes on, and no read is older than the bound.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use integration_tests::fleet::Fleet;
 use integration_tests::traffic::Traffic;
 use integration_tests::{Conditions, Flow, Proxy, Route};
 
-/// Two nodes, each behind a proxy of its own. The fault comes to the first.
+/// Two nodes, each behind its own proxy. Only the first one has the fault.
 async fn under(fault: impl AsyncFnOnce(&Proxy, &Traffic)) {
     let fleet = Fleet::redis();
     let proxies = [Proxy::start(fleet.server().port()).await, Proxy::start(fleet.server().port()).await];
@@ -34,7 +34,7 @@ fn flow(flow: Flow) -> Conditions {
     Conditions { flow, ..Conditions::default() }
 }
 
-/// Longer than the bound, so that the node would have been caught serving what it was not told of.
+/// Longer than the bound, so that a node without messages would be caught serving old values.
 const LONG: Duration = Duration::from_millis(2500);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn the_commands_are_half_open() {
     .await;
 }
 
-/// What was sent meanwhile arrives afterwards, all at once.
+/// The messages of that time arrive afterwards, all at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_subscriber_stalls() {
     under(async |proxy, _| {
@@ -76,7 +76,7 @@ async fn messages_are_slower_than_commands() {
     .await;
 }
 
-/// Commands are given up before they are executed.
+/// The deadline of commands is over before they are executed.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_arrive_after_their_deadline() {
     under(async |proxy, _| {
@@ -100,8 +100,8 @@ async fn connections_are_closed_and_refused() {
     .await;
 }
 
-/// The subscriber is half open; another node changes a key; the subscriber comes back. At no
-/// moment from the bound on does L1 answer with the old value.
+/// The subscriber is half open. Another node changes a key, and the subscriber comes back. After the bound, L1
+/// never answers with the old value.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_made_while_the_subscriber_was_half_open() {
     let fleet = Fleet::redis();

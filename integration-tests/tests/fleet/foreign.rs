@@ -1,4 +1,4 @@
-//! What others write where our numbers stand: refused, counted, and recovered from.
+//! Foreign data in place of our numbers: it is refused and counted, and the nodes recover.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use async_cache::testing::until;
 use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
 
-/// That one node's changes reach the other, by way of L2 and the bus.
+/// Checks that a change of one node reaches the other, through L2 and the bus.
 async fn works(nodes: &[Cache; 2], what: &str) {
     for (from, to) in [(0, 1), (1, 0)] {
         until("both serve", || nodes.iter().all(Cache::is_serving)).await;
         let mut read = None;
         for _ in 0..1000 {
-            // Again, as the recovery may void it.
+            // Inserts again, because the recovery may void the value.
             nodes[from].insert("k", 1).await.unwrap();
             read = nodes[to].get("k").await.unwrap();
             if read.is_some() {
@@ -44,13 +44,13 @@ async fn numbers_on_the_bus_that_no_server_has_reached() {
         }
         works(&nodes, message).await;
     }
-    // One that may have been reached costs what is cached, and no more.
+    // A number that the server may have given costs the cached entries, and nothing more.
     let now: u64 = server.cli::<String>(&["HGET", "{rows:0}M", "s"]).parse().unwrap();
     server.cli::<i64>(&["PUBLISH", "{rows:0}bus", &format!("C:{}", now + 1_000_000_000)]);
     works(&nodes, "a number ahead of the server").await;
 }
 
-/// Stamps come from outside, too: what a caller made up does not become the server's number.
+/// A stamp may come from outside. An invented number must not become the server's number.
 #[tokio::test]
 async fn numbers_in_stamps_that_no_server_has_reached() {
     let (server, nodes) = pair().await;
@@ -65,8 +65,9 @@ async fn numbers_in_stamps_that_no_server_has_reached() {
     }
 }
 
-/// 1. memory is replaced by an older one, in the process that answered before; 2. a node that knows a higher number
-///    meets it: what was numbered before is void; 3. all are told, for the run does not tell them.
+/// 1. The data is replaced by older data, in the server process that answered before.
+/// 2. A node that knows a higher number sends a command. Everything with an older number becomes void.
+/// 3. All nodes are told, because the run id does not change.
 #[tokio::test]
 async fn memory_of_the_same_process_that_is_older_is_told_to_all() {
     let (server, nodes) = pair().await;

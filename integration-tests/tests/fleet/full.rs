@@ -1,5 +1,5 @@
-//! A server that takes no writes: its memory is full, or its disk. It answers, so it is not out: what cannot be
-//! stored is loaded and answered, whatever the policy for outages is.
+//! A server that accepts no writes, because its memory or its disk is full. It answers, so this is not an
+//! outage: a value that cannot be stored is loaded and returned, under every outage policy.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,12 +13,12 @@ use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
 use tokio::time::timeout;
 
-/// More than anything here takes, on a machine that has other things to do.
+/// Longer than anything here takes on a busy machine.
 const AT_LAST: Duration = Duration::from_secs(30);
 
 const OUTAGES: [OutagePolicy; 3] = [OutagePolicy::Fail, OutagePolicy::Load, OutagePolicy::ServeL1];
 
-/// Why a server takes no writes.
+/// The reason why a server accepts no writes.
 #[derive(Debug, Clone, Copy)]
 enum Full {
     Memory,
@@ -33,7 +33,7 @@ impl Full {
                 server.cli::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
             }
             Self::Disk => {
-                // Where the snapshot is to be renamed to, there is a directory.
+                // There is a directory at the path of the snapshot.
                 server.cli::<()>(&["CONFIG", "SET", "save", "3600 1000000"]);
                 server.cli::<()>(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "yes"]);
                 let (_, dir): (String, String) = server.cli(&["CONFIG", "GET", "dir"]);
@@ -51,7 +51,8 @@ async fn pair(fleet: &Fleet, outage: OutagePolicy) -> [Cache; 2] {
     [node().await, node().await]
 }
 
-/// One load for each key and node; what L2 has is answered; what is loaded answers the next lookup.
+/// There is one load for each key and node. A value in L2 is returned, and a loaded value answers the next
+/// lookup.
 async fn lookups_go_on(full: Full, outage: OutagePolicy) {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
     let [node, other] = pair(&fleet, outage).await;
@@ -92,7 +93,8 @@ async fn lookups_go_on(full: Full, outage: OutagePolicy) {
     assert!(said.contains(word), "{said}");
 }
 
-/// What is refused is known not to be stored: for one, for many in one part, and in several.
+/// A refused value is known not to be stored. This holds for one value, for many in one part, and for many in
+/// several parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_that_a_full_server_refuses_says_that_it_is_not_stored() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
@@ -114,7 +116,7 @@ async fn an_insert_that_a_full_server_refuses_says_that_it_is_not_stored() {
     );
     let many: Vec<(String, u64)> = (0..1_500).map(|n| (n.to_string(), n)).collect();
     told(node.insert_many(many).await.unwrap_err(), &["0 of "]);
-    // The source has moved on, so what was there is invalidated, everywhere.
+    // The source has changed already, so the old value is invalidated on every node.
     until("it lands", || node.stats().pending_invalidations == 0).await;
     until("it is heard", || other.stats().invalidations_received > 0).await;
     for cache in [&node, &other] {
@@ -127,7 +129,7 @@ async fn an_insert_that_a_full_server_refuses_says_that_it_is_not_stored() {
     }
 }
 
-/// With the outcome of any of them unknown, that is what is said.
+/// If the outcome of any value is unknown, the error says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_without_an_answer_does_not_say_that_it_is_not_stored() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
@@ -152,8 +154,8 @@ async fn lookups_go_on_when_the_disk_is_full() {
     }
 }
 
-/// Each invalidation goes through although nothing can be stored, and voids what both nodes loaded and hold in L1 alone:
-/// one load for each node and version, with and without a stamp.
+/// Each invalidation succeeds although nothing can be stored, and voids the values that both nodes hold in L1
+/// alone. There is one load for each node and version, with and without a stamp.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
@@ -180,8 +182,8 @@ async fn what_was_invalidated_is_loaded_when_the_memory_is_full() {
     assert_eq!(other.get("k").at_least(&stamp).await.unwrap().as_deref(), Some(&10));
 }
 
-/// A node that hears of no change, and holds what L2 has void: L2 answers, so it is not cut off, and what it holds
-/// is not served for want of room for a lease.
+/// A node that receives no messages holds an entry that is void in L2. L2 answers, so the node is not cut off.
+/// The void entry is not returned, although there is no room for a lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_l1_cannot_verify_is_loaded_when_the_memory_is_full() {
     let server = RedisServer::start();

@@ -1,5 +1,5 @@
-//! A change meets a load in flight. The load has read the old row and is held there; the change
-//! is complete; then the load ends.
+//! A change during a load. The load has read the old row, and is held there. The change ends, and then the load
+//! ends.
 
 use async_cache::Stamp;
 use async_cache::testing::{Source, until};
@@ -23,7 +23,7 @@ impl Change {
     }
 }
 
-/// The node that loads and the node that changes: the same, or not.
+/// Whether the loading node and the changing node are the same.
 #[derive(Clone, Copy)]
 enum From {
     SameNode,
@@ -47,7 +47,7 @@ async fn meets(fleet: Fleet, change: Change, from: From) {
     assert_eq!(source.write(), 2);
     let stamp = change.make(changing, &source).await;
 
-    // With its stamp, at once, on every node; without, as soon as the node has heard.
+    // With the stamp, at once on every node. Without it, when the node has received the message.
     for node in [&loading, &other] {
         let load = source.clone();
         let value = node.get_or_load("k", move || load.now()).at_least(&stamp).await.unwrap();
@@ -93,7 +93,7 @@ async fn clear_on_another_node(fleet: Fleet) {
     meets(fleet, Change::InvalidateAll, From::OtherNode).await;
 }
 
-/// A refresh during a load does not join it, and its value is the one that stays, everywhere.
+/// A refresh during a load does not join it. Its value stays, on every node.
 async fn refresh_during_a_load(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let source = Source::new();
@@ -116,7 +116,7 @@ async fn refresh_during_a_load(fleet: Fleet) {
     }
 }
 
-/// A refresh replaces what other nodes hold in L1; one that fails changes nothing.
+/// A refresh replaces the entries of other nodes in L1. A refresh that fails changes nothing.
 async fn refresh_reaches_every_node(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let source = Source::new();
@@ -136,8 +136,7 @@ async fn refresh_reaches_every_node(fleet: Fleet) {
     assert_eq!(two.get("k").await.unwrap().as_deref(), Some(&2));
 }
 
-/// A key invalidated faster than it loads: everyone who asks gets an answer, and not by way of one
-/// load per invalidation.
+/// A key is invalidated faster than it loads. Every caller gets an answer, with fewer loads than invalidations.
 async fn a_hot_key_does_not_livelock(fleet: Fleet) {
     let nodes = [fleet.node().await, fleet.node().await];
     let source = Source::new();

@@ -1,4 +1,4 @@
-//! One load in the fleet, across processes; and what happens when the one who loads dies.
+//! One load in the fleet across processes, and the death of the loading process.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ struct Done {
     errors: usize,
 }
 
-/// Hears a node out until its tasks are done.
+/// Reads the output of a node until its tasks are done.
 async fn done(node: &mut NodeProcess) -> Done {
     loop {
         let line = node.hear().await;
@@ -34,7 +34,7 @@ async fn four_processes_load_once() {
     let mut owner: HashMap<String, usize> = HashMap::new();
     for at in 0..4 {
         nodes.push(NodeProcess::start(NODE, &server.url()).await);
-        // Two for commands, of which the second is made in the background, and the subscriber.
+        // Two connections for commands, of which the second is made in the background, and the subscriber.
         let addresses = || Some(server.client_addresses()).filter(|all| all.len() == 3 * (at + 1));
         for address in integration_tests::eventually("the node has its connections", addresses).await {
             owner.entry(address).or_insert(at);
@@ -54,7 +54,7 @@ async fn four_processes_load_once() {
 
     let mut commands = [0; 4];
     for (client, command) in monitor.by_client() {
-        // Heartbeats concern no key.
+        // Heartbeats use no key.
         if command.contains("{rows:0}V:k") {
             commands[owner[&client]] += 1;
         }
@@ -63,7 +63,7 @@ async fn four_processes_load_once() {
     assert!(commands.iter().all(|count| (1..=10).contains(count)), "{commands:?}");
 }
 
-/// The process that loads is killed: the others notice when its lease lapses, and one of them loads.
+/// The loading process is killed. The others notice when its lease expires, and one of them loads.
 #[tokio::test]
 async fn a_killed_loader_costs_one_more_load() {
     let server = RedisServer::start();
@@ -75,7 +75,7 @@ async fn a_killed_loader_costs_one_more_load() {
     for other in &mut others {
         other.say("load k 50 20").await;
     }
-    // Both wait for the lease of the first.
+    // Both wait for the lease of the first node.
     integration_tests::eventually("two nodes wait", || {
         (server.cli::<usize>(&["SCARD", "{rows:0}W:k"]) == 2).then_some(())
     })
@@ -89,7 +89,7 @@ async fn a_killed_loader_costs_one_more_load() {
         loads += done.loads;
     }
     assert_eq!(loads, 1, "one more load");
-    // The lease lives 500 ms there; a second is what a wait for the default lease would exceed by far.
+    // The lease takes 500 ms here. With the default lease the wait would be far longer than a second.
     println!("the others had their value {:?} after the kill", killed.elapsed());
     assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
 }

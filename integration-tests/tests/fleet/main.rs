@@ -1,4 +1,4 @@
-//! Several nodes on one shared tier: what each must see of the others' changes.
+//! Several nodes on one shared tier: each must see the changes of the others.
 
 mod away;
 mod batches;

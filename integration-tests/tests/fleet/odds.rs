@@ -1,9 +1,9 @@
-//! What L2 is asked first.
+//! The first command of a miss: a plain read, or the request for the lease.
 
 use async_cache::testing::Source;
 use integration_tests::fleet::{Cache, Fleet};
 
-/// Loads keys, and gives how often each command was sent for it.
+/// Loads keys, and returns how often each command was sent for them.
 async fn commands(
     fleet: &Fleet,
     node: &Cache,
@@ -19,12 +19,12 @@ async fn commands(
     let about = |name: &str, word: &str| {
         sent.iter().filter(|command| command.starts_with(name) && command.contains(word)).count()
     };
-    // Scripts about one key name its value; heartbeats do not.
+    // Scripts about one key contain the name of its value. Heartbeats do not.
     (about("\"GET\"", "V:"), about("\"EVALSHA\"", "V:"))
 }
 
-/// While nothing is found there, the value is not asked for without the lease: two commands for a cold
-/// key. What others have loaded is found all the same, and then asked for alone again.
+/// While L2 has no values, a lookup asks for the lease at once: two commands for a cold key. It still finds the
+/// values that other nodes have loaded, and after that it uses plain reads again.
 #[tokio::test]
 async fn a_cold_fleet_asks_for_the_lease_at_once() {
     let fleet = Fleet::redis();
@@ -41,7 +41,7 @@ async fn a_cold_fleet_asks_for_the_lease_at_once() {
     assert_eq!((source.loads(), two.stats().l2_hits), (loads, 100));
 }
 
-/// Who reloads whatever is cached has not asked whether L2 has a value.
+/// A refresh does not tell whether L2 has a value, so it does not count.
 #[tokio::test]
 async fn reloads_say_nothing_of_what_is_there() {
     let fleet = Fleet::redis();

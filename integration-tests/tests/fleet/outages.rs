@@ -1,8 +1,8 @@
-//! The bus is lost, the server is stopped, killed, emptied, brought back old: traffic goes on, and
-//! every node converges.
+//! Outages: the bus is lost, or the server is stopped, killed, emptied, or restored with old data. Traffic goes
+//! on, and every node converges.
 //!
-//! With `OutagePolicy::Load` nothing unverified is ever served, so the bound on staleness must hold
-//! throughout, whatever happens to the server.
+//! With `OutagePolicy::Load` no unverified value is ever returned. So the bound on staleness must hold in every
+//! fault of the server.
 
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ async fn the_server_comes_back_with_an_old_snapshot() {
     never_stale(&under(fault, OutagePolicy::Load).await);
 }
 
-/// Values of before a restart are void even for a node that has known nothing else.
+/// Values from before a restart are void, even for a node that has seen no other values.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resurrected_value_is_not_served() {
     let fleet = Fleet::redis();
@@ -126,7 +126,7 @@ async fn a_resurrected_value_is_not_served() {
     fleet.server().snapshot();
     let heard = two.stats().invalidations_received;
     one.invalidate("k").await.unwrap();
-    // Otherwise its own L1 may answer for a second, which is promised.
+    // Without this wait, L1 of the other node may answer for a second, which is allowed.
     until("the other node has heard", || two.stats().invalidations_received > heard).await;
     fleet.server().restart(Data::Keep);
     assert_eq!(fleet.server().cli::<usize>(&["EXISTS", "{rows:0}V:k"]), 1, "the old value is back");
@@ -138,8 +138,8 @@ async fn a_resurrected_value_is_not_served() {
     }
 }
 
-/// While the server is away: reads from L1, loads once per key, fast; errors only where L2 had to
-/// be asked and there is nothing else.
+/// While the server is away, lookups read L1 and load once for each key, without delay. Only a lookup that
+/// needs L2 and has no other answer fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_server_the_policy_decides() {
     let fleet = Fleet::redis();
@@ -161,7 +161,7 @@ async fn without_the_server_the_policy_decides() {
         let (node, key, source) = (node.clone(), key.to_owned(), source.clone());
         async move { node.get_or_load(&key, move || source.slow(ms(50))).await }
     };
-    // Warm the breaker: the first command after the loss may still wait for its deadline.
+    // The first command after the loss may wait for its deadline. After it the breaker is open.
     let _ = tokio::join!(serve.get("x"), load.get("x"), fail.get("x"));
 
     let begun = Instant::now();
@@ -175,7 +175,7 @@ async fn without_the_server_the_policy_decides() {
     assert_eq!(*ask(&load, "k").await.unwrap(), 2);
     assert_eq!(ask(&fail, "k").await.unwrap_err().kind(), async_cache::ErrorKind::Backend);
 
-    // A storm on a cold key stays one load per node.
+    // Many callers of a cold key cause one load for each node.
     let loads = source.loads();
     for outcome in futures_util::future::join_all((0..50).map(|_| ask(&serve, "cold"))).await {
         assert_eq!(*outcome.unwrap(), 2);
@@ -184,7 +184,7 @@ async fn without_the_server_the_policy_decides() {
     assert_eq!(*ask(&serve, "cold").await.unwrap(), 2);
     assert_eq!(source.loads(), loads + 1, "what was loaded meanwhile is served from L1");
 
-    // An invalidation is kept until it lands, and read by its own node at once.
+    // An invalidation is kept until it reaches L2, and its own node applies it at once.
     let error = serve.invalidate("k").await.unwrap_err();
     assert!(error.is_temporary() && error.to_string().contains("unknown"), "{error}");
     assert_eq!(serve.stats().pending_invalidations, 1);
@@ -197,8 +197,8 @@ async fn without_the_server_the_policy_decides() {
     }
 }
 
-/// A load that takes longer than the bound may have read what was invalidated since, and nobody
-/// can tell while the bus is silent. Only the policy that suspends the bound lets later gets join it.
+/// A load that takes longer than the bound may have read a value that was invalidated later. While the bus is
+/// silent, no node can know. Later calls join it only with the policy that suspends the bound.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() {
     let fleet = Fleet::redis();
@@ -207,7 +207,7 @@ async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() 
         let node = fleet.node_with(|builder| builder.outage(policy).max_staleness(bound)).await;
         fleet.server().kill();
         until("the node notices", || !node.is_serving()).await;
-        // The first command after the loss may still wait for its deadline.
+        // The first command after the loss may wait for its deadline.
         let _ = node.get("x").await;
         let source = Source::new();
         let ask = |held: bool| {
@@ -225,7 +225,7 @@ async fn an_old_load_is_not_joined_in_an_outage_unless_the_bound_is_suspended() 
         tokio::time::sleep(bound + ms(20)).await;
         let later = ask(false);
         if policy == OutagePolicy::ServeL1 {
-            // It joins, and its own loader is not run.
+            // It joins, and its own loader does not run.
             tokio::time::sleep(ms(50)).await;
             source.let_go(1);
         }

@@ -1,4 +1,4 @@
-//! What nodes share: values, absences, revalidation, stamps.
+//! The shared state of nodes: values, absences, revalidation, stamps.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use integration_tests::fleet::Fleet;
 use integration_tests::on_both_tiers;
 
-/// What one node loads, another reads from L2, then from L1.
+/// A value that one node loads is read by another from L2, and then from L1.
 async fn a_value_is_loaded_once_for_all(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let source = Source::new();
@@ -36,7 +36,7 @@ async fn one_load_in_the_fleet(fleet: Fleet) {
     assert_eq!(nodes[0].stats().lease_waits + nodes[1].stats().lease_waits, 1);
 }
 
-/// An absence is shared, too; an empty answer of `get` is not an absence.
+/// An absence is shared, too. An empty answer of `get` is not an absence.
 async fn an_absence_is_shared(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let source = Source::new();
@@ -54,8 +54,8 @@ async fn an_absence_is_shared(fleet: Fleet) {
     assert_eq!(one.get_or_load_optional("k", absent(&source)).await.unwrap().as_deref(), Some(&7));
 }
 
-/// `insert` is seen by the inserting node at once, by others with the stamp at once, and without
-/// it when they have heard. The inserting node keeps it in L1 although it hears its own message.
+/// The inserting node sees the value at once. Other nodes see it at once with the stamp, and otherwise when the
+/// message has arrived. The inserting node keeps it in L1 although it receives its own message.
 async fn an_insert_reaches_every_node(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     one.insert("k", 1).await.unwrap();
@@ -73,7 +73,7 @@ async fn an_insert_reaches_every_node(fleet: Fleet) {
     assert_eq!(two.get("k").await.unwrap().as_deref(), Some(&2));
 }
 
-/// A stamp of a clear, too, and its text form.
+/// The stamp of a clear also works, and so does its text form.
 async fn a_stamp_of_a_clear_voids_l1_and_l2(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     one.insert("k", 1).await.unwrap();
@@ -88,11 +88,11 @@ async fn a_stamp_of_a_clear_voids_l1_and_l2(fleet: Fleet) {
     assert_eq!(error.kind(), async_cache::ErrorKind::Config);
 }
 
-/// `get_many` mixes L1, L2 and nothing, in the order asked for.
+/// `get_many` returns values of L1 and L2 and missing ones, in the order of the keys.
 async fn many_keys_from_both_tiers(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     one.insert_many((0..100).map(|n| (format!("k{n}"), n))).await.unwrap();
-    // What is read before the message of its insert has come is not kept.
+    // A value that is read before the message of its insert is not kept in L1.
     until("the other node has heard", || two.stats().invalidations_received == 100).await;
     assert!(two.contains("k7").await.unwrap());
     let names: Vec<String> = (0..120).rev().map(|n| format!("k{n}")).collect();
@@ -104,7 +104,7 @@ async fn many_keys_from_both_tiers(fleet: Fleet) {
     assert_eq!((stats.l1_hits, stats.l2_hits, stats.misses), (1, 100, 20), "{stats:?}");
 }
 
-/// An insert of thousands takes longer than one command may, and is done all the same.
+/// An insert of thousands of values takes longer than the limit of one command, and succeeds.
 async fn an_insert_of_very_many(fleet: Fleet) {
     const MANY: u64 = 100_000;
     let node = fleet.patient_node().await;
@@ -115,7 +115,7 @@ async fn an_insert_of_very_many(fleet: Fleet) {
     }
 }
 
-/// L2 without L1: nothing is kept in the process, loads are shared all the same.
+/// With an L2 and no L1, the process keeps no values, and loads are still shared.
 async fn without_l1(fleet: Fleet) {
     let cache: TieredCache<u64, String> =
         TieredCache::builder().namespace("bare").l2(fleet.backend().await).build().unwrap();
@@ -138,7 +138,7 @@ async fn without_l1(fleet: Fleet) {
     assert_eq!(cache.stats().l1_hits, 0);
 }
 
-/// Promotion from L2 to L1 does not extend a life.
+/// Copying a value from L2 to L1 does not extend its life.
 async fn promotion_does_not_extend_a_life(fleet: Fleet) {
     let (one, two) = (fleet.node().await, fleet.node().await);
     let begun = tokio::time::Instant::now();
@@ -152,7 +152,7 @@ async fn promotion_does_not_extend_a_life(fleet: Fleet) {
     }
 }
 
-/// One value type in two schema versions: each is a miss for the other, and overwritten.
+/// A value type in two schema versions: each version is a miss for the other, and is overwritten.
 async fn another_schema_is_a_miss(fleet: Fleet) {
     let old = fleet.node_with(|builder| builder.schema_version(1)).await;
     let new = fleet.node_with(|builder| builder.schema_version(2)).await;
@@ -167,7 +167,7 @@ async fn another_schema_is_a_miss(fleet: Fleet) {
     assert_eq!(third.get("k").await.unwrap().as_deref(), Some(&2), "it was overwritten");
 }
 
-/// Nodes that disagree about the codec are told so, and never mix.
+/// Nodes with different codecs get an error, and never read each other's values.
 async fn another_codec_is_refused(fleet: Fleet) {
     struct Text;
     impl async_cache::Codec<u64> for Text {
@@ -204,7 +204,7 @@ async fn another_codec_is_refused(fleet: Fleet) {
     assert_eq!(one.get("k").await.unwrap().as_deref(), Some(&1));
 }
 
-/// The databases of one server share their channels: nodes of one hear nothing of another.
+/// The databases of one server share their channels. Nodes of one database receive no messages of another.
 #[tokio::test]
 async fn databases_of_one_server_are_worlds_apart() {
     let fleet = Fleet::redis();
@@ -223,7 +223,7 @@ async fn databases_of_one_server_are_worlds_apart() {
     for value in 0..20 {
         far.insert("k", 100 + value).await.unwrap();
     }
-    // All that was published before has arrived when this has.
+    // When this message has arrived, all earlier ones have arrived, too.
     beside.insert("other", 1).await.unwrap();
     until("the change has been heard", || here.stats().invalidations_received > 1).await;
     let after = here.stats();
@@ -232,7 +232,7 @@ async fn databases_of_one_server_are_worlds_apart() {
     assert_eq!(far.get("k").await.unwrap().as_deref(), Some(&119));
 }
 
-/// 100,000 distinct cold keys: nothing but the entries is left behind.
+/// 100,000 distinct cold keys leave nothing behind except their entries.
 async fn many_cold_keys_leave_nothing_behind(fleet: Fleet) {
     let node = fleet.patient_node().await;
     let keys: Vec<String> = (0..100_000).map(|n| format!("key-{n}")).collect();

@@ -1,5 +1,5 @@
-//! Memory that was replaced by an older one, although the server process is the same: a master that was
-//! demoted, followed its former replica, and was promoted again.
+//! Older data in the same server process: a master was demoted, followed its former replica, and was promoted
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use async_cache::{MemoryBackend, Stamp};
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::{RedisServer, eventually};
 
-/// So long that no heartbeat tells of what has happened.
+/// So long that no heartbeat reports the change.
 const LONG: Duration = Duration::from_secs(600);
 
-/// A shared tier whose memory can become an older one.
+/// A shared tier whose data can be replaced by older data.
 enum Tier {
     Memory(MemoryBackend),
     Redis { master: Arc<RedisServer>, replica: RedisServer },
@@ -34,7 +34,7 @@ impl Tier {
         }
     }
 
-    /// Makes `change`, and then the memory is what it was before.
+    /// Makes `change`, and then restores the data from before it.
     async fn undo<T>(&self, change: impl AsyncFnOnce() -> T) -> T {
         match self {
             Self::Memory(memory) => {
@@ -55,7 +55,7 @@ impl Tier {
     }
 }
 
-/// Makes a server a replica, and waits until it has what its master has.
+/// Makes a server a replica, and waits until it has the data of its master.
 async fn follow(server: &RedisServer, master: &RedisServer) {
     server.cli::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
     let offset = |info: &str, name: &str| {
@@ -70,7 +70,7 @@ async fn follow(server: &RedisServer, master: &RedisServer) {
     .await;
 }
 
-/// Loads a row and invalidates it, and the memory forgets that it was.
+/// Loads a row and invalidates it. Then the tier loses the invalidation.
 async fn forgotten(tier: &Tier, node: &Cache, source: &Source) -> Stamp {
     let load = source.clone();
     assert_eq!(*node.get_or_load("k", move || load.now()).await.unwrap(), 1);
@@ -80,7 +80,7 @@ async fn forgotten(tier: &Tier, node: &Cache, source: &Source) -> Stamp {
             node.invalidate("k").await.unwrap()
         })
         .await;
-    // Where the connections were lost with the role.
+    // The connections may have been lost with the change of the role.
     let reachable = async || node.contains("other").await.is_ok();
     while !reachable().await {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -94,7 +94,7 @@ async fn a_stamp_is_held_against_the_memory(tier: Tier) {
     let stamp = forgotten(&tier, &node, &source).await;
     let read = node.get("k").at_least(&stamp).await.unwrap();
     assert_eq!(read, None, "an answer from before the stamp");
-    // Whoever reads without a stamp is told, long before the next heartbeat.
+    // A reader without a stamp learns it long before the next heartbeat.
     eventually_true("the old value is void", async || node.get("k").await.unwrap().is_none()).await;
     let load = source.clone();
     assert_eq!(*node.get_or_load("k", move || load.now()).await.unwrap(), 2);
@@ -107,7 +107,7 @@ async fn a_node_that_knows_only_the_stamp(tier: Tier) {
     let stamp = forgotten(&tier, &node, &source).await.to_string().parse().unwrap();
     drop(node);
     let other = fleet.node_with(|builder| builder.max_staleness(LONG)).await;
-    // It knows no better, and keeps it in its L1.
+    // This node cannot know it, and keeps the old value in its L1.
     assert_eq!(other.get("k").await.unwrap().as_deref(), Some(&1));
     assert_eq!(other.get("k").at_least(&stamp).await.unwrap(), None, "an answer from before the stamp");
     assert_eq!(other.get_many(["k"]).at_least(&stamp).await.unwrap(), [None]);
@@ -117,7 +117,7 @@ async fn a_plain_read_does_not_vouch_for_a_stamp(tier: Tier) {
     let (fleet, source) = (tier.fleet(), Source::new());
     let node = fleet.node_with(|builder| builder.max_staleness(LONG)).await;
     let stamp = forgotten(&tier, &node, &source).await;
-    // May be old, as no heartbeat has been sent since. L1 keeps it.
+    // The value may be old, because no heartbeat has been sent since. L1 keeps it.
     drop(node.get("k").await.unwrap());
     drop(node.get_many(["k"]).await.unwrap());
     assert_eq!(node.get("k").at_least(&stamp).await.unwrap(), None, "an answer from before the stamp");
@@ -166,7 +166,7 @@ on_both!(
     heartbeats_find_it_out,
 );
 
-/// Its new master cannot be reached, so that it never follows and has what it had.
+/// The new master cannot be reached, so the old one never follows it and keeps its data.
 #[tokio::test]
 async fn readers_of_a_demoted_master_stop_serving() {
     let server = Arc::new(RedisServer::start());

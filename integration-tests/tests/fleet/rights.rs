@@ -1,4 +1,4 @@
-//! One node whose user may not do everything: the others do not notice.
+//! A node whose user lacks rights. The other nodes are not affected.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
 
-/// A healthy node, and one that has lost its right to publish and has tried to invalidate a key.
+/// A healthy node, and a node that has lost the right to publish and has tried to invalidate a key.
 async fn silenced(
     fleet: &Fleet,
     build: impl FnOnce(RedisBackendBuilder) -> RedisBackendBuilder,
@@ -34,7 +34,7 @@ async fn healthy_nodes_verify_nothing_for_a_node_that_may_not_publish() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
     let (healthy, silent) = silenced(&fleet, |builder| builder).await;
     let (flushes, hits) = (healthy.stats().flushes, healthy.stats().l1_hits);
-    // Several retries of the invalidation, and heartbeats of the healthy node.
+    // Waits for several retries of the invalidation, and for heartbeats of the healthy node.
     until("retries", || silent.stats().l2_errors >= 6).await;
     tokio::time::sleep(ms(1500)).await;
     assert_eq!(healthy.get("a").await.unwrap().as_deref(), Some(&1), "nothing was invalidated");
@@ -69,7 +69,7 @@ async fn a_node_that_may_not_subscribe_any_more_says_so_and_serves_again_once_it
     let node = builder.l2(backend).build().unwrap();
     node.ready().await.unwrap();
     let mut events = node.subscribe();
-    // The server ends the connection of a subscriber that may not listen any more.
+    // The server closes the connection of a subscriber that loses its right.
     server.set_user("app", "resetchannels");
     until("it is told", || node.stats().l2_refused).await;
     let refused = loop {
@@ -107,7 +107,7 @@ async fn a_node_that_may_not_subscribe_does_not_connect_again_and_again() {
     };
     let before = connections();
     tokio::time::sleep(ms(3000)).await;
-    // Each look is a connection of the test's own.
+    // Each count opens a connection of the test.
     assert!(connections() - before <= 4, "{} connections in three seconds", connections() - before);
     let refused = node.ready().await.unwrap_err();
     assert!(refused.to_string().contains("+subscribe"), "{refused}");

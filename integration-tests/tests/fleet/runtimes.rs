@@ -1,5 +1,5 @@
-//! A backend that outlives the runtime it was connected on, as a static one does in tests: it connects again on the
-//! runtime that needs it.
+//! A backend that outlives the runtime on which it was connected, as a static backend does in tests. It
+//! connects again on the runtime that uses it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ fn build(redis: &RedisBackend, namespace: &str) -> Cache {
     builder.l2(redis.clone()).build().expect("a valid cache")
 }
 
-/// Work on a runtime of its own, which then ends.
+/// Runs work on its own runtime, which then ends.
 fn on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
     let done = runtime.block_on(async { tokio::time::timeout(AT_LAST, work).await.expect("it hangs") });
     drop(runtime);
     done
 }
 
-/// A backend and a cache that have lost their runtime.
+/// A backend and a cache whose runtime has ended.
 fn left_behind(server: &RedisServer, runtime: Runtime) -> (RedisBackend, Cache) {
     on(runtime, async {
         let patient =
@@ -48,7 +48,7 @@ fn left_behind(server: &RedisServer, runtime: Runtime) -> (RedisBackend, Cache) 
     })
 }
 
-/// The other node of the namespace.
+/// Another node of the namespace.
 async fn another(server: &RedisServer) -> Cache {
     build(&RedisBackend::connect(server.url()).await.expect("the server answers"), "rows")
 }
@@ -63,17 +63,17 @@ fn a_backend_serves_on_one_runtime_after_the_other() {
                 cache.ready().await.expect("it is connected again");
                 assert!(cache.is_serving());
                 cache.insert("k", turn).await.expect("the server answers");
-                // It hears of changes again.
+                // It receives messages again.
                 let other = another(&server).await;
                 other.insert("k", 10 + turn).await.expect("the server answers");
                 while cache.get("k").await.expect("the server answers").as_deref() != Some(&(10 + turn)) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                // A second cache on the same handle.
+                // A second cache on the same backend.
                 let second = build(&redis, &format!("second {turn}"));
                 second.ready().await.expect("the server answers");
                 second.insert("k", turn).await.expect("the server answers");
-                // Longer than what its last heartbeat has proved.
+                // Longer than the serving lease from its last heartbeat.
                 tokio::time::sleep(Duration::from_millis(1_200)).await;
                 assert!(cache.is_serving() && second.is_serving());
             });
@@ -81,7 +81,7 @@ fn a_backend_serves_on_one_runtime_after_the_other() {
     }
 }
 
-/// As of a test that fails: its runtime ends while its thread panics.
+/// A test that fails ends its runtime while its thread panics.
 #[test]
 fn a_backend_serves_after_a_runtime_that_ended_by_a_panic() {
     let server = RedisServer::start();
@@ -99,14 +99,14 @@ fn a_backend_serves_after_a_runtime_that_ended_by_a_panic() {
     });
 }
 
-/// Whatever is asked first waits for the connection, and none is refused for what has ended.
+/// Every first call waits for the connection. None is refused because of the ended runtime.
 #[test]
 fn the_first_call_on_another_runtime_succeeds_whichever_it_is() {
     let server = RedisServer::start();
     const CALLS: [&str; 8] = ["get", "get_many", "insert", "invalidate", "tag", "clear", "load", "load_many"];
     for call in CALLS {
         let (_redis, cache) = left_behind(&server, one_thread());
-        // Its last heartbeat is too old: L1 does not answer.
+        // The last heartbeat is too old, so L1 does not answer.
         std::thread::sleep(Duration::from_millis(1_100));
         on(many_threads(), async {
             let done = match call {
@@ -135,7 +135,7 @@ fn the_first_call_on_another_runtime_succeeds_whichever_it_is() {
     }
 }
 
-/// The runtime of the connections ends while the cache is used on another, where it was built.
+/// The runtime of the connections ends while the cache is used on another runtime, on which it was built.
 #[test]
 fn a_cache_in_a_living_runtime_goes_on_when_that_of_its_backend_ends() {
     let server = RedisServer::start();
@@ -145,7 +145,7 @@ fn a_cache_in_a_living_runtime_goes_on_when_that_of_its_backend_ends() {
         let cache = build(&redis, "rows");
         cache.ready().await.expect("the server answers");
         drop(tokio::task::spawn_blocking(move || drop(first)).await);
-        // Longer than what its last heartbeat has proved.
+        // Longer than the serving lease from its last heartbeat.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         cache.ready().await.expect("it is connected again");
         until("changes are heard", || cache.is_serving()).await;
@@ -155,7 +155,8 @@ fn a_cache_in_a_living_runtime_goes_on_when_that_of_its_backend_ends() {
     });
 }
 
-/// With the server away there is nothing to wait for: errors, and a recovery once it is back.
+/// While the server is away there is nothing to wait for. Calls return errors, and the cache recovers when the
+/// server is back.
 #[test]
 fn a_server_that_is_away_when_the_runtime_changes_is_an_outage() {
     let server = Arc::new(RedisServer::start());

@@ -1,4 +1,4 @@
-//! What a node that goes leaves behind: nothing that others must know, and no name that is taken.
+//! A node that shuts down: it sends its pending changes, and frees its namespace.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use async_cache::{MemoryBackend, TieredCache};
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::{Conditions, Flow, Proxy, Route, on_both_tiers};
 
-/// More than a shutdown may take, on a machine that has other things to do.
+/// Longer than a shutdown takes on a busy machine.
 const AT_LAST: Duration = Duration::from_secs(30);
 
 fn open(backend: &Arc<dyn Backend>) -> async_cache::Result<Cache> {
@@ -17,7 +17,7 @@ fn open(backend: &Arc<dyn Backend>) -> async_cache::Result<Cache> {
     builder.l2(Arc::clone(backend)).build()
 }
 
-/// Fifty times in a row, with a clone that lives on.
+/// Fifty times in a row, with a clone that stays alive.
 async fn a_namespace_is_free_when_shutdown_has_returned(fleet: Fleet) {
     let backend = fleet.backend().await;
     let mut clones = Vec::new();
@@ -30,7 +30,7 @@ async fn a_namespace_is_free_when_shutdown_has_returned(fleet: Fleet) {
     let last = open(&backend).unwrap();
     assert_eq!(last.get("k").await.unwrap().as_deref(), Some(&49));
     until("the last serves", || last.is_serving()).await;
-    // Nor does the end of the old ones concern the new one.
+    // The end of the old handles does not affect the new one.
     drop(clones);
     let in_one_process = matches!(fleet, Fleet::Memory(_));
     assert!(in_one_process || open(&backend).is_err(), "a handle on Redis is one node");
@@ -38,7 +38,7 @@ async fn a_namespace_is_free_when_shutdown_has_returned(fleet: Fleet) {
     assert_eq!(last.get("k").await.unwrap().as_deref(), Some(&50));
 }
 
-/// Fifty times in a row, at once, with a load under way that holds on to the cache's inside.
+/// Fifty times in a row, with a load under way that holds the inner state of the cache.
 async fn a_namespace_is_free_when_the_last_handle_has_dropped(fleet: Fleet) {
     let backend = fleet.backend().await;
     for turn in 0..50 {
@@ -48,7 +48,7 @@ async fn a_namespace_is_free_when_the_last_handle_has_dropped(fleet: Fleet) {
         if turn % 2 == 0 {
             let (load, key) = (source.clone(), format!("k{turn}"));
             let call = cache.get_or_load(&key, move || load.held());
-            // Whoever called goes away; the load goes on.
+            // The caller is cancelled, and the load goes on.
             tokio::select! {
                 answer = call => panic!("{answer:?}"),
                 () = source.begun(1) => {}
@@ -70,7 +70,7 @@ fn cut(proxy: &Proxy) {
     }
 }
 
-/// An invalidation fails in an outage; Redis is back, and before anything is retried the node is shut down.
+/// An invalidation fails in an outage. When Redis is back, the node is shut down before any retry.
 #[tokio::test]
 async fn what_an_outage_has_kept_back_is_sent_by_a_shutdown() {
     for tagged in [false, true] {
@@ -96,7 +96,7 @@ async fn what_an_outage_has_kept_back_is_sent_by_a_shutdown() {
     }
 }
 
-/// An outage that lasts: the shutdown ends all the same, and tells how much is left.
+/// In a lasting outage the shutdown still ends, and returns the number of pending changes.
 #[tokio::test]
 async fn a_shutdown_in_an_outage_ends_and_tells_what_is_left() {
     let fleet = Fleet::redis();
@@ -109,6 +109,6 @@ async fn a_shutdown_in_an_outage_ends_and_tells_what_is_left() {
     let begun = Instant::now();
     let left = tokio::time::timeout(AT_LAST, node.shutdown()).await.expect("it ends");
     assert_eq!(left.pending_invalidations, 3);
-    // Three seconds, as is said; the rest is for a busy machine.
+    // The documented limit is three seconds. The rest is for a busy machine.
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Values of any size: one that is too large to travel with a wake-up was stored all the same.
+//! Values of any size. A value that is too large for a wake-up is still stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use integration_tests::on_both_tiers;
 
 type Cache = TieredCache<String, String>;
 
-/// Sizes on both sides of what a wake-up carries, with a frame of some fifty bytes around each.
+/// Sizes below and above the limit of a wake-up. A frame adds about fifty bytes.
 const SIZES: [usize; 6] = [100, 4000, 4090, 4096, 10_000, 300_000];
 
-/// Long enough that whoever is refused does not merely outlast it.
+/// So long that a refused caller cannot end just by waiting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn node(fleet: &Fleet) -> Cache {
@@ -26,14 +26,14 @@ async fn node(fleet: &Fleet) -> Cache {
     cache
 }
 
-/// A row of this size, each time another; takes a moment, so that others come to wait.
+/// Loads a row of this size, with a new value each time. It takes a moment, so that other callers wait.
 async fn row(loads: &AtomicUsize, size: usize) -> String {
     tokio::time::sleep(ms(2)).await;
     let version = loads.fetch_add(1, Ordering::SeqCst) + 1;
     format!("{version:08}{}", "x".repeat(size - 8))
 }
 
-/// One call that refreshes the row.
+/// A call that refreshes the row.
 type Verb = fn(&Cache, Arc<AtomicUsize>, usize) -> BoxFuture<'_, ()>;
 
 fn refresh(cache: &Cache, loads: Arc<AtomicUsize>, size: usize) -> BoxFuture<'_, ()> {

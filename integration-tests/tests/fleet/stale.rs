@@ -1,4 +1,4 @@
-//! Stale values in a fleet: one refresh for all, and nothing that another node has invalidated.
+//! Stale values in a fleet: one refresh for all nodes, and never a value that another node has invalidated.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use integration_tests::Data;
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::on_both_tiers;
 
-/// A node on which a row has been loaded, and has expired.
+/// A node with a row that was loaded and has expired.
 async fn expired(fleet: &Fleet, source: &Source, outage: OutagePolicy) -> Cache {
     let node = brief(fleet, outage).await;
     let load = source.clone();
@@ -101,8 +101,8 @@ async fn heard(events: &mut EventStream, what: &str, want: impl Fn(&Event) -> bo
     tokio::time::timeout(Duration::from_secs(20), found).await.unwrap_or_else(|_| panic!("not told: {what}"));
 }
 
-/// The server and the source are both away: what L1 has answers where the policy allows it, and is
-/// never what was invalidated here meanwhile.
+/// The server and the source are both away. An entry of L1 answers if the policy allows it, and never if it was
+/// invalidated on this node meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_everything_fails() {
     let (fleet, source) = (Fleet::redis(), Source::new());
@@ -131,7 +131,7 @@ async fn when_everything_fails() {
     until("both serve again", || node.is_serving() && strict.is_serving()).await;
 }
 
-/// A clear that could not be sent voids what this node holds all the same.
+/// A clear that could not be sent still voids the entries of this node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clear_in_an_outage_is_obeyed_here() {
     let (fleet, source) = (Fleet::redis(), Source::new());

@@ -1,4 +1,4 @@
-//! Tags in a fleet: on every node, in loads under way, in refreshes, in both tiers.
+//! Tags in a fleet: on every node, during loads and refreshes, and in both tiers.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ async fn value(node: &Cache, key: &str) -> Option<u64> {
     node.get(key).await.unwrap().as_deref().copied()
 }
 
-/// An entry goes on every node: here at once, elsewhere with the stamp at once, without it when the
-/// node has heard. What has another tag stays in L1.
+/// A tagged entry is removed on every node: on this node at once, on other nodes at once with the stamp, and
+/// otherwise when the message has arrived. Entries with another tag stay in L1.
 async fn a_tag_reaches_every_node(fleet: Fleet) {
     let nodes = [fleet.node().await, fleet.node().await];
     let (one, two) = (&nodes[0], &nodes[1]);
@@ -51,8 +51,10 @@ enum From {
     OtherNode,
 }
 
-/// 1. a load reads version 1, and is held; 2. version 2 is committed and the tag invalidated, which
-///    only the loader will name; 3. gets on both nodes; 4. the load ends.
+/// 1. A load reads version 1, and is held.
+/// 2. Version 2 is committed, and the tag is invalidated. Only the loader will name the tag.
+/// 3. Lookups run on both nodes.
+/// 4. The load ends.
 async fn meets(fleet: Fleet, from: From) {
     let (loading, other) = (fleet.node().await, fleet.node().await);
     let changing = match from {
@@ -99,8 +101,8 @@ async fn a_load_meets_a_tag_of_another_node(fleet: Fleet) {
     meets(fleet, From::OtherNode).await;
 }
 
-/// By tag during a background refresh: what the refresh read before is not stored, neither as a
-/// value nor as a fallback.
+/// A tag is invalidated during a background refresh. The value that the refresh read before is not stored,
+/// neither as a value nor as a fallback.
 async fn a_refresh_meets_a_tag(fleet: Fleet) {
     let mut nodes = Vec::new();
     for _ in 0..2 {
@@ -134,7 +136,7 @@ async fn a_refresh_meets_a_tag(fleet: Fleet) {
     }
 }
 
-/// A clear, then a loader that fails: what was cleared does not come back.
+/// After a clear, a loader fails. The cleared value does not come back.
 async fn a_clear_and_a_failing_loader(fleet: Fleet) {
     let long = Duration::from_secs(60);
     let one = fleet.node_with(|b| b.ttl(ms(100)).stale_for(long)).await;
@@ -155,7 +157,7 @@ async fn a_clear_and_a_failing_loader(fleet: Fleet) {
     }
 }
 
-/// Entries by the thousand, one tag: all are gone, in one round trip.
+/// One tag of thousands of entries: all are removed in one round trip.
 async fn many_entries_one_tag(fleet: Fleet) {
     const ENTRIES: u64 = 20_000;
     let (one, two) = (fleet.node().await, fleet.node().await);

@@ -1,12 +1,12 @@
-//! Foreign and corrupt bytes, and wrong types, under our keys: a miss that is counted and
-//! overwritten; never a panic, never a wrong value.
+//! Foreign bytes, damaged bytes and wrong types under our keys: each is a miss that is counted and overwritten.
+//! There is never a panic or a wrong value.
 
 use async_cache::testing::Source;
 use integration_tests::fleet::Fleet;
 
 const VALUE: &[u8] = b"{rows:0}V:k";
 
-/// Puts something under the value's key and looks it up, with and without a loader.
+/// Stores something under the key of the value and looks it up, with and without a loader.
 async fn is_a_miss(fleet: &Fleet, what: &str, unreadable: bool, put: impl Fn()) {
     let node = fleet.node().await;
     let source = Source::new();
@@ -52,7 +52,7 @@ async fn whatever_lies_under_the_key() {
     is_a_miss(&fleet, "too long", true, || set(&longer)).await;
 }
 
-/// Wrong types under the lease, the waiters: neither stops a load.
+/// Wrong types under the keys of the lease and of the waiters do not stop a load.
 #[tokio::test]
 async fn wrong_types_under_lease_and_waiters() {
     let fleet = Fleet::redis();
@@ -66,7 +66,7 @@ async fn wrong_types_under_lease_and_waiters() {
     assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1));
 }
 
-/// A lease under the key that was set by hand and never lapses must not stop the fleet for ever.
+/// A lease without an expiry that was set by hand must not stop the fleet for ever.
 #[tokio::test]
 async fn a_lease_without_an_end() {
     let fleet = Fleet::redis();

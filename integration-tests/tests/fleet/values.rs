@@ -1,4 +1,4 @@
-//! What nodes of several programs read of each other: on both tiers.
+//! The values of different programs in one namespace, on both tiers.
 
 use async_cache::{BoxError, Codec, ErrorKind, MemoryBackend, TieredCache};
 use integration_tests::fleet::Fleet;
@@ -12,7 +12,7 @@ struct User {
     name: String,
 }
 
-/// Laid out as a user is.
+/// A type with the same layout as a user.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Invoice {
     cents: u64,
@@ -49,7 +49,7 @@ async fn a_service_with_another_type_is_refused(fleet: Fleet) {
             assert_eq!(ready.kind(), ErrorKind::Config);
             invoices.insert(&42, Invoice { cents: 1, text: String::new() }).await.unwrap_err();
             invoices.invalidate(&42).await.unwrap_err();
-            // It has its own value, from its own database.
+            // It gets its own value from its own database.
             let load = || async { Ok::<_, std::io::Error>(Invoice { cents: 7, text: "x".into() }) };
             assert_eq!(invoices.get_or_load(&42, load).await.unwrap().cents, 7);
             invoices.get(&43).await.unwrap_err()
@@ -61,7 +61,7 @@ async fn a_service_with_another_type_is_refused(fleet: Fleet) {
     assert_eq!(users.get(&42).await.unwrap().as_deref(), Some(&ada()), "nothing happened to it");
 }
 
-/// Both run for as long as the deploy takes.
+/// Both versions run during the whole deployment.
 async fn two_versions_share_invalidations_and_no_values(fleet: Fleet) {
     let (old, new) = (node::<User>(&fleet).await.unwrap(), node::<next::User>(&fleet).await.unwrap());
     old.ready().await.unwrap();
@@ -75,7 +75,7 @@ async fn two_versions_share_invalidations_and_no_values(fleet: Fleet) {
     assert_eq!(new.get(&42).at_least(&stamp).await.unwrap(), None);
 }
 
-/// One that does not change what it is given.
+/// A codec that does not change its bytes.
 struct Plain;
 
 impl Codec<u64> for Plain {
