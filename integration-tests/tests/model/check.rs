@@ -1,4 +1,4 @@
-//! Goes through every state of a model.
+//! Visits every state of a model.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// What can be compared and shown.
+/// A type that can be compared and printed.
 pub(crate) trait Lucid: Clone + Debug + PartialEq + Send {}
 
 impl<T: Clone + Debug + PartialEq + Send> Lucid for T {}
 
-/// Builds without optimization go through what takes them a second.
+/// Whether this build visits the full bounds. A build without optimization visits only what takes it a second.
 pub(crate) fn in_full() -> bool {
     !cfg!(debug_assertions)
 }
 
-/// No violation, and everything interesting is reached.
+/// Checks that no promise is broken, and that all interesting states are reached.
 pub(crate) fn holds<M>(scene: &str, model: M)
 where
     M: Model<State: Lucid + Hash + Sync, Action: Lucid> + Send + Sync + 'static,
@@ -28,7 +28,7 @@ where
     checker.assert_properties();
 }
 
-/// The mutant that this is a model of breaks a promise.
+/// Checks that the mutant of this model breaks a promise.
 pub(crate) fn is_caught<M>(mutant: impl Debug, model: M)
 where
     M: Model<State: Lucid + Hash + Sync, Action: Lucid> + Send + Sync + 'static,

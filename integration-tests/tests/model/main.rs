@@ -1,8 +1,8 @@
-//! The protocol between the nodes as models whose every state within bounds is visited.
+//! The protocol between the nodes, as models. Every state within bounds is visited.
 //!
-//! `cargo test --release -p integration-tests --test model -- --nocapture` prints how many there
-//! are. Each transition is named after the function it stands for; the table is at the head of
-//! each model. A debug build goes through smaller bounds.
+//! `cargo test --release -p integration-tests --test model -- --nocapture` prints the number of states. Each
+//! transition has the name of the function for which it stands. The table is at the head of each model. A debug
+//! build uses smaller bounds.
 
 mod check;
 mod clears;

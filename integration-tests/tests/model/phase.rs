@@ -1,15 +1,15 @@
-//! Where a node stands with the bus: `Phase` of `coherence/serving.rs`.
+//! The relation of a node to the bus: `Phase` of `liveness/partition.rs`.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Deaf,
-    /// With the dense run of changes heard since, first and last.
+    /// With the first and the last number of the gapless changes that have arrived since.
     Syncing(Option<(u8, u8)>),
     Live,
 }
 
 impl Phase {
-    /// `Partition::heard`: where the node stands after a change, and what it has applied.
+    /// `Partition::heard`: the phase after a change, and the number that is applied.
     pub(crate) fn heard(self, seq: u8, applied: u8) -> (Self, u8) {
         match self {
             Self::Deaf => (self, applied),
@@ -28,15 +28,15 @@ impl Phase {
     }
 }
 
-/// How what was heard while syncing joins the state that was read, and up to where the node has got with
-/// both: the heart of `Partition::baseline`.
+/// How the changes that arrived while syncing fit to the state that was read, and the number that the node has
+/// reached with both: the core of `Partition::baseline`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
-    /// Nothing was missed.
+    /// No change was missed.
     Whole(u8),
-    /// Something may have been.
+    /// A change may have been missed.
     Missed(u8),
-    /// They do not: the state is to be read again.
+    /// They do not fit. The state must be read again.
     Again,
 }
 

@@ -1,4 +1,5 @@
-//! Clears and invalidations of tags: from the caller's commit to the answer, or to the retry's.
+//! Clears and invalidations of tags: from the commit of the caller to the answer, or to the answer of the
+//! retry.
 
 use super::fleet::{Change, Fleet, Kind, Progress};
 use super::server::{Message, Tag};
@@ -60,13 +61,14 @@ impl Fleet {
         if change.is_answered() {
             self.promised = self.promised.max(change.version);
             self.nodes[n].own = self.nodes[n].own.max(change.version);
-            // `Pending::landed`.
+            // `Unsent::landed`.
             self.nodes[n].pending &= !change.retried;
         }
         Some(())
     }
 
-    /// `Pending::add_tags`: no answer has come in time, whatever was executed. The retry is on its way.
+    /// `Unsent::add_tags`: no answer came in time, whether the change was executed or not. The retry is on its
+    /// way.
     pub(super) fn change_failed(&mut self, c: usize, scene: &Scene) -> Option<()> {
         let change = self.changes[c].as_mut().filter(|change| change.may_fail())?;
         change.retried = true;
@@ -85,7 +87,7 @@ impl Fleet {
         Some(())
     }
 
-    /// Somebody invalidates another tag.
+    /// Another tag is invalidated.
     pub(super) fn other_tag(&mut self, p: usize, mutant: Mutant) -> Option<()> {
         let seq = self.servers[p].invalidate_tag(Tag::Other, mutant);
         self.publish(p, Message::TagInvalidated(Tag::Other, seq))

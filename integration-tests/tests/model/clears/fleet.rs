@@ -1,5 +1,5 @@
-//! The state of the fleet, and the steps of gets, changes and messages by the names they have in the
-//! code.
+//! The state of the fleet, and the steps of lookups, changes and messages. The steps have the names of their
+//! functions in the code.
 
 use super::node::{Debt, Flight, Held, Node, Promise, Side, Step, Wake};
 use super::server::{Acquired, Lock, Message, Server, Value};
@@ -11,23 +11,23 @@ pub(super) enum Kind {
     Clear,
 }
 
-/// How far a change has come in one partition.
+/// The progress of a change in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Progress {
     Sent,
-    /// Under this number; the answer is on its way.
+    /// It was executed with this number. The answer is on its way.
     Executed(u8),
     Answered,
 }
 
-/// A commit of every row, and the invalidation of their tag, or of everything, after it.
+/// A commit of every row, and then the invalidation of their tag or of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Change {
     pub(super) node: u8,
     pub(super) version: u8,
     pub(super) kind: Kind,
     pub(super) progress: [Progress; PARTITIONS],
-    /// Its outcome was unknown: this is about the retry.
+    /// Its outcome was unknown. This is the state of its retry.
     pub(super) retried: bool,
 }
 
@@ -36,13 +36,13 @@ impl Change {
         self.progress.iter().all(|progress| *progress == Progress::Answered)
     }
 
-    /// Retries are repeated until they land; only the last of them counts here.
+    /// Retries are repeated until they succeed. Only the last one matters here.
     pub(super) fn may_fail(&self) -> bool {
         self.kind == Kind::Tag && !self.retried && !self.is_answered()
     }
 }
 
-/// What may still happen.
+/// The events that may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Budget {
     pub(super) flights: u8,
@@ -61,12 +61,12 @@ pub(super) struct Budget {
     pub(super) losses: u8,
 }
 
-/// What a node makes of a stored value.
+/// The verdict of a node about a stored value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Valid,
     Void,
-    /// An invalidation of its tag made here may not have reached the server.
+    /// An invalidation of its tag on this node may not have reached the server.
     Pending,
 }
 
@@ -76,12 +76,12 @@ pub(super) struct Fleet {
     pub(super) servers: [Server; PARTITIONS],
     pub(super) flights: [Flight; FLIGHTS],
     pub(super) changes: [Option<Change>; CHANGES],
-    /// The rows' version, and the version whose invalidation has been executed, by partition, and has
-    /// returned.
+    /// The version of the rows; and, for each partition, the version whose invalidation was executed and the
+    /// version whose invalidation has returned.
     pub(super) row: u8,
     pub(super) executed: [u8; PARTITIONS],
     pub(super) promised: u8,
-    /// The number of each version's invalidation, by partition: its stamp.
+    /// For each partition, the number of each version's invalidation. This is its stamp.
     pub(super) stamps: [[u8; VERSIONS]; PARTITIONS],
     pub(super) broken: Option<Promise>,
     pub(super) asked_again: bool,
@@ -90,7 +90,7 @@ pub(super) struct Fleet {
 
 impl Fleet {
     pub(super) fn opening(scene: &Scene) -> Self {
-        // Numbers of two partitions say nothing of one another.
+        // Numbers of two partitions cannot be compared.
         let seq = |partition: usize| 1 + 2 * partition as u8;
         let old = |partition| Value { version: 1, seq: seq(partition) };
         let held = |partition| Some(old(partition)).filter(|_| scene.warm && partition < scene.partitions);
@@ -127,26 +127,26 @@ impl Fleet {
         }
     }
 
-    /// The number that a get insists on which brings this version's stamp.
+    /// The number that a lookup requires if it has the stamp of this version.
     fn need(&self, partition: usize, version: u8, mutant: Mutant) -> u8 {
         let partition = if mutant == Mutant::OneNumberForAllPartitions { 0 } else { partition };
         self.stamps[partition][usize::from(version)]
     }
 
-    /// The version that whoever brings its stamp is answered for, on the ground of this number.
+    /// The version that is owed to a lookup that requires this number.
     fn stamped(&self, partition: usize, seq: u8, mutant: Mutant) -> u8 {
         let allowed = |version: &u8| (1..=seq).contains(&self.need(partition, *version, mutant));
         (1..=self.promised).filter(allowed).max().unwrap_or(0)
     }
 
-    /// What an answer on the ground of the serving lease and of this number owes.
+    /// The version that an answer owes because of the serving lease and this number.
     fn owes(&self, n: usize, partition: usize, seq: u8, mutant: Mutant) -> Option<Debt> {
         let serving = self.nodes[n].sides[partition].serving?;
         let stamp = Debt(self.stamped(partition, seq, mutant), Promise::Stamp);
         Some(Debt(serving, Promise::Staleness).max(stamp).max(Debt(self.nodes[n].own, Promise::Own)))
     }
 
-    /// What L1 could answer is asked for after every step.
+    /// Checks the answer of L1 after every step.
     pub(super) fn settle(&mut self, mutant: Mutant) {
         for n in 0..NODES {
             for p in 0..PARTITIONS {
@@ -243,14 +243,14 @@ impl Fleet {
             return None;
         }
         let known = side.serving.filter(|_| side.applied >= need);
-        // One that insists on less than was applied here is like one that does not insist.
+        // A lookup that requires a lower number than the applied one is equal to one without a requirement.
         let stamp = if insist { self.promised } else { self.stamped(partition, side.applied, mutant) };
         let least = match known {
             Some(promised) if !reload => Debt(promised, Promise::Staleness),
             _ => Debt(self.executed[partition], Promise::L2),
         };
         let own = Debt(self.nodes[n].own, Promise::Own);
-        // Expired or refused, or of an earlier generation: then its token is worth a question.
+        // The entry is expired, refused, or of an earlier generation. Then L2 is asked about its token.
         let held = side.entry.filter(|held| !held.current && !reload);
         let held = held.filter(|held| !(held.marked && self.nodes[n].pending)).map(|held| held.value);
         let get = Step::Get { plain: known.is_some() };
@@ -271,7 +271,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Stripes::enter` as a joiner, at any time.
+    /// `Stripes::enter` of a lookup that joins, at any time.
     pub(super) fn join(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Flight { node, partition, seq, joinable, joiner, .. } = self.flights[f];
         let (n, p) = (usize::from(node), usize::from(partition));
@@ -293,7 +293,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `L2::verdict`, `find::found`; then a ticket for the next question: `Queue::ticket`.
+    /// `L2::verdict`, `find::read`; then a ticket for the next question: `Queue::ticket`.
     pub(super) fn got(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let Step::Got { plain, value } = flight.step else { return None };
@@ -308,7 +308,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `L2::verdict`, of a value that has the tag: what is pending first, then the node's own tags.
+    /// `L2::verdict` for a value with the tag: pending invalidations first, then the node's own tags.
     pub(super) fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
         let flight = self.flights[f];
         let node = &self.nodes[usize::from(flight.node)];
@@ -326,7 +326,7 @@ impl Fleet {
         self.take_ticket(f);
     }
 
-    /// `lease::answered`. What is unchanged was judged when it was held.
+    /// `lease::reply`. An unchanged value was judged before.
     pub(super) fn found(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Step::Found { value, unchanged } = self.flights[f].step else { return None };
         let heed_tags = mutant != Mutant::AnswersIgnoreTags;
@@ -358,12 +358,12 @@ impl Fleet {
         Some(())
     }
 
-    /// `Queue::wait`, and a new ticket: somebody else holds the lease.
+    /// `Queue::wait`, and a new ticket: another node holds the lease.
     pub(super) fn polled(&mut self, f: usize) {
         self.ask_again(f, None);
     }
 
-    /// `load::produce`, under a lease whose grant has been heard of.
+    /// `load::produce`, under a lease whose grant has arrived.
     pub(super) fn row_read(&mut self, f: usize, lease: Lock) {
         let flight = &mut self.flights[f];
         flight.seq = flight.seq.max(lease.seq);
@@ -400,7 +400,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `Lead::land`: L1 first, then the leader, then who has joined: `Flight::too_old_since`.
+    /// `Lead::land`: L1 first, then the leader, then the lookup that has joined: `Flight::too_old_since`.
     pub(super) fn land(&mut self, f: usize, version: u8, source: u8, offer: Option<Value>, mutant: Mutant) {
         let flight = self.flights[f];
         let (n, p) = (usize::from(flight.node), usize::from(flight.partition));
@@ -426,7 +426,7 @@ impl Fleet {
         }
     }
 
-    /// Forgets what nothing will ask for again, so that states which differ in it alone are one.
+    /// Removes state that no later step reads, so that states which differ only in it become one.
     pub(super) fn forget(&mut self) {
         let over = std::array::from_fn::<_, NODES, _>(|n| {
             std::array::from_fn::<_, PARTITIONS, _>(|p| self.wakes_are_over(n, p))
@@ -451,7 +451,7 @@ impl Fleet {
         }
     }
 
-    /// The same fleet with its nodes exchanged.
+    /// The same fleet with its two nodes exchanged.
     pub(super) fn exchanged(&self) -> Self {
         let mut other = self.clone();
         other.nodes.swap(0, 1);

@@ -2,16 +2,16 @@
 //!
 //! | transition | function |
 //! |---|---|
-//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find_here` |
+//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find::in_l1` |
 //! | [`Joined`](Action::Joined) | `Stripes::enter`: a get joins, knowing of tag changes up to `Call::known` |
 //! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `L2::read`: GET or `get_valid.lua`; `L2::verdict` |
-//! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `lease::answered`; `Queue::wait` |
+//! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `lease::reply`; `Queue::wait` |
 //! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Stripes::wake`, `Queue::ticket`, `lease::brought` |
 //! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |
 //! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `fill::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
-//! | [`ChangeFailed`](Action::ChangeFailed) | `Pending::add_tags`; the retry's way is that of the change, then `Pending::landed` |
+//! | [`ChangeFailed`](Action::ChangeFailed) | `Unsent::add_tags`; the retry's way is that of the change, then `Unsent::landed` |
 //! | [`OtherTag`](Action::OtherTag), [`Evicted`](Action::Evicted) | another tag is invalidated, and takes room: `tag.lua`, `TagTable::raise_one`; the server drops `T` |
 //! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message vanishes and nobody notices |
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
@@ -40,50 +40,50 @@ const CHANGES: usize = 2;
 /// Versions 0 (none) to this.
 const VERSIONS: usize = CHANGES + 2;
 
-/// Safeguards of clears and tags, switched off one at a time.
+/// Safeguards of clears and tags. A mutant lacks one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mutant {
-    /// Nothing.
+    /// No safeguard is missing.
     None,
-    /// FILL does not look its tags up.
+    /// FILL does not check its tags.
     FillIgnoresTags,
-    /// FILL, and who asks for the lease, respect a lease from before a clear.
+    /// FILL and ACQUIRE respect a lease from before a clear.
     FillIgnoresTheFloor,
-    /// A refresh is held against the tags by the number it is sealed with, not by its lease's.
+    /// A refresh is compared with the tags by the number of its seal, not by the number of its lease.
     RefreshComparesWithItsOwnNumber,
-    /// L1 answers whatever tags an entry has.
+    /// L1 answers without a check of the entry's tags.
     HitsIgnoreTags,
-    /// A plain read is not held against the node's tags.
+    /// A plain read is not compared with the node's tags.
     PlainReadsIgnoreTags,
-    /// What the scripts answer with is not held against the node's tags.
+    /// The values in the answers of scripts are not compared with the node's tags.
     AnswersIgnoreTags,
-    /// The value that comes with a wake-up is not held against the node's floor.
+    /// The value of a wake-up is not compared with the node's floor.
     WakesIgnoreTheFloor,
-    /// It answers whenever it was sent.
+    /// The value of a wake-up answers, no matter when it was sent.
     LateWakesAnswer,
-    /// A node does not know which of its invalidations of tags have failed.
+    /// A node does not remember its failed invalidations of tags.
     PendingTagsUnknown,
-    /// A plain read is not held against the node's floor.
+    /// A plain read is not compared with the node's floor.
     PlainReadsIgnoreTheFloor,
-    /// The scripts answer with a stored value whatever its tags.
+    /// The scripts return a stored value without a check of its tags.
     TagsLeaveStoredValues,
-    /// Who has joined a flight takes what it ends with.
+    /// A lookup that has joined a flight takes its result without a check.
     JoinersTakeAnything,
-    /// The node's table, when it is full, drops a tag and raises no floor.
+    /// The full table of a node drops a tag without raising its floor.
     FullTableForgets,
-    /// The server's, when it drops a half, raises no floor.
+    /// The server drops a half of its table without raising the floor.
     DroppedHalfIsForgotten,
-    /// The server looks tags up in `T` alone.
+    /// The server searches `T` only.
     OnlyTheNewerHalf,
-    /// A table that was evicted counts as one without tags.
+    /// A table that was evicted counts as a table without tags.
     EvictedTableIsEmpty,
     /// A new baseline does not bring the tags.
     BaselineWithoutTags,
     /// A flight from before a clear is joined.
     JoinFromBeforeClear,
-    /// An own clear voids L1 before its command only.
+    /// A clear on this node voids L1 only before its command.
     NothingClearedAfterReply,
-    /// An own invalidation of a tag is noted when the bus brings it, not at its reply.
+    /// A node notes its own invalidation of a tag when the message arrives, not at the reply.
     NoTagNotedAfterReply,
     /// A clear leaves out the second partition.
     ClearOfOnePartition,
@@ -91,7 +91,7 @@ enum Mutant {
     OneNumberForAllPartitions,
 }
 
-/// What happens next; numbers are nodes, partitions, flights and changes.
+/// The next event. The numbers stand for nodes, partitions, flights and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Start { node: usize, partition: usize, reload: bool, insist: bool },
@@ -123,9 +123,9 @@ enum Action {
 struct Scene {
     mutant: Mutant,
     partitions: usize,
-    /// Version 1 is in every tier; otherwise the keys are cold.
+    /// Whether version 1 is in every tier. Otherwise the keys are cold.
     warm: bool,
-    /// A wake-up with version 1, for somebody who waits no longer, is on its way to a node.
+    /// Whether a wake-up with version 1 is on its way to a node, for a lookup that does not wait any more.
     late_wake: bool,
     budget: Budget,
 }
@@ -298,7 +298,7 @@ impl Model for Scene {
         }
         next.settle(mutant);
         next.forget();
-        // The nodes are alike: of two fleets that differ in their names, one will do.
+        // The nodes are alike. Of two fleets that differ only in their names, one is enough.
         let other = next.exchanged();
         Some(if other < next { other } else { next })
     }

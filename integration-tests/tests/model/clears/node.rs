@@ -1,5 +1,5 @@
-//! One node: what it knows of each partition (`coherence/serving.rs`, `coherence/tags.rs`), and the
-//! stripe of its key (`local/stripes.rs`).
+//! One node: its state for each partition (`liveness/partition.rs`, `backend/tag_table.rs`), and the stripe of
+//! its key (`local/stripes.rs`).
 
 use arrayvec::ArrayVec;
 
@@ -42,8 +42,8 @@ impl Mirror {
     }
 }
 
-/// An L1 entry. `current`: its generation is the partition's. `marked`: it is from before the tag's
-/// invalidation that is pending, see `Pending::voids`.
+/// An entry of L1. `current` means that its generation is that of the partition. `marked` means that it is from
+/// before a pending invalidation of the tag: see `Unsent::voids`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Held {
     pub(super) value: Value,
@@ -57,14 +57,14 @@ pub(super) struct Side {
     pub(super) bus: ArrayVec<Message, 3>,
     pub(super) phase: Phase,
     pub(super) applied: u8,
-    /// What had been promised to everyone when the proof was asked for by which L1 serves: what an answer
-    /// owes on the last instant of the lease.
+    /// The version that had been promised to all when the request for the present serving lease was sent. An
+    /// answer owes this version at the last moment of the lease.
     pub(super) serving: Option<u8>,
     pub(super) floor: u8,
     pub(super) tags: Mirror,
     pub(super) entry: Option<Held>,
     pub(super) last_seq: u8,
-    /// The flight that later gets may join.
+    /// The flight that later lookups may join.
     pub(super) flight: Option<u8>,
     pub(super) known: Option<Known>,
 }
@@ -72,16 +72,16 @@ pub(super) struct Side {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Node {
     pub(super) sides: [Side; PARTITIONS],
-    /// The highest version whose change was made here and has returned.
+    /// The highest version whose change was made on this node and has returned.
     pub(super) own: u8,
-    /// An invalidation of the tag made here may not have reached the server: `Pending::holds_tag_of`.
+    /// Whether an invalidation of the tag on this node may not have reached the server: `Unsent::holds_tag_of`.
     pub(super) pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Step {
     Unused,
-    /// GET is on its way; `plain` if the node will judge what it brings.
+    /// GET is on its way. `plain` means that the node will judge the value.
     Get {
         plain: bool,
     },
@@ -91,7 +91,7 @@ pub(super) enum Step {
     },
     /// ACQUIRE is on its way, or will be repeated.
     Ask,
-    /// Somebody else holds the lease, and the server knows who waits.
+    /// Another node holds the lease, and the server has noted this node as a waiter.
     Waiting,
     Found {
         value: Value,
@@ -100,7 +100,7 @@ pub(super) enum Step {
     Loading(Lock),
     /// The row is read; FILL is on its way.
     Loaded(Lock, u8),
-    /// The answer to FILL is.
+    /// The answer to FILL is on its way.
     Filled {
         version: u8,
         loaded_at: u8,
@@ -109,7 +109,7 @@ pub(super) enum Step {
     Done,
 }
 
-/// Which promise binds an answer the most, and to which version.
+/// The strongest promise of an answer, and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Debt(pub(super) u8, pub(super) Promise);
 
@@ -121,35 +121,35 @@ pub(super) enum Promise {
     Own,
 }
 
-/// A flight and its leader, and one get that has joined.
+/// A flight and its leader, and one lookup that has joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Flight {
     pub(super) node: u8,
     pub(super) partition: u8,
     pub(super) step: Step,
     pub(super) reload: bool,
-    /// What was found stored and did not answer: `Accept::Other`.
+    /// The stored value that did not answer: `Accept::Other`.
     pub(super) useless: Option<Value>,
-    /// The generation is that of its start.
+    /// Whether the generation is that of its start.
     pub(super) joinable: bool,
     pub(super) seq: u8,
     pub(super) debt: Debt,
-    /// The ticket: `local` or the generation has moved; a change was heard.
+    /// The ticket: whether `local` or the generation has moved, and whether a change has arrived.
     pub(super) spoiled: bool,
     pub(super) heard: bool,
     pub(super) held: Option<Value>,
     pub(super) wake: Wake,
-    /// The last tag change known when it joined, and what it owes.
+    /// The last tag change that was known when the lookup joined, and the version that it owes.
     pub(super) joiner: Option<(u8, Debt)>,
 }
 
-/// What a wake-up is worth to a flight: nothing but what was asked for after the last ticket was taken.
+/// The validity of a wake-up for a flight. Only a value that was requested after the last ticket counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Wake {
-    /// What it insists on, and what it owes besides freshness.
+    /// The required number, and the owed version apart from freshness.
     pub(super) need: u8,
     pub(super) bound: Debt,
-    /// Of the last ticket: what L1 owed when it was taken, if it served; and `Ticket::last_seq`.
+    /// Of the last ticket: the version that L1 owed when it was taken, if L1 served; and `Ticket::last_seq`.
     pub(super) timely: Option<u8>,
     pub(super) last_seq: u8,
     /// `WakeSlot`.
@@ -187,7 +187,7 @@ impl Flight {
 }
 
 impl Side {
-    /// Serving, at this sequence.
+    /// A node that serves, at this sequence number.
     pub(super) fn live(seq: u8, entry: Option<Value>) -> Self {
         Self {
             bus: ArrayVec::new(),
@@ -224,7 +224,7 @@ impl Side {
         }
     }
 
-    /// `Partition::baseline`. Gives whether the generation is to be moved.
+    /// `Partition::baseline`. Returns whether the generation must move.
     pub(super) fn baseline(&mut self, known: Known, mutant: Mutant) -> bool {
         let Phase::Syncing(heard) = self.phase else { return false };
         let (reached, flushed) = match Joined::of(heard, known.seq, self.applied) {

@@ -1,4 +1,4 @@
-//! The bounds within which the model is searched, and what must be found there.
+//! The bounds of the search, and the states that it must reach.
 
 use stateright::Property;
 
@@ -8,7 +8,7 @@ use super::{Mutant, Scene};
 use crate::check::{holds, in_full, is_caught};
 use crate::phase::Phase;
 
-/// What a scene must reach, so that nothing is promised of an empty stage.
+/// The states that a scene must reach. Without them the checks would be empty.
 pub(super) fn interesting(scene: &Scene) -> Vec<Property<Scene>> {
     let mut seen = Vec::new();
     if scene.budget.beats > 0 && scene.budget.flights > 0 {
@@ -72,7 +72,7 @@ const fn with(scene: Scene, budget: Budget) -> Scene {
     Scene { budget, ..scene }
 }
 
-/// With so many flights only.
+/// Limits the number of flights of a scene.
 fn less(scene: Scene, flights: u8) -> Scene {
     with(scene, Budget { flights, ..scene.budget })
 }

@@ -1,8 +1,8 @@
-//! The shared tier: what it holds of one partition with one key, and the scripts as functions of it.
+//! The shared tier: its data of one partition with one key, and the scripts as functions on it.
 
 use super::{Mutant, NODES};
 
-/// A stored value, which has the tag: the version of the row it was loaded from, and its seal.
+/// A stored value with the tag: the version of the row that was loaded, and the number of its seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Value {
     pub(super) version: u8,
@@ -17,13 +17,13 @@ pub(super) struct Lock {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Tag {
-    /// The one that values have.
+    /// The tag of the values.
     Ours,
-    /// Another, which takes room in the tables.
+    /// Another tag, which takes room in the tables.
     Other,
 }
 
-/// One of the two hashes `T` and `U`: there is room for one tag beside the mark.
+/// One of the two hashes `T` and `U`. It has room for one tag beside the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Half {
     mark: u8,
@@ -46,11 +46,11 @@ pub(super) struct Server {
     last_tag: u8,
 }
 
-/// The answer to ACQUIRE, unless it is *busy*: who is told so asks again.
+/// The answer to ACQUIRE, except *busy*. After that answer the node asks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Acquired {
     Value(Value),
-    /// What the caller holds, as of now.
+    /// The value of the caller is still stored.
     Unchanged(Value),
     Granted(Lock),
 }
@@ -60,13 +60,13 @@ pub(super) enum Message {
     Invalidated(u8),
     Cleared(u8),
     TagInvalidated(Tag, u8),
-    /// To who waits.
+    /// For a waiting node.
     Woken(Value),
-    /// The sequence, and what had been promised when the heartbeat was sent.
+    /// The sequence number, and the version that had been promised when the heartbeat was sent.
     Echo(u8, u8),
 }
 
-/// `baseline.lua`'s answer on its way, and what had been promised when it was asked for.
+/// The answer of `baseline.lua` on its way, and the version that had been promised when it was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Known {
     pub(super) seq: u8,
@@ -77,7 +77,8 @@ pub(super) struct Known {
 }
 
 impl Server {
-    /// With `value`, at a sequence of its own: numbers of two partitions cannot be compared.
+    /// A partition with `value`, at its own sequence number, because numbers of two partitions cannot be
+    /// compared.
     pub(super) fn new(seq: u8, value: Option<Value>) -> Self {
         Self {
             seq,
@@ -120,7 +121,7 @@ impl Server {
         self.lock.filter(|lock| lock.seq >= self.floor || mutant == Mutant::FillIgnoresTheFloor)
     }
 
-    /// `acquire.lua`. `held` is what the caller has of it, `answers` what it accepts.
+    /// `acquire.lua`. `held` is the value that the caller has, and `answers` is what it accepts.
     pub(super) fn acquire(
         &mut self,
         token: u8,
@@ -142,7 +143,7 @@ impl Server {
         Some(Acquired::Granted(lock))
     }
 
-    /// `fill.lua`: the number that the value is sealed with, or `None` if it was refused.
+    /// `fill.lua`. Returns the number of the value's seal, or `None` if the fill was refused.
     pub(super) fn fill(&mut self, lease: Lock, version: u8, announce: bool, mutant: Mutant) -> Option<u8> {
         if self.lock != Some(lease) {
             return None;
@@ -190,7 +191,7 @@ impl Server {
         self.floor
     }
 
-    /// The server drops `T` for want of memory.
+    /// The server evicts `T`, because its memory is full.
     pub(super) fn evict(&mut self) -> Option<()> {
         let half = self.newer.as_mut().filter(|half| !half.evicted)?;
         half.evicted = true;

@@ -1,4 +1,4 @@
-//! Waiting for a load elsewhere, and the wake-up that brings its value.
+//! The wait for a load of another node, and the wake-up with its value.
 
 use super::fleet::{Fleet, Verdict};
 use super::node::{Debt, Flight, Promise, Step};
@@ -6,7 +6,7 @@ use super::server::{Message, Value};
 use super::{Mutant, NODES};
 
 impl Fleet {
-    /// `Queue::ticket`: what a wake-up from now on is worth.
+    /// `Queue::ticket`: from now on a wake-up is judged by this ticket.
     pub(super) fn take_ticket(&mut self, f: usize) {
         let flight = &mut self.flights[f];
         let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
@@ -15,7 +15,7 @@ impl Fleet {
         (wake.last_seq, wake.brought) = (side.last_seq, None);
     }
 
-    /// Whether no wake-up with a value comes any more: then waiting is nothing but asking again.
+    /// Whether no more wake-ups with a value will come. Then a wait only repeats the request.
     pub(super) fn wakes_are_over(&self, n: usize, partition: usize) -> bool {
         let is_woken = |message: &Message| matches!(message, Message::Woken(_));
         let waits = |flight: &Flight| flight.is_of(n, partition) && flight.step == Step::Waiting;
@@ -24,7 +24,7 @@ impl Fleet {
             && !self.flights.iter().any(waits)
     }
 
-    /// The end of `fill.lua`: nobody waits any longer.
+    /// The end of `fill.lua`: the waiters are removed.
     pub(super) fn wake(&mut self, p: usize, stored: Option<Value>) -> Option<()> {
         let waiting = std::mem::take(&mut self.servers[p].waiting);
         let Some(value) = stored.filter(|_| self.left.wakes > 0) else { return Some(()) };
@@ -43,7 +43,7 @@ impl Fleet {
         }
     }
 
-    /// `lease::brought`; if it does not answer, the next question.
+    /// `lease::brought`. If the value does not answer, the next request follows.
     pub(super) fn woken(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let (Step::Waiting, Some(value)) = (flight.step, flight.wake.brought) else { return None };
@@ -57,7 +57,7 @@ impl Fleet {
             && self.verdict(f, value, mutant != Mutant::AnswersIgnoreTags) == Verdict::Valid;
         match timely.filter(|_| recent && !flight.reload) {
             Some(promised) => {
-                // It was sent before it was asked for: it owes what L1 does.
+                // The value was sent before it was requested, so it owes what L1 owes.
                 self.flights[f].debt = Debt(promised, Promise::Staleness).max(flight.wake.bound);
                 self.land(f, value.version, value.seq, Some(value), mutant);
             }

@@ -11,7 +11,7 @@ impl Fills {
         let under_way = |change: &Change| {
             matches!(change.progress, Progress::Sent | Progress::Executed(_) | Progress::Published(_))
         };
-        // Two writers that insert at once would have to agree among themselves on who is later.
+        // Two writers that insert at the same time have no order that the cache could keep.
         if fleet.changes.iter().any(|change| under_way(change) && (put || change.put)) {
             return None;
         }
@@ -35,7 +35,7 @@ impl Fills {
         Some(seq)
     }
 
-    /// From here on L2 owes this version.
+    /// From now on L2 owes this version.
     pub(super) fn took_effect(&self, fleet: &mut Fleet, version: u8, seq: u8) {
         fleet.executed = fleet.executed.max(version);
         let stamp = &mut fleet.stamps[usize::from(version)];
@@ -62,7 +62,7 @@ impl Fills {
         Some(())
     }
 
-    /// The caller of a change gets its answer.
+    /// The caller of a change gets the answer.
     pub(super) fn ended(&self, fleet: &mut Fleet, c: usize) {
         let change = fleet.changes[c];
         let own = &mut fleet.nodes[usize::from(change.node)].own;
@@ -92,7 +92,7 @@ impl Fills {
         if !change.stuck {
             return None;
         }
-        // A put is refused: `LATE`.
+        // A late put is refused: `LATE`.
         if !change.put || self.mutant == Mutant::PutAtAnyTime {
             self.execute(fleet, c, change.put)?;
         }

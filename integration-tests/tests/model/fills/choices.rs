@@ -1,4 +1,4 @@
-//! What can happen in a state of [`Fills`], and what should be seen to happen.
+//! The possible events in a state of [`Fills`], and the states that a search must reach.
 
 use stateright::Property;
 
@@ -8,7 +8,7 @@ use super::server::Acquired;
 use super::{Action, Fills};
 use crate::phase::Phase;
 
-/// Everything that can happen next. What turns out impossible in its function is no transition.
+/// Adds all events that may be next. If the function of an event finds it impossible, there is no transition.
 pub(crate) fn choices(fleet: &Fleet, actions: &mut Vec<Action>) {
     for (f, flight) in fleet.flights.iter().enumerate() {
         match flight.step {
@@ -110,7 +110,7 @@ fn nodes(fleet: &Fleet, n: usize, actions: &mut Vec<Action>) {
     }
 }
 
-/// What each scene must reach, so that nothing is promised of an empty stage.
+/// The states that each scene must reach. Without them the checks would be empty.
 pub(crate) fn interesting(budget: Budget) -> Vec<Property<Fills>> {
     let mut seen = Vec::new();
     if budget.beats > 0 && budget.flights > 0 {

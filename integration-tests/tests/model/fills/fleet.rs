@@ -1,4 +1,4 @@
-//! The state of a fleet, and its functions by the names they have in the code.
+//! The state of a fleet. The functions have the names of those in the code.
 
 use super::mutant::Mutant;
 use super::node::{Debt, Flight, Held, Node, Step, Ticket};
@@ -16,25 +16,25 @@ pub(crate) enum Progress {
     Unused,
     /// The command is on its way.
     Sent,
-    /// Mutant: the message is out, the value still there.
+    /// Mutant: the message was sent, and the value is still stored.
     Published(u8),
-    /// Executed as this number; the answer is on its way.
+    /// It was executed with this number. The answer is on its way.
     Executed(u8),
-    /// Its caller was told that the outcome is unknown; the retry is on its way.
+    /// The caller was told that the outcome is unknown. The retry is on its way.
     Retrying,
     /// The retry was executed.
     Retried(u8),
     Done,
 }
 
-/// A commit, and the invalidation or insert after it.
+/// A commit, and then the invalidation or insert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Change {
     pub(crate) node: u8,
     pub(crate) version: u8,
     pub(crate) put: bool,
     pub(crate) progress: Progress,
-    /// A command that was given up may still be executed.
+    /// Whether a command whose deadline is over may still be executed.
     pub(crate) stuck: bool,
     pub(crate) ticket: Ticket,
 }
@@ -50,7 +50,7 @@ impl Change {
     };
 }
 
-/// What may still go wrong.
+/// The faults that may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Budget {
     pub(crate) flights: u8,
@@ -64,7 +64,7 @@ pub(crate) struct Budget {
     pub(crate) flushes: u8,
     pub(crate) lapses: u8,
     pub(crate) timeouts: u8,
-    /// Serving leases that lapse for want of an echo.
+    /// Serving leases that end because no echo arrives.
     pub(crate) silences: u8,
 }
 
@@ -75,20 +75,19 @@ pub(crate) struct Fleet {
     pub(crate) replica: Option<super::server::Memory>,
     pub(crate) flights: [Flight; FLIGHTS],
     pub(crate) changes: [Change; CHANGES],
-    /// The row's version, and the versions whose invalidation has been executed and has returned.
+    /// The version of the row, and the versions whose invalidation was executed and has returned.
     pub(crate) row: u8,
     pub(crate) executed: u8,
     pub(crate) promised: u8,
-    /// The number under which the invalidation of each version was executed: its stamp.
+    /// The number of each version's invalidation. This is its stamp.
     pub(crate) stamps: [u8; VERSIONS],
-    /// Loads that are owed an explanation: one for the cold key, one for whatever voids a value
-    /// or a lease.
+    /// Loads that have a reason: one for the cold key, and one for each event that voids a value or a lease.
     pub(crate) loads_allowed: u8,
     pub(crate) broken: Option<Promise>,
     pub(crate) left: Budget,
 }
 
-/// The promises, as numbered in the documentation of what the cache promises.
+/// The promises, with the numbers of the documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Promise {
     L2,
@@ -171,7 +170,7 @@ impl Fleet {
         Ticket { seq: node.applied, last_seq: node.last_seq, ..Ticket::default() }
     }
 
-    /// `Queue::ticket`: wakes that came before are forgotten.
+    /// `Queue::ticket`: earlier wake-ups are forgotten.
     pub(crate) fn ask(&mut self, f: usize) {
         let n = usize::from(self.flights[f].node);
         let mut ticket = self.ticket(n);
@@ -193,7 +192,7 @@ impl Fleet {
         self.nodes[n].entry = Some(Held { value, verified: true });
     }
 
-    /// `Lead::land`: the answer, and what L1 is offered.
+    /// `Lead::land`: the answer, and the entry that L1 is offered.
     pub(crate) fn land(&mut self, f: usize, version: u8, offer: Option<Value>, mutant: Mutant) {
         let flight = self.flights[f];
         let n = usize::from(flight.node);
@@ -215,7 +214,7 @@ impl Fleet {
         }
     }
 
-    /// An answer is given: is it from before what it is bound by?
+    /// Checks that an answer is not older than its promises allow.
     fn answer(&mut self, version: u8, debt: Debt) {
         let broken = [
             (debt.l2, Promise::L2),
@@ -232,7 +231,7 @@ impl Fleet {
         (0..VERSIONS).filter(stamped).max().unwrap_or(0) as u8
     }
 
-    /// What L1 answers on this node now, and what it owes.
+    /// The answer of L1 on this node now, and the versions that it owes.
     pub(crate) fn hit(&self, n: usize, mutant: Mutant) -> Option<(u8, Debt)> {
         let node = &self.nodes[n];
         let held = node.entry.filter(|held| held.verified)?;
@@ -245,8 +244,7 @@ impl Fleet {
         Some((held.value.version, Debt { l2: 0, staleness, own: node.own, stamp }))
     }
 
-    /// After every step: whoever could join a flight joins it, and what L1 could answer is asked
-    /// for.
+    /// Runs after every step: all lookups that may join a flight join it, and the answer of L1 is checked.
     pub(crate) fn settle(&mut self, mutant: Mutant) {
         for n in 0..NODES {
             if let Some((version, debt)) = self.hit(n, mutant) {
@@ -271,7 +269,7 @@ impl Fleet {
         }
     }
 
-    /// Forgets what nothing will ask for again, so that states which differ in it alone are one.
+    /// Removes state that no later step reads, so that states which differ only in it become one.
     pub(crate) fn forget(&mut self) {
         for (f, flight) in self.flights.iter_mut().enumerate() {
             if matches!(flight.step, Step::Unused | Step::Done | Step::Checked(_)) {
@@ -284,7 +282,7 @@ impl Fleet {
                 (flight.held, flight.woken, flight.need) = (None, None, 0);
                 (flight.ticket.last_seq, flight.ticket.timely) = (0, None);
                 let Debt { l2, staleness, own, stamp } = &mut flight.debt;
-                // What binds less than another promise is broken only with it.
+                // A weaker promise is broken only together with a stronger one.
                 for least in [staleness, own, stamp] {
                     *least = if *least <= *l2 { 0 } else { *least };
                 }
@@ -303,7 +301,7 @@ impl Fleet {
         }
     }
 
-    /// The same fleet with its nodes exchanged.
+    /// The same fleet with its two nodes exchanged.
     pub(crate) fn exchanged(&self) -> Self {
         let mut other = self.clone();
         other.nodes.swap(0, 1);
@@ -325,7 +323,7 @@ impl Fleet {
         other
     }
 
-    /// Whether a node serves the newest version, and was proven to after its change.
+    /// Whether a node serves the newest version, with a serving lease from after its change.
     pub(crate) fn newly_served(&self) -> bool {
         let newest = |node: &Node| {
             node.phase == Phase::Live

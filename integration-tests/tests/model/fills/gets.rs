@@ -1,4 +1,4 @@
-//! The steps of a get, from its probe to the landing of its flight.
+//! The steps of a lookup, from its probe to the end of its flight.
 
 use super::fleet::{Fleet, Promise};
 use super::mutant::Mutant;
@@ -22,13 +22,13 @@ impl Fills {
         if insist && need <= node.applied {
             return None;
         }
-        // A hit, or a get that joins.
+        // A hit, or a lookup that joins.
         let joins = node.flight.is_some_and(|f| fleet.flights[usize::from(f)].joinable);
         if !reload && !insist && (fleet.hit(n, self.mutant).is_some() || (joins && node.serving.is_some())) {
             return None;
         }
         let held = node.entry.map(|held| held.value).filter(|_| !reload);
-        // A refresh follows a commit, as an invalidation would.
+        // A refresh follows a commit, as an invalidation does.
         fleet.row += u8::from(reload);
         let node = &fleet.nodes[n];
         let stamp = if insist { fleet.executed } else { 0 };
@@ -89,7 +89,7 @@ impl Fills {
         Some(())
     }
 
-    /// One turn of `lease::acquire`.
+    /// One round of `lease::pursue`.
     pub(super) fn ask(&self, fleet: &mut Fleet, f: usize) {
         fleet.ask(f);
         let n = usize::from(fleet.flights[f].node);
@@ -140,7 +140,7 @@ impl Fills {
         let answers = |value: &Value| value.seq >= flight.ticket.last_seq || trusted;
         match woken.filter(|_| timely && !flight.reload).filter(answers) {
             Some(value) => {
-                // It was sent before it was asked for: it owes what L1 does.
+                // The value was sent before it was requested, so it owes what L1 owes.
                 let debt = &mut fleet.flights[f].debt;
                 debt.l2 = 0;
                 debt.staleness = debt.staleness.max(flight.ticket.timely.unwrap_or(flight.started));

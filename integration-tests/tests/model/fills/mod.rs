@@ -2,10 +2,10 @@
 //!
 //! | transition | function |
 //! |---|---|
-//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find` |
+//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter` |
 //! | [`GetExecuted`](Action::GetExecuted), [`GotAnswer`](Action::GotAnswer) | `L2::read`, `is_about`, `verdict` |
-//! | [`AcquireExecuted`](Action::AcquireExecuted), [`AcquireAnswered`](Action::AcquireAnswered) | `lease::acquire`, `acquire.lua` |
-//! | [`Woken`](Action::Woken), [`Polled`](Action::Polled), [`Impatient`](Action::Impatient) | `Queue::wait`, `Grant::Impatient` |
+//! | [`AcquireExecuted`](Action::AcquireExecuted), [`AcquireAnswered`](Action::AcquireAnswered) | `lease::pursue`, `acquire.lua` |
+//! | [`Woken`](Action::Woken), [`Polled`](Action::Polled), [`Impatient`](Action::Impatient) | `Queue::wait`, `Queue::is_out_of_patience` |
 //! | [`RowRead`](Action::RowRead) | `load::produce` |
 //! | [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered), [`FillLost`](Action::FillLost) | `fill::fill`, `fill.lua`, `Lead::land`, `Stripes::land` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate::invalidate` or `insert` up to the command: `Stripes::change_begins` |
@@ -21,8 +21,7 @@
 //! | [`LockLapsed`](Action::LockLapsed) | `L` expires |
 //! | [`Copied`](Action::Copied), [`Promoted`](Action::Promoted), [`Flushed`](Action::Flushed) | a replica lags and is promoted (or: a snapshot is restored); FLUSHALL; `epoch.lua` |
 //!
-//! Left out: time, clears and tags, cooling, and the expiry of values, which only ever takes
-//! something away.
+//! The model leaves out time, clears and tags, cooling, and the expiry of values, which only removes entries.
 
 mod changes;
 mod choices;
@@ -41,7 +40,7 @@ use stateright::{Model, Property};
 
 use crate::phase::Phase;
 
-/// What happens next; numbers are nodes, flights and changes.
+/// The next event. The numbers stand for nodes, flights and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     Start { node: usize, reload: bool, insist: bool },
@@ -88,18 +87,18 @@ pub(crate) struct Fills {
     pub(crate) opening: Opening,
 }
 
-/// How a scene opens.
+/// The start of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// With a cold key, or with version 1 in every tier.
+    /// The key is cold, or version 1 is in every tier.
     Idle,
-    /// One node loads; the other was noted as waiting, and its get has gone away since.
+    /// One node loads. The other was noted as a waiter, and its lookup has ended since.
     Loading,
 }
 
-/// Token of the value that is there at the start.
+/// The token of the value that is stored at the start.
 const OLD_TOKEN: u8 = 30;
-/// Tokens of puts.
+/// The tokens of puts.
 const PUT_TOKEN: u8 = 10;
 
 impl Fills {
@@ -306,7 +305,7 @@ impl Model for Fills {
         }
         next.settle(mutant);
         next.forget();
-        // The nodes are alike: of two fleets that differ in their names, one will do.
+        // The nodes are alike. Of two fleets that differ only in their names, one is enough.
         let other = next.exchanged();
         Some(if other < next { other } else { next })
     }

@@ -1,56 +1,56 @@
-//! Safeguards of the model, switched off one at a time.
+//! The safeguards of the model. A mutant lacks one of them.
 
-/// What is wrong with the protocol.
+/// The fault of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Mutant {
-    /// Nothing.
+    /// No fault.
     None,
-    /// FILL does not ask whether the lease still stands.
+    /// FILL does not check whether the lease is still valid.
     UnconditionalFill,
-    /// An invalidation leaves the lease of the load it meets.
+    /// An invalidation does not break the lease of the load that it meets.
     InvalidationKeepsTheLease,
-    /// L1 takes what is offered, whatever the ticket says.
+    /// L1 stores what it is offered, without a check of the ticket.
     NoStamp,
-    /// The ticket is taken when the answer is here.
+    /// The ticket is taken after the reply.
     StampAfterReply,
-    /// The ticket is checked in one step, the value stored in another.
+    /// The ticket is checked in one step, and the value is stored in another.
     CheckThenInsert,
-    /// An own change empties L1 before its command only.
+    /// A change on this node empties L1 only before its command.
     NoSecondRemoval,
-    /// A change does not forget the flight under way.
+    /// A change does not make the flight under way unjoinable.
     JoinAfterInvalidation,
-    /// A flight of any age is joined while the bus may be silent.
+    /// A flight of any age is joined, even while the bus may be silent.
     JoinWhileSuspended,
     /// A new baseline never moves the generation.
     ReconnectWithoutFlush,
-    /// The baseline is taken before the subscription is acknowledged.
+    /// The baseline is read before the subscription is confirmed.
     FlushBeforeSubscribed,
-    /// An echo extends the serving lease, whatever number it brings.
+    /// An echo extends the serving lease without a check of its number.
     HeartbeatWithoutSequenceCheck,
-    /// The message is sent first, the value removed then.
+    /// The message is sent first, and the value is removed after it.
     PublishBeforeDelete,
     /// L1 answers without a serving lease.
     ServeWhileSuspended,
-    /// A lease is granted though another stands.
+    /// A lease is granted although another one is valid.
     LeaseForEveryone,
-    /// All acquisitions of a node carry one token.
+    /// All acquisitions of a node have one token.
     TokenSharedPerClient,
-    /// A promoted or emptied server goes on with the numbers it has.
+    /// A promoted or emptied server continues with its own numbers.
     FailoverWithoutEpoch,
-    /// A plain read is judged by what is known of the server before, whichever answered.
+    /// A plain read is judged by the state of the earlier server, no matter which server answered.
     TrustAnyRun,
-    /// What is held goes on although the state is ahead of what was heard.
+    /// The entries stay valid although the state is ahead of the received messages.
     ContinueBehindTheState,
-    /// A wake-up's value answers, however long it was on the way.
+    /// The value of a wake-up answers, no matter how long it was on its way.
     TrustLateWakes,
-    /// A change that fails does not empty L1 again.
+    /// A failed change does not empty L1 again.
     NoRemovalOnFailure,
-    /// L2 is asked for a key whose invalidation failed here.
+    /// L2 is asked for a key whose invalidation failed on this node.
     ReadPastPending,
-    /// A put that was given up may be executed at any later time.
+    /// A put whose deadline is over may be executed at any later time.
     PutAtAnyTime,
-    /// A refreshed value is stored without telling the other nodes.
+    /// A refreshed value is stored without a message to the other nodes.
     RefreshInSilence,
-    /// A refresh does not empty L1 of what it replaces, should L1 refuse the new value.
+    /// If L1 refuses the new value of a refresh, it keeps the old one.
     NoRemovalAfterRefresh,
 }

@@ -1,5 +1,4 @@
-//! One node: its partition (`coherence/serving.rs`), and the stripe of the key
-//! (`local/stripes.rs`).
+//! One node: its partition (`liveness/partition.rs`), and the stripe of the key (`local/stripes.rs`).
 
 use arrayvec::ArrayVec;
 
@@ -7,14 +6,14 @@ use super::mutant::Mutant;
 use super::server::{Acquired, Lock, Message, Value};
 use crate::phase::{Joined, Phase};
 
-/// An L1 entry. `verified`: its generation is the node's.
+/// An entry of L1. `verified` means that its generation is that of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Held {
     pub(crate) value: Value,
     pub(crate) verified: bool,
 }
 
-/// The answer to `state`, on its way.
+/// The answer to `state` on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct State {
     pub(crate) run: u8,
@@ -25,30 +24,30 @@ pub(crate) struct State {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Node {
-    /// The server knows it as a subscriber.
+    /// Whether the server has it as a subscriber.
     pub(crate) subscribed: bool,
-    /// What is on its way from the server to the listener.
+    /// The messages on their way from the server to the listener.
     pub(crate) bus: ArrayVec<Message, 4>,
     pub(crate) phase: Phase,
     pub(crate) run: u8,
     pub(crate) applied: u8,
     pub(crate) floor: u8,
-    /// The serving lease. Time is left out: instead of until when L1 may answer, it holds which
-    /// version had been promised to everyone when the proof was asked for. That is what an answer
-    /// owes on the last instant of the lease.
+    /// The serving lease. The model has no time. So this is not the end of the lease, but the version that had
+    /// been promised to all when the request for the lease was sent. An answer owes this version at the last
+    /// moment of the lease.
     pub(crate) serving: Option<u8>,
     pub(crate) entry: Option<Held>,
     pub(crate) last_seq: u8,
-    /// The flight that later gets may join.
+    /// The flight that later lookups may join.
     pub(crate) flight: Option<u8>,
     pub(crate) state: Option<State>,
-    /// `Pending::covers`.
+    /// `Unsent::covers`.
     pub(crate) pending: bool,
-    /// The highest version whose change was made here and has ended, well or not.
+    /// The highest version whose change was made on this node and has ended, with any outcome.
     pub(crate) own: u8,
 }
 
-/// A ticket, as what has happened since it was taken.
+/// A ticket, as the events since it was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     /// `local` or the generation has moved.
@@ -59,11 +58,11 @@ pub(crate) struct Ticket {
     pub(crate) seq: u8,
     /// The highest change known when it was taken.
     pub(crate) last_seq: u8,
-    /// `Wakes::Timely`, and what its value owes then: what the serving lease does.
+    /// `Wakes::Timely`, and the version that its value owes then. It is that of the serving lease.
     pub(crate) timely: Option<u8>,
 }
 
-/// What an answer owes: the least version, by promise.
+/// The versions that an answer owes: the lowest allowed one for each promise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Debt {
     pub(crate) l2: u8,
@@ -76,11 +75,11 @@ pub(crate) struct Debt {
 pub(crate) enum Step {
     /// Not begun.
     Unused,
-    /// GET is on its way; `plain` if it will be judged by what the node knows.
+    /// GET is on its way. `plain` means that the node judges the value by its own knowledge.
     Get {
         plain: bool,
     },
-    /// Its answer is. The floor comes with it unless it is plain.
+    /// The answer to GET is on its way. Unless it is plain, the floor comes with it.
     Got {
         run: u8,
         value: Option<Value>,
@@ -88,17 +87,17 @@ pub(crate) enum Step {
     },
     /// ACQUIRE is on its way.
     Ask,
-    /// Its answer is.
+    /// The answer to ACQUIRE is on its way.
     Asked(Acquired),
     /// Another acquisition holds the lease.
     Waiting,
-    /// Loading, under a lease or alone; alone, L1 is offered the result or not.
+    /// It loads, under a lease or alone. If alone, the flag says whether L1 is offered the result.
     Loading(Result<Lock, bool>),
-    /// The row is read; with a lease, FILL is on its way.
+    /// The row is read. With a lease, FILL is on its way.
     Loaded(Result<Lock, bool>, u8),
-    /// The answer to FILL is: the value, or only its version if it was refused.
+    /// The answer to FILL is on its way: the value, or only its version if it was refused.
     Filled(Result<Value, u8>),
-    /// Mutant: admitted, but not stored yet.
+    /// Mutant: the value was admitted, and is not stored yet.
     Checked(Value),
     Done,
 }
@@ -110,12 +109,13 @@ pub(crate) struct Flight {
     pub(crate) step: Step,
     /// `Reuse::Nothing`.
     pub(crate) reload: bool,
-    /// The node's generation is that of its start.
+    /// Whether the node's generation is that of its start.
     pub(crate) joinable: bool,
     pub(crate) seq: u8,
-    /// The stamp its leader insists on; 0 for none.
+    /// The stamp that its leader requires. 0 if there is none.
     pub(crate) need: u8,
-    /// What had been promised to everyone when it started: a flight joined unheard is young.
+    /// The version that had been promised to all when it started. A flight that is joined without messages must
+    /// be young.
     pub(crate) started: u8,
     pub(crate) debt: Debt,
     pub(crate) ticket: Ticket,
@@ -141,14 +141,14 @@ impl Flight {
 
     pub(crate) const DONE: Self = Self { step: Step::Done, ..Self::UNUSED };
 
-    /// Registered for wake-ups: from the first ACQUIRE to its end.
+    /// Whether it is registered for wake-ups: from the first ACQUIRE to its end.
     pub(crate) fn listens(&self) -> bool {
         matches!(self.step, Step::Ask | Step::Asked(_) | Step::Waiting)
     }
 }
 
 impl Node {
-    /// Serving, with nothing promised beyond version 1.
+    /// A node that serves, with nothing promised beyond version 1.
     pub(crate) fn live(entry: Option<Value>) -> Self {
         Self {
             subscribed: true,
@@ -173,7 +173,7 @@ impl Node {
         self.serving = None;
     }
 
-    /// `Partition::doubt`.
+    /// `Partition::answered_by`.
     pub(crate) fn doubt(&mut self, run: u8) {
         if self.phase == Phase::Live && self.run != run {
             self.suspend(Phase::Syncing(None));
@@ -199,7 +199,7 @@ impl Node {
         }
     }
 
-    /// `Partition::baseline`. Gives whether the generation is to be moved.
+    /// `Partition::baseline`. Returns whether the generation must move.
     pub(crate) fn baseline(&mut self, state: State, mutant: Mutant) -> bool {
         let Phase::Syncing(heard) = self.phase else { return false };
         let same_run = self.run == state.run;

@@ -1,4 +1,4 @@
-//! The bounds within which the models are searched, and what must be found there.
+//! The bounds of the search, and the states that it must reach.
 
 use super::fleet::Budget;
 use super::mutant::Mutant;
@@ -44,7 +44,7 @@ macro_rules! mutants {
     };
 }
 
-/// Loads meet changes, nothing goes wrong but what is named.
+/// Loads meet changes. There are no other faults than those that a scene adds.
 const CALM: Budget = Budget { flights: 2, changes: 1, beats: 1, ..NOTHING };
 const LOST_LEASE: Budget = Budget { lapses: 1, ..CALM };
 const LATE_WAKE: Budget = Budget { flights: 2, changes: 1, ..NOTHING };

@@ -1,11 +1,11 @@
-//! The shared tier: what one `redis-server` holds for one key, and the scripts as functions of it.
+//! The shared tier: the data of one `redis-server` for one key, and the scripts as functions on it.
 
 use super::mutant::Mutant;
 
-/// Larger than any number of changes a replica may lag behind: 2^20 in `epoch.lua`.
+/// More than the number of changes by which a replica may lag. It is `LEAP` in `epoch.lua`.
 const JUMP: u8 = 10;
 
-/// A stored value (`V`): the version of the row it was loaded from, its seal, its token.
+/// A stored value (`V`): the version of the row that was loaded, the number of its seal, and its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Value {
     pub(crate) version: u8,
@@ -13,19 +13,19 @@ pub(crate) struct Value {
     pub(crate) token: u8,
 }
 
-/// `L`: token and sequence number of the grant.
+/// `L`: the token and the sequence number of the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Lock {
     pub(crate) token: u8,
     pub(crate) seq: u8,
 }
 
-/// What a replica has too: `M` (sequence, floor, run id), `V`, `L`.
+/// The data that a replica also has: `M` (sequence number, floor, run id), `V`, `L`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Memory {
     pub(crate) seq: u8,
     pub(crate) floor: u8,
-    /// 0: `M` is absent.
+    /// 0 means that `M` is absent.
     pub(crate) run: u8,
     pub(crate) value: Option<Value>,
     pub(crate) lock: Option<Lock>,
@@ -33,12 +33,12 @@ pub(crate) struct Memory {
     pub(crate) waiting: u8,
 }
 
-/// A server process and its memory.
+/// A server process and its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Server {
     pub(crate) run: u8,
     pub(crate) memory: Memory,
-    /// The highest number handed out by any server: what the time in microseconds is above.
+    /// The highest number that any server has given. In the code, the time in microseconds is above it.
     pub(crate) highest: u8,
 }
 
@@ -51,20 +51,20 @@ pub(crate) enum Acquired {
     Busy,
 }
 
-/// What a script publishes.
+/// A message that a script publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Message {
-    /// SUBSCRIBE is acknowledged.
+    /// SUBSCRIBE was confirmed.
     Subscribed,
     /// `I:<seq>`.
     Invalidated(u8),
-    /// `H:<seq>`, with what had been promised when the heartbeat was sent.
+    /// `H:<seq>`, with the version that had been promised when the heartbeat was sent.
     Echo(u8, u8),
     /// `V:` with the value, `W:` without.
     Woken(Option<Value>),
 }
 
-/// A message, and the nodes it goes to, one bit for each.
+/// A message, and its receivers: one bit for each node.
 pub(crate) type Publication = (u8, Message);
 
 pub(crate) const EVERYONE: u8 = u8::MAX;
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// `state.lua`: run, sequence, floor.
+    /// `state.lua`: run id, sequence number, floor.
     pub(crate) fn state(&mut self, mutant: Mutant) -> (u8, u8, u8) {
         self.fence(mutant);
         (self.run, self.memory.seq, self.memory.floor)
@@ -145,7 +145,7 @@ impl Server {
         Acquired::Granted(lock)
     }
 
-    /// `fill.lua`. The sequence number the value is sealed with, or `None` if it was refused.
+    /// `fill.lua`. Returns the sequence number of the value's seal, or `None` if the fill was refused.
     pub(crate) fn fill(
         &mut self,
         lease: Lock,

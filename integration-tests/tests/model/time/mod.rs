@@ -1,9 +1,9 @@
 //! The serving lease in time: promise 2 and its bound, to the tick.
 //!
-//! Two nodes, one key: one node changes it, the other reads it. What they share is the server, so
-//! that more readers would be more of the same. The reader's process may stall between any two
-//! steps, as long as it likes; messages vanish, connections break. An invalidation returns as soon as
-//! it is executed, for that is when it binds the most.
+//! There are two nodes and one key: one node changes it, and the other reads it. They share only the server, so
+//! more readers would add no new states. The process of the reader may pause between any two steps, for any
+//! time. Messages are lost, and connections break. An invalidation returns when it is executed, because that is
+//! the strictest moment for the bound.
 //!
 //! | transition | function |
 //! |---|---|
@@ -26,32 +26,32 @@ use story::{BOUND, CHANGES, Generation, LAG, Message, Story};
 use crate::check::{holds, is_caught};
 use crate::phase::Phase;
 
-/// Safeguards of the lease, switched off one at a time.
+/// The safeguards of the lease. A mutant lacks one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mutant {
-    /// Nothing.
+    /// No safeguard is missing.
     None,
-    /// A get reads the entry, then the clock and the lease.
+    /// A lookup reads the entry first, then the clock and the lease.
     EntryBeforeLease,
-    /// A get reads the generation, then the clock and the lease.
+    /// A lookup reads the generation first, then the clock and the lease.
     GenerationBeforeLease,
-    /// A task turns L1 off when the lease is over; a get looks at what the task has done.
+    /// A task turns L1 off when the lease ends. A lookup reads the flag of the task, not the clock.
     FlagNotClock,
-    /// The lease is not shortened by what a glance at the clock may lag behind.
+    /// The lease is not shortened by the lag of the coarse clock.
     LagIgnored,
-    /// The time of a heartbeat is noted when its answer is here, not before it is sent.
+    /// The time of a heartbeat is noted when its answer arrives, not before it is sent.
     BeatTimedByItsAnswer,
-    /// The time of a baseline is noted when its answer is here.
+    /// The time of a baseline is noted when its answer arrives.
     StateTimedByItsAnswer,
-    /// An echo extends the lease, whatever number it brings.
+    /// An echo extends the lease without a check of its number.
     HeartbeatWithoutSequenceCheck,
-    /// The generation moves when the subscription is lost, not after it is acknowledged anew.
+    /// The generation moves when the subscription is lost, not after it is confirmed again.
     FlushBeforeSubscribed,
     /// The generation never moves.
     ReconnectWithoutFlush,
-    /// A baseline lets L1 serve, and then moves the generation.
+    /// A baseline lets L1 serve first, and then moves the generation.
     LeaseBeforeGeneration,
-    /// A flight of any age is joined while the bus may be silent.
+    /// A flight of any age is joined, even while the bus may be silent.
     JoinAtAnyAge,
 }
 
@@ -70,7 +70,7 @@ enum Action {
     StateRead,
     GenerationMoved,
     LeaseTaken,
-    /// Mutant: the task comes to it.
+    /// Mutant: the task turns L1 off.
     TurnedOff,
     Get,
     Next,
@@ -81,13 +81,13 @@ enum Action {
     Landed,
 }
 
-/// What is looked at, and how much goes wrong.
+/// The parts of the system in this scene, and the number of faults.
 #[derive(Clone, Copy, Debug)]
 struct Scene {
     mutant: Mutant,
-    /// There is an L1, and gets that it may answer.
+    /// Whether there is an L1, and lookups that it may answer.
     hits: bool,
-    /// Flights are joined.
+    /// Whether flights are joined.
     joins: bool,
     changes: u8,
     losses: u8,
@@ -98,7 +98,7 @@ impl Scene {
     fn possible(&self, story: &Story) -> impl Iterator<Item = (Action, bool)> {
         use Action as A;
         let syncing = matches!(story.phase, Phase::Syncing(_));
-        // `Partition::sync` is locked meanwhile.
+        // `Partition::sync` is locked in the meantime.
         let free = story.half.is_none();
         let read = story.load.map(|load| load.read.is_some());
         [
@@ -203,7 +203,7 @@ impl Model for Scene {
     }
 }
 
-/// What a scene must reach, so that nothing is promised of an empty stage.
+/// The states that a scene must reach. Without them the checks would be empty.
 fn interesting(scene: &Scene) -> Vec<Property<Scene>> {
     let mut seen = vec![
         Property::sometimes("the lease is over", |_, story: &Story| {

@@ -1,7 +1,7 @@
-//! The state of the model, and its functions by the names they have in the code.
+//! The state of the model. The functions have the names of those in the code.
 //!
-//! There is no clock: of each moment the state holds how long ago it was, and of none beyond what can
-//! matter. So time goes on for ever in a space that ends.
+//! The model has no clock. For each moment the state contains its age, up to the age that can matter. So time
+//! goes on for ever, and the number of states is finite.
 
 use arrayvec::ArrayVec;
 
@@ -10,9 +10,9 @@ use crate::phase::{Joined, Phase};
 
 /// `max_staleness`, in ticks.
 pub(super) const BOUND: u8 = 2;
-/// `Clock::LAG`: a glance may show the tick before.
+/// `Clock::LAG`: the coarse clock may show the tick before.
 pub(super) const LAG: u8 = 1;
-/// Older than the bound. Strictly: within one tick, what came first does not show.
+/// Older than the bound, by at least one tick: within one tick the order of events is unknown.
 const OLD: u8 = BOUND + 1;
 pub(super) const CHANGES: u8 = 2;
 
@@ -20,15 +20,15 @@ pub(super) const CHANGES: u8 = 2;
 pub(super) enum Message {
     Subscribed,
     Invalidated(u8),
-    /// The sequence, and how long ago the heartbeat was begun.
+    /// The sequence number, and the age of the heartbeat.
     Echo(u8, u8),
 }
 
-/// Which generation, as far as anyone can still ask.
+/// The generation of an entry, as far as a later step can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Generation {
     Current,
-    /// The one that the get under way has read, if it is not the current one.
+    /// The generation that the present lookup has read, if it is not the current one.
     Seen,
     Old,
 }
@@ -40,26 +40,26 @@ pub(super) struct Entry {
     pub(super) generation: Generation,
 }
 
-/// A get between the steps of `L1::check` and the reading of the entry.
+/// A lookup between the steps of `L1::check` and the read of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Probe {
-    /// The least version it owes: what had been promised a bound before it started.
+    /// The lowest version that it owes: the version that had been promised a bound before it started.
     owes: u8,
     step: u8,
     generation: Option<Generation>,
     entry: Option<Entry>,
 }
 
-/// A flight, and what it reads: from L2 or from the source.
+/// A flight, and the version that it reads from L2 or from the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Load {
     started: u8,
     seq: u8,
     joinable: bool,
-    /// The most that anyone is owed who waits for it.
+    /// The highest version that is owed to a lookup which waits for it.
     owes: u8,
     pub(super) read: Option<u8>,
-    /// The ticket: the generation has moved; a change was heard.
+    /// The ticket: whether the generation has moved, and whether a change has arrived.
     spoiled: bool,
     heard: bool,
 }
@@ -73,24 +73,24 @@ pub(super) struct Half {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Story {
-    /// The row's version, which is also the server's sequence.
+    /// The version of the row. It is also the sequence number of the server.
     pub(super) row: u8,
-    /// How long ago the invalidation of version 2, 3… returned.
+    /// The time since the invalidation of version 2, 3… returned.
     promised: [u8; CHANGES as usize],
-    /// The server knows the node as a subscriber.
+    /// Whether the server has the node as a subscriber.
     pub(super) subscribed: bool,
     pub(super) bus: ArrayVec<Message, 3>,
     pub(super) phase: Phase,
     pub(super) applied: u8,
-    /// `serving_until`, as how long ago the question was sent whose answer proved it; `None` if over.
+    /// `serving_until`, as the time since the request was sent whose answer proved it. `None` if it is over.
     pub(super) proof: Option<u8>,
-    /// Mutant: what a task says of the lease.
+    /// Mutant: the flag that a task sets for the lease.
     pub(super) flag: bool,
     pub(super) entry: Option<Entry>,
     last_seq: u8,
-    /// The heartbeat on its way: how long ago its time was noted.
+    /// The heartbeat on its way: the time since its time was noted.
     pub(super) beat: Option<u8>,
-    /// `state` on its way: how long ago it was sent, and the sequence once it is executed.
+    /// `state` on its way: the time since it was sent, and the sequence number after its execution.
     pub(super) state: Option<(u8, Option<u8>)>,
     pub(super) half: Option<Half>,
     pub(super) probe: Option<Probe>,
@@ -102,7 +102,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Version 1 everywhere, the node serving.
+    /// Version 1 is in every tier, and the node serves.
     pub(super) fn opening(scene: &Scene) -> Self {
         Self {
             row: 1,
@@ -127,9 +127,9 @@ impl Story {
         }
     }
 
-    /// A tick later.
+    /// Time passes by one tick.
     pub(super) fn grow_older(&mut self, mutant: Mutant) {
-        // What is older than this is as good as endlessly old.
+        // A higher age makes no difference.
         let oldest = if mutant == Mutant::LagIgnored { OLD + LAG } else { OLD };
         let older = |age: &mut u8| *age = (*age + 1).min(oldest);
         let changed = usize::from(self.row - 1);
@@ -147,12 +147,12 @@ impl Story {
         self.proof = self.proof.filter(|sent| is_live(*sent, mutant));
     }
 
-    /// What a get that starts now owes.
+    /// The version that a lookup owes if it starts now.
     pub(super) fn owed(&self) -> u8 {
         1 + self.promised.iter().filter(|age| **age == OLD).count() as u8
     }
 
-    /// `Partition::serving_at`, as a glance at the clock has it.
+    /// `Partition::serving_at`, with the coarse clock.
     fn serving(&self, mutant: Mutant) -> bool {
         if mutant == Mutant::FlagNotClock { self.flag } else { self.proof.is_some() }
     }
@@ -168,7 +168,7 @@ impl Story {
         }
     }
 
-    /// The node finds that it is not connected.
+    /// The node notices that it is not connected.
     pub(super) fn lost(&mut self, mutant: Mutant) {
         self.suspend(Phase::Deaf);
         if mutant == Mutant::FlushBeforeSubscribed {
@@ -274,12 +274,12 @@ impl Story {
         }
     }
 
-    /// A get begins.
+    /// A lookup begins.
     pub(super) fn get(&mut self) {
         self.probe = Some(Probe { owes: self.owed(), step: 0, generation: None, entry: None });
     }
 
-    /// One step of a get: `L1::check`, then the entry.
+    /// One step of a lookup: `L1::check`, then the entry.
     pub(super) fn probe(&mut self, mutant: Mutant) -> Option<()> {
         let mut probe = self.probe?;
         let order = match mutant {
@@ -306,10 +306,10 @@ impl Story {
         Some(())
     }
 
-    /// A get is over.
+    /// A lookup ends without an answer of L1.
     fn missed(&mut self) -> Option<()> {
         self.probe = None;
-        // Nobody has seen it any more.
+        // No lookup has read that generation any more.
         if let Some(entry) = &mut self.entry
             && entry.generation == Generation::Seen
         {
@@ -331,7 +331,7 @@ impl Story {
         });
     }
 
-    /// The flight's value is read; under a lease granted just before, or alone.
+    /// The value of the flight is read, under a lease that was just granted, or alone.
     pub(super) fn row_read(&mut self, leased: bool) -> Option<()> {
         let row = self.row;
         let load = self.load.as_mut()?;
@@ -351,7 +351,7 @@ impl Story {
         Some(())
     }
 
-    /// Whoever may join the flight now does: `joinable`, `may_join_unheard`.
+    /// All lookups that may join the flight join it now: `joinable`, `may_join_unheard`.
     pub(super) fn join(&mut self, mutant: Mutant) {
         let (owed, serving) = (self.owed(), self.serving(mutant));
         if let Some(load) = &mut self.load
@@ -360,7 +360,7 @@ impl Story {
         {
             load.owes = load.owes.max(owed);
         }
-        // Of a flight that nobody joins it does not matter how old it is.
+        // The age of a flight without joined lookups does not matter.
         if let Some(load) = &mut self.load
             && !load.joinable
         {
@@ -369,7 +369,7 @@ impl Story {
     }
 }
 
-/// Whether a lease proven so long ago is live, to who looks at the clock at a glance: `lease_end`.
+/// Whether a lease that was proven this long ago is live by the coarse clock: `lease_end`.
 fn is_live(sent: u8, mutant: Mutant) -> bool {
     let allowed = if mutant == Mutant::LagIgnored { BOUND } else { BOUND - LAG };
     sent <= allowed + LAG
