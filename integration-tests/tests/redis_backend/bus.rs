@@ -1,4 +1,4 @@
-//! The way back: order, loss, and what must not stop it.
+//! The message bus: the order of messages, their loss, and faults that must not stop them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ async fn changes_arrive_in_the_order_of_their_sequence() {
     let server = RedisServer::start();
     let (a, b) = (Node::on(&server).await, Node::on(&server).await);
     let start = a.region.state(0).await.unwrap();
-    // Eight writers on two nodes, two connections each, and every kind of change.
+    // There are eight writers on two nodes with two connections each, and every kind of change.
     let writers: Vec<_> = (0..8)
         .map(|writer| {
             let region = Arc::clone(if writer % 2 == 0 { &a.region } else { &b.region });
@@ -77,7 +77,7 @@ async fn an_echo_comes_to_its_node_behind_every_change() {
     let key = Bytes::from_static(b"k");
     let change = BusEvent::Invalidated { partition: 0, seq, key };
     assert_eq!(a.heard.events(), [BusEvent::Subscribed, change.clone(), echo]);
-    // The other hears the change, and the next, but no echo of another's.
+    // The other node receives the change and the next one, but no echo of another node's heartbeat.
     let clear = b.region.clear(0).await.unwrap();
     let clear = BusEvent::Cleared { partition: 0, seq: clear };
     b.heard.heard(&clear).await;
@@ -126,7 +126,7 @@ async fn through(proxy: &Proxy, server: &RedisServer, command_timeout: Duration)
 async fn a_half_open_subscription_is_noticed_by_its_missing_echo() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
-    // A deadline so long that asking the connection would take longer than the test allows.
+    // The deadline is so long that a ping of the connection would take longer than the test allows.
     let node = through(&proxy, &server, Duration::from_secs(5)).await;
     node.heard.forget();
     proxy.freeze_subscribers();
@@ -134,7 +134,7 @@ async fn a_half_open_subscription_is_noticed_by_its_missing_echo() {
     let mut beat = 0;
     while !node.heard.events().contains(&BusEvent::Lost) {
         assert!(frozen.elapsed() < PATIENCE, "not noticed");
-        // The command route works: that is what tells it from an outage.
+        // The command route works. This distinguishes the fault from an outage.
         node.region.heartbeat(0, beat).await.unwrap();
         beat += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -162,7 +162,7 @@ async fn a_half_open_subscription_is_noticed_without_heartbeats() {
 async fn a_quiet_subscription_is_kept() {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
-    // One beat, then silence for longer than a missing echo is tolerated.
+    // One heartbeat, then a silence that is longer than the tolerance for a missing echo.
     node.region.heartbeat(0, 1).await.unwrap();
     let pings = || {
         let stats: String = server.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]);
@@ -175,7 +175,7 @@ async fn a_quiet_subscription_is_kept() {
         let total = |list: &str| list.split(" tot-net-in=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
         match (total(&now), total(&before)) {
             (Some(now), Some(before)) => (now > before).then_some(()),
-            // Older servers do not tell: the age will do.
+            // Older servers do not report `tot-net-in`, so the age must do.
             _ => now.contains(" age=3").then_some(()),
         }
     })
@@ -195,12 +195,12 @@ async fn junk_on_the_channels_is_counted_and_dropped() {
             server.cli_raw::<i64>(&[b"PUBLISH", channel.as_bytes(), message]);
         }
     }
-    // An echo on the bus is no echo of ours.
+    // A published text that looks like an echo is not an echo of this node.
     server.cli::<i64>(&["PUBLISH", "{ns:0}bus", "H:1:1"]);
     let seq = node.region.clear(0).await.unwrap();
     let cleared = BusEvent::Cleared { partition: 0, seq };
     node.heard.heard(&cleared).await;
-    // `W:` alone is well formed: the empty key is one.
+    // `W:` alone is well formed, because a key may be empty.
     let empty = BusEvent::Woken { key: Bytes::new(), value: None };
     let (junk, heard): (Vec<_>, Vec<_>) =
         node.heard.events().into_iter().partition(|event| *event == BusEvent::Foreign);
@@ -237,7 +237,7 @@ async fn a_panicking_listener_harms_nobody() {
     let seq = node.region.clear(0).await.unwrap();
     node.heard.heard(&BusEvent::Cleared { partition: 0, seq }).await;
     assert!(!node.heard.events().contains(&BusEvent::Lost));
-    // A listener that is gone is skipped.
+    // A listener that was dropped is skipped.
     drop((listener, panicking));
     region.clear(0).await.unwrap();
     node.heard.forget();
@@ -245,7 +245,7 @@ async fn a_panicking_listener_harms_nobody() {
     node.heard.heard(&BusEvent::Cleared { partition: 0, seq }).await;
 }
 
-/// Not a test of right or wrong: how long an invalidation takes to the other node.
+/// Measures the time of an invalidation to the other node. This is not a test.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: run with --release --ignored --nocapture"]
 async fn invalidation_latency() {

@@ -16,7 +16,7 @@ struct Server {
 #[async_trait::async_trait]
 impl Subject for Server {
     async fn handle(&self) -> Arc<dyn Backend> {
-        // Time enough for a machine that has other things to do.
+        // Enough time for a busy machine.
         let builder = RedisBackend::builder().command_timeout(Duration::from_secs(5));
         let builder = builder.url(self.server.url()).partitions(self.partitions);
         Arc::new(builder.connect().await.expect("the server answers"))

@@ -1,4 +1,4 @@
-//! Connecting, opening, and going away.
+//! Connecting, opening and closing.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,8 @@ async fn passwords_are_checked_and_never_shown() {
 
 #[tokio::test]
 async fn what_is_not_redis_is_told_apart() {
-    // Silent, talking something else, and closing: each for as many clients as come.
+    // A server that is silent, one that talks another protocol, and one that closes. Each serves any number of
+    // clients.
     for manner in ["silent", "http", "closing"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -151,7 +152,7 @@ async fn the_callers_pool_serves_and_keeps_its_size() {
     let node = Node::of(backend).await;
     let (_, value) = node.store(&key("k"), b"v").await;
     assert_eq!(node.read(&key("k")).await, Some(value));
-    // Its only place is free for its owner.
+    // The only connection of the pool is free for its owner.
     let mut connection = pool.get().await.unwrap();
     redis::cmd("PING").exec_async(&mut connection).await.unwrap();
 }
@@ -159,7 +160,7 @@ async fn the_callers_pool_serves_and_keeps_its_size() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_everything_closes_every_connection() {
     let server = RedisServer::start();
-    // The test's own closed connections are listed for a moment.
+    // The server still lists the test's own closed connections for a moment.
     eventually("an idle server", || (server.clients() == 0).then_some(())).await;
     let node = Node::on(&server).await;
     eventually("two connections for commands and one for the bus", || (server.clients() == 3).then_some(()))
@@ -171,7 +172,7 @@ async fn dropping_everything_closes_every_connection() {
     assert_eq!(server.subscribers(), 1);
     drop((region, heard));
     eventually("no connection is left", || (server.clients() == 0).then_some(())).await;
-    // Only the runtime's own machinery may be left, no task of ours.
+    // Only internal parts of the runtime may be left, and no task of the backend.
     let metrics = tokio::runtime::Handle::current().metrics();
     eventually("no task is left", || (metrics.num_alive_tasks() == 0).then_some(())).await;
 }
@@ -187,11 +188,11 @@ async fn a_dropped_region_unsubscribes_on_the_living_connection() {
     assert_eq!((channels(), server.subscribers()), (4, 1));
     drop(other);
     eventually("its channels are gone", || (channels() == 2).then_some(())).await;
-    // The one that stayed still hears.
+    // The other node still receives messages.
     let seq = node.region.clear(0).await.unwrap();
     node.heard.heard(&async_cache_core::backend::BusEvent::Cleared { partition: 0, seq }).await;
 
-    // Opened again at once, before the subscriber has got around to the old one.
+    // It is opened again at once, before the subscriber has closed the old region.
     let Node { region, backend, heard, .. } = node;
     drop(region);
     let again = Node::unsubscribed(backend, "ns", RECORD);

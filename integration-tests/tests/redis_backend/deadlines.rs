@@ -1,4 +1,4 @@
-//! Reads and changes each have a deadline.
+//! Reads and changes have separate deadlines.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::rig::{LIFE, Node, TTL, frame, key};
 
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(30);
-/// The way to the server and the way back, each: together longer than the short deadline.
+/// The delay in each direction. Two of them are longer than the short deadline.
 const DELAY: Duration = Duration::from_millis(80);
 
-/// A node on one connection, so that an answer in time undoes the count of those out of time.
+/// A node with one connection, so that an answer in time resets the count of late answers.
 async fn node(server: &RedisServer, proxy: &Proxy, read: Duration, write: Duration) -> Node {
     let builder = RedisBackend::builder().url(server.url_at(proxy.port())).connections(1);
     let node = Node::of(builder.read_timeout(read).write_timeout(write).connect().await.unwrap()).await;
@@ -110,8 +110,9 @@ async fn changes_have_a_deadline_of_their_own() {
     }
 }
 
-/// 1. an insert is stuck on its way; 2. its deadline passes, and its caller is told that it failed;
-///    3. it arrives: too late to be executed, however long a read might have waited.
+/// 1. An insert is delayed on its way.
+/// 2. Its deadline passes, and its caller gets an error.
+/// 3. The insert arrives. It is too late to be executed, even if the deadline for reads is longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_that_was_given_up_is_not_executed() {
     let server = RedisServer::start();

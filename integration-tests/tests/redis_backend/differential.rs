@@ -1,5 +1,5 @@
-//! The in-process tier and the scripts do the same: random sequences of operations are run on both,
-//! and every answer and every event heard, in its order, is compared.
+//! Compares the in-process tier with the scripts. Random sequences of operations run on both, and all answers
+//! and all events, in their order, must be equal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,22 +26,22 @@ const KEYS: usize = 3;
 const NODES: usize = 2;
 const SHORT: Duration = Duration::from_millis(15);
 
-/// One operation. Keys, leases and tokens are numbers, taken modulo what there is.
+/// An operation. Keys, leases and tokens are numbers, taken modulo the number of existing ones.
 #[derive(Debug, Clone)]
 enum Op {
     Get(usize),
     GetMany(Vec<usize>),
     State,
     Acquire(Vec<(usize, Wanted)>),
-    /// A lease nobody renews, and the time after it.
+    /// A lease that is not renewed, and the time until after its end.
     AcquireAndLapse(usize),
     Fill(Vec<(usize, Size)>, Announce),
     Renew(Vec<usize>),
     Release(Vec<usize>),
-    /// With a lease that was never granted.
+    /// A fill with a lease that was never granted.
     FillUnasked(usize),
     Put(Vec<(usize, Size)>),
-    /// A value, and the time after its life.
+    /// A value, and the time until after its expiry.
     PutAndExpire(usize),
     PutLate(usize),
     Invalidate(Vec<usize>),
@@ -61,7 +61,7 @@ enum Wanted {
 enum Size {
     Empty,
     Small,
-    /// The largest that comes along with a wake-up.
+    /// The largest value that a wake-up carries.
     Inline,
     Large,
 }
@@ -99,12 +99,12 @@ fn one_op() -> impl Strategy<Value = (usize, Op)> {
     (0..NODES, op)
 }
 
-/// One tier, and two nodes on it.
+/// A tier, and two nodes on it.
 struct Side {
     nodes: Vec<(Arc<dyn Region>, Arc<Recorder>)>,
-    /// Every lease granted so far.
+    /// Every lease that was granted so far.
     leases: Vec<(Key, Lease)>,
-    /// The sequence numbers at the start and after each loss of memory: others are counted from there.
+    /// The sequence numbers at the start and after each loss of data. Other numbers are counted from them.
     bases: Vec<u64>,
     log: Vec<String>,
 }
@@ -135,7 +135,8 @@ impl Side {
         self.bases.push(self.nodes[0].0.state(0).await.unwrap().seq);
     }
 
-    /// A number as both sides call it: how many losses of memory ago, and counted from the last one before.
+    /// A name for a number that is equal on both sides: how many losses of data came before it, and its
+    /// distance from the last one.
     fn number(&self, seq: u64) -> String {
         match self.bases.iter().rposition(|base| *base <= seq) {
             Some(at) => format!("{at}+{}", seq - self.bases[at]),
@@ -157,7 +158,7 @@ impl Side {
                 self.leases.push((key.clone(), lease));
                 format!("granted at {}", self.number(lease.seq))
             }
-            // Real time passes differently on the two.
+            // The two sides do not have the same real time.
             Acquired::Busy(left) if left <= GRANT_PACE => "cooling".to_owned(),
             Acquired::Busy(_) => "busy".to_owned(),
             Acquired::NoRoom { .. } => "no room".to_owned(),
@@ -264,7 +265,7 @@ impl Side {
             Op::LoseMemory => unreachable!("not an operation of a region"),
         };
         if matches!(op, Op::Put(_) | Op::PutAndExpire(_) | Op::Invalidate(_)) {
-            // Until nothing cools: how far that has come differs on the two.
+            // Waits until no key cools. The remaining time differs between the two sides.
             sleep(GRANT_PACE + Duration::from_millis(3)).await;
         }
         self.log.push(format!("node {node} {op:?}: {answer}"));
@@ -290,7 +291,7 @@ impl Side {
         }
     }
 
-    /// Everything answered, and everything heard up to here.
+    /// The answers and events so far.
     async fn end(mut self) -> Vec<String> {
         for n in 0..self.nodes.len() {
             let (region, heard) = &self.nodes[n];
@@ -310,7 +311,7 @@ fn xxhash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Tokens and frames: the same on both sides, for the same operations.
+/// Tokens and frames. They are equal on both sides for equal operations.
 #[derive(Default)]
 struct Tokens {
     count: u64,
@@ -323,7 +324,7 @@ impl Tokens {
     }
 
     fn ask(&mut self, node: usize, ttl: Duration, wanted: Wanted) -> Acquire {
-        // Of whichever node.
+        // A token of either node.
         let earlier = |n: usize| Token {
             node: NodeId((n % NODES) as u64 + 1),
             counter: (n as u64 / NODES as u64) % (self.count + 1),

@@ -1,4 +1,4 @@
-//! What happens when the memory behind the connection is replaced.
+//! The data behind the connection is replaced.
 
 use async_cache_core::backend::{Acquired, Announce, Check, Fill, Filled, Lease, Renewed};
 use bytes::Bytes;
@@ -6,7 +6,7 @@ use integration_tests::{Data, RedisServer};
 
 use crate::rig::{LIFE, Node, TTL, frame, key};
 
-/// What a node has in hand when it happens: the state, a value and a lease.
+/// The state, a value and a lease of a node before the replacement.
 struct Before {
     seq: u64,
     lease: Lease,
@@ -19,9 +19,9 @@ async fn before(node: &Node) -> Before {
     Before { seq: node.region.state(0).await.unwrap().seq, lease, value }
 }
 
-/// Everything from before is void.
+/// Checks that everything from before is void.
 async fn fenced(node: &Node, before: &Before) {
-    // A fill first: no other operation may be needed to raise the fence.
+    // The fill comes first, because the epoch must move without another operation.
     let (k, lease) = (key("lease"), before.lease);
     let filled = node
         .region
@@ -41,7 +41,7 @@ async fn fenced(node: &Node, before: &Before) {
     assert!(state.floor > before.seq);
     assert!(matches!(node.acquire(&key("value")).await, Acquired::Granted(_)), "the old value is void");
     node.lease(&k).await;
-    // And stays so: the fence is raised once.
+    // It stays so, because a replacement moves the epoch only once.
     assert_eq!(node.region.state(0).await.unwrap().floor, state.floor);
 }
 
@@ -60,7 +60,7 @@ async fn flushall() {
     let node = Node::on(&server).await;
     let before = before(&node).await;
     server.cli::<()>(&["FLUSHALL"]);
-    // Resurrected by someone: a value from before with a seal that fits.
+    // Another client restores a value from before, with a valid seal.
     server.cli_raw::<()>(&[b"SET", b"{ns:0}V:value", &before.value]);
     fenced(&node, &before).await;
 }
@@ -81,7 +81,7 @@ async fn a_restart_from_a_snapshot() {
     let run = node.region.state(0).await.unwrap().run;
     let before = before(&node).await;
     server.snapshot();
-    // Changes the snapshot does not know.
+    // The snapshot does not contain these changes.
     node.region.invalidate(&[key("value")]).await.unwrap();
     let newer = node.region.state(0).await.unwrap().seq;
     server.restart(Data::Keep);

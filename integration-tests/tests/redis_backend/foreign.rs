@@ -1,4 +1,4 @@
-//! What foreign programs may leave under our keys.
+//! Data that foreign programs may leave under our keys.
 
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{Acquired, Announce, BusEvent, Check, Fill, Filled, Renewed};
@@ -8,7 +8,7 @@ use integration_tests::RedisServer;
 
 use crate::rig::{LIFE, Node, TTL, frame, key, stored};
 
-/// What a foreign program may leave under a key.
+/// The commands with which a foreign program may change a key.
 const FOREIGN: [&[&str]; 5] = [
     &["SET", "KEY", "not a value at all, but long enough to have a token in its place"],
     &["SET", "KEY", ""],
@@ -55,7 +55,7 @@ async fn foreign_values_are_absent_and_overwritten() {
         node.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
         assert_eq!(node.read(&k).await, None, "{foreign:?}");
     }
-    // A seal that was tampered with, and one of a sequence no script can compute with.
+    // A seal that was changed, and the seal of a sequence number that is too high for a script.
     let mut torn = seal(node.region.state(0).await.unwrap().seq + 5);
     torn[11] ^= 1;
     for head in [torn, seal(u64::MAX), seal(1 << 60)] {
@@ -140,7 +140,7 @@ async fn a_foreign_meta_key_is_named() {
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.to_string().contains("{ns:0}M"), "{error}");
     }
-    // A hash with nonsense in it is begun anew.
+    // A hash with invalid fields is made again.
     for nonsense in ["nan", "-1", "inf", "x", "1e300"] {
         server.cli::<i64>(&["DEL", "{ns:0}M"]);
         let seq = node.region.state(0).await.unwrap().seq;

@@ -1,4 +1,4 @@
-//! Reads of single keys that are asked for at the same time share commands, and nobody can tell.
+//! Concurrent reads of single keys share commands. Their callers see no difference.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,12 +32,12 @@ fn plant(server: &RedisServer, count: usize, value: impl Fn(usize) -> Vec<u8>) {
     }
 }
 
-/// All keys at once, from one task.
+/// Reads all keys at once, from one task.
 async fn read_all(node: &Node, keys: &[Key]) -> Vec<Result<Read>> {
     join_all(keys.iter().map(|key| node.region.read_one(key, Check::Plain))).await
 }
 
-/// The reads that were sent, each with its number of keys.
+/// The commands of the reads, each with its number of keys.
 fn sent(commands: &[String]) -> Vec<(&str, usize)> {
     let words = |command: &str| command.split(' ').count() - 1;
     let read = |command: &&String| command.starts_with("\"GET\"") || command.starts_with("\"MGET\"");
@@ -60,7 +60,7 @@ async fn impatient(server: &RedisServer, proxy: &Proxy, read: Duration) -> Node 
     Node::of(builder.read_timeout(read).connect().await.unwrap()).await
 }
 
-/// Polls each of them once, which sends them off.
+/// Polls each read once, which sends it.
 async fn begin<'a>(node: &'a Node, keys: &'a [Key]) -> Vec<BoxFuture<'a, Result<Read>>> {
     let mut reads: Vec<BoxFuture<'a, _>> =
         keys.iter().map(|key| Box::pin(node.region.read_one(key, Check::Plain)) as _).collect();
@@ -76,7 +76,7 @@ async fn many_at_once_are_few_commands() {
     let node = Node::on(&server).await;
     plant(&server, 200, |i| format!("value {i}").into_bytes());
     let keys = keys(200);
-    // The size of values is found out.
+    // These reads let the backend learn the size of the values.
     for _ in 0..20 {
         read_all(&node, &keys).await;
     }
@@ -123,7 +123,7 @@ async fn callers_that_go_away_strand_nobody() {
     let keys = keys(10);
     let monitor = server.monitor();
     let mut reads = begin(&node, &keys).await;
-    // Those who went alone, who began the batch, and one of the others.
+    // The one that went alone, the one that began the batch, and one of the others.
     for gone in [6, 2, 1, 0] {
         drop(reads.remove(gone));
     }
@@ -155,12 +155,12 @@ async fn a_lost_connection_is_everyones_error() {
     assert!(asked.elapsed() < LONG / 4, "{:?}", asked.elapsed());
 }
 
-/// Three timeouts in a row take a connection down, whether those who met them shared a command or not.
+/// Three timeouts in a row close a connection, whether the reads shared a command or not.
 #[tokio::test]
 async fn who_waited_in_vain_is_counted() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
-    // Long enough for a busy machine to answer within it what is not held back.
+    // On a busy machine the server still answers within this time, unless the proxy stalls it.
     let node = impatient(&server, &proxy, Duration::from_secs(3)).await;
     let keys = keys(3);
     for (readers, available) in [(2, true), (3, false)] {
@@ -182,7 +182,7 @@ async fn answers_are_bounded_by_the_size_of_values() {
     let keys = keys(100);
     for (size, largest) in [(8 << 10, 32), (32 << 10, 8), (100 << 10, 1)] {
         plant(&server, 100, |_| vec![b'x'; size]);
-        // The size is found out.
+        // These reads let the backend learn the size of the values.
         for _ in 0..10 {
             read_all(&node, &keys).await;
         }
@@ -196,7 +196,7 @@ async fn answers_are_bounded_by_the_size_of_values() {
     }
 }
 
-/// How many connections it takes to read all of them.
+/// The number of connections that are used to read all keys.
 async fn connections_used(server: &RedisServer, node: &Node, keys: &[Key]) -> usize {
     let monitor = server.monitor();
     for read in read_all(node, keys).await {
@@ -206,7 +206,7 @@ async fn connections_used(server: &RedisServer, node: &Node, keys: &[Key]) -> us
     reads.map(|(client, _)| client).collect::<HashSet<_>>().len()
 }
 
-/// Where they meet they share commands; values too large for that are read on every connection.
+/// Reads on one connection share commands. If the values are too large for that, all connections are used.
 #[tokio::test]
 async fn reads_meet_unless_values_are_large() {
     let server = RedisServer::start();
@@ -225,7 +225,7 @@ async fn reads_meet_unless_values_are_large() {
     assert_eq!(connections_used(&server, &node, &keys).await, 1);
 }
 
-/// Callers that go away leave their reads in the batches: there are only so many of them.
+/// A cancelled caller leaves its read in the batch. The number of batches is limited.
 #[tokio::test]
 async fn batches_under_way_are_bounded() {
     const BATCHES: usize = 64;
@@ -242,12 +242,12 @@ async fn batches_under_way_are_bounded() {
     for read in join_all(stay).await {
         read.unwrap();
     }
-    // Behind all that was sent.
+    // This command follows all earlier ones.
     node.region.state(0).await.unwrap();
     assert_eq!(executed(&server, "mget"), BATCHES);
 }
 
-/// What the server has against one name, or the command, is not said to the others.
+/// If the server refuses a name or the command itself, the other reads of the batch are not affected.
 #[tokio::test]
 async fn what_is_refused_together_is_asked_alone() {
     let server = RedisServer::start();
@@ -275,7 +275,8 @@ async fn what_is_refused_together_is_asked_alone() {
     }
 }
 
-/// A batch is read on the runtime of its connection; callers may be on another, and outlive it.
+/// A batch is read on the runtime of its connection. Its callers may be on another runtime, and may live
+/// longer.
 #[test]
 fn a_runtime_that_stands_still_or_ends_hangs_nobody() {
     let runtime = || runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -283,7 +284,7 @@ fn a_runtime_that_stands_still_or_ends_hangs_nobody() {
     for (limit, ends) in [(SHORT, false), (LONG, true)] {
         let (mut theirs, ours) = (Some(runtime()), runtime());
         let builder = RedisBackend::builder().url(server.url()).connections(1).read_timeout(limit);
-        // From here on their runtime stands still.
+        // From here on their runtime does not run.
         let node =
             theirs.as_ref().unwrap().block_on(async { Node::of(builder.connect().await.unwrap()).await });
         let asked = Instant::now();
@@ -297,7 +298,8 @@ fn a_runtime_that_stands_still_or_ends_hangs_nobody() {
             for read in join_all(reads).await {
                 *errors.entry(read.unwrap_err().to_string()).or_insert(0) += 1;
             }
-            // A command under way may learn of the lost connection before the end of the runtime is known.
+            // A command under way may get the error of the lost connection before the end of the runtime is
+            // known.
             let expected: &[&str] =
                 if ends { &["was lost", "has ended"] } else { &["did not answer within 100ms"] };
             let is_expected = |error: &String| expected.iter().any(|text| error.contains(text));

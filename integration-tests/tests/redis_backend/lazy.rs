@@ -39,7 +39,7 @@ async fn where_the_server_is_there_it_is_connected_at_once() {
     node.heard.heard(&BusEvent::Subscribed).await;
 }
 
-/// One thread: nothing is told before it is listened to.
+/// With one thread no event is sent before the subscription.
 #[tokio::test]
 async fn what_settings_alone_can_mend_is_told_by_the_cache() {
     let server = RedisServer::with_password("right");
@@ -64,8 +64,9 @@ async fn settings_that_are_wrong_by_themselves_are_refused() {
     assert_eq!(builder.connect_lazy().await.unwrap_err().kind(), ErrorKind::Config);
 }
 
-/// 1. the password is changed; 2. two connections are cut: their cause is that; 3. attempts to make new ones
-///    fail for the password.
+/// 1. The password is changed.
+/// 2. Two connections are closed. That is their error.
+/// 3. Attempts to make new connections fail because of the password.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_has_the_cause_of_the_newest_attempt() {
     let server = RedisServer::with_password("old");
@@ -85,7 +86,7 @@ async fn an_outage_has_the_cause_of_the_newest_attempt() {
     }
 }
 
-/// Half of the commands going to each would have the memory of both fenced in turns.
+/// If half of the commands went to each server, each would start new epochs again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_a_server_that_was_replaced_are_left() {
     let (old, new) = (RedisServer::start(), RedisServer::start());
@@ -105,7 +106,7 @@ async fn connections_to_a_server_that_was_replaced_are_left() {
     node.region.state(0).await.unwrap();
 }
 
-/// Where no heartbeat is sent, none is overdue: the silence must be noticed by itself.
+/// No heartbeat is sent, so no echo is missing. The silence itself must be noticed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_subscriber_is_asked_although_nothing_is_owed() {
     let server = RedisServer::start();
@@ -115,7 +116,7 @@ async fn a_silent_subscriber_is_asked_although_nothing_is_owed() {
     node.heard.heard(&BusEvent::Lost).await;
 }
 
-/// A pool's own deadline for its connections must not undercut the backend's.
+/// The deadline of the pool must not be shorter than that of the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_waited_for_behind_a_pool_of_the_callers() {
     let server = RedisServer::start();

@@ -1,4 +1,4 @@
-//! What an operator reads of a node that does not serve: which server, and why.
+//! The log of a node that does not serve: it names the server and the cause.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ impl Log {
         tracing::subscriber::set_default(subscriber)
     }
 
-    /// The first line that says this.
+    /// Waits for the first line with this text.
     async fn line(&self, what: &'static str) -> String {
         eventually(what, || {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();

@@ -1,4 +1,4 @@
-//! The breaker, and coming back.
+//! The breaker, and the return of the server.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use integration_tests::{Conditions, Data, Flow, Proxy, Recorder, RedisServer, Ro
 
 use crate::rig::{Node, RECORD, TTL, key, open};
 
-/// A node with a deadline short enough to wait for.
+/// A node with a short deadline, so that the test can wait for it.
 async fn node(server: &RedisServer) -> Node {
     let builder = RedisBackend::builder().url(server.url()).command_timeout(Duration::from_millis(100));
     Node::of(builder.connect().await.unwrap()).await
@@ -41,12 +41,12 @@ async fn a_killed_server_is_noticed_and_found_again() {
     let node = node(&server).await;
     node.store(&key("k"), b"v").await;
     server.kill();
-    // Nobody asks: the loss is noticed all the same.
+    // No command is sent. The loss is still noticed.
     eventually("the breaker opens", || (!node.region.info().available).then_some(())).await;
     fails_fast(&node).await;
     server.restart(Data::Drop);
     eventually("the breaker closes", || node.region.info().available.then_some(())).await;
-    // Both connections serve: they are used in turn.
+    // Both connections work, because they are used in turn.
     eventually("all are back", || (server.clients() >= 3).then_some(())).await;
     for _ in 0..4 {
         assert_eq!(node.read(&key("k")).await, None);
@@ -96,7 +96,7 @@ async fn one_slow_answer_opens_nothing() {
         node.region.read_one(&key("k"), Check::Plain).await.unwrap_err();
         server.resume();
         restored(&node).await;
-        // A success on each connection: failures count in a row.
+        // One success on each connection, because only failures in a row count.
         for _ in 0..2 {
             restored(&node).await;
         }
@@ -105,7 +105,8 @@ async fn one_slow_answer_opens_nothing() {
     assert_eq!(clients(&server), first, "the connections are still the first ones");
 }
 
-/// Whatever the number of connections and of calls; and afterwards all of them come back.
+/// The number of probes does not depend on the number of connections and calls. Afterwards all connections come
+/// back.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_probe_at_a_time_tests_a_server_that_is_away() {
     const CONNECTIONS: usize = 16;
@@ -116,7 +117,7 @@ async fn one_probe_at_a_time_tests_a_server_that_is_away() {
     eventually("all are there", || (server.clients() == CONNECTIONS).then_some(())).await;
     let region = open(&backend, RegionSpec::new("ns", NodeId::random(), RECORD), &Recorder::new()).unwrap();
     eventually("and the subscriber", || (server.subscribers() == 1).then_some(())).await;
-    // The subscriber goes on: only the commands' connections are counted.
+    // The subscriber keeps its connection, so only command connections are counted.
     let before = proxy.asked();
     proxy.set(Route::Commands, Conditions { flow: Flow::Refused, ..Conditions::default() });
     proxy.cut(Route::Commands);
@@ -126,7 +127,7 @@ async fn one_probe_at_a_time_tests_a_server_that_is_away() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(!region.info().available);
-    // The shortest pauses there can be: 10, 20, 40, 80, 160 ms, then 200 ms.
+    // The shortest possible pauses are 10, 20, 40, 80 and 160 ms, then 200 ms.
     let probes = proxy.asked() - before;
     assert!((2..=14).contains(&probes), "{probes} probes");
     proxy.clear();
@@ -177,7 +178,7 @@ async fn a_demoted_server_is_left() {
     let server = RedisServer::start();
     let node = node(&server).await;
     server.cli::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
-    // A replica refuses writes; that is no answer of the server we need.
+    // A replica refuses writes. It is not the server that the node needs.
     let start = Instant::now();
     while node.region.info().available {
         assert!(start.elapsed() < PATIENCE);
@@ -195,13 +196,13 @@ async fn a_region_lives_through_it_and_nothing_is_left() {
     let node = node(&server).await;
     server.kill();
     eventually("the breaker opens", || (!node.region.info().available).then_some(())).await;
-    // Dropped while everything is being restored.
+    // The node is dropped while its connections are being restored.
     drop(node);
     let metrics = tokio::runtime::Handle::current().metrics();
     eventually("no task is left", || (metrics.num_alive_tasks() == 0).then_some(())).await;
     server.restart(Data::Drop);
     eventually("no connection is left", || (server.clients() == 0).then_some(())).await;
-    // A new node starts as if nothing had been.
+    // A new node starts without any effect of the outage.
     let again = Node::on(&server).await;
     again.store(&key("k"), RECORD.as_bytes()).await;
 }

@@ -1,4 +1,4 @@
-//! One server and nodes on it.
+//! The setup of these tests: a server, and nodes on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ pub(crate) const RECORD: &str = "v1 test";
 pub(crate) const LIFE: Duration = Duration::from_secs(60);
 pub(crate) const TTL: Duration = Duration::from_secs(5);
 
-/// One node: a connection set, a region and what it has heard.
+/// A node: its connections, a region, and the events so far.
 pub(crate) struct Node {
     pub(crate) region: Arc<dyn Region>,
     pub(crate) heard: Arc<Recorder>,
@@ -27,7 +27,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node of namespace `ns`, subscribed.
+    /// A node of the namespace `ns` that has subscribed.
     pub(crate) async fn on(server: &RedisServer) -> Self {
         Self::of(RedisBackend::connect(server.url()).await.unwrap()).await
     }
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// Stores a value under a lease of its own.
+    /// Stores a value under its own lease.
     pub(crate) async fn store(&self, key: &Key, payload: &[u8]) -> (Token, Bytes) {
         let now = self.region.state(0).await.unwrap().time_ms;
         let token = self.token();
@@ -94,7 +94,7 @@ pub(crate) fn key(text: &str) -> Key {
     Key::from_encoded(text.as_bytes())
 }
 
-/// A frame with its token where a stored value has it.
+/// A frame with its token at the offset for stored values.
 pub(crate) fn frame(token: Token, payload: &[u8]) -> Bytes {
     let mut frame = vec![b'h'; TOKEN_OFFSET - SEAL_LEN];
     frame.extend_from_slice(&token.to_bytes());

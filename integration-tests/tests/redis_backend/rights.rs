@@ -1,4 +1,4 @@
-//! Users who may not do everything.
+//! Users with limited rights.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use integration_tests::RedisServer;
 
 use crate::rig::{LIFE, Node, frame, key};
 
-/// Everything that is stored.
+/// All stored data.
 fn image(server: &RedisServer) -> BTreeMap<String, Vec<u8>> {
     let mut names: Vec<String> = server.cli(&["KEYS", "*"]);
     names.sort();
     names.into_iter().map(|name| (name.clone(), server.cli(&["DUMP", &name]))).collect()
 }
 
-/// A server with a value, a tag, a lease and a node that has lost the right to publish.
+/// A server with a value, a tag and a lease, and a node that has lost the right to publish.
 async fn silenced(server: &RedisServer, node: RedisBackend) -> (Node, async_cache_core::backend::Lease) {
     let node = Node::of(node).await;
     node.store(&key("k"), b"v").await;
@@ -67,7 +67,7 @@ async fn a_change_that_may_not_be_announced_changes_nothing() {
     assert!(node.read(&key("k")).await.is_some(), "reading goes on");
 }
 
-/// What a wake-up's refusal must not prevent: the lease is given back, the value is stored.
+/// If a wake-up is refused, the lease is still released and the value is still stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_not_wake_others_stores_and_releases_all_the_same() {
     let server = RedisServer::start();
@@ -99,7 +99,7 @@ async fn the_proof_objects_to_a_number_that_is_kept() {
     assert_ne!(image(&server), before);
 }
 
-/// The rights that docs/operations.md tells to give, but for the names.
+/// The rights in `docs/operations.md`, without the names.
 fn documented() -> Vec<&'static str> {
     let manual = include_str!("../../../docs/operations.md");
     let words =
@@ -110,7 +110,7 @@ fn documented() -> Vec<&'static str> {
     rights
 }
 
-/// Makes a user with these rights and these names alone.
+/// Makes a user with exactly these rights and names.
 fn user(server: &RedisServer, names: &str, rights: &[&str]) {
     server.cli::<()>(&["ACL", "DELUSER", "app"]);
     server.set_user("app", &format!("{names} -@all {}", rights.join(" ")));
@@ -118,7 +118,7 @@ fn user(server: &RedisServer, names: &str, rights: &[&str]) {
 
 const NAMES: &str = "~{ns:* &{ns:*";
 
-/// The message of a connection that is refused for the settings.
+/// The error of a connection that is refused because of a missing right.
 async fn refused(server: &RedisServer, right: &str) -> String {
     let error = RedisBackend::connect(server.url_as("app")).await.expect_err(right);
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -154,7 +154,7 @@ async fn the_documented_rights_are_enough() {
 async fn each_right_that_is_missing_is_named_when_connecting() {
     let server = RedisServer::start();
     let all = documented();
-    // What everybody may run, before they have said who they are; and what can be done without.
+    // Left out are the commands that every client may run before its login, and the right that is optional.
     for right in all.iter().filter(|right| !["+auth", "+hello", "+mget"].contains(right)) {
         let others: Vec<&str> = all.iter().filter(|other| *other != right).copied().collect();
         user(&server, NAMES, &others);
@@ -178,7 +178,7 @@ async fn a_user_of_no_namespace_is_refused_when_connecting() {
     }
 }
 
-/// Nobody can ask which names a user may use: the first operation finds out.
+/// The names of a user cannot be queried, so the first operation finds the fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_another_namespace_is_refused_with_the_remedy() {
     let server = RedisServer::start();

@@ -1,4 +1,4 @@
-//! Each script's branches.
+//! The branches of each script.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn lua_seals_as_rust_does() {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
     let k = key("k");
-    // The fence starts at the time in µs; around it, and as far from it as is believed.
+    // The sequence starts at the time in µs. The cases are around it and as far from it as the scripts accept.
     let modulus = 4_294_967_291_u64;
     let now = node.region.state(0).await.unwrap().seq;
     assert!(now > 1_700_000_000_000_000, "{now}");
@@ -28,7 +28,7 @@ async fn lua_seals_as_rust_does() {
             let (token, value) = node.store(&k, b"v").await;
             assert_eq!(unseal(&value), Some(start + step));
             assert_eq!(node.read(&k).await, Some(value.clone()));
-            // And reads it back.
+            // Lua also reads the seal back.
             assert_eq!(node.acquire(&k).await, Acquired::Value(value));
             assert_eq!(token_of(&node.read(&k).await.unwrap()), Some(token));
         }
@@ -77,11 +77,11 @@ async fn a_load_from_grant_to_fill() {
     let woken = BusEvent::Woken { key: Bytes::copy_from_slice(k.as_bytes()), value: Some(value.clone()) };
     b.heard.heard(&woken).await;
     assert_eq!(b.acquire(&k).await, Acquired::Value(value));
-    // Nothing is left behind, and a fill is no change.
+    // Nothing else is stored, and a fill is not a change.
     assert_eq!(server.cli::<usize>(&["DBSIZE"]), 2, "M and V");
     assert_eq!(a.region.state(0).await.unwrap().seq, lease.seq);
     assert_eq!(a.heard.events(), [BusEvent::Subscribed]);
-    // The lease ended with it.
+    // The fill has ended the lease.
     let again = a
         .region
         .fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No })
@@ -90,7 +90,7 @@ async fn a_load_from_grant_to_fill() {
     assert_eq!(again, Filled::Refused);
 }
 
-/// A pipeline is sent again from the first call whose script the server has forgotten.
+/// A pipeline may be sent again from the first call whose script the server has forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_sent_twice_grants_once() {
     let server = RedisServer::start();
@@ -99,14 +99,14 @@ async fn an_acquire_sent_twice_grants_once() {
     let ask = a.ask();
     let first = a.region.acquire_one(&k, ask).await.unwrap();
     let Acquired::Granted(lease) = first else { panic!("not granted: {first:?}") };
-    // The sequence moves on in between.
+    // The sequence moves in between.
     b.store(&key("other"), b"v").await;
     assert_eq!(a.region.acquire_one(&k, ask).await.unwrap(), Acquired::Granted(lease), "by itself");
     let many = a.region.acquire(&[(k.clone(), ask), (k.clone(), ask)]).await;
     for answer in many {
         assert_eq!(answer.unwrap(), Acquired::Granted(lease), "in a batch");
     }
-    // It waits for nobody, and nobody else is let in.
+    // The node is not noted as a waiter, and no other acquisition gets the lease.
     assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}W:k"]));
     assert!(matches!(a.acquire(&k).await, Acquired::Busy(_)), "another acquisition of the same node");
     assert!(matches!(b.acquire(&k).await, Acquired::Busy(_)));
@@ -118,7 +118,7 @@ async fn an_acquire_sent_twice_grants_once() {
     );
 }
 
-/// Who waits while the key cools is told when the load after that has ended; who loads itself is not.
+/// A node that waits while the key cools is woken when the next load has ended. The node that loads is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_while_a_key_cools_is_noted_for_the_next_load() {
     let server = RedisServer::start();
@@ -126,7 +126,8 @@ async fn who_waits_while_a_key_cools_is_noted_for_the_next_load() {
     let k = key("k");
     a.lease(&k).await;
     a.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
-    // Cools for half a minute here, so that no pause of this machine matters, and the load takes much longer.
+    // The key cools for half a minute here, so that a pause of this machine has no effect. The load takes much
+    // longer.
     server.cli::<()>(&["SET", "{ns:0}L:k", "~", "PX", "30000"]);
     for node in [&a, &b] {
         let ask = Acquire { ttl: Duration::from_secs(3600), ..node.ask() };
@@ -221,7 +222,7 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
             .wait("woken", |event| matches!(event, BusEvent::Woken { key, .. } if *key == name).then_some(()))
             .await;
 
-        // Cooling: nobody may load until it ends; a second break does not extend it.
+        // While the key cools, no node may load. A second break does not extend the time.
         let ask = || Acquire { accept: Accept::Nothing, ..a.ask() };
         if let Acquired::Busy(left) = a.region.acquire_one(&k, ask()).await.unwrap() {
             assert!(left <= GRANT_PACE, "{left:?}");
@@ -254,7 +255,7 @@ async fn renewing_and_releasing() {
     assert!(left > 40_000, "{left}");
     assert!(server.cli::<u64>(&["PTTL", "{ns:0}W:k"]) > 40_000, "those who wait stay noted as long");
 
-    // Someone else's token ends nothing.
+    // The token of another node ends nothing.
     let other = async_cache_core::backend::Lease { token: b.token(), ..lease };
     a.region.release_one(&k, other).await.unwrap();
     assert_eq!(b.region.renew_one(&k, other, TTL).await.unwrap(), Renewed::Lost);
@@ -275,7 +276,7 @@ async fn renewing_and_releasing() {
 
     a.region.release_one(&k, lease).await.unwrap();
     b.heard.heard(&BusEvent::Woken { key: Bytes::from_static(b"k"), value: None }).await;
-    // At once: a release is no break.
+    // The lease is free at once, because a release is not a break.
     b.lease(&k).await;
     assert_eq!(a.region.renew_one(&k, lease, TTL).await.unwrap(), Renewed::Lost);
 }
@@ -306,7 +307,7 @@ async fn leases_and_values_end_with_their_time() {
         .unwrap();
     let value = || server.cli::<bool>(&["EXISTS", "{ns:0}V:k"]);
     eventually("the value expires", || (!value()).then_some(())).await;
-    // The longest and the shortest life are possible.
+    // The longest and the shortest life are valid.
     for life in [Duration::MAX, Duration::ZERO] {
         let lease = node.lease(&k).await;
         let filled = node
@@ -353,7 +354,7 @@ async fn clearing_voids_values_and_leases() {
     assert_eq!(late, Filled::Refused);
     assert_eq!(node.read(&loading).await, None);
     assert_eq!(node.region.renew_one(&waiting, other, TTL).await.unwrap(), Renewed::Lost);
-    // Neither void lease holds anyone up, nor leaves a key cooling when broken.
+    // A void lease blocks no other node, and the key does not cool when it is broken.
     node.lease(&loading).await;
     node.region.invalidate(std::slice::from_ref(&waiting)).await.unwrap();
     let next = node.lease(&waiting).await;
@@ -409,7 +410,8 @@ async fn a_late_put_is_not_executed() {
     assert_eq!(node.region.state(0).await.unwrap().seq, before.seq);
 }
 
-/// Who finds the key cooling waits for the load after that, and is noted until it may have ended.
+/// A node that finds the key cooling waits for the next load. It stays noted as a waiter until that load may
+/// have ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_while_a_key_cools_stays_noted() {
     let server = RedisServer::start();
@@ -422,7 +424,8 @@ async fn who_waits_while_a_key_cools_stays_noted() {
     assert!(noted > 2 * cools.as_millis() as u64, "for {noted} ms");
 }
 
-/// 1. a node waits for a load; 2. its lease lapses, and the node loads itself: there is nothing it is to be woken for.
+/// 1. A node waits for a load.
+/// 2. The lease of that load expires, and the node loads by itself. It need not be woken any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_loads_does_not_wait_any_more() {
     let server = RedisServer::start();
@@ -437,8 +440,8 @@ async fn who_loads_does_not_wait_any_more() {
     assert_eq!(server.cli::<Vec<String>>(&["SMEMBERS", "{ns:0}W:k"]), [c.id.to_string()]);
 }
 
-/// A server that was demoted keeps its run id, and serves reads; that it hears of no change any more the nodes learn by
-/// their next heartbeat.
+/// A demoted server keeps its run id, and serves reads. The nodes learn from their next heartbeat that it
+/// receives no changes any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_demoted_answers_no_heartbeat() {
     let server = RedisServer::start();

@@ -1,5 +1,5 @@
-//! What only a change of settings mends, met by a backend that was built all the same: the caches say what it
-//! is, and go on trying.
+//! Faults that only a change of settings can remedy, in a backend that was built anyway. The caches report the
+//! fault, and try again.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn cache(backend: RedisBackend) -> TieredCache<u64, u64> {
     TieredCache::builder().namespace("rows").l1(MemoryBackend::new(10)).l2(backend).build().unwrap()
 }
 
-/// What is said must name the remedy, and no secret.
+/// The error must name the remedy, and contain no secret.
 fn says(error: &Error, remedy: &str) {
     let text = format!("{error} {error:?}").to_lowercase();
     assert_eq!(error.kind(), ErrorKind::Config, "{remedy}: {text}");
@@ -26,7 +26,8 @@ fn says(error: &Error, remedy: &str) {
     assert_eq!(error.namespace(), Some("rows"), "{remedy}: {text}");
 }
 
-/// A cache on this backend says so by every way there is. One thread: nothing is told before it is listened to.
+/// Checks that a cache on this backend reports the fault in every possible way. With one thread no event is
+/// sent before the subscription.
 async fn told_by(backend: RedisBackend, remedy: &str) -> TieredCache<u64, u64> {
     let cache = cache(backend);
     let mut events = cache.subscribe();
@@ -75,7 +76,7 @@ async fn a_wrong_password_or_an_unknown_user_is_told_and_taken_up_once_it_is_kno
     taken_up(cache).await;
 }
 
-/// A gap in a known sentence would tell the word that is missing.
+/// If the word were blanked in a known message, the gap would reveal it.
 #[tokio::test]
 async fn a_password_that_is_a_common_word_is_not_told_by_a_gap() {
     let server = RedisServer::with_password("right");
@@ -141,7 +142,7 @@ async fn whatever_a_server_refuses_for_good_is_told() {
     told(&resp3, "does not know the command hello").await;
 }
 
-/// Commands go through: only the connection that hears of changes has the wrong settings.
+/// Commands succeed. Only the subscriber's connection has wrong settings.
 #[tokio::test]
 async fn a_subscriber_of_the_callers_with_wrong_settings_is_told() {
     let server = RedisServer::with_password("right");
@@ -155,7 +156,7 @@ async fn a_subscriber_of_the_callers_with_wrong_settings_is_told() {
     assert!(cache.stats().l2_refused);
 }
 
-/// A server that is busy, or full of clients, is none that settings mend.
+/// A server that is busy or has too many clients needs no change of settings.
 #[tokio::test]
 async fn what_heals_by_itself_is_an_outage() {
     let server = RedisServer::start();

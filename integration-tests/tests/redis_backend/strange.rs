@@ -1,4 +1,4 @@
-//! Servers that are none of ours, or not yet.
+//! Servers that cannot be used, or not yet.
 
 use async_cache::backend::Check;
 use async_cache_core::{Error, ErrorKind};
@@ -12,7 +12,7 @@ async fn refused(stub: &Stub) -> Error {
     RedisBackend::connect(stub.url()).await.unwrap_err()
 }
 
-/// Of a server that says this of itself.
+/// The error for a server with these lines in its `INFO`.
 async fn refused_for(said: &'static str) -> String {
     let stub = Stub::start(move |words| (words[0] == "INFO").then(|| info(said))).await;
     let error = refused(&stub).await;
@@ -47,7 +47,7 @@ async fn a_database_that_there_is_not_is_a_configuration_error() {
     assert!(error.to_string().contains("database"), "{error}");
 }
 
-/// It answers INFO and scripts, from a part of its memory.
+/// The server answers INFO and scripts, but has loaded only a part of its data.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_still_loads_its_memory_is_not_taken() {
     let loading = "-LOADING Redis is loading the dataset in memory\r\n";
@@ -60,7 +60,7 @@ async fn a_server_that_still_loads_its_memory_is_not_taken() {
     );
 }
 
-/// A proxy in between may quote what it was sent.
+/// A proxy between the node and the server may quote the command in its error.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_that_quotes_the_password_is_shown_without_it() {
     let stub = Stub::start(|words| {

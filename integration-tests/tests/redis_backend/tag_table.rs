@@ -1,4 +1,4 @@
-//! The tag table in Redis: lost, overwritten, aged, and in want of memory.
+//! The tag table in Redis: it is lost, overwritten or old, or the memory is full.
 
 use async_cache::testing::No;
 use async_cache::{MemoryBackend, TieredCache};
@@ -12,7 +12,7 @@ use integration_tests::RedisServer;
 
 use crate::rig::{LIFE, Node, key};
 
-/// A frame with a tag where a stored value has it.
+/// A frame with a tag at the offset for stored values.
 fn tagged(token: Token, tag: &str) -> Bytes {
     let tags = Tags::new([tag]).unwrap();
     let mut frame = vec![b'h'; HEADER_LEN - SEAL_LEN];
@@ -38,14 +38,14 @@ async fn invalidate(node: &Node, tag: &str) -> u64 {
     node.region.invalidate_tags(0, &Tags::new([tag]).unwrap()).await.unwrap()
 }
 
-/// The number below which a baseline voids a value with this tag.
+/// A baseline voids values with this tag that have a lower number than this.
 async fn bound(node: &Node, tag: &str) -> u64 {
     let Baseline { tags, tag_floor, .. } = node.region.baseline(0).await.unwrap();
     let numbers = tags.iter().filter(|(name, _)| name == tag.as_bytes()).map(|(_, seq)| *seq);
     numbers.max().unwrap_or(0).max(tag_floor)
 }
 
-/// Makes T as old as this.
+/// Gives T this age.
 async fn age(server: &RedisServer, node: &Node, seconds: u64) {
     let begun = node.region.state(0).await.unwrap().time_ms - seconds * 1000;
     server.cli::<u64>(&["HSET", "{ns:0}M", "tt", &begun.to_string()]);
@@ -58,7 +58,7 @@ fn half(server: &RedisServer, name: &str) -> Vec<String> {
     tags
 }
 
-/// What may become of a half of the table in Redis.
+/// The ways in which a half of the table may be lost in Redis.
 const LOSSES: [&[&str]; 6] = [
     &["DEL", "KEY"],
     &["SET", "KEY", "x"],
@@ -68,8 +68,9 @@ const LOSSES: [&[&str]; 6] = [
     &["HSET", "KEY", "", "7"],
 ];
 
-/// 1. a tag is invalidated; 2. Redis evicts the table, or somebody overwrites it; 3. what the tag voided
-///    must not come back. What was stored since the last tag change is not concerned.
+/// 1. A tag is invalidated.
+/// 2. Redis evicts the table, or another client overwrites it.
+/// 3. The values that the tag voided must not come back. Values that were stored after the last tag change stay valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
     for lost in ["T", "U"] {
@@ -103,7 +104,7 @@ async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
                 .unwrap();
             assert_eq!(filled, Filled::Refused, "{lost} {loss:?}");
 
-            // The next change begins the table anew, and forgets nothing of that.
+            // The next change makes the table again, and the voided values stay void.
             invalidate(&node, "other").await;
             assert!(!valid(&node, "old").await, "{lost} {loss:?}");
             assert!(bound(&node, "t").await > seq, "{lost} {loss:?}");
@@ -115,7 +116,7 @@ async fn a_half_that_was_lost_is_taken_for_one_that_voids_everything() {
     }
 }
 
-/// How a tagged value comes to be stored.
+/// How a tagged value is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum By {
     Insert,
@@ -146,7 +147,7 @@ async fn the_table_is_turned_over_by_age() {
     }
 }
 
-/// A half is kept for as long as a tagged value may live, and a minute for its load.
+/// A half is kept for the life of a tagged value and a minute for its load.
 async fn turned_over_by_age(by: By) {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
@@ -172,7 +173,7 @@ async fn turned_over_by_age(by: By) {
     assert!(valid(&node, "old").await);
 }
 
-/// However many tags are invalidated, a half holds so many and no more; what was dropped is covered by the floor.
+/// A half holds a limited number of tags. The floor covers the tags that were dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_is_turned_over_by_size() {
     let server = RedisServer::start();
@@ -188,7 +189,7 @@ async fn the_table_is_turned_over_by_size() {
     assert!(!valid(&node, "old").await);
 }
 
-/// Tags are invalidated, and void values are not answered, when there is no memory left; lookups go on.
+/// With a full memory, tags can be invalidated, void values are not returned, and lookups go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_still_invalidates_tags() {
     let server = RedisServer::start();
@@ -214,7 +215,7 @@ async fn a_full_server_still_invalidates_tags() {
     assert!(filled.to_string().contains("no memory left"), "{filled}");
     node.region.release_one(&key("loading"), lease).await.unwrap();
     assert!(!server.cli::<bool>(&["EXISTS", "{ns:0}L:loading"]));
-    // The table is lost, and turned over, in that state.
+    // The table is lost and turned over while the memory is full.
     server.cli::<i64>(&["DEL", "{ns:0}T"]);
     assert!(!valid(&node, "t").await && !valid(&node, "u").await);
     invalidate(&node, "u").await;

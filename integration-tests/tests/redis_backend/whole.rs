@@ -1,4 +1,4 @@
-//! What concerns all scripts: format, partitions, batches, cost.
+//! Properties of all scripts: format, partitions, batches, cost.
 
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{BusEvent, Check};
@@ -17,7 +17,7 @@ async fn a_node_of_another_format_is_refused_everywhere() {
     let other = Node::unsubscribed(RedisBackend::connect(server.url()).await.unwrap(), "ns", "v2 other");
     let many = RedisBackend::builder().url(server.url()).partitions(4).connect().await.unwrap();
     let parted = Node::unsubscribed(many, "ns", RECORD);
-    // Of a partition that only one of them has.
+    // The key is in a partition that only one of the two has.
     let far = (0..).map(|n| key(&n.to_string())).find(|key| key.partition(4) == 3).unwrap();
     for (stranger, its) in [(&other, "v2 other"), (&parted, "partitions=4")] {
         for error in [
@@ -55,7 +55,7 @@ async fn partitions_work_together() {
     let expected: Vec<_> =
         entries.iter().zip(&seqs).map(|((_, frame), seq)| Some(stored(*seq, frame))).collect();
     assert_eq!(read.values, expected);
-    // Twice the same key, and one that is not there, in the order asked for.
+    // One key occurs twice and one does not exist. The answers are in the order of the keys.
     let some = [keys[5].clone(), key("absent"), keys[1].clone(), keys[5].clone()];
     let read = b.region.read(&some, Check::Plain).await.unwrap().values;
     assert_eq!(read, [expected[5].clone(), None, expected[1].clone(), expected[5].clone()]);
@@ -127,7 +127,7 @@ async fn what_each_operation_costs() {
         .commands()
         .iter()
         .map(|command| command.split('"').nth(1).unwrap_or_default().to_owned())
-        // The breaker's own, once a second.
+        // The breaker sends this command once a second.
         .filter(|name| name != "PING")
         .collect();
     assert_eq!(names, ["GET", "MGET", "EVALSHA", "EVALSHA", "EVALSHA"]);
