@@ -1,4 +1,4 @@
-//! The traffic of the proofs is drawn from everything there is.
+//! Checks that the traffic of the checkers covers all public methods and options.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,32 +7,32 @@ use fastrand::Rng;
 use integration_tests::surface::options::DRAWN;
 use integration_tests::surface::{Call, Options, Range, Tiers, Verb};
 
-/// Methods of a cache that are no traffic: they make one, tell of it, or end it.
+/// Methods of a cache that are not traffic: they observe the cache or end it.
 const OF_A_CACHE: &[&str] =
     &["subscribe", "stats", "namespace", "shutdown", "ready", "is_idle", "is_serving"];
 
-/// Setters that say something else than how an entry is kept or loaded, and that the traffic uses.
+/// Setters that do not concern the storing or loading of an entry. The traffic uses them.
 const OTHERS_IN_USE: &[&str] = &[
-    // Of the builder: the plan of a simulation.
+    // Setters of the builder. The plan of a simulation uses them.
     "namespace",
     "l1",
     "outage",
     "max_staleness",
     "mutant",
     "tag_slots",
-    // Of requests: `perform`. The two numbers are the same in every call.
+    // Setters of requests. `perform` uses them. The two numbers are equal in all calls.
     "at_least",
     "concurrency",
     "batch_size",
     "uncached",
-    // Of a `DataLoader`.
+    // Setters of a `DataLoader`.
     "max_batch_size",
     "delay",
     "max_pending",
     "options",
 ];
 
-/// Setters that no traffic uses, and why.
+/// Setters that no traffic uses, and the reasons.
 const NOT_IN_USE: &[(&str, &str)] = &[
     ("l2_with", "one codec, that of `l2`: what the others do is judged value by value"),
     ("schema", "it keeps caches of other values apart, and the traffic has one kind of value"),
@@ -45,7 +45,7 @@ const NOT_IN_USE: &[(&str, &str)] = &[
     ("merge", "each call insists on one stamp"),
 ];
 
-/// The sources in a folder beside those of this crate, or in one of its own.
+/// The sources in a folder beside this crate, or in a folder of this crate.
 fn sources_in(folder: &str) -> Vec<String> {
     fn collect(folder: &Path, into: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).expect("a folder of sources").flatten() {
@@ -68,14 +68,14 @@ fn sources() -> Vec<String> {
     found
 }
 
-/// The name of a public method that this line begins, if it does.
+/// The name of the public method that begins on this line, if there is one.
 fn method(line: &str) -> Option<&str> {
     let line = line.trim_start();
     let rest = line.strip_prefix("pub fn ").or_else(|| line.strip_prefix("pub async fn "))?;
     rest.split(['(', '<']).next()
 }
 
-/// The public methods of a type that take it by reference.
+/// The public methods of a type that take `self` by reference.
 fn methods_of(owner: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for source in sources() {
@@ -93,7 +93,7 @@ fn methods_of(owner: &str) -> BTreeSet<String> {
             if line.contains("fn ") && !line.trim_start().starts_with("//") {
                 last = method(line).map(str::to_owned);
             }
-            // The receiver stands in the line of the name, or in one of those below.
+            // The receiver is on the line of the name, or on one of the lines below.
             if line.contains("&self") || line.contains("&'a self") {
                 found.extend(last.take());
             }
@@ -144,7 +144,8 @@ fn what_is_said_to_be_in_use_is_called() {
     assert!(idle.is_empty(), "setters that no traffic calls: {idle:?}");
 }
 
-/// What the macro of this name in `surface::options` sets, with what it takes from the others.
+/// The options that the macro with this name in `surface::options` sets, including those of the macros that it
+/// uses.
 fn set_by(name: &str) -> BTreeSet<String> {
     let source = include_str!("../src/surface/options.rs");
     let body = source.split(&format!("macro_rules! {name} {{")).nth(1).expect("a macro of the options");
@@ -185,7 +186,7 @@ fn setters_in(beginning: &str) -> BTreeSet<String> {
     found
 }
 
-/// Over all types together an option that one of them lacks would not show.
+/// Each type is checked separately. Otherwise an option that one type lacks would not be noticed.
 #[test]
 fn every_option_of_each_type_is_drawn() {
     let of = |group: &str| setters_in(&format!("macro_rules! {group}_setters"));
@@ -215,11 +216,12 @@ fn every_verb_and_every_option_comes_up() {
         assert!(!call.keys.is_empty());
     }
     assert_eq!(verbs.len(), Verb::ALL.len());
-    // `tag` is the one of a cache that has one.
+    // `tag` is set only for a cache with one tag.
     assert!(DRAWN.iter().filter(|name| **name != "tag").all(|name| options.contains(*name)), "{options:?}");
 }
 
-/// Destructured to the last, so that an option is neither drawn without a name nor named without a draw.
+/// The struct is destructured completely. So an option is neither drawn without a name nor named without a
+/// draw.
 fn names_given(options: &Options) -> Vec<&'static str> {
     let Options {
         ttl,

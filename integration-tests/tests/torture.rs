@@ -1,15 +1,16 @@
-//! The checker, for a short while; and that each of its oracles objects when something is broken on purpose.
+//! Runs the checker for a short time, and checks that each of its promises is found broken when a fault is
+//! planted.
 //!
-//! `TORTURE_SECONDS` sets for how long the first test runs: a few seconds unless set, two minutes
-//! in CI.
+//! `TORTURE_SECONDS` sets the duration of the first test. By default it is a few seconds, and two minutes in
+//! CI.
 
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// Runs the checker, and gives its exit code and its report. One at a time: each keeps a small
-/// machine busy, and a node that gets no time to run is suspended.
+/// Runs the checker, and returns its exit code and its report. Only one runs at a time, because each keeps a
+/// small machine busy, and a node that gets no time to run is suspended.
 fn torture(args: &[&str]) -> (i32, Value) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,7 +28,7 @@ fn number(report: &Value, name: &str) -> u64 {
     report["torture"][name].as_u64().unwrap_or_else(|| panic!("no figure {name} in {report}"))
 }
 
-/// All faults on. In a debug build beside other tests the machine is busy: fewer reads.
+/// All faults are on. A debug build beside other tests has a busy machine, so it makes fewer reads.
 #[test]
 fn every_promise_is_kept_under_faults() {
     let seconds = std::env::var("TORTURE_SECONDS").unwrap_or_else(|_| "12".to_owned());
@@ -40,16 +41,16 @@ fn every_promise_is_kept_under_faults() {
     assert!(number(&report, "judged_loads") > 10, "{report:#}");
 }
 
-/// With this mutant, and with these faults, the checker finds this promise broken.
+/// Checks that the checker finds this promise broken with this mutant and these faults.
 fn objects(promise: &str, mutant: &str, faults: &str) {
-    // Chance decides when a mutant shows; it gets several times as long as it needs, and longer than a call
-    // that hangs is waited for. It ends as soon as one shows.
+    // Chance decides when a mutant is found. So the run gets several times the usual time, and more time than
+    // the limit for a call that hangs. It ends when the mutant is found.
     for seed in ["1", "2", "3", "4"] {
         let args = [
             "--seconds",
             if promise == "liveness" { "60" } else { "15" },
             "--reads-per-s",
-            // A storm in which anything paused is not judged.
+            // A storm with a pause of the machine is not judged.
             if promise == "storms" { "2000" } else { "12000" },
             "--seed",
             seed,
@@ -67,7 +68,7 @@ fn objects(promise: &str, mutant: &str, faults: &str) {
     panic!("{mutant} was not found");
 }
 
-/// Polling answers every wait in the end: what is lost is time.
+/// Polling answers every wait in the end. Only time is lost.
 #[test]
 fn objects_to_wakes_that_are_lost() {
     let args = ["--seconds", "10", "--reads-per-s", "12000", "--seed", "1", "--faults", "none"];

@@ -1,11 +1,11 @@
-//! With every safeguard in its place.
+//! Runs with all safeguards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use integration_tests::simulation::{Off, Outcome, run};
 use parking_lot::Mutex;
 
-/// Seeds in one test run: as many as take a few minutes.
+/// The number of seeds in one test run. It takes a few minutes.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 10_000 };
 
 fn number(name: &str) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! With one fence switched off, the checker objects.
+//! With one safeguard switched off, the simulation finds a broken promise.
 
 use async_cache::testing::Mutant;
 use async_cache_memory::testing::Mutant as TierMutant;
@@ -51,18 +51,18 @@ found! {
     tags_forgotten_by_the_tier: Off::Tier(TierMutant::TagsForgotten),
 }
 
-/// Who is not woken waits for longer, and reads nothing old.
+/// A lookup that is not woken waits longer, and never reads an old value.
 #[test]
 fn lose_wakes() {
     is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
 }
 
-/// A safeguard whose absence breaks a promise about what is called. `of` is in what the judge says that should say it.
+/// Checks a safeguard that some public methods need. The judge's report must contain `of`.
 fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
     for seed in 0..1000 {
         let meant = |told: &Breach| told.promise == promise && told.what.contains(of);
         let Some(told) = whole::run(seed, off, false).breach.filter(meant) else { continue };
-        // It is the fence that was missed, and not a judge that objects to anything.
+        // The same seed must pass with all safeguards. Otherwise the judge would object to anything.
         assert!(whole::run(seed, Off::Nothing, false).breach.is_none(), "seed {seed} fails with every fence");
         println!("{off:?}: {told}");
         return;

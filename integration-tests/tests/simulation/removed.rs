@@ -1,4 +1,4 @@
-//! Over a network that takes its time.
+//! Values that must not be stored, over a slow network.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_cache::{Loaded, MemoryBackend, OutagePolicy, TieredCache};
 use integration_tests::simulation::{Network, Weather, Wire};
 
-/// A loader says that its value is not to be stored: what it would have replaced is gone when the call returns, and
-/// nobody is told that something cannot be read yet.
+/// A loader says that its value must not be stored. When the call returns, the previous value is removed, and
+/// the next lookup finds no value, without an error.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_stored_has_replaced_the_old_value_when_its_load_returns() {
     let ms = Duration::from_millis;

@@ -1,4 +1,4 @@
-//! Batches whose leases take longer to grant, or to renew, than they were to live.
+//! Batches whose leases take longer to grant or to renew than their duration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_cache::{MemoryBackend, TieredCache};
 use integration_tests::simulation::{Network, Weather, Wire};
 
-/// A tier that answers every question after so long, on average.
+/// A cache on a tier that answers each command after this time on average.
 fn cache(usual: Duration) -> TieredCache<u64, u64> {
     let weather = Weather {
         usual,
@@ -24,7 +24,7 @@ fn cache(usual: Duration) -> TieredCache<u64, u64> {
     builder.max_staleness(Duration::from_secs(60)).ttl(Duration::from_secs(3600)).build().unwrap()
 }
 
-/// How many values of a batch were not stored.
+/// The number of values of a batch that were not stored.
 async fn refused_of(keys: u64, usual: Duration, load: Duration) -> u64 {
     let cache = cache(usual);
     let keys: Vec<u64> = (0..keys).collect();
@@ -38,7 +38,7 @@ async fn refused_of(keys: u64, usual: Duration, load: Duration) -> u64 {
     cache.stats().fills_rejected
 }
 
-/// Granting all of them takes twice their life, and renewing them as long again.
+/// Granting all leases takes twice their duration, and renewing them takes as long again.
 #[tokio::test(start_paused = true)]
 async fn a_large_batch_on_a_slow_tier_stores_what_it_loads() {
     for usual in [100, 500, 1000] {
@@ -49,7 +49,7 @@ async fn a_large_batch_on_a_slow_tier_stores_what_it_loads() {
     }
 }
 
-/// One part: what is left of the life of its leases when the load begins is what they are renewed by.
+/// A batch of one part. Its leases are renewed by the time that is left when the load begins.
 #[tokio::test(start_paused = true)]
 async fn a_small_batch_on_a_slow_tier_stores_what_it_loads() {
     for load in [0, 500, 1_000, 10_000] {

@@ -1,4 +1,4 @@
-//! The whole public surface, with every safeguard in its place.
+//! Runs with all public methods and all safeguards.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use integration_tests::simulation::Off;
 use integration_tests::simulation::whole::{Outcome, run};
 use parking_lot::Mutex;
 
-/// Seeds in one test run.
+/// The number of seeds in one test run.
 const SEEDS: u64 = if cfg!(debug_assertions) { 60 } else { 1_000 };
 
 fn number(name: &str) -> Option<u64> {
