@@ -276,11 +276,11 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         match namespace.len() {
             0 => return wrong("the namespace is empty: give it 1 to 128 bytes"),
             1..=MAX_NAMESPACE_BYTES => {}
-            _ => return wrong("the namespace is longer than 128 bytes"),
+            _ => return wrong("the namespace is longer than 128 bytes: shorten it"),
         }
         if namespace.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
             return wrong(
-                "the namespace holds a control character, `{` or `}`, which have a meaning in Redis keys",
+                "the namespace contains a control character, `{` or `}`: leave them out, because Redis keys use them for other purposes",
             );
         }
         if self.schema.as_ref().is_some_and(|name| {

@@ -38,5 +38,5 @@ pub(crate) fn call<T>(what: &str, code: impl FnOnce() -> Result<T, BoxError>) ->
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("with something that is no text")
+    text.unwrap_or("with a payload that is not text")
 }

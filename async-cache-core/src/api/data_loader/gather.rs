@@ -242,7 +242,7 @@ where
     #[cold]
     fn overloaded(&self) -> Error {
         let message = format!(
-            "{} keys are waiting to be loaded, which is the limit `max_pending`: load less at once, or raise it",
+            "{} keys are waiting or being loaded, which is the limit `max_pending`: load fewer keys at once, or raise the limit",
             self.settings.max_pending
         );
         Error::new(ErrorKind::Overloaded, message)

@@ -67,9 +67,7 @@ macro_rules! plain {
 impl<S: Serializer> Writer<S> {
     fn check_finite(&self, finite: bool) -> Result<(), S::Error> {
         if self.rules.finite && !finite {
-            return Err(ser::Error::custom(
-                "a number that is infinite or none (NaN), which JSON cannot tell",
-            ));
+            return Err(ser::Error::custom("an infinite number or NaN, which JSON cannot represent"));
         }
         Ok(())
     }
@@ -77,7 +75,7 @@ impl<S: Serializer> Writer<S> {
     fn check_null(&self) -> Result<(), S::Error> {
         if self.rules.null_is_none && self.rules.inside_some {
             return Err(ser::Error::custom(
-                "a `Some` of nothing, such as `Some(None)`, which this format reads back as `None`",
+                "a `Some(None)` or `Some(())`, which this format reads back as `None`",
             ));
         }
         Ok(())
@@ -279,7 +277,7 @@ macro_rules! fields {
             fn skip_field(&mut self, name: &'static str) -> Result<(), S::Error> {
                 if self.rules.positional {
                     let message = format!(
-                        "field `{name}` is left out (`skip_serializing_if`), and what is behind it would be read in its place"
+                        "field `{name}` is left out (`skip_serializing_if`), and the field after it would be read in its place"
                     );
                     return Err(ser::Error::custom(message));
                 }
