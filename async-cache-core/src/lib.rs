@@ -49,6 +49,7 @@ pub use format::{codec, frame, key, tags};
 
 pub use api::builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
 pub use api::cache::{Shutdown, TieredCache};
+pub use api::invalidator::Invalidator;
 pub use backend::{Backend, LocalBackend};
 pub use batch::DataLoader;
 #[cfg(feature = "json")]

@@ -64,6 +64,13 @@ impl<K, V: 'static> TieredCache<K, V> {
     }
 }
 
+impl<K, V: 'static> TieredCache<K, V> {
+    /// The same cache for keys of another type.
+    pub(crate) fn with_key_type<Q>(&self) -> TieredCache<Q, V> {
+        TieredCache { inner: Arc::clone(&self.inner), _last: Arc::clone(&self._last), _key: PhantomData }
+    }
+}
+
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Returns a stream of the events from now on. It ends when the cache is dropped. `next` is a method of
     /// `StreamExt` in the crate `futures-util`.
@@ -217,7 +224,7 @@ fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a 
 
 impl<K, V: 'static> Clone for TieredCache<K, V> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), _last: Arc::clone(&self._last), _key: PhantomData }
+        self.with_key_type()
     }
 }
 
