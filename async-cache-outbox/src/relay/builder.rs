@@ -1,0 +1,145 @@
+//! The settings of a relay.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_cache_core::key::CacheKey;
+use async_cache_core::{Invalidator, TieredCache};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::Store;
+use crate::error::Error;
+use crate::relay::Relay;
+use crate::relay::apply::Caches;
+use crate::relay::stats::Shared;
+use crate::relay::work::Worker;
+
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+const BATCHES: RangeInclusive<u32> = 1..=5_000;
+
+/// Builds a [`Relay`]; made by [`Outbox::relay`](crate::Outbox::relay).
+#[must_use]
+pub struct RelayBuilder {
+    store: Arc<dyn Store>,
+    caches: Vec<Invalidator>,
+    options: Options,
+}
+
+/// The settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) poll_interval: Duration,
+    pub(crate) takeover_interval: Duration,
+    pub(crate) batch: u32,
+    pub(crate) shutdown_limit: Duration,
+}
+
+impl RelayBuilder {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        let options = Options {
+            poll_interval: Duration::from_secs(1),
+            takeover_interval: Duration::from_secs(1),
+            batch: 2_000,
+            shutdown_limit: Duration::from_secs(5),
+        };
+        Self { store, caches: Vec::new(), options }
+    }
+
+    /// Adds a cache whose rows the relay applies. It needs an L2. The relay keeps the cache open.
+    pub fn cache<K: CacheKey, V: Send + Sync + 'static>(self, cache: &TieredCache<K, V>) -> Self {
+        self.invalidator(cache.invalidator())
+    }
+
+    /// Adds a cache by its [`Invalidator`].
+    pub fn invalidator(mut self, cache: Invalidator) -> Self {
+        self.caches.push(cache);
+        self
+    }
+
+    /// How often the relay at work looks at the table if nothing wakes it: 1 s by default, from 10 ms to 10 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.options.poll_interval = interval;
+        self
+    }
+
+    /// How often the other relays try to take over: 1 s by default, from 10 ms to 10 s.
+    pub fn takeover_interval(mut self, interval: Duration) -> Self {
+        self.options.takeover_interval = interval;
+        self
+    }
+
+    /// The most rows that are read, invalidated and deleted together: 2,000 by default, from 1 to 5,000.
+    pub fn batch(mut self, rows: u32) -> Self {
+        self.options.batch = rows;
+        self
+    }
+
+    /// How long [`Relay::shutdown`] may take: 5 s by default.
+    pub fn shutdown_limit(mut self, limit: Duration) -> Self {
+        self.options.shutdown_limit = limit;
+        self
+    }
+
+    /// Starts the relay in the background. It need not reach the database yet: it tries again until it does, with pauses of
+    /// up to 5 s. [`Relay::stats`] says how it fares.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] without a cache, for a cache without an L2, for a setting outside its range, and outside a Tokio
+    /// runtime.
+    pub fn start(self) -> Result<Relay, Error> {
+        self.check()?;
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::Config(
+                "the relay was started outside a Tokio runtime: start it from a task of one".to_owned(),
+            )
+        })?;
+        let (shared, stop) = (Arc::new(Shared::new(self.store.table())), CancellationToken::new());
+        let worker = Worker {
+            store: self.store,
+            caches: Caches::new(self.caches),
+            options: self.options,
+            shared: Arc::clone(&shared),
+            stop: stop.clone(),
+        };
+        let task = Some(runtime.spawn(worker.run()));
+        Ok(Relay { shared, stop, task, shutdown_limit: self.options.shutdown_limit })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |what: String| Err(Error::Config(what));
+        if self.caches.is_empty() {
+            return wrong("the relay has no cache: add each one with `.cache(&cache)`".to_owned());
+        }
+        if let Some(alone) = self.caches.iter().find(|cache| !cache.has_l2()) {
+            return wrong(format!(
+                "the cache `{}` has no L2, so a relay could reach only the instance at work: call `invalidate` instead. A \
+                 crash empties such a cache",
+                alone.namespace()
+            ));
+        }
+        let Options { poll_interval, takeover_interval, batch, .. } = self.options;
+        for (name, interval) in [("poll_interval", poll_interval), ("takeover_interval", takeover_interval)] {
+            if !INTERVALS.contains(&interval) {
+                return wrong(format!("`{name}` is {interval:?}: set it from 10 ms to 10 s"));
+            }
+        }
+        if !BATCHES.contains(&batch) {
+            return wrong(format!("`batch` is {batch}: set it from 1 to 5,000 rows"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RelayBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayBuilder")
+            .field("table", &self.store.table())
+            .field("caches", &self.caches)
+            .field("options", &self.options)
+            .finish()
+    }
+}

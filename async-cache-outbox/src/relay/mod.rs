@@ -1,0 +1,85 @@
+//! The relay: reads committed rows, makes their invalidations, and deletes the rows.
+
+mod apply;
+pub(crate) mod builder;
+mod pass;
+mod pause;
+pub(crate) mod stats;
+mod work;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::relay::stats::{RelayStats, Shared};
+
+/// The most rows that [`RelayStats::backlog`] counts. A larger backlog is given as this number.
+pub const BACKLOG_COUNT: u64 = 100_000;
+
+/// How often a relay tries a row that it cannot read before it leaves the row alone. A relay that comes to be at work tries
+/// such rows anew.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// How long a connection to the database may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long any statement may take, and the invalidations of one page.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For how long a relay may send nothing before the database ends its session, and another relay takes over. It is longer
+/// than anything that a living relay waits for.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+
+/// A running relay. Dropping it ends it without waiting; rows whose invalidations were under way are applied again.
+pub struct Relay {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+    shutdown_limit: Duration,
+}
+
+impl Relay {
+    /// What the relay has done, and what it has last seen in the table.
+    #[must_use]
+    pub fn stats(&self) -> RelayStats {
+        self.shared.stats.lock().clone()
+    }
+
+    /// Makes the relay look at the table now if it is the one at work. On MySQL and SQLite a service may call this after a
+    /// commit to save the wait for the next poll.
+    pub fn wake_up(&self) {
+        self.shared.woken.notify_one();
+    }
+
+    /// Ends the relay: it finishes the page of rows under way, deletes what has landed, and lets another instance take over
+    /// at once. Rows that are left stay in the table. Takes no longer than the builder's
+    /// [`shutdown_limit`](crate::RelayBuilder::shutdown_limit); after that the relay is ended as by a drop.
+    pub async fn shutdown(mut self) -> RelayStats {
+        self.stop.cancel();
+        if let Some(mut task) = self.task.take()
+            && tokio::time::timeout(self.shutdown_limit, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+        self.stats()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! What a relay tells about itself.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::database::Figures;
+
+/// What a relay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Role {
+    /// It is connecting to the database.
+    #[default]
+    Connecting,
+    /// Another relay is at work. This one waits to take over.
+    Standby,
+    /// It is the one at work.
+    AtWork,
+    /// It has ended.
+    Ended,
+}
+
+/// The figures of a relay; see [`Relay::stats`](crate::Relay::stats).
+///
+/// The counts are of this relay since its start. `backlog`, `oldest`, `unknown` and `unreadable` are what the relay at work
+/// has last seen in the table, and zero on the others. They are renewed with each poll, and at most once a second.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RelayStats {
+    /// What it is doing.
+    pub role: Role,
+    /// Rows in the table, [`BACKLOG_COUNT`](crate::BACKLOG_COUNT) at most.
+    pub backlog: u64,
+    /// The age of the oldest row that this relay can apply, by the clock of the database.
+    pub oldest: Duration,
+    /// Rows of namespaces that this relay does not know. They stay until a relay that knows them is at work.
+    pub unknown: u64,
+    /// Up to ten of those namespaces.
+    pub unknown_namespaces: Vec<String>,
+    /// Rows that no relay of this version can read, after [`MAX_ATTEMPTS`](crate::MAX_ATTEMPTS). They stay; their column
+    /// `error` has the reason.
+    pub unreadable: u64,
+    /// Rows applied and deleted.
+    pub applied: u64,
+    /// Times that an L2 failed or refused the invalidations of a page. They are tried again.
+    pub cache_failures: u64,
+    /// Times that the database failed, or the connection to it. The relay connects again.
+    pub database_failures: u64,
+    /// Times that this relay has come to be the one at work.
+    pub takeovers: u64,
+    /// The last failure, in words.
+    pub last_error: Option<String>,
+}
+
+/// What the task of a relay and its handle share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) stats: Mutex<RelayStats>,
+    pub(crate) woken: Notify,
+    pub(crate) table: String,
+}
+
+impl Shared {
+    pub(crate) fn new(table: String) -> Self {
+        Self { stats: Mutex::default(), woken: Notify::new(), table }
+    }
+
+    /// Notes a new role. Only the relay at work knows the table.
+    pub(crate) fn role(&self, role: Role) {
+        {
+            let mut stats = self.stats.lock();
+            if stats.role == role {
+                return;
+            }
+            stats.role = role;
+            stats.takeovers += u64::from(role == Role::AtWork);
+            if role != Role::AtWork {
+                (stats.backlog, stats.oldest, stats.unknown, stats.unreadable) = (0, Duration::ZERO, 0, 0);
+                stats.unknown_namespaces.clear();
+            }
+        }
+        #[cfg(feature = "tracing")]
+        tracing::info!(table = self.table, ?role, "the outbox relay has another role");
+        self.publish();
+    }
+
+    pub(crate) fn database_failed(&self, what: String) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            table = self.table,
+            error = what,
+            "the outbox relay cannot use the database; it tries again"
+        );
+        let mut stats = self.stats.lock();
+        stats.database_failures += 1;
+        stats.last_error = Some(what);
+    }
+
+    pub(crate) fn cache_failed(&self, what: String) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            table = self.table,
+            error = what,
+            "invalidations of the outbox failed; they are tried again"
+        );
+        let mut stats = self.stats.lock();
+        stats.cache_failures += 1;
+        stats.last_error = Some(what);
+    }
+
+    pub(crate) fn unreadable(&self, what: String) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(table = self.table, error = what, "rows of the outbox cannot be read");
+        self.stats.lock().last_error = Some(what);
+    }
+
+    pub(crate) fn applied(&self, rows: usize) {
+        self.stats.lock().applied += rows as u64;
+    }
+
+    pub(crate) fn seen(&self, figures: Figures, unknown: Vec<String>) {
+        let count = |rows: i64| u64::try_from(rows).unwrap_or_default();
+        let new = {
+            let mut stats = self.stats.lock();
+            stats.backlog = count(figures.rows);
+            stats.oldest = Duration::from_millis(count(figures.oldest_ms));
+            stats.unknown = count(figures.unknown);
+            stats.unreadable = count(figures.unreadable);
+            let new = unknown.iter().any(|name| !stats.unknown_namespaces.contains(name));
+            stats.unknown_namespaces = unknown;
+            new.then(|| stats.unknown_namespaces.clone())
+        };
+        if let Some(names) = new {
+            #[cfg(feature = "tracing")]
+            tracing::warn!(
+                table = self.table,
+                ?names,
+                "the outbox has rows of namespaces that this relay does not know: add the caches to it"
+            );
+            drop(names);
+        }
+        self.publish();
+    }
+
+    /// Copies the figures to the `metrics` facade. Every figure has one label, `table`.
+    fn publish(&self) {
+        #[cfg(feature = "metrics")]
+        {
+            let stats = self.stats.lock().clone();
+            let labels = [("table", self.table.clone())];
+            metrics::gauge!("async_cache_outbox_backlog", &labels).set(stats.backlog as f64);
+            metrics::gauge!("async_cache_outbox_oldest_seconds", &labels).set(stats.oldest.as_secs_f64());
+            metrics::gauge!("async_cache_outbox_unknown", &labels).set(stats.unknown as f64);
+            metrics::gauge!("async_cache_outbox_unreadable", &labels).set(stats.unreadable as f64);
+            metrics::gauge!("async_cache_outbox_at_work", &labels)
+                .set(f64::from(u8::from(stats.role == Role::AtWork)));
+            metrics::counter!("async_cache_outbox_applied_total", &labels).absolute(stats.applied);
+            metrics::counter!("async_cache_outbox_cache_failures_total", &labels)
+                .absolute(stats.cache_failures);
+            metrics::counter!("async_cache_outbox_database_failures_total", &labels)
+                .absolute(stats.database_failures);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The promises of the outbox, on real databases.
+
+mod promise;
