@@ -4,51 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::{BoxError, Result};
 use deadpool_redis::Pool;
 use redis::{Client, ConnectionInfo};
 
 use crate::backend::RedisBackend;
-use crate::connection::connect::Connector;
-use crate::connection::failure::{Outage, Secrets};
-use crate::connection::link::Link;
-use crate::connection::settings;
-use crate::connection::slots::Slots;
+use crate::connection::credentials::{Credentials, Provider};
+#[cfg(feature = "tls")]
+use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
 use crate::faults::Mutant;
-use crate::inner::Inner;
-use crate::limits::Deadlines;
-use crate::lua::{self, Scripts};
-use crate::pubsub::bus::Bus;
-use crate::pubsub::subscriber::{Progress, Subscriber};
-
-/// Most connections for commands.
-const MAX_CONNECTIONS: usize = 64;
-/// Deadline of operations, unless set.
-const DEADLINE: Duration = Duration::from_millis(500);
-/// Most partitions.
-const MAX_PARTITIONS: u16 = 1024;
+use crate::parts::{Settings, Target};
 
 /// Settings of a [`RedisBackend`]; made by [`RedisBackend::builder`].
 #[must_use = "nothing happens before `connect`"]
 pub struct RedisBackendBuilder {
-    target: Target,
-    connections: usize,
-    partitions: u16,
-    deadlines: Deadlines,
-    connect_timeout: Duration,
-    scripts: &'static Scripts,
-}
-
-enum Target {
-    Missing,
-    Url(String),
-    Info(Box<ConnectionInfo>),
-    Pool(Pool, Box<Client>),
+    settings: Settings,
 }
 
 impl RedisBackend {
-    /// Connects to `redis://[user[:password]@]host[:port][/database]` and proves the connection.
+    /// Connects to `redis://[user[:password]@]host[:port][/database]`, or by TLS to `rediss://..` (feature `tls`), and
+    /// proves the connection.
     ///
     /// # Errors
     ///
@@ -89,19 +65,14 @@ impl RedisBackend {
 
 impl RedisBackendBuilder {
     fn new() -> Self {
-        Self {
-            target: Target::Missing,
-            connections: 2,
-            partitions: 1,
-            deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
-            connect_timeout: Duration::from_secs(1),
-            scripts: lua::scripts(),
-        }
+        Self { settings: Settings::default() }
     }
 
-    /// The server: `redis://[user[:password]@]host[:port][/database]`, or `unix:///path`.
+    /// The server: `redis://[user[:password]@]host[:port][/database]`, or `unix:///path[?db=1&user=..&pass=..]`.
+    ///
+    /// `rediss://` asks for TLS (feature `tls`). `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.target = Target::Url(url.into());
+        self.settings.target = Target::Url(url.into());
         self
     }
 
@@ -109,13 +80,69 @@ impl RedisBackendBuilder {
     ///
     /// TCP_NODELAY is always set; keepalive and user timeout are set unless given.
     pub fn connection_info(mut self, info: ConnectionInfo) -> Self {
-        self.target = Target::Info(Box::new(info));
+        self.settings.target = Target::Info(Box::new(info));
         self
     }
 
     /// **Escape hatch:** see [`RedisBackend::from_pool`].
     pub fn pool(mut self, pool: Pool, client: Client) -> Self {
-        self.target = Target::Pool(pool, Box::new(client));
+        self.settings.target = Target::Pool(pool, Box::new(client));
+        self
+    }
+
+    /// How to speak TLS with a server at `rediss://` or `valkeys://`. Unless set, the certificate authorities of this
+    /// machine are trusted.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_cache_redis::{RedisBackend, Tls};
+    ///
+    /// let tls = Tls::new()
+    ///     .ca(std::fs::read("ca.pem")?)
+    ///     .client_cert(std::fs::read("client.pem")?, std::fs::read("client.key")?);
+    /// let redis = RedisBackend::builder().url("rediss://cache.internal:6380").tls(tls).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
+    /// Asks `provider` for the credentials of each connection, when it is made: for tokens that expire, and passwords
+    /// that are changed. The address then has no credentials.
+    ///
+    /// A connection keeps the credentials that it was made with, until it is lost. If the provider fails, panics, or takes
+    /// longer than [`credentials_timeout`](Self::credentials_timeout), the attempt to connect fails, and is repeated as
+    /// any other.
+    ///
+    /// ```no_run
+    /// # async fn token() -> std::io::Result<String> { Ok(String::new()) }
+    /// # async fn example() -> async_cache_core::Result<()> {
+    /// use async_cache_redis::{Credentials, RedisBackend};
+    ///
+    /// let redis = RedisBackend::builder()
+    ///     .url("redis://cache.internal")
+    ///     .credentials(|| async { Ok(Credentials::new("app", token().await?)) })
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn credentials<F, Fut>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.settings.provider = Some(Provider::new(provider));
+        self
+    }
+
+    /// Deadline of the credentials provider: 5 s unless set. It is apart from
+    /// [`connect_timeout`](Self::connect_timeout).
+    pub fn credentials_timeout(mut self, limit: Duration) -> Self {
+        self.settings.credentials_timeout = limit;
         self
     }
 
@@ -125,7 +152,7 @@ impl RedisBackendBuilder {
     /// Commands use them in turn. Reads of single keys use one of them until it is crowded, so that reads
     /// that are under way at the same time share commands.
     pub fn connections(mut self, count: usize) -> Self {
-        self.connections = count;
+        self.settings.connections = count;
         self
     }
 
@@ -135,7 +162,7 @@ impl RedisBackendBuilder {
     /// node that uses another is refused. More than one is of use on a Redis Cluster only (64
     /// then), which is not supported yet.
     pub fn partitions(mut self, count: u16) -> Self {
-        self.partitions = count;
+        self.settings.partitions = count;
         self
     }
 
@@ -152,20 +179,20 @@ impl RedisBackendBuilder {
     /// reading the state of the namespace, heartbeats. A lookup may meet it twice, once for the value
     /// and once for the lease; then its cache's outage policy decides.
     pub fn read_timeout(mut self, limit: Duration) -> Self {
-        self.deadlines.read = limit;
+        self.settings.deadlines.read = limit;
         self
     }
 
     /// Deadline of the commands that change something: storing values, invalidating keys and tags, clearing,
     /// renewing and releasing leases. An insert that has met it is never executed afterwards.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
-        self.deadlines.write = limit;
+        self.settings.deadlines.write = limit;
         self
     }
 
     /// Deadline for making a connection, handshake included: 1 s unless set.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
+        self.settings.connect_timeout = limit;
         self
     }
 
@@ -173,7 +200,7 @@ impl RedisBackendBuilder {
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
-        self.scripts = mutant.scripts();
+        self.settings.scripts = mutant.scripts();
         self
     }
 
@@ -187,14 +214,14 @@ impl RedisBackendBuilder {
     /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
     /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
-        let parts = self.prepare()?;
+        let parts = self.settings.prepare()?;
         let proven = async {
             let link = parts.connector.link().await?;
             parts.subscriber.prove().await?;
             Ok(link)
         };
         match proven.await {
-            Ok(link) => Ok(parts.build(Ok(link))),
+            Ok(link) => Ok(RedisBackend { inner: Arc::new(parts.build(Ok(link))) }),
             Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
         }
     }
@@ -210,96 +237,25 @@ impl RedisBackendBuilder {
     ///
     /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
-        let parts = self.prepare()?;
+        let parts = self.settings.prepare()?;
         let link = parts.connector.link().await;
         let first = link.map_err(|refusal| refusal.outage(&parts.secrets));
-        Ok(parts.build(first))
+        Ok(RedisBackend { inner: Arc::new(parts.build(first)) })
     }
-
-    fn prepare(self) -> Result<Parts> {
-        self.validate()?;
-        let Self { target, connections, partitions, deadlines, connect_timeout, scripts } = self;
-        let longest = deadlines.longest();
-        let lengthened = matches!(target, Target::Pool(..)).then(|| longest.max(connect_timeout));
-        let (pool, client) = match target {
-            Target::Missing => return Err(wrong("no server given: call `url`")),
-            Target::Url(url) => ours(settings::parse(&url)?, connections, connect_timeout)?,
-            Target::Info(info) => ours(*info, connections, connect_timeout)?,
-            Target::Pool(pool, client) => (pool, settings::subscriber(client.get_connection_info())?),
-        };
-        let info = client.get_connection_info();
-        let secrets = Secrets::new(info.redis_settings().password());
-        let addr = info.addr().clone();
-        let connector = Arc::new(Connector::new(pool, addr, connect_timeout, lengthened, scripts));
-        let bus = Arc::new(Bus::new());
-        let subscriber = Subscriber {
-            client,
-            bus,
-            connect_timeout,
-            command_timeout: longest,
-            secrets: secrets.clone(),
-            progress: Progress::default(),
-        };
-        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
-    }
-
-    fn validate(&self) -> Result<()> {
-        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
-            return Err(wrong(format!(
-                "connections must be 1 to {MAX_CONNECTIONS}, not {}",
-                self.connections
-            )));
-        }
-        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
-            return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));
-        }
-        let Deadlines { read, write } = self.deadlines;
-        if read.min(write).min(self.connect_timeout).is_zero() {
-            return Err(wrong("a timeout of zero lets nothing through"));
-        }
-        Ok(())
-    }
-}
-
-/// The parts of a backend, before it is known whether it connects.
-struct Parts {
-    connector: Arc<Connector>,
-    subscriber: Subscriber,
-    secrets: Secrets,
-    connections: usize,
-    partitions: u16,
-    deadlines: Deadlines,
-}
-
-impl Parts {
-    fn build(self, first: Result<Link, Outage>) -> RedisBackend {
-        let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
-        let server = subscriber.client.get_connection_info().addr().to_string();
-        let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
-        let inner = Inner::new(server, partitions, slots, connector, subscriber);
-        RedisBackend { inner: Arc::new(inner) }
-    }
-}
-
-fn ours(info: ConnectionInfo, connections: usize, connect_timeout: Duration) -> Result<(Pool, Client)> {
-    let info = settings::with_tcp_defaults(info);
-    let client = settings::subscriber(&info)?;
-    Ok((settings::pool(info, connections, connect_timeout)?, client))
-}
-
-fn wrong(what: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
 }
 
 impl fmt::Debug for RedisBackendBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the target: it holds credentials.
+        let Settings { connections, partitions, deadlines, connect_timeout, credentials_timeout, .. } =
+            &self.settings;
         f.debug_struct("RedisBackendBuilder")
-            .field("connections", &self.connections)
-            .field("partitions", &self.partitions)
-            .field("read_timeout", &self.deadlines.read)
-            .field("write_timeout", &self.deadlines.write)
-            .field("connect_timeout", &self.connect_timeout)
+            .field("connections", connections)
+            .field("partitions", partitions)
+            .field("read_timeout", &deadlines.read)
+            .field("write_timeout", &deadlines.write)
+            .field("connect_timeout", connect_timeout)
+            .field("credentials_timeout", credentials_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -13,11 +13,11 @@
 //!
 //! | room | its part |
 //! |---|---|
-//! | `builder`, `backend` | settings; a backend opens one region a namespace |
+//! | `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
 //! | `pubsub/` | the way back: from the socket to a region's listener |
-//! | `connection/` | a connection is made (`connect`), proved (`handshake`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
+//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`), made (`connect`), proved (`handshake`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
 //! | `lua/` | executed in Redis, atomically |
 //! | `keys`, `limits`, `reply` | names; deadlines, sizes and pauses; the meaning of answers |
 //!
@@ -40,11 +40,15 @@ mod inner;
 mod keys;
 mod limits;
 mod lua;
+mod parts;
 mod pubsub;
 mod reply;
 
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;
+pub use connection::credentials::Credentials;
+#[cfg(feature = "tls")]
+pub use connection::tls::Tls;
 
 /// Faults for tests (feature `testing`).
 #[cfg(feature = "testing")]

@@ -155,8 +155,10 @@ pub use async_cache_macros::CacheKey;
 pub use async_cache_macros::cached;
 #[cfg(feature = "memory")]
 pub use async_cache_memory::{Engine, MemoryBackend, MemoryBackendBuilder};
+#[cfg(all(feature = "redis", feature = "tls"))]
+pub use async_cache_redis::Tls;
 /// Faults that tests switch on in the Redis tier.
 #[cfg(all(feature = "redis", feature = "testing"))]
 pub use async_cache_redis::testing as redis_testing;
 #[cfg(feature = "redis")]
-pub use async_cache_redis::{RedisBackend, RedisBackendBuilder};
+pub use async_cache_redis::{Credentials, RedisBackend, RedisBackendBuilder};

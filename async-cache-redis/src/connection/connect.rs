@@ -1,62 +1,100 @@
 //! Making connections, and saying why one cannot be made.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
+use deadpool::managed;
 use deadpool_redis::{Connection, Pool};
 use redis::ConnectionAddr;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::failure::Secrets;
+use super::cause::Secrets;
 use super::handshake::handshake;
 use super::link::Link;
-use super::refusals::{NOT_REDIS, Refusal, is_not_redis};
+use super::opener::{Opened, Opener, Transport};
+use super::probe;
+use super::refusals::{NOT_REDIS, Refusal, SPEAKS_TLS, is_not_redis};
 use crate::lua::Scripts;
-
-/// How long a connection may take to tell a silent server from an unreachable one.
-const DIAGNOSIS: Duration = Duration::from_millis(300);
 
 /// Where commands get their connections.
 pub(crate) struct Connector {
-    pool: Pool,
-    addr: ConnectionAddr,
-    connect_timeout: Duration,
-    /// The deadline that the connections of a caller's pool are given.
-    lengthened: Option<Duration>,
+    pub(crate) source: Source,
+    pub(crate) addr: ConnectionAddr,
+    pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
+    /// Whether a connection has been made: then the address is right.
+    pub(crate) proven: AtomicBool,
+}
+
+/// Who makes connections.
+pub(crate) enum Source {
+    Ours(managed::Pool<Opener>),
+    /// The caller's pool, and the deadline that its connections are given.
+    Callers(Pool, Duration),
+}
+
+impl Source {
+    /// A new connection. It is taken out of the pool for good: a multiplexed connection that went bad stays bad, and
+    /// must not be handed to the pool's other users.
+    async fn connection(&self) -> Result<Opened, Refusal> {
+        match self {
+            Self::Ours(pool) => Ok(managed::Object::take(pool.get().await?)),
+            Self::Callers(pool, longest) => {
+                let mut connection = Connection::take(pool.get().await?);
+                // Each command has a deadline of its own (`Checkout::answer`). A caller's pool may have a shorter
+                // one, which would end commands too early. On our own pool none is set: it would only add a
+                // second timer to every command.
+                connection.set_response_timeout(*longest);
+                Ok(Opened { connection, driver: None })
+            }
+        }
+    }
+
+    fn transport(&self) -> &Transport {
+        match self {
+            Self::Ours(pool) => &pool.manager().transport,
+            Self::Callers(..) => &Transport::Client,
+        }
+    }
 }
 
 impl Connector {
-    pub(crate) fn new(
-        pool: Pool,
-        addr: ConnectionAddr,
-        connect_timeout: Duration,
-        lengthened: Option<Duration>,
-        scripts: &'static Scripts,
-    ) -> Self {
-        Self { pool, addr, connect_timeout, lengthened, scripts }
+    /// A new connection, through the handshake.
+    pub(crate) async fn link(&self) -> Result<Link, Refusal> {
+        let limit = match &self.source {
+            Source::Ours(pool) => pool.manager().longest(),
+            Source::Callers(..) => self.connect_timeout,
+        };
+        let made = timeout(limit, async { handshake(self.source.connection().await?, self.scripts).await });
+        let refusal = match made.await {
+            Ok(Ok(link)) => {
+                self.proven.store(true, Ordering::Relaxed);
+                return Ok(link);
+            }
+            Ok(Err(Refusal::Error(error))) if error.is_timeout() => Refusal::Timeout,
+            Ok(Err(refusal)) => refusal,
+            Err(_) => Refusal::Timeout,
+        };
+        Err(if self.proven.load(Ordering::Relaxed) { refusal } else { self.recognised(refusal).await })
     }
 
-    /// A new connection, through the handshake.
-    ///
-    /// It is taken out of the pool for good: a multiplexed connection that went bad stays bad,
-    /// and must not be handed to the pool's other users.
-    pub(crate) async fn link(&self) -> Result<Link, Refusal> {
-        let made = timeout(self.connect_timeout, async {
-            let mut connection = Connection::take(self.pool.get().await?);
-            // Each command has a deadline of its own (`Checkout::answer`). A caller's pool may have a shorter
-            // one, which would end commands too early. On our own pool none is set: it would only add a
-            // second timer to every command.
-            if let Some(longest) = self.lengthened {
-                connection.set_response_timeout(longest);
+    /// Recognises a server that speaks TLS on this port although the settings do not, or the other way round.
+    async fn recognised(&self, refusal: Refusal) -> Refusal {
+        match (self.source.transport(), &refusal) {
+            (Transport::Client, Refusal::Error(error))
+                if (is_not_redis(error) || error.is_connection_dropped())
+                    && probe::speaks_tls(&self.addr).await =>
+            {
+                Refusal::Server(SPEAKS_TLS.to_owned())
             }
-            handshake(connection, self.scripts).await
-        });
-        match made.await {
-            Ok(Err(Refusal::Error(error))) if error.is_timeout() => Err(Refusal::Timeout),
-            Ok(made) => made,
-            Err(_) => Err(Refusal::Timeout),
+            #[cfg(feature = "tls")]
+            (Transport::Tls(_), Refusal::Timeout | Refusal::Closed(_))
+                if probe::speaks_plain_redis(&self.addr).await =>
+            {
+                Refusal::Server(super::refusals::SPEAKS_NO_TLS.to_owned())
+            }
+            _ => refusal,
         }
     }
 
@@ -71,7 +109,7 @@ impl Connector {
             return if cause.says(&remedy) { error } else { error.with_source(cause) };
         }
         let error = match &refusal {
-            Refusal::Timeout if self.accepts_connections().await => backend(format!(
+            Refusal::Timeout if probe::accepts_connections(addr).await => backend(format!(
                 "connecting to Redis at {addr}: it accepts connections, but did not answer within {:?}: it hangs, or \
                  does not speak Redis",
                 self.connect_timeout
@@ -83,6 +121,10 @@ impl Connector {
             Refusal::Pool(_) => {
                 backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
             }
+            Refusal::Credentials(_) => backend(format!("connecting to Redis at {addr}: no credentials")),
+            Refusal::Closed(hint) => backend(format!(
+                "connecting to Redis at {addr}: it closed the connection during the handshake: {hint}"
+            )),
             Refusal::Error(error) if is_not_redis(error) => backend(not_redis()),
             Refusal::Error(error) if error.is_connection_refusal() => {
                 backend(format!("connecting to Redis at {addr}: connection refused; is the server running?"))
@@ -94,13 +136,5 @@ impl Connector {
             _ => backend(format!("connecting to Redis at {addr}")),
         };
         error.with_source(cause)
-    }
-
-    /// Whether a TCP connection to the address is accepted; of a Unix socket this is not known.
-    async fn accepts_connections(&self) -> bool {
-        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = &self.addr else {
-            return false;
-        };
-        timeout(DIAGNOSIS, TcpStream::connect((host.as_str(), *port))).await.is_ok_and(|made| made.is_ok())
     }
 }

@@ -1,78 +1,12 @@
 //! The failures of commands, sorted by their consequences.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 
+pub(crate) use super::cause::Cause;
+use super::cause::Secrets;
 use crate::reply::{server_error_code, server_error_detail};
-
-/// The text of a cause. It keeps the client's own error types, and every secret, out of the error
-/// chain.
-#[derive(Clone)]
-pub(crate) struct Cause(Arc<str>);
-
-impl Cause {
-    /// A text of this crate, which holds no secret.
-    pub(crate) fn ours(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// Whether it says this already.
-    pub(crate) fn says(&self, what: &str) -> bool {
-        self.0.contains(what)
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
-
-/// The answer of every server to a wrong password.
-const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled";
-
-/// The texts that must never be shown.
-#[derive(Clone, Default)]
-pub(crate) struct Secrets(Vec<String>);
-
-impl Secrets {
-    pub(crate) fn new(password: Option<&str>) -> Self {
-        Self(password.into_iter().filter(|secret| !secret.is_empty()).map(ToOwned::to_owned).collect())
-    }
-
-    fn hide(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
-    }
-
-    /// A cause without secrets, keys or values, from the text of a server or a library.
-    pub(crate) fn cause(&self, error: impl fmt::Display) -> Cause {
-        const MAX_LEN: usize = 300;
-        let mut text = error.to_string();
-        // An unknown command is reported with its arguments, and those are keys and values.
-        if let Some(at) = text.find(", with args beginning with") {
-            text.truncate(at);
-        }
-        // The fixed answer to a wrong password is kept whole: a gap in it would tell the password.
-        text =
-            text.split(WRONG_PASSWORD).map(|part| self.hide(part)).collect::<Vec<_>>().join(WRONG_PASSWORD);
-        if let Some((at, _)) = text.char_indices().nth(MAX_LEN) {
-            text.truncate(at);
-            text.push('…');
-        }
-        Cause(text.into())
-    }
-}
 
 /// Why a command gave no answer.
 #[derive(Debug, Clone)]
@@ -176,17 +110,6 @@ fn is_fatal(error: &RedisError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_show_neither_secrets_nor_arguments() {
-        let secrets = Secrets::new(Some("hunter2"));
-        assert_eq!(secrets.cause("AUTH hunter2 failed").to_string(), "AUTH *** failed");
-        assert_eq!(
-            secrets.cause("unknown command 'X', with args beginning with: 'key' 'value'").to_string(),
-            "unknown command 'X'"
-        );
-        assert_eq!(secrets.cause("ü".repeat(1000)).to_string().chars().count(), 301);
-    }
 
     #[test]
     fn what_breaks_a_connection() {

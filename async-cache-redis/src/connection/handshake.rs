@@ -4,19 +4,17 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value, from_redis_value};
 
 use super::link::Link;
+use super::opener::Opened;
 use super::refusals::Refusal;
 use super::rights::{Lack, PROBE, no_command_for, no_namespace};
 use crate::lua::Scripts;
 use crate::reply::server_error_text;
 
 /// Takes a fresh connection through the handshake.
-pub(crate) async fn handshake(
-    mut connection: MultiplexedConnection,
-    scripts: &Scripts,
-) -> Result<Link, Refusal> {
-    let run = examine(&mut connection).await?;
-    prepare(&mut connection, scripts).await?;
-    Ok(Link::new(connection, run))
+pub(crate) async fn handshake(mut opened: Opened, scripts: &Scripts) -> Result<Link, Refusal> {
+    let run = examine(&mut opened.connection).await?;
+    prepare(&mut opened.connection, scripts).await?;
+    Ok(Link::new(opened, run))
 }
 
 /// The run id of a server that can be used.

@@ -7,7 +7,9 @@ use async_cache_core::backend::RunId;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::opener::Opened;
 use super::read_queue::ReadQueue;
 
 /// A connection that has been through the handshake.
@@ -16,6 +18,7 @@ use super::read_queue::ReadQueue;
 /// answers.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
+    _driver: Option<AbortOnDropHandle<()>>,
     /// The server's run id, as the scripts are given it.
     run_text: String,
     pub(crate) run: RunId,
@@ -36,12 +39,13 @@ pub(crate) struct Caller<'a> {
 }
 
 impl Link {
-    pub(crate) fn new(connection: MultiplexedConnection, run_text: String) -> Self {
+    pub(crate) fn new(opened: Opened, run_text: String) -> Self {
         let mut hasher = DefaultHasher::new();
         run_text.hash(&mut hasher);
         let run = RunId(hasher.finish());
         Self {
-            connection,
+            connection: opened.connection,
+            _driver: opened.driver,
             run_text,
             run,
             strikes: AtomicU32::new(0),

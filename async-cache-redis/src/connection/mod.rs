@@ -1,12 +1,18 @@
 //! Connections for commands: how they are made, proved, kept up and replaced.
 
+pub(crate) mod cause;
 pub(crate) mod connect;
+pub(crate) mod credentials;
 pub(crate) mod failure;
 mod handshake;
 pub(crate) mod link;
+pub(crate) mod opener;
+mod probe;
 pub(crate) mod read_queue;
 pub(crate) mod refusals;
 pub(crate) mod rights;
 pub(crate) mod settings;
 pub(crate) mod slots;
 pub(crate) mod supervisor;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;

@@ -1,13 +1,22 @@
 //! The reasons why there is no connection, and their remedies.
 
-use deadpool_redis::{PoolError, TimeoutType};
+use deadpool::managed::{HookError, PoolError, TimeoutType};
 use redis::{ErrorKind as Redis, RedisError};
 
-use super::failure::{Cause, Outage, Secrets};
+use super::cause::{Cause, Secrets};
+use super::failure::Outage;
 use super::rights;
 use crate::reply::server_error_code;
 
 const REPLICA: &str = "the server is a replica: connect to its master";
+pub(super) const SPEAKS_TLS: &str = if cfg!(feature = "tls") {
+    "the server speaks TLS on this port: write `rediss://`"
+} else {
+    "the server speaks TLS on this port: write `rediss://`, and enable the feature `tls` of async-cache-rs"
+};
+#[cfg(feature = "tls")]
+pub(super) const SPEAKS_NO_TLS: &str =
+    "the server does not speak TLS on this port: write `redis://`, or connect to its port for TLS";
 pub(super) const NOT_REDIS: &str = "what answers there does not speak Redis";
 
 /// Why there is no connection.
@@ -16,8 +25,13 @@ pub(crate) enum Refusal {
     Error(RedisError),
     /// Time ran out.
     Timeout,
-    /// The caller's pool has none to give.
+    /// The pool has none to give.
     Pool(String),
+    /// The caller's function gave no credentials.
+    Credentials(Cause),
+    /// The server closed the connection; what may be the reason.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "made by TLS only"))]
+    Closed(&'static str),
     /// It leads to a replica.
     Replica,
     /// It leads to a server that cannot be used, or not by this user.
@@ -36,7 +50,7 @@ impl Refusal {
             Self::Server(why) => return Some(why.clone()),
             Self::Replica => return Some(REPLICA.to_owned()),
             Self::Error(error) => error,
-            Self::Timeout | Self::Pool(_) => return None,
+            Self::Timeout | Self::Pool(_) | Self::Credentials(_) | Self::Closed(_) => return None,
         };
         let text = error.to_string();
         if text.to_ascii_lowercase().contains("hello")
@@ -59,9 +73,7 @@ impl Refusal {
             (Redis::RESP3NotSupported, _) | (_, "NOPROTO") => {
                 "it does not know RESP3, which the settings ask for: is this Redis 6.0 or later?"
             }
-            (Redis::InvalidClientConfig, _) => {
-                "the client cannot connect with these settings; TLS is not supported by this version"
-            }
+            (Redis::InvalidClientConfig, _) => "the client cannot connect with these settings",
             (_, "NOPERM") => {
                 "the user may not run what a client begins with (`+hello`, `+auth`, `+select`, `+ping`)"
             }
@@ -93,6 +105,8 @@ impl Refusal {
             Self::Replica => Cause::ours(REPLICA),
             Self::Server(why) => Cause::ours(why.as_str()),
             Self::Pool(why) => secrets.cause(why),
+            Self::Credentials(why) => why.clone(),
+            Self::Closed(hint) => Cause::ours(format!("the server closed the connection: {hint}")),
         }
     }
 }
@@ -102,12 +116,24 @@ pub(super) fn is_not_redis(error: &RedisError) -> bool {
     matches!(error.kind(), Redis::Parse | Redis::UnexpectedReturnType)
 }
 
-impl From<PoolError> for Refusal {
-    fn from(error: PoolError) -> Self {
+impl From<RedisError> for Refusal {
+    fn from(error: RedisError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl<E: Into<Refusal>> From<PoolError<E>> for Refusal {
+    fn from(error: PoolError<E>) -> Self {
         match error {
-            PoolError::Backend(error) => Self::Error(error),
+            PoolError::Backend(error) => error.into(),
             PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => Self::Timeout,
-            other => Self::Pool(other.to_string()),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Self::Pool("all of its connections are taken".to_owned())
+            }
+            PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
+            PoolError::PostCreateHook(_) => Self::Pool("its hook has refused the connection".to_owned()),
+            PoolError::Closed => Self::Pool("it is closed".to_owned()),
+            PoolError::NoRuntimeSpecified => Self::Pool("it has deadlines, but no runtime is set".to_owned()),
         }
     }
 }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 
 use super::failure::is_forbidden;
-use crate::reply::{server_error_detail, server_error_text};
+use crate::reply::{server_error_code, server_error_detail, server_error_text};
 
 /// The name of a key and of a channel to try rights on. No namespace has it: the names of a namespace
 /// continue with a colon.
@@ -70,13 +70,13 @@ fn spelt(right: &str) -> String {
     right.to_ascii_uppercase().replace('|', " ")
 }
 
-/// Why the connection that hears of changes cannot be made, if only a change of settings helps.
-pub(crate) fn no_subscriber(error: &RedisError) -> Option<Arc<str>> {
-    let why = match error.kind() {
-        ErrorKind::RESP3NotSupported => "the server does not know the command HELLO".to_owned(),
-        _ => no_command("hello", error)?,
-    };
-    Some(format!("{why}; changes of other nodes are heard as pushes of RESP3, which HELLO asks for").into())
+/// Whether RESP3 cannot be begun, although the server may be used without it.
+pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::RESP3NotSupported => true,
+        _ if server_error_code(error) == "NOPROTO" => true,
+        _ => error.to_string().to_ascii_lowercase().contains("hello") && no_command("hello", error).is_some(),
+    }
 }
 
 /// Why a namespace is not told of changes.

@@ -3,25 +3,62 @@
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
-use deadpool_redis::{Pool, Runtime};
+use deadpool::managed::Pool;
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo};
 
-use super::failure::Secrets;
+use super::cause::Secrets;
+use super::opener::Opener;
+
+/// Where a server is, and whether it is spoken to by TLS.
+pub(crate) struct Server {
+    pub(crate) info: ConnectionInfo,
+    pub(crate) encryption: Encryption,
+}
+
+/// Whether the address asks for TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    None,
+    Tls,
+}
 
 /// Reads a URL.
-pub(crate) fn parse(url: &str) -> Result<ConnectionInfo> {
-    url.parse::<ConnectionInfo>().map_err(|error| {
+pub(crate) fn parse(url: &str) -> Result<Server> {
+    // The client knows the schemes for TLS only if it brings TLS itself.
+    let rest = url.strip_prefix("rediss://").or_else(|| url.strip_prefix("valkeys://"));
+    let (plain, encryption) = match rest {
+        Some(rest) => (format!("redis://{rest}"), Encryption::Tls),
+        None => (url.to_owned(), Encryption::None),
+    };
+    if encryption == Encryption::Tls && url.contains('#') {
+        let message = "wrong Redis URL: nothing may follow a `#`. TLS without checking certificates is not \
+                       supported: give the authority of the server's certificate to `Tls::ca`";
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    let info = plain.parse::<ConnectionInfo>().map_err(|error| {
         // The client's errors about URLs quote nothing of them.
         let cause = Secrets::default().cause(error);
-        if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-            let message = "the URL asks for TLS (`rediss://`), which this version does not support: put a TLS tunnel in front of \
-                           the server, such as stunnel, and connect to that by `redis://`";
-            return Error::new(ErrorKind::Config, message);
-        }
-        let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database]";
+        let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database], \
+                       rediss:// for TLS, or unix:///path";
         Error::new(ErrorKind::Config, format!("{message} ({cause})"))
-    })
+    })?;
+    Ok(Server { info, encryption })
+}
+
+/// Reads an address in the words of the client.
+pub(crate) fn given(info: ConnectionInfo) -> Result<Server> {
+    match info.addr().clone() {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None } => {
+            let info = info.set_addr(ConnectionAddr::Tcp(host, port));
+            Ok(Server { info, encryption: Encryption::Tls })
+        }
+        ConnectionAddr::TcpTls { .. } => Err(Error::new(
+            ErrorKind::Config,
+            "the connection info has TLS settings of its own: give them to `RedisBackendBuilder::tls`",
+        )),
+        _ => Ok(Server { info, encryption: Encryption::None }),
+    }
 }
 
 /// Adds the settings that the client leaves out: without these, small commands wait for Nagle's timer, and a
@@ -45,33 +82,11 @@ pub(crate) fn with_tcp_defaults(info: ConnectionInfo) -> ConnectionInfo {
 }
 
 /// The pool for a backend that was given an address.
-pub(crate) fn pool(info: ConnectionInfo, size: usize, connect_timeout: Duration) -> Result<Pool> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(connect_timeout))
-        // Deadlines are kept per operation, see `Checkout::answer`.
-        .set_response_timeout(None)
-        // Commands wait for room while this many are being written.
-        .set_pipeline_buffer_size(1024);
-    let failed = |why: String| {
-        Error::new(ErrorKind::Config, "building the connection pool")
-            .with_source(Secrets::default().cause(why))
-    };
-    let manager =
-        deadpool_redis::Manager::new_with_config(info, config).map_err(|e| failed(e.to_string()))?;
-    Pool::builder(manager)
-        .max_size(size)
-        .wait_timeout(Some(connect_timeout))
-        .create_timeout(Some(connect_timeout))
-        .runtime(Runtime::Tokio1)
-        .build()
-        .map_err(|error| failed(error.to_string()))
-}
-
-/// The client that opens the subscriber: pushes need RESP3, whatever the caller's URL says.
-pub(crate) fn subscriber(info: &ConnectionInfo) -> Result<Client> {
-    let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-    Client::open(info.clone().set_redis_settings(settings)).map_err(|error| {
-        Error::new(ErrorKind::Config, "preparing the subscriber").with_source(Secrets::default().cause(error))
+pub(crate) fn pool(opener: Opener, size: usize) -> Result<Pool<Opener>> {
+    // The opener has deadlines, and `Connector::link` has one for everything.
+    Pool::builder(opener).max_size(size).build().map_err(|error| {
+        let cause = Secrets::default().cause(error);
+        Error::new(ErrorKind::Config, "building the connection pool").with_source(cause)
     })
 }
 
@@ -81,7 +96,7 @@ mod tests {
 
     #[test]
     fn sockets_send_at_once_and_notice_a_peer_that_vanished() {
-        let plain = parse("redis://127.0.0.1").unwrap();
+        let plain = parse("redis://127.0.0.1").unwrap().info;
         let settings = with_tcp_defaults(plain.clone()).tcp_settings().clone();
         assert!(settings.nodelay());
         assert!(settings.keepalive().is_some());
@@ -93,5 +108,23 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert_eq!(kept.user_timeout(), Some(Duration::from_secs(70)), "what was given stays");
         assert!(kept.nodelay());
+    }
+
+    #[test]
+    fn schemes_say_whether_tls_is_spoken() {
+        for (url, encryption) in [
+            ("redis://h:1", Encryption::None),
+            ("valkey://h:1", Encryption::None),
+            ("unix:///tmp/s", Encryption::None),
+            ("rediss://h:1", Encryption::Tls),
+            ("valkeys://h:1", Encryption::Tls),
+        ] {
+            assert_eq!(parse(url).unwrap().encryption, encryption, "{url}");
+        }
+        let error = parse("rediss://:hunter2@h:1#insecure").err().unwrap();
+        assert!(
+            error.to_string().contains("Tls::ca") && !format!("{error:?}").contains("hunter2"),
+            "{error}"
+        );
     }
 }

@@ -10,7 +10,8 @@ use redis::RedisResult;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-use super::failure::{Cause, Failure, Outage, Secrets};
+use super::cause::{Cause, Secrets};
+use super::failure::{Failure, Outage};
 use super::link::Link;
 use crate::limits::{Deadlines, Purpose};
 

@@ -4,5 +4,6 @@ pub(crate) mod bus;
 pub(crate) mod member;
 mod message;
 mod session;
+mod socket;
 pub(crate) mod subscriber;
 mod vitals;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bus::Bus;
 use super::member::Member;
+use super::socket::{Acknowledged, Socket};
 use crate::connection::failure::is_forbidden;
 use crate::connection::rights;
 use crate::limits::{Pauses, backoff};
@@ -24,20 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Channels in one SUBSCRIBE.
 const CHANNELS: usize = 512;
 /// Between attempts after a refusal, which nothing but a change of settings ends.
-pub(super) const REFUSED: Pauses =
-    Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
+const REFUSED: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
 
 /// A new connection.
 pub(crate) struct Connected {
     pub(super) number: u64,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) socket: Socket,
 }
 
 /// One physical connection and its subscriptions.
 pub(super) struct Session {
     bus: Arc<Bus>,
     command_timeout: Duration,
-    connection: MultiplexedConnection,
+    socket: Socket,
     /// The number of the connection.
     number: u64,
     members: HashMap<u64, Arc<Member>>,
@@ -49,11 +48,11 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(bus: Arc<Bus>, command_timeout: Duration, connected: Connected) -> Self {
-        let Connected { number, connection } = connected;
+        let Connected { number, socket } = connected;
         Self {
             bus,
             command_timeout,
-            connection,
+            socket,
             number,
             members: HashMap::new(),
             channels: HashSet::new(),
@@ -91,7 +90,7 @@ impl Session {
             .collect();
         for names in gone.chunks(CHANNELS) {
             let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
-            self.within(self.connection.clone().unsubscribe(names)).await?;
+            within(self.command_timeout, self.socket.unsubscribe(&names)).await?;
         }
         for name in &gone {
             self.channels.remove(name);
@@ -123,7 +122,10 @@ impl Session {
         member.subscribing(self.number);
         let names: Vec<&[u8]> = member.names().map(AsRef::as_ref).collect();
         for names in names.chunks(CHANNELS) {
-            self.within(self.connection.clone().subscribe(names)).await?;
+            let subscribed = within(self.command_timeout, self.socket.subscribe(names)).await?;
+            if subscribed == Acknowledged::Here {
+                names.iter().for_each(|_| member.acknowledged(self.number));
+            }
         }
         self.channels.extend(member.names().cloned());
         Ok(())
@@ -141,15 +143,13 @@ impl Session {
         }
         // While an echo is due, no PING is needed: the echo proves the connection, too.
         if overdue.is_zero() && vitals.silence() >= PATIENCE {
-            let ping = redis::cmd("PING");
-            let mut connection = self.connection.clone();
-            self.within(ping.exec_async(&mut connection)).await?;
+            within(self.command_timeout, self.socket.ping()).await?;
             vitals.answered();
         }
         Ok(())
     }
+}
 
-    async fn within<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        timeout(self.command_timeout, answer).await.map_err(|_| out_of_time())?
-    }
+async fn within<T>(limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(limit, answer).await.map_err(|_| out_of_time())?
 }

@@ -1,7 +1,7 @@
 //! The subscriber: one connection of its own, for all regions of a backend.
 //!
-//! RESP3 pushes are handed to [`Bus::take`] by the task that reads the socket, in the order of
-//! the socket, acknowledgements of subscriptions included.
+//! Messages are handed to [`Bus::take`] in the order of the socket. Of a server without RESP3 they come as messages of
+//! RESP2: see [`Socket`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,26 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind};
 use tokio::time::{sleep, timeout};
 
 use super::bus::Bus;
-use super::session::{Connected, REFUSED, Session};
-use crate::connection::failure::Secrets;
+use super::session::{Connected, Session};
+use super::socket::Socket;
+use crate::connection::opener::Opener;
 use crate::connection::refusals::Refusal;
 use crate::connection::rights::{self, Lack, PROBE};
 use crate::limits::{Pauses, backoff};
-use crate::reply::{out_of_time, server_error_text};
+use crate::reply::server_error_text;
 
 /// Between attempts to connect.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(20), longest: Duration::from_millis(500) };
 
 pub(crate) struct Subscriber {
-    pub(crate) client: Client,
+    pub(crate) opener: Opener,
     pub(crate) bus: Arc<Bus>,
-    pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
-    pub(crate) secrets: Secrets,
     pub(crate) progress: Progress,
 }
 
@@ -49,7 +48,7 @@ impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
     pub(crate) async fn run(self: Arc<Self>) {
         let _alone = self.progress.running.lock().await;
-        let (mut failures, mut refusals) = (0, 0);
+        let mut failures = 0;
         loop {
             let proven = self.progress.proven.lock().take();
             let connection = match proven {
@@ -58,7 +57,6 @@ impl Subscriber {
             };
             match connection {
                 Ok(connected) => {
-                    refusals = 0;
                     self.progress.ever_up.store(true, Ordering::Relaxed);
                     let mut session = Session::new(Arc::clone(&self.bus), self.command_timeout, connected);
                     if session.reconcile().await.is_ok() {
@@ -68,15 +66,9 @@ impl Subscriber {
                     // Tokio may still read from the old connection: after this, its messages are ignored.
                     self.bus.lost();
                 }
-                Err(error) => {
-                    if let Some(why) = rights::no_subscriber(&error) {
-                        self.bus.refused(&self.unusable(&why));
-                        sleep(backoff(refusals, REFUSED)).await;
-                        refusals = refusals.saturating_add(1);
-                        continue;
-                    }
+                Err(refusal) => {
                     // Settings that once were right may become right again.
-                    let outage = Refusal::Error(error).outage(&self.secrets);
+                    let outage = refusal.outage(&self.opener.secrets);
                     if outage.lasting && !self.progress.ever_up.load(Ordering::Relaxed) {
                         self.bus.refused(&self.unusable(&outage.cause));
                     }
@@ -88,25 +80,19 @@ impl Subscriber {
     }
 
     fn unusable(&self, why: &dyn fmt::Display) -> Arc<str> {
-        let server = self.client.get_connection_info().addr();
+        let server = self.opener.addr();
         format!("subscribing to changes: Redis at {server} cannot be used with these settings ({why})").into()
     }
 
     /// Makes the connection, and proves that this user may subscribe. Whether it may subscribe to the channels of
     /// a namespace is found out when that namespace is opened.
     pub(crate) async fn prove(&self) -> Result<(), Refusal> {
-        let mut connected = match self.connect().await {
-            Ok(connected) => connected,
-            Err(error) => {
-                return Err(rights::no_subscriber(&error)
-                    .map_or(Refusal::Error(error), |why| Refusal::Server(why.to_string())));
-            }
-        };
-        let connection = &mut connected.connection;
+        let mut connected = self.connect().await?;
+        let socket = &mut connected.socket;
         let tried = async {
             [
-                ("subscribe", connection.subscribe(PROBE).await),
-                ("unsubscribe", connection.unsubscribe(PROBE).await),
+                ("subscribe", socket.subscribe(&[PROBE.as_bytes()]).await.map(drop)),
+                ("unsubscribe", socket.unsubscribe(&[PROBE.as_bytes()]).await),
             ]
         };
         let tried = timeout(self.command_timeout, tried).await.map_err(|_| Refusal::Timeout)?;
@@ -123,7 +109,7 @@ impl Subscriber {
     }
 
     /// Makes a connection whose messages go to the bus.
-    async fn connect(&self) -> RedisResult<Connected> {
+    async fn connect(&self) -> Result<Connected, Refusal> {
         let number = self.progress.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let bus = Arc::clone(&self.bus);
         let push = move |push: PushInfo| -> Result<(), ()> {
@@ -135,12 +121,18 @@ impl Subscriber {
             Ok(())
         };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
+            .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_push_sender(push);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let connection = timeout(self.connect_timeout, connecting).await.map_err(|_| out_of_time())??;
+        let socket = match self.opener.pushes(config).await {
+            Ok(connection) => Socket::Pushes(connection),
+            // Some servers and proxies do not know HELLO, and some users may not run it.
+            Err(Refusal::Error(error)) if rights::lacks_resp3(&error) => {
+                Socket::messages(self.opener.messages().await?, Arc::clone(&self.bus), number)
+            }
+            Err(refusal) => return Err(refusal),
+        };
         self.bus.vitals.heard();
-        Ok(Connected { number, connection })
+        Ok(Connected { number, socket })
     }
 }

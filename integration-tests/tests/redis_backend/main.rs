@@ -1,6 +1,7 @@
 //! `RedisBackend` against a real `redis-server`, through the raw `Backend` and `Region`.
 
 mod bus;
+mod certificates;
 mod conform;
 mod connect;
 mod deadlines;
@@ -11,10 +12,12 @@ mod gather;
 mod lazy;
 mod logs;
 mod outage;
+mod resp2;
 mod rig;
 mod rights;
 mod scripts;
 mod settings;
 mod strange;
 mod tag_table;
+mod tls;
 mod whole;

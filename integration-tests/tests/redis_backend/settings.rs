@@ -177,10 +177,3 @@ async fn what_heals_by_itself_is_an_outage() {
         }
     }
 }
-
-#[tokio::test]
-async fn a_url_that_asks_for_tls_is_refused_at_once_and_told_why() {
-    let error = RedisBackend::connect_lazy("rediss://:hunter2@127.0.0.1").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("TLS") && !format!("{error:?}").contains("hunter2"), "{error:?}");
-}

@@ -74,10 +74,3 @@ async fn an_error_that_quotes_the_password_is_shown_without_it() {
     let text = format!("{error:?}");
     assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
 }
-
-#[tokio::test]
-async fn tls_is_refused_with_a_remedy() {
-    let error = RedisBackend::connect("rediss://127.0.0.1:6379").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("tunnel"), "{error}");
-}

@@ -1,0 +1,222 @@
+//! From settings to the parts of a backend.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_cache_core::{Error, ErrorKind, Result};
+use deadpool_redis::Pool;
+use redis::{Client, ConnectionInfo};
+
+use crate::connection::cause::Secrets;
+use crate::connection::connect::{Connector, Source};
+use crate::connection::credentials::Provider;
+use crate::connection::failure::Outage;
+use crate::connection::link::Link;
+use crate::connection::opener::{Login, Opener, Transport};
+use crate::connection::settings::{self, Encryption, Server};
+use crate::connection::slots::Slots;
+#[cfg(feature = "tls")]
+use crate::connection::tls::Tls;
+use crate::inner::Inner;
+use crate::limits::Deadlines;
+use crate::lua::{self, Scripts};
+use crate::pubsub::bus::Bus;
+use crate::pubsub::subscriber::{Progress, Subscriber};
+
+/// Most connections for commands.
+const MAX_CONNECTIONS: usize = 64;
+/// Deadline of operations, unless set.
+const DEADLINE: Duration = Duration::from_millis(500);
+/// Most partitions.
+const MAX_PARTITIONS: u16 = 1024;
+
+/// What a builder has been told.
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+    pub(crate) provider: Option<Provider>,
+    pub(crate) credentials_timeout: Duration,
+    pub(crate) connections: usize,
+    pub(crate) partitions: u16,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) scripts: &'static Scripts,
+}
+
+/// Where the server is.
+pub(crate) enum Target {
+    Missing,
+    Url(String),
+    Info(Box<ConnectionInfo>),
+    Pool(Pool, Box<Client>),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            target: Target::Missing,
+            #[cfg(feature = "tls")]
+            tls: None,
+            provider: None,
+            credentials_timeout: Duration::from_secs(5),
+            connections: 2,
+            partitions: 1,
+            deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
+            connect_timeout: Duration::from_secs(1),
+            scripts: lua::scripts(),
+        }
+    }
+}
+
+impl Settings {
+    /// Makes the parts. Connects to nothing.
+    pub(crate) fn prepare(mut self) -> Result<Parts> {
+        self.validate()?;
+        let longest = self.deadlines.longest();
+        let (opener, source) = match std::mem::replace(&mut self.target, Target::Missing) {
+            Target::Missing => return Err(wrong("no server given: call `url`")),
+            Target::Url(url) => self.ours(settings::parse(&url)?)?,
+            Target::Info(info) => self.ours(settings::given(*info)?)?,
+            Target::Pool(pool, client) => {
+                let lengthened = longest.max(self.connect_timeout);
+                (self.callers(client.get_connection_info())?, Source::Callers(pool, lengthened))
+            }
+        };
+        let connector = Arc::new(Connector {
+            source,
+            addr: opener.addr().clone(),
+            connect_timeout: self.connect_timeout,
+            scripts: self.scripts,
+            proven: AtomicBool::new(false),
+        });
+        let secrets = opener.secrets.clone();
+        let bus = Arc::new(Bus::new());
+        let subscriber = Subscriber { opener, bus, command_timeout: longest, progress: Progress::default() };
+        let Self { connections, partitions, deadlines, .. } = self;
+        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
+    }
+
+    /// For a server to which the connections are ours.
+    fn ours(&self, server: Server) -> Result<(Opener, Source)> {
+        let transport = self.transport(&server)?;
+        let info = settings::with_tcp_defaults(server.info);
+        let password = info.redis_settings().password();
+        let secrets = Secrets::new(password);
+        let login = match &self.provider {
+            None => Login::Settings,
+            Some(_) if password.is_some() || info.redis_settings().username().is_some() => {
+                return Err(wrong(
+                    "`credentials` is set, and the address has credentials, too: leave those out",
+                ));
+            }
+            Some(provider) => Login::Provider(provider.clone(), self.credentials_timeout),
+        };
+        let opener = Opener { info, transport, login, limit: self.connect_timeout, secrets };
+        let pool = settings::pool(opener.clone(), self.connections)?;
+        Ok((opener, Source::Ours(pool)))
+    }
+
+    /// For a caller's pool: only the subscriber's connection is ours.
+    fn callers(&self, info: &ConnectionInfo) -> Result<Opener> {
+        let own = |what: &str| {
+            Err(wrong(format!("`{what}` does not apply to a pool of your own: give it to the pool")))
+        };
+        if self.provider.is_some() {
+            return own("credentials");
+        }
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return own("tls");
+        }
+        let secrets = Secrets::new(info.redis_settings().password());
+        let (transport, login) = (Transport::Client, Login::Settings);
+        Ok(Opener { info: info.clone(), transport, login, limit: self.connect_timeout, secrets })
+    }
+
+    #[cfg(feature = "tls")]
+    fn transport(&self, server: &Server) -> Result<Transport> {
+        let info = &server.info;
+        match (server.encryption, info.addr()) {
+            (Encryption::Tls, redis::ConnectionAddr::Tcp(host, port)) => {
+                let tcp = settings::with_tcp_defaults(info.clone()).tcp_settings().clone();
+                let dialer = self.tls.clone().unwrap_or_default().dialer(host, *port, tcp)?;
+                Ok(Transport::Tls(Arc::new(dialer)))
+            }
+            _ if self.tls.is_some() => {
+                Err(wrong("`tls` is set, but the URL does not ask for TLS: write `rediss://`"))
+            }
+            _ => Ok(Transport::Client),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with the feature `tls` it is used")]
+    fn transport(&self, server: &Server) -> Result<Transport> {
+        match server.encryption {
+            Encryption::None => Ok(Transport::Client),
+            Encryption::Tls => {
+                Err(wrong("the URL asks for TLS (`rediss://`): enable the feature `tls` of async-cache-rs"))
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            return Err(wrong(format!(
+                "connections must be 1 to {MAX_CONNECTIONS}, not {}",
+                self.connections
+            )));
+        }
+        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
+            return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));
+        }
+        let Deadlines { read, write } = self.deadlines;
+        if read.min(write).min(self.connect_timeout).min(self.credentials_timeout).is_zero() {
+            return Err(wrong("a timeout of zero lets nothing through"));
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a backend, before it is known whether it connects.
+pub(crate) struct Parts {
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) secrets: Secrets,
+    connections: usize,
+    partitions: u16,
+    deadlines: Deadlines,
+}
+
+impl Parts {
+    /// Must be called inside a Tokio runtime.
+    pub(crate) fn build(self, first: Result<Link, Outage>) -> Inner {
+        let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
+        let server = subscriber.opener.addr().to_string();
+        let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
+        Inner::new(server, partitions, slots, connector, subscriber)
+    }
+}
+
+fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
+}
+
+#[cfg(all(test, not(feature = "tls")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_a_url_for_tls_names_it() {
+        for url in ["rediss://:hunter2@127.0.0.1", "valkeys://:hunter2@127.0.0.1"] {
+            let settings = Settings { target: Target::Url(url.to_owned()), ..Settings::default() };
+            let error = settings.prepare().err().expect("it is refused");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("feature `tls`") && !text.contains("hunter2"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The subscriber's connection, in the protocol that the server speaks.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use redis::aio::{PubSub, PubSubSink, PubSubStream};
+use redis::{Msg, PushInfo, PushKind, RedisResult, Value};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::bus::Bus;
+use crate::connection::opener::Opened;
+
+/// A connection to subscribe on.
+pub(super) enum Socket {
+    /// RESP3: the task that reads the socket hands everything to the bus, acknowledgements included.
+    Pushes(Opened),
+    /// RESP2: a task of ours hands messages to the bus. Acknowledgements arrive with the answer to the command.
+    ///
+    /// So a message may get there before the acknowledgement that it follows. It is dropped then, and nothing is lost:
+    /// the listener reads a baseline after `Subscribed`, and the change of the message was made before that.
+    Messages { sink: PubSubSink, _reader: AbortOnDropHandle<()> },
+}
+
+/// How the acknowledgements of a subscription arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acknowledged {
+    /// As pushes, at the bus.
+    OnTheBus,
+    /// With the answer, here.
+    Here,
+}
+
+impl Socket {
+    /// Hands the messages of a RESP2 connection to the bus.
+    pub(super) fn messages(connection: PubSub, bus: Arc<Bus>, number: u64) -> Self {
+        let (sink, stream) = connection.split();
+        let reader = tokio::spawn(read(stream, bus, number));
+        Self::Messages { sink, _reader: AbortOnDropHandle::new(reader) }
+    }
+
+    pub(super) async fn subscribe(&mut self, names: &[&[u8]]) -> RedisResult<Acknowledged> {
+        match self {
+            Self::Pushes(Opened { connection, .. }) => {
+                connection.subscribe(names).await?;
+                Ok(Acknowledged::OnTheBus)
+            }
+            Self::Messages { sink, .. } => {
+                sink.subscribe(names).await?;
+                Ok(Acknowledged::Here)
+            }
+        }
+    }
+
+    pub(super) async fn unsubscribe(&mut self, names: &[&[u8]]) -> RedisResult<()> {
+        match self {
+            Self::Pushes(Opened { connection, .. }) => connection.unsubscribe(names).await,
+            Self::Messages { sink, .. } => sink.unsubscribe(names).await,
+        }
+    }
+
+    pub(super) async fn ping(&mut self) -> RedisResult<()> {
+        match self {
+            Self::Pushes(Opened { connection, .. }) => redis::cmd("PING").exec_async(connection).await,
+            Self::Messages { sink, .. } => sink.ping::<Value>().await.map(drop),
+        }
+    }
+}
+
+/// Ends when the connection does.
+async fn read(mut stream: PubSubStream, bus: Arc<Bus>, number: u64) {
+    while let Some(message) = stream.next().await {
+        if let Some(push) = as_push(&message) {
+            bus.take(number, push);
+        }
+    }
+    bus.ended(number);
+}
+
+fn as_push(message: &Msg) -> Option<PushInfo> {
+    let channel: Value = message.get_channel().ok()?;
+    let data = vec![channel, Value::BulkString(message.get_payload_bytes().to_vec())];
+    Some(PushInfo { kind: PushKind::Message, data })
+}
