@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 use crate::certificates::{Authority, TlsServer, Validity};
-use crate::rig::{Node, key};
+use crate::rig::{LIFE, Node, frame, key};
 
 fn builder(url: &str, tls: Tls) -> RedisBackendBuilder {
     // Time enough for a machine that has other things to do.
@@ -91,15 +91,20 @@ async fn connections_by_tls_to_a_server_that_hangs_are_closed_when_everything_is
     let authority = Authority::new();
     let server = TlsServer::of(&authority);
     let node = connected(&server.url(), Tls::new().ca(authority.pem())).await;
+    let later = node.region.state(0).await.unwrap().time_ms + 60_000;
+    // More than the buffers of the sockets take: the task waits to write the rest.
+    let entry = (key("k"), frame(node.token(), &vec![0; 32 << 20]));
     server.server.pause();
-    let waiting = node.region.clone();
-    let asked = tokio::spawn(async move { waiting.get(&key("k")).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    asked.abort();
-    let _ = asked.await;
+    let region = node.region.clone();
+    let put = tokio::spawn(async move { region.put(&[entry], LIFE, later).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    put.abort();
+    let _ = put.await;
     drop(node);
     let metrics = tokio::runtime::Handle::current().metrics();
-    eventually("no task is left", || (metrics.num_alive_tasks() == 0).then_some(())).await;
+    let closed = eventually("no task is left", || (metrics.num_alive_tasks() == 0).then_some(()));
+    // By itself the kernel gives the connection up after 9 s.
+    tokio::time::timeout(Duration::from_secs(6), closed).await.expect("the task ends with the connection");
     server.server.resume();
 }
 
