@@ -1,6 +1,7 @@
 //! The settings of a backend.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,16 @@ use redis::{Client, ConnectionInfo};
 
 use crate::backend::RedisBackend;
 use crate::connection::credentials::{Credentials, Provider};
+use crate::connection::link::Link;
+use crate::connection::refusals::Refusal;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
 use crate::faults::Mutant;
 use crate::parts::{Settings, Target};
+
+/// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Settings of a [`RedisBackend`]; made by [`RedisBackend::builder`].
 #[must_use = "nothing happens before `connect`"]
@@ -215,11 +221,11 @@ impl RedisBackendBuilder {
     /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
         let parts = self.settings.prepare()?;
-        let proven = async {
+        let proven: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(async {
             let link = parts.connector.link().await?;
             parts.subscriber.prove().await?;
             Ok(link)
-        };
+        });
         match proven.await {
             Ok(link) => Ok(RedisBackend { inner: Arc::new(parts.build(Ok(link))) }),
             Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
@@ -238,8 +244,8 @@ impl RedisBackendBuilder {
     /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         let parts = self.settings.prepare()?;
-        let link = parts.connector.link().await;
-        let first = link.map_err(|refusal| refusal.outage(&parts.secrets));
+        let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
+        let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets));
         Ok(RedisBackend { inner: Arc::new(parts.build(first)) })
     }
 }
