@@ -47,8 +47,8 @@ pub enum ErrorKind {
 /// An error of the cache. It is cheap to clone: all callers that waited for a load get clones of one error.
 ///
 /// The message says which operation failed, and in which namespace. [`source`](StdError::source) returns the
-/// cause, and `{:#}` writes the message and its causes in one line. The message contains no value, no whole key
-/// and no password.
+/// cause, and `{:#}` writes the message and its causes in one line. The messages and causes of this crate
+/// contain no value, no whole key and no password.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

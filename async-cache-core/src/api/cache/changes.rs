@@ -11,8 +11,8 @@ use crate::format::tags::{MAX_TAGS, Tags};
 use crate::liveness::stamp::Stamp;
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Stores a value in both tiers. It replaces the entries on other nodes, and the results of loads under way
-    /// are not stored.
+    /// Stores a value in both tiers, and replaces the entries on other nodes. Loads of the key that are under
+    /// way are not stored.
     ///
     /// After a write to the source, prefer [`invalidate`](Self::invalidate). If two inserts of one key race, L2
     /// decides their order, not the source. So the older value may stay in the cache.

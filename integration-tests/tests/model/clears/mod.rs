@@ -13,7 +13,7 @@
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed) | `Unsent::add_tags`; the retry's way is that of the change, then `Unsent::landed` |
 //! | [`OtherTag`](Action::OtherTag), [`Evicted`](Action::Evicted) | another tag is invalidated, and takes room: `tag.lua`, `TagTable::raise_one`; the server drops `T` |
-//! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message vanishes and nobody notices |
+//! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message is lost without a sign |
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
 //! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `baseline.lua`, `Partition::baseline` |
 //!

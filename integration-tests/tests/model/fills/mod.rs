@@ -17,7 +17,7 @@
 //! | [`LeaseLapsed`](Action::LeaseLapsed) | `Partition::serving_at` turns false |
 //! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `state.lua`, `Partition::baseline` |
 //! | [`Disconnected`](Action::Disconnected), [`Noticed`](Action::Noticed), [`Subscribed`](Action::Subscribed) | `Subscriber::run`, `Partition::lost`, `Session::reconcile` |
-//! | [`MessageLost`](Action::MessageLost) | a message vanishes and nobody notices |
+//! | [`MessageLost`](Action::MessageLost) | a message is lost without a sign |
 //! | [`LockLapsed`](Action::LockLapsed) | `L` expires |
 //! | [`Copied`](Action::Copied), [`Promoted`](Action::Promoted), [`Flushed`](Action::Flushed) | a replica lags and is promoted (or: a snapshot is restored); FLUSHALL; `epoch.lua` |
 //!

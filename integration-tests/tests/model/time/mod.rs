@@ -11,12 +11,12 @@
 //! | [`Changed`](Action::Changed) | the other node's invalidation is executed and returns: `invalidate.lua` |
 //! | [`BeatBegun`](Action::BeatBegun), [`BeatExecuted`](Action::BeatExecuted) | `Node::begin_beat`, `heartbeat.lua` |
 //! | [`Delivered`](Action::Delivered) | `Listener::notify`: `Stripes::changed` and `Partition::heard`, or `echoed` |
-//! | [`MessageLost`](Action::MessageLost) | a message vanishes and nobody notices |
+//! | [`MessageLost`](Action::MessageLost) | a message is lost without a sign |
 //! | [`Disconnected`](Action::Disconnected), [`Noticed`](Action::Noticed), [`Subscribed`](Action::Subscribed) | `Subscriber::run`, `Partition::lost`, `Partition::subscribed` |
 //! | [`StateSent`](Action::StateSent), [`StateRead`](Action::StateRead) | `resync_all`, `state.lua` |
 //! | [`GenerationMoved`](Action::GenerationMoved), [`LeaseTaken`](Action::LeaseTaken) | `Partition::baseline`, whose halves a hit may come between |
 //! | [`Get`](Action::Get), [`Next`](Action::Next) | a hit, step by step: `L1::check`: the clock and the lease, the generation; `LocalBackend::answer` |
-//! | [`Entered`](Action::Entered), [`RowRead`](Action::RowRead), [`Landed`](Action::Landed) | `lead::enter`, `load::produce` or `L2::read`, `Lead::land`; in between, whoever may join does |
+//! | [`Entered`](Action::Entered), [`RowRead`](Action::RowRead), [`Landed`](Action::Landed) | `lead::enter`, `load::produce` or `L2::read`, `Lead::land`; in between, all lookups that may join do |
 
 mod story;
 
