@@ -23,8 +23,8 @@ use crate::options::{in_range, wrong};
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// The hard limit on one load. When it is over, the load is cancelled, and all its callers get
-    /// [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). The default is 30 s.
+    /// The hard limit on one load: at least 1 ms. When it is over, the load is cancelled, and all its callers
+    /// get [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). The default is 30 s.
     #[serde(with = "humantime_serde")]
     pub load_timeout: Duration,
     /// If the load takes longer than this and there is a stale value, the caller gets the stale value, and the
@@ -32,8 +32,8 @@ pub struct LoadOptions {
     /// [`stale_for`](super::StoreOptions::stale_for).
     #[serde(with = "humantime_serde")]
     pub soft_timeout: Option<Duration>,
-    /// The duration of the lease on a load. The lease is renewed while the load runs. If the loading node dies,
-    /// other nodes wait this long. The default is 3 s.
+    /// The duration of the lease on a load: 10 ms to 1 hour. The lease is renewed while the load runs. If the
+    /// loading node dies, other nodes wait this long. The default is 3 s.
     #[serde(with = "humantime_serde")]
     pub lease_ttl: Duration,
     /// How long a lookup waits for loads on other nodes. After that it loads the value on this node, uncached.

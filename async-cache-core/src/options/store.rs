@@ -24,18 +24,18 @@ use crate::options::{in_range, wrong};
 #[must_use = "options do nothing until they are given to a cache"]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// The lifetime of a value. The default is 5 minutes.
+    /// The lifetime of a value: at least 1 ms. The default is 5 minutes.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
-    /// How long L1 answers by itself. After that it asks L2 whether L2 still has the value. This question
-    /// transfers no payload and loads nothing. The value expires with `ttl` alone. In a cache without an L2 it
-    /// expires with the shorter of the two. The default is `ttl`.
+    /// How long L1 answers by itself: at least 1 ms. After that it asks L2 whether L2 still has the value. This
+    /// question transfers no payload and loads nothing. The value expires with `ttl` alone. In a cache without
+    /// an L2 it expires with the shorter of the two. The default is `ttl`.
     #[serde(with = "humantime_serde")]
     pub l1_ttl: Option<Duration>,
     /// The maximum fraction of the lifetime, from 0 to below 1, by which it is shortened at random. It is drawn
     /// once for each fill, so that values that are written together do not expire together. The default is 0.
     pub ttl_jitter: f64,
-    /// The lifetime of a cached absence. The default is 30 s.
+    /// The lifetime of a cached absence: at least 1 ms. The default is 30 s.
     #[serde(with = "humantime_serde")]
     pub negative_ttl: Duration,
     /// How long a value is kept as a fallback after it expires: see
