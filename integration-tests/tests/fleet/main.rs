@@ -13,6 +13,7 @@ mod outages;
 mod reading;
 mod replaced;
 mod rights;
+mod rotation;
 mod runtimes;
 mod shutdown;
 mod sizes;

@@ -4,6 +4,7 @@ mod bus;
 mod certificates;
 mod conform;
 mod connect;
+mod credentials;
 mod deadlines;
 mod differential;
 mod fence;
