@@ -67,7 +67,7 @@ impl RoundTrip {
         if written == bytes || count(&written) == count(bytes) || again(value)? != bytes {
             return Ok(());
         }
-        Err("its bytes differ after it is read back and written again".into())
+        Err("it is different after it is read back and written again".into())
     }
 }
 
