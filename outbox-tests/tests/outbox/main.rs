@@ -1,3 +1,10 @@
 //! The promises of the outbox, on real databases.
 
+mod crashes;
+mod lead;
+mod limits;
+mod outages;
 mod promise;
+mod rows;
+mod table;
+mod wakes;

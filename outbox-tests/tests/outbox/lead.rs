@@ -1,0 +1,77 @@
+//! Of many relays one is at work, and another takes over.
+
+use async_cache::testing::until;
+use async_cache_outbox::Role;
+use outbox_tests::scene::two_nodes;
+use outbox_tests::{Scene, TestDatabase};
+
+async fn of_two_relays_one_is_at_work_and_the_other_takes_over<DB: TestDatabase>() {
+    let (scene, (_l2, [here, there])) = (Scene::<DB>::new().await, two_nodes().await);
+    let first = scene.relay(&here).await;
+    let second = scene.builder(&there).start().unwrap();
+    until("the second stands by", || second.stats().role == Role::Standby).await;
+    for id in 0..20 {
+        scene.commit(&here, id).await;
+    }
+    scene.drained().await;
+    assert_eq!((first.stats().applied, second.stats().applied), (20, 0));
+    assert_eq!((first.stats().role, second.stats().role), (Role::AtWork, Role::Standby));
+
+    let first = first.shutdown().await;
+    assert_eq!((first.role, first.takeovers), (Role::Ended, 1));
+    until("the second is at work", || second.stats().role == Role::AtWork).await;
+    for id in 0..20 {
+        scene.commit(&here, id).await;
+    }
+    scene.drained().await;
+    assert_eq!((second.stats().applied, second.stats().takeovers), (20, 1));
+}
+
+async fn a_relay_that_is_dropped_is_replaced<DB: TestDatabase>() {
+    let (scene, (_l2, [here, there])) = (Scene::<DB>::new().await, two_nodes().await);
+    let first = scene.relay(&here).await;
+    let second = scene.builder(&there).start().unwrap();
+    until("the second stands by", || second.stats().role == Role::Standby).await;
+    drop(first);
+    scene.commit(&here, 1).await;
+    scene.drained().await;
+    assert_eq!(second.stats().applied, 1);
+}
+
+async fn a_relay_whose_session_the_database_ends_is_replaced<DB: TestDatabase>() {
+    let (scene, (_l2, [here, there])) = (Scene::<DB>::new().await, two_nodes().await);
+    let first = scene.relay(&here).await;
+    let second = scene.builder(&there).start().unwrap();
+    until("the second stands by", || second.stats().role == Role::Standby).await;
+    let sessions = match std::any::type_name::<DB>().contains("MySql") {
+        true => {
+            "SELECT CAST(IS_USED_LOCK(CONCAT('async_cache_outbox:', SHA1(CONCAT(DATABASE(), '.async_cache_outbox')))) AS SIGNED)"
+        }
+        false => {
+            "SELECT pid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 'async_cache_outbox'::regclass"
+        }
+    };
+    let holder = scene.number(sessions).await;
+    match std::any::type_name::<DB>().contains("MySql") {
+        true => scene.run(&format!("KILL {holder}")).await,
+        false => scene.run(&format!("SELECT pg_terminate_backend({holder})")).await,
+    }
+    until("one of them is at work again", || {
+        second.stats().role == Role::AtWork || first.stats().takeovers == 2
+    })
+    .await;
+    until("the first has noticed", || first.stats().database_failures == 1).await;
+    scene.commit(&here, 1).await;
+    scene.drained().await;
+    assert_eq!(first.stats().applied + second.stats().applied, 1);
+}
+
+outbox_tests::on_every_database!(of_two_relays_one_is_at_work_and_the_other_takes_over);
+
+mod servers {
+    use super::{a_relay_that_is_dropped_is_replaced, a_relay_whose_session_the_database_ends_is_replaced};
+    outbox_tests::on_every_server!(
+        a_relay_that_is_dropped_is_replaced,
+        a_relay_whose_session_the_database_ends_is_replaced
+    );
+}

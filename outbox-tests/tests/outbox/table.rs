@@ -1,0 +1,74 @@
+//! The table: its creation, and other names.
+
+use async_cache::testing::until;
+use async_cache_outbox::Outbox;
+use outbox_tests::scene::two_nodes;
+use outbox_tests::{Scene, TestDatabase};
+use sqlx::Postgres;
+
+async fn many_instances_may_create_the_table_at_once<DB: TestDatabase>() {
+    let scene = Scene::<DB>::new().await;
+    let outbox = Outbox::<DB>::in_table("another_outbox").unwrap();
+    let all = (0..8).map(|_| {
+        let (outbox, pool) = (outbox.clone(), scene.pool.clone());
+        tokio::spawn(async move { outbox.migrate(&pool).await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+    outbox.migrate(&scene.pool).await.unwrap();
+}
+
+async fn the_statements_create_the_table_that_the_outbox_uses<DB: TestDatabase>() {
+    let (scene, (_l2, [here, _])) = (Scene::<DB>::new().await, two_nodes().await);
+    let longest = "t".repeat(async_cache_outbox::MAX_NAME_BYTES);
+    let outbox = Outbox::<DB>::in_table(&longest).unwrap();
+    for _ in 0..2 {
+        scene.run(&outbox.create_table_sql()).await;
+    }
+    let relay = outbox.relay(&scene.pool).cache(&here).start().unwrap();
+    let mut tx = scene.begin().await;
+    outbox.invalidate(&mut tx, &here, "1").await.unwrap();
+    tx.commit().await.unwrap();
+    relay.wake_up();
+    until("the row is applied", || relay.stats().applied == 1).await;
+    assert_eq!(relay.stats().database_failures, 0);
+}
+
+async fn a_missing_table_is_named_with_its_remedy<DB: TestDatabase>() {
+    let (scene, (_l2, [here, _])) = (Scene::<DB>::new().await, two_nodes().await);
+    let outbox = Outbox::<DB>::in_table("missing").unwrap();
+    let relay = outbox.relay(&scene.pool).cache(&here).start().unwrap();
+    until("the relay says so", || relay.stats().last_error.is_some()).await;
+    let said = relay.stats().last_error.unwrap();
+    assert!(said.contains("`missing`") && said.contains("Outbox::migrate"), "{said}");
+    let mut tx = scene.begin().await;
+    let error = outbox.invalidate(&mut tx, &here, "1").await.unwrap_err().to_string();
+    assert!(error.contains("writing 1 invalidations to the outbox table `missing`"), "{error}");
+    drop(tx);
+    // It goes on by itself when the table is there.
+    outbox.migrate(&scene.pool).await.unwrap();
+    let mut tx = scene.begin().await;
+    outbox.invalidate(&mut tx, &here, "1").await.unwrap();
+    tx.commit().await.unwrap();
+    until("the row is applied", || relay.stats().applied == 1).await;
+}
+
+outbox_tests::on_every_database!(
+    many_instances_may_create_the_table_at_once,
+    the_statements_create_the_table_that_the_outbox_uses,
+    a_missing_table_is_named_with_its_remedy,
+);
+
+#[tokio::test]
+async fn two_schemas_have_relays_of_their_own() {
+    let (scene, (_l2, [here, _])) = (Scene::<Postgres>::new().await, two_nodes().await);
+    scene.run("CREATE SCHEMA shop").await;
+    let shop = Outbox::<Postgres>::in_table("shop.async_cache_outbox").unwrap();
+    shop.migrate(&scene.pool).await.unwrap();
+    let (_relay, relay) = (scene.relay(&here).await, shop.relay(&scene.pool).cache(&here).start().unwrap());
+    let mut tx = scene.begin().await;
+    shop.invalidate(&mut *tx, &here, "1").await.unwrap();
+    tx.commit().await.unwrap();
+    until("the row is applied", || relay.stats().applied == 1).await;
+}
