@@ -237,7 +237,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let opened = opened.transpose().map_err(in_namespace)?;
         let node = match &opened {
             Some((region, _)) => {
-                Node::new(id, (region.info().partitions, known), self.max_staleness, self.switch)
+                Node::new(id, region.info().partitions, &known, self.max_staleness, self.switch)
             }
             None => Node::alone(id, self.switch),
         };

@@ -17,12 +17,11 @@ use crate::error::{BoxError, ErrorKind, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::Answer;
-use crate::lookup::loader::{Given, Payload};
+use crate::local::request::Answer;
+use crate::lookup::loader::{Given, Payload, run_loader};
 use crate::lookup::many::get_or_load;
 use crate::lookup::many::picked::Outcome;
 use crate::lookup::many::plan::{BatchLoader, PlanMany};
-use crate::lookup::run;
 use crate::observe::Event;
 use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -78,7 +77,8 @@ pub(crate) async fn look_up<K, V>(
     inner: &Arc<Inner<V>>,
     distinct: Distinct<K>,
     min_stamp: Option<&Stamp>,
-    (options, batch): (Options, TypedBatch<K, V>),
+    options: Options,
+    batch: TypedBatch<K, V>,
 ) -> Result<Vec<Outcome<V>>>
 where
     K: Clone + Send + Sync + 'static,
@@ -118,7 +118,7 @@ where
     inner.observer.counters.misses.add(count);
     inner.observer.counters.loads.add(1);
     (0..count).for_each(|_| inner.observer.events.tell(|| Event::KeyTooLong));
-    match run::run_loader(inner, || batch(keys), limit).await {
+    match run_loader(inner, || batch(keys), limit).await {
         Ok(picked) => {
             let outcomes: Vec<_> = picked.answers.into_iter().map(|answer| uncached(inner, answer)).collect();
             inner
@@ -193,9 +193,7 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { inner, keys, min_stamp, options, batch } = self;
-        Box::pin(
-            async move { look_up(inner, keys, min_stamp, (options, batch)).await?.into_iter().collect() },
-        )
+        Box::pin(async move { look_up(inner, keys, min_stamp, options, batch).await?.into_iter().collect() })
     }
 }
 

@@ -16,12 +16,11 @@ use crate::error::{Error, Result};
 use crate::format::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Reuse, Want};
 use crate::local::probe::Probe;
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::find::{self, PastDue};
 use crate::lookup::loader::BoxLoader;
 use crate::lookup::many::get;
-use crate::lookup::request::{Origin, Plan};
 use crate::lookup::stale::{Aged, aged};
 use crate::lookup::{check, one};
 use crate::observe::trace;
@@ -36,9 +35,9 @@ fn hit<V: 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
     min_stamp: Option<&Stamp>,
-    want: Want,
+    absent_ok: bool,
 ) -> Option<Answer<V>> {
-    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, min_stamp, want))
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, min_stamp, absent_ok))
 }
 
 /// The result of the probe of L1 for a request, or the error of its key.
@@ -55,18 +54,18 @@ fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
     min_stamp: Option<&Stamp>,
-    want: Want,
+    absent_ok: bool,
     options: Option<&Options>,
 ) -> First<V> {
     if let Err(error) = check::check_stamp(inner, min_stamp) {
         return First::Failed(error);
     }
     let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
-        Probe::Hit(entry) if want.accepts(&entry.value) => {
+        Probe::Hit(entry) if absent_ok || entry.value.is_some() => {
             inner.local.hits.increment();
             First::Hit(entry.value)
         }
-        Probe::Ripe(entry) | Probe::Stale(entry) if want.accepts(&entry.value) => {
+        Probe::Ripe(entry) | Probe::Stale(entry) if absent_ok || entry.value.is_some() => {
             past_due(inner, bytes, entry, options)
         }
         _ => First::Miss(Key::from_encoded(bytes)),
@@ -128,7 +127,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
         if let Some(slow) = &mut this.slow {
             return slow.as_mut().poll(cx);
         }
-        match hit(this.inner, this.key, this.min_stamp, Want::ValueOrAbsence) {
+        match hit(this.inner, this.key, this.min_stamp, true) {
             Some(answer) => Poll::Ready(Ok(answer)),
             None => this.go_on(cx),
         }
@@ -139,13 +138,13 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
     #[cold]
     #[inline(never)]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
-        match first(self.inner, self.key, self.min_stamp, Want::ValueOrAbsence, None) {
+        match first(self.inner, self.key, self.min_stamp, true, None) {
             First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
                 let (inner, min_stamp) = (self.inner, self.min_stamp);
-                let slow =
-                    in_span(inner, key, move |key| async move { one::get(inner, &key, min_stamp).await });
+                let digest = trace::digest(key.as_bytes());
+                let slow = in_span(inner, digest, async move { one::get(inner, &key, min_stamp).await });
                 let slow = self.slow.insert(slow);
                 slow.as_mut().poll(cx)
             }
@@ -154,16 +153,12 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
 }
 
 /// Boxes the rest of a lookup that L1 did not answer, in a tracing span.
-fn in_span<'a, V, F>(
+fn in_span<'a, V>(
     inner: &Inner<V>,
-    key: Key,
-    work: impl FnOnce(Key) -> F,
-) -> BoxFuture<'a, Result<Answer<V>>>
-where
-    F: Future<Output = Result<Answer<V>>> + Send + 'a,
-{
-    let digest = trace::digest(key.as_bytes());
-    Box::pin(trace::lookup(&inner.observer.namespace, digest, work(key)))
+    digest: trace::Digest,
+    work: impl Future<Output = Result<Answer<V>>> + Send + 'a,
+) -> BoxFuture<'a, Result<Answer<V>>> {
+    Box::pin(trace::lookup(&inner.observer.namespace, digest, work))
 }
 
 /// A lookup with a loader. The requests of the macro `lookups` share it.
@@ -189,57 +184,58 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     }
 
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
+    fn poll(&mut self, cx: &mut Context<'_>, absent_ok: bool, mode: CacheMode) -> Poll<Result<Answer<V>>> {
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
-        if reuse == Reuse::Cached
-            && let Some(answer) = hit(self.inner, self.key, self.min_stamp, want)
+        if mode == CacheMode::Use
+            && let Some(answer) = hit(self.inner, self.key, self.min_stamp, absent_ok)
         {
             return Poll::Ready(Ok(answer));
         }
-        self.go_on(cx, want, reuse)
+        self.go_on(cx, absent_ok, mode)
     }
 
     #[cold]
     #[inline(never)]
-    fn go_on(&mut self, cx: &mut Context<'_>, want: Want, reuse: Reuse) -> Poll<Result<Answer<V>>> {
-        let looked = match reuse {
-            Reuse::Nothing => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
-            Reuse::Cached | Reuse::Newer(_) => {
+    fn go_on(&mut self, cx: &mut Context<'_>, absent_ok: bool, mode: CacheMode) -> Poll<Result<Answer<V>>> {
+        let looked = match mode {
+            CacheMode::Reload => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
+            CacheMode::Use | CacheMode::Revalidate(_) => {
                 let options = self.options.as_ref().unwrap_or(&self.inner.policy.defaults);
-                first(self.inner, self.key, self.min_stamp, want, Some(options))
+                first(self.inner, self.key, self.min_stamp, absent_ok, Some(options))
             }
         };
         match looked {
             First::Hit(answer) => Poll::Ready(Ok(answer)),
             First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.inner.observer.namespace))),
             First::HitAndRefresh(answer, key, token) => {
-                let plan = self.plan(want, Reuse::Newer(token), Origin::Behind);
-                one::refresh_behind(self.inner, &key, plan);
+                let (request, loader) = self.start(key, absent_ok, mode);
+                one::refresh_behind(self.inner, request.behind(token), loader);
                 Poll::Ready(Ok(answer))
             }
             First::Miss(key) => {
-                let (inner, min_stamp) = (self.inner, self.min_stamp);
-                let plan = self.plan(want, reuse, Origin::Caller);
-                let slow = in_span(inner, key, move |key| async move {
-                    one::get_or_load(inner, &key, min_stamp, plan).await
-                });
+                let inner = self.inner;
+                let digest = trace::digest(key.as_bytes());
+                let (request, loader) = self.start(key, absent_ok, mode);
+                let slow = in_span(inner, digest, one::get_or_load(inner, request, loader));
                 self.slow.insert(slow).as_mut().poll(cx)
             }
         }
     }
 
-    fn plan(&mut self, want: Want, reuse: Reuse, origin: Origin) -> Plan<V> {
+    /// The request and the loader. The request starts once.
+    fn start(&mut self, key: Key, absent_ok: bool, mode: CacheMode) -> (LookupRequest, BoxLoader<V>) {
         let mut options = self.options.take().unwrap_or_else(|| self.inner.policy.defaults.clone());
         let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
         let loader = boxing(loader, &mut options.store);
-        Plan::new((want, reuse, origin), options, loader)
+        let min_stamp = self.min_stamp.cloned();
+        (LookupRequest { key, min_stamp, mode, absent_ok, background: false, options }, loader)
     }
 }
 
 macro_rules! lookups {
-    ($($(#[$doc:meta])* $name:ident, $want:expr, $reuse:expr, $output:ty, $finish:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $absent_ok:expr, $mode:expr, $output:ty, $finish:expr;)*) => {$(
         $(#[$doc])*
         #[must_use = "a request does nothing until it is awaited"]
         pub struct $name<'a, V, Q: ?Sized, F>(Lookup<'a, V, Q, F>);
@@ -267,7 +263,7 @@ macro_rules! lookups {
 
             #[inline]
             fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-                self.get_mut().0.poll(cx, $want, $reuse).map(|outcome| outcome.map($finish))
+                self.get_mut().0.poll(cx, $absent_ok, $mode).map(|outcome| outcome.map($finish))
             }
         }
 
@@ -298,15 +294,15 @@ fn value<V>(answer: Answer<V>) -> Arc<V> {
 
 lookups! {
     /// A lookup with a loader: [`TieredCache::get_or_load`](crate::api::cache::TieredCache::get_or_load).
-    GetOrLoad, Want::Value, Reuse::Cached, Arc<V>, value;
+    GetOrLoad, false, CacheMode::Use, Arc<V>, value;
     /// A lookup with a loader that may find nothing:
     /// [`TieredCache::get_or_load_optional`](crate::api::cache::TieredCache::get_or_load_optional).
-    GetOrLoadOptional, Want::ValueOrAbsence, Reuse::Cached, Answer<V>, |answer| answer;
+    GetOrLoadOptional, true, CacheMode::Use, Answer<V>, |answer| answer;
     /// A load of a key even if it is cached: [`TieredCache::refresh`](crate::api::cache::TieredCache::refresh).
-    Refresh, Want::Value, Reuse::Nothing, Arc<V>, value;
+    Refresh, false, CacheMode::Reload, Arc<V>, value;
     /// A load of a key even if it is cached, whose loader may find nothing:
     /// [`TieredCache::refresh_optional`](crate::api::cache::TieredCache::refresh_optional).
-    RefreshOptional, Want::ValueOrAbsence, Reuse::Nothing, Answer<V>, |answer| answer;
+    RefreshOptional, true, CacheMode::Reload, Answer<V>, |answer| answer;
 }
 
 impl<V, Q: ?Sized> fmt::Debug for Get<'_, V, Q> {

@@ -5,6 +5,7 @@ use crate::error::ErrorKind;
 use crate::faults::planted;
 use crate::inner::Inner;
 use crate::liveness::news::News;
+use crate::liveness::partition::Partition;
 use crate::liveness::state::Asked;
 use crate::local::waiters::Wake;
 use crate::observe::SuspendCause;
@@ -29,33 +30,25 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                 // node's own changes are not skipped. L2 may execute a command after this node has given it
                 // up, and only the bus reports that.
                 self.local.stripes.changed(self.local.engine(), &key, seq);
-                self.local
-                    .liveness
-                    .node
-                    .partition(partition)
-                    .map_or(News::Expected, |partition| partition.heard(seq))
+                about(self, partition, |partition| partition.heard(seq))
             }
             BusEvent::Cleared { partition, seq } => {
                 self.observer.counters.invalidations_received.add(1);
-                self.local.liveness.node.partition(partition).map_or(News::Expected, |partition| {
+                about(self, partition, |partition| {
                     partition.cleared(seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::TagsInvalidated { partition, seq, tags } => {
                 self.observer.counters.invalidations_received.add(1);
-                self.local.liveness.node.partition(partition).map_or(News::Expected, |partition| {
+                about(self, partition, |partition| {
                     partition.tags_changed(&tags, seq);
                     partition.heard(seq)
                 })
             }
             BusEvent::Echo { partition, seq, beat } => {
                 let max_staleness = self.local.liveness.node.max_staleness;
-                self.local
-                    .liveness
-                    .node
-                    .partition(partition)
-                    .map_or(News::Expected, |partition| partition.echoed(seq, beat, max_staleness))
+                about(self, partition, |partition| partition.echoed(seq, beat, max_staleness))
             }
             BusEvent::Woken { key, value } => {
                 self.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
@@ -75,6 +68,11 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             self.local.liveness.node.resync.notify_one();
         }
     }
+}
+
+/// Applies an event to its partition. An event of a partition that this node does not know changes nothing.
+fn about<V>(inner: &Inner<V>, partition: u16, apply: impl FnOnce(&Partition) -> News) -> News {
+    inner.local.liveness.node.partition(partition).map_or(News::Expected, apply)
 }
 
 /// The bus is subscribed. Changes before this moment may have been missed, so a new baseline is needed.

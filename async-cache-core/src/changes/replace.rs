@@ -4,18 +4,18 @@ use crate::changes::send;
 use crate::changes::send::is_retried;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::local::approach::Reuse;
+use crate::local::request::CacheMode;
 
 /// Invalidates the key in L2 after a reload whose value is not stored. If that fails, the key becomes a
 /// pending invalidation. Other lookups of the key continue meanwhile. The value they find is not older than
 /// the value that the reload was to replace.
-pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, reuse: Reuse) {
-    if reuse == Reuse::Nothing
+pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, mode: CacheMode) {
+    if mode == CacheMode::Reload
         && send::send_invalidate(inner, std::slice::from_ref(key))
             .await
             .is_err_and(|error| is_retried(&error))
     {
-        replaces(inner, key, reuse);
+        replaces(inner, key, mode);
     }
 }
 
@@ -31,8 +31,8 @@ pub(crate) async fn forget<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[K
 
 /// Makes the key a pending invalidation after a reload whose value L2 did not store. So at least the old
 /// value is removed.
-pub(crate) fn replaces<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, reuse: Reuse) {
-    if reuse == Reuse::Nothing && inner.remote.is_some() {
+pub(crate) fn replaces<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, mode: CacheMode) {
+    if mode == CacheMode::Reload && inner.remote.is_some() {
         inner.local.liveness.unsent.add(std::slice::from_ref(key));
     }
 }

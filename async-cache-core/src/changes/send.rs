@@ -14,7 +14,7 @@ use crate::format::tags::Tags;
 use crate::inner::Inner;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
-use crate::local::entry::{NewEntry, new_entry};
+use crate::local::l1::{NewEntry, new_entry};
 use crate::local::ticket::Ticket;
 use crate::options::StoreOptions;
 use crate::remote::l2::L2;
@@ -47,7 +47,12 @@ pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: 
     };
     let mut seqs = Vec::new();
     for tags in tags {
-        let sent = inner.local.liveness.node.partitions().map(|at| send_tags_to(inner, l2, tags, at));
+        let sent = inner
+            .local
+            .liveness
+            .node
+            .partitions()
+            .map(|(index, partition)| send_tags_to(inner, l2, tags, index, partition));
         let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
         for outcome in outcomes {
             seqs.push(outcome?);
@@ -60,7 +65,8 @@ async fn send_tags_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
     tags: &Tags,
-    (index, partition): (u16, &Partition),
+    index: u16,
+    partition: &Partition,
 ) -> Result<(u16, u64)> {
     let seq = l2
         .region

@@ -32,15 +32,15 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(
         id: NodeId,
-        (partitions, known): (u16, Known),
+        partitions: u16,
+        known: &Known,
         max_staleness: Duration,
         switch: Switch,
     ) -> Self {
         known.begin(partitions);
         let generations = Arc::<Mutex<u64>>::default();
-        let partition = |index| {
-            Partition::suspended((index, partitions), known.clone(), Arc::clone(&generations), switch)
-        };
+        let partition =
+            |index| Partition::suspended(index, partitions, known.clone(), Arc::clone(&generations), switch);
         Self {
             id,
             clock: Clock::start(),
@@ -57,7 +57,7 @@ impl Node {
 
     /// A node without a fleet. No other node can make changes.
     pub(crate) fn alone(id: NodeId, faults: Switch) -> Self {
-        let node = Self::new(id, (1, Known::default()), Duration::MAX, faults);
+        let node = Self::new(id, 1, &Known::default(), Duration::MAX, faults);
         node.partitions[0].serve_for_good();
         node
     }
@@ -171,7 +171,7 @@ mod tests {
         let keys: Vec<Key> = (0..100).map(|i| Key::from_encoded(format!("k{i}").as_bytes())).collect();
         for count in [1, 4] {
             let node =
-                Node::new(NodeId(1), (count, Known::default()), Duration::from_secs(1), Switch::default());
+                Node::new(NodeId(1), count, &Known::default(), Duration::from_secs(1), Switch::default());
             let indexes: Vec<u16> = node.partitions_of(&keys).iter().map(|(index, _)| *index).collect();
             assert_eq!(indexes, (0..count).collect::<Vec<_>>());
         }

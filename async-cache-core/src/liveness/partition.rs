@@ -67,7 +67,8 @@ enum Phase {
 impl Partition {
     /// A partition that does not serve yet: number `index` of `partitions`.
     pub(crate) fn suspended(
-        (index, partitions): (u16, u16),
+        index: u16,
+        partitions: u16,
         known: Known,
         generations: Arc<Mutex<u64>>,
         switch: Switch,

@@ -2,22 +2,22 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::time::Duration;
 
-use crate::backend::Tick;
+use crate::backend::{Entry, Tick};
 use crate::error::Result;
 use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::liveness::partition::Partition;
-use crate::local::approach::{Answer, Approach, Reuse, Want};
-use crate::local::fallback::Fallback;
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::local::ticket::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
 /// One lookup of a key, and all callers that wait for it.
 pub(crate) struct Flight<V> {
-    pub(crate) reuse: Reuse,
+    pub(crate) mode: CacheMode,
     /// Whether an absence answers the leader.
-    pub(crate) want: Want,
+    pub(crate) absent_ok: bool,
     pub(crate) started: Tick,
     /// The time at which the leader must have ended the flight or begun its next step. After that time nobody
     /// joins the flight.
@@ -91,12 +91,30 @@ impl<V> Clone for Landed<V> {
     }
 }
 
+/// A fallback that a flight has found, and the facts that decide whether it may still answer.
+#[derive(Debug)]
+pub(crate) struct Fallback<V> {
+    pub(crate) entry: Entry<V>,
+    /// The ticket that was taken before the fallback was read.
+    pub(crate) ticket: Ticket,
+    /// The time at which the question to L2 was sent that brought the fallback. It is `Tick(0)` if L1 had it.
+    pub(crate) confirmed: Tick,
+    /// The fallback reflects every change up to this number.
+    pub(crate) reflects: u64,
+}
+
 impl<V> Flight<V> {
-    pub(crate) fn new(approach: Approach, started: Tick, ticket: Ticket, min_seq: u64) -> Self {
-        let Approach { reuse, want, limit, .. } = approach;
+    /// A flight that has just begun, and that may take up to `limit`.
+    pub(crate) fn new(
+        request: &LookupRequest,
+        ticket: Ticket,
+        min_seq: u64,
+        started: Tick,
+        limit: Duration,
+    ) -> Self {
         Self {
-            reuse,
-            want,
+            mode: request.mode,
+            absent_ok: request.absent_ok,
             started,
             due: AtomicU64::new(started.after(limit).0),
             generation: ticket.generation,

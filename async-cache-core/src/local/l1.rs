@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Entry, LocalBackend, Tick};
+use crate::backend::{Entry, Expiry, LocalBackend, Tick};
 use crate::error::Result;
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::Key;
+use crate::format::tags::Tags;
+use crate::liveness::node::Node;
 use crate::liveness::state::Liveness;
+use crate::local::request::Answer;
 use crate::local::stripe::Admitted;
 use crate::local::stripes::Stripes;
 use crate::local::ticket::Ticket;
 use crate::observe::{Observer, StripedCounter};
-use crate::options::{Options, OutagePolicy, StoreOptions};
+use crate::options::{Options, OutagePolicy, StoreOptions, Term};
 
 /// L1 of one node: an engine, if there is one, and the stripes that decide what it may store.
 pub(crate) struct L1<V> {
@@ -101,4 +104,23 @@ impl<V: 'static> L1<V> {
             self.observer.fill_rejected(key.as_bytes());
         }
     }
+}
+
+/// The parts of a new entry.
+pub(crate) struct NewEntry<'a, V> {
+    pub(crate) value: Answer<V>,
+    pub(crate) term: Term,
+    /// How long before its expiry the entry may be refreshed.
+    pub(crate) ahead: Duration,
+    /// The entry reflects every change up to this number.
+    pub(crate) seq: u64,
+    pub(crate) tags: &'a Tags,
+}
+
+/// Makes an entry with its own token. Its life begins now.
+pub(crate) fn new_entry<V>(node: &Node, new: NewEntry<'_, V>) -> Entry<V> {
+    let NewEntry { value, term, ahead, seq, tags } = new;
+    let now = node.clock.now();
+    let life = Expiry::new(now.after(term.ttl), now.after(term.kept()), term.ttl, ahead);
+    Entry { value, life, generation: 0, seq, token: node.next_token(), tags: tags.clone() }
 }

@@ -8,11 +8,10 @@ use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::faults::planted;
 use crate::format::key::Key;
-use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Approach, Joins, Want};
-use crate::local::fallback::Fallback;
+use crate::local::flight::Fallback;
 use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::l1::L1;
+use crate::local::request::{Answer, LookupRequest};
 use crate::local::stripe::Admitted;
 use crate::local::stripes::Enter;
 use crate::local::ticket::Ticket;
@@ -37,7 +36,7 @@ pub(crate) enum JoinBound {
 /// The duty to end a flight. If this value is dropped before the flight has ended, the flight counts as
 /// abandoned, and a joined caller leads the next one. So a cancelled leader leaves nobody waiting.
 pub(crate) struct Lead<V: 'static> {
-    pub(crate) key: Key,
+    pub(crate) request: Arc<LookupRequest>,
     pub(crate) ticket: Ticket,
     /// The longest time that L1 may use the result without asking L2.
     pub(crate) l1_ttl: Option<Duration>,
@@ -46,6 +45,10 @@ pub(crate) struct Lead<V: 'static> {
 }
 
 impl<V: 'static> Lead<V> {
+    pub(crate) fn key(&self) -> &Key {
+        &self.request.key
+    }
+
     pub(crate) fn flight(&self) -> Arc<Flight<V>> {
         Arc::clone(&self.flight)
     }
@@ -67,14 +70,14 @@ impl<V: 'static> Lead<V> {
     ///
     /// 1. An entry is found new enough; 2. a get with a later stamp joins; 3. the entry answers both.
     pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
-        self.l1.stripes.land(&self.key, &self.flight, None);
+        self.l1.stripes.land(self.key(), &self.flight, None);
         entry.seq >= self.flight.max_min_seq.load(Ordering::Acquire)
     }
 
     /// Notes that the refresh has failed. The next attempt must wait for `backoff`.
     pub(crate) fn postpone(&self, backoff: Duration) {
         let now = self.l1.liveness.node.clock.now();
-        self.l1.stripes.postpone(self.l1.engine(), &self.key, (now, now.after(backoff)));
+        self.l1.stripes.postpone(self.l1.engine(), self.key(), now, now.after(backoff));
     }
 
     /// Ends the flight with the entry of a tier. If it did not come from L1, L1 is offered it.
@@ -88,18 +91,18 @@ impl<V: 'static> Lead<V> {
     /// Ends the flight. L1 gets the value first, then the callers.
     pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
         let l1 = &*self.l1;
-        let (_, partition) = l1.liveness.node.partition_of(self.key.as_bytes());
+        let (_, partition) = l1.liveness.node.partition_of(self.key().as_bytes());
         if let Some(entry) = &entry {
             self.flight.came_from(entry.seq, &entry.tags);
         }
         if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
-            l1.stripes.loaded(self.key.as_bytes());
+            l1.stripes.loaded(self.key().as_bytes());
         }
         let offer = entry.and_then(|entry| {
             l1.engine().map(|engine| (engine, partition, self.ticket, l1.capped(entry, self.l1_ttl)))
         });
-        if l1.stripes.land(&self.key, &self.flight, offer) == Some(Admitted::Rejected) {
-            l1.observer.fill_rejected(self.key.as_bytes());
+        if l1.stripes.land(self.key(), &self.flight, offer) == Some(Admitted::Rejected) {
+            l1.observer.fill_rejected(self.key().as_bytes());
         }
         self.flight.end(Landed::Answer(outcome));
     }
@@ -111,46 +114,49 @@ impl<V: 'static> Drop for Lead<V> {
             return;
         }
         if self.flight.landed.get().is_none() {
-            self.l1.stripes.land(&self.key, &self.flight, None);
+            self.l1.stripes.land(self.key(), &self.flight, None);
             self.flight.end(Landed::Abandoned);
         }
     }
 }
 
-/// Leads a new flight for the key, or joins the current one.
+/// Leads a new flight for the request, or joins the current one of its key. A flight that this caller leads may
+/// take up to `limit`. `needs_value` is true if the caller has already joined a flight that ended with an
+/// absence: then it joins only a flight that ends with a value or an error.
 pub(crate) fn enter<V: 'static>(
     l1: &Arc<L1<V>>,
-    key: &Key,
-    min_stamp: Option<&Stamp>,
-    approach: Approach,
+    request: &Arc<LookupRequest>,
+    limit: Duration,
+    needs_value: bool,
 ) -> Entered<V> {
-    let (index, partition) = l1.liveness.node.partition_of(key.as_bytes());
-    let min_seq = min_stamp.map_or(0, |stamp| stamp.seq(index));
+    let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
+    let min_seq = request.min_seq(index);
     let now = l1.liveness.node.clock.now();
-    let mut hearing = JoinBound::Within;
-    let entered = l1.stripes.enter(key, partition, (approach, now, min_seq), |flight| {
+    let mut bound = JoinBound::Within;
+    let joinable = |flight: &Flight<V>| {
         let recent = partition.serving_at(now) || now <= flight.started.after(l1.liveness.node.max_staleness);
         if !recent {
-            hearing = JoinBound::Exceeded;
+            bound = JoinBound::Exceeded;
         }
         // If the leader has no stamp, the flight may end with a plain read, which shows no sequence.
         let insists = min_seq == 0 || flight.min_seq > 0 || l1.faults.is(Mutant::ForgetNumbers);
         let joinable = insists
             && flight.seq().max(flight.min_seq) >= min_seq
-            && (approach.joins == Joins::Any || flight.want == Want::Value)
+            && !(needs_value && flight.absent_ok)
             && (now <= flight.due() || l1.faults.is(Mutant::WaitWithoutDeadline))
             && (recent || may_join_unheard(l1));
         if joinable {
             flight.max_min_seq.fetch_max(min_seq, Ordering::AcqRel);
         }
         joinable
-    });
-    match entered {
-        Enter::Join(flight) => Entered::Join(flight, hearing),
+    };
+    let begin = |ticket| Flight::new(request, ticket, min_seq, now, limit);
+    match l1.stripes.enter(request, partition, joinable, begin) {
+        Enter::Join(flight) => Entered::Join(flight, bound),
         Enter::Lead(flight, ticket) => Entered::Lead(Lead {
-            key: key.clone(),
+            request: Arc::clone(request),
             ticket,
-            l1_ttl: approach.l1_ttl,
+            l1_ttl: request.options.store.l1_ttl,
             l1: Arc::clone(l1),
             flight,
         }),

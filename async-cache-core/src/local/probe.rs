@@ -6,8 +6,8 @@ use crate::faults::mutant::Mutant;
 use crate::faults::planted;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Want};
 use crate::local::l1::L1;
+use crate::local::request::Answer;
 
 /// What L1 has for a key.
 #[derive(Debug)]
@@ -26,16 +26,17 @@ pub(crate) enum Probe<V> {
     Miss,
 }
 
-/// Whether the node's serving lease lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Serving {
-    Yes,
-    No,
+/// What must be known before the entry is read.
+struct Checked<'a> {
+    /// Whether the node's serving lease lasts.
+    serving: bool,
+    /// The sequence number that the entry must reflect.
+    min_seq: u64,
+    entry: HitCheck<'a>,
 }
 
 impl<V: 'static> L1<V> {
-    /// Reads what must be read before the entry: whether the node serves, the number that the entry must
-    /// reflect, and the rest.
+    /// Reads what must be read before the entry.
     ///
     /// The order of the steps matters. Each of them would be wrong if it came later:
     ///
@@ -53,28 +54,34 @@ impl<V: 'static> L1<V> {
     #[inline(always)]
     fn check<'a>(
         key: &'a [u8],
-        (index, partition): (u16, &'a Partition),
+        index: u16,
+        partition: &'a Partition,
         now: Tick,
         min_stamp: Option<&Stamp>,
-    ) -> (Serving, u64, HitCheck<'a>) {
+    ) -> Checked<'a> {
         #[cfg(all(test, shuttle))]
         let early = partition.generation();
-        let serving = if partition.serving_at(now) { Serving::Yes } else { Serving::No };
+        let serving = partition.serving_at(now);
         let min_seq = min_stamp.map_or(0, |stamp| unapplied(stamp, index, partition));
         let generation = partition.generation();
         #[cfg(all(test, shuttle))]
         let generation = if planted!(GenerationFirst) { early } else { generation };
-        (serving, min_seq, HitCheck::new(key, now, generation, partition.tags()))
+        Checked { serving, min_seq, entry: HitCheck::new(key, now, generation, partition.tags()) }
     }
 
     /// A counted hit, or nothing. A [probe](Self::probe) finds everything else.
     #[inline(always)]
-    pub(crate) fn hit_at_once(&self, key: &[u8], min_stamp: Option<&Stamp>, want: Want) -> Option<Answer<V>> {
+    pub(crate) fn hit_at_once(
+        &self,
+        key: &[u8],
+        min_stamp: Option<&Stamp>,
+        absent_ok: bool,
+    ) -> Option<Answer<V>> {
         if min_stamp.is_some() {
             return None;
         }
         let answer = self.hit(key)?;
-        if !want.accepts(&answer) {
+        if answer.is_none() && !absent_ok {
             return None;
         }
         self.hits.increment();
@@ -89,41 +96,43 @@ impl<V: 'static> L1<V> {
     pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
         let Some(now) = self.liveness.node.clock.cached_now() else { return self.hit_at_length(key) };
         let Some(partition) = self.liveness.node.only_partition() else { return self.hit_at_length(key) };
-        Self::answer(self.engine()?, key, (0, partition), now)
+        Self::answer(self.engine()?, key, 0, partition, now)
     }
 
     /// A hit when the system's clock must be read, or when there are several partitions.
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
-        let partition = self.liveness.node.partition_of(key);
-        Self::answer(self.engine()?, key, partition, self.liveness.node.clock.coarse_now())
+        let (index, partition) = self.liveness.node.partition_of(key);
+        Self::answer(self.engine()?, key, index, partition, self.liveness.node.clock.coarse_now())
     }
 
     #[inline(always)]
     fn answer(
         l1: &dyn LocalBackend<V>,
         key: &[u8],
-        partition: (u16, &Partition),
+        index: u16,
+        partition: &Partition,
         now: Tick,
     ) -> Option<Answer<V>> {
-        let (Serving::Yes, _, check) = Self::check(key, partition, now, None) else { return None };
-        l1.answer(&check)
+        let checked = Self::check(key, index, partition, now, None);
+        if checked.serving { l1.answer(&checked.entry) } else { None }
     }
 
     /// The entry of L1, whether it may answer or not.
     #[cold]
     pub(crate) fn probe(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Probe<V> {
         let Some(l1) = self.engine() else { return Probe::Miss };
-        let (partition, now) = (self.liveness.node.partition_of(key), self.liveness.node.clock.coarse_now());
-        let (serving, unapplied, check) = Self::check(key, partition, now, min_stamp);
+        let (index, partition) = self.liveness.node.partition_of(key);
+        let now = self.liveness.node.clock.coarse_now();
+        let checked = Self::check(key, index, partition, now, min_stamp);
         let Some(entry) = l1.get(key) else { return Probe::Miss };
         let min_seq = match min_stamp {
-            Some(stamp) if !self.vouches(key, partition.1) => stamp.seq(partition.0),
-            _ => unapplied,
+            Some(stamp) if !self.vouches(key, partition) => stamp.seq(index),
+            _ => checked.min_seq,
         };
-        let verified = serving == Serving::Yes && entry.seq >= min_seq && check.verifies(&entry);
-        let must_ask = entry.life.must_ask(check.now());
-        match (entry.life.phase(check.now()), verified) {
+        let verified = checked.serving && entry.seq >= min_seq && checked.entry.verifies(&entry);
+        let must_ask = entry.life.must_ask(now);
+        match (entry.life.phase(now), verified) {
             (Phase::Fresh | Phase::Ripe, true) if must_ask => Probe::Capped(entry),
             (Phase::Fresh, true) => Probe::Hit(entry),
             (Phase::Ripe, true) => Probe::Ripe(entry),

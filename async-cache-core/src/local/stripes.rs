@@ -22,9 +22,9 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
-use crate::local::approach::{Approach, Reuse};
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
+use crate::local::request::{CacheMode, LookupRequest};
 use crate::local::stripe::{Admitted, ByKey, Stripe};
 use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
@@ -113,21 +113,21 @@ impl<V: 'static> Stripes<V> {
         self.stripe(key).lock().plain <= proven
     }
 
-    /// Joins the flight of this key if `joinable` allows it. Otherwise it starts a new flight in its place. A
-    /// flight of an older generation is never joined.
+    /// Joins the flight of the request's key if `joinable` allows it. Otherwise `begin` starts a new flight in
+    /// its place. A flight of an older generation is never joined.
     pub(crate) fn enter(
         &self,
-        key: &Key,
+        request: &LookupRequest,
         partition: &Partition,
-        (approach, now, min_seq): (Approach, Tick, u64),
         joinable: impl FnOnce(&Flight<V>) -> bool,
+        begin: impl FnOnce(Ticket) -> Flight<V>,
     ) -> Enter<V> {
-        let mut stripe = self.stripe(key.as_bytes()).lock();
+        let mut stripe = self.stripe(request.key.as_bytes()).lock();
         let ticket = stripe.ticket(partition);
-        let fresh = || Arc::new(Flight::new(approach, now, ticket, min_seq));
-        let flight = match stripe.flights.entry(key.clone()) {
+        let fresh = || Arc::new(begin(ticket));
+        let flight = match stripe.flights.entry(request.key.clone()) {
             Slot::Occupied(slot)
-                if approach.reuse != Reuse::Nothing
+                if request.mode != CacheMode::Reload
                     && slot.get().generation == ticket.generation
                     && joinable(slot.get()) =>
             {
@@ -197,7 +197,7 @@ impl<V: 'static> Stripes<V> {
 
     /// Notes that a refresh of the key has failed: in the entry of L1, or beside it if L1 has no entry. The
     /// entry is replaced under the stripe's lock, so that no change can remove it meanwhile.
-    pub(crate) fn postpone(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, (now, retry): (Tick, Tick)) {
+    pub(crate) fn postpone(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, now: Tick, retry: Tick) {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         match l1.and_then(|l1| Some((l1, l1.get(key.as_bytes())?))) {
             Some((l1, entry)) => l1.insert(key, Entry { life: entry.life.failed(retry), ..entry }),
@@ -239,7 +239,7 @@ impl<V: 'static> Stripes<V> {
             self.note_end(ends);
             admitted
         });
-        if flight.reuse == Reuse::Nothing {
+        if flight.mode == CacheMode::Reload {
             // Loads that began before this refresh must not replace its value with their older one.
             stripe.local += 1;
         }

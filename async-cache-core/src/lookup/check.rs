@@ -1,6 +1,13 @@
-//! The checks before a lookup begins.
+//! The checks before a lookup begins: the cache is open, the stamp is one of this cache, and the lookup does not
+//! come from a loader that is loading the same key.
 
-use crate::error::Result;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::backend::NodeId;
+use crate::error::{ErrorKind, Result};
+use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 
@@ -27,4 +34,49 @@ pub(crate) fn check_stamp<V: Send + Sync + 'static>(
         }
         None => Ok(()),
     }
+}
+
+tokio::task_local! {
+    static LOADING: Arc<Chain>;
+}
+
+/// The loads inside which this task runs, the innermost first.
+struct Chain {
+    node: NodeId,
+    /// Sorted.
+    keys: SmallVec<[Key; 1]>,
+    outer: Option<Arc<Chain>>,
+}
+
+/// Refuses a key that the calling task is already loading, directly or through other keys.
+///
+/// A loader that asks from a task of its own making is not detected. `load_timeout` ends it.
+pub(crate) fn check_reentry<V: 'static>(inner: &Inner<V>, key: &Key) -> Result<()> {
+    let mut next = current();
+    while let Some(chain) = next {
+        if chain.node == inner.local.liveness.node.id && chain.keys.binary_search(key).is_ok() {
+            return Err(inner.observer.error(
+                ErrorKind::Reentrant,
+                "a loader asked for the key it is loading: read the source directly, or use another key",
+            ));
+        }
+        next = chain.outer.clone();
+    }
+    Ok(())
+}
+
+fn current() -> Option<Arc<Chain>> {
+    LOADING.try_with(Arc::clone).ok()
+}
+
+/// Runs `load` as the load of `keys`, inside the loads of the calling task.
+pub(crate) fn within_load<F: Future>(
+    node: NodeId,
+    keys: impl IntoIterator<Item = Key>,
+    load: F,
+) -> impl Future<Output = F::Output> {
+    let mut keys: SmallVec<[Key; 1]> = keys.into_iter().collect();
+    keys.sort_unstable();
+    let chain = Chain { node, keys, outer: current() };
+    LOADING.scope(Arc::new(chain), load)
 }

@@ -2,61 +2,61 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Announce, Entry, Fill, Filled};
+use crate::backend::{Announce, Entry, Fill, Filled, Lease};
 use crate::changes::replace;
 use crate::error::Result;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::local::approach::Reuse;
-use crate::local::entry::{NewEntry, new_entry};
-use crate::lookup::held::Held;
-use crate::lookup::produced::Produced;
+use crate::local::l1::{NewEntry, new_entry};
+use crate::local::request::{CacheMode, LookupRequest};
+use crate::lookup::loader::Produced;
 use crate::options::Term;
 
 /// Stores a value in L2 that was loaded under a lease. Returns the entry that L1 is offered. It is `None` if
 /// an invalidation has broken the lease, because the loaded value may be old.
 pub(crate) async fn fill<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    mut held: Held<'_, V>,
+    request: &LookupRequest,
+    lease: Lease,
+    held: &mut Held<'_, V>,
     produced: &Produced<V>,
-    reuse: Reuse,
 ) -> Option<Entry<V>> {
-    let (lease, l2) = (held.lease()?, inner.remote.as_ref()?);
+    let l2 = inner.remote.as_ref()?;
     let term = produced.options.store.draw_term(produced.value.is_none());
     let entry = entry(inner, produced, term, lease.seq);
     let frame = match l2.frame_of(&entry, term, produced.cost) {
         Ok(frame) => frame,
         Err(error) => {
             // The callers still get their value, and L1 may keep it.
-            inner.observer.not_encoded(held.key.as_bytes(), &error);
-            replace::replaces(inner, &held.key, reuse);
+            inner.observer.not_encoded(request.key.as_bytes(), &error);
+            replace::replaces(inner, &request.key, request.mode);
             return Some(entry);
         }
     };
-    let announce = match reuse {
+    let announce = match request.mode {
         // Other nodes may hold the value that this one replaces. They ask L2 anyway when it expires.
-        Reuse::Cached | Reuse::Newer(_) => Announce::No,
-        Reuse::Nothing => Announce::Yes,
+        CacheMode::Use | CacheMode::Revalidate(_) => Announce::No,
+        CacheMode::Reload => Announce::Yes,
     };
-    let fill = Fill { key: held.key.clone(), lease, frame, life: term.kept(), announce };
+    let fill = Fill { key: request.key.clone(), lease, frame, life: term.kept(), announce };
     let outcome = l2.region.fill_one(fill).await;
     if outcome.is_ok() {
-        held.ended();
+        held.leases.clear();
     }
-    filled(inner, &held.key, reuse, outcome, entry).await
+    filled(inner, request, outcome, entry).await
 }
 
 /// The entry that L1 is offered after a fill of L2.
 pub(crate) async fn filled<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    key: &Key,
-    reuse: Reuse,
+    request: &LookupRequest,
     outcome: Result<Filled>,
     entry: Entry<V>,
 ) -> Option<Entry<V>> {
+    let LookupRequest { key, mode, .. } = request;
     match outcome {
         Ok(Filled::Stored { seq }) => {
-            if reuse == Reuse::Nothing {
+            if *mode == CacheMode::Reload {
                 // This fill is a change made on this node. L1 may refuse the new value, because another key
                 // of its stripe has changed. Then it must not keep the old value.
                 inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), seq);
@@ -67,14 +67,14 @@ pub(crate) async fn filled<V: Send + Sync + 'static>(
             inner.observer.fill_rejected(key.as_bytes());
             // An invalidation has broken the lease, or the lease was lost. In the second case the old value
             // is still stored.
-            replace::remove_replaced(inner, key, reuse).await;
+            replace::remove_replaced(inner, key, *mode).await;
             None
         }
         // Whether L1 may store the value does not depend on L2. The ticket decides.
         Err(error) => {
             drop(inner.local.liveness.l2_failed(error));
             inner.observer.fill_rejected(key.as_bytes());
-            replace::replaces(inner, key, reuse);
+            replace::replaces(inner, key, *mode);
             Some(entry)
         }
     }
@@ -90,4 +90,44 @@ pub(crate) fn entry<V: Send + Sync + 'static>(
     let ahead = produced.options.load.ahead(produced.cost);
     let tags = &produced.options.store.tags.tags;
     new_entry(&inner.local.liveness.node, NewEntry { value: produced.value.clone(), term, ahead, seq, tags })
+}
+
+/// Leases that are released however their load ends: with an error, a panic, a timeout, or a fill of unknown
+/// outcome. So other nodes need not wait until they expire.
+pub(crate) struct Held<'a, V: Send + Sync + 'static> {
+    pub(crate) inner: &'a Arc<Inner<V>>,
+    pub(crate) leases: Vec<(Key, Lease)>,
+}
+
+impl<V: Send + Sync + 'static> Held<'_, V> {
+    /// Releases the leases that will not be filled. The leases and `fills` are in the order of the keys.
+    pub(crate) fn release_but(&mut self, fills: &[Fill]) {
+        let mut filled = fills.iter().map(|fill| fill.lease.token).peekable();
+        let (kept, unfilled) = std::mem::take(&mut self.leases)
+            .into_iter()
+            .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
+        self.leases = kept;
+        release(self.inner, unfilled);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
+    fn drop(&mut self) {
+        release(self.inner, std::mem::take(&mut self.leases));
+    }
+}
+
+/// Releases leases that will not be filled, in a task of its own.
+pub(crate) fn release<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(Key, Lease)>) {
+    if leases.is_empty() {
+        return;
+    }
+    let at_work = Arc::clone(inner);
+    inner.lifecycle.tasks.spawn(async move {
+        if let Some(l2) = &at_work.remote
+            && let Err(error) = l2.region.release(&leases).await
+        {
+            drop(at_work.local.liveness.l2_failed(error));
+        }
+    });
 }

@@ -2,32 +2,25 @@
 
 use crate::backend::{Entry, Tick};
 use crate::inner::Inner;
-use crate::liveness::stamp::Stamp;
-use crate::local::approach::Reuse;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
 use crate::local::probe::Probe;
-use crate::lookup::fetch::fetch;
+use crate::local::request::LookupRequest;
 use crate::lookup::progress::Seen;
-use crate::lookup::request::{Aim, Origin};
 use crate::lookup::stale::{Aged, aged};
 use crate::lookup::step::{InL1, InL2, Learnt};
 use crate::observe::StaleCause;
-use crate::remote::read::Fetched;
+use crate::remote::read::{Fetched, fetch};
 
 /// Probes L1 again. Another flight may have ended between the caller's probe and its lead.
-pub(crate) fn in_l1<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    lead: &Lead<V>,
-    min_stamp: Option<&Stamp>,
-    aim: &Aim,
-) -> Seen<V> {
-    match inner.local.probe(lead.key.as_bytes(), min_stamp) {
-        Probe::Hit(entry) | Probe::Ripe(entry) if aim.is_answered_by(&entry) => {
+pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> Seen<V> {
+    let request = &*lead.request;
+    match inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()) {
+        Probe::Hit(entry) | Probe::Ripe(entry) if request.is_answered_by(&entry) => {
             Seen::of(Learnt::L1(InL1::Answers), entry)
         }
         Probe::Unverified(entry) | Probe::Capped(entry)
-            if aim.is_answered_by(&entry) && !inner.local.liveness.unsent.voids(&entry) =>
+            if request.is_answered_by(&entry) && !inner.local.liveness.unsent.voids(&entry) =>
         {
             Seen::of(Learnt::L1(InL1::Unverified(entry.token)), entry)
         }
@@ -41,36 +34,34 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(
 }
 
 /// Reads L2.
-pub(crate) async fn in_l2<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    lead: &Lead<V>,
-    min_stamp: Option<&Stamp>,
-    aim: &Aim,
-) -> Seen<V> {
+pub(crate) async fn in_l2<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> Seen<V> {
     let asked = inner.local.liveness.node.clock.now();
-    let fetched = fetch(inner, &lead.key, min_stamp, lead.ticket, &aim.options).await;
-    read(inner, lead, aim, asked, fetched)
+    let LookupRequest { key, min_stamp, options, .. } = &*lead.request;
+    let fetched = fetch(inner.remote.as_ref(), key, min_stamp.as_ref(), lead.ticket, options).await;
+    read(inner, lead, asked, fetched)
 }
 
 /// The result of a read of L2 that was sent at `asked`. A value that does not answer becomes the fallback.
 pub(crate) fn read<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    aim: &Aim,
     asked: Tick,
     fetched: Fetched<V>,
 ) -> Seen<V> {
+    let request = &*lead.request;
     if let (Fetched::Found(..) | Fetched::Stale(..), Some(l2)) = (&fetched, &inner.remote) {
         l2.miss_rate.found();
     }
     match fetched {
-        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => Seen::of(Learnt::L2(InL2::Answers), entry),
-        Fetched::Found(entry, _) | Fetched::Stale(entry, _) if backs_off(inner, aim, &entry) => {
+        Fetched::Found(entry, _) if request.is_answered_by(&entry) => {
+            Seen::of(Learnt::L2(InL2::Answers), entry)
+        }
+        Fetched::Found(entry, _) | Fetched::Stale(entry, _) if backs_off(inner, request, &entry) => {
             Seen::of(Learnt::L2(InL2::BacksOff), entry)
         }
         Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
             let token = entry.token;
-            inner.local.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
+            inner.local.admit(&request.key, ticket, entry.clone(), request.options.store.l1_ttl);
             lead.found_stale(entry, asked);
             Seen::bare(Learnt::L2(InL2::Fallback(token)))
         }
@@ -80,11 +71,15 @@ pub(crate) fn read<V: Send + Sync + 'static>(
 }
 
 /// Whether an expired value of L2 answers, because its refresh failed on this node a moment ago.
-pub(crate) fn backs_off<V: Send + Sync + 'static>(inner: &Inner<V>, aim: &Aim, entry: &Entry<V>) -> bool {
-    (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
-        && aim.want.accepts(&entry.value)
+pub(crate) fn backs_off<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    request: &LookupRequest,
+    entry: &Entry<V>,
+) -> bool {
+    request.is_plain()
+        && request.accepts(&entry.value)
         && matches!(
-            aged(&entry.life, &aim.options, inner.local.liveness.node.clock.now(), || 1.0),
+            aged(&entry.life, &request.options, inner.local.liveness.node.clock.now(), || 1.0),
             Aged::Serve(_)
         )
 }
@@ -92,14 +87,15 @@ pub(crate) fn backs_off<V: Send + Sync + 'static>(inner: &Inner<V>, aim: &Aim, e
 /// Whether an entry of L2 answers and is refreshed in the background, as a hit in L1 would be.
 pub(crate) fn refreshes<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    aim: &Aim,
+    request: &LookupRequest,
     entry: &Entry<V>,
     by: AnsweredBy,
 ) -> bool {
     by == AnsweredBy::L2
-        && (aim.origin, aim.reuse) == (Origin::Caller, Reuse::Cached)
-        && aged(&entry.life, &aim.options, inner.local.liveness.node.clock.now(), || 1.0 - fastrand::f64())
-            == Aged::Refresh
+        && request.is_plain()
+        && aged(&entry.life, &request.options, inner.local.liveness.node.clock.now(), || {
+            1.0 - fastrand::f64()
+        }) == Aged::Refresh
 }
 
 /// What a new lookup does with an entry of L1 that is close to its expiry or past it.

@@ -8,25 +8,22 @@ use crate::backend::{Accept, Acquire, Acquired, Entry, Phase, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
-use crate::local::approach::Reuse;
 use crate::local::flight::Elsewhere;
 use crate::local::lead::Lead;
-use crate::lookup::fetch::fetch;
-use crate::lookup::outage::{OutageDecision, decide_in_outage};
+use crate::local::request::CacheMode;
 use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::queue::Queue;
-use crate::lookup::request::{Aim, Origin};
+use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::lookup::step::{Action, Basis, Learnt, Reply, Woken};
 use crate::lookup::{find, stale};
 use crate::remote::l2::L2;
-use crate::remote::read::Fetched;
+use crate::remote::read::{Fetched, fetch};
 
 /// Asks for the lease and waits for loads on other nodes, until there is a value, a basis for a load, or no
 /// point in going on. Leaves in `lead` the ticket that belongs to the outcome.
 pub(crate) async fn pursue<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: &mut Lead<V>,
-    aim: &Aim,
     progress: &mut Progress<V>,
     first: Accept,
 ) -> Action {
@@ -35,22 +32,22 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
         let seen = unreachable(inner, lead, progress.held.as_ref(), error);
         return progress.learn(inner, lead, seen);
     }
-    let give_up = Instant::now() + aim.options.load.wait_timeout;
+    let give_up = Instant::now() + lead.request.options.load.wait_timeout;
     let mut queue = Queue::join(inner, lead, &Arc::default());
     let mut action = Action::Acquire(first);
     loop {
         let seen = match action {
             Action::Acquire(accept) => {
                 lead.ticket = queue.ticket();
-                let reply = ask(inner, lead, aim, progress.held.as_ref(), accept).await;
-                queue.within_patience(reply, give_up, || settles(inner, lead, aim))
+                let reply = ask(inner, lead, progress.held.as_ref(), accept).await;
+                queue.within_patience(reply, give_up, || settles(inner, lead))
             }
             Action::Wait(lapses_in) => {
                 let stored = queue.wait(lapses_in, give_up).await;
-                match stored.and_then(|stored| brought(l2, lead, aim, &stored)) {
+                match stored.and_then(|stored| brought(l2, lead, &stored)) {
                     Some(entry) => Seen::of(Learnt::Waited(Woken::Answers), entry),
-                    None if queue.is_disappointed() && makes_do(inner, lead, aim) => {
-                        disappointed(inner, lead, aim).await
+                    None if queue.is_disappointed() && makes_do(inner, lead) => {
+                        disappointed(inner, lead).await
                     }
                     None => Seen::bare(Learnt::Waited(Woken::Due)),
                 }
@@ -65,18 +62,17 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
 async fn ask<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    aim: &Aim,
     held: Option<&Entry<V>>,
     accept: Accept,
 ) -> Seen<V> {
     let asked = inner.local.liveness.node.clock.now();
-    let Some(l2) = inner.remote.as_ref().filter(|_| !inner.local.liveness.is_unsent(lead.key.as_bytes()))
+    let Some(l2) = inner.remote.as_ref().filter(|_| !inner.local.liveness.is_unsent(lead.key().as_bytes()))
     else {
         return Seen::bare(Learnt::Lease(Reply::Unsent));
     };
-    let (token, ttl) = (inner.local.liveness.node.next_token(), aim.options.load.lease_ttl);
-    let answer = l2.region.acquire_one(&lead.key, Acquire { token, ttl, accept }).await;
-    reply(inner, lead, aim, held, (asked, answer))
+    let (token, ttl) = (inner.local.liveness.node.next_token(), lead.request.options.load.lease_ttl);
+    let answer = l2.region.acquire_one(lead.key(), Acquire { token, ttl, accept }).await;
+    reply(inner, lead, held, asked, answer)
 }
 
 /// Whether the lookup ends when a load on another node has failed. It ends if there is a fallback that the
@@ -84,24 +80,22 @@ async fn ask<V: Send + Sync + 'static>(
 ///
 /// A load on another node may also have failed because of a change. The change has voided the fallback, too.
 /// Then there is no fallback, and this node goes on to load.
-pub(crate) fn makes_do<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
-    match (aim.origin, aim.reuse) {
-        (Origin::Behind, _) => true,
-        (Origin::Caller, Reuse::Nothing) => false,
-        (Origin::Caller, Reuse::Cached | Reuse::Newer(_)) => {
-            aim.options.load.stale_on_error && stale::has_fallback(inner, &lead.key, aim.want, &lead.flight())
-        }
-    }
+pub(crate) fn makes_do<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> bool {
+    let request = &*lead.request;
+    request.background
+        || request.mode != CacheMode::Reload
+            && request.options.load.stale_on_error
+            && stale::has_fallback(inner, request, &lead.flight)
 }
 
 /// Decides as [`makes_do`] does. If the lookup ends, this function notes in the flight whether the fallback
 /// is valid now. A change may come before the callers look at the flight. Without the note they would then
 /// get an error, although no load of this node has failed.
-pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>, aim: &Aim) -> bool {
-    let settles = makes_do(inner, lead, aim);
+pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> bool {
+    let settles = makes_do(inner, lead);
     if settles {
         let flight = lead.flight();
-        flight.came_to_nothing(match stale::has_fallback(inner, &lead.key, aim.want, &flight) {
+        flight.came_to_nothing(match stale::has_fallback(inner, &lead.request, &flight) {
             true => Elsewhere::FallbackHeld,
             false => Elsewhere::NothingHeld,
         });
@@ -113,16 +107,16 @@ pub(crate) fn settles<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>
 pub(crate) fn reply<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    aim: &Aim,
     held: Option<&Entry<V>>,
-    (asked, answer): (Tick, Result<Acquired>),
+    asked: Tick,
+    answer: Result<Acquired>,
 ) -> Seen<V> {
     let Some(l2) = &inner.remote else { return Seen::bare(Learnt::Lease(Reply::Unsent)) };
     let bare = |reply| Seen::bare(Learnt::Lease(reply));
     let reached = |seq| {
-        l2.miss_rate.missed(aim.reuse);
+        l2.miss_rate.missed(lead.request.mode);
         lead.flight().granted(seq);
-        inner.local.liveness.node.partition_of(lead.key.as_bytes()).1.knows(seq);
+        inner.local.liveness.node.partition_of(lead.key().as_bytes()).1.knows(seq);
     };
     match answer {
         Ok(Acquired::Granted(lease)) => {
@@ -135,16 +129,16 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
         }
         Ok(Acquired::Value(stored)) => {
             l2.miss_rate.found();
-            match l2.verdict(&lead.key, &stored, lead.ticket, &aim.options) {
-                Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+            match l2.verdict(lead.key(), &stored, lead.ticket, &lead.request.options) {
+                Fetched::Found(entry, _) if lead.request.is_answered_by(&entry) => {
                     Seen::of(Learnt::Lease(Reply::Answers), entry)
                 }
-                Fetched::Stale(entry, _) if find::backs_off(inner, aim, &entry) => {
+                Fetched::Stale(entry, _) if find::backs_off(inner, &lead.request, &entry) => {
                     Seen::of(Learnt::Lease(Reply::BacksOff), entry)
                 }
                 Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {
                     let accept = Accept::Other(entry.token);
-                    inner.local.admit(&lead.key, ticket, entry.clone(), aim.options.store.l1_ttl);
+                    inner.local.admit(lead.key(), ticket, entry.clone(), lead.request.options.store.l1_ttl);
                     lead.found_stale(entry, asked);
                     bare(Reply::Again(accept))
                 }
@@ -172,7 +166,7 @@ pub(crate) fn unreachable<V: Send + Sync + 'static>(
     held: Option<&Entry<V>>,
     error: Error,
 ) -> Seen<V> {
-    let decision = decide_in_outage(inner, lead.key.as_bytes(), held.cloned(), error);
+    let decision = decide_in_outage(inner, lead.key().as_bytes(), held.cloned(), error);
     let learnt = |held_answers| Learnt::Lease(Reply::Unreachable { held_answers });
     match decision {
         OutageDecision::Serve(entry) if lead.suffices(&entry) => Seen::of(learnt(true), entry),
@@ -214,35 +208,34 @@ fn unchanged<V: Send + Sync + 'static>(
 pub(crate) fn brought<V: Send + Sync + 'static>(
     l2: &L2<V>,
     lead: &Lead<V>,
-    aim: &Aim,
     stored: &[u8],
 ) -> Option<Entry<V>> {
-    let Fetched::Found(entry, _) = l2.verdict(&lead.key, stored, lead.ticket, &aim.options) else {
+    let Fetched::Found(entry, _) = l2.verdict(lead.key(), stored, lead.ticket, &lead.request.options) else {
         return None;
     };
-    (entry.seq >= lead.ticket.last_seq && aim.is_answered_by(&entry)).then_some(entry)
+    (entry.seq >= lead.ticket.last_seq && lead.request.is_answered_by(&entry)).then_some(entry)
 }
 
 /// A load on another node has failed, and there is a fallback. L2 is read once more: another load may have
 /// stored a value since, and a change may have voided the fallback.
-async fn disappointed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>, aim: &Aim) -> Seen<V> {
-    lead.ticket = inner.local.ticket(&lead.key);
-    let fetched = fetch(inner, &lead.key, None, lead.ticket, &aim.options).await;
-    after_disappointment(inner, lead, aim, fetched)
+async fn disappointed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>) -> Seen<V> {
+    lead.ticket = inner.local.ticket(lead.key());
+    let fetched =
+        fetch(inner.remote.as_ref(), &lead.request.key, None, lead.ticket, &lead.request.options).await;
+    after_disappointment(inner, lead, fetched)
 }
 
 /// The meaning of a read of L2 after such a failure.
 pub(crate) fn after_disappointment<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
-    aim: &Aim,
     fetched: Fetched<V>,
 ) -> Seen<V> {
     match fetched {
-        Fetched::Found(entry, _) if aim.is_answered_by(&entry) => {
+        Fetched::Found(entry, _) if lead.request.is_answered_by(&entry) => {
             Seen::of(Learnt::Waited(Woken::Answers), entry)
         }
-        _ if settles(inner, lead, aim) => Seen::bare(Learnt::Waited(Woken::MakesDo)),
+        _ if settles(inner, lead) => Seen::bare(Learnt::Waited(Woken::MakesDo)),
         _ => Seen::bare(Learnt::Waited(Woken::Due)),
     }
 }

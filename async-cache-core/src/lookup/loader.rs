@@ -1,14 +1,20 @@
-//! Loaders in the one form that the lookup uses.
+//! Loaders in the one form that the lookup uses, and what they produce.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::error::{BoxError, Result, boxed};
-use crate::local::approach::Answer;
+use crate::backend::Entry;
+use crate::error::{BoxError, ErrorKind, Result, boxed, guard};
+use crate::inner::Inner;
+use crate::local::lead::Lead;
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::loaded::{Keep, LoadContext, Loaded};
-use crate::options::{Choice, StoreOptions};
+use crate::lookup::step::{Basis, StoreIn, store_in};
+use crate::observe::Amended;
+use crate::options::{Choice, Options, StoreOptions};
 
 /// The result of a loader. Its only type parameter is the value type of the cache.
 pub(crate) struct Given<V> {
@@ -45,20 +51,10 @@ pub(crate) enum BoxLoader<V> {
     Informed(Box<dyn FnOnce(LoadContext<V>) -> Loading<V> + Send>),
 }
 
-/// What a loader wants to receive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    Nothing,
-    /// The value that the load is to replace.
-    Previous,
-}
-
 impl<V> BoxLoader<V> {
-    pub(crate) fn wish(&self) -> Wish {
-        match self {
-            Self::Plain(_) => Wish::Nothing,
-            Self::Informed(_) => Wish::Previous,
-        }
+    /// Whether the loader receives the value that the load is to replace.
+    pub(crate) fn wants_previous(&self) -> bool {
+        matches!(self, Self::Informed(_))
     }
 
     pub(crate) fn run(self, context: LoadContext<V>) -> Loading<V> {
@@ -111,4 +107,89 @@ fn given<V, R: Into<Loaded<V>>, E: Into<BoxError> + 'static>(
         Ok(found) => Ok(Given::new(found.map(Into::into))),
         Err(error) => Err(boxed(error)),
     }
+}
+
+/// Runs a loader within its time limit, and only while the cache is open.
+pub(crate) async fn run_loader<V: 'static, T, Fut>(
+    inner: &Inner<V>,
+    loader: impl FnOnce() -> Fut,
+    limit: Duration,
+) -> Result<T>
+where
+    Fut: Future<Output = Result<T, BoxError>>,
+{
+    #[cfg(feature = "metrics")]
+    let begun = inner.local.liveness.node.clock.now();
+    let outcome =
+        inner.lifecycle.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await;
+    #[cfg(feature = "metrics")]
+    crate::observe::loaded(&inner.observer.namespace, inner.local.liveness.node.clock.now().since(begun));
+    match outcome {
+        Some(outcome) => outcome.map_err(|error| error.in_namespace(&inner.observer.namespace)),
+        None => Err(inner
+            .observer
+            .error(ErrorKind::Shutdown, "the cache was shut down while a key was being loaded")),
+    }
+}
+
+/// The result of a load.
+pub(crate) struct Produced<V> {
+    pub(crate) value: Answer<V>,
+    /// The options for storing the value: those of the call, replaced by those that the loader chose.
+    pub(crate) options: Options,
+    pub(crate) keep: Keep,
+    /// How long the load took.
+    pub(crate) cost: Duration,
+}
+
+/// Decides where the loaded value is stored, and notes how long L1 may keep it.
+pub(crate) fn place<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    lead: &mut Lead<V>,
+    basis: Basis,
+    produced: &Produced<V>,
+) -> StoreIn {
+    if produced.keep == Keep::Cached && basis.is_rejected() {
+        inner.observer.fill_rejected(lead.key().as_bytes());
+    }
+    lead.l1_ttl = produced.options.store.l1_ttl;
+    // A reload replaces a value that is known to be old. A fallback is known to be old, too.
+    let replaces = lead.request.mode == CacheMode::Reload || lead.flight().fallback().is_some();
+    store_in(basis, produced.keep, replaces)
+}
+
+/// Combines the loader's result with the previous value.
+pub(crate) fn resolve<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    request: &LookupRequest,
+    given: Given<V>,
+    previous: Option<Entry<V>>,
+    cost: Duration,
+) -> Result<Produced<V>> {
+    let Given { payload, mut choice, mut keep } = given;
+    let mut amended = choice.amend(&request.options.store.tags);
+    let mut options = request.options.clone().chosen(&choice);
+    let value = match payload {
+        Payload::New(value) => value,
+        Payload::Unchanged => match previous {
+            Some(Entry { value: Some(value), tags, .. }) => {
+                let mut together = options.store.tags.clone();
+                together.add_all(&tags.into());
+                match together.get() {
+                    Ok(_) => options.store.tags = together,
+                    Err(_) => amended = Some(Amended::Uncached),
+                }
+                Some(value)
+            }
+            _ => {
+                let message = "a loader answered `unchanged`, but there is no previous value: look at `LoadContext::previous` first";
+                return Err(inner.observer.error(ErrorKind::Loader, message));
+            }
+        },
+    };
+    if let Some(to) = amended {
+        inner.observer.amended(request.key.as_bytes(), to);
+        keep = if to == Amended::Uncached { Keep::Uncached } else { keep };
+    }
+    Ok(Produced { value, options, keep, cost })
 }

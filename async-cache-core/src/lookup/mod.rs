@@ -1,23 +1,16 @@
 //! A lookup: what L1 has, then what L2 has, then the lease, the load and the fill.
 
 pub(crate) mod check;
-pub(crate) mod fetch;
 pub(crate) mod fill;
 pub(crate) mod find;
-pub(crate) mod held;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod loaded;
 pub(crate) mod loader;
 pub(crate) mod many;
 pub(crate) mod one;
-pub(crate) mod outage;
-pub(crate) mod produced;
 pub(crate) mod progress;
 pub(crate) mod queue;
-pub(crate) mod reentry;
-pub(crate) mod request;
-pub(crate) mod run;
 pub(crate) mod stale;
 pub(crate) mod step;
 pub(crate) mod wait;

@@ -1,16 +1,11 @@
 //! The progress of the lookup of one key.
 
-use std::time::Duration;
-
 use crate::backend::{Accept, Entry};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
-use crate::local::approach::{Answer, Reuse};
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
-use crate::lookup::loader::Wish;
-use crate::lookup::request::Aim;
-use crate::lookup::run::failed_elsewhere;
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::stale::is_source_failure;
 use crate::lookup::step::{Access, Action, InL1, Knowledge, Learnt, step};
 use crate::options::OutagePolicy;
@@ -49,10 +44,15 @@ pub(crate) struct Progress<V> {
 
 impl<V: Send + Sync + 'static> Progress<V> {
     /// Begins a lookup. `skips_read` says whether L2 is asked for the lease without a read before.
-    pub(crate) fn begin(inner: &Inner<V>, aim: &Aim, skips_read: bool) -> Self {
+    pub(crate) fn begin(
+        inner: &Inner<V>,
+        request: &LookupRequest,
+        wants_previous: bool,
+        skips_read: bool,
+    ) -> Self {
         let known = Knowledge {
-            reloads: aim.reuse == Reuse::Nothing,
-            wants_previous: aim.wish == Wish::Previous,
+            reloads: request.mode == CacheMode::Reload,
+            wants_previous,
             skips_read,
             fails_in_outage: inner.policy.outage == OutagePolicy::Fail,
             l2: Access::Missing,
@@ -65,7 +65,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
     pub(crate) fn learn(&mut self, inner: &Inner<V>, lead: &Lead<V>, seen: Seen<V>) -> Action {
         self.known.l2 = match &inner.remote {
             None => Access::Missing,
-            Some(_) if inner.local.liveness.is_unsent(lead.key.as_bytes()) => Access::Unsent,
+            Some(_) if inner.local.liveness.is_unsent(lead.key().as_bytes()) => Access::Unsent,
             Some(_) => Access::Open,
         };
         if let Learnt::L1(InL1::Unverified(_)) = seen.learnt {
@@ -81,7 +81,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
     }
 
     /// Ends a flight that needs no load, by performing `action`.
-    pub(crate) fn end(self, inner: &Inner<V>, lead: Lead<V>, aim: &Aim, action: Action) -> End<V> {
+    pub(crate) fn end(self, inner: &Inner<V>, lead: Lead<V>, action: Action) -> End<V> {
         match (action, self.entry) {
             (Action::Answer(by), Some(entry)) => {
                 let answer = entry.value.clone();
@@ -90,12 +90,12 @@ impl<V: Send + Sync + 'static> Progress<V> {
             }
             (Action::Fail, _) => {
                 let error = self.error.unwrap_or_else(|| failed_elsewhere(inner));
-                land(lead, aim.options.load.error_backoff, Err(error.clone()), None);
+                land(lead, Err(error.clone()), None);
                 Err(error)
             }
             _ => {
                 let error = failed_elsewhere(inner);
-                land(lead, aim.options.load.error_backoff, Err(error.clone()), None);
+                land(lead, Err(error.clone()), None);
                 Err(error)
             }
         }
@@ -108,12 +108,15 @@ pub(crate) type End<V> = Result<(Answer<V>, AnsweredBy), Error>;
 /// Ends a flight. If the source failed, the next attempt must wait a while.
 pub(crate) fn land<V: Send + Sync + 'static>(
     lead: Lead<V>,
-    backoff: Duration,
     outcome: Result<Answer<V>, Error>,
     entry: Option<Entry<V>>,
 ) {
     if outcome.as_ref().is_err_and(is_source_failure) {
-        lead.postpone(backoff);
+        lead.postpone(lead.request.options.load.error_backoff);
     }
     lead.land(outcome, entry);
+}
+
+fn failed_elsewhere<V: 'static>(inner: &Inner<V>) -> Error {
+    inner.observer.error(ErrorKind::Loader, "another node failed to load this key, or takes too long")
 }

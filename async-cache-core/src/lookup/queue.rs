@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::local::approach::Reuse;
 use crate::local::lead::Lead;
+use crate::local::request::CacheMode;
 use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::lookup::progress::Seen;
@@ -33,7 +33,7 @@ pub(crate) struct Queue<'a, V: 'static> {
     inner: &'a Inner<V>,
     key: Key,
     slot: Arc<WakeSlot>,
-    reuse: Reuse,
+    mode: CacheMode,
     min_seq: u64,
     wakes: Wakes,
     poll: Option<Duration>,
@@ -53,10 +53,10 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// Registers the waiter before its first question is sent, because the wake-up may arrive before the
     /// answer. A waiter for many keys gives the same `notify` for each.
     pub(crate) fn join(inner: &'a Inner<V>, lead: &Lead<V>, notify: &Arc<Notify>) -> Self {
-        let slot = inner.local.stripes.listen(&lead.key, notify);
-        let (key, flight) = (lead.key.clone(), lead.flight());
-        let (reuse, min_seq) = (flight.reuse, flight.min_seq);
-        Self { inner, key, slot, reuse, min_seq, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+        let slot = inner.local.stripes.listen(lead.key(), notify);
+        let (key, flight) = (lead.key().clone(), lead.flight());
+        let (mode, min_seq) = (flight.mode, flight.min_seq);
+        Self { inner, key, slot, mode, min_seq, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
     }
 
     /// The ticket for the answer to the next question, and for a later wake-up. An unread wake-up is dropped
@@ -119,7 +119,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             None => {
                 self.inner.observer.counters.lease_waits.add(1);
                 if let Some(l2) = &self.inner.remote {
-                    l2.miss_rate.missed(self.reuse);
+                    l2.miss_rate.missed(self.mode);
                 }
                 if partition.serving_at(self.inner.local.liveness.node.clock.now()) {
                     POLL_LISTENING

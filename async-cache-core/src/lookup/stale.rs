@@ -16,15 +16,13 @@ use crate::error::{Error, ErrorKind};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::liveness::stamp::Stamp;
-use crate::local::approach::Want;
-use crate::local::fallback::Fallback;
+use crate::local::flight::Fallback;
 use crate::local::flight::{Elsewhere, Flight};
 use crate::local::probe::Probe;
-use crate::lookup::fetch::fetch;
+use crate::local::request::LookupRequest;
 use crate::observe::StaleCause;
 use crate::options::{Options, OutagePolicy};
-use crate::remote::read::Fetched;
+use crate::remote::read::{Fetched, fetch};
 
 /// A value that may answer instead of a load's value.
 #[derive(Debug)]
@@ -87,48 +85,40 @@ pub(crate) fn is_source_failure(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Loader | ErrorKind::LoaderPanicked | ErrorKind::Timeout)
 }
 
-/// A lookup that needs a fallback.
-#[derive(Clone, Copy)]
-pub(crate) struct Seek<'a> {
-    pub(crate) key: &'a Key,
-    pub(crate) min_stamp: Option<&'a Stamp>,
-    pub(crate) want: Want,
-}
-
 /// A value that may answer now, expired or not, without a question to L2.
 pub(crate) fn at_hand<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seek: Seek<'_>,
+    request: &LookupRequest,
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
     // An entry of L1 is judged by its key alone. A ticket may also be invalid because of other keys of the
     // stripe.
-    match inner.local.probe(seek.key.as_bytes(), seek.min_stamp) {
-        Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if seek.want.accepts(&entry.value) => {
+    match inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()) {
+        Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if request.accepts(&entry.value) => {
             return Some(Standing::Verified.of(entry));
         }
-        Probe::Capped(entry) if seek.want.accepts(&entry.value) => {
+        Probe::Capped(entry) if request.accepts(&entry.value) => {
             return Some(Standing::Capped.of(entry));
         }
         _ => {}
     }
     if let Some(fallback) = flight.fallback()
-        && seek.want.accepts(&fallback.entry.value)
-        && (holds(inner, seek.key, needed(inner, seek), fallback)
+        && request.accepts(&fallback.entry.value)
+        && (holds(inner, &request.key, needed(inner, request), fallback)
             || (flight.elsewhere() == Some(Elsewhere::FallbackHeld)
-                && fallback.reflects >= needed(inner, seek)))
+                && fallback.reflects >= needed(inner, request)))
     {
         return Some(Standing::Verified.of(fallback.entry.clone()));
     }
     let cut_off = inner.remote.as_ref().is_some_and(|l2| !l2.region.info().available);
-    if cut_off { unverified(inner, seek) } else { None }
+    if cut_off { unverified(inner, request) } else { None }
 }
 
 /// A value of L2 that has not expired, while a flight in the background replaces it. No caller needs to wait
 /// for that flight.
 pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seek: Seek<'_>,
+    request: &LookupRequest,
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
     let fallback = flight.fallback()?;
@@ -137,28 +127,27 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
         Phase::Fresh | Phase::Ripe
     );
     (fresh
-        && seek.want.accepts(&fallback.entry.value)
-        && holds(inner, seek.key, needed(inner, seek), fallback))
+        && request.accepts(&fallback.entry.value)
+        && holds(inner, &request.key, needed(inner, request), fallback))
     .then(|| Standing::Confirmed.of(fallback.entry.clone()))
 }
 
 /// Finds what [`at_hand`] finds. If there is nothing, it asks L2.
 pub(crate) async fn fallback<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    seek: Seek<'_>,
+    request: &LookupRequest,
     flight: &Flight<V>,
-    options: &Options,
 ) -> Option<StandIn<V>> {
-    if let Some(found) = at_hand(inner, seek, flight) {
+    if let Some(found) = at_hand(inner, request, flight) {
         return Some(found);
     }
-    let ticket = inner.local.ticket(seek.key);
-    match fetch(inner, seek.key, seek.min_stamp, ticket, options).await {
-        Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) if seek.want.accepts(&entry.value) => {
-            inner.local.admit(seek.key, ticket, entry.clone(), options.store.l1_ttl);
+    let (ticket, options) = (inner.local.ticket(&request.key), &request.options);
+    match fetch(inner.remote.as_ref(), &request.key, request.min_stamp.as_ref(), ticket, options).await {
+        Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) if request.accepts(&entry.value) => {
+            inner.local.admit(&request.key, ticket, entry.clone(), options.store.l1_ttl);
             Some(Standing::Confirmed.of(entry))
         }
-        Fetched::Unreachable(_) => unverified(inner, seek),
+        Fetched::Unreachable(_) => unverified(inner, request),
         Fetched::Found(..) | Fetched::Stale(..) | Fetched::Absent(_) => None,
     }
 }
@@ -166,29 +155,29 @@ pub(crate) async fn fallback<V: Send + Sync + 'static>(
 /// The value that a load is to replace.
 pub(crate) fn previous<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    key: &Key,
+    request: &LookupRequest,
     flight: &Flight<V>,
 ) -> Option<Entry<V>> {
-    at_hand(inner, Seek { key, min_stamp: None, want: Want::Value }, flight).map(|found| found.entry)
+    let any_value = LookupRequest { min_stamp: None, absent_ok: false, ..request.clone() };
+    at_hand(inner, &any_value, flight).map(|found| found.entry)
 }
 
 /// Whether the fallback of a flight may still answer its leader.
 pub(crate) fn has_fallback<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    key: &Key,
-    want: Want,
+    request: &LookupRequest,
     flight: &Flight<V>,
 ) -> bool {
     let stands = |fallback: &Fallback<V>| {
-        want.accepts(&fallback.entry.value) && holds(inner, key, flight.min_seq, fallback)
+        request.accepts(&fallback.entry.value) && holds(inner, &request.key, flight.min_seq, fallback)
     };
     flight.fallback().is_some_and(stands)
 }
 
 /// The number that the lookup's stamp requires. It is 0 without a stamp.
-fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> u64 {
-    let (index, _) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
-    seek.min_stamp.map_or(0, |stamp| stamp.seq(index))
+fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> u64 {
+    let (index, _) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    request.min_seq(index)
 }
 
 /// Whether the fallback of a flight may still answer. As in a probe, the clock and the serving lease are read
@@ -217,14 +206,49 @@ fn holds<V: Send + Sync + 'static>(
 }
 
 /// The entry of L1, verified or not, if the outage policy lets it answer.
-fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, seek: Seek<'_>) -> Option<StandIn<V>> {
-    let (index, partition) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
-    let entry = inner.local.engine()?.get(seek.key.as_bytes())?;
+fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> Option<StandIn<V>> {
+    let (index, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    let entry = inner.local.engine()?.get(request.key.as_bytes())?;
     // `applied` says nothing about an entry of an older generation.
-    let late_enough = seek.min_stamp.is_none_or(|stamp| entry.seq >= stamp.seq(index));
+    let late_enough = entry.seq >= request.min_seq(index);
     let usable = inner.policy.outage == OutagePolicy::ServeL1
         && entry.life.phase(inner.local.liveness.node.clock.now()) != Phase::Expired
         && !partition.voids(&entry)
         && !inner.local.liveness.unsent.voids(&entry);
-    (usable && late_enough && seek.want.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
+    (usable && late_enough && request.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
+}
+
+/// What the lookup does in an outage.
+pub(crate) enum OutageDecision<V> {
+    /// Answer with the unverified entry of L1.
+    Serve(Entry<V>),
+    /// Load if there is a loader.
+    Load(Error),
+    /// Return the error.
+    Fail(Error),
+}
+
+/// Decides by the outage policy. `held` is the entry of L1 that has not expired, if there is one.
+pub(crate) fn decide_in_outage<V>(
+    inner: &Inner<V>,
+    key: &[u8],
+    held: Option<Entry<V>>,
+    error: Error,
+) -> OutageDecision<V> {
+    let (_, partition) = inner.local.liveness.node.partition_of(key);
+    match (inner.policy.outage, held) {
+        (OutagePolicy::Fail, _) => OutageDecision::Fail(error),
+        // A void value does not answer, not even in an outage. An entry that has expired while L2 was asked
+        // does not answer, either.
+        (OutagePolicy::ServeL1, Some(entry))
+            if matches!(
+                entry.life.phase(inner.local.liveness.node.clock.now()),
+                Phase::Fresh | Phase::Ripe
+            ) && !partition.voids(&entry)
+                && !inner.local.liveness.unsent.voids(&entry) =>
+        {
+            OutageDecision::Serve(entry)
+        }
+        (OutagePolicy::ServeL1 | OutagePolicy::Load, _) => OutageDecision::Load(error),
+    }
 }

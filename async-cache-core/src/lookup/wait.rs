@@ -1,6 +1,7 @@
 //! A caller waits for a flight: until it ends, or until the caller accepts a stale value instead.
 
 use std::future::{pending, poll_fn};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::backend::{Phase, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
-use crate::local::approach::{Answer, Reuse};
 use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::lead::JoinBound;
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::stale;
-use crate::lookup::stale::{Seek, StandIn, Standing, is_source_failure};
+use crate::lookup::stale::{StandIn, Standing, is_source_failure};
 use crate::lookup::step::Ended;
 use crate::observe::StaleCause;
 use crate::options::Options;
@@ -70,11 +71,9 @@ async fn requeued() {
     .await;
 }
 
-/// The lookup of one caller, and its options.
-pub(crate) struct Call<'a> {
-    pub(crate) seek: Seek<'a>,
-    pub(crate) reuse: Reuse,
-    options: Options,
+/// A caller that waits for flights of its request, and how long it waits.
+pub(crate) struct Caller {
+    pub(crate) request: Arc<LookupRequest>,
     /// The time from which the caller accepts a stale value.
     soft: Option<Instant>,
     /// The number of the last tag change that the node knew when the lookup began.
@@ -84,34 +83,24 @@ pub(crate) struct Call<'a> {
     deadline: Tick,
 }
 
-impl<'a> Call<'a> {
-    fn new(
-        seek: Seek<'a>,
-        reuse: Reuse,
-        options: Options,
-        known: u64,
-        (limit, now): (Duration, Tick),
-    ) -> Self {
-        let soft = options.load.soft_timeout.map(|limit| Instant::now() + limit);
-        Self { seek, reuse, options, soft, known, limit, deadline: now.after(limit) }
+impl Caller {
+    /// Begins a lookup.
+    pub(crate) fn new<V: Send + Sync + 'static>(inner: &Inner<V>, request: LookupRequest) -> Self {
+        let (_, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+        let limit = patience(inner, &request.options);
+        Self {
+            soft: request.options.load.soft_timeout.map(|limit| Instant::now() + limit),
+            known: partition.last_tag_change(),
+            limit,
+            deadline: inner.local.liveness.node.clock.coarse_now().after(limit),
+            request: Arc::new(request),
+        }
     }
 
     /// Whether the caller accepts a stale value. A reload does not accept a cached value.
     fn takes_stale(&self) -> bool {
-        self.reuse != Reuse::Nothing
+        self.request.mode != CacheMode::Reload
     }
-}
-
-/// Begins a lookup.
-pub(crate) fn call<'a, V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    seek: Seek<'a>,
-    reuse: Reuse,
-    options: Options,
-) -> Call<'a> {
-    let (_, partition) = inner.local.liveness.node.partition_of(seek.key.as_bytes());
-    let limit = (patience(inner, &options), inner.local.liveness.node.clock.coarse_now());
-    Call::new(seek, reuse, options, partition.last_tag_change(), limit)
 }
 
 /// How long a whole lookup may take. The caller waits no longer, even if another caller leads.
@@ -136,7 +125,7 @@ pub(crate) fn patience_with<V: Send + Sync + 'static>(
 /// blocks the thread, or nobody runs its runtime.
 async fn out_of_time<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
     role: Role,
 ) {
@@ -150,7 +139,7 @@ async fn out_of_time<V: Send + Sync + 'static>(
     loop {
         let end = match role {
             Role::Leads => flight.due(),
-            Role::Joined(_) => flight.due().min(call.deadline),
+            Role::Joined(_) => flight.due().min(caller.deadline),
         };
         let now = inner.local.liveness.node.clock.coarse_now();
         if now > end {
@@ -164,15 +153,15 @@ async fn out_of_time<V: Send + Sync + 'static>(
 /// another flight.
 async fn given_up<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
     role: Role,
 ) -> Waited<V> {
-    let left = call.deadline.since(inner.local.liveness.node.clock.now());
-    if role != Role::Leads && left >= call.limit / 2 {
+    let left = caller.deadline.since(inner.local.liveness.node.clock.now());
+    if role != Role::Leads && left >= caller.limit / 2 {
         return Waited::Abandoned;
     }
-    let limit = call.limit;
+    let limit = caller.limit;
     let message = match inner.local.liveness.node.clock.now() < flight.due() {
         true => format!(
             "this call waited for {limit:?}, as long as its own options allow, for a load whose own limit is later: \
@@ -183,94 +172,97 @@ async fn given_up<V: Send + Sync + 'static>(
              that it began on"
         ),
     };
-    or_stale(inner, call, flight, inner.observer.error(ErrorKind::Timeout, message)).await
+    or_stale(inner, caller, flight, inner.observer.error(ErrorKind::Timeout, message)).await
 }
 
 /// Whether the result of a flight is too old for a caller that joined it.
-fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, call: &Call<'_>, flight: &Flight<V>) -> bool {
-    let (_, partition) = inner.local.liveness.node.partition_of(call.seek.key.as_bytes());
+fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, caller: &Caller, flight: &Flight<V>) -> bool {
+    let (_, partition) = inner.local.liveness.node.partition_of(caller.request.key.as_bytes());
     let expired = flight.answered_by() == AnsweredBy::Backoff
-        && !(call.options.load.stale_on_error || call.options.load.stale_while_revalidate);
+        && !(caller.request.options.load.stale_on_error
+            || caller.request.options.load.stale_while_revalidate);
     expired
-        || flight.too_old_since(call.known, partition) && !inner.policy.faults.is(Mutant::JoinersUnchecked)
+        || flight.too_old_since(caller.known, partition) && !inner.policy.faults.is(Mutant::JoinersUnchecked)
 }
 
 /// Waits until the flight has ended, or until a stale value answers instead.
 pub(crate) async fn wait<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
     role: Role,
 ) -> Waited<V> {
     let impatient = async {
-        match call.soft {
-            Some(limit) if call.takes_stale() => {
+        match caller.soft {
+            Some(limit) if caller.takes_stale() => {
                 sleep_until(limit).await;
-                flight.until(|| stale::at_hand(inner, call.seek, flight)).await
+                flight.until(|| stale::at_hand(inner, &caller.request, flight)).await
             }
             _ => pending().await,
         }
     };
     let (found, cause) = tokio::select! {
         biased;
-        seen = flight.until(|| seen(inner, call, flight)) => match seen {
-            FlightState::Landed(Landed::Answer(Err(error))) => return or_stale(inner, call, flight, error).await,
+        seen = flight.until(|| seen(inner, caller, flight)) => match seen {
+            FlightState::Landed(Landed::Answer(Err(error))) => return or_stale(inner, caller, flight, error).await,
             FlightState::Landed(Landed::Answer(Ok(answer))) => return Waited::Landed(Ok(answer)),
             FlightState::Landed(Landed::Abandoned) => return Waited::Abandoned,
             FlightState::StandIn(found) => (found, StaleCause::Revalidating),
         },
         found = impatient => (found, StaleCause::SlowLoad),
-        () = out_of_time(inner, call, flight, role) => return given_up(inner, call, flight, role).await,
+        () = out_of_time(inner, caller, flight, role) => return given_up(inner, caller, flight, role).await,
     };
-    stand_in(inner, call, found, cause)
+    stand_in(inner, caller, found, cause)
 }
 
 /// The end of the flight. Before its end, a value that may answer at once.
 fn seen<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
 ) -> Option<FlightState<V>> {
     if let Some(landed) = flight.has_landed() {
         return Some(FlightState::Landed(landed));
     }
-    if !call.takes_stale() {
+    if !caller.takes_stale() {
         return None;
     }
     // An entry that is only past its cap in L1 is not stale. L2 is asked for it, not the source.
-    let stale = || match call.options.load.stale_while_revalidate {
-        true => stale::at_hand(inner, call.seek, flight).filter(|found| found.standing != Standing::Capped),
+    let stale = || match caller.request.options.load.stale_while_revalidate {
+        true => {
+            stale::at_hand(inner, &caller.request, flight).filter(|found| found.standing != Standing::Capped)
+        }
         false => None,
     };
-    stale::fresh_at_hand(inner, call.seek, flight).or_else(stale).map(FlightState::StandIn)
+    stale::fresh_at_hand(inner, &caller.request, flight).or_else(stale).map(FlightState::StandIn)
 }
 
 /// The result for a caller whose load failed.
 async fn or_stale<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
     error: Error,
 ) -> Waited<V> {
-    if !(call.takes_stale() && call.options.load.stale_on_error && is_source_failure(&error)) {
+    if !(caller.takes_stale() && caller.request.options.load.stale_on_error && is_source_failure(&error)) {
         return Waited::Landed(Err(error));
     }
-    let Some(found) = stale::fallback(inner, call.seek, flight, &call.options).await else {
+    let Some(found) = stale::fallback(inner, &caller.request, flight).await else {
         return Waited::Landed(Err(error));
     };
-    stand_in(inner, call, found, StaleCause::LoadFailed(error.kind()))
+    stand_in(inner, caller, found, StaleCause::LoadFailed(error.kind()))
 }
 
 /// Answers with the stand-in, and counts it as stale if it has expired or nothing verifies it. Otherwise it
 /// is as good as any other value: another load may have brought it meanwhile.
 fn stand_in<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     found: StandIn<V>,
     cause: StaleCause,
 ) -> Waited<V> {
     let StandIn { entry, standing } = found;
-    let key = call.seek.key.as_bytes();
+    let key = caller.request.key.as_bytes();
     let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
     match standing {
         Standing::Unverified => count(inner, key, AnsweredBy::Unverified),
@@ -284,13 +276,13 @@ fn stand_in<V: Send + Sync + 'static>(
 /// The end of a flight for one of its callers.
 pub(crate) fn ended<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
+    caller: &Caller,
     flight: &Flight<V>,
     waited: &Waited<V>,
 ) -> Ended {
     match waited {
-        Waited::Landed(Ok(_)) if is_too_old(inner, call, flight) => Ended::TooOld,
-        Waited::Landed(Ok(answer)) if !call.seek.want.accepts(answer) => Ended::WithoutValue,
+        Waited::Landed(Ok(_)) if is_too_old(inner, caller, flight) => Ended::TooOld,
+        Waited::Landed(Ok(answer)) if !caller.request.accepts(answer) => Ended::WithoutValue,
         Waited::Landed(Ok(_)) => Ended::Answered,
         Waited::Landed(Err(_)) if flight.elsewhere().is_some() => Ended::FailedElsewhere,
         Waited::Landed(Err(_)) => Ended::Failed,
@@ -302,13 +294,14 @@ pub(crate) fn ended<V: Send + Sync + 'static>(
 /// The result for a caller. Counts the lookup.
 pub(crate) fn returned<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
-    (flight, role): (&Flight<V>, Role),
+    caller: &Caller,
+    flight: &Flight<V>,
+    role: Role,
     waited: Waited<V>,
 ) -> Result<Answer<V>> {
     match waited {
         Waited::Landed(outcome) => {
-            count_landed(inner, call, (flight, role), &outcome);
+            count_landed(inner, caller, flight, role, &outcome);
             outcome
         }
         Waited::StandIn(answer) => Ok(answer),
@@ -321,11 +314,12 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
 /// Counts a lookup whose flight has ended. It is counted once, by its result.
 fn count_landed<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    call: &Call<'_>,
-    (flight, role): (&Flight<V>, Role),
+    caller: &Caller,
+    flight: &Flight<V>,
+    role: Role,
     outcome: &Result<Answer<V>>,
 ) {
-    let key = call.seek.key.as_bytes();
+    let key = caller.request.key.as_bytes();
     match (outcome, role, flight.answered_by()) {
         (Err(_), ..) => inner.observer.counters.misses.add(1),
         (Ok(_), Role::Joined(JoinBound::Exceeded), _) => count(inner, key, AnsweredBy::Unverified),

@@ -14,7 +14,7 @@
 //! at warn or info level if an operator should know them, and at debug level otherwise.
 
 pub(crate) use imp::{
-    change, digest, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted,
+    Digest, change, digest, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted,
 };
 
 #[cfg(feature = "tracing")]
@@ -84,13 +84,16 @@ mod imp {
     }
 
     /// The digest of a key, if spans are collected.
-    pub(crate) fn digest(key: &[u8]) -> Option<KeyHash> {
+    pub(crate) type Digest = Option<KeyHash>;
+
+    /// Takes the digest of a key, if spans are collected.
+    pub(crate) fn digest(key: &[u8]) -> Digest {
         (LevelFilter::current() >= LevelFilter::DEBUG).then(|| KeyHash::of(key))
     }
 
     pub(crate) fn lookup<F: Future>(
         namespace: &str,
-        key: Option<KeyHash>,
+        key: Digest,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
         let key = key.map(tracing::field::display);

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::local::approach::Reuse;
+use crate::local::request::CacheMode;
 
 /// The share of lookups for which L2 had no value. It is a moving average over about the last [`SPAN`]
 /// lookups.
@@ -29,8 +29,8 @@ impl MissRate {
 
     /// L2 had no value, and a load began or was waited for. A reload is not counted, because it did not ask
     /// for a value.
-    pub(crate) fn missed(&self, reuse: Reuse) {
-        if reuse == Reuse::Nothing {
+    pub(crate) fn missed(&self, mode: CacheMode) {
+        if mode == CacheMode::Reload {
             return;
         }
         let share = self.0.load(Ordering::Relaxed);
@@ -51,17 +51,17 @@ mod tests {
     fn it_turns_when_misses_are_the_rule_and_turn_back() {
         let rate = MissRate::default();
         let turns = (1..).find(|_| {
-            rate.missed(Reuse::Cached);
+            rate.missed(CacheMode::Use);
             rate.skip_read()
         });
         assert!((20..60).contains(&turns.unwrap()), "{turns:?}");
-        (0..1_000).for_each(|_| rate.missed(Reuse::Cached));
+        (0..1_000).for_each(|_| rate.missed(CacheMode::Use));
         let back = (1..).find(|_| {
             rate.found();
             !rate.skip_read()
         });
         assert!(back.unwrap() < 20, "{back:?}");
-        (0..1_000).for_each(|i| if i % 2 == 0 { rate.found() } else { rate.missed(Reuse::Cached) });
+        (0..1_000).for_each(|i| if i % 2 == 0 { rate.found() } else { rate.missed(CacheMode::Use) });
         assert!(!rate.skip_read());
     }
 }

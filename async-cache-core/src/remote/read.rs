@@ -1,6 +1,9 @@
 //! L2: read, check, decode.
 
+use std::future::{Ready, ready};
 use std::time::Duration;
+
+use futures_util::future::Either;
 
 use crate::backend::{Accept, Check, Entry, Expiry, Phase, Read, ReadMany, RunId, Tick};
 use crate::error::{Error, Result};
@@ -43,7 +46,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Fetched::Unreachable(error);
         }
         match self.read(key, min_stamp).await {
-            Ok(read) => self.stored(key, read.value.as_deref(), (ticket, options)),
+            Ok(read) => self.stored(key, read.value.as_deref(), ticket, options),
             Err(error) => Fetched::Unreachable(error),
         }
     }
@@ -53,7 +56,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         &self,
         key: &Key,
         stored: Option<&[u8]>,
-        (ticket, options): (Ticket, &Options),
+        ticket: Ticket,
+        options: &Options,
     ) -> Fetched<V> {
         stored.map_or(Fetched::Absent(Accept::Any), |stored| self.verdict(key, stored, ticket, options))
     }
@@ -150,7 +154,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return self.unreadable(key, UnreadableCause::OtherFormat, stored);
             }
         };
-        if self.local.liveness.unsent.holds_tag_of(&header.tags) {
+        if self.local.liveness.unsent.voids_read(&header.tags) {
             // A tag of the value was invalidated on this node, and L2 does not know it yet.
             return useless(stored);
         }
@@ -167,7 +171,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             Ok(time) => time,
             Err(error) => return Fetched::Unreachable(error),
         };
-        let life = life_of(&header, (time, now), options);
+        let life = life_of(&header, time, now, options);
         let phase = life.phase(now);
         if phase == Phase::Expired {
             return useless(stored);
@@ -222,9 +226,25 @@ fn useless<V>(stored: &[u8]) -> Fetched<V> {
 }
 
 /// The life of a stored value, on this node's clock. Its ends were chosen when it was loaded.
-fn life_of(header: &Header, (time, now): (ServerTime, Tick), options: &Options) -> Expiry {
+fn life_of(header: &Header, time: ServerTime, now: Tick, options: &Options) -> Expiry {
     let tick = |ms| time.tick_at(ms, now);
     let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
     let cost = Duration::from_micros(u64::from(header.cost_us));
     Expiry::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
+}
+
+/// Reads a key from L2. It does not read if there is no L2, or if an invalidation of the key is pending.
+///
+/// This is not an `async fn`. That would be one more future, and its result is large to move.
+pub(crate) fn fetch<'a, V: Send + Sync + 'static>(
+    l2: Option<&'a L2<V>>,
+    key: &'a Key,
+    min_stamp: Option<&'a Stamp>,
+    ticket: Ticket,
+    options: &'a Options,
+) -> Either<impl Future<Output = Fetched<V>> + Send + 'a, Ready<Fetched<V>>> {
+    match l2 {
+        Some(l2) => Either::Left(l2.fetch(key, min_stamp, ticket, options)),
+        None => Either::Right(ready(Fetched::Absent(Accept::Any))),
+    }
 }

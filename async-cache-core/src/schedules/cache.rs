@@ -20,27 +20,19 @@ use crate::format::tags::Tags;
 use crate::inner::Inner;
 use crate::liveness::heartbeat::resync_all;
 use crate::liveness::partition::Partition;
-use crate::local::approach::{Approach, Joins, Reuse, Want};
-use crate::local::entry::{NewEntry, new_entry};
 use crate::local::flight::{AnsweredBy, Landed};
-use crate::local::lead::{Entered, Lead, enter};
-use crate::lookup::loader::Wish;
+use crate::local::l1::{NewEntry, new_entry};
+use crate::local::lead::{self, Entered, Lead};
+use crate::local::request::{CacheMode, LookupRequest};
 use crate::lookup::progress::{Progress, Seen};
-use crate::lookup::request::{Aim, Origin};
 use crate::lookup::step::{Action, Basis, Learnt, Reply};
 use crate::lookup::{find, lease, one};
 use crate::options::{Options, StoreOptions};
 use crate::schedules::Verdict;
 use crate::schedules::server::{Map, Server, TIME_MS, Tier};
 
-/// How a lookup comes to a key. Its limit is beyond every step of the clock here, so that no flight is overdue.
-pub(super) const CACHED: Approach = Approach {
-    reuse: Reuse::Cached,
-    want: Want::Value,
-    joins: Joins::Any,
-    l1_ttl: None,
-    limit: Duration::from_secs(60),
-};
+/// How long a flight may take: beyond every step of the clock here, so that no flight is overdue.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) type Events = Receiver<Option<BusEvent>>;
 
@@ -117,6 +109,19 @@ impl Cache {
         self.inner.local.hit(self.key.as_bytes()).map(|answer| *answer.unwrap())
     }
 
+    /// Leads a flight of the key, or joins one.
+    pub(super) fn enter(&self) -> Entered<u64> {
+        let request = LookupRequest {
+            key: self.key.clone(),
+            min_stamp: None,
+            mode: CacheMode::Use,
+            absent_ok: false,
+            background: false,
+            options: Options::default(),
+        };
+        lead::enter(&self.inner.local, &Arc::new(request), LIMIT, false)
+    }
+
     /// A lookup with a loader.
     pub(super) fn get(&self) -> u64 {
         if let Some(version) = self.hit() {
@@ -124,7 +129,7 @@ impl Cache {
         }
         loop {
             let epoch = self.epoch.load(SeqCst);
-            match enter(&self.inner.local, &self.key, None, CACHED) {
+            match self.enter() {
                 Entered::Join(flight, _) => {
                     if let Landed::Answer(outcome) = block_on(flight.landed()) {
                         return *outcome.unwrap().unwrap();
@@ -202,21 +207,14 @@ impl Cache {
             let alone = self.leading.lock().unwrap().insert(epoch);
             self.verdict.demand(alone, || format!("two lead in epoch {epoch}"));
         }
-        let aim = Aim {
-            want: Want::Value,
-            reuse: Reuse::Cached,
-            origin: Origin::Caller,
-            wish: Wish::Nothing,
-            options: Options::default(),
-        };
-        let mut progress = Progress::begin(&self.inner, &aim, false);
-        let mut action = progress.learn(&self.inner, &lead, find::in_l1(&self.inner, &lead, None, &aim));
+        let mut progress = Progress::begin(&self.inner, &lead.request, false, false);
+        let mut action = progress.learn(&self.inner, &lead, find::in_l1(&self.inner, &lead));
         if action == Action::ReadL2 {
-            let seen = block_on(find::in_l2(&self.inner, &lead, None, &aim));
+            let seen = block_on(find::in_l2(&self.inner, &lead));
             action = progress.learn(&self.inner, &lead, seen);
         }
         if let Action::Acquire(accept) = action {
-            action = self.pursue(&mut lead, &aim, &mut progress, accept);
+            action = self.pursue(&mut lead, &mut progress, accept);
         }
         let (version, entry) = match (action, progress.answer()) {
             (Action::Answer(by), Some(entry)) => {
@@ -234,13 +232,7 @@ impl Cache {
         version
     }
 
-    fn pursue(
-        &self,
-        lead: &mut Lead<u64>,
-        aim: &Aim,
-        progress: &mut Progress<u64>,
-        mut accept: Accept,
-    ) -> Action {
+    fn pursue(&self, lead: &mut Lead<u64>, progress: &mut Progress<u64>, mut accept: Accept) -> Action {
         let (inner, key) = (&*self.inner, &self.key);
         let l2 = inner.remote.as_ref().unwrap();
         let slot = inner.local.stripes.listen(key, &Arc::default());
@@ -253,7 +245,7 @@ impl Cache {
                 let token = inner.local.liveness.node.next_token();
                 let ask = Acquire { token, ttl: Duration::from_secs(3), accept };
                 let answer = block_on(l2.region.acquire_one(key, ask));
-                lease::reply(inner, lead, aim, None, (asked, answer))
+                lease::reply(inner, lead, None, asked, answer)
             };
             match progress.learn(inner, lead, seen) {
                 Action::Acquire(next) => accept = next,

@@ -10,7 +10,7 @@ use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
 use crate::local::lead::{Entered, enter};
 use crate::schedules::Wrong::{Off, Planted};
-use crate::schedules::cache::{CACHED, Cache, join};
+use crate::schedules::cache::{Cache, join};
 use crate::schedules::proves;
 
 /// Demands that all gets shared one load.
@@ -37,7 +37,7 @@ fn a_leader_that_goes_away_is_replaced() {
     proves(
         |off| {
             let cache = Cache::alone(off);
-            let leaving = cache.spawn(|cache| drop(enter(&cache.inner.local, &cache.key, None, CACHED)));
+            let leaving = cache.spawn(|cache| drop(cache.enter()));
             join((0..2).map(|_| cache.spawn(|cache| assert_eq!(cache.get(), 1))).chain([leaving]));
             demand_one_load(&cache);
             cache.end();
@@ -70,7 +70,7 @@ fn an_abandoned_flight_of_before_takes_none_of_after_with_it() {
         |off| {
             let cache = Cache::alone(off);
             let leaving = cache.spawn(|cache| {
-                if let Entered::Lead(lead) = enter(&cache.inner.local, &cache.key, None, CACHED) {
+                if let Entered::Lead(lead) = cache.enter() {
                     cache.change();
                     drop(lead);
                 }

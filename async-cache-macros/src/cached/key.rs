@@ -191,9 +191,11 @@ fn from_all(
     // The place in the file distinguishes a function in a block from its namesake in another block.
     fields.push(quote! {
         #krate::decorated::name(
-            (__part0, ::core::module_path!()),
+            __part0,
+            ::core::module_path!(),
             #levels,
-            (#text, ::core::concat!(#text, "@", ::core::line!(), ":", ::core::column!(), ":", #digest)),
+            #text,
+            ::core::concat!(#text, "@", ::core::line!(), ":", ::core::column!(), ":", #digest),
         )
     });
     for parameter in &generics.params {

@@ -14,9 +14,8 @@ use crate::api::many::{Distinct, look_up};
 use crate::changes::invalidate;
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key, with_encoded};
-use crate::local::approach::Want;
+use crate::lookup::check;
 use crate::lookup::many::picked::{Outcome, PerKey};
-use crate::lookup::reentry;
 use crate::options::Options;
 
 struct Over<K, V: 'static> {
@@ -36,12 +35,11 @@ where
     /// Answers a hit in L1 at once. Otherwise the key waits for a batch.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
         let inner = &self.cache.inner;
-        let probed =
-            with_encoded(key, |bytes| match inner.local.hit_at_once(bytes, None, Want::ValueOrAbsence) {
-                Some(answer) => Some(Ok(answer)),
-                // If the calling task is a load of this key, it would wait for itself. That is an error.
-                None => reentry::check(inner, &Key::from_encoded(bytes)).err().map(Err),
-            });
+        let probed = with_encoded(key, |bytes| match inner.local.hit_at_once(bytes, None, true) {
+            Some(answer) => Some(Ok(answer)),
+            // If the calling task is a load of this key, it would wait for itself. That is an error.
+            None => check::check_reentry(inner, &Key::from_encoded(bytes)).err().map(Err),
+        });
         // A key that is too long to be cached has no entry in L1. It is loaded each time.
         probed.ok().flatten()
     }
@@ -49,7 +47,7 @@ where
     fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         Box::pin(async move {
             let inner = &self.cache.inner;
-            let found = look_up(inner, Distinct::new(&keys), None, (options, Arc::clone(&self.batch))).await;
+            let found = look_up(inner, Distinct::new(&keys), None, options, Arc::clone(&self.batch)).await;
             found.unwrap_or_else(|error| vec![Err(error); keys.len()])
         })
     }

@@ -87,9 +87,11 @@ pub fn place(item: &'static str, suffix: &str) -> &'static str {
 /// function outside a block: the type of its `impl`.
 #[must_use]
 pub fn name(
-    (place, module): (&str, &str),
+    place: &str,
+    module: &str,
     levels: usize,
-    (plain, placed): (&'static str, &'static str),
+    plain: &'static str,
+    placed: &'static str,
 ) -> &'static str {
     // A path of another form belongs to an `impl` in another module, or to a trait.
     let within = place.strip_prefix(module).and_then(|within| within.split('<').next());

@@ -88,7 +88,8 @@ impl<'a, K: CacheKey, V: Send + Sync + 'static> Warm<'a, K, V> {
     pub(crate) fn new(
         inner: &'a Arc<Inner<V>>,
         keys: impl Iterator<Item = K> + Send + 'a,
-        (pace, concurrency): (Pace, usize),
+        pace: Pace,
+        concurrency: usize,
         work: Work<'a, K>,
     ) -> Self {
         let options = inner.policy.defaults.clone();

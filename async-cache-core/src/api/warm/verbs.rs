@@ -14,13 +14,12 @@ use crate::api::warm::report::{Pace, Step, Warm, Warmed, Work};
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
-use crate::local::approach::{Reuse, Want};
+use crate::local::request::{CacheMode, LookupRequest};
 use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::box_loader;
 use crate::lookup::many::get_or_load;
 use crate::lookup::many::plan::{BatchLoader, PlanMany};
 use crate::lookup::one;
-use crate::lookup::request::{Origin, Plan};
 use crate::options::Options;
 
 /// Loads one key if neither tier has it.
@@ -49,8 +48,10 @@ where
         load(own)
     };
     let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
-    let plan = Plan::new((Want::Value, Reuse::Cached, Origin::Caller), options, loader);
-    let warmed = match one::get_or_load(&inner, &encoded, None, plan).await {
+    let mode = CacheMode::Use;
+    let request =
+        LookupRequest { key: encoded, min_stamp: None, mode, absent_ok: false, background: false, options };
+    let warmed = match one::get_or_load(&inner, request, loader).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
         Ok(_) => Ok(Warmed::Skipped),
         Err(error) => Err(error),
@@ -140,7 +141,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
                 step
             })
         });
-        Warm::new(inner, keys.into_iter(), (Pace::One, 16), work)
+        Warm::new(inner, keys.into_iter(), Pace::One, 16, work)
     }
 
     /// Works like [`warm`](Self::warm), with a batch loader. Each call of the loader gets at most
@@ -175,6 +176,6 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         let work: Work<'a, K> = Box::new(move |keys, options| {
             Box::pin(warm_step(Arc::clone(inner), keys, Arc::clone(&batch), options))
         });
-        Warm::new(inner, keys.into_iter(), (Pace::Batch(100), 4), work)
+        Warm::new(inner, keys.into_iter(), Pace::Batch(100), 4, work)
     }
 }

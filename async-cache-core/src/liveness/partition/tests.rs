@@ -12,7 +12,7 @@ fn known(seq: u64) -> Read {
 
 /// Live at 5, lost, and subscribed again.
 fn resubscribed() -> Partition {
-    let partition = Partition::suspended((0, 1), Known::default(), Arc::default(), Switch::default());
+    let partition = Partition::suspended(0, 1, Known::default(), Arc::default(), Switch::default());
     partition.subscribed();
     assert_eq!(partition.baseline(&known(5), Tick(1), STALENESS), Baseline::Flushed);
     partition.lost();

@@ -4,11 +4,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Want};
 use crate::local::probe::Probe;
+use crate::local::request::Answer;
 use crate::local::ticket::Ticket;
 use crate::lookup::check;
-use crate::lookup::outage::{OutageDecision, decide_in_outage};
+use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::observe::StaleCause;
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
@@ -45,7 +45,7 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
     let mut missed = Missed::of(0);
     for (at, key) in keys.into_iter().enumerate() {
-        if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, Want::ValueOrAbsence) {
+        if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
             answers.push(answer);
             continue;
         }
@@ -100,7 +100,7 @@ async fn fetch_many<V: Send + Sync + 'static>(
     let mut hits = 0;
     for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read.values).zip(pending) {
         let stored = stored.as_deref().filter(|_| !pending);
-        let fetched = l2.stored(key, stored, (*ticket, &inner.policy.defaults));
+        let fetched = l2.stored(key, stored, *ticket, &inner.policy.defaults);
         if let Fetched::Found(entry, ticket) = fetched {
             hits += 1;
             answers[*at].clone_from(&entry.value);

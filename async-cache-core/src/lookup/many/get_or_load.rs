@@ -11,20 +11,19 @@ use crate::error::{ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::{Answer, Reuse, Want};
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, enter};
 use crate::local::probe::Probe;
+use crate::local::request::Answer;
 use crate::lookup::find::{self, PastDue};
 use crate::lookup::many::lead::refresh_found_behind;
 use crate::lookup::many::picked::Outcome;
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::many::{get, lead};
-use crate::lookup::request::Origin;
-use crate::lookup::stale::{Seek, aged};
+use crate::lookup::stale::aged;
 use crate::lookup::step::{Next, after_flight};
-use crate::lookup::wait::{Call, Role};
-use crate::lookup::{check, reentry, wait};
+use crate::lookup::wait::{Caller, Role};
+use crate::lookup::{check, wait};
 use crate::options::Options;
 
 /// What L1 has for one of many keys.
@@ -33,6 +32,12 @@ enum First<V> {
     /// An answer. The entry under the token is to be refreshed.
     AnswerAndRefresh(Answer<V>, Token),
     Open,
+}
+
+/// A key without an answer yet, and its place among the requested keys.
+struct Waiting {
+    place: usize,
+    caller: Caller,
 }
 
 /// Looks up many keys, and loads those that no tier has. Returns one outcome for each key, in the order of
@@ -56,27 +61,16 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
                 refresh.push((place, token));
                 Some(Ok(answer))
             }
-            First::Open => reentry::check(inner, key).err().map(Err),
+            First::Open => check::check_reentry(inner, key).err().map(Err),
         };
         if outcome.is_none() {
-            open.push(place);
+            open.push(Waiting { place, caller: Caller::new(inner, plan.request(key, min_stamp)) });
         }
         outcomes.push(outcome);
     }
     refresh_many_behind(inner, keys, &refresh, &plan);
-    let calls: Vec<Call<'_>> = keys
-        .iter()
-        .map(|key| {
-            wait::call(
-                inner,
-                Seek { key, min_stamp, want: Want::ValueOrAbsence },
-                Reuse::Cached,
-                plan.options.clone(),
-            )
-        })
-        .collect();
     while !open.is_empty() {
-        open = fly(inner, &calls, &open, &plan, &mut outcomes).await;
+        open = fly(inner, open, min_stamp, &plan, &mut outcomes).await;
     }
     let missing = || Err(inner.observer.error(ErrorKind::Shutdown, "the load ended with the runtime"));
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
@@ -99,7 +93,7 @@ fn first<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     options: &Options,
 ) -> First<V> {
-    if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, Want::ValueOrAbsence) {
+    if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
         return First::Answer(answer);
     }
     let entry = match inner.local.probe(key.as_bytes(), min_stamp) {
@@ -133,37 +127,35 @@ fn refresh_many_behind<V: Send + Sync + 'static>(
 /// their leader was cancelled before it began to load, or the joined flight's value is too old for them.
 async fn fly<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    calls: &[Call<'_>],
-    open: &[usize],
+    open: Vec<Waiting>,
+    min_stamp: Option<&Stamp>,
     plan: &Arc<PlanMany<V>>,
     outcomes: &mut [Option<Outcome<V>>],
-) -> Vec<usize> {
-    let mut flights: Vec<(usize, Role, Arc<Flight<V>>)> = Vec::with_capacity(open.len());
+) -> Vec<Waiting> {
+    let mut flights: Vec<(Waiting, Role, Arc<Flight<V>>)> = Vec::with_capacity(open.len());
     let mut led = Vec::new();
-    let aim = plan.aim(Reuse::Cached, Origin::Caller);
-    let approach = aim.approach(wait::patience(inner, &plan.options));
-    let min_stamp = calls.first().and_then(|call| call.seek.min_stamp);
-    for &place in open {
-        match enter(&inner.local, calls[place].seek.key, min_stamp, approach) {
+    for waiting in open {
+        match enter(&inner.local, &waiting.caller.request, waiting.caller.limit, false) {
             Entered::Lead(lead) => {
-                flights.push((place, Role::Leads, lead.flight()));
-                led.push(LedKey { place, aim: aim.clone(), lead });
+                let flight = lead.flight();
+                led.push(LedKey { place: waiting.place, lead });
+                flights.push((waiting, Role::Leads, flight));
             }
-            Entered::Join(flight, hearing) => flights.push((place, Role::Joined(hearing), flight)),
+            Entered::Join(flight, bound) => flights.push((waiting, Role::Joined(bound), flight)),
         }
     }
     lead::lead_many(inner, led, min_stamp, plan).await;
     let mut again = Vec::new();
-    for (place, role, flight) in flights {
-        let call = &calls[place];
-        let waited = wait::wait(inner, call, &flight, role).await;
-        match after_flight(role == Role::Leads, wait::ended(inner, call, &flight, &waited)) {
+    for (waiting, role, flight) in flights {
+        let Waiting { place, caller } = &waiting;
+        let waited = wait::wait(inner, caller, &flight, role).await;
+        match after_flight(role == Role::Leads, wait::ended(inner, caller, &flight, &waited)) {
             Next::Return | Next::Lost => {
-                outcomes[place] = Some(wait::returned(inner, call, (&flight, role), waited));
+                outcomes[*place] = Some(wait::returned(inner, caller, &flight, role, waited));
             }
             Next::AskAgain | Next::AskForValue => match inner.lifecycle.check_open() {
-                Ok(()) => again.push(place),
-                Err(error) => outcomes[place] = Some(Err(error)),
+                Ok(()) => again.push(waiting),
+                Err(error) => outcomes[*place] = Some(Err(error)),
             },
         }
     }

@@ -11,7 +11,6 @@ use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::approach::Reuse;
 use crate::local::lead::{Entered, enter};
 use crate::lookup::lease::{makes_do, settles};
 use crate::lookup::many::keep;
@@ -20,9 +19,8 @@ use crate::lookup::many::load::{Claimed, spawn};
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::queue::Queue;
-use crate::lookup::request::Origin;
 use crate::lookup::step::{Action, Learnt, Reply, Woken};
-use crate::lookup::{find, lease, reentry, wait};
+use crate::lookup::{check, find, lease, wait};
 use crate::observe::trace;
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
@@ -55,7 +53,11 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     if !open.is_empty() {
         let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
         // The task runs inside the loads of the caller, so that a loader that waits for itself gets an error.
-        inner.lifecycle.tasks.spawn(trace::here(reentry::within(inner.local.liveness.node.id, [], seeking)));
+        inner.lifecycle.tasks.spawn(trace::here(check::within_load(
+            inner.local.liveness.node.id,
+            [],
+            seeking,
+        )));
     }
 }
 
@@ -70,8 +72,8 @@ async fn find_many<V: Send + Sync + 'static>(
     let (mut open, mut unread) = (Vec::new(), Vec::new());
     for led in led {
         // One command reads all keys, so skipping the read would save nothing.
-        let mut progress = Progress::begin(inner, &led.aim, false);
-        let seen = find::in_l1(inner, &led.lead, min_stamp, &led.aim);
+        let mut progress = Progress::begin(inner, &led.lead.request, false, false);
+        let seen = find::in_l1(inner, &led.lead);
         let action = progress.learn(inner, &led.lead, seen);
         let next = Open { led, progress, action };
         if action == Action::ReadL2 { unread.push(next) } else { open.extend(or_landed(inner, next)) }
@@ -80,12 +82,12 @@ async fn find_many<V: Send + Sync + 'static>(
     let keys: Vec<&LedKey<V>> = unread.iter().map(|open| &open.led).collect();
     let read = read_all(inner, &keys, min_stamp).await;
     for (Open { led, mut progress, .. }, fetched) in unread.into_iter().zip(read) {
-        let seen = find::read(inner, &led.lead, &led.aim, asked, fetched);
+        let seen = find::read(inner, &led.lead, asked, fetched);
         let action = progress.learn(inner, &led.lead, seen);
         if let (Action::Answer(by), Some(entry)) = (action, progress.answer())
-            && find::refreshes(inner, &led.aim, entry, by)
+            && find::refreshes(inner, &led.lead.request, entry, by)
         {
-            refresh.push((led.place, led.lead.key.clone(), entry.token));
+            refresh.push((led.place, led.lead.key().clone(), entry.token));
         }
         open.extend(or_landed(inner, Open { led, progress, action }));
     }
@@ -98,7 +100,7 @@ fn or_landed<V: Send + Sync + 'static>(inner: &Inner<V>, open: Open<V>) -> Optio
         return Some(open);
     }
     let Open { led, progress, action } = open;
-    drop(progress.end(inner, led.lead, &led.aim, action));
+    drop(progress.end(inner, led.lead, action));
     None
 }
 
@@ -112,10 +114,10 @@ async fn read_all<V: Send + Sync + 'static>(
     let mut read: Vec<Fetched<V>> = Vec::with_capacity(led.len());
     let (mut keys, mut asked) = (Vec::new(), Vec::new());
     for (at, led) in led.iter().enumerate() {
-        read.push(match (&inner.remote, inner.local.liveness.refuse_unsent(led.lead.key.as_bytes())) {
+        read.push(match (&inner.remote, inner.local.liveness.refuse_unsent(led.lead.key().as_bytes())) {
             (Some(_), Some(error)) => Fetched::Unreachable(error),
             (Some(_), None) => {
-                keys.push(led.lead.key.clone());
+                keys.push(led.lead.key().clone());
                 asked.push(at);
                 Fetched::Absent(Accept::Any)
             }
@@ -126,9 +128,8 @@ async fn read_all<V: Send + Sync + 'static>(
     match l2.read_many(&keys, min_stamp).await {
         Ok(found) => {
             for (at, stored) in asked.into_iter().zip(found.values) {
-                let LedKey { lead, aim, .. } = &led[at];
-                let under = (lead.ticket, &aim.options);
-                read[at] = l2.stored(&lead.key, stored.as_deref(), under);
+                let lead = &led[at].lead;
+                read[at] = l2.stored(lead.key(), stored.as_deref(), lead.ticket, &lead.request.options);
             }
         }
         Err(error) => {
@@ -173,7 +174,7 @@ impl<'a, V: Send + Sync + 'static> Round<'a, V> {
                 self.waiting.push(key);
             }
             Action::Load(basis) => self.claimed.push(Claimed { led: key.led, basis }),
-            ended => drop(key.progress.end(inner, key.led.lead, &key.led.aim, ended)),
+            ended => drop(key.progress.end(inner, key.led.lead, ended)),
         }
     }
 }
@@ -188,15 +189,15 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     let kept = Kept::new(keep::lease_ttl(inner, &plan.options, round.due.len()));
     while let Some(l2) = inner.remote.as_ref().filter(|_| !round.due.is_empty() || !round.waiting.is_empty())
     {
-        let asking = ask_all(inner, l2, std::mem::take(&mut round.due), (plan, &kept));
+        let asking = ask_all(inner, l2, std::mem::take(&mut round.due), plan, &kept);
         let replies = tokio::select! {
             biased;
             replies = asking => replies,
             never = keep::keep_alive(inner, &kept) => match never {},
         };
         for (mut key, seen) in replies {
-            let LedKey { lead, aim, .. } = &key.led;
-            let seen = key.queue.within_patience(seen, give_up, || settles(inner, lead, aim));
+            let lead = &key.led.lead;
+            let seen = key.queue.within_patience(seen, give_up, || settles(inner, lead));
             let action = key.progress.learn(inner, lead, seen);
             round.perform(inner, key, action, give_up);
         }
@@ -222,7 +223,8 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
     due: Vec<(LeaseWaiter<'a, V>, Accept)>,
-    (plan, kept): (&PlanMany<V>, &Kept),
+    plan: &PlanMany<V>,
+    kept: &Kept,
 ) -> Vec<Replied<'a, V>> {
     if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region).await {
         let unreachable = |(key, _): (LeaseWaiter<'a, V>, Accept)| {
@@ -239,7 +241,7 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     while due.len() > 0 {
         due.as_slice().iter().for_each(|(key, _)| key.led.lead.goes_on(limit));
         let ttl = kept.life(all);
-        replies.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), (kept, ttl)).await);
+        replies.extend(ask_part(inner, l2, due.by_ref().take(part.max(1)), kept, ttl).await);
     }
     replies
 }
@@ -249,19 +251,20 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     l2: &L2<V>,
     due: impl Iterator<Item = (LeaseWaiter<'a, V>, Accept)>,
-    (kept, ttl): (&Kept, Duration),
+    kept: &Kept,
+    ttl: Duration,
 ) -> Vec<Replied<'a, V>> {
     let (mut asks, mut asking, mut replies) = (Vec::new(), Vec::new(), Vec::new());
     for (mut key, accept) in due {
         key.led.lead.ticket = key.queue.ticket();
         // An invalidation of the key may have become pending after the decision to ask. Then L2 may hold an
         // old value.
-        if inner.local.liveness.is_unsent(key.led.lead.key.as_bytes()) {
+        if inner.local.liveness.is_unsent(key.led.lead.key().as_bytes()) {
             replies.push((key, Seen::bare(Learnt::Lease(Reply::Unsent))));
             continue;
         }
         let ask = Acquire { token: inner.local.liveness.node.next_token(), ttl, accept };
-        asks.push((key.led.lead.key.clone(), ask));
+        asks.push((key.led.lead.key().clone(), ask));
         asking.push(key);
     }
     let (asked, began) = (inner.local.liveness.node.clock.now(), Instant::now());
@@ -269,12 +272,12 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
     kept.took(began.elapsed());
     let mut granted = Vec::new();
     replies.extend(asking.into_iter().zip(answers).map(|(key, answer)| {
-        let LedKey { lead, aim, .. } = &key.led;
-        let seen = lease::reply(inner, lead, aim, key.progress.held.as_ref(), (asked, answer));
+        let lead = &key.led.lead;
+        let seen = lease::reply(inner, lead, key.progress.held.as_ref(), asked, answer);
         if let Learnt::Lease(Reply::Granted(lease)) = seen.learnt
             && !inner.policy.faults.is(Mutant::LeasesKeptFromLoad)
         {
-            granted.push((lead.key.clone(), lease));
+            granted.push((lead.key().clone(), lease));
         }
         (key, seen)
     }));
@@ -300,11 +303,11 @@ async fn wait<'a, V: Send + Sync + 'static>(
     let (mut news, mut failed) = (Vec::new(), Vec::new());
     for mut key in std::mem::take(&mut round.waiting) {
         let woken = key.queue.woken();
-        let LedKey { lead, aim, .. } = &key.led;
+        let lead = &key.led.lead;
         let brought = woken.as_ref().and_then(Option::as_ref);
-        match brought.and_then(|stored| lease::brought(l2, lead, aim, stored)) {
+        match brought.and_then(|stored| lease::brought(l2, lead, stored)) {
             Some(entry) => news.push((key, Seen::of(Learnt::Waited(Woken::Answers), entry))),
-            None if key.queue.is_disappointed() && makes_do(inner, lead, aim) => failed.push(key),
+            None if key.queue.is_disappointed() && makes_do(inner, lead) => failed.push(key),
             None if woken.is_some() || key.due_at <= now || give_up <= now => {
                 news.push((key, Seen::bare(Learnt::Waited(Woken::Due))));
             }
@@ -325,12 +328,12 @@ async fn after_failures<'a, V: Send + Sync + 'static>(
     mut failed: Vec<LeaseWaiter<'a, V>>,
 ) -> Vec<Replied<'a, V>> {
     for LeaseWaiter { led, .. } in &mut failed {
-        led.lead.ticket = inner.local.ticket(&led.lead.key);
+        led.lead.ticket = inner.local.ticket(led.lead.key());
     }
     let led: Vec<&LedKey<V>> = failed.iter().map(|key| &key.led).collect();
     let read = read_all(inner, &led, None).await;
     let after = |(key, fetched): (LeaseWaiter<'a, V>, Fetched<V>)| {
-        let seen = lease::after_disappointment(inner, &key.led.lead, &key.led.aim, fetched);
+        let seen = lease::after_disappointment(inner, &key.led.lead, fetched);
         (key, seen)
     };
     failed.into_iter().zip(read).map(after).collect()
@@ -352,11 +355,11 @@ pub(crate) fn refresh_found_behind<V: Send + Sync + 'static>(
     plan: &Arc<PlanMany<V>>,
 ) {
     let mut led = Vec::new();
+    let limit = wait::patience(inner, &plan.options);
     for &(place, ref key, token) in refresh {
-        let aim = plan.aim(Reuse::Newer(token), Origin::Behind);
-        let approach = aim.approach(wait::patience(inner, &plan.options));
-        if let Entered::Lead(lead) = enter(&inner.local, key, None, approach) {
-            led.push(LedKey { place, aim, lead });
+        let request = Arc::new(plan.request(key, None).behind(token));
+        if let Entered::Lead(lead) = enter(&inner.local, &request, limit, false) {
+            led.push(LedKey { place, lead });
         }
     }
     if !led.is_empty() {

@@ -9,16 +9,16 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::local::approach::Answer;
-use crate::lookup::loader::Given;
+use crate::local::request::Answer;
+use crate::lookup::fill::{Held, release};
+use crate::lookup::loader::{Given, Produced, place, resolve, run_loader};
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
 use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::produced::{Produced, place, resolve};
 use crate::lookup::progress::land;
 use crate::lookup::step::{Basis, StoreIn};
-use crate::lookup::{fill, reentry, run, wait};
+use crate::lookup::{check, fill, wait};
 use crate::observe::trace;
 
 /// A key to be loaded on this node, and the basis of the load.
@@ -37,9 +37,9 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     if claimed.is_empty() {
         return;
     }
-    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key.clone()).collect();
+    let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key().clone()).collect();
     let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
-    let (count, load) = (keys.len(), reentry::within(inner.local.liveness.node.id, keys, load));
+    let (count, load) = (keys.len(), check::within_load(inner.local.liveness.node.id, keys, load));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
 }
 
@@ -54,7 +54,7 @@ async fn run<V: Send + Sync + 'static>(
         true => Kept::of(leases.clone(), keep::lease_ttl(&inner, &plan.options, leases.len())),
         false => kept,
     };
-    let mut held = HeldMany { inner: &inner, leases };
+    let held = Held { inner: &inner, leases };
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
     let begun = inner.local.liveness.node.clock.now();
@@ -66,22 +66,23 @@ async fn run<V: Send + Sync + 'static>(
     let cost = inner.local.liveness.node.clock.now().since(begun);
     match picked {
         Ok(picked) if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) => {
-            store(&inner, claimed, (picked, cost), (&kept, &mut held)).await;
+            Storage { inner: &inner, kept: &kept, held, down: None }.store(claimed, picked, cost).await;
         }
         Ok(picked) => {
             claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
+            let mut storage = Storage { inner: &inner, kept: &kept, held, down: None };
             tokio::select! {
                 biased;
-                () = store(&inner, claimed, (picked, cost), (&kept, &mut held)) => {}
+                () = storage.store(claimed, picked, cost) => {}
                 never = keep::keep_alive(&inner, &kept) => match never {},
             }
         }
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
-            inner.observer.log_failed(claimed[0].led.lead.key.as_bytes(), claimed.len(), &error);
+            inner.observer.log_failed(claimed[0].led.lead.key().as_bytes(), claimed.len(), &error);
             for Claimed { led, .. } in claimed {
-                inner.observer.tell_failed(led.lead.key.as_bytes(), &error);
-                land(led.lead, led.aim.options.load.error_backoff, Err(error.clone()), None);
+                inner.observer.tell_failed(led.lead.key().as_bytes(), &error);
+                land(led.lead, Err(error.clone()), None);
             }
         }
     }
@@ -94,89 +95,95 @@ async fn call<V: Send + Sync + 'static>(
 ) -> Result<Picked<Given<V>>> {
     inner.observer.counters.loads.add(1);
     let places = claimed.iter().map(|claimed| claimed.led.place).collect();
-    let picked = run::run_loader(inner, || (plan.loader)(places), plan.options.load.load_timeout).await?;
+    let picked = run_loader(inner, || (plan.loader)(places), plan.options.load.load_timeout).await?;
     inner.observer.counters.unasked_keys.add(picked.unasked);
     Ok(picked)
 }
 
-/// Stores the loaded values in parts. A stored value needs no lease any more.
-async fn store<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    claimed: Vec<Claimed<V>>,
-    (picked, cost): (Picked<Given<V>>, Duration),
-    (kept, held): (&Kept, &mut HeldMany<'_, V>),
-) {
-    let mut failed: Option<(Key, usize, Error)> = None;
-    let mut down: Option<Error> = None;
-    let mut loaded = claimed.into_iter().zip(picked.answers);
-    loop {
-        let part: Vec<_> = loaded.by_ref().take(PART).collect();
-        if part.is_empty() {
-            break;
-        }
-        let behind =
-            held.leases.split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
-        let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        for (Claimed { mut led, basis }, answer) in part {
-            match stock(inner, &mut led, basis, answer, cost) {
-                Storing::Fill(fill, answer, entry) => {
-                    fills.push(fill);
-                    filling.push((led, answer, entry));
-                }
-                Storing::Forget(answer) => forgotten.push((led, answer)),
-                Storing::Land(outcome, entry) => {
-                    if let Err(error) = &outcome {
-                        let first = failed.get_or_insert_with(|| (led.lead.key.clone(), 0, error.clone()));
-                        first.1 += 1;
-                    }
-                    land(led.lead, led.aim.options.load.error_backoff, outcome, entry);
-                }
-            }
-        }
-        if !forgotten.is_empty() {
-            let keys: Vec<Key> = forgotten.iter().map(|(led, _)| led.lead.key.clone()).collect();
-            replace::forget(inner, &keys).await;
-            forgotten.into_iter().for_each(|(led, answer)| {
-                land(led.lead, led.aim.options.load.error_backoff, Ok(answer), None);
-            });
-        }
-        // The leases of values that are not stored are released at once.
-        held.give_back_but(&fills);
-        held.leases.extend(behind);
-        fill_part(inner, filling, fills, (kept, held, &mut down)).await;
-    }
-    if let Some((key, keys, error)) = failed {
-        inner.observer.log_failed(key.as_bytes(), keys, &error);
-    }
+/// A batch while its values are stored.
+struct Storage<'a, V: Send + Sync + 'static> {
+    inner: &'a Arc<Inner<V>>,
+    kept: &'a Kept,
+    held: Held<'a, V>,
+    /// The error of L2, if it stored nothing of a part.
+    down: Option<Error>,
 }
 
-/// Stores one part: in L2 with one command, then in L1 and for the callers, key by key. If L2 stored nothing
-/// of a part, it is not asked for the next parts, because each of them would wait for its deadline.
-async fn fill_part<V: Send + Sync + 'static>(
-    inner: &Arc<Inner<V>>,
-    filling: Vec<(LedKey<V>, Answer<V>, Entry<V>)>,
-    fills: Vec<Fill>,
-    (kept, held, down): (&Kept, &mut HeldMany<'_, V>, &mut Option<Error>),
-) {
-    let Some(l2) = inner.remote.as_ref().filter(|_| !fills.is_empty()) else { return };
-    let filled = match &*down {
-        Some(error) => vec![Err(error.clone()); fills.len()],
-        None => l2.region.fill(&fills).await,
-    };
-    if filled.iter().all(Result::is_err) {
-        *down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());
-    }
-    kept.filled(&fills);
-    held.leases.drain(..fills.len());
-    let mut unfilled = Vec::new();
-    for (((led, answer, entry), outcome), Fill { lease, .. }) in filling.into_iter().zip(filled).zip(fills) {
-        if outcome.is_err() {
-            unfilled.push((led.lead.key.clone(), lease));
+impl<V: Send + Sync + 'static> Storage<'_, V> {
+    /// Stores the loaded values in parts. A stored value needs no lease any more.
+    async fn store(&mut self, claimed: Vec<Claimed<V>>, picked: Picked<Given<V>>, cost: Duration) {
+        let (inner, mut failed) = (self.inner, None::<(Key, usize, Error)>);
+        let mut loaded = claimed.into_iter().zip(picked.answers);
+        loop {
+            let part: Vec<_> = loaded.by_ref().take(PART).collect();
+            if part.is_empty() {
+                break;
+            }
+            let behind = self
+                .held
+                .leases
+                .split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
+            let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+            for (Claimed { mut led, basis }, answer) in part {
+                match stock(inner, &mut led, basis, answer, cost) {
+                    Storing::Fill(fill, answer, entry) => {
+                        fills.push(fill);
+                        filling.push((led, answer, entry));
+                    }
+                    Storing::Forget(answer) => forgotten.push((led, answer)),
+                    Storing::Land(outcome, entry) => {
+                        if let Err(error) = &outcome {
+                            let first =
+                                failed.get_or_insert_with(|| (led.lead.key().clone(), 0, error.clone()));
+                            first.1 += 1;
+                        }
+                        land(led.lead, outcome, entry);
+                    }
+                }
+            }
+            if !forgotten.is_empty() {
+                let keys: Vec<Key> = forgotten.iter().map(|(led, _)| led.lead.key().clone()).collect();
+                replace::forget(inner, &keys).await;
+                forgotten.into_iter().for_each(|(led, answer)| {
+                    land(led.lead, Ok(answer), None);
+                });
+            }
+            // The leases of values that are not stored are released at once.
+            self.held.release_but(&fills);
+            self.held.leases.extend(behind);
+            self.fill_part(filling, fills).await;
         }
-        let entry = fill::filled(inner, &led.lead.key, led.aim.reuse, outcome, entry).await;
-        land(led.lead, led.aim.options.load.error_backoff, Ok(answer), entry);
+        if let Some((key, keys, error)) = failed {
+            inner.observer.log_failed(key.as_bytes(), keys, &error);
+        }
     }
-    give_back_many(inner, unfilled);
+
+    /// Stores one part: in L2 with one command, then in L1 and for the callers, key by key. If L2 stored nothing
+    /// of a part, it is not asked for the next parts, because each of them would wait for its deadline.
+    async fn fill_part(&mut self, filling: Vec<(LedKey<V>, Answer<V>, Entry<V>)>, fills: Vec<Fill>) {
+        let inner = self.inner;
+        let Some(l2) = inner.remote.as_ref().filter(|_| !fills.is_empty()) else { return };
+        let filled = match &self.down {
+            Some(error) => vec![Err(error.clone()); fills.len()],
+            None => l2.region.fill(&fills).await,
+        };
+        if filled.iter().all(Result::is_err) {
+            self.down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());
+        }
+        self.kept.filled(&fills);
+        self.held.leases.drain(..fills.len());
+        let mut unfilled = Vec::new();
+        for (((led, answer, entry), outcome), Fill { lease, .. }) in
+            filling.into_iter().zip(filled).zip(fills)
+        {
+            if outcome.is_err() {
+                unfilled.push((led.lead.key().clone(), lease));
+            }
+            let entry = fill::filled(inner, &led.lead.request, outcome, entry).await;
+            land(led.lead, Ok(answer), entry);
+        }
+        release(inner, unfilled);
+    }
 }
 
 /// What is done with the answer of one key.
@@ -195,7 +202,7 @@ fn stock<V: Send + Sync + 'static>(
     cost: Duration,
 ) -> Storing<V> {
     let produced = match answer {
-        Some(Ok(given)) => resolve(inner, (&led.lead.key, given), None, led.aim.options.clone(), cost),
+        Some(Ok(given)) => resolve(inner, &led.lead.request, given, None, cost),
         Some(Err(cause)) => {
             Err(inner.observer.error(ErrorKind::Loader, "loading a key of a batch failed").with_source(cause))
         }
@@ -206,14 +213,14 @@ fn stock<V: Send + Sync + 'static>(
         Ok(produced) => produced,
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
-            inner.observer.tell_failed(led.lead.key.as_bytes(), &error);
+            inner.observer.tell_failed(led.lead.key().as_bytes(), &error);
             return Storing::Land(Err(error), None);
         }
     };
     let loaded_at = basis.loaded_at(led.lead.ticket.reached);
     led.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
     let answer = produced.value.clone();
-    match place(inner, &mut led.lead, basis, &produced, led.aim.reuse) {
+    match place(inner, &mut led.lead, basis, &produced) {
         StoreIn::Fleet(lease) => stock_everywhere(inner, led, lease, &produced),
         StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
@@ -236,58 +243,19 @@ fn stock_everywhere<V: Send + Sync + 'static>(
     let Some(l2) = &inner.remote else { return Storing::Land(Ok(answer), Some(entry)) };
     match l2.frame_of(&entry, term, produced.cost) {
         Ok(frame) => {
-            let (key, life) = (led.lead.key.clone(), term.kept());
+            let (key, life) = (led.lead.key().clone(), term.kept());
             Storing::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)
         }
         // The callers still get their value, and L1 may keep it.
         Err(error) => {
-            inner.observer.not_encoded(led.lead.key.as_bytes(), &error);
+            inner.observer.not_encoded(led.lead.key().as_bytes(), &error);
             Storing::Land(Ok(answer), Some(entry))
         }
     }
 }
 
-/// Releases leases that will not be filled, so that other nodes need not wait until they expire.
-fn give_back_many<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(Key, Lease)>) {
-    if leases.is_empty() {
-        return;
-    }
-    let at_work = Arc::clone(inner);
-    inner.lifecycle.tasks.spawn(async move {
-        if let Some(l2) = &at_work.remote
-            && let Err(error) = l2.region.release(&leases).await
-        {
-            drop(at_work.local.liveness.l2_failed(error));
-        }
-    });
-}
-
 impl<V> Claimed<V> {
     fn lease(&self) -> Option<(Key, Lease)> {
-        self.basis.lease().map(|lease| (self.led.lead.key.clone(), lease))
-    }
-}
-
-/// Leases that are released however the load ends.
-struct HeldMany<'a, V: Send + Sync + 'static> {
-    inner: &'a Arc<Inner<V>>,
-    leases: Vec<(Key, Lease)>,
-}
-
-impl<V: Send + Sync + 'static> HeldMany<'_, V> {
-    /// Releases the leases that will not be filled. The leases and `fills` are in the order of the keys.
-    fn give_back_but(&mut self, fills: &[Fill]) {
-        let mut filled = fills.iter().map(|fill| fill.lease.token).peekable();
-        let (kept, unfilled) = std::mem::take(&mut self.leases)
-            .into_iter()
-            .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
-        self.leases = kept;
-        give_back_many(self.inner, unfilled);
-    }
-}
-
-impl<V: Send + Sync + 'static> Drop for HeldMany<'_, V> {
-    fn drop(&mut self) {
-        give_back_many(self.inner, std::mem::take(&mut self.leases));
+        self.basis.lease().map(|lease| (self.led.lead.key().clone(), lease))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::error::{BoxError, Result, boxed};
-use crate::local::approach::Answer;
+use crate::local::request::Answer;
 
 /// One answer for each requested key, in their order. It is `None` if the function returned nothing for the
 /// key.

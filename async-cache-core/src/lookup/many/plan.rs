@@ -1,18 +1,19 @@
-//! What a lookup of many keys wants.
+//! What a lookup of many keys asks for.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
 use crate::error::{BoxError, Result};
-use crate::local::approach::{Reuse, Want};
+use crate::format::key::Key;
+use crate::liveness::stamp::Stamp;
 use crate::local::lead::Lead;
-use crate::lookup::loader::{Given, Wish};
+use crate::local::request::{CacheMode, LookupRequest};
+use crate::lookup::loader::Given;
 use crate::lookup::many::picked::Picked;
-use crate::lookup::request::{Aim, Origin};
 use crate::options::Options;
 
-/// What a lookup of many keys wants, without the keys.
+/// What a lookup of many keys asks for, without the keys.
 pub(crate) struct PlanMany<V> {
     pub(crate) options: Options,
     pub(crate) loader: BatchLoader<V>,
@@ -24,15 +25,21 @@ pub(crate) type BatchLoader<V> =
     Arc<dyn Fn(Vec<usize>) -> BoxFuture<'static, Result<Picked<Given<V>>, BoxError>> + Send + Sync>;
 
 impl<V> PlanMany<V> {
-    /// The aim of one of the keys. An absence answers as well as a value.
-    pub(crate) fn aim(&self, reuse: Reuse, origin: Origin) -> Aim {
-        Aim { want: Want::ValueOrAbsence, reuse, origin, wish: Wish::Nothing, options: self.options.clone() }
+    /// The request for one of the keys. An absence answers as well as a value.
+    pub(crate) fn request(&self, key: &Key, min_stamp: Option<&Stamp>) -> LookupRequest {
+        LookupRequest {
+            key: key.clone(),
+            min_stamp: min_stamp.cloned(),
+            mode: CacheMode::Use,
+            absent_ok: true,
+            background: false,
+            options: self.options.clone(),
+        }
     }
 }
 
 /// A key whose flight this caller leads, and its place among the requested keys.
 pub(crate) struct LedKey<V: 'static> {
     pub(crate) place: usize,
-    pub(crate) aim: Aim,
     pub(crate) lead: Lead<V>,
 }

@@ -107,7 +107,7 @@ pub(crate) enum Step {
 pub(crate) struct Flight {
     pub(crate) node: u8,
     pub(crate) step: Step,
-    /// `Reuse::Nothing`.
+    /// `CacheMode::Reload`.
     pub(crate) reload: bool,
     /// Whether the node's generation is that of its start.
     pub(crate) joinable: bool,
