@@ -55,13 +55,14 @@ impl Unsent {
         queue.clear.is_some() || queue.keys.contains_key(key)
     }
 
-    /// Whether an invalidation of one of these tags is pending.
-    pub(crate) fn holds_tag_of(&self, tags: &Tags) -> bool {
-        if tags.is_empty() || self.len() == 0 {
+    /// Whether a pending change voids a value of L2 with these tags. A pending clear does: it may have taken the
+    /// place of a pending tag since the value was asked for.
+    pub(crate) fn voids_read(&self, tags: &Tags) -> bool {
+        if self.len() == 0 {
             return false;
         }
         let queue = self.queue.lock();
-        tags.iter().any(|tag| queue.tags.contains_key(tag))
+        queue.clear.is_some() || tags.iter().any(|tag| queue.tags.contains_key(tag))
     }
 
     /// Whether an entry of L1 was read before a pending invalidation of one of its tags. The invalidation may
@@ -277,8 +278,9 @@ mod tests {
         assert!(unsent.voids(&entry(&["x", "t"], 2)));
         assert!(!unsent.voids(&entry(&["t"], 3)), "read since");
         assert!(!unsent.voids(&entry(&["x"], 2)) && !unsent.voids(&entry(&[], 2)));
-        assert!(unsent.holds_tag_of(&tags(&["x", "u"])) && !unsent.holds_tag_of(&tags(&["x"])));
+        assert!(unsent.voids_read(&tags(&["x", "u"])) && !unsent.voids_read(&tags(&["x"])));
         unsent.add_clear();
+        assert!(unsent.voids_read(&tags(&["t"])), "the clear has taken the place of the tag");
         assert!(unsent.voids(&entry(&["t"], 2)) && !unsent.voids(&entry(&["t"], 3)));
     }
 
@@ -290,7 +292,7 @@ mod tests {
             assert_eq!(unsent.len(), 1, "it is pending before the generation moves");
             2
         });
-        assert!(unsent.holds_tag_of(&tags(&["t"])));
+        assert!(unsent.voids_read(&tags(&["t"])));
     }
 
     #[test]

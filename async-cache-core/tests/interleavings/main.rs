@@ -206,6 +206,30 @@ async fn an_answer_does_not_outrun_the_retry_of_a_tag() {
     assert_eq!(*get.await.unwrap().unwrap(), 2, "invalidated here before the get began");
 }
 
+/// 1. an invalidation of a tag fails here, and is to be retried; 2. a get asks L2, which has the old value; 3. a
+///    clear fails, too, and takes the place of the tag; 4. the get has its answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_does_not_outrun_a_clear_that_takes_the_place_of_a_tag() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let node = stage.node().await;
+    other.insert("k", 1).tag("t").await.unwrap();
+    Change::InvalidateTag.fail(&stage, &node).await;
+    stage.answers_are_late();
+    let (a, b) = (node.clone(), node.clone());
+    let one = tokio::spawn(async move { a.get("k").await });
+    let many = tokio::spawn(async move { b.get_many(["k"]).await });
+    stage.an_answer_is_on_its_way().await;
+    until("both ask", || stage.reads() >= 2).await;
+    stage.changes_are_refused(true);
+    Change::InvalidateAll.make(&node).await.unwrap_err();
+    stage.answers_arrive();
+    let many = many.await.unwrap().map(|mut found| found.remove(0));
+    for found in [one.await.unwrap(), many] {
+        assert!(!matches!(found, Ok(Some(_))), "invalidated here before the get began");
+    }
+}
+
 /// 1. an invalidation fails here, and is to be retried; 2. a get of many asks L2, which has the old value;
 /// 3. the retry lands: nothing is pending any more; 4. the get has its answer.
 #[tokio::test(start_paused = true)]
