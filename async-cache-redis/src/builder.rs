@@ -10,6 +10,7 @@ use deadpool_redis::Pool;
 use redis::{Client, ConnectionInfo};
 
 use crate::backend::RedisBackend;
+use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::link::Link;
 use crate::connection::refusals::Refusal;
@@ -52,6 +53,24 @@ impl RedisBackend {
     /// Starts with the defaults.
     pub fn builder() -> RedisBackendBuilder {
         RedisBackendBuilder::new()
+    }
+
+    /// Starts with the settings of a configuration file. Await it to connect, or go on building:
+    ///
+    /// ```no_run
+    /// # async fn example(config: async_cache_redis::RedisConfig) -> async_cache_core::Result<()> {
+    /// use async_cache_redis::RedisBackend;
+    ///
+    /// let redis = RedisBackend::from_config(config.clone()).await?;
+    /// let redis = RedisBackend::from_config(config).connections(4).connect_lazy().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A setting that is wrong, or a file that cannot be read, is an error of connecting.
+    pub fn from_config(config: RedisConfig) -> RedisBackendBuilder {
+        let wrong = |error| Settings { target: Target::Wrong(error), ..Settings::default() };
+        RedisBackendBuilder { settings: config.settings().unwrap_or_else(wrong) }
     }
 
     /// **Escape hatch:** uses the caller's own pool for commands, and `client` to open the
@@ -247,6 +266,16 @@ impl RedisBackendBuilder {
         let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
         let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets));
         Ok(RedisBackend { inner: Arc::new(parts.build(first)) })
+    }
+}
+
+/// [`connect`](RedisBackendBuilder::connect).
+impl IntoFuture for RedisBackendBuilder {
+    type Output = Result<RedisBackend>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.connect())
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! | room | its part |
 //! |---|---|
-//! | `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
+//! | `config`, `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
 //! | `pubsub/` | the way back: from the socket to a region's listener |
@@ -33,6 +33,7 @@ mod backend;
 mod background;
 mod builder;
 mod commands;
+mod config;
 mod connection;
 #[cfg(feature = "testing")]
 mod faults;
@@ -46,6 +47,7 @@ mod reply;
 
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;
+pub use config::{RedisConfig, TlsConfig};
 pub use connection::credentials::Credentials;
 #[cfg(feature = "tls")]
 pub use connection::tls::Tls;

@@ -49,6 +49,8 @@ pub(crate) struct Settings {
 /// Where the server is.
 pub(crate) enum Target {
     Missing,
+    /// The configuration is wrong.
+    Wrong(Error),
     Url(String),
     Info(Box<ConnectionInfo>),
     Pool(Pool, Box<Client>),
@@ -78,6 +80,7 @@ impl Settings {
         let longest = self.deadlines.longest();
         let (opener, source) = match std::mem::replace(&mut self.target, Target::Missing) {
             Target::Missing => return Err(wrong("no server given: call `url`")),
+            Target::Wrong(error) => return Err(error),
             Target::Url(url) => self.ours(settings::parse(&url)?)?,
             Target::Info(info) => self.ours(settings::given(*info)?)?,
             Target::Pool(pool, client) => {

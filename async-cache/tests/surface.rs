@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_cache::{
-    Bincode, CacheKey, Codec, DataLoader, Error, ErrorKind, Event, Json, LoadOptions, Loaded, MemoryBackend,
-    OutagePolicy, RedisBackend, Stamp, Stats, StoreOptions, TieredCache, cached,
+    Bincode, CacheKey, Codec, Credentials, DataLoader, Error, ErrorKind, Event, Json, LoadOptions, Loaded,
+    MemoryBackend, OutagePolicy, RedisBackend, RedisConfig, Stamp, Stats, StoreOptions, TieredCache, Tls,
+    cached,
 };
 use serde::{Deserialize, Serialize};
 
@@ -243,4 +244,21 @@ async fn errors() {
     assert!(std::error::Error::source(&error).is_some());
     let wrong = RedisBackend::connect("not a url").await.unwrap_err();
     assert_eq!(wrong.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn how_redis_is_reached() -> Result<(), Error> {
+    let token = "token";
+    let builder = RedisBackend::builder()
+        .url("rediss://127.0.0.1:1")
+        .tls(Tls::new().ca("no pem").client_cert("no pem", "no pem").server_name("cache.internal"))
+        .credentials(move || async move { Ok(Credentials::new("user", token)) })
+        .credentials_timeout(secs(5));
+    assert_eq!(builder.connect().await.unwrap_err().kind(), ErrorKind::Config);
+    let config: RedisConfig =
+        serde_json::from_str(r#"{"url": "redis://127.0.0.1:1"}"#).expect("a configuration");
+    let redis = RedisBackend::from_config(config.clone()).connect_lazy().await?;
+    drop(redis);
+    assert_eq!(RedisBackend::from_config(config).await.unwrap_err().kind(), ErrorKind::Backend);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod bus;
 mod certificates;
+mod config;
 mod conform;
 mod connect;
 mod credentials;

@@ -1,0 +1,225 @@
+//! The settings of a backend in a configuration file.
+
+use std::fmt;
+#[cfg(feature = "tls")]
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_cache_core::{Error, ErrorKind, Result};
+use serde::Deserialize;
+
+use crate::connection::credentials::{Credentials, Provider};
+#[cfg(feature = "tls")]
+use crate::connection::tls::Tls;
+use crate::parts::{Settings, Target};
+
+/// The settings of a [`RedisBackend`](crate::RedisBackend) in a configuration file, for
+/// [`RedisBackend::from_config`](crate::RedisBackend::from_config).
+///
+/// A setting that is left out has the default of the [builder](crate::RedisBackendBuilder)'s method of the same name. Durations
+/// are written as `"500ms"` or `"5s"`. A name that is none is an error. It cannot be serialized, because it has secrets.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config: async_cache_redis::RedisConfig = toml::from_str(
+///     r#"
+///     url = "rediss://cache.internal:6380/1"
+///     username = "app"
+///     password = "secret"
+///     connections = 2
+///     read_timeout = "300ms"
+///
+///     [tls]
+///     ca_file = "/etc/ssl/cache-ca.pem"
+///     "#,
+/// )?;
+/// assert!(!format!("{config:?}").contains("secret"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// See [`url`](crate::RedisBackendBuilder::url).
+    pub url: String,
+    /// The user's name, if it is not in the URL. Needs `password`.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password, if it is not in the URL.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// See [`tls`](crate::RedisBackendBuilder::tls)(crate::RedisBackendBuilder#method.tls). Needs the feature `tls`.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// See [`connections`](crate::RedisBackendBuilder::connections).
+    #[serde(default)]
+    pub connections: Option<usize>,
+    /// See [`partitions`](crate::RedisBackendBuilder::partitions).
+    #[serde(default)]
+    pub partitions: Option<u16>,
+    /// See [`command_timeout`](crate::RedisBackendBuilder::command_timeout): for reading and writing, where these are not set.
+    #[serde(default, with = "humantime_serde")]
+    pub command_timeout: Option<Duration>,
+    /// See [`read_timeout`](crate::RedisBackendBuilder::read_timeout).
+    #[serde(default, with = "humantime_serde")]
+    pub read_timeout: Option<Duration>,
+    /// See [`write_timeout`](crate::RedisBackendBuilder::write_timeout).
+    #[serde(default, with = "humantime_serde")]
+    pub write_timeout: Option<Duration>,
+    /// See [`connect_timeout`](crate::RedisBackendBuilder::connect_timeout).
+    #[serde(default, with = "humantime_serde")]
+    pub connect_timeout: Option<Duration>,
+    /// See [`credentials_timeout`](crate::RedisBackendBuilder::credentials_timeout).
+    #[serde(default, with = "humantime_serde")]
+    pub credentials_timeout: Option<Duration>,
+}
+
+/// The part of a [`RedisConfig`] about TLS: paths of files in PEM, which are read when the backend is built.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TlsConfig {
+    /// The certificates of the authorities to trust, instead of those of this machine.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate and its chain. Needs `client_key_file`.
+    pub client_cert_file: Option<PathBuf>,
+    /// The private key of the client's certificate. Needs `client_cert_file`.
+    pub client_key_file: Option<PathBuf>,
+    /// The name that the server's certificate must have, if it is not the host of the URL.
+    pub server_name: Option<String>,
+}
+
+impl RedisConfig {
+    /// The settings for a URL, all others left out.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            username: None,
+            password: None,
+            tls: None,
+            connections: None,
+            partitions: None,
+            command_timeout: None,
+            read_timeout: None,
+            write_timeout: None,
+            connect_timeout: None,
+            credentials_timeout: None,
+        }
+    }
+
+    /// The settings of a builder.
+    pub(crate) fn settings(self) -> Result<Settings> {
+        let mut settings = Settings { target: Target::Url(self.url), ..Settings::default() };
+        match (self.username, self.password) {
+            (None, None) => {}
+            (Some(_), None) => return Err(wrong("`username` needs `password`")),
+            (user, Some(password)) => {
+                let credentials = Credentials::new(user.unwrap_or_default(), password);
+                let provider = Provider::new(move || std::future::ready(Ok(credentials.clone())));
+                settings.provider = Some(provider);
+            }
+        }
+        if let Some(tls) = self.tls {
+            tls.apply(&mut settings)?;
+        }
+        set(&mut settings.connections, self.connections);
+        set(&mut settings.partitions, self.partitions);
+        set(&mut settings.deadlines.read, self.read_timeout.or(self.command_timeout));
+        set(&mut settings.deadlines.write, self.write_timeout.or(self.command_timeout));
+        set(&mut settings.connect_timeout, self.connect_timeout);
+        set(&mut settings.credentials_timeout, self.credentials_timeout);
+        Ok(settings)
+    }
+}
+
+fn set<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+impl TlsConfig {
+    #[cfg(feature = "tls")]
+    fn apply(self, settings: &mut Settings) -> Result<()> {
+        let mut tls = Tls::new();
+        if let Some(path) = self.ca_file {
+            tls = tls.ca(read("ca_file", &path)?);
+        }
+        tls = match (self.client_cert_file, self.client_key_file) {
+            (None, None) => tls,
+            (Some(chain), Some(key)) => {
+                tls.client_cert(read("client_cert_file", &chain)?, read("client_key_file", &key)?)
+            }
+            _ => return Err(wrong("`tls.client_cert_file` and `tls.client_key_file` need each other")),
+        };
+        if let Some(name) = self.server_name {
+            tls = tls.server_name(name);
+        }
+        settings.tls = Some(tls);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with the feature `tls` it is used")]
+    fn apply(self, _: &mut Settings) -> Result<()> {
+        Err(wrong("`tls` needs the feature `tls` of async-cache-rs"))
+    }
+}
+
+#[cfg(feature = "tls")]
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| wrong(format!("reading `tls.{setting}` {}: {error}", path.display())))
+}
+
+fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("configuring a RedisBackend: {what}"))
+}
+
+/// Everything but secrets.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &without_credentials(&self.url))
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("tls", &self.tls)
+            .field("connections", &self.connections)
+            .field("partitions", &self.partitions)
+            .field("command_timeout", &self.command_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("credentials_timeout", &self.credentials_timeout)
+            .finish()
+    }
+}
+
+/// Credentials are before an `@`, or in the query of a Unix socket's URL.
+fn without_credentials(url: &str) -> String {
+    let url = url.split_once('?').map_or(url, |(before, _)| before);
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        (_, Some((_, host))) => format!("***@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_credentials() {
+        for (url, shown) in [
+            ("redis://h:1/2", "redis://h:1/2"),
+            ("rediss://u:p@h:1/2?protocol=resp3", "rediss://***@h:1/2"),
+            ("redis://u:p@ss@h", "redis://***@h"),
+            ("unix:///s?user=u&pass=p", "unix:///s"),
+            ("u:p@h", "***@h"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
+    }
+}
