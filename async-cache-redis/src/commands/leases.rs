@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_cache_core::backend::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed, Token};
 use async_cache_core::key::Key;
 use async_cache_core::{Error, Result};
-use redis::{Cmd, FromRedisValue, RedisResult, Script, Value};
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
 
 use super::orphan::Orphan;
 use super::region::RedisRegion;
+use crate::connection::link::{Again, Calls};
 use crate::connection::slots::Checkout;
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
 use crate::reply::{acquired, filled, renewed};
@@ -32,8 +33,13 @@ impl RedisRegion {
             let calls: Vec<Cmd> =
                 chunk.iter().map(|(key, ask)| self.acquire_call(&checkout, key, ask)).collect();
             orphan.watch(chunk.iter().map(|(key, ask)| self.release_call(&checkout, key, ask.token)));
-            let answers =
-                self.each::<Vec<Value>>(doing, &checkout, &self.inner.scripts.acquire, &calls).await;
+            let answers = self
+                .each::<Vec<Value>>(
+                    doing,
+                    &checkout,
+                    Calls { script: &self.inner.scripts.acquire, calls: &calls, again: Again::FromFirst },
+                )
+                .await;
             let lost = answers.is_err();
             let answers = answers.unwrap_or_else(|error| vec![Err(error); chunk.len()]);
             outcomes.extend(answers.into_iter().zip(chunk).map(|(answer, (_, ask))| {
@@ -66,7 +72,14 @@ impl RedisRegion {
             let (chunk, behind) = rest.split_at(pipeline_len(rest.iter().map(|fill| fill.frame.len())));
             rest = behind;
             let calls: Vec<Cmd> = chunk.iter().map(|fill| self.fill_call(&checkout, fill)).collect();
-            match self.each::<u64>(doing, &checkout, &self.inner.scripts.fill, &calls).await {
+            match self
+                .each::<u64>(
+                    doing,
+                    &checkout,
+                    Calls { script: &self.inner.scripts.fill, calls: &calls, again: Again::Forgotten },
+                )
+                .await
+            {
                 Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| answer.map(filled))),
                 Err(error) => outcomes.resize_with(fills.len(), || Err(error.clone())),
             }
@@ -84,7 +97,14 @@ impl RedisRegion {
         for chunk in leases.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =
                 chunk.iter().map(|(key, lease)| self.renew_call(&checkout, key, lease, ttl)).collect();
-            for answer in self.each::<bool>(doing, &checkout, &self.inner.scripts.renew, &calls).await? {
+            for answer in self
+                .each::<bool>(
+                    doing,
+                    &checkout,
+                    Calls { script: &self.inner.scripts.renew, calls: &calls, again: Again::FromFirst },
+                )
+                .await?
+            {
                 outcomes.push(renewed(answer?));
             }
         }
@@ -98,7 +118,14 @@ impl RedisRegion {
         for chunk in leases.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =
                 chunk.iter().map(|(key, lease)| self.release_call(&checkout, key, lease.token)).collect();
-            for answer in self.each::<()>(doing, &checkout, &self.inner.scripts.release, &calls).await? {
+            for answer in self
+                .each::<()>(
+                    doing,
+                    &checkout,
+                    Calls { script: &self.inner.scripts.release, calls: &calls, again: Again::FromFirst },
+                )
+                .await?
+            {
                 first = first.and(answer);
             }
         }
@@ -110,15 +137,14 @@ impl RedisRegion {
         &self,
         doing: &str,
         checkout: &Checkout<'_>,
-        script: &Script,
-        calls: &[Cmd],
+        calls: Calls<'_>,
     ) -> Result<Vec<Result<T>>> {
-        let answers = checkout.answer(checkout.link.scripts_each(script, calls)).await;
+        let answers = checkout.answer(checkout.link.scripts_each(calls)).await;
         let answers: Vec<RedisResult<T>> = answers.map_err(|failure| self.error(doing, failure))?;
-        if answers.len() != calls.len() {
+        if answers.len() != calls.calls.len() {
             return Err(self.unexpected_reply(doing));
         }
-        let mut outcomes = Vec::with_capacity(calls.len());
+        let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             let outcome = checkout.answer(std::future::ready(answer)).await;
             outcomes.push(outcome.map_err(|failure| self.error(doing, failure)));

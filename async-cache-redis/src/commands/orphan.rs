@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Cmd;
 use tokio::time::timeout;
 
-use crate::connection::link::Link;
+use crate::connection::link::{Again, Calls, Link};
 use crate::inner::Inner;
 use crate::limits::PIPELINE_KEYS;
 
@@ -55,8 +55,9 @@ impl Drop for Orphan<'_> {
         self.inner.background.spawn(async move {
             let _permit = permit;
             let release = async {
-                for chunk in releases.chunks(PIPELINE_KEYS) {
-                    link.scripts::<()>(&scripts.release, chunk).await?;
+                for calls in releases.chunks(PIPELINE_KEYS) {
+                    let calls = Calls { script: &scripts.release, calls, again: Again::FromFirst };
+                    link.scripts::<()>(calls).await?;
                 }
                 redis::RedisResult::Ok(())
             };

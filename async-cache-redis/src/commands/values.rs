@@ -11,6 +11,7 @@ use redis::{Cmd, Pipeline, RedisResult, Script, Value};
 
 use super::coalesce;
 use super::region::RedisRegion;
+use crate::connection::link::{Again, Calls};
 use crate::connection::slots::Checkout;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
@@ -102,7 +103,9 @@ impl RedisRegion {
                 .iter()
                 .map(|key| self.key_call(&checkout, &self.inner.scripts.get_valid, key))
                 .collect();
-            let run = checkout.link.scripts::<Value>(&self.inner.scripts.get_valid, &calls);
+            let script = &self.inner.scripts.get_valid;
+            let run =
+                checkout.link.scripts::<Value>(Calls { script, calls: &calls, again: Again::FromFirst });
             let answers = checkout.answer(run).await.map_err(|failure| self.error(doing, failure))?;
             values.extend(answers.into_iter().map(bytes));
         }
@@ -176,7 +179,8 @@ impl RedisRegion {
         script: &Script,
         calls: &[Cmd],
     ) -> Result<Vec<u64>> {
-        let answers = checkout.answer(checkout.link.scripts_each(script, calls)).await;
+        let calls_of = Calls { script, calls, again: Again::FromFirst };
+        let answers = checkout.answer(checkout.link.scripts_each(calls_of)).await;
         let answers: Vec<RedisResult<u64>> = answers.map_err(|failure| self.error(doing, failure))?;
         if answers.len() != calls.len() {
             return Err(self.unexpected_reply(doing));

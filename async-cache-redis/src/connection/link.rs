@@ -5,12 +5,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_cache_core::backend::RunId;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value,
+    from_redis_value,
+};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::opener::Opened;
 use super::read_queue::ReadQueue;
+
+/// How often in a row a forgotten script is loaded without any call being executed.
+const IN_VAIN: u32 = 16;
 
 /// A connection that has been through the handshake.
 ///
@@ -82,63 +88,123 @@ impl Link {
         cmd.query_async(&mut self.connection.clone()).await
     }
 
-    /// Runs a script; loads it and tries again if the server has forgotten it.
-    pub(crate) async fn script<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> RedisResult<T> {
-        match self.query(call).await {
-            Err(error) if forgotten(&error) => {
-                script.load_async(&mut self.connection.clone()).await?;
-                self.query(call).await
-            }
-            other => other,
-        }
-    }
-
     /// Runs a pipeline.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
         pipeline.query_async(&mut self.connection.clone()).await
     }
 
+    /// Runs a script. If the server has forgotten it, it is loaded and run again: see [`Again`].
+    pub(crate) async fn script<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> RedisResult<T> {
+        match self.query(call).await {
+            Err(error) if forgotten(&error) => {
+                let mut answer = [Err(error)];
+                let calls = Calls { script, calls: std::slice::from_ref(call), again: Again::Forgotten };
+                self.repeat(calls, &mut answer).await?;
+                let [answer] = answer;
+                answer
+            }
+            other => other,
+        }
+    }
+
     /// Runs the calls of one script as one pipeline, in order.
-    ///
-    /// If the server has forgotten the script, everything from the first call it did not know is
-    /// run again, not only the calls that failed:
-    ///   1. a batch puts `k = a`, then `k = b`
-    ///   2. another client's SCRIPT FLUSH and SCRIPT LOAD leave the first unknown, the second not
-    ///   3. running only the first again would leave `k = a`
-    pub(crate) async fn scripts<T: FromRedisValue>(
-        &self,
-        script: &Script,
-        calls: &[Cmd],
-    ) -> RedisResult<Vec<T>> {
-        self.scripts_each(script, calls).await?.into_iter().collect()
+    pub(crate) async fn scripts<T: FromRedisValue>(&self, calls: Calls<'_>) -> RedisResult<Vec<T>> {
+        self.scripts_each(calls).await?.into_iter().collect()
     }
 
     /// Runs the calls of one script as one pipeline, in order, with an answer for each call. A single call
     /// goes without a pipeline.
     pub(crate) async fn scripts_each<T: FromRedisValue>(
         &self,
-        script: &Script,
-        calls: &[Cmd],
+        calls: Calls<'_>,
     ) -> RedisResult<Vec<RedisResult<T>>> {
-        if let [call] = calls {
-            return Ok(vec![self.script(script, call).await]);
+        if let [call] = calls.calls {
+            return Ok(vec![self.script(calls.script, call).await]);
         }
-        let mut answers = self.script_pipeline(calls).await?;
-        if let Some(first) = answers.iter().position(|answer| answer.as_ref().is_err_and(forgotten)) {
-            script.load_async(&mut self.connection.clone()).await?;
-            answers.truncate(first);
-            answers.extend(self.script_pipeline(&calls[first..]).await?);
+        let mut pipeline = Pipeline::with_capacity(calls.calls.len());
+        for call in calls.calls {
+            pipeline.add_command(call.clone());
+        }
+        pipeline.ignore_errors();
+        let mut answers: Vec<RedisResult<T>> = self.pipeline(&pipeline).await?;
+        if answers.len() == calls.calls.len() {
+            self.repeat(calls, &mut answers).await?;
         }
         Ok(answers)
     }
 
-    async fn script_pipeline<T: FromRedisValue>(&self, calls: &[Cmd]) -> RedisResult<Vec<RedisResult<T>>> {
-        let mut pipeline = Pipeline::with_capacity(calls.len());
-        for call in calls {
-            pipeline.add_command(call.clone());
+    /// Repeats calls of a script that the server has forgotten, until it has executed all of them.
+    ///
+    /// SCRIPT LOAD and the calls go in one pipeline, which the server executes in one go, or in few. If they were
+    /// sent one after the other, even rare flushes would become errors:
+    ///   1. a SCRIPT FLUSH comes while nobody runs the script
+    ///   2. many callers find out at once, and each sends SCRIPT LOAD
+    ///   3. the next SCRIPT FLUSH comes between their loads and their calls
+    async fn repeat<T: FromRedisValue>(
+        &self,
+        calls: Calls<'_>,
+        answers: &mut [RedisResult<T>],
+    ) -> RedisResult<()> {
+        let (mut left, mut in_vain) = (usize::MAX, 0);
+        loop {
+            let places = calls.again.places(answers);
+            in_vain = if places.len() < left { 0 } else { in_vain + 1 };
+            left = places.len();
+            if left == 0 || in_vain == IN_VAIN {
+                return Ok(());
+            }
+            let mut pipeline = Pipeline::with_capacity(1 + left);
+            pipeline.load_script(calls.script);
+            for place in &places {
+                pipeline.add_command(calls.calls[*place].clone());
+            }
+            pipeline.ignore_errors();
+            let mut fresh = self.pipeline::<Vec<RedisResult<Value>>>(&pipeline).await?.into_iter();
+            // The user may have lost the right to load scripts.
+            fresh.next().transpose()?;
+            for (place, answer) in places.into_iter().zip(fresh) {
+                answers[place] = answer.and_then(|value| Ok(from_redis_value(value)?));
+            }
         }
-        pipeline.ignore_errors();
-        self.pipeline(&pipeline).await
+    }
+}
+
+/// Calls of one script.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    pub(crate) script: &'a Script,
+    pub(crate) calls: &'a [Cmd],
+    pub(crate) again: Again,
+}
+
+/// Which calls of a pipeline are sent again if the server did not know the script of some of them. Another client may
+/// have loaded it meanwhile, so that later calls were executed although earlier ones were not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Those that were not executed: for fills. A fill that is executed twice finds its lease gone, and would be reported
+    /// as refused although its value is stored. The order does not count, because each fill has a key of its own.
+    Forgotten,
+    /// Everything from the first call that was not executed: for changes, because their order counts.
+    ///   1. a batch puts `k = a`, then `k = b`
+    ///   2. another client's SCRIPT FLUSH and SCRIPT LOAD leave the first unknown, the second not
+    ///   3. sending only the first again would leave `k = a`
+    ///
+    /// A change that is executed twice is as good as one that is executed later: its caller still waits. Everything
+    /// else but a fill may be executed twice, too. An acquire is granted once, because its token is the same; reading,
+    /// renewing and releasing come to the same.
+    FromFirst,
+}
+
+impl Again {
+    fn places<T>(self, answers: &[RedisResult<T>]) -> Vec<usize> {
+        let mut unknown =
+            answers.iter().enumerate().filter(|(_, answer)| answer.as_ref().is_err_and(forgotten));
+        match self {
+            Self::Forgotten => unknown.map(|(place, _)| place).collect(),
+            Self::FromFirst => {
+                unknown.next().map_or_else(Vec::new, |(first, _)| (first..answers.len()).collect())
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod deadlines;
 mod differential;
 mod fence;
 mod foreign;
+mod forgotten;
 mod gather;
 mod lazy;
 mod logs;
