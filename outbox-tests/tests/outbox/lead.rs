@@ -75,3 +75,13 @@ mod servers {
         a_relay_whose_session_the_database_ends_is_replaced
     );
 }
+
+#[tokio::test]
+async fn a_relay_that_is_shut_down_leaves_no_lease_behind_on_sqlite() {
+    let (scene, (_l2, [here, _])) = (Scene::<sqlx::Sqlite>::new().await, two_nodes().await);
+    let relay = scene.relay(&here).await;
+    let leases = "SELECT COUNT(*) FROM async_cache_outbox_lease";
+    assert_eq!(scene.number(leases).await, 1);
+    relay.shutdown().await;
+    assert_eq!(scene.number(leases).await, 0);
+}

@@ -72,3 +72,28 @@ async fn two_schemas_have_relays_of_their_own() {
     tx.commit().await.unwrap();
     until("the row is applied", || relay.stats().applied == 1).await;
 }
+
+#[tokio::test]
+async fn the_trigger_of_the_documentation_invalidates_what_changes() {
+    let (scene, (_l2, [here, there])) = (Scene::<Postgres>::new().await, two_nodes().await);
+    let page = include_str!("../../../docs/outbox.md");
+    let (_, rest) = page.split_once("```sql\n").expect("a block of SQL");
+    let (trigger, _) = rest.split_once("```").expect("its end");
+    scene.run("CREATE TABLE users (id BIGINT PRIMARY KEY, name TEXT)").await;
+    scene.run(&trigger.replace("'users', 'key'", "'rows', 'key'")).await;
+    let relay = scene.relay(&there).await;
+    let steps = [
+        ("INSERT INTO users VALUES (1, 'Ada')", 1),
+        ("UPDATE users SET name = 'Ada Lovelace'", 2),
+        ("UPDATE users SET id = 2", 4),
+        ("DELETE FROM users", 5),
+    ];
+    for (change, applied) in steps {
+        here.insert("1", 0).await.unwrap();
+        here.insert("2", 0).await.unwrap();
+        scene.run(change).await;
+        until(change, || relay.stats().applied == applied).await;
+        let cached = (there.contains("1").await.unwrap(), there.contains("2").await.unwrap());
+        assert_eq!(cached, (applied == 5, applied < 4), "{change}");
+    }
+}
