@@ -13,7 +13,7 @@ use crate::backend::RedisBackend;
 use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::link::Link;
-use crate::connection::refusals::Refusal;
+use crate::connection::refusals::{Address, Refusal};
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
@@ -264,7 +264,7 @@ impl RedisBackendBuilder {
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         let parts = self.settings.prepare()?;
         let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
-        let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets));
+        let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets, Address::Unproven));
         Ok(RedisBackend { inner: Arc::new(parts.build(first)) })
     }
 }

@@ -1,5 +1,6 @@
 //! Connections for commands: how they are made, proved, kept up and replaced.
 
+pub(crate) mod attempts;
 pub(crate) mod cause;
 pub(crate) mod connect;
 pub(crate) mod credentials;

@@ -19,6 +19,15 @@ pub(super) const SPEAKS_NO_TLS: &str =
     "the server does not speak TLS on this port: write `redis://`, or connect to its port for TLS";
 pub(super) const NOT_REDIS: &str = "what answers there does not speak Redis";
 
+/// Whether an address is known to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// No connection has been made there.
+    Unproven,
+    /// A connection has been made there.
+    Proven,
+}
+
 /// Why there is no connection.
 pub(crate) enum Refusal {
     /// The attempt failed.
@@ -84,16 +93,30 @@ impl Refusal {
 
     /// The outage for a backend that goes on trying. It is lasting if `connect` would refuse the settings, or if
     /// the peer does not speak Redis, although that may also mend itself.
-    pub(crate) fn outage(&self, secrets: &Secrets) -> Outage {
+    ///
+    /// At an address that was right before, some refusals are ordinary outages: see [`Self::passes`].
+    pub(crate) fn outage(&self, secrets: &Secrets, address: Address) -> Outage {
         let cause = self.cause(secrets);
         let remedy = self.remedy().or_else(|| match self {
             Self::Error(error) if is_not_redis(error) => Some(NOT_REDIS.to_owned()),
             _ => None,
         });
+        let lasting = remedy.is_some() && !(address == Address::Proven && self.passes());
         match remedy {
-            Some(remedy) if cause.says(&remedy) => Outage::failed(cause, true),
-            Some(remedy) => Outage::failed(Cause::ours(format!("{remedy} ({cause})")), true),
-            None => Outage::failed(cause, false),
+            Some(remedy) if !cause.says(&remedy) => {
+                Outage::failed(Cause::ours(format!("{remedy} ({cause})")), lasting)
+            }
+            _ => Outage::failed(cause, lasting),
+        }
+    }
+
+    /// Whether it passes without a change of settings, if the address is right. A replica is met during a failover,
+    /// and a peer that does not speak Redis is a proxy whose server is away.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Replica => true,
+            Self::Error(error) => is_not_redis(error),
+            _ => false,
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::cause::{Cause, Secrets};
 use super::failure::{Failure, Outage};
 use super::link::Link;
+use super::refusals::Address;
 use crate::limits::{Deadlines, Purpose};
 
 /// Timeouts in a row that take a slot down.
@@ -29,7 +30,7 @@ pub(crate) struct Slots {
     /// Held by the task that tries to reach the server.
     pub(super) probing: Mutex<()>,
     /// Whether there ever was a connection.
-    pub(super) ever_up: AtomicBool,
+    ever_up: AtomicBool,
     /// Connections are being made on another runtime, and the first attempt has not ended.
     reconnecting: AtomicBool,
     attempted: Notify,
@@ -69,6 +70,11 @@ impl Slots {
             reconnecting: AtomicBool::new(false),
             attempted: Notify::new(),
         }
+    }
+
+    /// What is known of the server's address.
+    pub(super) fn address(&self) -> Address {
+        if self.ever_up.load(Ordering::Relaxed) { Address::Proven } else { Address::Unproven }
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -1,15 +1,15 @@
 //! Keeps the slots up: asks whether their connections live, and restores those that do not.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::attempts::Attempts;
 use super::connect::Connector;
 use super::link::Link;
 use super::slots::{Slot, Slots};
-use crate::limits::{Pauses, backoff};
+use crate::limits::Pauses;
 
 /// How often an idle connection is asked whether it lives.
 const CHECK: Duration = Duration::from_secs(1);
@@ -47,14 +47,14 @@ async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
 /// One slot at a time: more probes would learn no more. After one has succeeded, the others follow.
 async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
     let _probing = slots.probing.lock().await;
-    for attempt in 0.. {
-        sleep(backoff(attempt, PAUSES)).await;
+    let mut attempts = Attempts::new(PAUSES);
+    loop {
+        sleep(attempts.pause()).await;
         match connector.link().await {
             Ok(link) => return slots.install(slot, link),
             Err(refusal) => {
-                let mut outage = refusal.outage(&slots.secrets);
-                // Settings that once were right may become right again: a password was changed, a server replaced.
-                outage.lasting &= !slots.ever_up.load(Ordering::Relaxed);
+                let outage = refusal.outage(&slots.secrets, slots.address());
+                attempts.failed(&outage);
                 slot.still_down(outage);
                 slots.attempt_ended();
             }

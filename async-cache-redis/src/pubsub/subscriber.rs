@@ -15,10 +15,11 @@ use tokio::time::{sleep, timeout};
 use super::bus::Bus;
 use super::session::{Connected, Session};
 use super::socket::Socket;
+use crate::connection::attempts::Attempts;
 use crate::connection::opener::Opener;
-use crate::connection::refusals::Refusal;
+use crate::connection::refusals::{Address, Refusal};
 use crate::connection::rights::{self, Lack, PROBE};
-use crate::limits::{Pauses, backoff};
+use crate::limits::Pauses;
 use crate::reply::server_error_text;
 
 /// Between attempts to connect.
@@ -48,7 +49,7 @@ impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
     pub(crate) async fn run(self: Arc<Self>) {
         let _alone = self.progress.running.lock().await;
-        let mut failures = 0;
+        let mut attempts = Attempts::new(PAUSES);
         loop {
             let proven = self.progress.proven.lock().take();
             let connection = match proven {
@@ -60,23 +61,29 @@ impl Subscriber {
                     self.progress.ever_up.store(true, Ordering::Relaxed);
                     let mut session = Session::new(Arc::clone(&self.bus), self.command_timeout, connected);
                     if session.reconcile().await.is_ok() {
-                        failures = 0;
+                        attempts.succeeded();
                         session.serve().await;
+                    } else {
+                        attempts.lost();
                     }
                     // Tokio may still read from the old connection: after this, its messages are ignored.
                     self.bus.lost();
                 }
                 Err(refusal) => {
-                    // Settings that once were right may become right again.
-                    let outage = refusal.outage(&self.opener.secrets);
-                    if outage.lasting && !self.progress.ever_up.load(Ordering::Relaxed) {
+                    let outage = refusal.outage(&self.opener.secrets, self.address());
+                    attempts.failed(&outage);
+                    if outage.lasting {
                         self.bus.refused(&self.unusable(&outage.cause));
                     }
                 }
             }
-            sleep(backoff(failures, PAUSES)).await;
-            failures = failures.saturating_add(1);
+            sleep(attempts.pause()).await;
         }
+    }
+
+    /// What is known of the server's address.
+    fn address(&self) -> Address {
+        if self.progress.ever_up.load(Ordering::Relaxed) { Address::Proven } else { Address::Unproven }
     }
 
     fn unusable(&self, why: &dyn fmt::Display) -> Arc<str> {

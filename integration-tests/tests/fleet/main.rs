@@ -12,6 +12,7 @@ mod odds;
 mod outages;
 mod reading;
 mod replaced;
+mod revoked;
 mod rights;
 mod rotation;
 mod runtimes;
