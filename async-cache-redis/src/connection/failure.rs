@@ -75,9 +75,8 @@ impl Failure {
             return Self::Forbidden(cause);
         }
         let (mut code, detail) = (server_error_code(error), server_error_detail(error));
-        // Redis 6 quotes in its text the answer that a command of the script got.
         for inner in ["OOM", "MISCONF"] {
-            if code == "ERR" && detail.contains(&format!("-{inner} ")) {
+            if quotes(error, inner) {
                 inner.clone_into(&mut code);
             }
         }
@@ -85,16 +84,28 @@ impl Failure {
     }
 }
 
-/// Whether the user lacks a right. For the commands of a script, Redis 6 says so without the code.
+/// Whether the user lacks a right. For the commands of a script, servers say so without the code: Redis 6 and 7.0 in
+/// the first words, later ones and Valkey in the second.
 pub(crate) fn is_forbidden(error: &RedisError) -> bool {
     let detail = server_error_detail(error);
     server_error_code(error) == "NOPERM"
-        || detail.contains("NOPERM")
-        || detail.contains("The user executing the script")
+        || ["NOPERM", "The user executing the script", "ACL failure in script"]
+            .iter()
+            .any(|words| detail.contains(words))
+}
+
+/// Whether a command of a script got this answer, which Redis 6 quotes in the text of another error.
+fn quotes(error: &RedisError, inner: &str) -> bool {
+    let code = server_error_code(error);
+    (code == "ERR" || code.starts_with("@user_script"))
+        && server_error_detail(error).contains(&format!("-{inner} "))
 }
 
 /// Whether the connection an error came from must be replaced.
 fn is_fatal(error: &RedisError) -> bool {
+    if quotes(error, "READONLY") {
+        return true;
+    }
     match error.kind() {
         // A demoted or loading server answers, but cannot serve.
         Redis::Server(kind) => matches!(
@@ -120,5 +131,14 @@ mod tests {
         let server = |code: &str| redis::make_extension_error(code.to_owned(), Some("x".to_owned()));
         assert!(matches!(of(server("NOAUTH")), Failure::Broken(_)));
         assert!(matches!(of(server("LATE")), Failure::Refused { code, .. } if code == "LATE"));
+        // As Redis 6 says it, for `redis.call` and for `redis.pcall`.
+        let quoted = |code: &str, text: &str| {
+            of(redis::make_extension_error(code.to_owned(), Some(format!("1: @user_script: 1: {text}"))))
+        };
+        for code in ["ERR", "@user_script:"] {
+            assert!(matches!(quoted(code, "-READONLY You can't write"), Failure::Broken(_)), "{code}");
+            let full = quoted(code, "-OOM command not allowed");
+            assert!(matches!(full, Failure::Refused { code, .. } if code == "OOM"), "{code}");
+        }
     }
 }
