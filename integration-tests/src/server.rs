@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,11 @@ pub enum Data {
     Keep,
     /// No data.
     Drop,
+}
+
+/// The server under test: `REDIS_SERVER` has its path, if it is not the installed one.
+fn program() -> PathBuf {
+    std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()).into()
 }
 
 impl RedisServer {
@@ -75,7 +81,7 @@ impl RedisServer {
 
     /// Runs the process. Returns false if it ended without an answer.
     fn try_run(&self) -> bool {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--dir"])
@@ -90,7 +96,7 @@ impl RedisServer {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("redis-server is needed: apt-get install redis-server")
+                panic!("{} is needed: apt-get install redis-server", program().display())
             }
             Err(error) => panic!("redis-server cannot be run: {error}"),
         };
@@ -204,7 +210,7 @@ impl RedisServer {
         let list = self.cli::<String>(&["CLIENT", "LIST"]);
         let address =
             |line: &str| line.split(' ').find_map(|field| field.strip_prefix("addr=")).map(str::to_owned);
-        list.lines().filter(|line| !line.contains("cmd=client|list")).filter_map(address).collect()
+        list.lines().filter(|line| !line.contains("cmd=client")).filter_map(address).collect()
     }
 
     /// The number of clients that have subscribed.

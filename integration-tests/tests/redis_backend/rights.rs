@@ -113,7 +113,7 @@ fn documented() -> Vec<&'static str> {
 /// Makes a user with exactly these rights and names.
 fn user(server: &RedisServer, names: &str, rights: &[&str]) {
     server.cli::<()>(&["ACL", "DELUSER", "app"]);
-    server.set_user("app", &format!("{names} -@all {}", rights.join(" ")));
+    server.set_user("app", &format!("resetchannels {names} -@all {}", rights.join(" ")));
 }
 
 const NAMES: &str = "~{ns:* &{ns:*";
