@@ -151,7 +151,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.write(connection, [change]).await
     }
 
-    /// Writes any invalidations, of any caches, with one statement (with one for each 5,000 in MySQL and SQLite).
+    /// Writes any invalidations, of any caches, with one statement (in MySQL one for each 2,000, in SQLite one for each 5,000).
     ///
     /// # Errors
     ///

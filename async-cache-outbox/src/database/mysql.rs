@@ -43,9 +43,15 @@ impl Dialect for MySql {
         _: Wake,
         changes: Vec<Change>,
     ) -> sqlx::Result<()> {
-        for part in changes.chunks(statements::INSERT_ROWS) {
-            let mut query = statements::insert::<MySql, _>(&table.quoted('`'), part, bytes);
-            query.build().persistent(part.len() == 1).execute(&mut *connection).await?;
+        // As text in one round trip. A prepared statement takes several, and each number of rows needs another one.
+        for part in changes.chunks(INSERT_ROWS) {
+            let rows = part.iter().map(|Change { namespace, kind, data }| {
+                format!("(x'{}','{}',x'{}')", hex(namespace.as_bytes()), kind.text(), hex(data))
+            });
+            let rows: Vec<String> = rows.collect();
+            let table = table.quoted('`');
+            let sql = format!("INSERT INTO {table} (namespace, kind, data) VALUES {}", rows.join(","));
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
         }
         Ok(())
     }
@@ -53,6 +59,20 @@ impl Dialect for MySql {
     fn store(pool: &MySqlPool, table: &Table) -> Arc<dyn Store> {
         Arc::new(MySqlStore { pool: pool.clone(), table: table.clone() })
     }
+}
+
+/// The most rows of one INSERT. With the longest keys it stays below the usual limit of a packet, 16 MiB.
+const INSERT_ROWS: usize = 2_000;
+
+/// Bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// Namespaces are stored as bytes, because comparisons of texts ignore case and trailing spaces.
@@ -140,7 +160,7 @@ impl Session for MySqlSession {
 
     async fn page(&mut self, page: &Page<'_>) -> sqlx::Result<Vec<Row>> {
         let mut query = statements::page::<MySql, _>(&self.table, page, bytes);
-        let rows = query.build().persistent(false).fetch_all(&mut self.connection).await?;
+        let rows = query.build().fetch_all(&mut self.connection).await?;
         let read = |row: &MySqlRow| {
             let namespace = String::from_utf8_lossy(row.try_get(1)?).into_owned();
             Ok(Row { id: row.try_get(0)?, namespace, kind: row.try_get(2)?, data: row.try_get(3)? })
@@ -181,7 +201,7 @@ impl Session for MySqlSession {
 
     async fn figures(&mut self, known: &[String]) -> sqlx::Result<Figures> {
         let age = "TIMESTAMPDIFF(MICROSECOND, created_at, NOW(3)) DIV 1000";
-        let mut query = statements::figures::<MySql, _>(&self.table, known, bytes, (age, "SIGNED"));
+        let mut query = statements::figures::<MySql, _>(&self.table, known, bytes, age, "SIGNED");
         let (rows, unreadable, unknown, oldest_ms) =
             query.build_query_as().fetch_one(&mut self.connection).await?;
         Ok(Figures { rows, unreadable, unknown, oldest_ms })

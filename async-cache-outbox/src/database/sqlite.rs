@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{Dialect, Figures, Lead, Page, Row, Session, Store, statements};
 use crate::change::Change;
@@ -14,6 +14,9 @@ use crate::table::Table;
 
 /// How long the lead lasts without being renewed.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// The most rows of one INSERT: three parameters each, and SQLite takes 32,766.
+const INSERT_ROWS: usize = 5_000;
 
 /// The time in milliseconds since 1970, as SQL.
 const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
@@ -55,8 +58,13 @@ impl Dialect for Sqlite {
         _: Wake,
         changes: Vec<Change>,
     ) -> sqlx::Result<()> {
-        for part in changes.chunks(statements::INSERT_ROWS) {
-            let mut query = statements::insert::<Sqlite, _>(&table.quoted('"'), part, str::to_owned);
+        let table = table.quoted('"');
+        for part in changes.chunks(INSERT_ROWS) {
+            let mut query = QueryBuilder::new(format!("INSERT INTO {table} (namespace, kind, data) "));
+            query.push_values(part, |mut row, change| {
+                row.push_bind(change.namespace.clone());
+                row.push_bind(change.kind.text()).push_bind(change.data.clone());
+            });
             query.build().persistent(part.len() == 1).execute(&mut *connection).await?;
         }
         Ok(())
@@ -167,8 +175,7 @@ impl Session for SqliteSession {
 
     async fn figures(&mut self, known: &[String]) -> sqlx::Result<Figures> {
         let age = format!("{NOW} - created_at");
-        let mut query =
-            statements::figures::<Sqlite, _>(&self.table, known, str::to_owned, (&age, "INTEGER"));
+        let mut query = statements::figures::<Sqlite, _>(&self.table, known, str::to_owned, &age, "INTEGER");
         let (rows, unreadable, unknown, oldest_ms) = query.build_query_as().fetch_one(&self.pool).await?;
         Ok(Figures { rows, unreadable, unknown, oldest_ms })
     }

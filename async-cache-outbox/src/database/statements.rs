@@ -1,51 +1,32 @@
-//! The statements that MySQL and SQLite share. Ids and limits are numbers of ours, and stand in the text. Texts and bytes
-//! are bound.
+//! The statements that MySQL and SQLite share.
 
-use sqlx::query_builder::Separated;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::change::Change;
 use crate::database::Page;
 use crate::relay::{BACKLOG_COUNT, MAX_ATTEMPTS};
 
-/// The most rows of one INSERT: three parameters each, and SQLite takes 32,766.
-pub(super) const INSERT_ROWS: usize = 5_000;
-
-pub(super) fn insert<'q, DB, N>(table: &str, changes: &[Change], name: fn(&str) -> N) -> QueryBuilder<DB>
-where
-    DB: Database,
-    N: Encode<'q, DB> + Type<DB>,
-    &'static str: Encode<'q, DB> + Type<DB>,
-    Vec<u8>: Encode<'q, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(format!("INSERT INTO {table} (namespace, kind, data) "));
-    query.push_values(changes, |mut row: Separated<'_, DB, &'static str>, change| {
-        row.push_bind(name(&change.namespace)).push_bind(change.kind.text()).push_bind(change.data.clone());
-    });
-    query
-}
-
+/// The text depends on the number of namespaces only, so the connection can keep the statement.
 pub(super) fn page<'q, DB, N>(table: &str, page: &Page<'_>, name: fn(&str) -> N) -> QueryBuilder<DB>
 where
     DB: Database,
     N: Encode<'q, DB> + Type<DB>,
+    i64: Encode<'q, DB> + Type<DB>,
 {
-    let Page { after, limit, .. } = page;
-    let mut query = QueryBuilder::new(format!(
-        "SELECT id, namespace, kind, data FROM {table} \
-         WHERE id > {after} AND attempts < {MAX_ATTEMPTS} AND namespace IN ("
-    ));
+    let mut query = QueryBuilder::new(format!("SELECT id, namespace, kind, data FROM {table} WHERE id > "));
+    query.push_bind(page.after);
+    query.push(format_args!(" AND attempts < {MAX_ATTEMPTS} AND namespace IN ("));
     push_names(&mut query, page.namespaces, name);
-    query.push(format_args!(") ORDER BY id LIMIT {limit}"));
+    query.push(") ORDER BY id LIMIT ").push_bind(i64::from(page.limit));
     query
 }
 
-/// The figures of the oldest rows. `age_ms` is the database's expression for the age of a row.
+/// The figures of the oldest rows. `age_ms` is the database's expression for the age of a row, `integer` its type.
 pub(super) fn figures<'q, DB, N>(
     table: &str,
     known: &[String],
     name: fn(&str) -> N,
-    (age_ms, integer): (&str, &str),
+    age_ms: &str,
+    integer: &str,
 ) -> QueryBuilder<DB>
 where
     DB: Database,
