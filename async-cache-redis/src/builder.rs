@@ -14,6 +14,7 @@ use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::link::Link;
 use crate::connection::refusals::{Address, Refusal};
+use crate::connection::server::UnknownServers;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
@@ -218,6 +219,14 @@ impl RedisBackendBuilder {
     /// Deadline for making a connection, handshake included: 1 s unless set.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// With `true`, servers are used that are neither Redis nor Valkey, at the caller's own risk: old values might be
+    /// served. `false` unless set: such servers are refused by name. Servers that are known to be unsafe, such as
+    /// Garnet, are always refused.
+    pub fn allow_unknown_server(mut self, allow: bool) -> Self {
+        self.settings.unknown = if allow { UnknownServers::Allow } else { UnknownServers::Refuse };
         self
     }
 

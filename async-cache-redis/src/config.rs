@@ -10,6 +10,7 @@ use async_cache_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::connection::credentials::{Credentials, Provider};
+use crate::connection::server::UnknownServers;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 use crate::parts::{Settings, Target};
@@ -74,6 +75,9 @@ pub struct RedisConfig {
     /// See [`credentials_timeout`](crate::RedisBackendBuilder::credentials_timeout).
     #[serde(default, with = "humantime_serde")]
     pub credentials_timeout: Option<Duration>,
+    /// See [`allow_unknown_server`](crate::RedisBackendBuilder::allow_unknown_server).
+    #[serde(default)]
+    pub allow_unknown_server: Option<bool>,
 }
 
 /// The part of a [`RedisConfig`] about TLS: paths of files in PEM, which are read when the backend is built.
@@ -106,6 +110,7 @@ impl RedisConfig {
             write_timeout: None,
             connect_timeout: None,
             credentials_timeout: None,
+            allow_unknown_server: None,
         }
     }
 
@@ -130,6 +135,9 @@ impl RedisConfig {
         set(&mut settings.deadlines.write, self.write_timeout.or(self.command_timeout));
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.credentials_timeout, self.credentials_timeout);
+        if self.allow_unknown_server == Some(true) {
+            settings.unknown = UnknownServers::Allow;
+        }
         Ok(settings)
     }
 }
@@ -192,6 +200,7 @@ impl fmt::Debug for RedisConfig {
             .field("write_timeout", &self.write_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("credentials_timeout", &self.credentials_timeout)
+            .field("allow_unknown_server", &self.allow_unknown_server)
             .finish()
     }
 }

@@ -17,7 +17,7 @@
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
 //! | `pubsub/` | the way back: from the socket to a region's listener |
-//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`), made (`connect`), proved (`handshake`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
+//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
 //! | `lua/` | executed in Redis, atomically |
 //! | `keys`, `limits`, `reply` | names; deadlines, sizes and pauses; the meaning of answers |
 //!

@@ -15,6 +15,7 @@ use crate::connection::credentials::Provider;
 use crate::connection::failure::Outage;
 use crate::connection::link::Link;
 use crate::connection::opener::{Login, Opener, Transport};
+use crate::connection::server::UnknownServers;
 use crate::connection::settings::{self, Encryption, Server};
 use crate::connection::slots::Slots;
 #[cfg(feature = "tls")]
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) deadlines: Deadlines,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
+    pub(crate) unknown: UnknownServers,
 }
 
 /// Where the server is.
@@ -69,6 +71,7 @@ impl Default for Settings {
             deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
             connect_timeout: Duration::from_secs(1),
             scripts: lua::scripts(),
+            unknown: UnknownServers::Refuse,
         }
     }
 }
@@ -93,6 +96,7 @@ impl Settings {
             addr: opener.addr().clone(),
             connect_timeout: self.connect_timeout,
             scripts: self.scripts,
+            unknown: self.unknown,
             proven: AtomicBool::new(false),
         });
         let secrets = opener.secrets.clone();

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::opener::{Opened, Opener, Transport};
 use super::probe;
 use super::refusals::{NOT_REDIS, Refusal, SPEAKS_TLS, is_not_redis};
+use super::server::UnknownServers;
 use crate::lua::Scripts;
 
 /// Where commands get their connections.
@@ -23,6 +24,7 @@ pub(crate) struct Connector {
     pub(crate) addr: ConnectionAddr,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
+    pub(crate) unknown: UnknownServers,
     /// Whether a connection has been made: then the address is right.
     pub(crate) proven: AtomicBool,
 }
@@ -66,7 +68,9 @@ impl Connector {
             Source::Ours(pool) => pool.manager().longest(),
             Source::Callers(..) => self.connect_timeout,
         };
-        let made = timeout(limit, async { handshake(self.source.connection().await?, self.scripts).await });
+        let made = timeout(limit, async {
+            handshake(self.source.connection().await?, self.scripts, self.unknown).await
+        });
         let refusal = match made.await {
             Ok(Ok(link)) => {
                 self.proven.store(true, Ordering::Relaxed);

@@ -12,6 +12,7 @@ mod probe;
 pub(crate) mod read_queue;
 pub(crate) mod refusals;
 pub(crate) mod rights;
+pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod slots;
 pub(crate) mod supervisor;

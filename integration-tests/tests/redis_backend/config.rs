@@ -36,6 +36,7 @@ fn every_setting_is_read() {
         write_timeout = "1s 200ms"
         connect_timeout = "2s"
         credentials_timeout = "1m"
+        allow_unknown_server = true
 
         [tls]
         ca_file = "ca.pem"
@@ -52,6 +53,7 @@ fn every_setting_is_read() {
     assert_eq!(config.write_timeout, Some(Duration::from_millis(1200)));
     assert_eq!(config.connect_timeout, Some(Duration::from_secs(2)));
     assert_eq!(config.credentials_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(config.allow_unknown_server, Some(true));
     let tls = config.tls.as_ref().expect("a table");
     assert_eq!(tls.ca_file.as_deref(), Some(Path::new("ca.pem")));
     assert_eq!(tls.client_cert_file.as_deref(), Some(Path::new("client.pem")));

@@ -74,3 +74,19 @@ async fn an_error_that_quotes_the_password_is_shown_without_it() {
     let text = format!("{error:?}");
     assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_which_nothing_was_tested_is_refused_by_name_unless_it_is_allowed() {
+    let keydb = "redis_mode:standalone\r\nrun_id:stub\r\nexecutable:/opt/keydb-server";
+    let stub = Stub::start(move |words| (words[0] == "INFO").then(|| info(keydb))).await;
+    let error = RedisBackend::connect(stub.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+    assert!(error.to_string().contains("KeyDB"), "{error}");
+    let refused = RedisBackend::builder().url(stub.url()).allow_unknown_server(false);
+    refused.connect().await.unwrap_err();
+    let allowed = RedisBackend::builder().url(stub.url()).allow_unknown_server(true);
+    allowed.connect().await.unwrap();
+    let mut config = async_cache_redis::RedisConfig::new(stub.url());
+    config.allow_unknown_server = Some(true);
+    RedisBackend::from_config(config).await.unwrap();
+}

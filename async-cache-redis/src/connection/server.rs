@@ -1,0 +1,146 @@
+//! Which server it is, by its answers to INFO, and whether it can be used.
+
+use super::refusals::Refusal;
+
+/// Whether servers may be used on which the cache has not been tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownServers {
+    Refuse,
+    Allow,
+}
+
+/// The answers of a server to INFO, by section.
+pub(super) struct Info<'a> {
+    pub(super) server: &'a str,
+    pub(super) replication: &'a str,
+    pub(super) cluster: &'a str,
+}
+
+impl Info<'_> {
+    /// The run id of a server that can be used. Valkey has names of its own for some fields.
+    pub(super) fn check(&self, unknown: UnknownServers) -> Result<String, Refusal> {
+        let no = |why: &str| Err(Refusal::Server(why.to_owned()));
+        let mode = self.server("redis_mode").or_else(|| self.server("server_mode")).unwrap_or_default();
+        if mode == "sentinel" {
+            return no("this is a Sentinel, which holds no data: connect to the master that it watches");
+        }
+        if let Some(name) = self.other_name() {
+            if name == "Garnet" {
+                return no(
+                    "Garnet runs scripts in another way than Redis does, and old values could be served: use \
+                     Redis 6.0 or later, or Valkey",
+                );
+            }
+            if unknown == UnknownServers::Refuse {
+                let risk = match self.server("run_id") {
+                    Some(_) => "; or set `allow_unknown_server` at your own risk",
+                    None => "",
+                };
+                return Err(Refusal::Server(format!(
+                    "this is {name}, on which the cache has not been tested, and old values might be served: use Redis \
+                     6.0 or later, or Valkey{risk}"
+                )));
+            }
+        }
+        let version = self.server("redis_version").unwrap_or_default();
+        let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+        if major < 6 {
+            return Err(Refusal::Server(format!("Redis {version} is too old: use 6.0 or later")));
+        }
+        if mode == "cluster" || field(self.cluster, "cluster_enabled") == Some("1") {
+            return no("Redis Cluster is not supported yet: use a standalone server");
+        }
+        if matches!(field(self.replication, "role"), Some("slave" | "replica")) {
+            return Err(Refusal::Replica);
+        }
+        match self.server("run_id").filter(|run| !run.is_empty()) {
+            Some(run) => Ok(run.to_owned()),
+            None => no("the server does not tell its run id in INFO: a proxy in between?"),
+        }
+    }
+
+    /// The name of a server that is neither Redis nor Valkey. Most call a field by their name; KeyDB is known by its
+    /// program alone.
+    fn other_name(&self) -> Option<String> {
+        const OURS: [&str; 3] = ["redis_version", "valkey_version", "gcc_version"];
+        let named = self.server("server_name").filter(|name| !name.eq_ignore_ascii_case("valkey"));
+        let by_version = || {
+            let fields = self.server.lines().filter_map(|line| line.split_once(':'));
+            let mut versions = fields.map(|(name, _)| name).filter(|name| !OURS.contains(name));
+            versions.find_map(|name| name.strip_suffix("_version"))
+        };
+        let by_program = || {
+            let program = self.server("executable")?.rsplit('/').next()?;
+            ["keydb", "dragonfly"].into_iter().find(|name| program.contains(name))
+        };
+        named.or_else(by_version).or_else(by_program).map(|name| match name.to_ascii_lowercase().as_str() {
+            "garnet" => "Garnet".to_owned(),
+            "keydb" => "KeyDB".to_owned(),
+            "dragonfly" => "Dragonfly".to_owned(),
+            other => format!("`{}`", other.chars().filter(|c| !c.is_control()).take(40).collect::<String>()),
+        })
+    }
+
+    fn server(&self, name: &str) -> Option<&str> {
+        field(self.server, name)
+    }
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\ngcc_version:12.2.0\r\nrun_id:abc\r\n\
+                          executable:/usr/bin/redis-server\r\n";
+    const VALKEY: &str = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n\
+                          server_mode:standalone\r\nrun_id:abc\r\n";
+    const ALONE: &str = "# Cluster\r\ncluster_enabled:0\r\n";
+
+    fn checked(server: &str, cluster: &str, unknown: UnknownServers) -> String {
+        match (Info { server, replication: "role:master\r\n", cluster }).check(unknown) {
+            Ok(run) => run,
+            Err(Refusal::Server(why)) => why,
+            Err(_) => String::new(),
+        }
+    }
+
+    #[test]
+    fn unusable_servers_are_named() {
+        let why = |server: &str, cluster: &str| checked(server, cluster, UnknownServers::Refuse);
+        assert_eq!(why(SERVER, ALONE), "abc");
+        assert_eq!(why(VALKEY, ALONE), "abc");
+        for role in ["slave", "replica"] {
+            let info = Info { server: SERVER, replication: &format!("role:{role}\r\n"), cluster: ALONE };
+            assert!(matches!(info.check(UnknownServers::Allow), Err(Refusal::Replica)));
+        }
+        assert!(why(&SERVER.replace("7.0.15", "5.0.1"), ALONE).contains("too old"));
+        assert!(why(&SERVER.replace("standalone", "cluster"), "").contains("Cluster"));
+        assert!(why(&VALKEY.replace("standalone", "cluster"), "").contains("Cluster"));
+        assert!(why(VALKEY, "cluster_enabled:1\r\n").contains("Cluster"));
+        assert!(why(&SERVER.replace("standalone", "sentinel"), "").contains("Sentinel"));
+        assert!(why(&SERVER.replace("run_id:abc", ""), ALONE).contains("run id"));
+    }
+
+    #[test]
+    fn servers_on_which_nothing_was_tested_are_used_on_demand_alone() {
+        let with = |line: &str| format!("{SERVER}{line}\r\n");
+        for (server, name) in [
+            (SERVER.replace("redis-server", "keydb-server"), "KeyDB"),
+            (with("dragonfly_version:df-v1.40.1"), "Dragonfly"),
+            (with("kvrocks_version:2.5"), "`kvrocks`"),
+            (with("server_name:pelikan"), "`pelikan`"),
+        ] {
+            let why = checked(&server, ALONE, UnknownServers::Refuse);
+            assert!(why.contains(name) && why.contains("allow_unknown_server"), "{name}: {why}");
+            assert_eq!(checked(&server, ALONE, UnknownServers::Allow), "abc", "{name}");
+        }
+        for server in [with("garnet_version:1.0"), VALKEY.replace("valkey\r", "garnet\r")] {
+            let why = checked(&server, ALONE, UnknownServers::Allow);
+            assert!(why.contains("Garnet"), "it is known to be unsafe: {why}");
+        }
+    }
+}
