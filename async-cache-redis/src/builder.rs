@@ -20,6 +20,7 @@ use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
 use crate::faults::Mutant;
 use crate::parts::{Settings, Target};
+use crate::runtime;
 
 /// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -246,8 +247,10 @@ impl RedisBackendBuilder {
     ///
     /// [`ErrorKind::Config`] for faults that only a change of settings can mend: a wrong URL, a wrong
     /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
-    /// or a cluster. [`ErrorKind::Backend`] if the server cannot be reached or does not speak Redis.
+    /// or a cluster; and for a call outside a Tokio runtime, or in one without timers or I/O. [`ErrorKind::Backend`] if
+    /// the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
+        runtime::check()?;
         let parts = self.settings.prepare()?;
         let proven: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(async {
             let link = parts.connector.link().await?;
@@ -269,8 +272,10 @@ impl RedisBackendBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range.
+    /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range; and for
+    /// a call outside a Tokio runtime, or in one without timers or I/O.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
+        runtime::check()?;
         let parts = self.settings.prepare()?;
         let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
         let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets, Address::Unproven));

@@ -19,7 +19,7 @@
 //! | `pubsub/` | the way back: from the socket to a region's listener |
 //! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
 //! | `lua/` | executed in Redis, atomically |
-//! | `keys`, `limits`, `reply` | names; deadlines, sizes and pauses; the meaning of answers |
+//! | `keys`, `limits`, `reply`, `runtime` | names; deadlines, sizes and pauses; the meaning of answers; whether Tokio can keep connections |
 //!
 //! # What it needs
 //!
@@ -44,6 +44,7 @@ mod lua;
 mod parts;
 mod pubsub;
 mod reply;
+mod runtime;
 
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;

@@ -112,3 +112,16 @@ fn expired_values_are_freed_on_the_next_runtime() {
         until("it is freed", || freed.try_recv().is_ok()).await;
     });
 }
+
+#[test]
+fn a_cache_is_built_only_where_its_background_work_can_run() {
+    let build = || TieredCache::<u64, u64>::builder().l1(MemoryBackend::new(1)).build().map(drop);
+    let bare = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (refused, what) in
+        [(build(), "outside a Tokio runtime"), (bare.block_on(async { build() }), "timers")]
+    {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), async_cache::ErrorKind::Config);
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::background;
 use crate::api::cache::TieredCache;
-use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec};
+use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec, check_runtime};
 use crate::changes::early_events::EarlyEventBuffer;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
@@ -258,9 +258,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
 
     fn validate(&self) -> Result<()> {
         let wrong = |message: &str| Err(Error::new(ErrorKind::Config, message));
-        if tokio::runtime::Handle::try_current().is_err() {
-            return wrong("a cache must be built inside a Tokio runtime: call `build` from an async context");
-        }
+        check_runtime("building a cache")?;
         if self.l1.is_none() && self.l2.is_none() {
             return wrong("a cache needs a tier: call `l1`, `l2` or both");
         }

@@ -13,6 +13,7 @@ mod lease;
 mod life;
 mod local;
 mod region;
+mod runtime;
 pub(crate) mod tag_table;
 mod terms;
 mod tick;
@@ -26,6 +27,8 @@ pub use region::{
     Baseline, Check, GRANT_PACE, Info, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE,
     WAKE_INLINE,
 };
+#[doc(hidden)]
+pub use runtime::check_runtime;
 pub use terms::PackedEntry;
 pub use tick::Tick;
 

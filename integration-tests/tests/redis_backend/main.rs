@@ -18,6 +18,7 @@ mod outage;
 mod resp2;
 mod rig;
 mod rights;
+mod runtimes;
 mod scripts;
 mod settings;
 mod strange;
