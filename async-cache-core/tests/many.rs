@@ -352,3 +352,20 @@ async fn warming_with_a_batch_loader() {
     failed.sort_unstable();
     assert_eq!((report.skipped, failed), (1, vec![1000, 1001]));
 }
+
+/// Each value meets the messages about all the others, which come before the reply.
+#[tokio::test(start_paused = true)]
+async fn l1_keeps_every_value_of_an_insert_of_many() {
+    const KEYS: u64 = 2_000;
+    let (l1, l2) = (MemoryBackend::new(10_000), MemoryBackend::new(10_000));
+    let cache: TieredCache<u64, u64> =
+        TieredCache::builder().namespace("rows").l1(l1).l2(l2).build().unwrap();
+    cache.ready().await.unwrap();
+    cache.insert_many((0..KEYS).map(|key| (key, key))).await.unwrap();
+    let before = cache.stats();
+    assert_eq!(before.fills_rejected, 0);
+    let keys: Vec<u64> = (0..KEYS).collect();
+    let found = cache.get_many(&keys).await.unwrap();
+    assert!(found.iter().zip(&keys).all(|(found, key)| found.as_deref() == Some(key)));
+    assert_eq!(cache.stats().l1_hits - before.l1_hits, KEYS);
+}

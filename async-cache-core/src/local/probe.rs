@@ -114,8 +114,8 @@ impl<V: 'static> L1<V> {
         partition: &Partition,
         now: Tick,
     ) -> Option<Answer<V>> {
-        let checked = Self::check(key, index, partition, now, None);
-        if checked.serving { l1.answer(&checked.entry) } else { None }
+        let Checked { serving, entry, .. } = Self::check(key, index, partition, now, None);
+        if serving { l1.answer(&entry) } else { None }
     }
 
     /// The entry of L1, whether it may answer or not.

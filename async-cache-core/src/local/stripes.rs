@@ -25,7 +25,7 @@ use crate::liveness::partition::Partition;
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
 use crate::local::request::{CacheMode, LookupRequest};
-use crate::local::stripe::{Admitted, ByKey, Stripe};
+use crate::local::stripe::{Admitted, ByKey, Recent, Stripe, key_hash};
 use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
@@ -62,6 +62,7 @@ impl<V: 'static> Stripes<V> {
                 local: 0,
                 remote: 0,
                 last_seq: 0,
+                recent: Recent::default(),
                 plain: 0,
                 flights: ByKey::default(),
                 waiting: ByKey::default(),
@@ -148,7 +149,7 @@ impl<V: 'static> Stripes<V> {
     /// Offers a value to L1.
     ///
     /// L1 may store the value if nothing has changed in the stripe since the ticket was taken. L1 may also
-    /// store it if the value's own number shows that it reflects every change received since.
+    /// store it if the value's own number shows that it reflects every change of its key received since.
     pub(crate) fn admit(
         &self,
         l1: &dyn LocalBackend<V>,
@@ -190,9 +191,10 @@ impl<V: 'static> Stripes<V> {
     }
 
     /// Whether a value with number `seq` reflects every change of this key that this node has received since
-    /// the ticket was taken. The answer may also be `false` because of a change of another key in the stripe.
+    /// the ticket was taken. The answer may also be `false` because of a change of another key in the stripe,
+    /// if it began on this node, or if too many changes came since to remember their keys.
     pub(crate) fn unmoved(&self, key: &[u8], ticket: Ticket, seq: u64) -> bool {
-        self.stripe(key).lock().unmoved(ticket, seq)
+        self.stripe(key).lock().unmoved(key, ticket, seq)
     }
 
     /// Notes that a refresh of the key has failed: in the entry of L1, or beside it if L1 has no entry. The
@@ -277,6 +279,7 @@ impl<V: 'static> Stripes<V> {
         if !self.faults.is(Mutant::NoStamp) {
             stripe.remote += 1;
             stripe.last_seq = stripe.last_seq.max(seq);
+            stripe.recent.note(key_hash(key), seq);
         }
         if planted!(LastNotHighest) {
             stripe.last_seq = seq;
