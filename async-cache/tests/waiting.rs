@@ -20,6 +20,11 @@ fn cache(load_timeout: Duration) -> Cache {
     users.build().unwrap()
 }
 
+fn with_l2(load_timeout: Duration) -> Cache {
+    let (l1, l2) = (MemoryBackend::new(100), MemoryBackend::new(100));
+    TieredCache::builder().namespace("users").l1(l1).l2(l2).load_timeout(load_timeout).build().unwrap()
+}
+
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -125,6 +130,88 @@ async fn a_loader_that_blocks_its_thread_holds_nobody_past_the_limit() {
     assert!(
         joined.is_ok_and(|value| *value == "new") || users.get_or_load(&1, || value("new")).await.is_ok()
     );
+}
+
+/// With an L2 a whole lookup may take longer than a load, but not the load that a caller waits for.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_joins_waits_for_a_load_no_longer_than_its_own_limit() {
+    let users = with_l2(AT_LAST);
+    let leading = users.clone();
+    let leader = tokio::spawn(async move {
+        let slow = || async {
+            sleep(Duration::from_secs(2)).await;
+            Ok::<_, io::Error>("slow".to_owned())
+        };
+        leading.get_or_load(&1, slow).await
+    });
+    while users.stats().loads == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let limit = Duration::from_millis(200);
+    let begun = tokio::time::Instant::now();
+    let one = users.get_or_load(&1, || value("new")).load_timeout(limit);
+    let batch = |keys: Vec<u64>| async {
+        Ok::<_, io::Error>(keys.into_iter().map(|key| (key, "new".to_owned())).collect())
+    };
+    let many = users.get_many_or_load(&[1], batch).load_timeout(limit);
+    let (one, many) = tokio::join!(one, many);
+    assert_eq!(one.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(many.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(begun.elapsed() < 2 * limit, "{:?}", begun.elapsed());
+    assert_eq!(*leader.await.unwrap().unwrap(), "slow", "the load goes on");
+}
+
+/// The loader is let go only after both callers have their errors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_an_l2_too_a_loader_that_blocks_its_thread_holds_nobody() {
+    let users = with_l2(Duration::from_millis(100));
+    users.ready().await.unwrap();
+    let (free, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let blocking = users.clone();
+    let leader = tokio::spawn(async move {
+        let load = blocking.get_or_load(&1, move || async move {
+            let _ = blocked.lock().unwrap().recv();
+            Ok::<_, io::Error>("late".to_owned())
+        });
+        load.await
+    });
+    while users.stats().loads == 0 {
+        tokio::task::yield_now().await;
+    }
+    let joined = timeout(AT_LAST, users.get_or_load(&1, || value("new"))).await.expect("it is held");
+    let led = timeout(AT_LAST, leader).await.expect("it is held").unwrap();
+    drop(free);
+    assert_eq!(led.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(joined.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+/// What a loader holds is dropped when the load is ended.
+#[tokio::test(start_paused = true)]
+async fn a_loader_whose_drop_panics_is_an_error_for_everyone() {
+    struct Brittle;
+    impl Drop for Brittle {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    for users in [cache(Duration::from_millis(100)), with_l2(Duration::from_millis(100))] {
+        let leading = users.clone();
+        let leader = tokio::spawn(async move {
+            let hang = || async {
+                let _brittle = Brittle;
+                std::future::pending::<io::Result<String>>().await
+            };
+            leading.get_or_load(&1, hang).await
+        });
+        while users.stats().loads == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let joined = users.get_or_load(&1, || value("new")).load_timeout(AT_LAST).await;
+        let led = leader.await.unwrap();
+        assert_eq!(led.unwrap_err().kind(), ErrorKind::LoaderPanicked);
+        assert_eq!(joined.unwrap_err().kind(), ErrorKind::LoaderPanicked);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ pub(crate) struct Flight<V> {
     /// The time at which the leader must have ended the flight or begun its next step. After that time nobody
     /// joins the flight.
     pub(crate) due: AtomicU64,
+    /// The time at which its loader began to run: 0 before, and `u64::MAX` after it has ended.
+    loading: AtomicU64,
     pub(crate) generation: u64,
     /// The number that the stamp of the leader requires. It is kept apart from `seq`, because it comes from
     /// outside. A number that no change ever had must not protect the flight from invalidations.
@@ -117,6 +119,7 @@ impl<V> Flight<V> {
             absent_ok: request.absent_ok,
             started,
             due: AtomicU64::new(started.after(limit).0),
+            loading: AtomicU64::new(0),
             generation: ticket.generation,
             min_seq,
             max_min_seq: AtomicU64::new(min_seq),
@@ -128,6 +131,27 @@ impl<V> Flight<V> {
             elsewhere: OnceLock::new(),
             news: Notify::new(),
         }
+    }
+
+    /// Notes that the loader begins to run.
+    pub(crate) fn load_begins(&self, now: Tick) {
+        self.loading.store(now.0.max(1), Ordering::Release);
+    }
+
+    /// Notes that the loader has ended.
+    pub(crate) fn load_ends(&self) {
+        self.loading.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Since when the loader runs, if it runs now.
+    pub(crate) fn loading_since(&self) -> Option<Tick> {
+        let since = self.loading.load(Ordering::Acquire);
+        (since != 0 && since != u64::MAX).then_some(Tick(since))
+    }
+
+    /// Whether a loader has begun to run for this flight.
+    pub(crate) fn has_loaded(&self) -> bool {
+        self.loading.load(Ordering::Acquire) != 0
     }
 
     pub(crate) fn due(&self) -> Tick {

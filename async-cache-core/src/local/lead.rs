@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Entry, Tick};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::faults::planted;
 use crate::format::key::Key;
@@ -34,7 +34,8 @@ pub(crate) enum JoinBound {
 }
 
 /// The duty to end a flight. If this value is dropped before the flight has ended, the flight counts as
-/// abandoned, and a joined caller leads the next one. So a cancelled leader leaves nobody waiting.
+/// abandoned, and a joined caller leads the next one. So a cancelled leader leaves nobody waiting. If the task of
+/// the load panics, everyone gets an error.
 pub(crate) struct Lead<V: 'static> {
     pub(crate) request: Arc<LookupRequest>,
     pub(crate) ticket: Ticket,
@@ -113,10 +114,18 @@ impl<V: 'static> Drop for Lead<V> {
         if planted!(StrandWaiters) {
             return;
         }
-        if self.flight.landed.get().is_none() {
-            self.l1.stripes.land(self.key(), &self.flight, None);
-            self.flight.end(Landed::Abandoned);
+        if self.flight.landed.get().is_some() {
+            return;
         }
+        self.l1.stripes.land(self.key(), &self.flight, None);
+        let landed = match std::thread::panicking() && self.flight.has_loaded() {
+            true => Landed::Answer(Err(self.l1.observer.error(
+                ErrorKind::LoaderPanicked,
+                "something that the loader left behind panicked when it was dropped",
+            ))),
+            false => Landed::Abandoned,
+        };
+        self.flight.end(landed);
     }
 }
 

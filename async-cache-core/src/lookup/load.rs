@@ -124,7 +124,9 @@ async fn produce<V: Send + Sync + 'static>(
         false => None,
     };
     let context = LoadContext::of(previous.as_ref(), begun);
+    lead.flight.load_begins(begun);
     let given = run_loader(inner, move || loader.run(context), limit).await;
+    lead.flight.load_ends();
     let cost = inner.local.liveness.node.clock.now().since(begun);
     let outcome = given.and_then(|given| resolve(inner, request, given, previous, cost));
     match &outcome {

@@ -78,23 +78,34 @@ pub(crate) struct Caller {
     soft: Option<Instant>,
     /// The number of the last tag change that the node knew when the lookup began.
     known: u64,
-    /// How long the caller waits for the loads of other callers, and until when.
+    begun: Tick,
+    /// How long the caller waits for the whole lookup.
     pub(crate) limit: Duration,
-    deadline: Tick,
 }
 
 impl Caller {
     /// Begins a lookup.
     pub(crate) fn new<V: Send + Sync + 'static>(inner: &Inner<V>, request: LookupRequest) -> Self {
         let (_, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
-        let limit = patience(inner, &request.options);
         Self {
             soft: request.options.load.soft_timeout.map(|limit| Instant::now() + limit),
             known: partition.last_tag_change(),
-            limit,
-            deadline: inner.local.liveness.node.clock.coarse_now().after(limit),
+            begun: inner.local.liveness.node.clock.coarse_now(),
+            limit: patience(inner, &request.options),
             request: Arc::new(request),
         }
+    }
+
+    /// The end of the whole lookup.
+    fn deadline(&self) -> Tick {
+        self.begun.after(self.limit)
+    }
+
+    /// The end of a load, as far as this caller waits for it. It may take up to the caller's own `load_timeout`
+    /// after the caller asked. If the loader does not run yet, the caller must look again at this time.
+    fn load_deadline(&self, loading_since: Option<Tick>, now: Tick) -> Tick {
+        let limit = self.request.options.load.load_timeout.saturating_add(GRACE);
+        loading_since.map_or(now, |since| since.max(self.begun)).after(limit)
     }
 
     /// Whether the caller accepts a stale value. A reload does not accept a cached value.
@@ -120,15 +131,15 @@ pub(crate) fn patience_with<V: Send + Sync + 'static>(
     patience(inner, options).saturating_add(PER_KEY * u32::try_from(keys).unwrap_or(u32::MAX))
 }
 
-/// Waits until the caller should give up. The leader waits until the flight is overdue. A joined caller also
-/// stops when its own lookup has taken too long. The task that drives the flight may have stopped: its loader
-/// blocks the thread, or nobody runs its runtime.
+/// Waits until the caller should give up, and returns the limit that has passed. The leader waits until the flight
+/// is overdue, or until its load is. A joined caller also stops when its own lookup has taken too long. The task that
+/// drives the flight may have stopped: its loader blocks the thread, or nobody runs its runtime.
 async fn out_of_time<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     caller: &Caller,
     flight: &Flight<V>,
     role: Role,
-) {
+) -> Limit {
     if inner.policy.faults.is(Mutant::WaitWithoutDeadline) {
         return pending().await;
     }
@@ -137,32 +148,50 @@ async fn out_of_time<V: Send + Sync + 'static>(
         requeued().await;
     }
     loop {
+        let now = inner.local.liveness.node.clock.coarse_now();
+        let load_end = caller.load_deadline(flight.loading_since(), now);
         let end = match role {
             Role::Leads => flight.due(),
-            Role::Joined(_) => flight.due().min(caller.deadline),
+            Role::Joined(_) => flight.due().min(caller.deadline()),
         };
-        let now = inner.local.liveness.node.clock.coarse_now();
-        if now > end {
-            return;
+        if now > load_end {
+            return Limit::Load;
         }
-        sleep(end.since(now).saturating_add(Duration::from_millis(1))).await;
+        if now > end {
+            return Limit::Lookup;
+        }
+        sleep(end.min(load_end).since(now).saturating_add(Duration::from_millis(1))).await;
     }
 }
 
-/// The result for a caller that has waited long enough. If there is enough time left, it may lead or join
-/// another flight.
+/// The limit of a caller that has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// `load_timeout`, while the loader ran.
+    Load,
+    /// The limit of the whole lookup, or of the flight.
+    Lookup,
+}
+
+/// The result for a caller that has waited long enough. If the flight is overdue and there is enough time left, the
+/// caller may lead or join another flight.
 async fn given_up<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     caller: &Caller,
     flight: &Flight<V>,
     role: Role,
+    passed: Limit,
 ) -> Waited<V> {
-    let left = caller.deadline.since(inner.local.liveness.node.clock.now());
-    if role != Role::Leads && left >= caller.limit / 2 {
+    let now = inner.local.liveness.node.clock.now();
+    let may_ask_again = role != Role::Leads && caller.deadline().since(now) >= caller.limit / 2;
+    if passed == Limit::Lookup && may_ask_again {
         return Waited::Abandoned;
     }
-    let limit = caller.limit;
-    let message = match inner.local.liveness.node.clock.now() < flight.due() {
+    let limit = match passed {
+        Limit::Load => caller.request.options.load.load_timeout,
+        Limit::Lookup => caller.limit,
+    };
+    let message = match role != Role::Leads && now < flight.due() {
         true => format!(
             "this call waited for {limit:?}, as long as its own options allow, for a load whose own limit is later: \
              give both calls the same `load_timeout`"
@@ -210,7 +239,9 @@ pub(crate) async fn wait<V: Send + Sync + 'static>(
             FlightState::StandIn(found) => (found, StaleCause::Revalidating),
         },
         found = impatient => (found, StaleCause::SlowLoad),
-        () = out_of_time(inner, caller, flight, role) => return given_up(inner, caller, flight, role).await,
+        passed = out_of_time(inner, caller, flight, role) => {
+            return given_up(inner, caller, flight, role, passed).await;
+        }
     };
     stand_in(inner, caller, found, cause)
 }

@@ -58,11 +58,13 @@ async fn run<V: Send + Sync + 'static>(
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
     let begun = inner.local.liveness.node.clock.now();
+    claimed.iter().for_each(|claimed| claimed.led.lead.flight.load_begins(begun));
     let picked = tokio::select! {
         biased;
         picked = call(&inner, &claimed, &plan) => picked,
         never = keep::keep_alive(&inner, &kept) => match never {},
     };
+    claimed.iter().for_each(|claimed| claimed.led.lead.flight.load_ends());
     let cost = inner.local.liveness.node.clock.now().since(begun);
     match picked {
         Ok(picked) if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) => {
