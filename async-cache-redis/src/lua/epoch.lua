@@ -52,7 +52,8 @@ end
 
 -- Whether a write was refused for want of memory or disk: by a server that is up, and a master.
 local function full(reply)
-  local err = type(reply) == 'table' and reply.err
+  -- Redis 6 puts the place in the script before the error.
+  local err = type(reply) == 'table' and reply.err and string.gsub(reply.err, '^@user_script: ?%d+: ', '')
   return err and (string.find(err, '^%-?OOM ') or string.find(err, '^%-?MISCONF ')) ~= nil
 end
 
