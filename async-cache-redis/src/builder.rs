@@ -47,7 +47,7 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] if the URL is wrong by itself.
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) if the URL is wrong by itself.
     pub async fn connect_lazy(url: impl AsRef<str>) -> Result<Self> {
         Self::builder().url(url.as_ref()).connect_lazy().await
     }
@@ -245,9 +245,9 @@ impl RedisBackendBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for faults that only a change of settings can mend: a wrong URL, a wrong
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) for faults that only a change of settings can mend: a wrong URL, a wrong
     /// password, a missing right or command, a database there is not, a server that is a replica, a Sentinel, too old
-    /// or a cluster; and for a call outside a Tokio runtime, or in one without timers or I/O. [`ErrorKind::Backend`] if
+    /// or a cluster; and for a call outside a Tokio runtime, or in one without timers or I/O. [`ErrorKind::Backend`](async_cache_core::ErrorKind::Backend) if
     /// the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
         runtime::check()?;
@@ -267,12 +267,12 @@ impl RedisBackendBuilder {
     /// follow in the background. Until one succeeds, caches on this backend are in an outage.
     ///
     /// Caches tell a fault that only a change of settings can mend, while attempts to connect go on: calls that
-    /// need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with [`ErrorKind::Config`], and
+    /// need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with [`ErrorKind::Config`](async_cache_core::ErrorKind::Config), and
     /// [`Event::L2Refused`](async_cache_core::Event::L2Refused) is sent.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for settings that are wrong by themselves: a URL that is none, a limit out of range; and for
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) for settings that are wrong by themselves: a URL that is none, a limit out of range; and for
     /// a call outside a Tokio runtime, or in one without timers or I/O.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         runtime::check()?;
