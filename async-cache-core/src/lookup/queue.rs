@@ -74,7 +74,7 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// So the value of a wake-up counts under three conditions. This node served when it last asked L2: then
     /// it had received the changes before step 2, and step 2 unless that was recent. It had applied the
     /// number that the caller's stamp requires. The value is not older than a change of the key or of a tag
-    /// made on this node (see `lease::acquire`). The first two are checked before the slot is emptied. In the
+    /// made on this node (see `lease::ask`). The first two are checked before the slot is emptied. In the
     /// other order step 5 and the message of step 2 could arrive in between.
     pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
