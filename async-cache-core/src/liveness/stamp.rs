@@ -16,8 +16,9 @@ use crate::error::{Error, ErrorKind};
 /// [`Display`](fmt::Display), [`FromStr`] and serde): `users@0:1712`.
 ///
 /// **Never take a stamp from a client unsigned.** If its number is higher than any number that Redis has
-/// given, the cache takes that as proof that Redis has lost memory, and empties itself. Sign a stamp that
-/// travels through clients, and check the signature before you use it.
+/// given, the cache takes that as proof that Redis has lost memory, and empties itself. If it is more than a
+/// year ahead of the server's clock, in microseconds, the stamp is ignored. Sign a stamp that travels through
+/// clients, and check the signature before you use it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stamp {
     namespace: Arc<str>,

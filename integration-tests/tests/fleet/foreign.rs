@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_cache::Stamp;
 use async_cache::testing::until;
 use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
@@ -100,4 +101,19 @@ async fn numbers_in_the_state_of_the_namespace() {
             works(&nodes, &format!("{field} = {number:?}")).await;
         }
     }
+}
+
+/// Numbers follow the server's clock in microseconds.
+#[tokio::test]
+async fn a_stamp_of_more_than_a_year_ahead_is_ignored_and_one_before_that_voids_the_cache() {
+    const DAY: u64 = 24 * 3600 * 1_000_000;
+    let (_server, nodes) = pair().await;
+    let stamp = nodes[0].insert("k", 1).await.unwrap();
+    let now: u64 = stamp.to_string().rsplit(':').next().unwrap().parse().unwrap();
+    let at = |number: u64| format!("rows@0:{number}").parse::<Stamp>().unwrap();
+    for number in [now + 366 * DAY, 1 << 53, u64::MAX] {
+        let found = nodes[0].get("k").at_least(&at(number)).await.unwrap();
+        assert_eq!(found.as_deref(), Some(&1), "{number}");
+    }
+    assert_eq!(nodes[1].get("k").at_least(&at(now + 30 * DAY)).await.unwrap(), None);
 }
