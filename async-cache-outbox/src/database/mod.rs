@@ -55,8 +55,13 @@ pub trait Store: Send + Sync {
     /// The table, as text for errors.
     fn table(&self) -> String;
 
-    /// Connects. The caller sets the deadline.
-    async fn connect(&self) -> sqlx::Result<Box<dyn Session>>;
+    /// How long a relay that holds the lead may be silent, unless the user sets it.
+    fn session_timeout(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// Connects. The caller sets the deadline. After a silence of `session_timeout` the database ends the session.
+    async fn connect(&self, session_timeout: Duration) -> sqlx::Result<Box<dyn Session>>;
 }
 
 /// One connection of a relay. After an error it is dropped, and with it the lead.

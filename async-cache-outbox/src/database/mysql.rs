@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: one connection for the relay, and `GET_LOCK` for the lead.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::MySqlRow;
@@ -10,7 +11,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool, Row as _};
 use super::{Dialect, Figures, Lead, Page, Row, Session, Store, statements};
 use crate::change::Change;
 use crate::outbox::Wake;
-use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS, SILENCE};
+use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS};
 use crate::table::Table;
 
 #[async_trait]
@@ -91,14 +92,14 @@ impl Store for MySqlStore {
         self.table.to_string()
     }
 
-    async fn connect(&self) -> sqlx::Result<Box<dyn Session>> {
+    async fn connect(&self, session_timeout: Duration) -> sqlx::Result<Box<dyn Session>> {
         let one: PoolOptions<MySql> = self.pool.options().clone();
         let one = one.min_connections(0).max_connections(1).max_lifetime(None).idle_timeout(None);
         let one = one.acquire_timeout(CONNECT_TIMEOUT);
         let one = one.connect_lazy_with(self.pool.connect_options().as_ref().clone());
         let mut connection = one.acquire().await?.detach();
         // The server ends a session that is silent for this time, and with it the lead of a relay that is gone.
-        let silence = SILENCE.as_secs();
+        let silence = session_timeout.as_secs_f64().ceil();
         let settings =
             format!("SET SESSION wait_timeout = {silence}, SESSION transaction_isolation = 'READ-COMMITTED'");
         let older = format!("SET SESSION wait_timeout = {silence}, SESSION tx_isolation = 'READ-COMMITTED'");

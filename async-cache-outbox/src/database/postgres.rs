@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _};
 use super::{Dialect, Figures, Lead, Page, Row, Session, Store};
 use crate::change::Change;
 use crate::outbox::Wake;
-use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS, SILENCE};
+use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS};
 use crate::table::Table;
 
 /// The first half of the advisory locks of this crate. The second is the table's object id.
@@ -83,7 +83,7 @@ impl Store for PgStore {
         self.table.to_string()
     }
 
-    async fn connect(&self) -> sqlx::Result<Box<dyn Session>> {
+    async fn connect(&self, session_timeout: Duration) -> sqlx::Result<Box<dyn Session>> {
         let one: PoolOptions<Postgres> = self.pool.options().clone();
         let one = one.min_connections(0).max_connections(1).max_lifetime(None).idle_timeout(None);
         let one = one.acquire_timeout(CONNECT_TIMEOUT);
@@ -92,7 +92,7 @@ impl Store for PgStore {
         listener.eager_reconnect(false);
         // The server ends a session that is silent for this time, and with it the lead of a relay that is gone. Servers before
         // version 14 do not have the setting.
-        let silence = SILENCE.as_millis();
+        let silence = session_timeout.as_millis();
         let settings = format!(
             "SELECT set_config(name, '{silence}', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
         );

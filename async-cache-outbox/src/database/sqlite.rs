@@ -12,9 +12,6 @@ use crate::outbox::Wake;
 use crate::relay::MAX_ATTEMPTS;
 use crate::table::Table;
 
-/// How long the lead lasts without being renewed.
-const LEASE: Duration = Duration::from_secs(10);
-
 /// The most rows of one INSERT: three parameters each, and SQLite takes 32,766.
 const INSERT_ROWS: usize = 5_000;
 
@@ -86,13 +83,18 @@ impl Store for SqliteStore {
         self.table.to_string()
     }
 
-    async fn connect(&self) -> sqlx::Result<Box<dyn Session>> {
+    fn session_timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    async fn connect(&self, session_timeout: Duration) -> sqlx::Result<Box<dyn Session>> {
         Ok(Box::new(SqliteSession {
             pool: self.pool.clone(),
             table: self.table.quoted('"'),
             lease: self.table.with_suffix('"', "_lease"),
             holder: format!("{:032x}", fastrand::u128(..)),
             renewed: None,
+            life: session_timeout,
         }))
     }
 }
@@ -104,6 +106,8 @@ struct SqliteSession {
     lease: String,
     holder: String,
     renewed: Option<Instant>,
+    /// How long the lead lasts without being renewed.
+    life: Duration,
 }
 
 impl SqliteSession {
@@ -115,10 +119,10 @@ impl SqliteSession {
 #[async_trait]
 impl Session for SqliteSession {
     async fn lead(&mut self) -> sqlx::Result<Lead> {
-        if self.renewed.is_some_and(|renewed| renewed.elapsed() < LEASE / 3) {
+        if self.renewed.is_some_and(|renewed| renewed.elapsed() < self.life / 3) {
             return Ok(Lead::Held);
         }
-        let (lease, holder, life) = (&self.lease, &self.holder, LEASE.as_millis());
+        let (lease, holder, life) = (&self.lease, &self.holder, self.life.as_millis());
         let asked = Instant::now();
         // A lease that ends too late was made before the clock was set back. It counts as expired.
         let free = format!("{lease}.until_ms NOT BETWEEN {NOW} AND {NOW} + 2 * {life}");

@@ -18,6 +18,7 @@ use crate::relay::stats::Shared;
 use crate::relay::work::Worker;
 
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const BATCHES: RangeInclusive<u32> = 1..=5_000;
 
 /// Builds a [`Relay`]; made by [`Outbox::relay`](crate::Outbox::relay).
@@ -35,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) takeover_interval: Duration,
     pub(crate) batch: u32,
     pub(crate) shutdown_limit: Duration,
+    pub(crate) session_timeout: Duration,
 }
 
 impl RelayBuilder {
@@ -44,6 +46,7 @@ impl RelayBuilder {
             takeover_interval: Duration::from_secs(1),
             batch: 2_000,
             shutdown_limit: Duration::from_secs(5),
+            session_timeout: store.session_timeout(),
         };
         Self { store, caches: Vec::new(), options }
     }
@@ -74,6 +77,14 @@ impl RelayBuilder {
     /// The most rows that are read, invalidated and deleted together: 2,000 by default, from 1 to 5,000.
     pub fn batch(mut self, rows: u32) -> Self {
         self.options.batch = rows;
+        self
+    }
+
+    /// How long the relay at work may be silent before the database ends its session, and another relay takes over: 60 s by
+    /// default, 10 s on SQLite; from 1 s to 10 min. It matters if a machine or a network vanishes, or a process is stopped.
+    /// It must be three times the `poll_interval` or more.
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.options.session_timeout = timeout;
         self
     }
 
@@ -121,11 +132,17 @@ impl RelayBuilder {
                 alone.namespace()
             ));
         }
-        let Options { poll_interval, takeover_interval, batch, .. } = self.options;
+        let Options { poll_interval, takeover_interval, batch, session_timeout, .. } = self.options;
         for (name, interval) in [("poll_interval", poll_interval), ("takeover_interval", takeover_interval)] {
             if !INTERVALS.contains(&interval) {
                 return wrong(format!("`{name}` is {interval:?}: set it from 10 ms to 10 s"));
             }
+        }
+        if !TIMEOUTS.contains(&session_timeout) || session_timeout < 3 * poll_interval {
+            return wrong(format!(
+                "`session_timeout` is {session_timeout:?}: set it from 1 s to 10 min, and to three times the `poll_interval` \
+                 ({poll_interval:?}) or more"
+            ));
         }
         if !BATCHES.contains(&batch) {
             return wrong(format!("`batch` is {batch}: set it from 1 to 5,000 rows"));

@@ -29,11 +29,6 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long any statement may take, and the invalidations of one page.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For how long a relay may send nothing before the database ends its session, and another relay takes over. It is longer
-/// than anything that a living relay waits for.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
-
 /// A running relay. Dropping it ends it without waiting; rows whose invalidations were under way are applied again.
 pub struct Relay {
     shared: Arc<Shared>,

@@ -43,7 +43,7 @@ impl Worker {
 
     /// Works until the relay is stopped. An error ends the session, and with it the lead.
     async fn session(&mut self, pauses: &mut Pauses) -> sqlx::Result<()> {
-        let mut session = step("connecting", self.store.connect()).await?;
+        let mut session = step("connecting", self.store.connect(self.options.session_timeout)).await?;
         loop {
             if self.standby(&mut *session).await? == Lead::Elsewhere {
                 return Ok(()); // stopped

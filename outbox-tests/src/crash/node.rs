@@ -74,6 +74,7 @@ pub async fn relay<DB: TestDatabase>(url: &str, redis: &str) {
     let cache: Cache = builder.build().expect("a valid cache");
     let relay = Outbox::<DB>::new().relay(&pool).cache(&cache).poll_interval(POLL).takeover_interval(POLL);
     // Small pages, so that kills hit many of them.
-    let _relay = relay.batch(20).start().expect("a valid relay");
+    let relay = relay.batch(20).session_timeout(Duration::from_secs(2));
+    let _relay = relay.start().expect("a valid relay");
     std::future::pending::<()>().await;
 }

@@ -1,7 +1,12 @@
 //! Of many relays one is at work, and another takes over.
 
+use std::process::Stdio;
+
 use async_cache::testing::until;
 use async_cache_outbox::Role;
+use integration_tests::fleet::Fleet;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use outbox_tests::scene::two_nodes;
 use outbox_tests::{Scene, TestDatabase};
 
@@ -66,7 +71,42 @@ async fn a_relay_whose_session_the_database_ends_is_replaced<DB: TestDatabase>()
     assert_eq!(first.stats().applied + second.stats().applied, 1);
 }
 
-outbox_tests::on_every_database!(of_two_relays_one_is_at_work_and_the_other_takes_over);
+async fn a_relay_whose_process_is_stopped_is_replaced<DB: TestDatabase>() {
+    let (scene, fleet) = (Scene::<DB>::new().await, Fleet::redis());
+    let cache = fleet.node().await;
+    let kind = match std::any::type_name::<DB>() {
+        name if name.contains("MySql") => "mysql",
+        name if name.contains("Sqlite") => "sqlite",
+        _ => "postgres",
+    };
+    let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_outbox_node"));
+    process.args(["relay", "--database", kind, "--url", &scene.url, "--redis", &fleet.server().url()]);
+    let process = process.stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    scene.commit(&cache, 0).await;
+    scene.drained().await; // so the process is at work
+
+    let relay = scene.builder(&cache).start().unwrap();
+    until("this one stands by", || relay.stats().role == Role::Standby).await;
+    let id = Pid::from_raw(process.id().unwrap().try_into().unwrap());
+    kill(id, Signal::SIGSTOP).unwrap();
+    // Its socket stays open, and its session silent. The database ends the session after two seconds.
+    scene.commit(&cache, 1).await;
+    scene.drained().await;
+    until("the row is counted", || relay.stats().applied == 1).await;
+
+    // It wakes up without the lead, and does no harm.
+    kill(id, Signal::SIGCONT).unwrap();
+    for id in 0..20 {
+        scene.commit(&cache, id).await;
+    }
+    scene.drained().await;
+    assert_eq!(relay.stats().role, Role::AtWork);
+}
+
+outbox_tests::on_every_database!(
+    of_two_relays_one_is_at_work_and_the_other_takes_over,
+    a_relay_whose_process_is_stopped_is_replaced,
+);
 
 mod servers {
     use super::{a_relay_that_is_dropped_is_replaced, a_relay_whose_session_the_database_ends_is_replaced};

@@ -26,6 +26,10 @@ async fn wrong_settings_are_refused_with_the_remedy() {
     assert!(wrong(scene.builder(&here).takeover_interval(slow)).contains("from 10 ms to 10 s"));
     assert!(wrong(scene.builder(&here).batch(0)).contains("`batch` is 0"));
     assert!(wrong(scene.builder(&here).batch(5_001)).contains("from 1 to 5,000 rows"));
+    assert!(wrong(scene.builder(&here).session_timeout(Duration::ZERO)).contains("`session_timeout` is 0ns"));
+    let (slow, short) = (Duration::from_secs(10), Duration::from_secs(29));
+    let uneven = scene.builder(&here).poll_interval(slow).session_timeout(short);
+    assert!(wrong(uneven).contains("three times the `poll_interval` (10s)"));
     let builder = scene.builder(&here);
     let outside = std::thread::spawn(|| builder.start().map(drop));
     assert!(outside.join().unwrap().unwrap_err().to_string().contains("outside a Tokio runtime"));

@@ -11,8 +11,14 @@ use sqlx::{MySql, Postgres, Sqlite};
 
 /// A relay that looks at the table every ten seconds. So a change that it applies was announced to it.
 async fn slow_relay<DB: TestDatabase>(scene: &Scene<DB>, cache: &Cache) -> Relay {
-    let relay =
-        scene.outbox.relay(&scene.pool).cache(cache).poll_interval(Duration::from_secs(10)).start().unwrap();
+    let relay = scene
+        .outbox
+        .relay(&scene.pool)
+        .cache(cache)
+        .poll_interval(Duration::from_secs(10))
+        .session_timeout(Duration::from_secs(60))
+        .start()
+        .unwrap();
     // The first look, before which nothing wakes it.
     scene.commit(cache, 0).await;
     scene.drained().await;
