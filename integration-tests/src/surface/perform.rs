@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_cache::key::Key;
 use async_cache::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 use async_cache::testing::No;
 use async_cache::{DataLoader, Error, LoadContext, LoadOptions, Loaded, Result, Stamp, StoreOptions};
@@ -124,6 +125,7 @@ pub async fn perform<S: Source>(cache: &Cache, source: &S, call: &Call, need: Op
         | Verb::LoaderPrime
         | Verb::Invalidate
         | Verb::InvalidateMany
+        | Verb::InvalidateEncoded
         | Verb::InvalidateTag
         | Verb::InvalidateTags
         | Verb::InvalidateAll
@@ -261,6 +263,10 @@ async fn change<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
         Verb::LoaderClear => return Outcome::Updated(loader().clear(key).await),
         Verb::LoaderClearAll => return Outcome::Updated(loader().clear_all().await),
         Verb::InvalidateMany => cache.invalidate_many(&call.keys).await,
+        Verb::InvalidateEncoded => {
+            let keys = call.keys.iter().map(|key| Key::encode(key).expect("a short key")).collect();
+            cache.invalidator().invalidate_many(keys).await
+        }
         Verb::InvalidateTag => cache.invalidate_tag(tags.first().map_or("none", String::as_str)).await,
         Verb::InvalidateTags => cache.invalidate_tags(tags).await,
         Verb::InvalidateAll => cache.invalidate_all().await,

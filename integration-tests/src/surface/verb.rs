@@ -69,6 +69,7 @@ verbs! {
     LoaderPrime "DataLoader" "prime" Stores 1,
     Invalidate "TieredCache" "invalidate" Forgets 5,
     InvalidateMany "TieredCache" "invalidate_many" Forgets 2,
+    InvalidateEncoded "TieredCache" "invalidator" Forgets 1,
     InvalidateTag "TieredCache" "invalidate_tag" Forgets 2,
     InvalidateTags "TieredCache" "invalidate_tags" Forgets 1,
     InvalidateAll "TieredCache" "invalidate_all" Forgets 1,
@@ -108,6 +109,7 @@ impl Verb {
                 | Self::LoadEach
                 | Self::LoaderLoadMany
                 | Self::InsertMany
+                | Self::InvalidateEncoded
                 | Self::InvalidateMany
         )
     }

@@ -197,7 +197,7 @@ fn scope_of(call: &Call) -> Scope {
         Verb::InvalidateAll | Verb::LoaderClearAll => Scope::Everything,
         Verb::InvalidateTag => Scope::Tags(vec![tags.first().cloned().unwrap_or_else(|| "none".to_owned())]),
         Verb::InvalidateTags => Scope::Tags(tags.clone()),
-        Verb::InvalidateMany | Verb::InsertMany => Scope::Keys(call.distinct()),
+        Verb::InvalidateMany | Verb::InvalidateEncoded | Verb::InsertMany => Scope::Keys(call.distinct()),
         _ => Scope::Keys(vec![call.keys[0]]),
     }
 }
