@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::backend::known::Known;
 use crate::backend::lease::{Acquire, Acquired, Fill, Filled, Lease, Renewed};
@@ -99,8 +100,8 @@ pub enum Check {
 pub struct ReadMany {
     /// The server process that answered.
     pub run: RunId,
-    /// Seal and frame as stored: one for each key, in the order of the keys.
-    pub values: Vec<Option<Bytes>>,
+    /// Seal and frame as stored: one for each key, in the order of the keys. One value needs no allocation.
+    pub values: SmallVec<[Option<Bytes>; 1]>,
 }
 
 /// Answer to `read_one`, the read of one key.

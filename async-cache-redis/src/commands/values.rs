@@ -38,7 +38,7 @@ impl RedisRegion {
         let name = self.value_name(key);
         let read = coalesce::read(&checkout.link, &name, checkout.limit);
         let value = checkout.answer(read).await.map_err(|failure| self.error(DOING, failure))?;
-        Ok(ReadMany { run: checkout.link.run, values: vec![value] })
+        Ok(ReadMany { run: checkout.link.run, values: std::iter::once(value).collect() })
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
@@ -53,7 +53,7 @@ impl RedisRegion {
             }
         }
         if values.len() == keys.len() {
-            Ok(ReadMany { run: checkout.link.run, values })
+            Ok(ReadMany { run: checkout.link.run, values: values.into() })
         } else {
             Err(self.unexpected_reply(DOING))
         }
@@ -110,7 +110,7 @@ impl RedisRegion {
             values.extend(answers.into_iter().map(bytes));
         }
         if values.len() == keys.len() {
-            Ok(ReadMany { run: checkout.link.run, values })
+            Ok(ReadMany { run: checkout.link.run, values: values.into() })
         } else {
             Err(self.unexpected_reply(doing))
         }

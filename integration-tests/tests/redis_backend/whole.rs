@@ -54,12 +54,12 @@ async fn partitions_work_together() {
     let read = b.region.read(&keys, Check::Plain).await.unwrap();
     let expected: Vec<_> =
         entries.iter().zip(&seqs).map(|((_, frame), seq)| Some(stored(*seq, frame))).collect();
-    assert_eq!(read.values, expected);
+    assert_eq!(read.values.to_vec(), expected);
     // One key occurs twice and one does not exist. The answers are in the order of the keys.
     let some = [keys[5].clone(), key("absent"), keys[1].clone(), keys[5].clone()];
     let read = b.region.read(&some, Check::Plain).await.unwrap().values;
-    assert_eq!(read, [expected[5].clone(), None, expected[1].clone(), expected[5].clone()]);
-    assert_eq!(b.region.read(&[], Check::Plain).await.unwrap().values, []);
+    assert_eq!(read.to_vec(), [expected[5].clone(), None, expected[1].clone(), expected[5].clone()]);
+    assert!(b.region.read(&[], Check::Plain).await.unwrap().values.is_empty());
     assert_eq!(b.region.put(&[], LIFE, 0).await.unwrap(), [] as [u64; 0]);
 
     let gone = b.region.invalidate(&keys).await.unwrap();
