@@ -11,6 +11,9 @@ use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
 
+/// How far ahead of the server's clock, in µs, a sequence may be: a year, as for L2.
+const MAX_AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
+
 /// One node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -113,9 +116,12 @@ impl Node {
         (index, &many[usize::from(index)])
     }
 
-    /// Notes that the namespace has reached this stamp: some caller has received it.
+    /// Notes that the namespace has reached this stamp: some caller has received it. A number that no server can
+    /// have reached yet is not noted. L2 ignores it, and would then ignore the true numbers of this node, too.
     pub(crate) fn knows(&self, stamp: &Stamp) {
-        for (index, seq) in stamp.seqs() {
+        let time = self.server_clock.known().map(|time| time.at(self.clock.now()));
+        let limit = time.map_or(u64::MAX, |ms| ms.saturating_mul(1_000).saturating_add(MAX_AHEAD));
+        for (index, seq) in stamp.seqs().filter(|(_, seq)| *seq <= limit) {
             if let Some(partition) = self.partition(index) {
                 partition.knows(seq);
             }
