@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_cache_core::testing::ms;
 use async_cache_core::{
-    DataLoader, Defaults, ErrorKind, LoadOptions, Result, StoreOptions, TieredCache, TieredCacheBuilder,
+    DataLoader, Defaults, ErrorKind, LoadOptions, OutagePolicy, Result, StoreOptions, TieredCache,
+    TieredCacheBuilder,
 };
 use async_cache_memory::{Engine, MemoryBackend};
 
@@ -182,4 +183,15 @@ fn text_that_means_nothing_is_refused() {
     let load = serde_json::from_str::<LoadOptions>(r#"{ "ttl": "5s" }"#).unwrap_err().to_string();
     assert!(load.contains("unknown field `ttl`"));
     assert!(serde_json::from_str::<Defaults>(r#"{ "stored": {} }"#).is_err());
+}
+
+#[test]
+fn an_outage_policy_is_read_from_a_configuration_file() {
+    for (name, policy) in
+        [("serve_l1", OutagePolicy::ServeL1), ("load", OutagePolicy::Load), ("fail", OutagePolicy::Fail)]
+    {
+        assert_eq!(serde_json::from_str::<OutagePolicy>(&format!("\"{name}\"")).unwrap(), policy);
+    }
+    let error = serde_json::from_str::<OutagePolicy>("\"stop\"").unwrap_err().to_string();
+    assert!(error.contains("serve_l1"), "{error}");
 }

@@ -51,7 +51,7 @@ pub struct RedisConfig {
     /// The password, if it is not in the URL.
     #[serde(default)]
     pub password: Option<String>,
-    /// See [`tls`](crate::RedisBackendBuilder::tls)(crate::RedisBackendBuilder#method.tls). Needs the feature `tls`.
+    /// See `RedisBackendBuilder::tls`. Needs the feature `tls`.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
     /// See [`connections`](crate::RedisBackendBuilder::connections).

@@ -116,7 +116,8 @@ impl Settings {
             None => Login::Settings,
             Some(_) if password.is_some() || info.redis_settings().username().is_some() => {
                 return Err(wrong(
-                    "`credentials` is set, and the address has credentials, too: leave those out",
+                    "the user or password is in the address, and credentials are given beside it, too: put both into the \
+                     address, or both beside it (`credentials`, or `username` and `password` of a configuration)",
                 ));
             }
             Some(provider) => Login::Provider(provider.clone(), self.credentials_timeout),

@@ -101,7 +101,10 @@ impl Options {
 }
 
 /// The behavior of a cache while it cannot reach L2. It does not matter whether other nodes can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+///
+/// In a configuration file it is `"serve_l1"`, `"load"` or `"fail"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OutagePolicy {
     /// Entries of L1 answer until they expire, although L2 cannot verify them. All other keys are loaded.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_cache_core::key::CacheKey;
 use async_cache_core::{Invalidator, TieredCache};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +118,7 @@ impl RelayBuilder {
             stop: stop.clone(),
         };
         let task = Some(runtime.spawn(worker.run()));
-        Ok(Relay { shared, stop, task, shutdown_limit: self.options.shutdown_limit })
+        Ok(Relay { shared, stop, task: Mutex::new(task), shutdown_limit: self.options.shutdown_limit })
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,8 @@ pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Relay {
     shared: Arc<Shared>,
     stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    /// Taken by the first call of `shutdown`.
+    task: Mutex<Option<JoinHandle<()>>>,
     shutdown_limit: Duration,
 }
 
@@ -52,10 +54,12 @@ impl Relay {
 
     /// Ends the relay: it finishes the page of rows under way, deletes what has landed, and lets another instance take over
     /// at once. Rows that are left stay in the table. Takes no longer than the builder's
-    /// [`shutdown_limit`](crate::RelayBuilder::shutdown_limit); after that the relay is ended as by a drop.
-    pub async fn shutdown(mut self) -> RelayStats {
+    /// [`shutdown_limit`](crate::RelayBuilder::shutdown_limit); after that the relay is ended as by a drop. A second call
+    /// returns at once.
+    pub async fn shutdown(&self) -> RelayStats {
         self.stop.cancel();
-        if let Some(mut task) = self.task.take()
+        let task = self.task.lock().take();
+        if let Some(mut task) = task
             && tokio::time::timeout(self.shutdown_limit, &mut task).await.is_err()
         {
             task.abort();
@@ -67,7 +71,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task.get_mut() {
             task.abort();
         }
     }

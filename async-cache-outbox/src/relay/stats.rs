@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::database::Figures;
 
 /// What a relay is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
     /// It is connecting to the database.
@@ -26,7 +28,7 @@ pub enum Role {
 ///
 /// The counts are of this relay since its start. `backlog`, `oldest`, `unknown` and `unreadable` are what the relay at work
 /// has last seen in the table, and zero on the others. They are renewed with each poll, and at most once a second.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct RelayStats {
     /// What it is doing.

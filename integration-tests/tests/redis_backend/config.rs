@@ -104,7 +104,7 @@ async fn settings_out_of_range_are_refused_as_the_builder_refuses_them() {
     for (text, what) in [
         ("url = \"http://h\"", "wrong Redis URL"),
         ("url = \"redis://h\"\nusername = \"app\"", "`password`"),
-        ("url = \"redis://:hunter2@h\"\npassword = \"secret\"", "leave those out"),
+        ("url = \"redis://:hunter2@h\"\npassword = \"secret\"", "or both beside it"),
         ("url = \"redis://h\"\n[tls]\nserver_name = \"h\"", "`rediss://`"),
         ("url = \"rediss://h\"\n[tls]\nca_file = \"/none/ca.pem\"", "`tls.ca_file` /none/ca.pem"),
         ("url = \"rediss://h\"\n[tls]\nclient_cert_file = \"c.pem\"", "`tls.client_key_file`"),

@@ -23,8 +23,9 @@ async fn of_two_relays_one_is_at_work_and_the_other_takes_over<DB: TestDatabase>
     assert_eq!(second.stats().applied, 0);
     assert_eq!((first.stats().role, second.stats().role), (Role::AtWork, Role::Standby));
 
-    let first = first.shutdown().await;
-    assert_eq!((first.role, first.takeovers), (Role::Ended, 1));
+    let ended = first.shutdown().await;
+    assert_eq!((ended.role, ended.takeovers), (Role::Ended, 1));
+    assert_eq!(first.shutdown().await.role, Role::Ended, "a second call returns at once");
     until("the second is at work", || second.stats().role == Role::AtWork).await;
     for id in 0..20 {
         scene.commit(&here, id).await;
