@@ -1,6 +1,7 @@
 //! Interleavings that a shared tier allows and that only a stage brings about: commands of unknown
 //! outcome, and events that arrive late. Each test is one of them, step by step.
 
+mod arms;
 mod counted;
 mod fallbacks;
 mod figures;
