@@ -107,7 +107,8 @@ async fn replica_of(rig: &Rig) -> (RedisServer, Proxy) {
 
 /// Waits until a replica has all data of its master.
 async fn level(replica: &RedisServer) {
-    let is_up = || replica.cli::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    // A replica that is loading what its master has sent may not answer in time.
+    let is_up = || replication(replica).is_some_and(|info| info.contains("master_link_status:up"));
     for _ in 0..1000 {
         if block_in_place(is_up) {
             return;
@@ -116,9 +117,13 @@ async fn level(replica: &RedisServer) {
     }
 }
 
-fn offset(server: &RedisServer, name: &str) -> Option<u64> {
+fn replication(server: &RedisServer) -> Option<String> {
     let mut connection = server.connection().ok()?;
-    let info: String = redis::cmd("INFO").arg("replication").query(&mut connection).ok()?;
+    redis::cmd("INFO").arg("replication").query(&mut connection).ok()
+}
+
+fn offset(server: &RedisServer, name: &str) -> Option<u64> {
+    let info = replication(server)?;
     let line = info.lines().find_map(|line| line.trim_end().strip_prefix(name).map(str::to_owned));
     line?.trim_start_matches(':').parse().ok()
 }
