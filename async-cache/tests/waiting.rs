@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use async_cache::{ErrorKind, MemoryBackend, TieredCache};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 type Cache = TieredCache<u64, String>;
@@ -39,6 +41,23 @@ fn strand(users: &Cache) {
     let cut = idle.block_on(async { timeout(Duration::from_millis(20), begun).await });
     assert!(cut.is_err() && users.stats().in_flight == 1);
     std::mem::forget(idle);
+}
+
+/// Begins a load of key 1 that blocks its thread until the sender is dropped.
+async fn block_a_loader(users: &Cache) -> (Sender<()>, JoinHandle<async_cache::Result<Arc<String>>>) {
+    let (free, blocked) = std::sync::mpsc::channel::<()>();
+    let (blocked, blocking) = (std::sync::Mutex::new(blocked), users.clone());
+    let leader = tokio::spawn(async move {
+        let load = blocking.get_or_load(&1, move || async move {
+            let _ = blocked.lock().unwrap().recv();
+            Ok::<_, io::Error>("late".to_owned())
+        });
+        load.await
+    });
+    while users.stats().loads == 0 {
+        tokio::task::yield_now().await;
+    }
+    (free, leader)
 }
 
 fn value(text: &str) -> std::future::Ready<io::Result<String>> {
@@ -110,19 +129,7 @@ async fn a_data_loader_goes_on_where_its_first_batch_was_left_on_a_runtime_nobod
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_loader_that_blocks_its_thread_holds_nobody_past_the_limit() {
     let users = cache(Duration::from_millis(100));
-    let (free, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let blocking = users.clone();
-    let leader = tokio::spawn(async move {
-        let load = blocking.get_or_load(&1, move || async move {
-            let _ = blocked.lock().unwrap().recv();
-            Ok::<_, io::Error>("late".to_owned())
-        });
-        load.await
-    });
-    while users.stats().loads == 0 {
-        tokio::task::yield_now().await;
-    }
+    let (free, leader) = block_a_loader(&users).await;
     let joined = timeout(AT_LAST, users.get_or_load(&1, || value("new"))).await.expect("it is held");
     let led = timeout(AT_LAST, leader).await.expect("it is held").unwrap();
     drop(free);
@@ -166,19 +173,7 @@ async fn a_caller_that_joins_waits_for_a_load_no_longer_than_its_own_limit() {
 async fn with_an_l2_too_a_loader_that_blocks_its_thread_holds_nobody() {
     let users = with_l2(Duration::from_millis(100));
     users.ready().await.unwrap();
-    let (free, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = std::sync::Mutex::new(blocked);
-    let blocking = users.clone();
-    let leader = tokio::spawn(async move {
-        let load = blocking.get_or_load(&1, move || async move {
-            let _ = blocked.lock().unwrap().recv();
-            Ok::<_, io::Error>("late".to_owned())
-        });
-        load.await
-    });
-    while users.stats().loads == 0 {
-        tokio::task::yield_now().await;
-    }
+    let (free, leader) = block_a_loader(&users).await;
     let joined = timeout(AT_LAST, users.get_or_load(&1, || value("new"))).await.expect("it is held");
     let led = timeout(AT_LAST, leader).await.expect("it is held").unwrap();
     drop(free);
