@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use integration_tests::server::free_port;
 use nix::sys::signal::Signal;
 
-use crate::server::{Home, PATIENCE, Process, program};
+use crate::server::{Home, PATIENCE, Process, initialize, program};
 
 const FOLDERS: &[&str] =
     &["/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql@15/bin"];
@@ -31,16 +31,9 @@ impl PostgresServer {
     pub fn start() -> Self {
         let home = Home::new("postgres");
         let mut initdb = home.command(&program("initdb", FOLDERS, "postgresql"));
-        initdb.args([
-            "--no-sync",
-            "--auth=trust",
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--locale=C",
-            "-D",
-        ]);
-        let status = initdb.arg(home.path("data")).status().expect("initdb runs");
-        assert!(status.success(), "initdb failed: {status}");
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
+        initdb.arg("-D").arg(home.path("data"));
+        initialize(initdb);
         let program = program("postgres", FOLDERS, "postgresql");
         let mut server = Self { process: Process::default(), home, port: free_port(), program };
         for _ in 0..10 {

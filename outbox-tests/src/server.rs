@@ -45,13 +45,17 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn new(user: &str) -> Self {
         let folder = TempDir::with_prefix("async-cache-outbox-").expect("a temporary folder");
+        let temporary = folder.path().join("tmp");
+        std::fs::create_dir(&temporary).expect("a folder for temporary files");
         let owner = Uid::effective().is_root().then(|| {
             let named = |name| User::from_name(name).expect("the users of this system");
             named(user).or_else(|| named("nobody")).expect("a user that is not root")
         });
         if let Some(owner) = &owner {
             let (uid, gid) = (owner.uid.as_raw(), owner.gid.as_raw());
-            chown(folder.path(), Some(uid), Some(gid)).expect("the folder can change its owner");
+            for path in [folder.path(), &temporary] {
+                chown(path, Some(uid), Some(gid)).expect("the folder can change its owner");
+            }
         }
         Self { folder, owner }
     }
@@ -75,6 +79,18 @@ impl Home {
         }
         command
     }
+}
+
+/// Runs the program that creates the data of a server.
+///
+/// # Panics
+///
+/// If it fails; the message holds what the program said.
+pub(crate) fn initialize(mut program: Command) {
+    let output = program.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program:?}: {error}"));
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{program:?}: {}\n{}", output.status, said.join("\n"));
 }
 
 /// A server process. Killed when dropped.
