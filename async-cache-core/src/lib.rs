@@ -6,6 +6,7 @@
 //! The sources are rooms, each of which uses only those below it: `api`, `lookup`, `changes`, `remote`, `local`,
 //! `liveness`, `backend`, `format`; under all of them `options`, `observe`, `error`, `sync` and `faults`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod api;

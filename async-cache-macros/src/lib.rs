@@ -1,5 +1,6 @@
 //! Macros of async-cache. Use them through the facade, `async_cache`, which documents them with runnable examples.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod cached;

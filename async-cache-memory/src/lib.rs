@@ -9,6 +9,7 @@
 //! [quick_cache]: https://docs.rs/quick_cache
 //! [moka]: https://docs.rs/moka
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod backend;

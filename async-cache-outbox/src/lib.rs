@@ -40,6 +40,7 @@
 //!
 //! `postgres`, `mysql`, `sqlite`: the databases, each a feature of sqlx. `metrics`: the figures of a relay on the `metrics`
 //! facade. `tracing`: failures and changes of role as logs. No feature enables TLS: enable a `tls-*` feature of sqlx.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),

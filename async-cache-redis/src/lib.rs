@@ -27,6 +27,7 @@
 //! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, the commands that the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod backend;

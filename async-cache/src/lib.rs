@@ -43,6 +43,7 @@
 //! | start and stop | [`RedisBackend::connect_lazy`], [`TieredCache::ready`], [`TieredCache::shutdown`] |
 //!
 //! The repository's README lists the features and figures. Its folder `docs` has one page for each promise.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 /// Compiles the examples in the README and in `docs`, and runs those that need no server.
@@ -54,8 +55,13 @@ mod pages {
     mod errors {}
     #[doc = include_str!("../../docs/migrating.md")]
     mod migrating {}
+    #[doc = include_str!("../../docs/outages.md")]
+    mod outages {}
     #[doc = include_str!("../../docs/values.md")]
     mod values {}
+    #[cfg(all(feature = "redis", feature = "tls"))]
+    #[doc = include_str!("../../docs/operations.md")]
+    mod operations {}
     #[cfg(feature = "testing")]
     #[doc = include_str!("../../docs/testing.md")]
     mod testing {}
