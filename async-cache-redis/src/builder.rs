@@ -14,6 +14,8 @@ use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::link::Link;
 use crate::connection::refusals::{Address, Refusal};
+#[cfg(feature = "sentinel")]
+use crate::connection::sentinel::settings::Watched;
 use crate::connection::server::UnknownServers;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
@@ -100,6 +102,58 @@ impl RedisBackendBuilder {
     /// `rediss://` asks for TLS (feature `tls`). `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.settings.target = Target::Url(url.into());
+        self
+    }
+
+    /// The master that these Sentinels watch under the name `master`: `redis://[user[:password]@]host[:port][/database]`
+    /// for each Sentinel, 1 to 32 of them. The port is 26379 unless given (feature `sentinel`).
+    ///
+    /// Each connection, for commands and for messages, is made to the server that is the master at that time. All
+    /// Sentinels are asked at once; of different answers the newest is tried first; and the server must say itself that
+    /// it is a master. Until there is one, caches are in an outage, and attempts go on.
+    ///
+    /// User, password, database and scheme hold for the servers. A Sentinel is given the servers' user and password if it
+    /// asks for some, and is spoken to by TLS if its URL says `rediss://`. See
+    /// [`sentinel_credentials`](Self::sentinel_credentials) and `sentinel_tls` for what differs. With
+    /// `redis://` and `tls` the servers speak TLS, and the Sentinels do not.
+    ///
+    /// ```no_run
+    /// # async fn example() -> async_cache_core::Result<()> {
+    /// use async_cache_redis::RedisBackend;
+    ///
+    /// let redis = RedisBackend::builder()
+    ///     .sentinel("mymaster", ["redis://:secret@s1.internal", "redis://:secret@s2.internal"])
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel(
+        mut self,
+        master: impl Into<String>,
+        urls: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        self.settings.target = Target::Sentinels(Watched { master: master.into(), urls });
+        self
+    }
+
+    /// Asks `provider` for the credentials of each connection to a Sentinel, instead of using the servers'.
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel_credentials<F, Fut>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
+    {
+        self.settings.sentinels.provider = Some(Provider::new(provider));
+        self
+    }
+
+    /// How to speak TLS with the Sentinels, if it differs from that with the servers. Their URLs say `rediss://`.
+    #[cfg(all(feature = "sentinel", feature = "tls"))]
+    pub fn sentinel_tls(mut self, tls: Tls) -> Self {
+        self.settings.sentinels.tls = Some(tls);
         self
     }
 

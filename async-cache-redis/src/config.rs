@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::connection::credentials::{Credentials, Provider};
+#[cfg(feature = "sentinel")]
+use crate::connection::sentinel::settings::Watched;
 use crate::connection::server::UnknownServers;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
@@ -40,11 +43,15 @@ use crate::parts::{Settings, Target};
 /// # }
 /// ```
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// See [`url`](crate::RedisBackendBuilder::url).
+    /// See [`url`](crate::RedisBackendBuilder::url). Empty with `sentinel`.
+    #[serde(default)]
     pub url: String,
+    /// The Sentinels that name the server, instead of `url`.
+    #[serde(default)]
+    pub sentinel: Option<SentinelConfig>,
     /// The user's name, if it is not in the URL. Needs `password`.
     #[serde(default)]
     pub username: Option<String>,
@@ -95,11 +102,46 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
 }
 
+/// The part of a [`RedisConfig`] about Sentinels: see `RedisBackendBuilder::sentinel`. Needs the feature `sentinel`.
+///
+/// Everything outside this part holds for the servers. `username`, `password` and `tls` in it hold for the Sentinels alone,
+/// if they differ.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SentinelConfig {
+    /// The name under which the Sentinels watch the master.
+    pub master: String,
+    /// The URLs of the Sentinels.
+    pub urls: Vec<String>,
+    /// The user's name at the Sentinels. Needs `password`.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password at the Sentinels.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// How to speak TLS with the Sentinels.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+}
+
+/// One of `url` and `sentinel` is needed.
+impl<'de> Deserialize<'de> for RedisConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        if config.url.is_empty() && config.sentinel.is_none() {
+            return Err(D::Error::missing_field("url"));
+        }
+        Ok(config)
+    }
+}
+
 impl RedisConfig {
     /// The settings for a URL, all others left out.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            sentinel: None,
             username: None,
             password: None,
             tls: None,
@@ -117,15 +159,10 @@ impl RedisConfig {
     /// The settings of a builder.
     pub(crate) fn settings(self) -> Result<Settings> {
         let mut settings = Settings { target: Target::Url(self.url), ..Settings::default() };
-        match (self.username, self.password) {
-            (None, None) => {}
-            (Some(_), None) => return Err(wrong("`username` needs `password`")),
-            (user, Some(password)) => {
-                let credentials = Credentials::new(user.unwrap_or_default(), password);
-                let provider = Provider::new(move || std::future::ready(Ok(credentials.clone())));
-                settings.provider = Some(provider);
-            }
+        if let Some(sentinel) = self.sentinel {
+            sentinel.apply(&mut settings)?;
         }
+        settings.provider = provider(self.username, self.password)?;
         if let Some(tls) = self.tls {
             tls.apply(&mut settings)?;
         }
@@ -142,6 +179,44 @@ impl RedisConfig {
     }
 }
 
+impl SentinelConfig {
+    #[cfg(feature = "sentinel")]
+    fn apply(self, settings: &mut Settings) -> Result<()> {
+        if matches!(&settings.target, Target::Url(url) if !url.is_empty()) {
+            return Err(wrong("`url` and `sentinel` are both given: the server is at one of them"));
+        }
+        settings.target = Target::Sentinels(Watched { master: self.master, urls: self.urls });
+        settings.sentinels.provider = provider(self.username, self.password)?;
+        if let Some(tls) = self.tls {
+            #[cfg(feature = "tls")]
+            {
+                settings.sentinels.tls = Some(tls.read()?);
+            }
+            #[cfg(not(feature = "tls"))]
+            tls.apply(settings)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "sentinel"))]
+    #[expect(clippy::unused_self, reason = "with the feature `sentinel` it is used")]
+    fn apply(self, _: &mut Settings) -> Result<()> {
+        Err(wrong("`sentinel` needs the feature `sentinel` of async-cache-rs"))
+    }
+}
+
+/// Gives the same credentials at each connection.
+fn provider(user: Option<String>, password: Option<String>) -> Result<Option<Provider>> {
+    match (user, password) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(wrong("`username` needs `password`")),
+        (user, Some(password)) => {
+            let credentials = Credentials::new(user.unwrap_or_default(), password);
+            Ok(Some(Provider::new(move || std::future::ready(Ok(credentials.clone())))))
+        }
+    }
+}
+
 fn set<T>(setting: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *setting = value;
@@ -151,6 +226,12 @@ fn set<T>(setting: &mut T, value: Option<T>) {
 impl TlsConfig {
     #[cfg(feature = "tls")]
     fn apply(self, settings: &mut Settings) -> Result<()> {
+        settings.tls = Some(self.read()?);
+        Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    fn read(self) -> Result<Tls> {
         let mut tls = Tls::new();
         if let Some(path) = self.ca_file {
             tls = tls.ca(read("ca_file", &path)?);
@@ -165,8 +246,7 @@ impl TlsConfig {
         if let Some(name) = self.server_name {
             tls = tls.server_name(name);
         }
-        settings.tls = Some(tls);
-        Ok(())
+        Ok(tls)
     }
 
     #[cfg(not(feature = "tls"))]
@@ -188,8 +268,12 @@ fn wrong(what: impl fmt::Display) -> Error {
 /// Everything but secrets.
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConfig")
-            .field("url", &without_credentials(&self.url))
+        let mut shown = f.debug_struct("RedisConfig");
+        match &self.sentinel {
+            Some(sentinel) => shown.field("sentinel", sentinel),
+            None => shown.field("url", &without_credentials(&self.url)),
+        };
+        shown
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("tls", &self.tls)
@@ -201,6 +285,20 @@ impl fmt::Debug for RedisConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("credentials_timeout", &self.credentials_timeout)
             .field("allow_unknown_server", &self.allow_unknown_server)
+            .finish()
+    }
+}
+
+/// Everything but secrets.
+impl fmt::Debug for SentinelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| without_credentials(url)).collect();
+        f.debug_struct("SentinelConfig")
+            .field("master", &self.master)
+            .field("urls", &urls)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -50,7 +50,7 @@ impl Inner {
         let inner = Self {
             server,
             partitions,
-            database: subscriber.opener.info.redis_settings().db(),
+            database: subscriber.opener.host.info.redis_settings().db(),
             slots,
             scripts: connector.scripts,
             bus: Arc::clone(&subscriber.bus),

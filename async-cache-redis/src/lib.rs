@@ -17,13 +17,13 @@
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
 //! | `pubsub/` | the way back: from the socket to a region's listener |
-//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
+//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`, `sentinel/` names the server), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
 //! | `lua/` | executed in Redis, atomically |
 //! | `keys`, `limits`, `reply`, `runtime` | names; deadlines, sizes and pauses; the meaning of answers; whether Tokio can keep connections |
 //!
 //! # What it needs
 //!
-//! Redis 6.0 or later, standalone or the master of replicas. The user must be allowed `GET`,
+//! Redis 6.0 or later, standalone or the master of replicas, which Sentinels may name (feature `sentinel`). The user must be allowed `GET`,
 //! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, the commands that the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 
@@ -49,7 +49,7 @@ mod runtime;
 
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;
-pub use config::{RedisConfig, TlsConfig};
+pub use config::{RedisConfig, SentinelConfig, TlsConfig};
 pub use connection::credentials::Credentials;
 #[cfg(feature = "tls")]
 pub use connection::tls::Tls;

@@ -13,8 +13,13 @@ use crate::connection::cause::Secrets;
 use crate::connection::connect::{Connector, Source};
 use crate::connection::credentials::Provider;
 use crate::connection::failure::Outage;
+use crate::connection::host::{Host, Login, Transport};
 use crate::connection::link::Link;
-use crate::connection::opener::{Login, Opener, Transport};
+use crate::connection::opener::Opener;
+#[cfg(feature = "sentinel")]
+use crate::connection::sentinel::Sentinels;
+#[cfg(feature = "sentinel")]
+use crate::connection::sentinel::settings::{Own, Shared, Watched};
 use crate::connection::server::UnknownServers;
 use crate::connection::settings::{self, Encryption, Server};
 use crate::connection::slots::Slots;
@@ -46,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinels: Own,
 }
 
 /// Where the server is.
@@ -54,6 +61,8 @@ pub(crate) enum Target {
     /// The configuration is wrong.
     Wrong(Error),
     Url(String),
+    #[cfg(feature = "sentinel")]
+    Sentinels(Watched),
     Info(Box<ConnectionInfo>),
     Pool(Pool, Box<Client>),
 }
@@ -72,6 +81,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(1),
             scripts: lua::scripts(),
             unknown: UnknownServers::Refuse,
+            #[cfg(feature = "sentinel")]
+            sentinels: Own::default(),
         }
     }
 }
@@ -80,12 +91,21 @@ impl Settings {
     /// Makes the parts. Connects to nothing.
     pub(crate) fn prepare(mut self) -> Result<Parts> {
         self.validate()?;
+        #[cfg(feature = "sentinel")]
+        if !matches!(self.target, Target::Sentinels(_)) && self.sentinels.are_set() {
+            return Err(wrong("settings for Sentinels are given, but no Sentinels: call `sentinel`"));
+        }
         let longest = self.deadlines.longest();
         let (opener, source) = match std::mem::replace(&mut self.target, Target::Missing) {
             Target::Missing => return Err(wrong("no server given: call `url`")),
             Target::Wrong(error) => return Err(error),
-            Target::Url(url) => self.ours(settings::parse(&url)?)?,
-            Target::Info(info) => self.ours(settings::given(*info)?)?,
+            Target::Url(url) => self.ours(self.opener(settings::parse(&url)?)?)?,
+            #[cfg(feature = "sentinel")]
+            Target::Sentinels(watched) => {
+                let own = std::mem::take(&mut self.sentinels);
+                self.ours(self.watched(watched, own)?)?
+            }
+            Target::Info(info) => self.ours(self.opener(settings::given(*info)?)?)?,
             Target::Pool(pool, client) => {
                 let lengthened = longest.max(self.connect_timeout);
                 (self.callers(client.get_connection_info())?, Source::Callers(pool, lengthened))
@@ -93,21 +113,27 @@ impl Settings {
         };
         let connector = Arc::new(Connector {
             source,
-            addr: opener.addr().clone(),
+            addr: opener.addr().cloned(),
+            place: opener.place(),
             connect_timeout: self.connect_timeout,
             scripts: self.scripts,
             unknown: self.unknown,
             proven: AtomicBool::new(false),
         });
-        let secrets = opener.secrets.clone();
+        let secrets = opener.host.secrets.clone();
         let bus = Arc::new(Bus::new());
         let subscriber = Subscriber { opener, bus, command_timeout: longest, progress: Progress::default() };
         let Self { connections, partitions, deadlines, .. } = self;
         Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
     }
 
-    /// For a server to which the connections are ours.
-    fn ours(&self, server: Server) -> Result<(Opener, Source)> {
+    /// For connections that are ours.
+    fn ours(&self, opener: Opener) -> Result<(Opener, Source)> {
+        let pool = settings::pool(opener.clone(), self.connections)?;
+        Ok((opener, Source::Ours(pool)))
+    }
+
+    fn opener(&self, server: Server) -> Result<Opener> {
         let transport = self.transport(&server)?;
         let info = settings::with_tcp_defaults(server.info);
         let password = info.redis_settings().password();
@@ -122,9 +148,24 @@ impl Settings {
             }
             Some(provider) => Login::Provider(provider.clone(), self.credentials_timeout),
         };
-        let opener = Opener { info, transport, login, limit: self.connect_timeout, secrets };
-        let pool = settings::pool(opener.clone(), self.connections)?;
-        Ok((opener, Source::Ours(pool)))
+        Ok(Opener::to(Host { info, transport, login, limit: self.connect_timeout, secrets }))
+    }
+
+    /// For the servers that Sentinels watch.
+    #[cfg(feature = "sentinel")]
+    fn watched(&self, watched: Watched, own: Own) -> Result<Opener> {
+        let addresses = watched.addresses()?;
+        let servers = addresses[0].clone();
+        #[cfg(feature = "tls")]
+        let (own, servers) = own.sharing(servers, self.tls.as_ref());
+        let mut opener = self.opener(servers)?;
+        let shared = Shared {
+            connect_timeout: self.connect_timeout,
+            credentials_timeout: self.credentials_timeout,
+            secrets: opener.host.secrets.clone(),
+        };
+        opener.sentinels = Some(Arc::new(Sentinels::new(watched.master, &addresses, &own, &shared)?));
+        Ok(opener)
     }
 
     /// For a caller's pool: only the subscriber's connection is ours.
@@ -141,7 +182,8 @@ impl Settings {
         }
         let secrets = Secrets::new(info.redis_settings().password());
         let (transport, login) = (Transport::Client, Login::Settings);
-        Ok(Opener { info: info.clone(), transport, login, limit: self.connect_timeout, secrets })
+        let info = info.clone();
+        Ok(Opener::to(Host { info, transport, login, limit: self.connect_timeout, secrets }))
     }
 
     #[cfg(feature = "tls")]
@@ -203,7 +245,7 @@ impl Parts {
     /// Must be called inside a Tokio runtime.
     pub(crate) fn build(self, first: Result<Link, Outage>) -> Inner {
         let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
-        let server = subscriber.opener.addr().to_string();
+        let server = subscriber.opener.place();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
         Inner::new(server, partitions, slots, connector, subscriber)
     }

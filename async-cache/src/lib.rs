@@ -167,4 +167,6 @@ pub use async_cache_redis::Tls;
 #[cfg(all(feature = "redis", feature = "testing"))]
 pub use async_cache_redis::testing as redis_testing;
 #[cfg(feature = "redis")]
-pub use async_cache_redis::{Credentials, RedisBackend, RedisBackendBuilder, RedisConfig, TlsConfig};
+pub use async_cache_redis::{
+    Credentials, RedisBackend, RedisBackendBuilder, RedisConfig, SentinelConfig, TlsConfig,
+};

@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod listen;
 pub mod process;
 pub mod proxy;
+pub mod sentinels;
 pub mod server;
 pub mod simulation;
 pub mod stub;
@@ -13,4 +14,5 @@ pub mod traffic;
 
 pub use listen::{Recorder, eventually};
 pub use proxy::{Conditions, Flow, Proxy, Route};
+pub use sentinels::Sentinels;
 pub use server::{Data, RedisServer};

@@ -21,8 +21,17 @@ pub struct RedisServer {
     process: Mutex<Option<Child>>,
     port: u16,
     password: Option<String>,
-    arguments: Vec<String>,
+    role: Role,
     directory: TempDir,
+}
+
+/// What the process is, and its further settings.
+#[derive(Debug)]
+enum Role {
+    /// A server, with these arguments.
+    Server(Vec<String>),
+    /// A Sentinel, with these lines of its configuration.
+    Sentinel(String),
 }
 
 /// The data of a restarted server.
@@ -47,28 +56,41 @@ impl RedisServer {
     /// If there is no `redis-server`, or if it does not start. A test that needs one must fail.
     #[must_use]
     pub fn start() -> Self {
-        Self::launch(None, &[])
+        Self::launch(None, || Role::Server(Vec::new()))
+    }
+
+    /// Starts a Sentinel with further lines of its configuration, and waits until it answers.
+    #[must_use]
+    pub fn sentinel(lines: &str) -> Self {
+        Self::launch(None, || Role::Sentinel(lines.to_owned()))
+    }
+
+    /// Starts a Sentinel that requires a password.
+    #[must_use]
+    pub fn sentinel_with_password(lines: &str, password: &str) -> Self {
+        let lines = format!("requirepass {password}\n{lines}");
+        Self::launch(Some(password), || Role::Sentinel(lines.clone()))
     }
 
     /// Starts a server that requires a password.
     #[must_use]
     pub fn with_password(password: &str) -> Self {
-        Self::launch(Some(password), &[])
+        Self::launch(Some(password), || Role::Server(vec!["--requirepass".to_owned(), password.to_owned()]))
     }
 
     /// Starts a server with further arguments.
     #[must_use]
     pub fn with_arguments(arguments: &[&str]) -> Self {
-        Self::launch(None, arguments)
+        Self::launch(None, || Role::Server(arguments.iter().map(ToString::to_string).collect()))
     }
 
-    fn launch(password: Option<&str>, arguments: &[&str]) -> Self {
+    fn launch(password: Option<&str>, role: impl Fn() -> Role) -> Self {
         for _ in 0..10 {
             let server = Self {
                 process: Mutex::new(None),
                 port: free_port(),
                 password: password.map(ToOwned::to_owned),
-                arguments: arguments.iter().map(ToString::to_string).collect(),
+                role: role(),
                 directory: TempDir::with_prefix("async-cache-redis-").expect("a temporary directory"),
             };
             // Another test may have taken the port in between.
@@ -82,17 +104,25 @@ impl RedisServer {
     /// Runs the process. Returns false if it ended without an answer.
     fn try_run(&self) -> bool {
         let mut command = Command::new(program());
-        command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "no", "--dir"])
-            .arg(self.directory.path())
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if let Some(password) = &self.password {
-            command.args(["--requirepass", password]);
-        }
+        let directory = self.directory.path();
+        match &self.role {
+            Role::Server(arguments) => command
+                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+                .args(["--appendonly", "no", "--dir"])
+                .arg(directory)
+                .args(arguments),
+            Role::Sentinel(lines) => {
+                let file = directory.join("sentinel.conf");
+                // A Sentinel keeps its state in this file, which it finds again when it is restarted.
+                if !file.exists() {
+                    let (port, directory) = (self.port, directory.display());
+                    let text = format!("port {port}\nbind 127.0.0.1\ndir {directory}\n{lines}\n");
+                    std::fs::write(&file, text).expect("a file of the configuration");
+                }
+                command.arg(file).arg("--sentinel")
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -217,6 +247,27 @@ impl RedisServer {
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.cli::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count()
+    }
+
+    /// The number of clients that have subscribed to a channel. Sentinels subscribe to channels of their own.
+    ///
+    /// It is zero while the server does not answer: a failover ends all connections.
+    #[must_use]
+    pub fn listeners(&self, channel: &str) -> usize {
+        let count: RedisResult<(String, usize)> = self.connection().and_then(|mut connection| {
+            redis::cmd("PUBSUB").arg("NUMSUB").arg(channel).query(&mut connection)
+        });
+        count.map_or(0, |(_, count)| count)
+    }
+
+    /// What `INFO replication` says of the role. It is empty while the server does not answer.
+    #[must_use]
+    pub fn role(&self) -> String {
+        let info: RedisResult<String> = self
+            .connection()
+            .and_then(|mut connection| redis::cmd("INFO").arg("replication").query(&mut connection));
+        let info = info.unwrap_or_default();
+        info.lines().find_map(|line| line.strip_prefix("role:")).unwrap_or_default().trim().to_owned()
     }
 
     /// The run delay of the server process. It is zero while the server is away. This function never waits.

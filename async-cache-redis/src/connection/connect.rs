@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use super::cause::Secrets;
 use super::handshake::handshake;
+use super::host::{Opened, Transport};
 use super::link::Link;
-use super::opener::{Opened, Opener, Transport};
+use super::opener::Opener;
 use super::probe;
 use super::refusals::{NOT_REDIS, Refusal, SPEAKS_TLS, is_not_redis};
 use super::server::UnknownServers;
@@ -21,7 +22,10 @@ use crate::lua::Scripts;
 /// Where commands get their connections.
 pub(crate) struct Connector {
     pub(crate) source: Source,
-    pub(crate) addr: ConnectionAddr,
+    /// The address, if it is always the same.
+    pub(crate) addr: Option<ConnectionAddr>,
+    /// Where the server is, as messages tell it.
+    pub(crate) place: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
@@ -55,7 +59,7 @@ impl Source {
 
     fn transport(&self) -> &Transport {
         match self {
-            Self::Ours(pool) => &pool.manager().transport,
+            Self::Ours(pool) => &pool.manager().host.transport,
             Self::Callers(..) => &Transport::Client,
         }
     }
@@ -65,7 +69,7 @@ impl Connector {
     /// A new connection, through the handshake.
     pub(crate) async fn link(&self) -> Result<Link, Refusal> {
         let limit = match &self.source {
-            Source::Ours(pool) => pool.manager().longest(),
+            Source::Ours(pool) => pool.manager().host.longest(),
             Source::Callers(..) => self.connect_timeout,
         };
         let made = timeout(limit, async {
@@ -77,24 +81,29 @@ impl Connector {
                 return Ok(link);
             }
             Ok(Err(Refusal::Error(error))) if error.is_timeout() => Refusal::Timeout,
+            #[cfg(feature = "sentinel")]
+            Ok(Err(Refusal::Replica)) if self.addr.is_none() => super::opener::no_longer(&self.place),
             Ok(Err(refusal)) => refusal,
             Err(_) => Refusal::Timeout,
         };
-        Err(if self.proven.load(Ordering::Relaxed) { refusal } else { self.recognised(refusal).await })
+        Err(match &self.addr {
+            Some(addr) if !self.proven.load(Ordering::Relaxed) => self.recognised(addr, refusal).await,
+            _ => refusal,
+        })
     }
 
     /// Recognises a server that speaks TLS on this port although the settings do not, or the other way round.
-    async fn recognised(&self, refusal: Refusal) -> Refusal {
+    async fn recognised(&self, addr: &ConnectionAddr, refusal: Refusal) -> Refusal {
         match (self.source.transport(), &refusal) {
             (Transport::Client, Refusal::Error(error))
                 if (is_not_redis(error) || error.is_connection_dropped())
-                    && probe::speaks_tls(&self.addr).await =>
+                    && probe::speaks_tls(addr).await =>
             {
                 Refusal::Server(SPEAKS_TLS.to_owned())
             }
             #[cfg(feature = "tls")]
             (Transport::Tls(_), Refusal::Timeout | Refusal::Closed(_))
-                if probe::speaks_plain_redis(&self.addr).await =>
+                if probe::speaks_plain_redis(addr).await =>
             {
                 Refusal::Server(super::refusals::SPEAKS_NO_TLS.to_owned())
             }
@@ -102,9 +111,16 @@ impl Connector {
         }
     }
 
+    async fn accepts_connections(&self) -> bool {
+        match &self.addr {
+            Some(addr) => probe::accepts_connections(addr).await,
+            None => false,
+        }
+    }
+
     /// Says why the first connection could not be made, and what to do.
     pub(crate) async fn explain(&self, refusal: Refusal, secrets: &Secrets) -> Error {
-        let addr = &self.addr;
+        let addr = &self.place;
         let cause = refusal.cause(secrets);
         let backend = |what: String| Error::new(ErrorKind::Backend, what);
         let not_redis = || format!("connecting to {addr}: {NOT_REDIS}");
@@ -113,7 +129,7 @@ impl Connector {
             return if cause.says(&remedy) { error } else { error.with_source(cause) };
         }
         let error = match &refusal {
-            Refusal::Timeout if probe::accepts_connections(addr).await => backend(format!(
+            Refusal::Timeout if self.accepts_connections().await => backend(format!(
                 "connecting to Redis at {addr}: it accepts connections, but did not answer within {:?}: it hangs, or \
                  does not speak Redis",
                 self.connect_timeout

@@ -3,8 +3,8 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value, from_redis_value};
 
+use super::host::Opened;
 use super::link::Link;
-use super::opener::Opened;
 use super::refusals::Refusal;
 use super::rights::{Lack, PROBE, no_command_for, no_namespace};
 use super::server::{Info, UnknownServers};

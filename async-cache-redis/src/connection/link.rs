@@ -12,7 +12,7 @@ use redis::{
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::opener::Opened;
+use super::host::Opened;
 use super::read_queue::ReadQueue;
 
 /// How often in a row a forgotten script is loaded without any call being executed.

@@ -6,12 +6,15 @@ pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod failure;
 mod handshake;
+pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod opener;
 mod probe;
 pub(crate) mod read_queue;
 pub(crate) mod refusals;
 pub(crate) mod rights;
+#[cfg(feature = "sentinel")]
+pub(crate) mod sentinel;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod slots;

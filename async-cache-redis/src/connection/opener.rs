@@ -1,89 +1,80 @@
-//! Opens connections to one server: over TCP, TLS or a Unix socket, each with the credentials of its moment.
+//! Opens connections to the server: over TCP, TLS or a Unix socket, each with the credentials of its moment.
 
-use std::time::Duration;
+use std::borrow::Cow;
+#[cfg(feature = "sentinel")]
+use std::pin::Pin;
+#[cfg(feature = "sentinel")]
+use std::sync::Arc;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
-use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-};
+use redis::aio::PubSub;
+use redis::{AsyncConnectionConfig, ConnectionAddr, ProtocolVersion, RedisConnectionInfo};
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::cause::Secrets;
-use super::credentials::Provider;
-use super::refusals::Refusal;
 #[cfg(feature = "tls")]
-use super::tls::Dialer;
+use super::host::tls_refusal;
+use super::host::{Host, Opened, Transport};
+use super::refusals::Refusal;
+#[cfg(feature = "sentinel")]
+use super::sentinel::{Sentinels, check_role};
 
-/// Where a server is, and how to log in.
+/// Opens connections to the server.
 #[derive(Clone)]
 pub(crate) struct Opener {
-    pub(crate) info: ConnectionInfo,
-    pub(crate) transport: Transport,
-    pub(crate) login: Login,
-    /// The deadline of the connection.
-    pub(crate) limit: Duration,
-    pub(crate) secrets: Secrets,
-}
-
-/// A connection, and the task that reads and writes it, if that is ours. The task ends with this: by itself it would
-/// wait for the answers of a server that hangs.
-pub(crate) struct Opened {
-    pub(crate) connection: MultiplexedConnection,
-    pub(crate) driver: Option<AbortOnDropHandle<()>>,
-}
-
-/// How bytes get to the server.
-#[derive(Clone)]
-pub(crate) enum Transport {
-    /// As the client does it: TCP or a Unix socket.
-    Client,
-    #[cfg(feature = "tls")]
-    Tls(std::sync::Arc<Dialer>),
-}
-
-/// Where credentials come from.
-#[derive(Clone)]
-pub(crate) enum Login {
-    /// They are in the settings, if there are any.
-    Settings,
-    /// They are asked for, within a deadline.
-    Provider(Provider, Duration),
+    /// The server. If Sentinels name it, its address is that of a Sentinel.
+    pub(crate) host: Host,
+    /// They name the server at each connection.
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinels: Option<Arc<Sentinels>>,
 }
 
 impl Opener {
-    /// The server's address.
-    pub(crate) fn addr(&self) -> &ConnectionAddr {
-        self.info.addr()
+    /// For a server that is always at the same address.
+    pub(crate) fn to(host: Host) -> Self {
+        Self {
+            host,
+            #[cfg(feature = "sentinel")]
+            sentinels: None,
+        }
     }
 
-    /// How long it may take to open a connection: credentials are waited for apart.
-    pub(crate) fn longest(&self) -> Duration {
-        match &self.login {
-            Login::Settings => self.limit,
-            Login::Provider(_, limit) => self.limit + *limit,
+    /// The server's address, if it is always the same.
+    pub(crate) fn addr(&self) -> Option<&ConnectionAddr> {
+        #[cfg(feature = "sentinel")]
+        if self.sentinels.is_some() {
+            return None;
         }
+        Some(self.host.info.addr())
+    }
+
+    /// Where the server is, as messages tell it.
+    pub(crate) fn place(&self) -> String {
+        #[cfg(feature = "sentinel")]
+        if let Some(sentinels) = &self.sentinels {
+            return sentinels.to_string();
+        }
+        self.host.info.addr().to_string()
     }
 
     /// Opens a connection for commands.
     pub(crate) async fn commands(&self, config: AsyncConnectionConfig) -> Result<Opened, Refusal> {
-        self.multiplexed(self.info.redis_settings().clone(), config).await
+        self.multiplexed(self.host.info.redis_settings().clone(), config).await
     }
 
     /// Opens a connection on which messages arrive as pushes of RESP3.
     pub(crate) async fn pushes(&self, config: AsyncConnectionConfig) -> Result<Opened, Refusal> {
-        let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let settings = self.host.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         self.multiplexed(settings, config).await
     }
 
     /// Opens a connection for messages in RESP2.
     pub(crate) async fn messages(&self) -> Result<PubSub, Refusal> {
-        let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
-        let settings = self.log_in(settings).await?;
+        let settings = self.host.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        let settings = self.host.log_in(settings).await?;
         let opened = async {
-            match &self.transport {
-                Transport::Client => Ok(self.client(settings)?.get_async_pubsub().await?),
+            let server = self.server(&settings).await?;
+            match &server.transport {
+                Transport::Client => Ok(server.client(settings)?.get_async_pubsub().await?),
                 #[cfg(feature = "tls")]
                 Transport::Tls(dialer) => {
                     let stream = dialer.dial().await.map_err(|error| tls_refusal(dialer, error.into()))?;
@@ -91,7 +82,7 @@ impl Opener {
                 }
             }
         };
-        timeout(self.limit, opened).await.unwrap_or(Err(Refusal::Timeout))
+        timeout(self.host.limit, opened).await.unwrap_or(Err(Refusal::Timeout))
     }
 
     async fn multiplexed(
@@ -99,52 +90,54 @@ impl Opener {
         settings: RedisConnectionInfo,
         config: AsyncConnectionConfig,
     ) -> Result<Opened, Refusal> {
-        let settings = self.log_in(settings).await?;
+        let settings = self.host.log_in(settings).await?;
         let opened = async {
-            match &self.transport {
-                Transport::Client => {
-                    let client = self.client(settings)?;
-                    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-                    Ok(Opened { connection, driver: None })
-                }
-                #[cfg(feature = "tls")]
-                Transport::Tls(dialer) => {
-                    let stream = dialer.dial().await.map_err(|error| tls_refusal(dialer, error.into()))?;
-                    let (connection, driver) =
-                        MultiplexedConnection::new_with_config(&settings, stream, config)
-                            .await
-                            .map_err(|error| tls_refusal(dialer, error))?;
-                    Ok(Opened { connection, driver: Some(AbortOnDropHandle::new(tokio::spawn(driver))) })
-                }
+            let server = self.server(&settings).await?;
+            let opened = server.open(settings.clone(), config).await?;
+            #[cfg(feature = "sentinel")]
+            if self.sentinels.is_some() {
+                // The roles may have changed, or the address may lead to another server.
+                let mut opened = opened;
+                return match check_role(&mut opened.connection, settings.protocol()).await {
+                    Ok(()) => Ok(opened),
+                    Err(Refusal::Replica) => Err(no_longer(&self.place())),
+                    Err(refusal) => Err(refusal),
+                };
             }
+            Ok(opened)
         };
-        timeout(self.limit, opened).await.unwrap_or(Err(Refusal::Timeout))
-    }
-
-    fn client(&self, settings: RedisConnectionInfo) -> Result<Client, Refusal> {
-        Ok(Client::open(self.info.clone().set_redis_settings(settings))?)
-    }
-
-    async fn log_in(&self, settings: RedisConnectionInfo) -> Result<RedisConnectionInfo, Refusal> {
-        let Login::Provider(provider, limit) = &self.login else { return Ok(settings) };
-        let credentials = provider.credentials(*limit, &self.secrets).await?;
-        let settings = settings.set_password(credentials.password());
-        Ok(match credentials.user() {
-            Some(user) => settings.set_username(user),
-            None => settings,
-        })
+        timeout(self.host.limit, opened).await.unwrap_or(Err(Refusal::Timeout))
     }
 }
 
-#[cfg(feature = "tls")]
-fn tls_refusal(dialer: &Dialer, error: redis::RedisError) -> Refusal {
-    match dialer.remedy(&error) {
-        Some(remedy) => Refusal::Server(remedy),
-        None if error.is_connection_dropped() && !error.is_connection_refusal() => {
-            Refusal::Closed(dialer.hint_of_silence())
+#[cfg(feature = "sentinel")]
+impl Opener {
+    /// The server of the next connection.
+    async fn server(&self, settings: &RedisConnectionInfo) -> Result<Cow<'_, Host>, Refusal> {
+        match &self.sentinels {
+            Some(sentinels) => {
+                // Without the box, the types of the callers' futures would be nested more deeply than the compiler allows.
+                let found: Pin<Box<dyn Future<Output = Result<Host, Refusal>> + Send + '_>> =
+                    Box::pin(sentinels.find(&self.host, settings));
+                Ok(Cow::Owned(found.await?))
+            }
+            None => Ok(Cow::Borrowed(&self.host)),
         }
-        None => Refusal::Error(error),
     }
+}
+
+#[cfg(not(feature = "sentinel"))]
+impl Opener {
+    #[expect(clippy::unused_async, reason = "with the feature `sentinel` it waits")]
+    async fn server(&self, _: &RedisConnectionInfo) -> Result<Cow<'_, Host>, Refusal> {
+        Ok(Cow::Borrowed(&self.host))
+    }
+}
+
+/// The server was the master when it was found, and is a replica by now.
+#[cfg(feature = "sentinel")]
+pub(super) fn no_longer(place: &str) -> Refusal {
+    Refusal::NoMaster(format!("{place}: the server that they name has become a replica"))
 }
 
 /// The pool's connections for commands.

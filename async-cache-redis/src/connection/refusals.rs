@@ -43,6 +43,9 @@ pub(crate) enum Refusal {
     Closed(&'static str),
     /// It leads to a replica.
     Replica,
+    /// The Sentinels name no server that says that it is the master. A failover may be under way.
+    #[cfg(feature = "sentinel")]
+    NoMaster(String),
     /// It leads to a server that cannot be used, or not by this user.
     Server(String),
 }
@@ -60,6 +63,8 @@ impl Refusal {
             Self::Replica => return Some(REPLICA.to_owned()),
             Self::Error(error) => error,
             Self::Timeout | Self::Pool(_) | Self::Credentials(_) | Self::Closed(_) => return None,
+            #[cfg(feature = "sentinel")]
+            Self::NoMaster(_) => return None,
         };
         let text = error.to_string();
         if text.to_ascii_lowercase().contains("hello")
@@ -127,6 +132,8 @@ impl Refusal {
             Self::Timeout => Cause::ours("no connection in time"),
             Self::Replica => Cause::ours(REPLICA),
             Self::Server(why) => Cause::ours(why.as_str()),
+            #[cfg(feature = "sentinel")]
+            Self::NoMaster(why) => Cause::ours(format!("finding the master: {why}")),
             Self::Pool(why) => secrets.cause(why),
             Self::Credentials(why) => why.clone(),
             Self::Closed(hint) => Cause::ours(format!("the server closed the connection: {hint}")),

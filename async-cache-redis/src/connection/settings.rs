@@ -11,6 +11,7 @@ use super::cause::Secrets;
 use super::opener::Opener;
 
 /// Where a server is, and whether it is spoken to by TLS.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) info: ConnectionInfo,
     pub(crate) encryption: Encryption,

@@ -23,6 +23,9 @@ use tokio_rustls::rustls::{
     AlertDescription as Alert, CertificateError, ClientConfig, Error as TlsError, RootCertStore, crypto::ring,
 };
 
+#[cfg(feature = "sentinel")]
+use super::refusals::Refusal;
+
 /// How to speak TLS with the server: the settings for `rediss://` and `valkeys://` (feature `tls`).
 ///
 /// TLS 1.2 and 1.3 by rustls. Its crypto provider is always `ring`: the default of the process is neither used nor set.
@@ -88,7 +91,8 @@ impl Tls {
         };
         let connector = TlsConnector::from(Arc::new(config));
         let shows_certificate = self.client.is_some();
-        Ok(Dialer { connector, server, host: host.to_owned(), port, tcp, shows_certificate })
+        let name = if self.server_name.is_some() { Name::Given } else { Name::OfHost };
+        Ok(Dialer { connector, server, name, host: host.to_owned(), port, tcp, shows_certificate })
     }
 }
 
@@ -144,10 +148,20 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Where the name comes from that a certificate must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Given,
+    OfHost,
+}
+
 /// Makes TLS streams to one server.
+#[derive(Clone)]
 pub(crate) struct Dialer {
     connector: TlsConnector,
     server: ServerName<'static>,
+    #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "only Sentinels name further servers"))]
+    name: Name,
     host: String,
     port: u16,
     tcp: TcpSettings,
@@ -155,6 +169,18 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// The same for another server.
+    #[cfg(feature = "sentinel")]
+    pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, Refusal> {
+        let server = match self.name {
+            Name::Given => self.server.clone(),
+            Name::OfHost => ServerName::try_from(host.to_owned()).map_err(|_| {
+                Refusal::NoMaster(format!("`{host}` is named as the master, which is no name of a host"))
+            })?,
+        };
+        Ok(Self { server, host: host.to_owned(), port, ..self.clone() })
+    }
+
     pub(super) async fn dial(&self) -> io::Result<TlsStream<TcpStream>> {
         let addresses: Vec<SocketAddr> = lookup_host((self.host.as_str(), self.port)).await?.collect();
         if addresses.is_empty() {

@@ -8,7 +8,7 @@ use redis::{Msg, PushInfo, PushKind, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bus::Bus;
-use crate::connection::opener::Opened;
+use crate::connection::host::Opened;
 
 /// A connection to subscribe on.
 pub(super) enum Socket {

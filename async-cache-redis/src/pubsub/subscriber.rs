@@ -70,7 +70,7 @@ impl Subscriber {
                     self.bus.lost();
                 }
                 Err(refusal) => {
-                    let outage = refusal.outage(&self.opener.secrets, self.address());
+                    let outage = refusal.outage(&self.opener.host.secrets, self.address());
                     attempts.failed(&outage);
                     if outage.lasting {
                         self.bus.refused(&self.unusable(&outage.cause));
@@ -87,7 +87,7 @@ impl Subscriber {
     }
 
     fn unusable(&self, why: &dyn fmt::Display) -> Arc<str> {
-        let server = self.opener.addr();
+        let server = self.opener.place();
         format!("subscribing to changes: Redis at {server} cannot be used with these settings ({why})").into()
     }
 

@@ -16,6 +16,7 @@ mod revoked;
 mod rights;
 mod rotation;
 mod runtimes;
+mod sentinel;
 mod shutdown;
 mod sizes;
 mod stale;

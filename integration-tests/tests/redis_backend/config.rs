@@ -75,6 +75,37 @@ fn the_documented_file_is_read() {
 }
 
 #[test]
+fn the_documented_file_with_sentinels_is_read() {
+    let manual = include_str!("../../../docs/operations.md");
+    let at = manual.find("```toml\n[sentinel]").expect("a file");
+    let (text, _) = manual[at + "```toml\n".len()..].split_once("```").expect("its end");
+    let config = parse(text);
+    let sentinel = config.sentinel.as_ref().expect("a table");
+    assert_eq!(sentinel.master, "mymaster");
+    assert_eq!(sentinel.urls.len(), 3);
+    assert!(sentinel.username.is_some() && sentinel.tls.is_some());
+    let shown = format!("{config:?}");
+    let password = sentinel.password.as_deref().expect("a password");
+    assert!(!shown.contains(password) && shown.contains("mymaster"), "{shown}");
+    let config = parse("[sentinel]\nmaster = \"m\"\nurls = [\"redis://:hunter2@s1\"]");
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_sentinels_leads_to_the_master() {
+    let server = RedisServer::start();
+    let lines = integration_tests::sentinels::watching(server.port(), 1);
+    let sentinel = RedisServer::sentinel(&lines);
+    let text = format!("[sentinel]\nmaster = \"mymaster\"\nurls = [\"{}\"]", sentinel.url());
+    let node = Node::of(RedisBackend::from_config(parse(&text)).await.unwrap()).await;
+    node.store(&key("k"), b"v").await;
+    let error = refused(&format!("url = \"redis://h\"\n{text}")).await;
+    assert!(error.to_string().contains("both"), "{error}");
+    let error = refused(&format!("{text}\nusername = \"app\"")).await;
+    assert!(error.to_string().contains("`password`"), "{error}");
+}
+
+#[test]
 fn what_is_no_setting_is_refused_by_its_name() {
     for (text, name) in [
         ("url = \"redis://h\"\nconections = 3", "conections"),

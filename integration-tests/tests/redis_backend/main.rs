@@ -20,6 +20,7 @@ mod rig;
 mod rights;
 mod runtimes;
 mod scripts;
+mod sentinel;
 mod settings;
 mod strange;
 mod tag_table;
