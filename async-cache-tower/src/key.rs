@@ -1,0 +1,126 @@
+//! The keys of responses.
+
+use std::fmt::Write;
+use std::hash::Hasher;
+
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
+use xxhash_rust::xxh3::Xxh3;
+
+/// The longest key in bytes, without the slot and the credentials. A request with a longer one is not cached.
+pub(crate) const MAX_KEY_BYTES: usize = 1_000;
+
+/// Whether a request has credentials. The responses of the two kinds never mix, so that a page for a stranger does not
+/// answer a user, and one load serves only requests of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    None,
+    Some,
+}
+
+impl Credentials {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        match headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE) {
+            true => Self::Some,
+            false => Self::None,
+        }
+    }
+}
+
+/// The default key: the host in lower case, a space, the path and the query. `None` if the host is not certain: then it is
+/// unknown whose page the response is.
+pub(crate) fn host_and_path(request: &Parts) -> Option<String> {
+    let host = certain_host(request)?;
+    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut key = String::with_capacity(host.len() + path.len() + 1);
+    key.push_str(host);
+    key.make_ascii_lowercase();
+    key.push(' ');
+    key.push_str(path);
+    Some(key)
+}
+
+/// The host on which all sources of a host agree. A handler may use any of them, and a client may set each.
+fn certain_host(request: &Parts) -> Option<&str> {
+    let headers = &request.headers;
+    let header = match headers.get(HOST) {
+        Some(host) => Some(host.to_str().ok()?),
+        None => None,
+    };
+    let host = request.uri.authority().map(Authority::as_str).or(header)?;
+    let agrees = |other: &str| other.trim().trim_matches('"').eq_ignore_ascii_case(host);
+    let forwarded = headers.get_all("x-forwarded-host").iter().chain(headers.get_all("x-host"));
+    let standard = headers.get_all(FORWARDED).iter().all(|line| {
+        line.to_str().is_ok_and(|line| {
+            let pairs = line.split([';', ',']).filter_map(|pair| pair.trim().split_once('='));
+            pairs.filter(|(name, _)| name.eq_ignore_ascii_case("host")).all(|(_, other)| agrees(other))
+        })
+    });
+    let all_agree = header.is_none_or(agrees)
+        && headers.get_all(HOST).iter().count() <= 1
+        && forwarded.into_iter().all(|line| line.to_str().is_ok_and(|line| line.split(',').all(agrees)))
+        && standard;
+    all_agree.then_some(host)
+}
+
+/// The key of one of the slots of a URL. The credentials and the slot come first, so that no URL can imitate them.
+pub(crate) fn slot_key(url: &str, credentials: Credentials, slot: usize) -> String {
+    let mut key = String::with_capacity(url.len() + 6);
+    key.push(match credentials {
+        Credentials::None => 'p',
+        Credentials::Some => 'c',
+    });
+    let _ = write!(key, "{slot} ");
+    key.push_str(url);
+    key
+}
+
+/// All keys under which responses for a URL may be stored.
+pub(crate) fn all_slots(url: &str, slots: usize) -> Vec<String> {
+    let of = |credentials| (0..slots).map(move |slot| slot_key(url, credentials, slot));
+    of(Credentials::None).chain(of(Credentials::Some)).collect()
+}
+
+/// The slots of a URL in the order in which one request looks at them. The first holds the first variant that was asked
+/// for, so a URL without `Vary` needs no other. The rest is a hash table with a fixed size, which limits the variants.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    count: usize,
+    looked_at: usize,
+    /// Where the search in the hash table begins. It is known after the first slot.
+    start: usize,
+}
+
+impl Slots {
+    pub(crate) fn new(count: usize) -> Self {
+        Self { count, looked_at: 0, start: 0 }
+    }
+
+    /// The next slot, or `None` after all of them.
+    pub(crate) fn next(&mut self) -> Option<usize> {
+        let nth = self.looked_at;
+        self.looked_at += 1;
+        match nth {
+            0 => Some(0),
+            nth if nth < self.count => Some(1 + (self.start + nth - 1) % (self.count - 1)),
+            _ => None,
+        }
+    }
+
+    /// The first slot holds another variant: these headers select the variant.
+    pub(crate) fn begin_at<'a>(&mut self, names: impl Iterator<Item = &'a HeaderName>, headers: &HeaderMap) {
+        if self.looked_at == 1 {
+            let mut hasher = Xxh3::new();
+            for name in names {
+                for value in headers.get_all(name) {
+                    hasher.update(value.as_bytes());
+                    hasher.update(b"\n"); // no header value contains it
+                }
+                hasher.update(&[0]);
+            }
+            self.start = (hasher.finish() % self.count.max(1) as u64) as usize;
+        }
+    }
+}

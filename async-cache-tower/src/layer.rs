@@ -1,0 +1,198 @@
+//! The layer and its options.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_cache_core::{Result, Stamp, TieredCache};
+use http::HeaderValue;
+use http::request::Parts;
+use tower::Layer;
+
+use crate::key::{all_slots, host_and_path};
+use crate::response::CachedResponse;
+use crate::rules::Rules;
+use crate::service::CacheService;
+
+/// Whether a request's own `Cache-Control` counts (`no-cache`, `max-age`, `min-fresh`, `max-stale`, `no-store`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RequestDirectives {
+    /// It does not, as RFC 9111 permits. So no stranger can make the handler run for each request, and a browser's reload
+    /// is answered from the cache. Invalidations keep the cache right.
+    #[default]
+    Ignore,
+    /// It does.
+    Honour,
+}
+
+pub(crate) type KeyOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+
+/// A tower layer that answers from a [`TieredCache`], and stores what the service behind it answers.
+///
+/// The [crate's documentation](crate) has an example, and says what is stored. A clone shares the cache.
+#[derive(Clone)]
+#[must_use = "a layer does nothing until a service is wrapped in it"]
+pub struct CacheLayer {
+    pub(crate) config: Arc<Config>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) cache: TieredCache<String, CachedResponse>,
+    pub(crate) rules: Rules,
+    pub(crate) key: KeyOf,
+    pub(crate) max_body: usize,
+    pub(crate) body_timeout: Duration,
+    pub(crate) max_variants: usize,
+    pub(crate) status_name: Option<Arc<str>>,
+}
+
+impl CacheLayer {
+    /// Makes a layer over this cache. All instances of a service use one namespace. Services that answer differently for
+    /// the same host and path need different ones.
+    ///
+    /// Of the cache's options, `ttl`, `stale_for` and the stale policies have no effect: the response decides. The others
+    /// do, such as `load_timeout`, `ttl_jitter`, `refresh_ahead` and the outage policy.
+    pub fn new(cache: TieredCache<String, CachedResponse>) -> Self {
+        let rules = Rules { default_ttl: None, directives: RequestDirectives::Ignore };
+        Self {
+            config: Arc::new(Config {
+                cache,
+                rules,
+                key: Arc::new(host_and_path),
+                max_body: 1 << 20,
+                body_timeout: Duration::from_secs(5),
+                max_variants: 16,
+                status_name: None,
+            }),
+        }
+    }
+
+    fn config(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
+
+    /// Sets the key of a request. `None` means that the request is not cached. The default is the host in lower case, a
+    /// space, the path and the query.
+    ///
+    /// The function also runs for unsafe methods: their success makes the key void. Everything that a response depends on
+    /// is in the key or in `Vary`. A request with credentials never shares a key with one without, whatever the function
+    /// returns. A key has at most 1,000 bytes; a request with a longer one is not cached.
+    ///
+    /// ```
+    /// # fn layer(cache: async_cache::TieredCache<String, async_cache_tower::CachedResponse>) {
+    /// use async_cache_tower::CacheLayer;
+    ///
+    /// // One site on many hosts, and a tracking parameter that no page depends on.
+    /// let layer = CacheLayer::new(cache).key(|request| {
+    ///     let query = request.uri.query().unwrap_or_default();
+    ///     let query: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("utm_")).collect();
+    ///     Some(format!("{}?{}", request.uri.path(), query.join("&")))
+    /// });
+    /// # }
+    /// ```
+    pub fn key(mut self, key: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.config().key = Arc::new(key);
+        self
+    }
+
+    /// Stores responses with status 200 that do not say how long they are fresh for this long. By default they are not
+    /// stored. Clients are told nothing of it.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.config().rules.default_ttl = Some(ttl);
+        self
+    }
+
+    /// The largest body that is stored, in bytes. A larger one is streamed through. The default is 1 MiB.
+    ///
+    /// While a response is loaded, each request buffers up to this many bytes.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.config().max_body = bytes;
+        self
+    }
+
+    /// How long a storable body may take to arrive, from its headers on. A slower one is streamed through. The default is
+    /// 5 s.
+    pub fn body_timeout(mut self, limit: Duration) -> Self {
+        self.config().body_timeout = limit;
+        self
+    }
+
+    /// How many variants of one URL are stored, if its responses have `Vary`: at least 1. The default is 16. Further
+    /// variants are not cached.
+    pub fn max_variants(mut self, variants: usize) -> Self {
+        self.config().max_variants = variants.max(1);
+        self
+    }
+
+    /// Whether a request's own `Cache-Control` counts. By default it does not.
+    pub fn request_directives(mut self, directives: RequestDirectives) -> Self {
+        self.config().rules.directives = directives;
+        self
+    }
+
+    /// Adds `Cache-Status` (RFC 9211) to each response, with this name of the cache: `my-service; hit`. By default no
+    /// header says what happened, because strangers can read it, too. A name with other bytes than letters, digits, `-`,
+    /// `_` and `.` is ignored.
+    pub fn cache_status(mut self, name: impl AsRef<str>) -> Self {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let name = name.as_ref();
+        let is_valid = !name.is_empty() && name.bytes().all(is_token) && HeaderValue::try_from(name).is_ok();
+        self.config().status_name = is_valid.then(|| name.into());
+        self
+    }
+
+    /// The cache of this layer: for `invalidate_tag`, `invalidate_all`, `stats` and `shutdown`.
+    #[must_use]
+    pub fn cache(&self) -> &TieredCache<String, CachedResponse> {
+        &self.config.cache
+    }
+
+    /// Every node drops the responses for this URL, in all variants. With a [`key`](Self::key) of your own use
+    /// [`invalidate_key`](Self::invalidate_key).
+    ///
+    /// `path_and_query` is exactly as in the request: `/products?page=2`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`TieredCache::invalidate_many`].
+    pub async fn invalidate_url(&self, host: &str, path_and_query: &str) -> Result<Stamp> {
+        self.invalidate_key(&format!("{} {path_and_query}", host.to_ascii_lowercase())).await
+    }
+
+    /// Every node drops the responses under this key, as the function of [`key`](Self::key) returns it, in all variants.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`TieredCache::invalidate_many`].
+    pub async fn invalidate_key(&self, key: &str) -> Result<Stamp> {
+        self.config.invalidate(key).await
+    }
+}
+
+impl Config {
+    pub(crate) async fn invalidate(&self, key: &str) -> Result<Stamp> {
+        self.cache.invalidate_many(&all_slots(key, self.max_variants)).await
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = CacheService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CacheService { config: Arc::clone(&self.config), inner }
+    }
+}
+
+impl fmt::Debug for CacheLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheLayer")
+            .field("namespace", &self.config.cache.namespace())
+            .field("rules", &self.config.rules)
+            .field("max_body", &self.config.max_body)
+            .field("body_timeout", &self.config.body_timeout)
+            .field("max_variants", &self.config.max_variants)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! The way of a GET through the slots of its URL.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::sync::oneshot;
+use tower::Service;
+
+use crate::answer::{Outcome, answer, with_status};
+use crate::body::CacheBody;
+use crate::key::{Credentials, Slots, slot_key};
+use crate::layer::Config;
+use crate::load::{Load, News};
+use crate::response::{CachedResponse, Kind};
+use crate::service::pass;
+
+/// A GET that may be answered from the cache.
+pub(crate) struct Exchange {
+    pub(crate) config: Arc<Config>,
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) url: String,
+    pub(crate) credentials: Credentials,
+}
+
+/// Which stored responses a lookup may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    /// A stale one at once, while it is refreshed in the background.
+    StaleAtOnce,
+    /// A stale one if the load fails.
+    StaleOnError,
+    /// The request asks for a new one.
+    New,
+}
+
+/// The result of a lookup in one slot.
+enum Looked<B: Body, E> {
+    Found(Arc<CachedResponse>, Outcome),
+    /// This request led the load, and its response is not stored.
+    Live(Response<CacheBody<B>>),
+    Error(E),
+    /// The request calls the service by itself.
+    Pass,
+}
+
+impl Exchange {
+    pub(crate) async fn get<S, A, B>(self, mut inner: S) -> Result<Response<CacheBody<B>>, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        A: Body + Default + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let mut slots = Slots::new(self.config.max_variants);
+        while let Some(slot) = slots.next() {
+            let key = slot_key(&self.url, self.credentials, slot);
+            match self.look(&mut inner, &key).await {
+                Looked::Found(found, outcome) => {
+                    let Kind::Stored(stored) = &found.0 else { break };
+                    if stored.is_selected_by(&self.parts.headers) {
+                        let response = answer(stored, &self.parts, outcome);
+                        return Ok(with_status(response, &self.config, outcome));
+                    }
+                    let names = stored.selecting.iter().map(|selecting| &selecting.name);
+                    slots.begin_at(names, &self.parts.headers);
+                }
+                Looked::Live(response) => return Ok(with_status(response, &self.config, Outcome::NotStored)),
+                Looked::Error(error) => return Err(error),
+                Looked::Pass => break,
+            }
+        }
+        let parts = Arc::try_unwrap(self.parts).unwrap_or_else(|shared| (*shared).clone());
+        pass(self.config, inner, Request::from_parts(parts, A::default())).await
+    }
+
+    /// Looks into one slot, and loads if it is empty.
+    async fn look<S, A, B>(&self, inner: &mut S, key: &String) -> Looked<B, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        A: Body + Default + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let looked = self.ask(inner, key, Accept::StaleAtOnce).await;
+        let Looked::Found(found, Outcome::Hit) = &looked else { return looked };
+        let Kind::Stored(stored) = &found.0 else { return looked };
+        // Another variant's age does not matter.
+        if !stored.is_selected_by(&self.parts.headers) {
+            return looked;
+        }
+        let now = SystemTime::now();
+        match stored.life.stale_since(now) {
+            Some(since) if since < stored.life.while_revalidate => {
+                Looked::Found(Arc::clone(found), Outcome::Stale)
+            }
+            // It may answer only if the load fails. A load is under way.
+            Some(_) => self.ask(inner, key, Accept::StaleOnError).await,
+            None if !self.config.rules.allows(&self.parts.headers, &stored.life, now) => {
+                self.ask(inner, key, Accept::New).await
+            }
+            None => looked,
+        }
+    }
+
+    async fn ask<S, A, B>(&self, inner: &mut S, key: &String, accept: Accept) -> Looked<B, S::Error>
+    where
+        S: Service<Request<A>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        A: Body + Default + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let (sender, mut news) = oneshot::channel();
+        let load =
+            Load { config: Arc::clone(&self.config), inner: inner.clone(), parts: Arc::clone(&self.parts) };
+        let load = move |context| load.run::<A, B>(context, sender);
+        // The load sets how long this response is kept; the call needs a value to permit stale answers at all.
+        let least = Duration::from_millis(1);
+        let cache = &self.config.cache;
+        let found = match accept {
+            Accept::StaleAtOnce => {
+                cache.get_or_load_with(key, load).stale_for(least).stale_while_revalidate(true).await
+            }
+            Accept::StaleOnError => {
+                cache.get_or_load_with(key, load).stale_for(least).stale_while_revalidate(false).await
+            }
+            Accept::New => cache.refresh_with(key, load).await,
+        };
+        self.weigh(found.ok(), news.try_recv().ok(), accept)
+    }
+
+    /// Chooses between what the cache returned, and what this request's own load told.
+    fn weigh<B: Body, E>(
+        &self,
+        found: Option<Arc<CachedResponse>>,
+        news: Option<News<B, E>>,
+        accept: Accept,
+    ) -> Looked<B, E> {
+        // A stale response replaces a failure for as long as it says itself.
+        let fallback = || {
+            let found = found.as_ref()?;
+            let Kind::Stored(stored) = &found.0 else { return None };
+            let since = stored.life.stale_since(SystemTime::now())?;
+            let is_mine = stored.is_selected_by(&self.parts.headers);
+            (is_mine && since < stored.life.if_error)
+                .then(|| Looked::Found(Arc::clone(found), Outcome::Stale))
+        };
+        match news {
+            Some(News::Stored(own)) => Looked::Found(found.unwrap_or_else(|| Arc::new(own)), Outcome::Stored),
+            Some(News::NotStored(response)) => Looked::Live(response),
+            Some(News::Failed(response)) => fallback().unwrap_or(Looked::Live(response)),
+            Some(News::Error(error)) => fallback().unwrap_or(Looked::Error(error)),
+            None if accept == Accept::StaleOnError => match (fallback(), found) {
+                (Some(stale), _) => stale,
+                (None, Some(found)) if is_fresh(&found) => Looked::Found(found, Outcome::Hit),
+                (None, _) => Looked::Pass,
+            },
+            None => found.map_or(Looked::Pass, |found| Looked::Found(found, Outcome::Hit)),
+        }
+    }
+}
+
+fn is_fresh(found: &CachedResponse) -> bool {
+    match &found.0 {
+        Kind::Stored(stored) => stored.life.stale_since(SystemTime::now()).is_none(),
+        Kind::NotStorable => false,
+    }
+}
