@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::referee::Referee;
 
 /// Tasks that ask for the cold key, over all instances.
-const COLD_TASKS: u32 = 1000;
+pub(crate) const COLD_TASKS: u32 = 1000;
 /// The duration of its query.
 pub(crate) const COLD_QUERY_MS: u64 = 100;
 /// Instances report every few milliseconds, so a longer silence is a failure.
@@ -106,7 +106,7 @@ impl Conductor {
     async fn tell(&self, command: Command) {
         for instance in &self.fleet.commands {
             // An instance that has ended has reported that.
-            let _ = instance.send(command).await;
+            let _ = instance.send(command.clone()).await;
         }
     }
 
@@ -127,6 +127,8 @@ impl Conductor {
                 referee.take(instance, events, complete_to, tiers);
                 self.progress.traffic(&referee.seen);
             }
+            // Only instances that serve send these.
+            Message::Reply { .. } | Message::Notice(_) => {}
             Message::TrafficEnded => self.heard.traffic_ended += 1,
             Message::Finished => self.heard.finished += 1,
             Message::Failed(why) => return Err(why),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_cache::{BoxError, Codec, Result};
 
-use crate::catalogue::{Catalogue, Product, ServiceError};
+use crate::catalogue::{Catalogue, Change, Product, ServiceError};
 use crate::clock;
 use crate::database::{Database, Observer, Query};
 use crate::events::{Answer, Event, Journal, Purpose, Read};
@@ -17,6 +17,8 @@ use crate::events::{Answer, Event, Journal, Purpose, Read};
 pub(crate) struct Driver {
     pub(crate) catalogue: Catalogue,
     pub(crate) journal: Arc<Journal>,
+    /// The age from which an answer is stale, in nanoseconds; `None` if no stale value may answer.
+    pub(crate) stale_from: Option<u64>,
 }
 
 impl Driver {
@@ -32,8 +34,13 @@ impl Driver {
 
     /// Sells one piece of a product.
     pub(crate) async fn sell(&self, product: u32) -> Result<Option<u32>, ServiceError> {
+        self.change(product, Change::Sell).await
+    }
+
+    /// Changes a product.
+    pub(crate) async fn change(&self, product: u32, change: Change) -> Result<Option<u32>, ServiceError> {
         let began = clock::now();
-        let outcome = self.catalogue.sell(product).await;
+        let outcome = self.catalogue.change(product, change).await;
         self.journal.note(|at| match outcome {
             Ok(Some(version)) => Event::Invalidated { product, version, began, at },
             Ok(None) | Err(_) => Event::WriteFailed { at },
@@ -83,7 +90,12 @@ impl Caller {
         })
         .await;
         let end = clock::now();
-        let answer = if database.queries() != queries {
+        let stale = |product: &Product| {
+            self.driver.stale_from.is_some_and(|from| end.saturating_sub(product.origin.read_at) > from)
+        };
+        let answer = if matches!(&outcome, Ok(Some(product)) if stale(product)) {
+            Answer::Stale
+        } else if database.queries() != queries {
             Answer::Loaded
         } else if decoded {
             Answer::L2
@@ -97,7 +109,7 @@ impl Caller {
                 let version = found.as_ref().map_or(0, |product| product.version);
                 self.reads.push(Event::Read(Read { product, version, start, end, answer, purpose }));
             }
-            Err(_) => self.reads.push(Event::ReadFailed { at: end }),
+            Err(_) => self.reads.push(Event::ReadFailed { at: end, purpose }),
         }
         outcome.map(|found| (found, answer))
     }

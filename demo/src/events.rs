@@ -11,7 +11,7 @@ pub(crate) enum Event {
     /// A read that was answered.
     Read(Read),
     /// A read that ended with an error.
-    ReadFailed { at: u64 },
+    ReadFailed { at: u64, purpose: Purpose },
     /// A database query for a row began.
     QueryBegan { product: u32, at: u64 },
     /// The query that began at `began` has ended.
@@ -34,6 +34,7 @@ pub(crate) struct Read {
 
 /// The source of an answer, as far as its caller can know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// This instance's own L1.
     L1,
@@ -43,6 +44,8 @@ pub(crate) enum Answer {
     Loaded,
     /// The shared tier, or another caller's query: the caller waited, and cannot distinguish them.
     Shared,
+    /// A value that had expired, because the database failed or was slow.
+    Stale,
 }
 
 /// The purpose of a read.
@@ -59,7 +62,7 @@ impl Event {
     pub(crate) fn at(&self) -> u64 {
         match self {
             Self::Read(read) => read.end,
-            Self::ReadFailed { at }
+            Self::ReadFailed { at, .. }
             | Self::QueryBegan { at, .. }
             | Self::QueryEnded { at, .. }
             | Self::Invalidated { at, .. }

@@ -7,7 +7,7 @@ use crate::clock::{MILLISECOND, SECOND};
 use crate::referee::{MAX_STALENESS, Referee};
 
 /// Nanoseconds, up to a minute, to two digits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Durations(Histogram<u64>);
 
 impl Default for Durations {
@@ -36,6 +36,7 @@ pub(crate) struct Latencies {
     pub(crate) l2: Durations,
     pub(crate) loaded: Durations,
     pub(crate) waited: Durations,
+    pub(crate) stale: Durations,
 }
 
 /// All results of the demo.
@@ -186,7 +187,7 @@ impl Figures {
 
 impl OfInstance {
     fn of(seat: &crate::referee::Seat) -> Self {
-        let tiers = seat.tiers;
+        let tiers = &seat.tiers;
         Self {
             requests: seat.requests,
             hit_percent: percent(seat.requests - seat.loaded, seat.requests),

@@ -2,12 +2,10 @@
 
 use std::io::{BufReader, BufWriter, Write};
 use std::process::{Child, Command as Program, Stdio};
-use std::sync::Arc;
 
 use async_cache::MemoryBackend;
 use tokio::sync::mpsc;
 
-use crate::driver::Driver;
 use crate::instance::{Command, Instance, Message, Setup};
 
 /// Messages on their way to the referee. A full queue delays the instances.
@@ -21,9 +19,7 @@ const WIRE: bincode::config::Configuration = bincode::config::standard();
 pub(crate) struct Fleet {
     pub(crate) commands: Vec<mpsc::Sender<Command>>,
     pub(crate) messages: mpsc::Receiver<(u16, Message)>,
-    /// The instances of this process.
-    pub(crate) drivers: Vec<Arc<Driver>>,
-    _children: Children,
+    children: Children,
 }
 
 impl Fleet {
@@ -32,13 +28,12 @@ impl Fleet {
         let (sender, messages) = mpsc::channel(QUEUE);
         let rows = setups.first().map_or(0, |setup| u64::from(setup.products) + 16);
         let memory = MemoryBackend::new(rows);
-        let (mut commands, mut drivers) = (Vec::new(), Vec::new());
+        let mut commands = Vec::new();
         for setup in setups {
             let index = setup.index;
             let (out, mut said) = mpsc::channel(QUEUE);
             let instance = Instance::start(setup, Some(memory.clone()), out).await?;
             let (command, orders) = mpsc::channel(QUEUE);
-            drivers.push(Arc::clone(&instance.driver));
             commands.push(command);
             tokio::spawn(instance.run(orders));
             let sender = sender.clone();
@@ -50,7 +45,7 @@ impl Fleet {
                 }
             });
         }
-        Ok(Self { commands, messages, drivers, _children: Children::default() })
+        Ok(Self { commands, messages, children: Children::default() })
     }
 
     /// Starts each instance as a process.
@@ -77,17 +72,22 @@ impl Fleet {
             let sender = sender.clone();
             std::thread::spawn(move || hear(output, index, &sender));
         }
-        Ok(Self { commands, messages, drivers: Vec::new(), _children: children })
+        Ok(Self { commands, messages, children })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.commands.len()
     }
+
+    /// The channels of the instances, and their processes.
+    pub(crate) fn into_parts(self) -> (Vec<mpsc::Sender<Command>>, mpsc::Receiver<(u16, Message)>, Children) {
+        (self.commands, self.messages, self.children)
+    }
 }
 
 /// The processes of the instances. They are killed when this is dropped.
 #[derive(Default)]
-struct Children(Vec<Child>);
+pub(crate) struct Children(Vec<Child>);
 
 impl Drop for Children {
     fn drop(&mut self) {
@@ -104,7 +104,7 @@ fn send(input: impl Write, setup: &Setup, mut orders: mpsc::Receiver<Command>) {
     let mut write = |thing: &dyn Fn(&mut BufWriter<_>) -> bool| thing(&mut input) && input.flush().is_ok();
     let mut alive = write(&|input| bincode::serde::encode_into_std_write(setup, input, WIRE).is_ok());
     while let Some(order) = orders.blocking_recv().filter(|_| alive) {
-        alive = write(&|input| bincode::serde::encode_into_std_write(order, input, WIRE).is_ok());
+        alive = write(&|input| bincode::serde::encode_into_std_write(&order, input, WIRE).is_ok());
     }
 }
 

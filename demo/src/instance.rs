@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_cache::{Bincode, MemoryBackend, RedisBackend};
+use async_cache::{Backend, Bincode, LoadFailureLog, MemoryBackend, RedisBackend};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +18,8 @@ use crate::database::Database;
 use crate::driver::{Driver, Watched, observer};
 use crate::events::{Event, Journal};
 use crate::keys::Trace;
+use crate::notices;
+use crate::orders::{Desk, Order, Parts, Reply};
 use crate::traffic::Traffic;
 
 /// The setup of an instance. Everything but the in-process tier can be sent to another process.
@@ -36,10 +38,19 @@ pub(crate) struct Setup {
     pub(crate) rate: Option<f64>,
     /// Writes per request.
     pub(crate) writes: f64,
+    /// The lifetime of a product in milliseconds, if the instance serves and takes orders.
+    pub(crate) serve_ttl_ms: Option<u64>,
 }
 
+/// How long an expired product is kept as a fallback, if the instance serves.
+const STALE_FOR: Duration = Duration::from_secs(600);
+/// How long a request of an instance that serves waits for the database, if there is a fallback.
+const SOFT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Clocks that are read at intervals may be behind by this.
+const COARSENESS: u64 = 30 * MILLISECOND;
+
 /// An order to an instance.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Ask for a product that no tier has, with this many tasks at once, from this time on.
     ColdKey { product: u32, tasks: u32, at: u64, query_ms: u64 },
@@ -47,6 +58,8 @@ pub(crate) enum Command {
     Traffic { seconds: Option<f64> },
     /// End the traffic.
     Stop,
+    /// Execute this, and reply under this number.
+    Order { id: u64, order: Order },
     /// Report what is left, and end.
     Finish,
 }
@@ -63,6 +76,13 @@ pub(crate) enum Message {
         complete_to: u64,
         tiers: Tiers,
     },
+    /// A reply to the order with this number.
+    Reply {
+        id: u64,
+        reply: Reply,
+    },
+    /// Something that an operator wants to know.
+    Notice(String),
     TrafficEnded,
     Finished,
     Failed(String),
@@ -101,6 +121,9 @@ pub(crate) struct Tiers {
     pub(crate) l2_errors: u64,
     pub(crate) l1_entries: u64,
     pub(crate) l1_suspended: bool,
+    pub(crate) pending_invalidations: u64,
+    pub(crate) load_failures: u64,
+    pub(crate) l2_unreachable: bool,
 }
 
 /// Time between two batches.
@@ -112,6 +135,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Instance {
     setup: Arc<Setup>,
     pub(crate) driver: Arc<Driver>,
+    desk: Option<Desk>,
     out: mpsc::Sender<Message>,
 }
 
@@ -123,32 +147,36 @@ impl Instance {
         memory: Option<MemoryBackend>,
         out: mpsc::Sender<Message>,
     ) -> Result<Self, String> {
-        let journal = Arc::new(Journal::default());
-        let latency = Duration::from_millis(setup.query_ms.into());
-        let database = Database::open(&setup.database, latency, observer(&journal));
-        let redis = match &setup.redis {
-            Some(url) => Some(RedisBackend::connect(url).await.map_err(|error| chain(&error))?),
-            None => None,
+        let shared: Option<Arc<dyn Backend>> = match (&setup.redis, memory) {
+            (Some(url), _) => {
+                Some(Arc::new(RedisBackend::connect(url).await.map_err(|error| chain(&error))?))
+            }
+            (None, Some(memory)) => Some(Arc::new(memory)),
+            (None, None) => None,
         };
-        let catalogue =
-            Catalogue::open(&setup.namespace, setup.l1_entries, database, |builder| match (redis, memory) {
-                (Some(redis), _) => builder.l2_with(redis, Watched(Bincode)),
-                (None, Some(memory)) => builder.l2_with(memory, Watched(Bincode)),
-                (None, None) => builder,
-            })
-            .map_err(|error| chain(&error))?;
+        let parts = setup.serve_ttl_ms.map(|_| Parts::new(setup.l1_entries, shared.clone()));
+        let driver = Arc::new(open(&setup, shared, parts.as_ref()).map_err(|error| chain(&error))?);
+        let cache = driver.catalogue.cache();
         let begun = Instant::now();
-        while !catalogue.cache().is_serving() {
+        while !cache.is_serving() {
             if begun.elapsed() > PATIENCE {
                 return Err(format!("instance {} did not come to serve within {PATIENCE:?}", setup.index));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        let desk = parts.map(|parts| Desk::open(parts, &setup.namespace, &driver, out.clone())).transpose();
+        let desk = desk.map_err(|error| chain(&error))?;
         // Entries of an earlier run in Redis belong to another database.
         if setup.index == 0 {
-            catalogue.cache().invalidate_all().await.map_err(|error| chain(&error))?;
+            cache.invalidate_all().await.map_err(|error| chain(&error))?;
+            if let Some(desk) = &desk {
+                desk.forget().await.map_err(|error| chain(&error))?;
+            }
         }
-        Ok(Self { setup: Arc::new(setup), driver: Arc::new(Driver { catalogue, journal }), out })
+        if desk.is_some() {
+            notices::pass_on(cache, out.clone());
+        }
+        Ok(Self { setup: Arc::new(setup), driver, desk, out })
     }
 
     /// Executes orders until it is told to finish, or the sender is gone.
@@ -161,8 +189,14 @@ impl Instance {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::ColdKey { product, tasks, at, query_ms } => {
-                    let cold = self.cold_key(product, tasks, at, Duration::from_millis(query_ms)).await;
-                    self.say(Message::Cold(cold)).await;
+                    let when = (at, Duration::from_millis(query_ms));
+                    self.say(Message::Cold(cold_key(&self.driver, product, tasks, when).await)).await;
+                }
+                Command::Order { id, order } => {
+                    if let Some(desk) = self.desk.clone() {
+                        tasks.spawn(desk.execute(id, order));
+                    }
+                    while tasks.try_join_next().is_some() {}
                 }
                 Command::Traffic { seconds } => {
                     let traffic = Traffic::new(&self.setup, &self.driver, stop.clone());
@@ -191,12 +225,13 @@ impl Instance {
 
     /// Sends a batch at intervals, and a last one.
     fn report(&self, until: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        let (driver, out) = (Arc::clone(&self.driver), self.out.clone());
+        let (driver, desk, out) = (Arc::clone(&self.driver), self.desk.clone(), self.out.clone());
         async move {
             loop {
                 let last = until.is_cancelled();
                 let (events, complete_to) = driver.journal.take();
-                let tiers = tiers(&driver);
+                let l2_unreachable = desk.as_ref().is_some_and(|desk| !desk.reaches_the_tier());
+                let tiers = Tiers { l2_unreachable, ..tiers(&driver) };
                 if out.send(Message::Batch { events, complete_to, tiers }).await.is_err() || last {
                     return;
                 }
@@ -204,29 +239,67 @@ impl Instance {
             }
         }
     }
+}
 
-    async fn cold_key(&self, product: u32, tasks: u32, at: u64, latency: Duration) -> Cold {
-        let database = self.driver.catalogue.database().with_latency(latency);
-        let catalogue = self.driver.catalogue.with_database(database);
-        tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await;
-        let begun = clock::now();
-        let mut callers = JoinSet::new();
-        for _ in 0..tasks {
-            let catalogue = catalogue.clone();
-            callers.spawn(async move {
-                let outcome = catalogue.get(product).await;
-                (matches!(outcome, Ok(Some(_))), clock::now())
-            });
+/// Opens the service: its database, and its cache with the tiers of this mode.
+fn open(
+    setup: &Setup,
+    shared: Option<Arc<dyn Backend>>,
+    parts: Option<&Parts>,
+) -> async_cache::Result<Driver> {
+    let journal = Arc::new(Journal::default());
+    let latency = Duration::from_millis(setup.query_ms.into());
+    let database = Database::open(&setup.database, setup.index, latency, observer(&journal));
+    let catalogue = Catalogue::open(&setup.namespace, database, |builder| {
+        let builder = match parts {
+            Some(parts) => builder.l1(parts.copies.clone()),
+            None => builder.l1(MemoryBackend::new(setup.l1_entries)),
+        };
+        let builder = match setup.serve_ttl_ms {
+            Some(ttl) => builder
+                .ttl(Duration::from_millis(ttl))
+                .stale_for(STALE_FOR)
+                .soft_timeout(SOFT_TIMEOUT)
+                // An outage of the database is shown on the page, not in the log.
+                .load_failure_log(LoadFailureLog::Off),
+            None => builder,
+        };
+        match parts.map_or(shared, Parts::shared) {
+            Some(shared) => builder.l2_with(shared, Watched(Bincode)),
+            None => builder,
         }
-        let mut cold = Cold { tasks, ..Cold::default() };
-        while let Some(caller) = callers.join_next().await {
-            let (answered, ended) = caller.unwrap_or((false, begun));
-            cold.failed += u32::from(!answered);
-            cold.slowest_ns = cold.slowest_ns.max(ended - begun);
-        }
-        cold.loads = catalogue.database().queries();
-        cold
+    })?;
+    let stale_from = setup.serve_ttl_ms.map(|ttl| ttl * MILLISECOND + COARSENESS);
+    Ok(Driver { catalogue, journal, stale_from })
+}
+
+/// Sends requests for a product from many tasks at once, from a time on. The query takes `latency`.
+pub(crate) async fn cold_key(
+    driver: &Driver,
+    product: u32,
+    tasks: u32,
+    (at, latency): (u64, Duration),
+) -> Cold {
+    let database = driver.catalogue.database().with_latency(latency);
+    let catalogue = driver.catalogue.with_database(database);
+    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await;
+    let begun = clock::now();
+    let mut callers = JoinSet::new();
+    for _ in 0..tasks {
+        let catalogue = catalogue.clone();
+        callers.spawn(async move {
+            let outcome = catalogue.get(product).await;
+            (matches!(outcome, Ok(Some(_))), clock::now())
+        });
     }
+    let mut cold = Cold { tasks, ..Cold::default() };
+    while let Some(caller) = callers.join_next().await {
+        let (answered, ended) = caller.unwrap_or((false, begun));
+        cold.failed += u32::from(!answered);
+        cold.slowest_ns = cold.slowest_ns.max(ended - begun);
+    }
+    cold.loads = catalogue.database().queries();
+    cold
 }
 
 /// When the callers of a cold key start: late enough for every instance to have received the order.
@@ -250,6 +323,9 @@ pub(crate) fn tiers(driver: &Driver) -> Tiers {
         l2_errors: stats.l2_errors,
         l1_entries: stats.entries,
         l1_suspended: stats.l1_suspended,
+        pending_invalidations: stats.pending_invalidations,
+        load_failures: stats.load_failures,
+        l2_unreachable: false,
     }
 }
 

@@ -12,8 +12,6 @@ use crate::referee::Seen;
 pub(crate) enum Goal {
     Seconds(f64),
     Requests(u64),
-    /// Until it is stopped.
-    None,
 }
 
 /// A line of phases, and a bar while there is traffic. Without a terminal it prints the phases only.
@@ -27,7 +25,6 @@ impl Progress {
         let length = match goal {
             Goal::Seconds(seconds) => (seconds * 1000.0) as u64,
             Goal::Requests(requests) => requests,
-            Goal::None => 0,
         };
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a template"));
@@ -44,10 +41,8 @@ impl Progress {
     }
 
     pub(crate) fn traffic_begins(&self, text: &str) {
-        if !matches!(self.goal, Goal::None) {
-            let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}").expect("a template");
-            self.bar.set_style(style);
-        }
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}").expect("a template");
+        self.bar.set_style(style);
         self.phase(text);
     }
 
@@ -57,7 +52,6 @@ impl Progress {
         match self.goal {
             Goal::Seconds(_) => self.bar.set_position(took / (SECOND / 1000)),
             Goal::Requests(_) => self.bar.set_position(seen.requests),
-            Goal::None => {}
         }
         if !self.bar.is_hidden() {
             let (requests, queries, stale) =

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use crate::clock::SECOND;
 use crate::events::{Answer, Event, Purpose, Read};
-use crate::figures::Latencies;
+use crate::figures::{Durations, Latencies};
 use crate::instance::{Cold, Tiers};
 use lag::Lag;
 use ledger::Ledger;
@@ -38,13 +38,30 @@ pub(crate) struct Referee {
 }
 
 /// Facts about one instance.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Seat {
     complete_to: u64,
     pub(crate) requests: u64,
     /// Reads among these that their own query answered.
     pub(crate) loaded: u64,
     pub(crate) tiers: Tiers,
+    /// Traffic by the source of its answer.
+    pub(crate) answers: Answers,
+    /// Durations of traffic since they were taken last.
+    pub(crate) recent: Durations,
+    /// The last time at which the shared tier could not be reached: the outage policy suspends the promise.
+    cut_off_at: Option<u64>,
+}
+
+/// Requests by the source of their answer.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(crate) struct Answers {
+    pub(crate) l1: u64,
+    pub(crate) l2: u64,
+    pub(crate) waited: u64,
+    pub(crate) loaded: u64,
+    pub(crate) stale: u64,
+    pub(crate) failed: u64,
 }
 
 /// The counts.
@@ -70,6 +87,8 @@ pub(crate) struct Seen {
     /// The longest time since the invalidation of the oldest version that such a read missed.
     pub(crate) furthest_behind: u64,
     pub(crate) stale: u64,
+    /// Older reads on an instance that could not reach the shared tier: the promise does not bind it then.
+    pub(crate) unbound: u64,
     pub(crate) evidence: Vec<String>,
 }
 
@@ -91,10 +110,31 @@ impl Referee {
         &self.instances
     }
 
+    /// The durations of an instance's traffic since the last call.
+    pub(crate) fn take_recent(&mut self, instance: u16) -> Durations {
+        std::mem::take(&mut self.instances[usize::from(instance)].recent)
+    }
+
+    /// Stops waiting for an instance that has reported nothing since then. Its events count again when it reports.
+    pub(crate) fn dismiss_if_silent(&mut self, instance: u16, since: u64) {
+        if self.instances[usize::from(instance)].complete_to < since {
+            self.dismiss(instance);
+        }
+    }
+
+    /// An instance is gone, and will report nothing more.
+    pub(crate) fn dismiss(&mut self, instance: u16) {
+        self.instances[usize::from(instance)].complete_to = u64::MAX;
+        self.look_up_to(self.settled());
+    }
+
     /// Takes a batch of one instance, and judges the events whose order is now final.
     pub(crate) fn take(&mut self, instance: u16, events: Vec<Event>, complete_to: u64, tiers: Tiers) {
         let seat = &mut self.instances[usize::from(instance)];
         seat.complete_to = complete_to;
+        if tiers.l2_unreachable {
+            seat.cut_off_at = Some(complete_to);
+        }
         seat.tiers = tiers;
         self.waiting.extend(events.into_iter().map(|event| (instance, event)));
         self.look_up_to(self.settled());
@@ -129,7 +169,11 @@ impl Referee {
         let at = event.at();
         match event {
             Event::Read(read) => self.read(instance, &read),
-            Event::ReadFailed { .. } => self.seen.failed += 1,
+            Event::ReadFailed { purpose, .. } => {
+                self.seen.failed += 1;
+                let failed = &mut self.instances[usize::from(instance)].answers.failed;
+                *failed += u64::from(purpose == Purpose::Traffic);
+            }
             Event::QueryBegan { product, .. } => {
                 self.seen.queries += 1;
                 self.seen.most_concurrent = self.seen.most_concurrent.max(self.overlaps.began(product, at));
@@ -164,15 +208,20 @@ impl Referee {
         seat.requests += 1;
         seat.loaded += u64::from(read.answer == Answer::Loaded);
         let waited = || self.query_ended.get(&read.product).is_some_and(|ended| *ended >= read.start);
-        let latencies = &mut seen.latencies;
-        let histogram = match read.answer {
-            Answer::L1 => &mut latencies.l1,
-            Answer::L2 => &mut latencies.l2,
-            Answer::Loaded => &mut latencies.loaded,
-            Answer::Shared if waited() => &mut latencies.waited,
-            Answer::Shared => &mut latencies.l2,
+        let (latencies, answers) = (&mut seen.latencies, &mut seat.answers);
+        let (histogram, count) = match read.answer {
+            Answer::L1 => (&mut latencies.l1, &mut answers.l1),
+            Answer::L2 => (&mut latencies.l2, &mut answers.l2),
+            Answer::Loaded => (&mut latencies.loaded, &mut answers.loaded),
+            Answer::Shared if waited() => (&mut latencies.waited, &mut answers.waited),
+            // The shared tier cannot have answered: L1 did, after it had tried to verify its entry.
+            Answer::Shared if seat.tiers.l2_unreachable => (&mut latencies.l1, &mut answers.l1),
+            Answer::Shared => (&mut latencies.l2, &mut answers.l2),
+            Answer::Stale => (&mut latencies.stale, &mut answers.stale),
         };
+        *count += 1;
         histogram.saturating_record(read.end - read.start);
+        seat.recent.saturating_record(read.end - read.start);
     }
 
     fn hold_against_the_promise(&mut self, instance: u16, read: &Read) {
@@ -180,7 +229,10 @@ impl Referee {
         let seen = &mut self.seen;
         seen.checked += 1;
         seen.at_risk += u64::from(known.last.is_some_and(|last| last + 10 * MAX_STALENESS > read.start));
-        if read.version < known.owed {
+        let cut_off = self.instances[usize::from(instance)].cut_off_at;
+        if read.version < known.owed && cut_off.is_some_and(|at| read.start < at + MAX_STALENESS) {
+            seen.unbound += 1;
+        } else if read.version < known.owed {
             seen.stale += 1;
             if seen.evidence.len() < MAX_EVIDENCE {
                 seen.evidence.push(format!(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +16,18 @@ use crate::keys::{Keys, Zipf};
 
 /// Tasks that read, in each instance.
 const READERS: u32 = 16;
+/// Most requests under way, in each instance that serves. Further ones are not sent.
+const CLIENTS: usize = 2_000;
+/// Time between two groups of their requests.
+const TICK_OF_CLIENTS: Duration = Duration::from_millis(5);
 /// Pause of a task that is ahead of its rate.
 const TICK: Duration = Duration::from_millis(2);
 /// Reads in a row before a task yields: hits never wait, so they would never yield.
 const BURST: u32 = 32;
 /// Time between two reads of the observed product.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// The same for instances that serve: the page need not measure as finely, and the machine has other work.
+const LOOK_EVERY_SERVING: Duration = Duration::from_micros(500);
 /// Time between two writes to it, over all instances.
 const WRITE_WATCHED_EVERY: Duration = Duration::from_millis(50);
 
@@ -39,13 +46,15 @@ pub(crate) struct Apart {
     pub(crate) watched: u32,
     /// No instance has read it before.
     pub(crate) cold: u32,
+    /// No traffic reads or writes it.
+    pub(crate) quiet: u32,
 }
 
 impl Apart {
-    pub(crate) const COUNT: u32 = 2;
+    pub(crate) const COUNT: u32 = 3;
 
     pub(crate) fn of(products: u32) -> Self {
-        Self { watched: products + 1, cold: products + 2 }
+        Self { watched: products + 1, cold: products + 2, quiet: products + 3 }
     }
 }
 
@@ -61,8 +70,10 @@ impl Traffic {
     /// Runs until the time is over, the trace has ended, or it is stopped.
     pub(crate) async fn run(self, limit: Option<Duration>) {
         let mut readers = JoinSet::new();
-        for _ in 0..READERS {
-            readers.spawn(self.reader());
+        if self.setup.serve_ttl_ms.is_some() {
+            readers.spawn(self.clients());
+        } else {
+            (0..READERS).for_each(|_| _ = readers.spawn(self.reader()));
         }
         let mut others = JoinSet::new();
         if let Some(pause) = self.pause_between_writes() {
@@ -79,6 +90,35 @@ impl Traffic {
         while readers.join_next().await.is_some() {}
         while others.join_next().await.is_some() {}
         let _ = looking.await;
+    }
+
+    /// Requests of clients that do not wait for each other, as a service meets them: a slow answer delays no
+    /// other request.
+    fn clients(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (driver, keys, stop) = (Arc::clone(&self.driver), Arc::clone(&self.keys), self.stop.clone());
+        let rate = self.setup.rate.unwrap_or_default();
+        async move {
+            let under_way = Arc::new(Semaphore::new(CLIENTS));
+            let mut ticks = tokio::time::interval(TICK_OF_CLIENTS);
+            // After a stall it does not catch up with a burst of requests.
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut due = 0.0;
+            while !stop.is_cancelled() {
+                ticks.tick().await;
+                due += rate * TICK_OF_CLIENTS.as_secs_f64();
+                while due >= 1.0 {
+                    due -= 1.0;
+                    let permit = Arc::clone(&under_way).try_acquire_owned();
+                    let (Ok(permit), Some(product)) = (permit, keys.next()) else { continue };
+                    let mut caller = driver.caller();
+                    tokio::spawn(async move {
+                        // The journal has the failed read.
+                        let _ = caller.read(product, Purpose::Traffic).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
     }
 
     fn reader(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -148,11 +188,12 @@ impl Traffic {
         let (mut caller, stop) = (self.driver.caller(), self.stop.clone());
         let product = Apart::of(self.setup.products).watched;
         let runtime = tokio::runtime::Handle::current();
+        let pause = if self.setup.serve_ttl_ms.is_some() { LOOK_EVERY_SERVING } else { LOOK_EVERY };
         tokio::task::spawn_blocking(move || {
             while !stop.is_cancelled() {
                 let _ = runtime.block_on(caller.read(product, Purpose::Lag));
                 caller.report();
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(pause);
             }
         })
     }

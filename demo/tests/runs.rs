@@ -1,7 +1,6 @@
 //! Runs the demo as users do, at small sizes, and checks its output and its exit code.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -76,6 +75,12 @@ fn on_redis_in_processes_of_their_own() {
     assert_sound(&figures(&args), 3);
     // The entries that the first run left in Redis belong to a deleted database.
     assert_sound(&figures(&args), 3);
+}
+
+#[test]
+fn on_a_redis_of_its_own() {
+    let figures = figures(&[&SMALL[..], &["--redis", "spawn", "--processes", "2"]].concat());
+    assert_sound(&figures, 2);
 }
 
 #[test]
@@ -160,12 +165,15 @@ fn wrong_input_is_refused_with_the_reason() {
         (&["--writes", "101"], "percent"),
         (&["--redis", nowhere], "--redis: "),
         (&["--redis", "http://127.0.0.1"], "--redis: "),
-        (&["--redis", nowhere, "--processes", "2", "--serve", "127.0.0.1:0"], "--serve"),
+        (&["serve", "--redis", nowhere], "--redis: "),
+        (&["serve", "--processes", "2"], "--redis"),
         (&["--trace", "/does/not/exist"], "/does/not/exist"),
         (&["--trace", text(&odd)], "5 bytes"),
         (&["--trace", text(&broken)], "broken.xz"),
         (&["--namespace", "a{b"], "namespace"),
-        (&["--serve", "8080"], "--serve"),
+        (&["serve", "--listen", "8080"], "--listen"),
+        (&["serve", "--listen", "192.0.2.1:80"], "--listen: cannot listen on 192.0.2.1:80"),
+        (&["--seconds", "1", "serve"], "serve"),
         (&["--nonsense"], "--nonsense"),
     ] {
         let output = demo(args);
@@ -184,65 +192,6 @@ fn a_redis_that_is_none_is_refused() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("password") && !errors.contains("wrong@"), "{errors}");
-}
-
-/// Ends the demo even if the test panics.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn the_page_and_the_service_behind_it() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_async-cache-demo"));
-    command.args(["--serve", "localhost:0", "--products", "300", "--rate", "300", "--writes", "0"]);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut running = Running(child.expect("the demo runs"));
-    let errors = BufReader::new(running.0.stderr.take().expect("a pipe"));
-    let address = errors.lines().map_while(Result::ok).find_map(|line| {
-        line.split_once("http://")
-            .and_then(|(_, rest)| rest.split_once('/'))
-            .map(|(address, _)| address.to_owned())
-    });
-    let address = address.expect("it says where it serves");
-    let ask = |method: &str, path: &str| http(&address, method, path);
-
-    let (status, page) = ask("GET", "/");
-    assert!(status == 200 && page.contains("<title>async-cache demo") && !page.contains("http"), "{page}");
-    let json = |method, path: &str| {
-        let (status, body) = ask(method, path);
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str::<Value>(&body).expect("JSON")
-    };
-    assert_eq!(json("GET", "/figures")["stale_reads"], 0);
-    // Hardly any traffic reads the last product.
-    let before = json("GET", "/instances/0/products/300");
-    assert_eq!(before["product"]["id"], 300);
-    json("GET", "/instances/1/products/300");
-    let sold = json("POST", "/instances/0/products/300");
-    assert_eq!(json("GET", "/instances/0/products/300")["product"]["version"], sold["version"]);
-    let begun = std::time::Instant::now();
-    while json("GET", "/instances/1/products/300")["product"]["version"] != sold["version"] {
-        assert!(begun.elapsed().as_secs() < 2, "the promise is 1 s");
-    }
-    assert_eq!(ask("GET", "/instances/0/products/999999").0, 404);
-    assert_eq!(ask("POST", "/instances/0/products/999999").0, 404);
-    assert_eq!(ask("GET", "/instances/3/products/1").0, 404);
-}
-
-fn http(address: &str, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it takes a request");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).expect("it answers");
-    let (head, body) = response.split_once("\r\n\r\n").expect("head and body");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, body.to_owned())
 }
 
 fn text(path: &Path) -> &str {

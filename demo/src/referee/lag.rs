@@ -41,17 +41,31 @@ impl Lag {
     /// The lags of all visible writes.
     pub(crate) fn durations(&self) -> Durations {
         let mut lags = Durations::default();
-        for (version, writer, at) in &self.writes {
-            for (instance, shown) in (0_u16..).zip(&self.shown) {
-                let first = shown.partition_point(|(shown, _)| shown < version);
-                // A history that begins after the write does not contain its lag.
-                let known = first > 0 || shown.front().is_some_and(|(shown, _)| shown == version);
-                if let Some((_, start)) = shown.get(first).filter(|_| instance != *writer && known) {
-                    lags.saturating_record(start.saturating_sub(*at));
-                }
+        for write in &self.writes {
+            for instance in 0..self.shown.len() {
+                self.of(write, instance).into_iter().for_each(|lag| lags.saturating_record(lag));
             }
         }
         lags
+    }
+
+    /// The lags of the writes since then, on one instance.
+    pub(crate) fn since(&self, then: u64, instance: u16) -> Durations {
+        let mut lags = Durations::default();
+        for write in self.writes.iter().rev().take_while(|(_, _, at)| *at >= then) {
+            self.of(write, usize::from(instance)).into_iter().for_each(|lag| lags.saturating_record(lag));
+        }
+        lags
+    }
+
+    /// The lag of a write on an instance, if it made the write visible and has not written it itself.
+    fn of(&self, &(version, writer, at): &(u32, u16, u64), instance: usize) -> Option<u64> {
+        let shown = &self.shown[instance];
+        let first = shown.partition_point(|(shown, _)| *shown < version);
+        // A history that begins after the write does not contain its lag.
+        let known = first > 0 || shown.front().is_some_and(|(shown, _)| *shown == version);
+        let (_, start) = shown.get(first).filter(|_| instance != usize::from(writer) && known)?;
+        Some(start.saturating_sub(at))
     }
 }
 

@@ -1,0 +1,169 @@
+//! What is wrong, in words: the banner of the dashboard.
+
+use serde::Serialize;
+
+use crate::database::Health;
+use crate::serve::hub::{Facts, Tier};
+use crate::serve::pulse::{Pulse, View};
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    pub(crate) what: String,
+    /// What callers see, and what the cache does.
+    pub(crate) effect: String,
+}
+
+/// Everything that is wrong, the causes first.
+pub(crate) fn of(facts: &Facts, pulse: &Pulse) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |what: String, effect: String| problems.push(Problem { what, effect });
+    let (tier, switches) = (facts.tier.name(), &pulse.switches);
+    let named = |wrong: &dyn Fn(&View) -> bool| names(pulse.instances.iter().filter(|view| wrong(view)));
+
+    if pulse.promise.stale > 0 {
+        add(
+            format!("{} reads were older than the promise.", pulse.promise.stale),
+            "This is a bug of the cache. Please report it.".into(),
+        );
+    }
+    if let Some((who, verb)) = named(&|view| !view.alive) {
+        add(format!("{who} {verb} ended."), "The others serve on.".into());
+    }
+    if switches.tier_stopped {
+        let how = match facts.tier {
+            Tier::Memory => format!("{} is stopped.", capitalised(tier)),
+            Tier::OwnRedis | Tier::ForeignRedis => "Redis is stopped: its process hangs.".into(),
+        };
+        add(
+            how,
+            format!(
+                "Each instance answers from its own memory until a copy expires, after at most {} s, and then from the database. A change shows on the other instances by then.",
+                facts.ttl_s
+            ),
+        );
+    } else if let Some((who, _)) = named(&|view| view.alive && !view.reaches_tier) {
+        add(
+            format!("{who} cannot reach {tier}."),
+            "Its own memory answers until a copy expires, and then the database.".into(),
+        );
+    }
+    let is_cut = |view: &View| switches.cut.get(usize::from(view.instance) - 1).copied().unwrap_or_default();
+    if let Some((who, _)) = named(&|view| view.alive && is_cut(view)) {
+        let why = if switches.tier_stopped {
+            String::new()
+        } else {
+            format!(
+                "Its own memory does not answer, because it may be out of date. {} answers instead.",
+                capitalised(tier)
+            )
+        };
+        add(format!("{who} hears no invalidations: the subscriber is cut."), why);
+    }
+    let quiet = |view: &View| view.alive && view.reaches_tier && !view.l1_serves && !is_cut(view);
+    if let Some((who, _)) = named(&quiet).filter(|_| !switches.tier_stopped) {
+        add(
+            format!("{who} may have missed invalidations."),
+            format!(
+                "Its own memory does not answer until that is settled. {} answers instead.",
+                capitalised(tier)
+            ),
+        );
+    }
+    match switches.database {
+        Health::Normal => {}
+        Health::Slow => add(
+            "The database is slow: a query takes 1 s longer.".into(),
+            "An expired product is answered with its last value after 0.1 s, while the query goes on. A product without any value waits.".into(),
+        ),
+        Health::Failing => add(
+            "The database fails.".into(),
+            "An expired product is answered with its last value, and its query is retried after 1 s at the earliest. A product without any value is an error.".into(),
+        ),
+    }
+    let pending: u64 = pulse.instances.iter().map(|view| view.pending_invalidations).sum();
+    if pending > 0 {
+        let changes = if pending == 1 { "change has" } else { "changes have" };
+        add(
+            format!("{pending} {changes} not reached {tier} yet."),
+            "The instance that wrote retries until it does.".into(),
+        );
+    }
+    problems
+}
+
+/// "Instance 2", or "Instances 1 and 3", and the verb that fits. `None` if there are none.
+fn names<'a>(views: impl Iterator<Item = &'a View>) -> Option<(String, &'static str)> {
+    let mut numbers: Vec<_> = views.map(|view| view.instance.to_string()).collect();
+    let last = numbers.pop()?;
+    Some(match numbers.is_empty() {
+        true => (format!("Instance {last}"), "has"),
+        false => (format!("Instances {} and {last}", numbers.join(", ")), "have"),
+    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::hub::Switches;
+
+    fn facts(tier: Tier) -> Facts {
+        Facts {
+            mode: String::new(),
+            tier,
+            instances: 3,
+            products: 1,
+            quiet: 4,
+            ttl_s: 10.0,
+            query_ms: 2,
+            rate: 0,
+        }
+    }
+
+    fn healthy() -> Pulse {
+        let view =
+            |instance| View { instance, alive: true, l1_serves: true, reaches_tier: true, ..View::default() };
+        let switches = Switches { cut: vec![false; 3], ..Switches::default() };
+        Pulse { instances: (1..=3).map(view).collect(), switches, ..Pulse::default() }
+    }
+
+    fn said(tier: Tier, change: impl FnOnce(&mut Pulse)) -> Vec<String> {
+        let mut pulse = healthy();
+        change(&mut pulse);
+        of(&facts(tier), &pulse).into_iter().map(|problem| problem.what).collect()
+    }
+
+    #[test]
+    fn each_problem_is_said_once_and_by_its_cause() {
+        assert_eq!(said(Tier::Memory, |_| ()), [""; 0]);
+        let cut = |pulse: &mut Pulse| {
+            (pulse.switches.cut[1], pulse.instances[1].l1_serves) = (true, false);
+        };
+        assert_eq!(said(Tier::Memory, cut), ["Instance 2 hears no invalidations: the subscriber is cut."]);
+        let stopped = |pulse: &mut Pulse| {
+            pulse.switches.tier_stopped = true;
+            pulse.instances.iter_mut().for_each(|view| (view.l1_serves, view.reaches_tier) = (false, false));
+        };
+        assert_eq!(said(Tier::Memory, stopped), ["The shared tier is stopped."]);
+        assert_eq!(said(Tier::OwnRedis, stopped), ["Redis is stopped: its process hangs."]);
+        let away = |pulse: &mut Pulse| {
+            pulse.instances.iter_mut().for_each(|view| (view.l1_serves, view.reaches_tier) = (false, false));
+        };
+        assert_eq!(said(Tier::ForeignRedis, away), ["Instances 1, 2 and 3 cannot reach Redis."]);
+        let ended = |pulse: &mut Pulse| pulse.instances[2].alive = false;
+        assert_eq!(said(Tier::OwnRedis, ended), ["Instance 3 has ended."]);
+        let two = |pulse: &mut Pulse| {
+            pulse.switches.database = Health::Failing;
+            pulse.instances[0].pending_invalidations = 1;
+        };
+        assert_eq!(
+            said(Tier::Memory, two),
+            ["The database fails.", "1 change has not reached the shared tier yet."]
+        );
+    }
+}

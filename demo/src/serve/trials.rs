@@ -1,0 +1,188 @@
+//! The buttons of the dashboard: each makes something happen, and measures it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures_util::future;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::catalogue::Change;
+use crate::clock::MILLISECOND;
+use crate::conductor::{COLD_QUERY_MS, COLD_TASKS};
+use crate::database::Health;
+use crate::instance::{Cold, soon};
+use crate::orders::{Changed, Order, Reply, Shown};
+use crate::serve::answer::Refusal;
+use crate::serve::hub::{Hub, Tier};
+use crate::serve::products::{MAX_NUMBER, numbered, unexpected};
+
+type Answered = Result<Json<Value>, Refusal>;
+
+/// `POST /api/rush`: 1,000 requests, over all instances, for a product that no tier has.
+pub(crate) async fn rush(State(hub): State<Arc<Hub>>) -> Answered {
+    let living = hub.living();
+    let product = fastrand::u32(1..=hub.facts.products);
+    // Cold everywhere. If the shared tier is away, the instances drop their copies themselves.
+    let forgotten = living.iter().map(|instance| hub.ask(*instance, Order::Forget { product }));
+    let forgotten = future::join_all(forgotten).await;
+    let cold_everywhere = forgotten.iter().all(Result::is_ok);
+    // A key whose lease was broken rests for 10 ms; the requests begin after 50.
+    let (at, of) = (soon(), living.len() as u32);
+    let rushes = (0..).zip(&living).map(|(turn, instance)| {
+        let tasks = COLD_TASKS / of + u32::from(turn < COLD_TASKS % of);
+        hub.ask(*instance, Order::Rush { product, tasks, at, query_ms: COLD_QUERY_MS })
+    });
+    let mut cold = Cold::default();
+    for reply in future::join_all(rushes).await {
+        match reply? {
+            Reply::Rushed(part) => cold.add(part),
+            reply => return Err(unexpected(&reply)),
+        }
+    }
+    let slowest_ms = ms(cold.slowest_ns);
+    let Cold { tasks, failed, loads, .. } = cold;
+    hub.note(format!(
+        "{tasks} requests at once for product {product}, cold on every instance: {loads} {}, the slowest request took {slowest_ms:.0} ms",
+        if loads == 1 { "query" } else { "queries" }
+    ));
+    Ok(Json(json!({
+        "product": product, "tasks": tasks, "failed": failed, "queries": loads, "query_ms": COLD_QUERY_MS,
+        "slowest_ms": slowest_ms, "instances": living.len(), "cold_everywhere": cold_everywhere,
+    })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeAsked {
+    product: u32,
+    /// The instance that makes the change.
+    instance: u16,
+    price_cents: u32,
+}
+
+/// How a change arrived at an instance.
+#[derive(Debug, Serialize)]
+struct Arrival {
+    instance: u16,
+    /// Milliseconds from the return of the change until its copy was gone; 0 if it was gone before. `None` if
+    /// it held none.
+    dropped_ms: Option<f64>,
+    /// The same for the first request that was answered with the new price. `None` if there was none.
+    shown_ms: Option<f64>,
+    error: Option<String>,
+}
+
+/// `POST /api/change`: every instance takes a copy, one changes the price, and all look when they show it.
+pub(crate) async fn change(State(hub): State<Arc<Hub>>, Json(asked): Json<ChangeAsked>) -> Answered {
+    let writer = numbered(&hub, asked.instance)?;
+    if asked.price_cents > MAX_NUMBER {
+        return Err(Refusal::invalid(format!("price_cents is at most {MAX_NUMBER}")));
+    }
+    let product = asked.product;
+    let row = hub.truth.product(product).await;
+    let row = row.map_err(|error| Refusal::unavailable(format!("the database: {error}")))?;
+    let row = row.ok_or_else(|| Refusal::not_found(format!("product {product}")))?;
+    let (version, others) = (row.version, hub.living().into_iter().filter(|instance| *instance != writer));
+    let mut watches = Vec::new();
+    for instance in others {
+        // It takes a copy with the first look, if it has none.
+        let mut asked = hub.order(instance, Order::Watch { product, above: version }).await?;
+        asked.reply().await?;
+        hub.ask(instance, Order::Read { product }).await?;
+        watches.push((instance, asked));
+    }
+    let change = Change::Set { name: None, price_cents: Some(asked.price_cents), stock: None };
+    let changed = match hub.ask(writer, Order::Change { product, change }).await? {
+        Reply::Changed(changed) => changed,
+        reply => return Err(unexpected(&reply)),
+    };
+    let arrivals = watches.into_iter().map(|(instance, mut asked)| {
+        let changed = &changed;
+        async move { arrival(instance, changed, asked.reply().await) }
+    });
+    let arrivals = future::join_all(arrivals).await;
+    let (version, number) = (changed.version, writer + 1);
+    let first = arrivals.iter().filter_map(|arrival| arrival.shown_ms).fold(0.0, f64::max);
+    let missing = arrivals.iter().filter(|arrival| arrival.shown_ms.is_none()).count();
+    hub.note(match missing {
+        0 => format!("Product {product} was changed on instance {number}: every instance showed it within {first:.2} ms"),
+        _ => format!("Product {product} was changed on instance {number}: {missing} of the others did not show it within 5 s"),
+    });
+    Ok(Json(json!({
+        "product": product, "version": version, "written_on": number, "from_cents": row.price_cents,
+        "to_cents": asked.price_cents, "pending": changed.pending, "arrivals": arrivals,
+    })))
+}
+
+fn arrival(instance: u16, changed: &Changed, reply: Result<Reply, Refusal>) -> Arrival {
+    let since = |at: u64| ms(at.saturating_sub(changed.at));
+    let instance = instance + 1;
+    match reply {
+        Ok(Reply::Shown(Shown { at, dropped_at, .. })) => {
+            Arrival { instance, dropped_ms: dropped_at.map(since), shown_ms: Some(since(at)), error: None }
+        }
+        Ok(reply) => {
+            Arrival { instance, dropped_ms: None, shown_ms: None, error: Some(format!("{reply:?}")) }
+        }
+        Err(refusal) => Arrival { instance, dropped_ms: None, shown_ms: None, error: Some(refusal.why()) },
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subscriber {
+    instance: u16,
+    cut: bool,
+}
+
+/// `POST /api/subscriber`
+pub(crate) async fn subscriber(State(hub): State<Arc<Hub>>, Json(asked): Json<Subscriber>) -> Answered {
+    let instance = numbered(&hub, asked.instance)?;
+    hub.switch(|switches| switches.cut[usize::from(instance)] = asked.cut).await?;
+    let done = if asked.cut { "was cut" } else { "is connected again" };
+    hub.note(format!("The subscriber of instance {} {done}", asked.instance));
+    Ok(Json(json!(hub.switches())))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TierAsked {
+    stopped: bool,
+}
+
+/// `POST /api/tier`
+pub(crate) async fn tier(State(hub): State<Arc<Hub>>, Json(asked): Json<TierAsked>) -> Answered {
+    if hub.facts.tier == Tier::ForeignRedis {
+        let why = "this Redis is not the demo's own, so it is not stopped: start the demo with --redis spawn";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+    }
+    hub.switch(|switches| switches.tier_stopped = asked.stopped).await?;
+    let name = if hub.facts.tier == Tier::Memory { "The shared tier" } else { "Redis" };
+    hub.note(format!("{name} {}", if asked.stopped { "was stopped" } else { "runs again" }));
+    Ok(Json(json!(hub.switches())))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatabaseAsked {
+    health: Health,
+}
+
+/// `POST /api/database`
+pub(crate) async fn database(State(hub): State<Arc<Hub>>, Json(asked): Json<DatabaseAsked>) -> Answered {
+    hub.switch(|switches| switches.database = asked.health).await?;
+    hub.note(match asked.health {
+        Health::Normal => "The database works normally",
+        Health::Slow => "The database became slow",
+        Health::Failing => "The database began to fail",
+    });
+    Ok(Json(json!(hub.switches())))
+}
+
+/// Milliseconds, to the microsecond.
+fn ms(nanoseconds: u64) -> f64 {
+    (nanoseconds as f64 / MILLISECOND as f64 * 1000.0).round() / 1000.0
+}
