@@ -24,6 +24,17 @@ pub enum BusEvent {
     Subscribed,
     /// The subscription is gone. Changes may be missed until the next [`BusEvent::Subscribed`].
     Lost,
+    /// As [`BusEvent::Subscribed`], for one partition. A backend sends it whose partitions are on several
+    /// servers; it may send both kinds.
+    PartitionSubscribed {
+        /// The partition.
+        partition: u16,
+    },
+    /// As [`BusEvent::Lost`], for one partition: its server is away, or it has moved to another one.
+    PartitionLost {
+        /// The partition.
+        partition: u16,
+    },
     /// The backend does not let this node subscribe, and will not until somebody changes something there.
     /// It is asked again, ever less often.
     Refused {

@@ -104,7 +104,7 @@ pub struct ReadMany {
     pub values: SmallVec<[Option<Bytes>; 1]>,
 }
 
-/// Answer to `read_one`, the read of one key.
+/// Answer to a read of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The server process that answered.
@@ -176,6 +176,16 @@ pub trait Region: Debug + Send + Sync + 'static {
 
     /// Reads stored values, with as few commands as possible.
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany>;
+
+    /// Reads stored values as [`read`](Self::read) does, with an outcome for each key, in their order. A backend
+    /// whose partitions are on several servers implements it: each answer names its own server, and the keys of
+    /// one server may fail alone.
+    async fn read_each(&self, keys: &[Key], check: Check) -> Vec<Result<Read>> {
+        match self.read(keys, check).await {
+            Ok(ReadMany { run, values }) => values.into_iter().map(|value| Ok(Read { run, value })).collect(),
+            Err(error) => vec![Err(error); keys.len()],
+        }
+    }
 
     /// Reads the state of a partition and its tag table, in one step. Creates the partition, or raises its
     /// floor, if need be. Checks the namespace record.

@@ -15,6 +15,14 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
         let news = match event {
             BusEvent::Subscribed => subscribed(self),
             BusEvent::Lost => lost(self),
+            BusEvent::PartitionSubscribed { partition } => {
+                self.local.liveness.asked(Asked::Subscription, &Ok(()));
+                about(self, partition, |partition| {
+                    partition.subscribed();
+                    News::Gap
+                })
+            }
+            BusEvent::PartitionLost { partition } => partition_lost(self, partition),
             BusEvent::Refused { why } => {
                 let refused = self.observer.error(ErrorKind::Config, &*why);
                 self.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
@@ -80,6 +88,17 @@ fn subscribed<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
     inner.local.liveness.asked(Asked::Subscription, &Ok(()));
     inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
     News::Gap
+}
+
+/// The bus is lost for one partition.
+fn partition_lost<V: Send + Sync + 'static>(inner: &Inner<V>, partition: u16) -> News {
+    let news = about(inner, partition, |partition| {
+        partition.lost();
+        News::Expected
+    });
+    inner.local.stripes.bus_lost();
+    inner.local.liveness.suspended(SuspendCause::BusLost);
+    news
 }
 
 /// The bus is lost, so this node misses changes. Waiting lookups ask L2 again at once. If the server is gone,

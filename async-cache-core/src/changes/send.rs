@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::backend::Entry;
+use crate::backend::{Entry, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -80,10 +80,15 @@ async fn send_tags_to<V: Send + Sync + 'static>(
 pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>) -> Result<Stamp> {
     let mut seqs = Vec::new();
     if let Some(l2) = &inner.remote {
-        for (index, partition) in inner.local.liveness.node.partitions() {
+        let sent = inner.local.liveness.node.partitions().map(|(index, partition)| async move {
             let seq = l2.region.clear(index).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
             partition.cleared(seq);
-            seqs.push((index, seq));
+            Ok((index, seq))
+        });
+        // All are tried, although one may fail.
+        let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
+        for outcome in outcomes {
+            seqs.push(outcome?);
         }
     }
     if let Some(l1) = inner.local.engine() {
@@ -110,20 +115,19 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
         }
         return Ok(stamp(inner, &[], &[]));
     };
-    inner.local.liveness.learn_server_time(&*l2.region).await?;
-    let mut keys = Vec::with_capacity(values.len());
+    let (keys, values): (Vec<Key>, Vec<Arc<V>>) = values.into_iter().unzip();
+    inner.local.liveness.learn_server_time(&*l2.region, &keys).await?;
     let mut entries = Vec::with_capacity(values.len());
     let mut frames = Vec::with_capacity(values.len());
-    for (key, value) in values {
+    for (key, value) in keys.iter().zip(values) {
         let entry = new_entry(
             &inner.local.liveness.node,
             NewEntry { value: Some(value), term, ahead: Duration::ZERO, seq: 0, tags },
         );
-        let frame = l2.frame_of(&entry, term, Duration::ZERO);
+        let frame = l2.frame_of(key, &entry, term, Duration::ZERO);
         let frame = frame.inspect_err(|error| inner.observer.not_encoded(key.as_bytes(), error))?;
         frames.push((key.clone(), frame));
         entries.push(entry);
-        keys.push(key);
     }
     let seqs = put(inner, l2, &frames, term.kept()).await?;
     for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
@@ -148,14 +152,63 @@ async fn put<V: Send + Sync + 'static>(
         // After this node has given up a command, L2 must not execute it: the caller may insert a newer value
         // meanwhile.
         let given_up = inner.local.liveness.node.clock.now().after(l2.region.info().deadline);
-        let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
-            true => u64::MAX >> 12,
-            false => inner.local.liveness.server_time()?.at_earliest(given_up),
-        };
-        let put = l2.region.put(part, life, not_after).await;
-        seqs.extend(put.map_err(|error| inner.local.liveness.l2_failed(error_after(error, seqs.len())))?);
+        let put = put_part(inner, l2, part, life, given_up).await;
+        seqs.extend(put.map_err(|error| error_after(error, seqs.len()))?);
     }
     Ok(seqs)
+}
+
+/// Sends the values of one part, those of each partition apart: the servers of two partitions have two clocks.
+async fn put_part<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    part: &[(Key, Bytes)],
+    life: Duration,
+    given_up: Tick,
+) -> Result<Vec<u64>> {
+    let count = inner.local.liveness.node.partition_count();
+    let mut places: Vec<usize> = (0..part.len()).collect();
+    // Stable: within a partition the order stays.
+    places.sort_by_key(|place| part[*place].0.partition(count));
+    let groups: Vec<&[usize]> =
+        places.chunk_by(|a, b| part[*a].0.partition(count) == part[*b].0.partition(count)).collect();
+    if let [_] = groups[..] {
+        return put_together(inner, l2, part, life, given_up).await;
+    }
+    let puts = groups.iter().map(|group| {
+        let values: Vec<(Key, Bytes)> = group.iter().map(|place| part[*place].clone()).collect();
+        async move { put_together(inner, l2, &values, life, given_up).await }
+    });
+    let mut seqs = vec![0; part.len()];
+    let (mut stored, mut failure) = (0, None::<Error>);
+    for (group, put) in groups.iter().zip(join_all(puts.collect::<Vec<_>>()).await) {
+        match put {
+            Ok(put) => {
+                stored += put.len();
+                group.iter().zip(put).for_each(|(place, seq)| seqs[*place] = seq);
+            }
+            // An error whose effect is unknown comes first: the caller must learn of it.
+            Err(error) if failure.as_ref().is_none_or(|_| !error.effect_is_known()) => failure = Some(error),
+            Err(_) => {}
+        }
+    }
+    failure.map_or(Ok(seqs), |error| Err(error_after(error, stored)))
+}
+
+/// Sends values of one partition.
+async fn put_together<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    values: &[(Key, Bytes)],
+    life: Duration,
+    given_up: Tick,
+) -> Result<Vec<u64>> {
+    let not_after = match inner.policy.faults.is(Mutant::PutAtAnyTime) {
+        true => u64::MAX >> 12,
+        false => inner.local.liveness.server_time(values[0].0.as_bytes())?.at_earliest(given_up),
+    };
+    let put = l2.region.put(values, life, not_after).await;
+    put.map_err(|error| inner.local.liveness.l2_failed(error))
 }
 
 fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backend::{Known, NodeId, Token};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::{Key, partition_of};
-use crate::liveness::clock::{Clock, ServerClock};
+use crate::liveness::clock::Clock;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
@@ -19,7 +19,6 @@ const MAX_AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) clock: Clock,
-    pub(crate) server_clock: ServerClock,
     pub(crate) max_staleness: Duration,
     /// Wakes the task that reads new baselines.
     pub(crate) resync: Notify,
@@ -47,7 +46,6 @@ impl Node {
         Self {
             id,
             clock: Clock::start(),
-            server_clock: ServerClock::unknown(),
             max_staleness,
             resync: Notify::new(),
             partitions: (0..partitions.max(1)).map(partition).collect(),
@@ -119,10 +117,11 @@ impl Node {
     /// Notes that the namespace has reached this stamp: some caller has received it. A number that no server can
     /// have reached yet is not noted. L2 ignores it, and would then ignore the true numbers of this node, too.
     pub(crate) fn knows(&self, stamp: &Stamp) {
-        let time = self.server_clock.known().map(|time| time.at(self.clock.now()));
-        let limit = time.map_or(u64::MAX, |ms| ms.saturating_mul(1_000).saturating_add(MAX_AHEAD));
-        for (index, seq) in stamp.seqs().filter(|(_, seq)| *seq <= limit) {
-            if let Some(partition) = self.partition(index) {
+        for (index, seq) in stamp.seqs() {
+            let Some(partition) = self.partition(index) else { continue };
+            let time = partition.server_clock.known().map(|time| time.at(self.clock.now()));
+            let limit = time.map_or(u64::MAX, |ms| ms.saturating_mul(1_000).saturating_add(MAX_AHEAD));
+            if seq <= limit {
                 partition.knows(seq);
             }
         }

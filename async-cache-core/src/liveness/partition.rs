@@ -14,7 +14,7 @@ use crate::backend::{Baseline as Read, Entry, Known, RunId, Tick};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::tags::Tags;
-use crate::liveness::clock::Clock;
+use crate::liveness::clock::{Clock, ServerClock};
 use crate::liveness::news::{Baseline, News, Server};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -43,6 +43,8 @@ pub(crate) struct Partition {
     generations: Arc<Mutex<u64>>,
     sync: Mutex<Sync>,
     switch: Switch,
+    /// The clock of the server that has this partition. Others have clocks of their own.
+    pub(crate) server_clock: ServerClock,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Partition {
             generations,
             sync: Mutex::new(Sync { phase: Phase::Deaf, run: None, beats: VecDeque::new() }),
             switch,
+            server_clock: ServerClock::unknown(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -13,8 +14,10 @@ use tokio::time::timeout;
 use crate::backend::{Baseline, Region};
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
+use crate::format::key::Key;
 use crate::liveness::clock::ServerTime;
 use crate::liveness::node::Node;
+use crate::liveness::partition::Partition;
 use crate::liveness::unsent::Unsent;
 use crate::observe::{Event, Observer, Resumed, SuspendCause, trace};
 
@@ -200,22 +203,37 @@ impl Liveness {
     pub(crate) async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Baseline> {
         let sent = self.node.clock.now();
         let known = region.baseline(partition).await.map_err(|error| self.l2_failed(error))?;
-        self.node.server_clock.observe(known.state.time_ms, sent, self.node.clock.now());
+        if let Some(of) = self.node.partition(partition) {
+            of.server_clock.observe(known.state.time_ms, sent, self.node.clock.now());
+        }
         Ok(known)
     }
 
-    /// Asks for the server's time if no answer has told it yet. The ends of stored values are on the server's
-    /// clock.
-    pub(crate) async fn learn_server_time(&self, region: &dyn Region) -> Result<()> {
-        if self.node.server_clock.known().is_none() {
-            self.read_baseline(region, 0).await?;
+    /// Asks for the time of the servers of these keys, if no answer has told it yet. The ends of stored values
+    /// are on the server's clock. Fails if no server tells its time.
+    pub(crate) async fn learn_server_time(&self, region: &dyn Region, keys: &[Key]) -> Result<()> {
+        let partitions = self.node.partitions_of(keys);
+        let unknown = partitions.iter().filter(|(_, partition)| partition.server_clock.known().is_none());
+        let asked: Vec<_> = unknown.map(|(index, _)| self.read_baseline(region, *index)).collect();
+        if asked.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let all_asked = asked.len() == partitions.len();
+        let mut failed = None;
+        let mut told = !all_asked;
+        for outcome in join_all(asked).await {
+            match outcome {
+                Ok(_) => told = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.filter(|_| !told).map_or(Ok(()), Err)
     }
 
-    /// The server's time. The caller must have called `learn_server_time` before if it was unknown.
-    pub(crate) fn server_time(&self) -> Result<ServerTime> {
-        let known = self.node.server_clock.known();
+    /// The time of the server of this key. The caller must have called `learn_server_time` before if it was
+    /// unknown.
+    pub(crate) fn server_time(&self, key: &[u8]) -> Result<ServerTime> {
+        let known = self.node.partition_of(key).1.server_clock.known();
         if self.node.faults.is(Mutant::TrustUnknownServerTime) {
             return Ok(known.unwrap_or_else(|| ServerTime::zero_at(self.node.clock.now())));
         }
@@ -227,9 +245,9 @@ impl Liveness {
         })
     }
 
-    /// Whether the server's time is known, so that stored values can be judged.
+    /// Whether the time of the partition's server is known, so that stored values can be judged.
     #[inline]
-    pub(crate) fn knows_server_time(&self) -> bool {
-        self.node.server_clock.known().is_some() || self.node.faults.is(Mutant::TrustUnknownServerTime)
+    pub(crate) fn knows_server_time(&self, partition: &Partition) -> bool {
+        partition.server_clock.known().is_some() || self.node.faults.is(Mutant::TrustUnknownServerTime)
     }
 }

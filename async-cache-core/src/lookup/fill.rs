@@ -24,7 +24,7 @@ pub(crate) async fn fill<V: Send + Sync + 'static>(
     let l2 = inner.remote.as_ref()?;
     let term = produced.options.store.draw_term(produced.value.is_none());
     let entry = entry(inner, produced, term, lease.seq);
-    let frame = match l2.frame_of(&entry, term, produced.cost) {
+    let frame = match l2.frame_of(&request.key, &entry, term, produced.cost) {
         Ok(frame) => frame,
         Err(error) => {
             // The callers still get their value, and L1 may keep it.

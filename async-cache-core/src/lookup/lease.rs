@@ -28,7 +28,9 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
     first: Accept,
 ) -> Action {
     let Some(l2) = &inner.remote else { return Action::Load(Basis::Alone) };
-    if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region).await {
+    if let Err(error) =
+        inner.local.liveness.learn_server_time(&*l2.region, std::slice::from_ref(lead.key())).await
+    {
         let seen = unreachable(inner, lead, progress.held.as_ref(), error);
         return progress.learn(inner, lead, seen);
     }
@@ -185,7 +187,7 @@ fn unchanged<V: Send + Sync + 'static>(
     asked: Tick,
 ) -> Seen<V> {
     let now = inner.local.liveness.node.clock.now();
-    let time = match inner.local.liveness.server_time() {
+    let time = match inner.local.liveness.server_time(lead.key().as_bytes()) {
         _ if inner.policy.faults.is(Mutant::TrustUnknownServerTime) => {
             return Seen::of(Learnt::Lease(Reply::Answers), entry);
         }

@@ -9,6 +9,7 @@ use crate::backend::{Entry, Region};
 use crate::error::{BoxError, ErrorKind, Result, guard};
 use crate::format::codec::{Codec, RoundTrip};
 use crate::format::frame::{self, Format, Header};
+use crate::format::key::Key;
 use crate::local::l1::L1;
 use crate::options::Term;
 use crate::remote::miss_rate::MissRate;
@@ -46,11 +47,11 @@ impl<V: 'static> L2<V> {
         guard::call("decoding a value", || self.codec.decode(payload))
     }
 
-    /// The frame in which L2 stores an entry.
-    pub(crate) fn frame_of(&self, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
+    /// The frame in which L2 stores the entry of a key.
+    pub(crate) fn frame_of(&self, key: &Key, entry: &Entry<V>, term: Term, cost: Duration) -> Result<Bytes> {
         let liveness = &self.local.liveness;
         let now = liveness.node.clock.now();
-        let time = liveness.server_time()?;
+        let time = liveness.server_time(key.as_bytes())?;
         let at = |tick| time.at(tick);
         let header = Header {
             absent: entry.value.is_none(),

@@ -3,9 +3,10 @@
 use std::future::{Ready, ready};
 use std::time::Duration;
 
-use futures_util::future::Either;
+use bytes::Bytes;
+use futures_util::future::{Either, join};
 
-use crate::backend::{Accept, Check, Entry, Expiry, Phase, Read, ReadMany, RunId, Tick};
+use crate::backend::{Accept, Check, Entry, Expiry, Phase, Read, RunId, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::frame;
@@ -67,10 +68,10 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// While the node serves, its floor and its mirror are at most `max_staleness` old. Then a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
     async fn read(&self, key: &Key, min_stamp: Option<&Stamp>) -> Result<Read> {
-        if !self.local.liveness.knows_server_time() {
-            self.learn_before_reading().await?;
-        }
         let (index, partition) = self.local.liveness.node.partition_of(key.as_bytes());
+        if !self.local.liveness.knows_server_time(partition) {
+            self.learn_before_reading(std::slice::from_ref(key)).await?;
+        }
         if self.knows(index, partition, min_stamp) {
             let read = self.counted(self.region.read_one(key, Check::Plain)).await?;
             if self.is_about(partition, read.run) {
@@ -83,32 +84,82 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.counted(self.region.read_one(key, Check::Valid)).await
     }
 
-    /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one.
-    pub(crate) async fn read_many(&self, keys: &[Key], min_stamp: Option<&Stamp>) -> Result<ReadMany> {
-        if !self.local.liveness.knows_server_time() {
-            self.learn_before_reading().await?;
-        }
+    /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one. One outcome for each, in their
+    /// order.
+    pub(crate) async fn read_many(
+        &self,
+        keys: &[Key],
+        min_stamp: Option<&Stamp>,
+    ) -> Vec<Result<Option<Bytes>>> {
         let partitions = self.local.liveness.node.partitions_of(keys);
-        if partitions.iter().all(|(index, partition)| self.knows(*index, partition, min_stamp)) {
-            let read = self.counted(self.region.read(keys, Check::Plain)).await?;
-            if partitions.iter().all(|(_, partition)| self.is_about(partition, read.run)) {
-                if self.local.exists() {
-                    let beat = self.local.liveness.node.next_beat();
-                    for (key, _) in keys.iter().zip(&read.values).filter(|(_, value)| value.is_some()) {
+        if !partitions.iter().all(|(_, partition)| self.local.liveness.knows_server_time(partition))
+            && let Err(error) = self.learn_before_reading(keys).await
+        {
+            return vec![Err(error); keys.len()];
+        }
+        // The keys whose partition this node knows, and those of which the backend must judge first.
+        let known: Vec<u16> = partitions
+            .iter()
+            .filter(|(index, partition)| self.knows(*index, partition, min_stamp))
+            .map(|(index, _)| *index)
+            .collect();
+        if known.is_empty() {
+            return self.read_valid(keys).await;
+        }
+        if known.len() == partitions.len() {
+            return self.read_plainly(keys).await;
+        }
+        let count = self.local.liveness.node.partition_count();
+        let is_known = |key: &Key| known.binary_search(&key.partition(count)).is_ok();
+        let (plain, valid): (Vec<Key>, Vec<Key>) = keys.iter().cloned().partition(is_known);
+        let (plain, valid) = join(self.read_plainly(&plain), self.read_valid(&valid)).await;
+        let (mut plain, mut valid) = (plain.into_iter(), valid.into_iter());
+        keys.iter().filter_map(|key| if is_known(key) { plain.next() } else { valid.next() }).collect()
+    }
+
+    /// Reads stored bytes that this node can judge. Those that come from a server which it does not know are read
+    /// again.
+    async fn read_plainly(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
+        let beat = self.local.exists().then(|| self.local.liveness.node.next_beat());
+        let mut values = Vec::with_capacity(keys.len());
+        let (mut doubtful, mut places) = (Vec::new(), Vec::new());
+        for (key, read) in keys.iter().zip(self.counted_each(self.region.read_each(keys, Check::Plain)).await)
+        {
+            let (_, partition) = self.local.liveness.node.partition_of(key.as_bytes());
+            values.push(match read {
+                Ok(read) if !self.is_about(partition, read.run) => {
+                    places.push(values.len());
+                    doubtful.push(key.clone());
+                    Ok(None)
+                }
+                Ok(read) => {
+                    if let (Some(_), Some(beat)) = (&read.value, beat) {
                         self.local.stripes.read_plainly(key.as_bytes(), beat);
                     }
+                    Ok(read.value)
                 }
-                return Ok(read);
+                Err(error) => Err(error),
+            });
+        }
+        if !doubtful.is_empty() {
+            for (place, value) in places.into_iter().zip(self.read_valid(&doubtful).await) {
+                values[place] = value;
             }
         }
-        self.counted(self.region.read(keys, Check::Valid)).await
+        values
+    }
+
+    /// Reads stored bytes that the backend has judged.
+    async fn read_valid(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
+        let read = self.counted_each(self.region.read_each(keys, Check::Valid)).await;
+        read.into_iter().map(|read| Ok(read?.value)).collect()
     }
 
     /// Asks for the server's time. A stored value ends by the server's clock, so it cannot be judged before
     /// an answer has told the time. The first reads of a node come before its first baseline.
     #[cold]
-    async fn learn_before_reading(&self) -> Result<()> {
-        self.local.liveness.learn_server_time(&*self.region).await
+    async fn learn_before_reading(&self, keys: &[Key]) -> Result<()> {
+        self.local.liveness.learn_server_time(&*self.region, keys).await
     }
 
     /// Whether the node's knowledge of the partition is recent enough to judge a plain read. The time may lag
@@ -144,6 +195,16 @@ impl<V: Send + Sync + 'static> L2<V> {
         operation.await.map_err(|error| self.local.liveness.l2_failed(error))
     }
 
+    /// Counts a failure once, however many keys it concerns.
+    async fn counted_each<T>(&self, operation: impl Future<Output = Vec<Result<T>>>) -> Vec<Result<T>> {
+        let outcomes = operation.await;
+        if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+            drop(self.local.liveness.l2_failed(error.clone()));
+        }
+        let namespace = &self.local.observer.namespace;
+        outcomes.into_iter().map(|outcome| outcome.map_err(|error| error.in_namespace(namespace))).collect()
+    }
+
     /// Checks stored bytes, judges them by what this node knows, and decodes them.
     pub(crate) fn verdict(&self, key: &Key, stored: &[u8], ticket: Ticket, options: &Options) -> Fetched<V> {
         let now = self.local.liveness.node.clock.coarse_now();
@@ -167,7 +228,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return useless(stored);
         }
-        let time = match self.local.liveness.server_time() {
+        let time = match self.local.liveness.server_time(key.as_bytes()) {
             Ok(time) => time,
             Err(error) => return Fetched::Unreachable(error),
         };

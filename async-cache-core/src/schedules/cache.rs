@@ -71,7 +71,7 @@ impl Cache {
         let (server, events) = Server::start();
         let cache = Self::of(TieredCacheBuilder::new().l1(Map::default()).l2(Tier(Arc::clone(&server))), off);
         let now = cache.inner.local.liveness.node.clock.now();
-        cache.inner.local.liveness.node.server_clock.observe(TIME_MS, now, now);
+        cache.inner.local.liveness.node.partition(0).unwrap().server_clock.observe(TIME_MS, now, now);
         cache.inner.notify(BusEvent::Subscribed);
         cache.resync();
         (cache, server, events)
@@ -266,7 +266,7 @@ impl Cache {
             .remote
             .as_ref()
             .unwrap()
-            .frame_of(entry.as_ref().unwrap(), term, Duration::ZERO)
+            .frame_of(&self.key, entry.as_ref().unwrap(), term, Duration::ZERO)
             .unwrap();
         let filled = block_on(region.fill_one(Fill {
             key: self.key.clone(),

@@ -1,5 +1,6 @@
 //! Many keys without a loader: L1 is asked for each key, L2 once for the rest.
 
+use crate::backend::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
@@ -93,47 +94,64 @@ async fn fetch_many<V: Send + Sync + 'static>(
     let pending: Vec<bool> =
         missed.keys.iter().map(|key| inner.local.liveness.is_unsent(key.as_bytes())).collect();
     let read = l2.read_many(&missed.keys, min_stamp).await;
-    let read = match read {
-        Ok(read) => read,
-        Err(error) => return without_l2(inner, missed, min_stamp, &error, answers),
-    };
-    let mut hits = 0;
-    for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read.values).zip(pending) {
-        let stored = stored.as_deref().filter(|_| !pending);
-        let fetched = l2.stored(key, stored, *ticket, &inner.policy.defaults);
+    let mut found = Found::default();
+    for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read).zip(pending) {
+        let stored = match stored {
+            Ok(stored) => stored.filter(|_| !pending),
+            Err(error) => {
+                if let Some(entry) = without_l2(inner, key, min_stamp, error, &mut found) {
+                    answers[*at] = entry.value;
+                }
+                continue;
+            }
+        };
+        let fetched = l2.stored(key, stored.as_deref(), *ticket, &inner.policy.defaults);
         if let Fetched::Found(entry, ticket) = fetched {
-            hits += 1;
+            found.hits += 1;
             answers[*at].clone_from(&entry.value);
             inner.local.admit(key, ticket, entry, inner.policy.defaults.store.l1_ttl);
         }
     }
-    inner.observer.counters.l2_hits.add(hits);
-    inner.observer.counters.misses.add(missed.keys.len() - hits);
+    inner.observer.counters.l2_hits.add(found.hits);
+    let misses = missed.keys.len() - found.hits;
+    if let Some(error) = found.failure {
+        // If one key has no answer, the whole call fails.
+        inner.observer.counters.misses.add(misses);
+        return Err(error);
+    }
+    inner.observer.counters.misses.add(misses - found.unverified.len());
+    found.unverified.iter().for_each(|key| inner.observer.stale_served(key.as_bytes(), StaleCause::Outage));
     Ok(())
 }
 
-fn without_l2<V: Send + Sync + 'static>(
+/// The outcome of a read of many keys.
+#[derive(Default)]
+struct Found<'a> {
+    hits: usize,
+    /// L2 could not be asked for these keys. L1 answers.
+    unverified: Vec<&'a Key>,
+    failure: Option<Error>,
+}
+
+/// The entry of L1 that answers in place of L2, if the outage policy allows it.
+fn without_l2<'a, V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    missed: &Missed,
+    key: &'a Key,
     min_stamp: Option<&Stamp>,
-    error: &Error,
-    answers: &mut [Answer<V>],
-) -> Result<()> {
-    for (key, (at, _)) in missed.iter() {
-        match decide_in_outage(
-            inner,
-            key.as_bytes(),
-            inner.local.held(key.as_bytes(), min_stamp),
-            error.clone(),
-        ) {
-            OutageDecision::Serve(entry) => answers[*at] = entry.value,
-            // If one key has no answer, the whole call fails.
-            OutageDecision::Load(error) | OutageDecision::Fail(error) => {
-                inner.observer.counters.misses.add(missed.keys.len());
-                return Err(error);
-            }
+    error: Error,
+    found: &mut Found<'a>,
+) -> Option<Entry<V>> {
+    if found.failure.is_some() {
+        return None;
+    }
+    match decide_in_outage(inner, key.as_bytes(), inner.local.held(key.as_bytes(), min_stamp), error) {
+        OutageDecision::Serve(entry) => {
+            found.unverified.push(key);
+            Some(entry)
+        }
+        OutageDecision::Load(error) | OutageDecision::Fail(error) => {
+            found.failure = Some(error);
+            None
         }
     }
-    missed.keys.iter().for_each(|key| inner.observer.stale_served(key.as_bytes(), StaleCause::Outage));
-    Ok(())
 }

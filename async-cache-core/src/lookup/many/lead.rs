@@ -104,7 +104,7 @@ fn or_landed<V: Send + Sync + 'static>(inner: &Inner<V>, open: Open<V>) -> Optio
     None
 }
 
-/// Reads all keys from L2 with one command. It does not ask for keys with pending invalidations. They must be
+/// Reads all keys from L2 together. It does not ask for keys with pending invalidations. They must be
 /// skipped before the command. If they were checked after it, the retry could have succeeded in between.
 async fn read_all<V: Send + Sync + 'static>(
     inner: &Inner<V>,
@@ -125,16 +125,12 @@ async fn read_all<V: Send + Sync + 'static>(
         });
     }
     let Some(l2) = inner.remote.as_ref().filter(|_| !keys.is_empty()) else { return read };
-    match l2.read_many(&keys, min_stamp).await {
-        Ok(found) => {
-            for (at, stored) in asked.into_iter().zip(found.values) {
-                let lead = &led[at].lead;
-                read[at] = l2.stored(lead.key(), stored.as_deref(), lead.ticket, &lead.request.options);
-            }
-        }
-        Err(error) => {
-            asked.into_iter().for_each(|at| read[at] = Fetched::Unreachable(error.clone()));
-        }
+    for (at, found) in asked.into_iter().zip(l2.read_many(&keys, min_stamp).await) {
+        let lead = &led[at].lead;
+        read[at] = match found {
+            Ok(stored) => l2.stored(lead.key(), stored.as_deref(), lead.ticket, &lead.request.options),
+            Err(error) => Fetched::Unreachable(error),
+        };
     }
     read
 }
@@ -226,7 +222,8 @@ async fn ask_all<'a, V: Send + Sync + 'static>(
     plan: &PlanMany<V>,
     kept: &Kept,
 ) -> Vec<Replied<'a, V>> {
-    if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region).await {
+    let keys: Vec<Key> = due.iter().map(|(key, _)| key.led.lead.key().clone()).collect();
+    if let Err(error) = inner.local.liveness.learn_server_time(&*l2.region, &keys).await {
         let unreachable = |(key, _): (LeaseWaiter<'a, V>, Accept)| {
             let seen = lease::unreachable(inner, &key.led.lead, key.progress.held.as_ref(), error.clone());
             (key, seen)

@@ -243,7 +243,7 @@ fn stock_everywhere<V: Send + Sync + 'static>(
     let term = produced.options.store.draw_term(answer.is_none());
     let entry = fill::entry(inner, produced, term, lease.seq);
     let Some(l2) = &inner.remote else { return Storing::Land(Ok(answer), Some(entry)) };
-    match l2.frame_of(&entry, term, produced.cost) {
+    match l2.frame_of(led.lead.key(), &entry, term, produced.cost) {
         Ok(frame) => {
             let (key, life) = (led.lead.key().clone(), term.kept());
             Storing::Fill(Fill { key, lease, frame, life, announce: Announce::No }, answer, entry)

@@ -95,7 +95,9 @@ async fn each_change_is_heard_as_what_it_is(bench: &Bench<'_>) -> Checked {
         .await?;
     b.settle(&k).await?;
     let mut heard = b.heard.events();
-    heard.retain(|event| !matches!(event, BusEvent::Subscribed | BusEvent::Echo { .. }));
+    heard.retain(|event| {
+        !matches!(event, BusEvent::Subscribed | BusEvent::PartitionSubscribed { .. } | BusEvent::Echo { .. })
+    });
     let cleared = BusEvent::Cleared { partition, seq: clear };
     same("heard", heard, vec![invalidated(put), invalidated(invalidate), cleared, invalidated(clear + 1)])
 }

@@ -64,7 +64,7 @@ impl<'a> Bench<'a> {
         let node = Node { region, heard, id, count: AtomicU64::new(0) };
         // A backend may subscribe as late as with the first operation.
         node.region.state(0).await?;
-        node.heard.event(&BusEvent::Subscribed).await?;
+        node.heard.subscribed(node.region.info().partitions).await?;
         Ok(node)
     }
 }
@@ -202,6 +202,15 @@ impl Ear {
 
     pub(super) async fn event(&self, event: &BusEvent) -> Checked {
         self.wait(&format!("{event:?}"), |heard| (heard == event).then_some(())).await
+    }
+
+    /// Waits for the subscription to all partitions, together or one by one.
+    pub(super) async fn subscribed(&self, partitions: u16) -> Checked {
+        for partition in 0..partitions {
+            let subscribed = [BusEvent::Subscribed, BusEvent::PartitionSubscribed { partition }];
+            self.wait("the subscription", |event| subscribed.contains(event).then_some(())).await?;
+        }
+        Ok(())
     }
 
     /// The wake-ups for a key heard so far.

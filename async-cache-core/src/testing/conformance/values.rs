@@ -29,7 +29,7 @@ clauses! {
     many_are_read_in_order:
         "`get_many` answers one per key, in that order",
     answers_name_one_server:
-        "every answer carries the run of the server, the same while it lives",
+        "every answer carries the run of the server that has the partition, the same while it lives",
     values_end_with_their_life:
         "a value is stored for `life`",
     keys_and_frames_are_any_bytes:
@@ -131,11 +131,15 @@ async fn many_are_read_in_order(bench: &Bench<'_>) -> Checked {
 async fn answers_name_one_server(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
-    let run = a.region.state(0).await?.run;
-    same("state", b.region.state(0).await?.run, run)?;
+    let partition = a.partition(&k);
+    let run = a.region.state(partition).await?.run;
+    same("state", b.region.state(partition).await?.run, run)?;
     same("get", b.region.read_one(&k, Check::Plain).await?.run, run)?;
     same("get_many", b.region.read(std::slice::from_ref(&k), Check::Plain).await?.run, run)?;
-    same("heartbeat", b.region.heartbeat(0, 1).await?.run, run)
+    for read in b.region.read_each(&[k.clone(), k], Check::Plain).await {
+        same("each", read?.run, run)?;
+    }
+    same("heartbeat", b.region.heartbeat(partition, 1).await?.run, run)
 }
 
 async fn values_end_with_their_life(bench: &Bench<'_>) -> Checked {
