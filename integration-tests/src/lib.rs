@@ -1,5 +1,6 @@
 //! The parts that the tests against a real `redis-server` share.
 
+pub mod cluster;
 pub mod delay;
 pub mod fleet;
 pub mod listen;

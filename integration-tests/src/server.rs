@@ -214,6 +214,17 @@ impl RedisServer {
         self.cli_raw(&words)
     }
 
+    /// Runs a command.
+    ///
+    /// # Errors
+    ///
+    /// If it fails, or if its answer has another type.
+    pub fn try_cli<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query(&mut self.connection()?)
+    }
+
     /// Runs a command whose words are arbitrary bytes.
     ///
     /// # Panics

@@ -1,0 +1,264 @@
+//! A Redis Cluster that belongs to a test.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::server::{RedisServer, free_port};
+
+/// The number of slots of a cluster.
+const SLOTS: usize = 16_384;
+
+/// The maximum time for a change of the cluster to be known to all its nodes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many keys move in one command.
+const KEYS: &str = "100";
+
+/// Masters that share the slots, and their replicas. All are killed when this is dropped.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Arc<RedisServer>>,
+    bus_ports: Vec<u16>,
+    masters: usize,
+}
+
+impl RedisCluster {
+    /// Starts masters without replicas.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or if it does not become a cluster.
+    #[must_use]
+    pub fn start(masters: usize) -> Self {
+        Self::with_replicas(masters, 0)
+    }
+
+    /// Starts masters, each with so many replicas. Nodes 0 to `masters - 1` are the masters. Node
+    /// `masters + n` is a replica of master `n % masters`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or if it does not become a cluster.
+    #[must_use]
+    pub fn with_replicas(masters: usize, replicas: usize) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), bus_ports: Vec::new(), masters };
+        for index in 0..masters {
+            cluster.launch();
+            let (first, last) = (index * SLOTS / masters, (index + 1) * SLOTS / masters - 1);
+            let range = [first.to_string(), last.to_string()];
+            cluster.nodes[index].cli::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
+            let epoch = (index + 1).to_string();
+            cluster.nodes[index].cli::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
+        }
+        for _ in 0..masters * replicas {
+            cluster.launch();
+        }
+        for index in 1..cluster.nodes.len() {
+            cluster.meet(index);
+        }
+        cluster.settle();
+        for replica in masters..cluster.nodes.len() {
+            cluster.follow(replica, (replica - masters) % masters);
+        }
+        cluster
+    }
+
+    fn launch(&mut self) {
+        let bus_port = free_port();
+        let port = bus_port.to_string();
+        let node = RedisServer::with_arguments(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &port,
+            "--cluster-node-timeout",
+            "1500",
+            "--cluster-replica-validity-factor",
+            "0",
+            "--cluster-require-full-coverage",
+            "no",
+            "--repl-diskless-sync-delay",
+            "0",
+        ]);
+        self.nodes.push(Arc::new(node));
+        self.bus_ports.push(bus_port);
+    }
+
+    fn meet(&self, index: usize) {
+        let ports = [self.nodes[index].port().to_string(), self.bus_ports[index].to_string()];
+        self.nodes[0].cli::<()>(&["CLUSTER", "MEET", "127.0.0.1", &ports[0], &ports[1]]);
+    }
+
+    fn follow(&self, replica: usize, master: usize) {
+        let id = self.id(master);
+        until("the replica knows its master", || {
+            self.nodes[replica].try_cli::<()>(&["CLUSTER", "REPLICATE", &id]).is_ok()
+        });
+        until("the replica has the data of its master", || {
+            self.nodes[replica].cli::<String>(&["INFO", "replication"]).contains("master_link_status:up")
+        });
+    }
+
+    /// Waits until every node that runs knows every other one, and the owners of all slots.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    pub fn settle(&self) {
+        let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
+        for node in self.running() {
+            until("the nodes know one another", || {
+                let info: String = node.cli(&["CLUSTER", "INFO"]);
+                info.contains("cluster_state:ok")
+                    && info.contains("cluster_slots_assigned:16384\r")
+                    && info.contains(&known)
+            });
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Arc<RedisServer>> {
+        self.nodes.iter().filter(|node| node.connection().is_ok())
+    }
+
+    /// The URLs of the masters that the cluster began with.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes[..self.masters].iter().map(|node| node.url()).collect()
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, index: usize) -> &Arc<RedisServer> {
+        &self.nodes[index]
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Arc<RedisServer>] {
+        &self.nodes
+    }
+
+    fn id(&self, index: usize) -> String {
+        self.nodes[index].cli(&["CLUSTER", "MYID"])
+    }
+
+    /// The slot of a name.
+    #[must_use]
+    pub fn slot_of(&self, name: &str) -> u16 {
+        self.running().next().expect("a node runs").cli(&["CLUSTER", "KEYSLOT", name])
+    }
+
+    /// The node that owns a slot, as the nodes that run know it. `None` while they differ.
+    ///
+    /// # Panics
+    ///
+    /// If no node runs.
+    #[must_use]
+    pub fn owner_of(&self, slot: u16) -> Option<usize> {
+        let mut owners =
+            self.running().map(|node| owner_in(&node.cli::<String>(&["CLUSTER", "NODES"]), slot));
+        let port = owners.next().expect("a node runs")?;
+        let agreed = owners.all(|other| other == Some(port));
+        agreed.then(|| self.nodes.iter().position(|node| node.port() == port)).flatten()
+    }
+
+    /// Waits until the nodes that run agree on an owner other than `not`.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    pub fn new_owner_of(&self, slot: u16, not: usize) -> usize {
+        let mut owner = None;
+        until("the slot has another owner", || {
+            owner = self.owner_of(slot).filter(|owner| *owner != not);
+            owner.is_some()
+        });
+        owner.expect("it was just found")
+    }
+
+    /// Starts a master without slots. Returns its index.
+    pub fn add_master(&mut self) -> usize {
+        self.launch();
+        let index = self.nodes.len() - 1;
+        self.meet(index);
+        self.settle();
+        index
+    }
+
+    /// Moves a slot with its keys, as `redis-cli --cluster reshard` does.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn move_slot(&self, slot: u16, to: usize) {
+        let from = self.owner_of(slot).expect("the slot has an owner");
+        self.begin_move(slot, from, to);
+        while self.move_keys(slot, from, to) {}
+        self.end_move(slot, from, to);
+    }
+
+    /// Opens a slot for its move.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        let (slot, source, target) = (slot.to_string(), self.id(from), self.id(to));
+        self.nodes[to].cli::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
+        self.nodes[from].cli::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
+    }
+
+    /// Moves some keys of an open slot. False if there were none.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn move_keys(&self, slot: u16, from: usize, to: usize) -> bool {
+        let keys: Vec<Vec<u8>> = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), KEYS]);
+        if keys.is_empty() {
+            return false;
+        }
+        let port = self.nodes[to].port().to_string();
+        let mut words: Vec<&[u8]> = vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000"];
+        words.extend([&b"REPLACE"[..], b"KEYS"]);
+        words.extend(keys.iter().map(|key| &key[..]));
+        self.nodes[from].cli_raw::<()>(&words);
+        true
+    }
+
+    /// Gives an open slot, whose keys have moved, to its new owner.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn end_move(&self, slot: u16, from: usize, to: usize) {
+        let (slot_text, target) = (slot.to_string(), self.id(to));
+        for index in [to, from] {
+            self.nodes[index].cli::<()>(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &target]);
+        }
+        until("all nodes know the new owner", || self.owner_of(slot) == Some(to));
+    }
+}
+
+/// The port of the node that owns a slot, in the answer to `CLUSTER NODES`.
+fn owner_in(nodes: &str, slot: u16) -> Option<u16> {
+    let owner = nodes.lines().find(|line| {
+        let ranges = line.split(' ').skip(8).filter(|range| !range.starts_with('['));
+        ranges
+            .filter_map(|range| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?))
+            })
+            .any(|(first, last)| (first..=last).contains(&slot))
+    })?;
+    let address = owner.split(' ').nth(1)?.split('@').next()?;
+    address.rsplit(':').next()?.parse().ok()
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
