@@ -1,7 +1,6 @@
 //! The backend: opens the regions of one server.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_cache_core::backend::{Backend, Listener, Region, RegionSpec};
@@ -10,46 +9,80 @@ use async_cache_core::{Error, ErrorKind, Result};
 use crate::commands::region::RedisRegion;
 use crate::inner::Inner;
 use crate::keys::PartitionKeys;
+#[cfg(feature = "cluster")]
+use crate::topology::cluster::Cluster;
 
-/// A [`Backend`] on one Redis server. Cheap to clone; clones share connections and count as the
+/// A [`Backend`] on a Redis server, or on a Redis Cluster. Cheap to clone; clones share connections and count as the
 /// same node set: a namespace can be open once among them.
 ///
 /// Background work and connections end when the last clone and the last region are dropped.
 #[derive(Clone)]
 pub struct RedisBackend {
-    pub(crate) inner: Arc<Inner>,
+    servers: Servers,
+}
+
+#[derive(Clone)]
+enum Servers {
+    One(Arc<Inner>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
+}
+
+impl RedisBackend {
+    pub(crate) fn of_server(inner: Inner) -> Self {
+        Self { servers: Servers::One(Arc::new(inner)) }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of_cluster(cluster: Cluster) -> Self {
+        Self { servers: Servers::Cluster(Arc::new(cluster)) }
+    }
 }
 
 impl Backend for RedisBackend {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-
         let namespace = &spec.namespace;
         let config = |what: &str| Err(Error::new(ErrorKind::Config, what).in_namespace(namespace));
         let strange = |c: char| c.is_control() || matches!(c, '{' | '}');
         if namespace.is_empty() || namespace.len() > 128 || namespace.contains(strange) {
             return config("a namespace has 1 to 128 bytes, no control characters and no braces");
         }
-        self.inner.ensure();
-        if !self.inner.open_names.lock().insert(namespace.clone()) {
+        let open_names = match &self.servers {
+            Servers::One(inner) => &inner.open_names,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => &cluster.open_names,
+        };
+        if !open_names.lock().insert(namespace.clone()) {
             return config("already open on this RedisBackend: share the cache, or connect a second backend");
         }
-        let names: Vec<PartitionKeys> = (0..self.inner.partitions)
-            .map(|p| PartitionKeys::new(namespace, p, self.inner.database))
-            .collect();
-        let channels = names.iter().map(|partition| partition.channels(spec.node)).collect();
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let member = self.inner.bus.join(id, channels, listener);
-        self.inner.subscribe();
-        Ok(Arc::new(RedisRegion::new(Arc::clone(&self.inner), spec, names, member)))
+        match &self.servers {
+            Servers::One(inner) => Ok(open(inner, spec, listener)),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => Ok(crate::topology::region::open(cluster, spec, listener)),
+        }
     }
+}
+
+fn open(inner: &Arc<Inner>, spec: RegionSpec, listener: Weak<dyn Listener>) -> Arc<dyn Region> {
+    inner.ensure();
+    let names: Arc<[PartitionKeys]> =
+        (0..inner.partitions).map(|p| PartitionKeys::new(&spec.namespace, p, inner.database)).collect();
+    let channels = names.iter().map(|partition| partition.channels(spec.node)).collect();
+    let member = inner.bus.join(0, channels, listener);
+    inner.subscribe();
+    Arc::new(RedisRegion::new(Arc::clone(inner), spec, names, Some(member)))
 }
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (server, partitions) = match &self.servers {
+            Servers::One(inner) => (inner.server.clone(), inner.partitions),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => (cluster.seeds(), cluster.partitions),
+        };
         f.debug_struct("RedisBackend")
-            .field("server", &self.inner.server)
-            .field("partitions", &self.inner.partitions)
+            .field("server", &server)
+            .field("partitions", &partitions)
             .finish_non_exhaustive()
     }
 }

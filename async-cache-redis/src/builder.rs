@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_cache_core::{BoxError, Result};
@@ -23,6 +22,8 @@ use crate::connection::tls::Tls;
 use crate::faults::Mutant;
 use crate::parts::{Settings, Target};
 use crate::runtime;
+#[cfg(feature = "cluster")]
+use crate::topology::cluster::Cluster;
 
 /// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -157,6 +158,26 @@ impl RedisBackendBuilder {
         self
     }
 
+    /// A Redis Cluster of Redis 7.0 or later, or Valkey, by the URLs of some of its nodes. The others are found.
+    ///
+    /// The nodes have the same user, password and kind of encryption. Which node is given does not matter, and one that
+    /// answers suffices: the name of a service that leads to any of them will do. The nodes must be reachable at the
+    /// addresses that they tell.
+    ///
+    /// ```no_run
+    /// # async fn example() -> async_cache_core::Result<()> {
+    /// use async_cache_redis::RedisBackend;
+    ///
+    /// let redis = RedisBackend::builder().cluster(["redis://n1:6379", "redis://n2:6379"]).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "cluster")]
+    pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.settings.target = Target::Cluster(urls.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// **Escape hatch:** the server, in the words of the `redis` crate, for what a URL cannot say.
     ///
     /// TCP_NODELAY is always set; keepalive and user timeout are set unless given.
@@ -237,13 +258,13 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Partitions of each namespace: 1 to 1024, 1 unless set.
+    /// Partitions of each namespace: 1 to 1024. Unless set, 1, and 64 in a cluster.
     ///
     /// Part of the storage format: every node of a namespace must use the same number, and a
-    /// node that uses another is refused. More than one is of use on a Redis Cluster only (64
-    /// then), which is not supported yet.
+    /// node that uses another is refused. More than one is of use on a Redis Cluster only: each
+    /// partition is on one of its masters.
     pub fn partitions(mut self, count: u16) -> Self {
-        self.settings.partitions = count;
+        self.settings.partitions = Some(count);
         self
     }
 
@@ -305,6 +326,11 @@ impl RedisBackendBuilder {
     /// the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
         runtime::check()?;
+        #[cfg(feature = "cluster")]
+        if matches!(self.settings.target, Target::Cluster(_)) {
+            let cluster: BoxFuture<'_, Result<Cluster>> = Box::pin(Cluster::connect(self.settings));
+            return Ok(RedisBackend::of_cluster(cluster.await?));
+        }
         let parts = self.settings.prepare()?;
         let proven: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(async {
             let link = parts.connector.link().await?;
@@ -312,7 +338,7 @@ impl RedisBackendBuilder {
             Ok(link)
         });
         match proven.await {
-            Ok(link) => Ok(RedisBackend { inner: Arc::new(parts.build(Ok(link))) }),
+            Ok(link) => Ok(RedisBackend::of_server(parts.build(Ok(link)))),
             Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
         }
     }
@@ -330,10 +356,15 @@ impl RedisBackendBuilder {
     /// a call outside a Tokio runtime, or in one without timers or I/O.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         runtime::check()?;
+        #[cfg(feature = "cluster")]
+        if matches!(self.settings.target, Target::Cluster(_)) {
+            let cluster: BoxFuture<'_, Result<Cluster>> = Box::pin(Cluster::connect_lazy(self.settings));
+            return Ok(RedisBackend::of_cluster(cluster.await?));
+        }
         let parts = self.settings.prepare()?;
         let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
         let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets, Address::Unproven));
-        Ok(RedisBackend { inner: Arc::new(parts.build(first)) })
+        Ok(RedisBackend::of_server(parts.build(first)))
     }
 }
 

@@ -46,12 +46,15 @@ use crate::parts::{Settings, Target};
 #[serde(remote = "Self", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// See [`url`](crate::RedisBackendBuilder::url). Empty with `sentinel`.
+    /// See [`url`](crate::RedisBackendBuilder::url). Empty with `sentinel` or `cluster`.
     #[serde(default)]
     pub url: String,
     /// The Sentinels that name the server, instead of `url`.
     #[serde(default)]
     pub sentinel: Option<SentinelConfig>,
+    /// See `RedisBackendBuilder::cluster`: the URLs of some nodes, instead of `url`. Needs the feature `cluster`.
+    #[serde(default)]
+    pub cluster: Vec<String>,
     /// The user's name, if it is not in the URL. Needs `password`.
     #[serde(default)]
     pub username: Option<String>,
@@ -129,7 +132,7 @@ pub struct SentinelConfig {
 impl<'de> Deserialize<'de> for RedisConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let config = Self::deserialize(deserializer)?;
-        if config.url.is_empty() && config.sentinel.is_none() {
+        if config.url.is_empty() && config.sentinel.is_none() && config.cluster.is_empty() {
             return Err(D::Error::missing_field("url"));
         }
         Ok(config)
@@ -142,6 +145,7 @@ impl RedisConfig {
         Self {
             url: url.into(),
             sentinel: None,
+            cluster: Vec::new(),
             username: None,
             password: None,
             tls: None,
@@ -158,7 +162,7 @@ impl RedisConfig {
 
     /// The settings of a builder.
     pub(crate) fn settings(self) -> Result<Settings> {
-        let mut settings = Settings { target: Target::Url(self.url), ..Settings::default() };
+        let mut settings = Settings { target: target(self.url, self.cluster)?, ..Settings::default() };
         if let Some(sentinel) = self.sentinel {
             sentinel.apply(&mut settings)?;
         }
@@ -167,7 +171,7 @@ impl RedisConfig {
             tls.apply(&mut settings)?;
         }
         set(&mut settings.connections, self.connections);
-        set(&mut settings.partitions, self.partitions);
+        settings.partitions = self.partitions;
         set(&mut settings.deadlines.read, self.read_timeout.or(self.command_timeout));
         set(&mut settings.deadlines.write, self.write_timeout.or(self.command_timeout));
         set(&mut settings.connect_timeout, self.connect_timeout);
@@ -182,8 +186,8 @@ impl RedisConfig {
 impl SentinelConfig {
     #[cfg(feature = "sentinel")]
     fn apply(self, settings: &mut Settings) -> Result<()> {
-        if matches!(&settings.target, Target::Url(url) if !url.is_empty()) {
-            return Err(wrong("`url` and `sentinel` are both given: the server is at one of them"));
+        if !matches!(&settings.target, Target::Url(url) if url.is_empty()) {
+            return Err(wrong("`url` or `cluster` is given beside `sentinel`: the server is at one of them"));
         }
         settings.target = Target::Sentinels(Watched { master: self.master, urls: self.urls });
         settings.sentinels.provider = provider(self.username, self.password)?;
@@ -214,6 +218,17 @@ fn provider(user: Option<String>, password: Option<String>) -> Result<Option<Pro
             let credentials = Credentials::new(user.unwrap_or_default(), password);
             Ok(Some(Provider::new(move || std::future::ready(Ok(credentials.clone())))))
         }
+    }
+}
+
+fn target(url: String, cluster: Vec<String>) -> Result<Target> {
+    match (url.is_empty(), cluster.is_empty()) {
+        (_, true) => Ok(Target::Url(url)),
+        (false, false) => Err(wrong("`url` and `cluster` are given: which of them is meant?")),
+        #[cfg(feature = "cluster")]
+        (true, false) => Ok(Target::Cluster(cluster)),
+        #[cfg(not(feature = "cluster"))]
+        (true, false) => Err(wrong("`cluster` needs the feature `cluster` of async-cache-rs")),
     }
 }
 
@@ -271,6 +286,10 @@ impl fmt::Debug for RedisConfig {
         let mut shown = f.debug_struct("RedisConfig");
         match &self.sentinel {
             Some(sentinel) => shown.field("sentinel", sentinel),
+            None if !self.cluster.is_empty() => shown.field(
+                "cluster",
+                &self.cluster.iter().map(|url| without_credentials(url)).collect::<Vec<_>>(),
+            ),
             None => shown.field("url", &without_credentials(&self.url)),
         };
         shown

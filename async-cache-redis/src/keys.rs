@@ -21,9 +21,16 @@ use async_cache_core::key::Key;
 use bytes::{BufMut, Bytes};
 use redis::{RedisWrite, ToRedisArgs};
 
+/// The number of slots of a Redis Cluster.
+#[cfg(feature = "cluster")]
+pub(crate) const SLOTS: u16 = 16_384;
+
 /// The names of one partition of a namespace.
 #[derive(Debug)]
 pub(crate) struct PartitionKeys {
+    /// The slot of a Redis Cluster that has all names of the partition.
+    #[cfg(feature = "cluster")]
+    pub(crate) slot: u16,
     prefix: String,
     meta: String,
     tags: [String; 2],
@@ -35,7 +42,14 @@ impl PartitionKeys {
         let prefix = if database == 0 { tag } else { format!("{tag}{database}:") };
         let meta = format!("{prefix}M");
         let tags = [format!("{prefix}T"), format!("{prefix}U")];
-        Self { prefix, meta, tags }
+        Self {
+            #[cfg(feature = "cluster")]
+            slot: crc16::State::<crc16::XMODEM>::calculate(format!("{namespace}:{partition}").as_bytes())
+                % SLOTS,
+            prefix,
+            meta,
+            tags,
+        }
     }
 
     /// `M`.

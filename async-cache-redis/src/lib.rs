@@ -14,6 +14,7 @@
 //! | room | its part |
 //! |---|---|
 //! | `config`, `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
+//! | `topology/` | of a cluster: which server has which partition; sends each operation to its servers, and joins the answers |
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
 //! | `pubsub/` | the way back: from the socket to a region's listener |
@@ -23,7 +24,8 @@
 //!
 //! # What it needs
 //!
-//! Redis 6.0 or later, standalone or the master of replicas, which Sentinels may name (feature `sentinel`). The user must be allowed `GET`,
+//! Redis 6.0 or later, standalone or the master of replicas, which Sentinels may name (feature `sentinel`); or a Redis
+//! Cluster of 7.0 or later (feature `cluster`). The user must be allowed `GET`,
 //! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, the commands that the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 
@@ -46,6 +48,8 @@ mod parts;
 mod pubsub;
 mod reply;
 mod runtime;
+#[cfg(feature = "cluster")]
+mod topology;
 
 pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_cache_core::{Error, ErrorKind, Result};
 use deadpool_redis::Pool;
 use redis::{Client, ConnectionInfo};
+use tokio::sync::Notify;
 
 use crate::connection::cause::Secrets;
 use crate::connection::connect::{Connector, Source};
@@ -20,7 +21,7 @@ use crate::connection::opener::Opener;
 use crate::connection::sentinel::Sentinels;
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::settings::{Own, Shared, Watched};
-use crate::connection::server::UnknownServers;
+use crate::connection::server::{Accepted, Deployment, UnknownServers};
 use crate::connection::settings::{self, Encryption, Server};
 use crate::connection::slots::Slots;
 #[cfg(feature = "tls")]
@@ -29,6 +30,7 @@ use crate::inner::Inner;
 use crate::limits::Deadlines;
 use crate::lua::{self, Scripts};
 use crate::pubsub::bus::Bus;
+use crate::pubsub::session::Channels;
 use crate::pubsub::subscriber::{Progress, Subscriber};
 
 /// Most connections for commands.
@@ -38,6 +40,10 @@ const DEADLINE: Duration = Duration::from_millis(500);
 /// Most partitions.
 const MAX_PARTITIONS: u16 = 1024;
 
+/// Partitions of a namespace in a cluster, unless set.
+#[cfg(feature = "cluster")]
+pub(crate) const CLUSTER_PARTITIONS: u16 = 64;
+
 /// What a builder has been told.
 pub(crate) struct Settings {
     pub(crate) target: Target,
@@ -46,13 +52,16 @@ pub(crate) struct Settings {
     pub(crate) provider: Option<Provider>,
     pub(crate) credentials_timeout: Duration,
     pub(crate) connections: usize,
-    pub(crate) partitions: u16,
+    /// Unless set, one, or [`CLUSTER_PARTITIONS`] in a cluster.
+    pub(crate) partitions: Option<u16>,
     pub(crate) deadlines: Deadlines,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Own,
+    /// Notified when a server of a cluster no longer has a partition.
+    pub(crate) strayed: Arc<Notify>,
 }
 
 /// Where the server is.
@@ -63,6 +72,9 @@ pub(crate) enum Target {
     Url(String),
     #[cfg(feature = "sentinel")]
     Sentinels(Watched),
+    /// Some nodes of a cluster.
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<String>),
     Info(Box<ConnectionInfo>),
     Pool(Pool, Box<Client>),
 }
@@ -76,13 +88,14 @@ impl Default for Settings {
             provider: None,
             credentials_timeout: Duration::from_secs(5),
             connections: 2,
-            partitions: 1,
+            partitions: None,
             deadlines: Deadlines { read: DEADLINE, write: DEADLINE },
             connect_timeout: Duration::from_secs(1),
             scripts: lua::scripts(),
             unknown: UnknownServers::Refuse,
             #[cfg(feature = "sentinel")]
             sentinels: Own::default(),
+            strayed: Arc::default(),
         }
     }
 }
@@ -91,15 +104,13 @@ impl Settings {
     /// Makes the parts. Connects to nothing.
     pub(crate) fn prepare(mut self) -> Result<Parts> {
         self.validate()?;
-        #[cfg(feature = "sentinel")]
-        if !matches!(self.target, Target::Sentinels(_)) && self.sentinels.are_set() {
-            return Err(wrong("settings for Sentinels are given, but no Sentinels: call `sentinel`"));
-        }
         let longest = self.deadlines.longest();
         let (opener, source) = match std::mem::replace(&mut self.target, Target::Missing) {
             Target::Missing => return Err(wrong("no server given: call `url`")),
             Target::Wrong(error) => return Err(error),
             Target::Url(url) => self.ours(self.opener(settings::parse(&url)?)?)?,
+            #[cfg(feature = "cluster")]
+            Target::Cluster(_) => return Err(wrong("a cluster is more than one server")),
             #[cfg(feature = "sentinel")]
             Target::Sentinels(watched) => {
                 let own = std::mem::take(&mut self.sentinels);
@@ -111,20 +122,38 @@ impl Settings {
                 (self.callers(client.get_connection_info())?, Source::Callers(pool, lengthened))
             }
         };
+        Ok(self.parts(opener, source, Deployment::Single))
+    }
+
+    /// Makes the parts for one server of a cluster. Connects to nothing.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn prepare_node(&self, server: &Server, deployment: Deployment) -> Result<Parts> {
+        let (opener, source) = self.ours(self.opener(server.clone())?)?;
+        Ok(self.parts(opener, source, deployment))
+    }
+
+    fn parts(&self, opener: Opener, source: Source, deployment: Deployment) -> Parts {
+        let channels = match deployment {
+            Deployment::Single => Channels::Plain,
+            #[cfg(feature = "cluster")]
+            Deployment::Cluster | Deployment::ClusterNode => Channels::BySlot,
+        };
         let connector = Arc::new(Connector {
             source,
             addr: opener.addr().cloned(),
             place: opener.place(),
             connect_timeout: self.connect_timeout,
             scripts: self.scripts,
-            unknown: self.unknown,
+            accepted: Accepted { unknown: self.unknown, deployment },
             proven: AtomicBool::new(false),
         });
         let secrets = opener.host.secrets.clone();
-        let bus = Arc::new(Bus::new());
-        let subscriber = Subscriber { opener, bus, command_timeout: longest, progress: Progress::default() };
-        let Self { connections, partitions, deadlines, .. } = self;
-        Ok(Parts { connector, subscriber, secrets, connections, partitions, deadlines })
+        let bus = Arc::new(Bus::new(Arc::clone(&self.strayed)));
+        let (command_timeout, progress) = (self.deadlines.longest(), Progress::default());
+        let subscriber = Subscriber { opener, channels, bus, command_timeout, progress };
+        let Self { connections, deadlines, .. } = *self;
+        let partitions = self.partitions.unwrap_or(1);
+        Parts { connector, subscriber, secrets, connections, partitions, deadlines }
     }
 
     /// For connections that are ours.
@@ -213,15 +242,21 @@ impl Settings {
         }
     }
 
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
+        #[cfg(feature = "sentinel")]
+        if !matches!(self.target, Target::Sentinels(_)) && self.sentinels.are_set() {
+            return Err(wrong("settings for Sentinels are given, but no Sentinels: call `sentinel`"));
+        }
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             return Err(wrong(format!(
                 "connections must be 1 to {MAX_CONNECTIONS}, not {}",
                 self.connections
             )));
         }
-        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
-            return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {}", self.partitions)));
+        if let Some(partitions) = self.partitions
+            && !(1..=MAX_PARTITIONS).contains(&partitions)
+        {
+            return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {partitions}")));
         }
         let Deadlines { read, write } = self.deadlines;
         if read.min(write).min(self.connect_timeout).min(self.credentials_timeout).is_zero() {
@@ -247,11 +282,16 @@ impl Parts {
         let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
         let server = subscriber.opener.place();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
+        if subscriber.channels == Channels::BySlot {
+            // The cluster has told the address. So a replica there means that its map has changed.
+            slots.address_is_right();
+            subscriber.progress.address_is_right();
+        }
         Inner::new(server, partitions, slots, connector, subscriber)
     }
 }
 
-fn wrong(what: impl fmt::Display) -> Error {
+pub(crate) fn wrong(what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
 }
 

@@ -75,6 +75,15 @@ pub(crate) fn server_error_text(error: &RedisError) -> String {
     format!("{} {}", server_error_code(error), server_error_detail(error))
 }
 
+/// The answers of a node of a cluster that does not have the keys of a command, or not all of them: it has executed
+/// nothing.
+pub(crate) const REDIRECTIONS: [&str; 4] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
+
+/// Whether a node of a cluster has refused a command because of its keys.
+pub(crate) fn redirected(error: &RedisError) -> bool {
+    REDIRECTIONS.contains(&server_error_code(error).as_str())
+}
+
 /// The server's error; of a pipeline, the first one.
 fn server_error(error: &RedisError) -> Option<ServerError> {
     let errors = error.clone().into_server_errors().unwrap_or_default();

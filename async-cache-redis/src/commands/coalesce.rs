@@ -21,6 +21,11 @@ use crate::connection::read_queue::{Answer, Batch, Due};
 use crate::keys::ValueName;
 use crate::reply::{bytes, out_of_time, stored};
 
+/// Reads a value with a command of its own.
+pub(super) async fn read_alone(link: &Link, name: &ValueName<'_>) -> Answer {
+    stored(link.query(redis::cmd("GET").arg(name)).await)
+}
+
 /// Reads a value: in a batch, if other reads are under way.
 pub(super) async fn read(link: &Arc<Link>, name: &ValueName<'_>, limit: Duration) -> Answer {
     let reads = &link.reads;
@@ -36,7 +41,7 @@ pub(super) async fn read(link: &Arc<Link>, name: &ValueName<'_>, limit: Duration
             return answer;
         }
     }
-    let value = stored(link.query(redis::cmd("GET").arg(name)).await)?;
+    let value = read_alone(link, name).await?;
     if let Some(value) = &value {
         reads.note_size(value.len());
     }

@@ -1,9 +1,24 @@
 //! The errors of a region: the operation, the reason, and the remedy.
 
+use std::fmt;
+
 use async_cache_core::{Error, ErrorKind};
 
 use crate::connection::failure::{Cause, Failure};
 use crate::connection::rights;
+use crate::reply::REDIRECTIONS;
+
+/// A node of a cluster has executed nothing, because it does not have the slot, or not all keys of it.
+#[derive(Debug)]
+pub(crate) struct Redirected(Cause);
+
+impl fmt::Display for Redirected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Redirected {}
 
 /// The names that the errors of one region mention.
 pub(super) struct Errors {
@@ -60,6 +75,11 @@ impl Errors {
                 "{doing}: the key `{detail}` in Redis is not a hash, so another program uses it; delete \
                  it or use another namespace"
             )),
+            code if REDIRECTIONS.contains(&code) => backend(format!(
+                "{doing}: the slot of the keys is not served by Redis at {server} now; nothing was changed"
+            ))
+            .with_source(Redirected(cause))
+            .with_known_effect(),
             "LATE" => backend(format!("{doing}: expired before it was executed, nothing was changed"))
                 .with_known_effect(),
             // The server answers both to the first write of a script.

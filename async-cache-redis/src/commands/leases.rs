@@ -16,7 +16,7 @@ use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
 use crate::reply::{acquired, filled, renewed};
 
 impl RedisRegion {
-    pub(super) async fn acquire_leases(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+    pub(crate) async fn acquire_leases(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
         let doing = match asks.len() {
             1 => "asking for a value or the lease to load it",
             _ => "asking for values or the leases to load them",
@@ -60,7 +60,7 @@ impl RedisRegion {
         outcomes
     }
 
-    pub(super) async fn fill_leases(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+    pub(crate) async fn fill_leases(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
         let doing = if fills.len() == 1 { "storing a loaded value" } else { "storing loaded values" };
         let checkout = match self.checkout(Purpose::Write, doing).await {
             Ok(checkout) => checkout,
@@ -90,7 +90,7 @@ impl RedisRegion {
         outcomes
     }
 
-    pub(super) async fn renew_leases(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+    pub(crate) async fn renew_leases(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
         let doing = if leases.len() == 1 { "renewing a lease" } else { "renewing leases" };
         let checkout = self.checkout(Purpose::Write, doing).await?;
         let mut outcomes = Vec::with_capacity(leases.len());
@@ -111,7 +111,7 @@ impl RedisRegion {
         Ok(outcomes)
     }
 
-    pub(super) async fn release_leases(&self, leases: &[(Key, Lease)]) -> Result<()> {
+    pub(crate) async fn release_leases(&self, leases: &[(Key, Lease)]) -> Result<()> {
         let doing = if leases.len() == 1 { "releasing a lease" } else { "releasing leases" };
         let checkout = self.checkout(Purpose::Write, doing).await?;
         let mut first = Ok(());

@@ -1,9 +1,9 @@
 //! The operations of a region: each is one command, one script or one pipeline.
 
 mod coalesce;
-mod errors;
+pub(crate) mod errors;
 mod leases;
-mod operations;
+pub(crate) mod operations;
 mod orphan;
 pub(crate) mod region;
 mod values;

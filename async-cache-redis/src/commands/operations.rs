@@ -94,14 +94,28 @@ impl Region for RedisRegion {
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        // A node that is not subscribed yet may miss the echo.
+        let hears = self.member.as_ref().is_some_and(|member| member.live());
+        self.beat(partition, beat, if hears { Echo::Due } else { Echo::Uncertain }).await
+    }
+}
+
+/// Whether the echo of a heartbeat will arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Echo {
+    Due,
+    Uncertain,
+}
+
+impl RedisRegion {
+    pub(crate) async fn beat(&self, partition: u16, beat: u64, echo: Echo) -> Result<Pulse> {
         const DOING: &str = "sending a heartbeat";
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Read, DOING).await?;
         let mut call = self.call(&checkout, &self.inner.scripts.heartbeat, partition, &[names.meta()]);
         call.arg(&self.node).arg(beat);
         let vitals = &self.inner.bus.vitals;
-        // A node that is not subscribed yet may miss the echo.
-        let sent = self.member.live().then(|| vitals.now());
+        let sent = (echo == Echo::Due).then(|| vitals.now());
         let time_ms = self.script(DOING, &checkout, &self.inner.scripts.heartbeat, &call).await?;
         if let Some(sent) = sent {
             vitals.pulse(sent);

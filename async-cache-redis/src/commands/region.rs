@@ -19,14 +19,15 @@ use crate::limits::Purpose;
 use crate::pubsub::member::Member;
 
 pub(crate) struct RedisRegion {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     pub(super) spec: RegionSpec,
     /// The record that is kept in `M`: the caller's record and the number of partitions.
     record: String,
     pub(super) node: String,
     /// The names of each partition.
-    pub(super) names: Vec<PartitionKeys>,
-    pub(super) member: Arc<Member>,
+    pub(super) names: Arc<[PartitionKeys]>,
+    /// `None` in a cluster, where each partition has a subscription of its own.
+    pub(super) member: Option<Arc<Member>>,
     errors: Errors,
     /// The record has been compared in partition 0.
     checked: AtomicBool,
@@ -38,10 +39,11 @@ impl RedisRegion {
     pub(crate) fn new(
         inner: Arc<Inner>,
         spec: RegionSpec,
-        names: Vec<PartitionKeys>,
-        member: Arc<Member>,
+        names: Arc<[PartitionKeys]>,
+        member: Option<Arc<Member>>,
     ) -> Self {
         let record = format!("{};partitions={}", spec.record, names.len());
+        let member_is_none = member.is_none();
         let node = spec.node.to_string();
         let errors = Errors {
             server: inner.server.clone(),
@@ -57,15 +59,18 @@ impl RedisRegion {
             names,
             member,
             errors,
-            checked: AtomicBool::new(false),
+            // In a cluster this is done for all servers together.
+            checked: AtomicBool::new(member_is_none),
             closed: AtomicBool::new(false),
         }
     }
 
     /// Frees the name for another region.
     pub(super) fn leave(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.inner.bus.leave(&self.member);
+        if let Some(member) = &self.member
+            && !self.closed.swap(true, Ordering::AcqRel)
+        {
+            self.inner.bus.leave(member);
             self.inner.open_names.lock().remove(&self.spec.namespace);
         }
     }
@@ -154,6 +159,14 @@ impl RedisRegion {
         let meta = [self.names[usize::from(partition)].meta()];
         let call = self.call(checkout, &self.inner.scripts.state, partition, &meta);
         checkout.answer(checkout.link.script(&self.inner.scripts.state, &call)).await
+    }
+
+    /// As [`read_state`](Self::read_state), and connects first.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn state_of(&self, partition: u16, doing: &str) -> Result<()> {
+        let checkout = self.checkout_unchecked(Purpose::Read, doing).await?;
+        let state = self.read_state(&checkout, partition).await;
+        state.map(drop).map_err(|failure| self.error(doing, failure))
     }
 
     pub(super) fn error(&self, doing: &str, failure: Failure) -> Error {

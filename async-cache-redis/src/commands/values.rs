@@ -18,7 +18,7 @@ use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
 use crate::reply::bytes;
 
 impl RedisRegion {
-    pub(super) async fn read_values(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
+    pub(crate) async fn read_values(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
         match (keys, check) {
             ([key], Check::Plain) => self.read_value(key).await,
             (keys, Check::Valid) => self.read_valid(keys).await,
@@ -36,8 +36,12 @@ impl RedisRegion {
         self.inner.connected(Purpose::Read).await;
         let checkout = self.inner.slots.meet().map_err(|failure| self.error(DOING, failure))?;
         let name = self.value_name(key);
-        let read = coalesce::read(&checkout.link, &name, checkout.limit);
-        let value = checkout.answer(read).await.map_err(|failure| self.error(DOING, failure))?;
+        let value = match self.member {
+            Some(_) => checkout.answer(coalesce::read(&checkout.link, &name, checkout.limit)).await,
+            // In a cluster a command has keys of one slot.
+            None => checkout.answer(coalesce::read_alone(&checkout.link, &name)).await,
+        };
+        let value = value.map_err(|failure| self.error(DOING, failure))?;
         Ok(ReadMany { run: checkout.link.run, values: std::iter::once(value).collect() })
     }
 
@@ -131,7 +135,7 @@ impl RedisRegion {
         (pipeline, places)
     }
 
-    pub(super) async fn put_values(
+    pub(crate) async fn put_values(
         &self,
         entries: &[(Key, Bytes)],
         life: Duration,
@@ -157,7 +161,7 @@ impl RedisRegion {
         Ok(seqs)
     }
 
-    pub(super) async fn invalidate_values(&self, keys: &[Key]) -> Result<Vec<u64>> {
+    pub(crate) async fn invalidate_values(&self, keys: &[Key]) -> Result<Vec<u64>> {
         const DOING: &str = "invalidating keys";
         let checkout = self.checkout(Purpose::Write, DOING).await?;
         let mut seqs = Vec::with_capacity(keys.len());

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::opener::Opener;
 use super::probe;
 use super::refusals::{NOT_REDIS, Refusal, SPEAKS_TLS, is_not_redis};
-use super::server::UnknownServers;
+use super::server::Accepted;
 use crate::lua::Scripts;
 
 /// Where commands get their connections.
@@ -28,7 +28,7 @@ pub(crate) struct Connector {
     pub(crate) place: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
-    pub(crate) unknown: UnknownServers,
+    pub(crate) accepted: Accepted,
     /// Whether a connection has been made: then the address is right.
     pub(crate) proven: AtomicBool,
 }
@@ -73,7 +73,7 @@ impl Connector {
             Source::Callers(..) => self.connect_timeout,
         };
         let made = timeout(limit, async {
-            handshake(self.source.connection().await?, self.scripts, self.unknown).await
+            handshake(self.source.connection().await?, self.scripts, self.accepted).await
         });
         let refusal = match made.await {
             Ok(Ok(link)) => {

@@ -7,23 +7,23 @@ use super::host::Opened;
 use super::link::Link;
 use super::refusals::Refusal;
 use super::rights::{Lack, PROBE, no_command_for, no_namespace};
-use super::server::{Info, UnknownServers};
+use super::server::{Accepted, Info};
 use crate::lua::Scripts;
-use crate::reply::server_error_text;
+use crate::reply::{redirected, server_error_text};
 
 /// Takes a fresh connection through the handshake.
 pub(crate) async fn handshake(
     mut opened: Opened,
     scripts: &Scripts,
-    unknown: UnknownServers,
+    accepted: Accepted,
 ) -> Result<Link, Refusal> {
-    let run = examine(&mut opened.connection, unknown).await?;
+    let run = examine(&mut opened.connection, accepted).await?;
     prepare(&mut opened.connection, scripts).await?;
     Ok(Link::new(opened, run))
 }
 
 /// The run id of a server that can be used.
-async fn examine(connection: &mut MultiplexedConnection, unknown: UnknownServers) -> Result<String, Refusal> {
+async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> Result<String, Refusal> {
     let mut pipeline = Pipeline::new();
     // A loading server answers INFO, but not PING.
     pipeline.cmd("PING");
@@ -36,7 +36,7 @@ async fn examine(connection: &mut MultiplexedConnection, unknown: UnknownServers
         answers.push(text.map_err(|error| Refusal::of_command(right, error))?);
     }
     let info = Info { server: &answers[1], replication: &answers[2], cluster: &answers[3] };
-    info.check(unknown)
+    info.check(accepted)
 }
 
 /// Loads the scripts, and finds out whether this user may run them and the other commands. One round trip: a
@@ -65,6 +65,8 @@ async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> R
                 }
             }
             (_, Ok(_)) => {}
+            // In a cluster another node has the probe's slot. Rights are checked before that.
+            (_, Err(error)) if redirected(&error) => {}
             // The user may lack the probe's names, and have those of its namespaces.
             (right, Err(error)) => match Lack::of(&server_error_text(&error)) {
                 Some(lack @ (Lack::Key | Lack::Channel)) => lacks.push(lack),

@@ -79,9 +79,9 @@ pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
     }
 }
 
-/// Why a namespace is not told of changes.
-pub(crate) fn no_subscription(error: &RedisError) -> Arc<str> {
-    no_command("subscribe", error)
+/// Why a namespace is not told of changes. `right` is the name of the command that was refused.
+pub(crate) fn no_subscription(right: &str, error: &RedisError) -> Arc<str> {
+    no_command(right, error)
         .filter(|_| Lack::of(&server_error_text(error)) != Some(Lack::Channel))
         .unwrap_or_else(|| {
             "the user may not hear the channels of this namespace, so it is not told of changes: permit \

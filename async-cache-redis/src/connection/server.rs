@@ -9,6 +9,38 @@ pub(crate) enum UnknownServers {
     Allow,
 }
 
+/// What a server must be part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deployment {
+    /// It stands alone, or is the master of replicas.
+    Single,
+    /// It is a master of a Redis Cluster.
+    #[cfg(feature = "cluster")]
+    Cluster,
+    /// It is any node of a Redis Cluster, which knows the others.
+    #[cfg(feature = "cluster")]
+    ClusterNode,
+}
+
+impl Deployment {
+    fn needs_master(self) -> bool {
+        match self {
+            Self::Single => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster => true,
+            #[cfg(feature = "cluster")]
+            Self::ClusterNode => false,
+        }
+    }
+}
+
+/// Which servers may be used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    pub(crate) unknown: UnknownServers,
+    pub(crate) deployment: Deployment,
+}
+
 /// The answers of a server to INFO, by section.
 pub(super) struct Info<'a> {
     pub(super) server: &'a str,
@@ -18,7 +50,7 @@ pub(super) struct Info<'a> {
 
 impl Info<'_> {
     /// The run id of a server that can be used. Valkey has names of its own for some fields.
-    pub(super) fn check(&self, unknown: UnknownServers) -> Result<String, Refusal> {
+    pub(super) fn check(&self, accepted: Accepted) -> Result<String, Refusal> {
         let no = |why: &str| Err(Refusal::Server(why.to_owned()));
         let mode = self.server("redis_mode").or_else(|| self.server("server_mode")).unwrap_or_default();
         if mode == "sentinel" {
@@ -31,7 +63,7 @@ impl Info<'_> {
                      Redis 6.0 or later, or Valkey",
                 );
             }
-            if unknown == UnknownServers::Refuse {
+            if accepted.unknown == UnknownServers::Refuse {
                 let risk = match self.server("run_id") {
                     Some(_) => "; or set `allow_unknown_server` at your own risk",
                     None => "",
@@ -47,10 +79,29 @@ impl Info<'_> {
         if major < 6 {
             return Err(Refusal::Server(format!("Redis {version} is too old: use 6.0 or later")));
         }
-        if mode == "cluster" || field(self.cluster, "cluster_enabled") == Some("1") {
-            return no("Redis Cluster is not supported yet: use a standalone server");
+        let in_cluster = mode == "cluster" || field(self.cluster, "cluster_enabled") == Some("1");
+        match accepted.deployment {
+            Deployment::Single if in_cluster => {
+                return no(
+                    "this is a node of a Redis Cluster: connect with `RedisBackend::builder().cluster([..])` \
+                           (feature `cluster` of async-cache-rs)",
+                );
+            }
+            #[cfg(feature = "cluster")]
+            Deployment::Cluster | Deployment::ClusterNode if !in_cluster => {
+                return no("this is not a node of a Redis Cluster: connect with `url` instead of `cluster`");
+            }
+            #[cfg(feature = "cluster")]
+            Deployment::Cluster | Deployment::ClusterNode if major < 7 => {
+                return Err(Refusal::Server(format!(
+                    "Redis {version} publishes each message to all nodes of a cluster: use 7.0 or later, which \
+                     publishes by slots"
+                )));
+            }
+            _ => {}
         }
-        if matches!(field(self.replication, "role"), Some("slave" | "replica")) {
+        let is_replica = matches!(field(self.replication, "role"), Some("slave" | "replica"));
+        if is_replica && accepted.deployment.needs_master() {
             return Err(Refusal::Replica);
         }
         match self.server("run_id").filter(|run| !run.is_empty()) {
@@ -100,8 +151,12 @@ mod tests {
                           server_mode:standalone\r\nrun_id:abc\r\n";
     const ALONE: &str = "# Cluster\r\ncluster_enabled:0\r\n";
 
+    fn of(unknown: UnknownServers) -> Accepted {
+        Accepted { unknown, deployment: Deployment::Single }
+    }
+
     fn checked(server: &str, cluster: &str, unknown: UnknownServers) -> String {
-        match (Info { server, replication: "role:master\r\n", cluster }).check(unknown) {
+        match (Info { server, replication: "role:master\r\n", cluster }).check(of(unknown)) {
             Ok(run) => run,
             Err(Refusal::Server(why)) => why,
             Err(_) => String::new(),
@@ -115,7 +170,7 @@ mod tests {
         assert_eq!(why(VALKEY, ALONE), "abc");
         for role in ["slave", "replica"] {
             let info = Info { server: SERVER, replication: &format!("role:{role}\r\n"), cluster: ALONE };
-            assert!(matches!(info.check(UnknownServers::Allow), Err(Refusal::Replica)));
+            assert!(matches!(info.check(of(UnknownServers::Allow)), Err(Refusal::Replica)));
         }
         assert!(why(&SERVER.replace("7.0.15", "5.0.1"), ALONE).contains("too old"));
         assert!(why(&SERVER.replace("standalone", "cluster"), "").contains("Cluster"));
@@ -123,6 +178,23 @@ mod tests {
         assert!(why(VALKEY, "cluster_enabled:1\r\n").contains("Cluster"));
         assert!(why(&SERVER.replace("standalone", "sentinel"), "").contains("Sentinel"));
         assert!(why(&SERVER.replace("run_id:abc", ""), ALONE).contains("run id"));
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_cluster_is_asked_for_by_its_name() {
+        let accepted = Accepted { unknown: UnknownServers::Refuse, deployment: Deployment::Cluster };
+        let why =
+            |server: &str, cluster: &str| match (Info { server, replication: "role:master\r\n", cluster })
+                .check(accepted)
+            {
+                Err(Refusal::Server(why)) => why,
+                outcome => outcome.unwrap_or_default(),
+            };
+        const MEMBER: &str = "cluster_enabled:1\r\n";
+        assert_eq!(why(SERVER, MEMBER), "abc");
+        assert!(why(SERVER, ALONE).contains("`url`"));
+        assert!(why(&SERVER.replace("7.0.15", "6.2.14"), MEMBER).contains("7.0 or later"));
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Slots {
         }
     }
 
+    /// Notes that the address is known to be right.
+    pub(crate) fn address_is_right(&self) {
+        self.ever_up.store(true, Ordering::Relaxed);
+    }
+
     /// What is known of the server's address.
     pub(super) fn address(&self) -> Address {
         if self.ever_up.load(Ordering::Relaxed) { Address::Proven } else { Address::Unproven }

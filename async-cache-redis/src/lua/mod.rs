@@ -28,11 +28,18 @@ pub(crate) struct Scripts {
 impl Scripts {
     /// Builds the scripts around `change.lua`, or a version of it that lacks a rule.
     pub(crate) fn new(change: &str) -> Self {
+        Self::publishing_by("PUBLISH", change)
+    }
+
+    /// Builds the scripts with a command that publishes.
+    fn publishing_by(publish: &str, change: &str) -> Self {
         const SEAL: &str = include_str!("seal.lua");
         const LEASE: &str = include_str!("lease.lua");
         const WAKE: &str = include_str!("wake.lua");
         const TAGS: &str = include_str!("tags.lua");
         const VALID: &str = include_str!("valid.lua");
+        let named = |code: &str| code.replace("'PUBLISH'", &format!("'{publish}'"));
+        let join = |parts: &[&str]| Script::new(&named(&joined(parts)));
         Self {
             acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("acquire.lua")]),
             fill: join(&[SEAL, WAKE, change, TAGS, include_str!("fill.lua")]),
@@ -46,7 +53,7 @@ impl Scripts {
             get_valid: join(&[SEAL, TAGS, VALID, include_str!("get_valid.lua")]),
             baseline: join(&[TAGS, include_str!("baseline.lua")]),
             tag: join(&[change, TAGS, include_str!("tag.lua")]),
-            rights: Script::new(include_str!("rights.lua")),
+            rights: Script::new(&named(include_str!("rights.lua"))),
         }
     }
 
@@ -76,13 +83,23 @@ pub(crate) const CHANGE: &str = include_str!("change.lua");
 
 static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::new(CHANGE));
 
+/// For a Redis Cluster: a message goes to the subscribers of its slot alone.
+#[cfg(feature = "cluster")]
+static SHARDED: LazyLock<Scripts> = LazyLock::new(|| Scripts::publishing_by("SPUBLISH", CHANGE));
+
+/// The scripts for a Redis Cluster, built once.
+#[cfg(feature = "cluster")]
+pub(crate) fn sharded_scripts() -> &'static Scripts {
+    &SHARDED
+}
+
 /// The scripts, built once.
 pub(crate) fn scripts() -> &'static Scripts {
     &SCRIPTS
 }
 
 /// The core's constants, `epoch.lua`, then the parts: the epoch is checked first in every script.
-fn join(parts: &[&str]) -> Script {
+fn joined(parts: &[&str]) -> String {
     let mut code = format!(
         "local PACE, INLINE, TOKEN_AT, MAX_TAGS, TAGS_KIND = {}, {WAKE_INLINE}, {}, {MAX_TAGS}, {TAGS_EXTENSION}\n\
          local ENDS_AT, EXTENSIONS_AT, FRAME_EXTENSIONS_AT = {}, {}, {}\n",
@@ -96,5 +113,5 @@ fn join(parts: &[&str]) -> Script {
     for part in parts {
         code.push_str(part);
     }
-    Script::new(&code)
+    code
 }

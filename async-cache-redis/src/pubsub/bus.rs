@@ -3,7 +3,7 @@
 //! The functions here are called by the task that reads the socket, once per message and with no
 //! task in between: the delay of an invalidation is one hop beyond the read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -27,6 +27,10 @@ pub(crate) struct Bus {
     pub(crate) vitals: Vitals,
     /// The last connection that is known to have ended.
     ended: AtomicU64,
+    /// Regions whose subscriptions the server has ended.
+    strays: Mutex<HashSet<u64>>,
+    /// Notifies whoever knows which server has a partition: it is no longer this one.
+    pub(crate) strayed: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -37,21 +41,32 @@ struct Route {
 }
 
 impl Bus {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(strayed: Arc<Notify>) -> Self {
         Self {
             routes: RwLock::default(),
             members: Mutex::default(),
             changed: Notify::new(),
             vitals: Vitals::new(),
             ended: AtomicU64::new(0),
+            strays: Mutex::default(),
+            strayed,
         }
     }
 
-    /// Adds a region: its subscription starts as soon as the subscriber gets to it.
-    pub(crate) fn join(&self, id: u64, channels: Vec<Channels>, listener: Weak<dyn Listener>) -> Arc<Member> {
+    /// Adds a region: its subscription starts as soon as the subscriber gets to it. The channels are those of its
+    /// partitions from `first` on.
+    pub(crate) fn join(
+        &self,
+        first: u16,
+        channels: Vec<Channels>,
+        listener: Weak<dyn Listener>,
+    ) -> Arc<Member> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let member = Arc::new(Member::new(id, channels, listener));
         let mut routes = self.routes.write();
-        for (partition, channels) in (0..).zip(&member.channels) {
+        for (partition, channels) in (first..).zip(&member.channels) {
             for (name, channel) in [(&channels.bus, Channel::Bus), (&channels.node, Channel::Node)] {
                 routes.insert(name.clone(), Route { member: Arc::clone(&member), partition, channel });
             }
@@ -75,6 +90,11 @@ impl Bus {
         self.changed.notify_one();
     }
 
+    /// The regions whose subscriptions the server has ended since the last call.
+    pub(super) fn take_strays(&self) -> HashSet<u64> {
+        std::mem::take(&mut self.strays.lock())
+    }
+
     /// The regions there are now.
     pub(crate) fn members(&self) -> HashMap<u64, Arc<Member>> {
         self.members.lock().clone()
@@ -93,12 +113,19 @@ impl Bus {
         // Not held while the listener is told: it may drop a region.
         let Some(route) = self.routes.read().get(&name[..]).cloned() else { return };
         match (push.kind, second) {
-            (PushKind::Message, Some(Value::BulkString(payload))) => {
+            (PushKind::Message | PushKind::SMessage, Some(Value::BulkString(payload))) => {
                 let payload = Bytes::from(payload);
                 let event = message::parse(route.channel, route.partition, &payload);
                 route.member.tell(connection, event.unwrap_or(BusEvent::Foreign));
             }
-            (PushKind::Subscribe, _) => route.member.acknowledged(connection),
+            (PushKind::Subscribe | PushKind::SSubscribe, _) => route.member.acknowledged(connection, &name),
+            // This connection ends subscriptions of channels without a route only. So the server has ended this one,
+            // because the slot has left it.
+            (PushKind::SUnsubscribe, _) if route.member.dropped(connection) => {
+                self.strays.lock().insert(route.member.id);
+                self.changed.notify_one();
+                self.strayed.notify_one();
+            }
             _ => {}
         }
     }

@@ -1,7 +1,9 @@
 //! A region, as the bus sees it.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use async_cache_core::backend::{BusEvent, Listener};
 use bytes::Bytes;
@@ -24,7 +26,9 @@ struct Hearing {
     /// The connection subscribed on.
     connection: u64,
     /// Channels not acknowledged yet.
-    awaited: usize,
+    awaited: HashSet<Bytes>,
+    /// When they were asked for.
+    since: Instant,
     /// The listener has been told `Subscribed`, and not yet `Lost`.
     live: bool,
 }
@@ -35,7 +39,12 @@ impl Member {
             id,
             channels,
             listener,
-            hearing: Mutex::new(Hearing { connection: 0, awaited: 0, live: false }),
+            hearing: Mutex::new(Hearing {
+                connection: 0,
+                awaited: HashSet::new(),
+                since: Instant::now(),
+                live: false,
+            }),
         }
     }
 
@@ -49,22 +58,33 @@ impl Member {
         self.hearing.lock().live
     }
 
-    /// Starts counting the acknowledgements of a connection. Called right before SUBSCRIBE is
-    /// sent, and never while another is under way: all later acknowledgements answer this SUBSCRIBE.
+    /// Starts waiting for the acknowledgements of a connection. Called right before SUBSCRIBE is sent.
     pub(super) fn subscribing(&self, connection: u64) {
-        *self.hearing.lock() = Hearing { connection, awaited: 2 * self.channels.len(), live: false };
+        let awaited = self.names().cloned().collect();
+        let mut hearing = self.hearing.lock();
+        if std::mem::replace(
+            &mut *hearing,
+            Hearing { connection, awaited, since: Instant::now(), live: false },
+        )
+        .live
+        {
+            self.notify(BusEvent::Lost);
+        }
     }
 
-    pub(super) fn acknowledged(&self, connection: u64) {
+    /// Notes that the server has subscribed this connection to a channel.
+    pub(super) fn acknowledged(&self, connection: u64, channel: &[u8]) {
         let mut hearing = self.hearing.lock();
-        if hearing.connection != connection || hearing.awaited == 0 {
-            return;
-        }
-        hearing.awaited -= 1;
-        if hearing.awaited == 0 {
+        if hearing.connection == connection && hearing.awaited.remove(channel) && hearing.awaited.is_empty() {
             hearing.live = true;
             self.notify(BusEvent::Subscribed);
         }
+    }
+
+    /// Whether acknowledgements have been waited for for so long.
+    pub(super) fn is_overdue(&self, limit: Duration) -> bool {
+        let hearing = self.hearing.lock();
+        !hearing.awaited.is_empty() && hearing.since.elapsed() >= limit
     }
 
     pub(super) fn tell(&self, connection: u64, event: BusEvent) {
@@ -79,12 +99,21 @@ impl Member {
         self.notify(BusEvent::Refused { why: Arc::clone(why) });
     }
 
-    pub(super) fn lost(&self) {
+    /// Notes that the server has ended subscriptions of this connection. False if it is not the current one.
+    pub(super) fn dropped(&self, connection: u64) -> bool {
+        let is_current = self.hearing.lock().connection == connection;
+        if is_current {
+            self.lost();
+        }
+        is_current
+    }
+
+    pub(crate) fn lost(&self) {
         let mut hearing = self.hearing.lock();
         if std::mem::take(&mut hearing.live) {
             self.notify(BusEvent::Lost);
         }
-        hearing.awaited = 0;
+        hearing.awaited.clear();
     }
 
     /// One listener's panic must not end the task that serves them all.

@@ -3,7 +3,7 @@
 pub(crate) mod bus;
 pub(crate) mod member;
 mod message;
-mod session;
+pub(crate) mod session;
 mod socket;
 pub(crate) mod subscriber;
 mod vitals;

@@ -14,7 +14,7 @@ use super::socket::{Acknowledged, Socket};
 use crate::connection::failure::is_forbidden;
 use crate::connection::rights;
 use crate::limits::{Pauses, backoff};
-use crate::reply::out_of_time;
+use crate::reply::{out_of_time, redirected};
 
 /// How often the connection's signs of life are looked at.
 const CHECK: Duration = Duration::from_millis(200);
@@ -32,9 +32,28 @@ pub(crate) struct Connected {
     pub(super) socket: Socket,
 }
 
+/// How channels are subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channels {
+    /// Each message reaches all subscribers of the server.
+    Plain,
+    /// As those of a slot of a cluster, which end when the slot leaves the server.
+    BySlot,
+}
+
+/// The outcome of subscriptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscribed {
+    All,
+    /// The server does not have the slots of some.
+    SomeElsewhere,
+    SomeRefused,
+}
+
 /// One physical connection and its subscriptions.
 pub(super) struct Session {
     bus: Arc<Bus>,
+    kind: Channels,
     command_timeout: Duration,
     socket: Socket,
     /// The number of the connection.
@@ -47,10 +66,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(bus: Arc<Bus>, command_timeout: Duration, connected: Connected) -> Self {
+    pub(super) fn new(
+        bus: Arc<Bus>,
+        kind: Channels,
+        command_timeout: Duration,
+        connected: Connected,
+    ) -> Self {
         let Connected { number, socket } = connected;
         Self {
             bus,
+            kind,
             command_timeout,
             socket,
             number,
@@ -90,22 +115,42 @@ impl Session {
             .collect();
         for names in gone.chunks(CHANNELS) {
             let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
-            within(self.command_timeout, self.socket.unsubscribe(&names)).await?;
+            match self.kind {
+                Channels::Plain => within(self.command_timeout, self.socket.unsubscribe(&names)).await?,
+                Channels::BySlot => {
+                    within(self.command_timeout, self.socket.unsubscribe_by_slot(&names)).await?;
+                }
+            }
         }
         for name in &gone {
             self.channels.remove(name);
         }
-        self.members.retain(|id, _| members.contains_key(id));
-        let mut refused = false;
-        for member in members.into_values() {
-            if self.members.contains_key(&member.id) {
-                continue;
-            }
+        let strays = bus.take_strays();
+        self.members.retain(|id, _| members.contains_key(id) && !strays.contains(id));
+        let new: Vec<Arc<Member>> =
+            members.into_values().filter(|member| !self.members.contains_key(&member.id)).collect();
+        let subscribed = match self.kind {
+            Channels::Plain => self.subscribe_all(new).await?,
+            Channels::BySlot => self.subscribe_by_slot(new).await?,
+        };
+        self.refused_until = match subscribed {
+            Subscribed::All => None,
+            Subscribed::SomeElsewhere => Some(Instant::now() + backoff(0, REFUSED)),
+            Subscribed::SomeRefused => Some(Instant::now() + backoff(self.refusals, REFUSED)),
+        };
+        let refused = subscribed == Subscribed::SomeRefused;
+        self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
+        Ok(())
+    }
+
+    async fn subscribe_all(&mut self, new: Vec<Arc<Member>>) -> RedisResult<Subscribed> {
+        let mut outcome = Subscribed::All;
+        for member in new {
             match self.subscribe(&member).await {
                 // The other regions are served meanwhile, and this subscription is repeated later.
                 Err(error) if is_forbidden(&error) => {
-                    refused = true;
-                    member.refused(&rights::no_subscription(&error));
+                    outcome = Subscribed::SomeRefused;
+                    member.refused(&rights::no_subscription("subscribe", &error));
                 }
                 subscribed => {
                     subscribed?;
@@ -113,9 +158,40 @@ impl Session {
                 }
             }
         }
-        self.refused_until = refused.then(|| Instant::now() + backoff(self.refusals, REFUSED));
-        self.refusals = if refused { self.refusals.saturating_add(1) } else { 0 };
-        Ok(())
+        Ok(outcome)
+    }
+
+    /// Subscribes for partitions of a cluster, many with one round trip.
+    async fn subscribe_by_slot(&mut self, new: Vec<Arc<Member>>) -> RedisResult<Subscribed> {
+        let mut outcome = Subscribed::All;
+        for members in new.chunks(CHANNELS) {
+            let mut names: Vec<&[u8]> = Vec::new();
+            for member in members {
+                member.subscribing(self.number);
+                names.extend(member.names().map(AsRef::<[u8]>::as_ref));
+            }
+            let answers = within(self.command_timeout, self.socket.subscribe_by_slot(&names)).await?;
+            let mut answers = answers.into_iter();
+            for member in members {
+                let own = answers.by_ref().take(member.names().count());
+                // All of them are taken, so that the next member finds its own.
+                let Some(error) = own.filter_map(Result::err).reduce(|first, _| first) else {
+                    self.channels.extend(member.names().cloned());
+                    self.members.insert(member.id, Arc::clone(member));
+                    continue;
+                };
+                if is_forbidden(&error) {
+                    outcome = Subscribed::SomeRefused;
+                    member.refused(&rights::no_subscription("ssubscribe", &error));
+                } else if redirected(&error) {
+                    outcome = if outcome == Subscribed::All { Subscribed::SomeElsewhere } else { outcome };
+                    self.bus.strayed.notify_one();
+                } else {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(outcome)
     }
 
     async fn subscribe(&mut self, member: &Member) -> RedisResult<()> {
@@ -124,7 +200,7 @@ impl Session {
         for names in names.chunks(CHANNELS) {
             let subscribed = within(self.command_timeout, self.socket.subscribe(names)).await?;
             if subscribed == Acknowledged::Here {
-                names.iter().for_each(|_| member.acknowledged(self.number));
+                names.iter().for_each(|name| member.acknowledged(self.number, name));
             }
         }
         self.channels.extend(member.names().cloned());
@@ -134,6 +210,16 @@ impl Session {
     /// Fails if the connection is half open. Repeats a refused subscription when it is due.
     async fn check(&mut self) -> RedisResult<()> {
         if self.refused_until.is_some_and(|until| until <= Instant::now()) {
+            self.reconcile().await?;
+        }
+        let overdue: Vec<u64> = self
+            .members
+            .values()
+            .filter(|member| member.is_overdue(self.command_timeout + PATIENCE))
+            .map(|member| member.id)
+            .collect();
+        if !overdue.is_empty() {
+            overdue.iter().for_each(|id| drop(self.members.remove(id)));
             self.reconcile().await?;
         }
         let vitals = &self.bus.vitals;

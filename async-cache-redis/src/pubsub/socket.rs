@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
-use redis::{Msg, PushInfo, PushKind, RedisResult, Value};
+use redis::{ErrorKind, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bus::Bus;
 use crate::connection::host::Opened;
+use crate::reply::redirected;
 
 /// A connection to subscribe on.
 pub(super) enum Socket {
@@ -56,6 +57,35 @@ impl Socket {
             Self::Pushes(Opened { connection, .. }) => connection.unsubscribe(names).await,
             Self::Messages { sink, .. } => sink.unsubscribe(names).await,
         }
+    }
+
+    /// Subscribes to channels of slots of a cluster: an outcome for each. They are acknowledged on the bus.
+    pub(super) async fn subscribe_by_slot(
+        &mut self,
+        names: &[&[u8]],
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        self.each_by_slot("SSUBSCRIBE", names).await
+    }
+
+    pub(super) async fn unsubscribe_by_slot(&mut self, names: &[&[u8]]) -> RedisResult<()> {
+        for outcome in self.each_by_slot("SUNSUBSCRIBE", names).await? {
+            // If the slot has left the server, it has ended the subscription.
+            outcome.map(drop).or_else(|error| if redirected(&error) { Ok(()) } else { Err(error) })?;
+        }
+        Ok(())
+    }
+
+    /// One command for each channel: those of one command must have one slot.
+    async fn each_by_slot(&mut self, command: &str, names: &[&[u8]]) -> RedisResult<Vec<RedisResult<Value>>> {
+        let Self::Pushes(Opened { connection, .. }) = self else {
+            return Err((ErrorKind::RESP3NotSupported, "channels of slots need RESP3").into());
+        };
+        let mut pipeline = Pipeline::with_capacity(names.len());
+        for name in names {
+            pipeline.cmd(command).arg(name);
+        }
+        pipeline.ignore_errors();
+        pipeline.query_async(connection).await
     }
 
     pub(super) async fn ping(&mut self) -> RedisResult<()> {

@@ -9,24 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::time::{sleep, timeout};
 
 use super::bus::Bus;
-use super::session::{Connected, Session};
+use super::session::{Channels, Connected, Session};
 use super::socket::Socket;
 use crate::connection::attempts::Attempts;
 use crate::connection::opener::Opener;
 use crate::connection::refusals::{Address, Refusal};
 use crate::connection::rights::{self, Lack, PROBE};
 use crate::limits::Pauses;
-use crate::reply::server_error_text;
+use crate::reply::{redirected, server_error_text};
 
 /// Between attempts to connect.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(20), longest: Duration::from_millis(500) };
 
 pub(crate) struct Subscriber {
     pub(crate) opener: Opener,
+    pub(crate) channels: Channels,
     pub(crate) bus: Arc<Bus>,
     pub(crate) command_timeout: Duration,
     pub(crate) progress: Progress,
@@ -45,6 +46,13 @@ pub(crate) struct Progress {
     proven: Mutex<Option<Connected>>,
 }
 
+impl Progress {
+    /// Notes that the address is known to be right.
+    pub(crate) fn address_is_right(&self) {
+        self.ever_up.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Subscriber {
     /// Connects, subscribes, and starts again whenever the connection is lost.
     pub(crate) async fn run(self: Arc<Self>) {
@@ -59,7 +67,8 @@ impl Subscriber {
             match connection {
                 Ok(connected) => {
                     self.progress.ever_up.store(true, Ordering::Relaxed);
-                    let mut session = Session::new(Arc::clone(&self.bus), self.command_timeout, connected);
+                    let mut session =
+                        Session::new(Arc::clone(&self.bus), self.channels, self.command_timeout, connected);
                     if session.reconcile().await.is_ok() {
                         attempts.succeeded();
                         session.serve().await;
@@ -97,16 +106,29 @@ impl Subscriber {
         let mut connected = self.connect().await?;
         let socket = &mut connected.socket;
         let tried = async {
-            [
-                ("subscribe", socket.subscribe(&[PROBE.as_bytes()]).await.map(drop)),
-                ("unsubscribe", socket.unsubscribe(&[PROBE.as_bytes()]).await),
-            ]
+            let probe = [PROBE.as_bytes()];
+            match self.channels {
+                Channels::Plain => [
+                    ("subscribe", socket.subscribe(&probe).await.map(drop)),
+                    ("unsubscribe", socket.unsubscribe(&probe).await),
+                ],
+                Channels::BySlot => {
+                    let subscribed = socket.subscribe_by_slot(&probe).await;
+                    let first = subscribed.and_then(|mut each| each.pop().unwrap_or(Ok(Value::Nil)));
+                    [
+                        ("ssubscribe", first.map(drop)),
+                        ("sunsubscribe", socket.unsubscribe_by_slot(&probe).await),
+                    ]
+                }
+            }
         };
         let tried = timeout(self.command_timeout, tried).await.map_err(|_| Refusal::Timeout)?;
         for (right, tried) in tried {
             match tried {
                 // The user may lack the probe's channel, and have those of its namespaces.
                 Err(error) if Lack::of(&server_error_text(&error)) == Some(Lack::Channel) => {}
+                // Another node has the slot of the probe's channel. Rights are checked before that.
+                Err(error) if redirected(&error) => {}
                 Err(error) => return Err(Refusal::of_command(right, error)),
                 Ok(()) => {}
             }
@@ -134,7 +156,7 @@ impl Subscriber {
         let socket = match self.opener.pushes(config).await {
             Ok(connection) => Socket::Pushes(connection),
             // Some servers and proxies do not know HELLO, and some users may not run it.
-            Err(Refusal::Error(error)) if rights::lacks_resp3(&error) => {
+            Err(Refusal::Error(error)) if rights::lacks_resp3(&error) && self.channels == Channels::Plain => {
                 Socket::messages(self.opener.messages().await?, Arc::clone(&self.bus), number)
             }
             Err(refusal) => return Err(refusal),

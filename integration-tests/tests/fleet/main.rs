@@ -3,6 +3,7 @@
 mod away;
 mod batches;
 mod cancelled;
+mod cluster;
 mod connections;
 mod foreign;
 mod full;

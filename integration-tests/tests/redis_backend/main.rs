@@ -2,6 +2,7 @@
 
 mod bus;
 mod certificates;
+mod cluster;
 mod config;
 mod conform;
 mod connect;

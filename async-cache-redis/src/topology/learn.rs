@@ -1,0 +1,286 @@
+//! Learning which server has which slots, and following the changes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_cache_core::{Error, ErrorKind, Result};
+use futures_util::future::join_all;
+use parking_lot::{Mutex, RwLock};
+use redis::{ConnectionAddr, Pipeline, Value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::map::{Address, Map, Range, parse};
+use super::seats::Seats;
+use crate::connection::link::Link;
+use crate::connection::refusals::{Address as Proof, Refusal};
+use crate::connection::server::Deployment;
+use crate::connection::settings::Server;
+use crate::inner::Inner;
+use crate::limits::Purpose;
+use crate::parts::{Parts, Settings};
+
+/// How often the nodes are asked although nothing points to a change.
+const PERIOD: Duration = Duration::from_secs(30);
+/// How often they are asked while a server is away.
+const OUTAGE: Duration = Duration::from_millis(100);
+/// The least pause between two questions.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How many nodes are asked before the seeds.
+const ASKED: usize = 3;
+
+/// What is known of a cluster. The regions of its namespaces follow it.
+pub(super) struct Topology {
+    pub(super) settings: Settings,
+    /// The nodes that the user has named.
+    seeds: Vec<Server>,
+    map: RwLock<Arc<Map>>,
+    namespaces: Mutex<Vec<Weak<Seats>>>,
+    /// Held while regions follow a map: one map at a time.
+    following: Mutex<()>,
+    /// Notifies operations that wait for another map.
+    changed: Notify,
+}
+
+/// Whether a node sees a working cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Ok,
+    /// It is cut off from the others, or some slots have no master.
+    Fail,
+}
+
+impl Topology {
+    pub(super) fn new(settings: Settings, seeds: Vec<Server>) -> Self {
+        Self {
+            settings,
+            seeds,
+            map: RwLock::default(),
+            namespaces: Mutex::default(),
+            following: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.read())
+    }
+
+    /// The seeds, for messages.
+    pub(super) fn seeds(&self) -> String {
+        let seeds: Vec<String> = self.seeds.iter().map(|seed| seed.info.addr().to_string()).collect();
+        seeds.join(", ")
+    }
+
+    /// Adds a namespace. It follows the map from now on.
+    pub(super) fn enter(&self, seats: &Arc<Seats>) {
+        let _one_at_a_time = self.following.lock();
+        let mut namespaces = self.namespaces.lock();
+        namespaces.retain(|known| known.strong_count() > 0);
+        namespaces.push(Arc::downgrade(seats));
+        drop(namespaces);
+        seats.follow(&self.map());
+    }
+
+    /// Waits for another map, at most until `deadline`, and at most for `pause`. Asks for it.
+    pub(super) async fn another_map(&self, pause: Duration, deadline: Instant) {
+        let changed = self.changed.notified();
+        self.settings.strayed.notify_one();
+        let _ = timeout_at(deadline, timeout(pause, changed)).await;
+    }
+
+    /// Follows the cluster for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut asked = Instant::now();
+        loop {
+            let strayed = timeout(OUTAGE, self.settings.strayed.notified()).await.is_ok();
+            if strayed || self.map().has_outage() || asked.elapsed() >= PERIOD {
+                let _ = self.learn().await;
+                asked = Instant::now();
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Asks the nodes for the map, and follows it.
+    pub(super) async fn learn(&self) -> Result<()> {
+        let known = self.map();
+        let mut servers: Vec<_> =
+            known.servers.iter().filter(|(_, server)| server.slots.available()).collect();
+        fastrand::shuffle(&mut servers);
+        let mut second_best = None;
+        for (address, server) in servers.into_iter().take(ASKED) {
+            let Ok(checkout) = server.slots.pick(Purpose::Read) else { continue };
+            let answer = checkout.answer(ask(&checkout.link)).await;
+            match answer.ok().and_then(|answer| sight(answer, address)) {
+                Some((Sight::Ok, ranges)) => return self.adopt(ranges).await,
+                Some((Sight::Fail, ranges)) => second_best = Some(ranges),
+                None => {}
+            }
+        }
+        if let Some(ranges) = second_best {
+            return self.adopt(ranges).await;
+        }
+        let ranges = self.ask_seeds().await?;
+        self.adopt(ranges).await
+    }
+
+    /// Asks the seeds, one after the other.
+    async fn ask_seeds(&self) -> Result<Vec<Range>> {
+        let mut seeds: Vec<&Server> = self.seeds.iter().collect();
+        fastrand::shuffle(&mut seeds);
+        let mut first: Option<Error> = None;
+        for seed in seeds {
+            let parts = self.settings.prepare_node(seed, Deployment::ClusterNode)?;
+            match self.ask_seed(&parts).await {
+                Ok(ranges) => return Ok(ranges),
+                Err(error) => {
+                    // What only a change of settings mends is worth most.
+                    let better = first.as_ref().is_none_or(|first| first.kind() != ErrorKind::Config);
+                    first = if better { Some(error) } else { first };
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::new(ErrorKind::Config, "no node of the cluster is given")))
+    }
+
+    async fn ask_seed(&self, parts: &Parts) -> Result<Vec<Range>> {
+        let refused = |refusal| parts.connector.explain(refusal, &parts.secrets);
+        let link = match parts.connector.link().await {
+            Ok(link) => link,
+            Err(refusal) => return Err(refused(refusal).await),
+        };
+        let addr = parts.subscriber.opener.host.info.addr();
+        let asked = timeout(self.settings.deadlines.read, ask(&link)).await;
+        match asked {
+            Err(_) => Err(refused(Refusal::Timeout).await),
+            Ok(Err(error)) => Err(refused(Refusal::of_command("cluster|slots", error)).await),
+            Ok(Ok(answer)) => match sight(answer, &address_of(addr)) {
+                Some((_, ranges)) => Ok(ranges),
+                None => {
+                    let what = format!("connecting to Redis at {addr}: its cluster has no slots yet");
+                    Err(Error::new(ErrorKind::Backend, what))
+                }
+            },
+        }
+    }
+
+    /// Connects to the servers of a map that are new, and follows it.
+    async fn adopt(&self, ranges: Vec<Range>) -> Result<()> {
+        let known = self.map();
+        let mut servers: HashMap<Address, Arc<Inner>> = HashMap::new();
+        let mut new: Vec<Address> = Vec::new();
+        for Range { master, .. } in &ranges {
+            match known.servers.get(master) {
+                Some(server) => drop(servers.insert(master.clone(), Arc::clone(server))),
+                None if new.contains(master) => {}
+                None => new.push(master.clone()),
+            }
+        }
+        let made = new.into_iter().map(|address| async move {
+            let parts = self.settings.prepare_node(&self.server_at(&address), Deployment::Cluster)?;
+            let first = parts.connector.link().await;
+            let first = first.map_err(|refusal| refusal.outage(&parts.secrets, Proof::Proven));
+            Result::Ok((address, Arc::new(parts.build(first))))
+        });
+        for made in join_all(made).await {
+            let (address, server) = made?;
+            servers.insert(address, server);
+        }
+        self.install(Map::new(ranges, servers));
+        Ok(())
+    }
+
+    fn install(&self, map: Map) {
+        let map = Arc::new(map);
+        let _one_at_a_time = self.following.lock();
+        *self.map.write() = Arc::clone(&map);
+        let namespaces: Vec<Arc<Seats>> = self.namespaces.lock().iter().filter_map(Weak::upgrade).collect();
+        namespaces.iter().for_each(|seats| seats.follow(&map));
+        self.changed.notify_waiters();
+    }
+
+    /// The first map, of a cluster that works and may be used.
+    pub(super) async fn prove(&self) -> Result<()> {
+        let ranges = self.ask_seeds().await?;
+        let mut servers: HashMap<Address, Arc<Inner>> = HashMap::new();
+        let mut masters: Vec<&Address> = ranges.iter().map(|range| &range.master).collect();
+        masters.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        masters.dedup();
+        let proven = join_all(masters.into_iter().map(|master| self.prove_server(master))).await;
+        let mut failure = None;
+        for outcome in proven {
+            let (address, server) = outcome?;
+            match server {
+                Ok(server) => drop(servers.insert(address, server)),
+                Err((server, error)) => {
+                    servers.insert(address, server);
+                    failure = Some(error);
+                }
+            }
+        }
+        // One master may be away. The others serve their slots.
+        match failure {
+            Some(error) if servers.values().all(|server| !server.slots.available()) => return Err(error),
+            _ => {}
+        }
+        self.install(Map::new(ranges, servers));
+        Ok(())
+    }
+
+    /// Connects to a master. An error is one of the settings.
+    async fn prove_server(
+        &self,
+        address: &Address,
+    ) -> Result<(Address, Result<Arc<Inner>, (Arc<Inner>, Error)>)> {
+        let parts = self.settings.prepare_node(&self.server_at(address), Deployment::Cluster)?;
+        let proven = async {
+            let link = parts.connector.link().await?;
+            parts.subscriber.prove().await?;
+            Ok(link)
+        };
+        let proven: Result<Link, Refusal> = proven.await;
+        let refusal = match proven {
+            Ok(link) => return Ok((address.clone(), Ok(Arc::new(parts.build(Ok(link)))))),
+            Err(refusal) => refusal,
+        };
+        let outage = refusal.outage(&parts.secrets, Proof::Proven);
+        let is_replica = matches!(refusal, Refusal::Replica);
+        let error = parts.connector.explain(refusal, &parts.secrets).await;
+        if error.kind() == ErrorKind::Config && !is_replica {
+            return Err(error);
+        }
+        Ok((address.clone(), Err((Arc::new(parts.build(Err(outage))), error))))
+    }
+
+    /// A node at an address that the cluster has told. All nodes have the settings of the seeds.
+    fn server_at(&self, address: &Address) -> Server {
+        let seed = &self.seeds[0];
+        let addr = ConnectionAddr::Tcp(address.host.clone(), address.port);
+        Server { info: seed.info.clone().set_addr(addr), encryption: seed.encryption }
+    }
+}
+
+fn address_of(addr: &ConnectionAddr) -> Address {
+    match addr {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            Address { host: host.clone(), port: *port }
+        }
+        _ => Address { host: String::new(), port: 0 },
+    }
+}
+
+/// Asks a node for the state of the cluster, and for the slots.
+async fn ask(link: &Link) -> redis::RedisResult<(String, Value)> {
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+    link.pipeline(&pipeline).await
+}
+
+/// What the node at `asked` sees; `None` if it knows no slots.
+fn sight((info, slots): (String, Value), asked: &Address) -> Option<(Sight, Vec<Range>)> {
+    let sight = if info.contains("cluster_state:ok") { Sight::Ok } else { Sight::Fail };
+    let ranges = parse(slots, asked).filter(|ranges| !ranges.is_empty())?;
+    Some((sight, ranges))
+}

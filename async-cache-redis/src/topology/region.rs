@@ -1,0 +1,289 @@
+//! One namespace on a cluster: each operation goes to the servers of its keys, and their answers are joined.
+//!
+//! A server that does not have a slot says so, and has executed nothing. Then the operation is repeated there where the
+//! slot is, within its deadline. While a slot moves key by key, neither server may have all keys of a script: that is
+//! waited for in the same way.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_cache_core::backend::{
+    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, Listener, Pulse, Read, ReadMany, Region,
+    RegionSpec, Renewed, RunId,
+};
+use async_cache_core::key::Key;
+use async_cache_core::{Error, ErrorKind, Result, Tags};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::cluster::Cluster;
+use super::seats::Seats;
+use super::spread::{Spread, is_redirected, whole};
+use crate::commands::operations::Echo;
+use crate::keys::PartitionKeys;
+use crate::limits::Purpose;
+
+pub(crate) struct ClusterRegion {
+    cluster: Arc<Cluster>,
+    seats: Arc<Seats>,
+    /// The record has been compared in partition 0.
+    checked: AtomicBool,
+}
+
+/// Opens a namespace.
+pub(crate) fn open(
+    cluster: &Arc<Cluster>,
+    spec: RegionSpec,
+    listener: Weak<dyn Listener>,
+) -> Arc<dyn Region> {
+    cluster.ensure();
+    let names: Arc<[PartitionKeys]> =
+        (0..cluster.partitions).map(|p| PartitionKeys::new(&spec.namespace, p, 0)).collect();
+    let seats = Arc::new(Seats::new(spec, names, listener));
+    cluster.topology.enter(&seats);
+    Arc::new(ClusterRegion { cluster: Arc::clone(cluster), seats, checked: AtomicBool::new(false) })
+}
+
+impl ClusterRegion {
+    fn spread(&self, purpose: Purpose, doing: &'static str) -> Spread<'_> {
+        self.cluster.ensure();
+        Spread {
+            topology: &self.cluster.topology,
+            seats: &self.seats,
+            limit: self.cluster.deadlines.of(purpose),
+            doing,
+        }
+    }
+
+    /// For the operations that change or create something. Nodes with different numbers of partitions share
+    /// partition 0 only, so that is where they find out: it is visited before anything is done to another.
+    async fn checked_spread(&self, purpose: Purpose, doing: &'static str) -> Result<Spread<'_>> {
+        let spread = self.spread(purpose, doing);
+        if !self.checked.load(Ordering::Relaxed) {
+            let state = |_: &u16| 0;
+            let states = spread
+                .run(&[0], state, |region, _| Box::pin(async move { vec![region.state_of(0, doing).await] }));
+            whole(states.await)?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
+        Ok(spread)
+    }
+
+    fn place(&self) -> impl Fn(&Key) -> u16 + Sync + use<> {
+        let count = self.seats.partition_count();
+        move |key| key.partition(count)
+    }
+
+    fn exists(&self, partition: u16) -> Result<()> {
+        let count = self.seats.partition_count();
+        if partition < count {
+            return Ok(());
+        }
+        let message = format!("partition {partition} does not exist: there are {count}");
+        Err(Error::new(ErrorKind::Config, message).in_namespace(&self.seats.spec.namespace))
+    }
+
+    fn leave(&self) {
+        if self.seats.close() {
+            self.cluster.open_names.lock().remove(&self.seats.spec.namespace);
+        }
+    }
+}
+
+#[async_trait]
+impl Region for ClusterRegion {
+    fn info(&self) -> Info {
+        let map = self.cluster.topology.map();
+        Info {
+            partitions: self.seats.partition_count(),
+            deadline: self.cluster.deadlines.write,
+            // With one master away, the others answer.
+            available: map.servers.values().any(|server| server.slots.available()),
+        }
+    }
+
+    fn close(&self) {
+        self.leave();
+    }
+
+    async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
+        // The way of single reads: nothing is copied.
+        if let ([key], Check::Plain) = (keys, check)
+            && let Some(region) = self.seats.region_of(key.partition(self.seats.partition_count()))
+        {
+            let read = region.read_values(keys, check).await;
+            if !is_redirected(&read) {
+                return read;
+            }
+        }
+        let read = whole(self.read_each(keys, check).await)?;
+        // An answer of several servers comes from none of them.
+        let run = match read.split_first() {
+            Some((first, rest)) if rest.iter().all(|read| read.run == first.run) => first.run,
+            _ => RunId(read.iter().fold(1, |run, read| run.rotate_left(7) ^ read.run.0)),
+        };
+        Ok(ReadMany { run, values: read.into_iter().map(|read| read.value).collect() })
+    }
+
+    async fn read_each(&self, keys: &[Key], check: Check) -> Vec<Result<Read>> {
+        let doing = if keys.len() == 1 { "reading a value" } else { "reading values" };
+        let spread = match check {
+            Check::Plain => self.spread(Purpose::Read, doing),
+            Check::Valid => match self.checked_spread(Purpose::Read, doing).await {
+                Ok(spread) => spread,
+                Err(error) => return vec![Err(error); keys.len()],
+            },
+        };
+        let place = self.place();
+        spread
+            .run(keys, place, |region, keys| {
+                Box::pin(async move {
+                    match region.read_values(&keys, check).await {
+                        Ok(ReadMany { run, values }) => {
+                            values.into_iter().map(|value| Ok(Read { run, value })).collect()
+                        }
+                        Err(error) => vec![Err(error); keys.len()],
+                    }
+                })
+            })
+            .await
+    }
+
+    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+        self.exists(partition)?;
+        let spread = self.checked_spread(Purpose::Read, "reading the state of the namespace").await?;
+        spread.one(partition, |region| Box::pin(async move { region.baseline(partition).await })).await
+    }
+
+    async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        let spread = match self.checked_spread(Purpose::Read, "asking for leases").await {
+            Ok(spread) => spread,
+            Err(error) => return vec![Err(error); asks.len()],
+        };
+        let place = self.place();
+        spread
+            .run(
+                asks,
+                |ask| place(&ask.0),
+                |region, asks| Box::pin(async move { region.acquire_leases(&asks).await }),
+            )
+            .await
+    }
+
+    async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
+        let spread = match self.checked_spread(Purpose::Write, "storing loaded values").await {
+            Ok(spread) => spread,
+            Err(error) => return vec![Err(error); fills.len()],
+        };
+        let place = self.place();
+        spread
+            .run(
+                fills,
+                |fill| place(&fill.key),
+                |region, fills| Box::pin(async move { region.fill_leases(&fills).await }),
+            )
+            .await
+    }
+
+    async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
+        let spread = self.checked_spread(Purpose::Write, "renewing leases").await?;
+        let place = self.place();
+        let renewed = spread.run(
+            leases,
+            |lease| place(&lease.0),
+            |region, leases| {
+                Box::pin(async move { each(region.renew_leases(&leases, ttl).await, leases.len()) })
+            },
+        );
+        whole(renewed.await)
+    }
+
+    async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
+        let spread = self.checked_spread(Purpose::Write, "releasing leases").await?;
+        let place = self.place();
+        let released = spread.run(
+            leases,
+            |lease| place(&lease.0),
+            |region, leases| {
+                Box::pin(async move { vec![region.release_leases(&leases).await; leases.len()] })
+            },
+        );
+        whole(released.await).map(drop)
+    }
+
+    async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
+        let spread = self.checked_spread(Purpose::Write, "storing values").await?;
+        let place = self.place();
+        let put = spread.run(
+            entries,
+            |entry| place(&entry.0),
+            |region, entries| {
+                Box::pin(
+                    async move { each(region.put_values(&entries, life, not_after_ms).await, entries.len()) },
+                )
+            },
+        );
+        whole(put.await)
+    }
+
+    async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        let spread = self.checked_spread(Purpose::Write, "invalidating keys").await?;
+        let place = self.place();
+        let invalidated = spread.run(keys, place, |region, keys| {
+            Box::pin(async move { each(region.invalidate_values(&keys).await, keys.len()) })
+        });
+        whole(invalidated.await)
+    }
+
+    async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.exists(partition)?;
+        let spread = self.checked_spread(Purpose::Write, "invalidating tags").await?;
+        spread
+            .one(partition, |region| Box::pin(async move { region.invalidate_tags(partition, tags).await }))
+            .await
+    }
+
+    async fn clear(&self, partition: u16) -> Result<u64> {
+        self.exists(partition)?;
+        let spread = self.checked_spread(Purpose::Write, "clearing the namespace").await?;
+        spread.one(partition, |region| Box::pin(async move { region.clear(partition).await })).await
+    }
+
+    async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
+        self.exists(partition)?;
+        let spread = self.checked_spread(Purpose::Read, "sending a heartbeat").await?;
+        let seats = &self.seats;
+        spread
+            .one(partition, |region| {
+                let echo = if seats.hears(partition) { Echo::Due } else { Echo::Uncertain };
+                Box::pin(async move { region.beat(partition, beat, echo).await })
+            })
+            .await
+    }
+}
+
+/// The outcome of a whole group, for each of its members.
+fn each<T>(outcome: Result<Vec<T>>, count: usize) -> Vec<Result<T>> {
+    match outcome {
+        Ok(values) => values.into_iter().map(Ok).collect(),
+        Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+    }
+}
+
+impl Drop for ClusterRegion {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl fmt::Debug for ClusterRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterRegion")
+            .field("namespace", &self.seats.spec.namespace)
+            .field("node", &self.seats.spec.node)
+            .field("cluster", &self.cluster.seeds())
+            .finish_non_exhaustive()
+    }
+}

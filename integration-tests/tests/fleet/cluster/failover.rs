@@ -1,0 +1,104 @@
+//! A master is killed and its replica promoted, and masters come and go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_cache::testing::until;
+use integration_tests::cluster::RedisCluster;
+
+use super::table::Table;
+use super::{master_of, node, slot_of};
+
+/// Long enough for a busy machine.
+const BOUND: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_killed_suspends_its_own_partitions_alone() {
+    let cluster = RedisCluster::with_replicas(3, 1);
+    let (a, b) = (node(&cluster, BOUND).await, node(&cluster, BOUND).await);
+    let table = Table::default();
+    let killed = master_of(&cluster, "key-0");
+    let (harmed, unharmed): (Vec<String>, Vec<String>) =
+        (0..60).map(|number| format!("key-{number}")).partition(|key| master_of(&cluster, key) == killed);
+    for key in harmed.iter().chain(&unharmed) {
+        table.get(&a, key, BOUND).await;
+        table.get(&b, key, BOUND).await;
+    }
+    table.forget_loads();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    // One node reads keys of unharmed partitions only. The other one reads all, and changes some.
+    let (node, rows, stopped, keys) = (a.clone(), table.clone(), Arc::clone(&stop), unharmed.clone());
+    let before = a.stats();
+    let reader = tokio::spawn(async move {
+        let mut reads = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            for key in &keys {
+                rows.get(&node, key, BOUND).await;
+                reads += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        reads
+    });
+    let (node, rows, stopped, keys) = (b.clone(), table.clone(), Arc::clone(&stop), harmed.clone());
+    let writer = tokio::spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            for key in &keys {
+                rows.write(&node, key).await;
+                rows.get(&node, key, BOUND).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    cluster.node(killed).kill();
+    let slot = slot_of(&cluster, &harmed[0]);
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.new_owner_of(slot, killed);
+        cluster
+    });
+    let cluster = cluster.await.unwrap();
+    until("both nodes serve", || a.is_serving() && b.is_serving()).await;
+    stop.store(true, Ordering::Relaxed);
+    let reads: u64 = reader.await.unwrap();
+    writer.await.unwrap();
+    assert_eq!(a.stats().l1_hits - before.l1_hits, reads, "every read of an unharmed partition was a hit");
+    assert!(unharmed.iter().all(|key| table.loads(key) == 0));
+
+    // The new master is as good as the old one.
+    for key in harmed.iter().chain(&unharmed) {
+        table.get(&a, key, BOUND).await;
+        assert!(table.write(&b, key).await, "{key}");
+        while a.get(key).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_added_and_one_that_goes_are_followed() {
+    let mut cluster = RedisCluster::start(2);
+    let (a, b) = (node(&cluster, BOUND).await, node(&cluster, BOUND).await);
+    let table = Table::default();
+    let keys: Vec<String> = (0..60).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        table.get(&b, key, BOUND).await;
+    }
+    let new = cluster.add_master();
+    let mut slots: Vec<u16> = keys.iter().map(|key| slot_of(&cluster, key)).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    for slot in slots {
+        cluster.move_slot(slot, new);
+    }
+    for key in &keys {
+        table.get(&b, key, BOUND).await;
+        assert!(table.write(&a, key).await, "{key}");
+        while b.get(key).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    until("both nodes serve", || a.is_serving() && b.is_serving()).await;
+}

@@ -1,0 +1,4 @@
+//! The tier on a Redis Cluster.
+
+mod conform;
+mod connect;
