@@ -187,7 +187,9 @@ impl SentinelConfig {
     #[cfg(feature = "sentinel")]
     fn apply(self, settings: &mut Settings) -> Result<()> {
         if !matches!(&settings.target, Target::Url(url) if url.is_empty()) {
-            return Err(wrong("`url` or `cluster` is given beside `sentinel`: the server is at one of them"));
+            return Err(wrong(
+                "`sentinel` and `url` or `cluster` are both given: the server is at one of them",
+            ));
         }
         settings.target = Target::Sentinels(Watched { master: self.master, urls: self.urls });
         settings.sentinels.provider = provider(self.username, self.password)?;

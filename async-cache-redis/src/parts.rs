@@ -295,10 +295,12 @@ pub(crate) fn wrong(what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
 }
 
-#[cfg(all(test, not(feature = "tls")))]
+#[cfg(test)]
 mod tests {
+    #[cfg(not(feature = "tls"))]
     use super::*;
 
+    #[cfg(not(feature = "tls"))]
     #[test]
     fn without_the_feature_a_url_for_tls_names_it() {
         for url in ["rediss://:hunter2@127.0.0.1", "valkeys://:hunter2@127.0.0.1"] {

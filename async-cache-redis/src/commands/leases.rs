@@ -55,7 +55,8 @@ impl RedisRegion {
         if let Some(Err(error)) = outcomes.last().cloned() {
             outcomes.resize_with(asks.len(), || Err(error.clone()));
         }
-        let is_unknown = |place: usize| outcomes[place].as_ref().is_err_and(Error::is_temporary);
+        let unknown = |error: &Error| error.is_temporary() && !error.effect_is_known();
+        let is_unknown = |place: usize| outcomes[place].as_ref().is_err_and(unknown);
         orphan.settled_but(|place| place < asked && is_unknown(place));
         outcomes
     }

@@ -37,7 +37,7 @@ impl Cluster {
     /// Tries once to connect, and goes on in the background.
     pub(crate) async fn connect_lazy(settings: Settings) -> Result<Self> {
         let cluster = Self::new(settings)?;
-        let _ = cluster.topology.learn().await;
+        cluster.topology.learn().await;
         cluster.begin();
         Ok(cluster)
     }

@@ -18,15 +18,17 @@ use crate::connection::refusals::{Address as Proof, Refusal};
 use crate::connection::server::Deployment;
 use crate::connection::settings::Server;
 use crate::inner::Inner;
-use crate::limits::Purpose;
+use crate::limits::{Pauses, Purpose, backoff};
 use crate::parts::{Parts, Settings};
 
 /// How often the nodes are asked although nothing points to a change.
 const PERIOD: Duration = Duration::from_secs(30);
 /// How often they are asked while a server is away.
 const OUTAGE: Duration = Duration::from_millis(100);
-/// The least pause between two questions.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two questions.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(10), longest: Duration::from_millis(250) };
+/// While no node answers.
+const AWAY: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 /// How many nodes are asked before the seeds.
 const ASKED: usize = 3;
 
@@ -41,6 +43,8 @@ pub(super) struct Topology {
     following: Mutex<()>,
     /// Notifies operations that wait for another map.
     changed: Notify,
+    /// Why the nodes could not be asked when that was tried last.
+    failure: Mutex<Option<Error>>,
 }
 
 /// Whether a node sees a working cluster.
@@ -60,6 +64,7 @@ impl Topology {
             namespaces: Mutex::default(),
             following: Mutex::default(),
             changed: Notify::new(),
+            failure: Mutex::default(),
         }
     }
 
@@ -93,18 +98,33 @@ impl Topology {
     /// Follows the cluster for ever.
     pub(super) async fn run(self: Arc<Self>) {
         let mut asked = Instant::now();
+        // Questions in a row that have brought nothing new.
+        let mut in_vain = 0;
         loop {
-            let strayed = timeout(OUTAGE, self.settings.strayed.notified()).await.is_ok();
+            let pause = if self.failure().is_some() { backoff(in_vain, AWAY) } else { OUTAGE };
+            let strayed = timeout(pause, self.settings.strayed.notified()).await.is_ok();
             if strayed || self.map().has_outage() || asked.elapsed() >= PERIOD {
-                let _ = self.learn().await;
+                let before = self.map();
+                self.learn().await;
+                in_vain = if Arc::ptr_eq(&before, &self.map()) { in_vain + 1 } else { 0 };
                 asked = Instant::now();
-                sleep(PAUSE).await;
+                sleep(backoff(in_vain, PAUSES)).await;
             }
         }
     }
 
+    /// Why the nodes could not be asked when that was tried last.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone()
+    }
+
     /// Asks the nodes for the map, and follows it.
-    pub(super) async fn learn(&self) -> Result<()> {
+    pub(super) async fn learn(&self) {
+        let learnt = self.try_to_learn().await;
+        *self.failure.lock() = learnt.err();
+    }
+
+    async fn try_to_learn(&self) -> Result<()> {
         let known = self.map();
         let mut servers: Vec<_> =
             known.servers.iter().filter(|(_, server)| server.slots.available()).collect();
@@ -169,6 +189,10 @@ impl Topology {
     /// Connects to the servers of a map that are new, and follows it.
     async fn adopt(&self, ranges: Vec<Range>) -> Result<()> {
         let known = self.map();
+        let ranges = sorted(ranges);
+        if known.ranges().eq(&ranges) {
+            return Ok(());
+        }
         let mut servers: HashMap<Address, Arc<Inner>> = HashMap::new();
         let mut new: Vec<Address> = Vec::new();
         for Range { master, .. } in &ranges {
@@ -225,7 +249,7 @@ impl Topology {
             Some(error) if servers.values().all(|server| !server.slots.available()) => return Err(error),
             _ => {}
         }
-        self.install(Map::new(ranges, servers));
+        self.install(Map::new(sorted(ranges), servers));
         Ok(())
     }
 
@@ -260,6 +284,11 @@ impl Topology {
         let addr = ConnectionAddr::Tcp(address.host.clone(), address.port);
         Server { info: seed.info.clone().set_addr(addr), encryption: seed.encryption }
     }
+}
+
+fn sorted(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_by_key(|range| range.first);
+    ranges
 }
 
 fn address_of(addr: &ConnectionAddr) -> Address {

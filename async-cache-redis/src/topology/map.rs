@@ -24,7 +24,7 @@ impl fmt::Display for Address {
 /// Slots that one master has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range {
-    first: u16,
+    pub(super) first: u16,
     last: u16,
     pub(super) master: Address,
 }
@@ -38,15 +38,17 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// A range without a server is left out.
+    /// The ranges are sorted. One without a server is left out.
     pub(super) fn new(ranges: Vec<Range>, servers: HashMap<Address, Arc<Inner>>) -> Self {
         let owned = ranges.into_iter().filter_map(|range| {
             let server = Arc::clone(servers.get(&range.master)?);
             Some((range, server))
         });
-        let mut owners: Vec<_> = owned.collect();
-        owners.sort_by_key(|(range, _)| range.first);
-        Self { owners, servers }
+        Self { owners: owned.collect(), servers }
+    }
+
+    pub(super) fn ranges(&self) -> impl Iterator<Item = &Range> {
+        self.owners.iter().map(|(range, _)| range)
     }
 
     /// The server that has a slot.

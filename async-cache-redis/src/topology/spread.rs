@@ -134,6 +134,12 @@ impl Spread<'_> {
     }
 
     fn nowhere(&self, partition: u16) -> Error {
+        if let Some(error) = self.topology.failure() {
+            let message = format!("{}: not tried, {error}", self.doing);
+            return Error::new(error.kind(), message)
+                .with_source(error)
+                .in_namespace(&self.seats.spec.namespace);
+        }
         let message = format!(
             "{}: not tried, no node of the Redis Cluster at {} is known to have partition {partition}: either none has \
              answered yet, or its slot is assigned to no master",

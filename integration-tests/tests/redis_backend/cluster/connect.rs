@@ -1,9 +1,12 @@
 //! Connecting to a cluster.
 
+use async_cache_core::backend::BusEvent;
 use async_cache_core::{Error, ErrorKind};
 use async_cache_redis::{RedisBackend, RedisConfig};
 use integration_tests::RedisServer;
 use integration_tests::cluster::RedisCluster;
+
+use crate::rig::{Node, RECORD};
 
 async fn refused(urls: &[&str]) -> Error {
     RedisBackend::builder().cluster(urls.iter().copied()).connect().await.expect_err("it is refused")
@@ -40,4 +43,23 @@ async fn settings_that_cannot_work_are_errors_that_say_why() {
     let both: RedisConfig = toml::from_str("url = \"redis://h\"\ncluster = [\"redis://h\"]").unwrap();
     let error = RedisBackend::from_config(both).await.expect_err("one of them is meant");
     assert!(error.to_string().contains("`cluster`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lazy_backend_says_what_is_wrong_and_goes_on_when_it_is_mended() {
+    let cluster = RedisCluster::start(2);
+    let urls = cluster.nodes().iter().map(|node| node.url_as("app"));
+    let backend = RedisBackend::builder().cluster(urls).connect_lazy().await.unwrap();
+    let node = Node::unsubscribed(backend, "ns", RECORD);
+    let error = node.region.state(0).await.expect_err("there is no such user");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("wrong user name or password"), "{error}");
+    assert!(!node.region.info().available);
+
+    cluster.nodes().iter().for_each(|server| server.set_user("app", "~* &* +@all"));
+    for partition in 0..64 {
+        node.heard.heard(&BusEvent::PartitionSubscribed { partition }).await;
+    }
+    node.region.state(0).await.unwrap();
+    assert!(node.region.info().available);
 }
