@@ -110,6 +110,7 @@ class CopyCard {
   constructor(number) {
     this.number = number;
     this.until = 0;
+    this.was = 0;
     this.state = make("p", { class: "chip", "data-state": "none" }, "No copy");
     this.values = new Map(FIELDS.map(([key]) => [key, make("dd", {}, "–")]));
     this.arrival = make("p", { class: "arrival" });
@@ -127,6 +128,7 @@ class CopyCard {
 
   arrive(result, until) {
     this.until = until;
+    this.was = result.from_cents;
     if (result.written_on === this.number) {
       say(this.arrival, "Made the change");
       return;
@@ -141,10 +143,12 @@ class CopyCard {
     const [state, text] = this.status(held, row, view, ttl);
     mark(this.state, "state", state);
     say(this.state, text);
-    this.element.classList.toggle("changed", Date.now() < this.until);
+    const changed = Date.now() < this.until;
+    this.element.classList.toggle("changed", changed);
     this.element.classList.toggle("empty", held === null);
+    const was = changed && held !== null && held.price_cents !== this.was ? `${price(this.was)} → ` : "";
     const values = held === null ? {} : {
-      version: String(held.version), price: price(held.price_cents), stock: held.stock.toLocaleString("en"),
+      version: String(held.version), price: was + price(held.price_cents), stock: held.stock.toLocaleString("en"),
       age: age(held.age_s),
       source: held.from_tier ? `Shared tier; queried by instance ${held.queried_by}` : "Its own query",
     };

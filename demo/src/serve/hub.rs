@@ -249,7 +249,11 @@ impl Hub {
                 tier_stopped: after.tier_stopped && self.facts.tier == Tier::Memory,
                 database: after.database,
             };
-            self.ask(instance, Order::Faults(faults)).await?;
+            let done = self.ask(instance, Order::Faults(faults)).await;
+            // One that has ended meanwhile needs no switch.
+            if self.is_alive(instance) {
+                done?;
+            }
         }
         *self.switches.lock() = after;
         Ok(())

@@ -141,9 +141,9 @@ pub(crate) struct Subscriber {
 /// `POST /api/subscriber`
 pub(crate) async fn subscriber(State(hub): State<Arc<Hub>>, Json(asked): Json<Subscriber>) -> Answered {
     let instance = numbered(&hub, asked.instance)?;
+    let what = if asked.cut { "is cut" } else { "is connected again" };
+    hub.note(format!("The subscriber of instance {} {what}", asked.instance));
     hub.switch(|switches| switches.cut[usize::from(instance)] = asked.cut).await?;
-    let done = if asked.cut { "was cut" } else { "is connected again" };
-    hub.note(format!("The subscriber of instance {} {done}", asked.instance));
     Ok(Json(json!(hub.switches())))
 }
 
@@ -159,9 +159,9 @@ pub(crate) async fn tier(State(hub): State<Arc<Hub>>, Json(asked): Json<TierAske
         let why = "this Redis is not the demo's own, so it is not stopped: start the demo with --redis spawn";
         return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     }
-    hub.switch(|switches| switches.tier_stopped = asked.stopped).await?;
     let name = if hub.facts.tier == Tier::Memory { "The shared tier" } else { "Redis" };
-    hub.note(format!("{name} {}", if asked.stopped { "was stopped" } else { "runs again" }));
+    hub.note(format!("{name} {}", if asked.stopped { "is stopped" } else { "runs again" }));
+    hub.switch(|switches| switches.tier_stopped = asked.stopped).await?;
     Ok(Json(json!(hub.switches())))
 }
 
@@ -173,12 +173,12 @@ pub(crate) struct DatabaseAsked {
 
 /// `POST /api/database`
 pub(crate) async fn database(State(hub): State<Arc<Hub>>, Json(asked): Json<DatabaseAsked>) -> Answered {
-    hub.switch(|switches| switches.database = asked.health).await?;
     hub.note(match asked.health {
         Health::Normal => "The database works normally",
-        Health::Slow => "The database became slow",
-        Health::Failing => "The database began to fail",
+        Health::Slow => "The database is slow",
+        Health::Failing => "The database fails",
     });
+    hub.switch(|switches| switches.database = asked.health).await?;
     Ok(Json(json!(hub.switches())))
 }
 

@@ -116,6 +116,11 @@ async fn a_change_is_shown_by_every_instance_and_highlighted() {
         )
         .await;
     }
+    let both = format!(
+        "[...document.querySelectorAll('.copy')].slice(1).every((e) => e.innerText.includes({}))",
+        json!(format!("{} → {}", price(&before), price(&after)))
+    );
+    page.until("the old price and the new one", &both).await;
     let truth = format!(
         "$('row').innerText.includes({})",
         json!(format!("{}, 1,000,000 in stock, version 2", price(&after)))
@@ -155,6 +160,15 @@ async fn a_stopped_tier_and_a_broken_database_are_said_and_mended() {
     page.banner("The shared tier is stopped. Each instance answers from its own memory").await;
     page.until("both are alone", &format!("{} && {}", chip_is(1, "Alone"), chip_is(2, "Alone"))).await;
     page.until("changes wait", "$('banner').innerText.includes('not reached the shared tier yet')").await;
+    // Nobody can be told of a change: a copy of the old price answers until it expires.
+    page.click("#change").await;
+    page.until(
+        "the change is over",
+        "$('change-result').innerText.includes('The invalidation is being retried: the product was written')",
+    )
+    .await;
+    let shown = "/Instance 2 showed it after [0-9.]+ m?s/.test($('change-result').innerText)";
+    assert_eq!(page.value(shown).await, json!(true), "{}", page.text("change-result").await);
     page.click("#tier").await;
     page.banner("All is well.").await;
 
