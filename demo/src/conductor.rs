@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::fleet::Fleet;
-use crate::instance::{Command, Message, soon};
+use crate::messages::{Command, Message};
 use crate::progress::Progress;
 use crate::referee::Referee;
+use crate::rush::{Rush, soon};
 
 /// Tasks that ask for the cold key, over all instances.
 pub(crate) const COLD_TASKS: u32 = 1000;
@@ -56,7 +57,7 @@ impl Conductor {
         let (at, fleet) = (soon(), self.fleet.len() as u32);
         for (index, instance) in (0..).zip(&self.fleet.commands) {
             let tasks = COLD_TASKS / fleet + u32::from(index < COLD_TASKS % fleet);
-            let command = Command::ColdKey { product, tasks, at, query_ms: COLD_QUERY_MS };
+            let command = Command::ColdKey(Rush { product, tasks, at, query_ms: COLD_QUERY_MS });
             let _ = instance.send(command).await;
         }
         while self.heard.cold < self.fleet.len() {

@@ -6,7 +6,8 @@ use std::process::{Child, Command as Program, Stdio};
 use async_cache::MemoryBackend;
 use tokio::sync::mpsc;
 
-use crate::instance::{Command, Instance, Message, Setup};
+use crate::instance::Instance;
+use crate::messages::{Command, Message, Setup};
 
 /// Messages on their way to the referee. A full queue delays the instances.
 const QUEUE: usize = 64;

@@ -17,6 +17,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::orders::Faults;
+
 /// A backend behind the switches. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
@@ -38,7 +40,8 @@ impl Gate {
     }
 
     /// Cuts the subscriber, or stops the tier, or lets them work again.
-    pub(crate) fn set(&self, subscriber_cut: bool, tier_stopped: bool) {
+    pub(crate) fn set(&self, faults: &Faults) {
+        let Faults { subscriber_cut, tier_stopped, .. } = *faults;
         self.switches.stopped.store(tier_stopped, Ordering::SeqCst);
         self.switches.cut.store(subscriber_cut || tier_stopped, Ordering::SeqCst);
         for ear in self.switches.ears.lock().iter().filter_map(Weak::upgrade) {

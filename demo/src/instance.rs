@@ -2,45 +2,23 @@
 //!
 //! This code runs both as a task among others and as a separate process.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_cache::{Backend, Bincode, LoadFailureLog, MemoryBackend, RedisBackend};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
-use crate::clock::{self, MILLISECOND};
+use crate::clock::MILLISECOND;
 use crate::database::Database;
 use crate::driver::{Driver, Watched, observer};
-use crate::events::{Event, Journal};
-use crate::keys::Trace;
+use crate::events::Journal;
+use crate::messages::{Command, Message, Setup, Tiers};
 use crate::notices;
-use crate::orders::{Desk, Order, Parts, Reply};
+use crate::orders::{Desk, Parts};
 use crate::traffic::Traffic;
-
-/// The setup of an instance. Everything but the in-process tier can be sent to another process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Setup {
-    pub(crate) index: u16,
-    pub(crate) of: u16,
-    pub(crate) database: PathBuf,
-    pub(crate) products: u32,
-    pub(crate) query_ms: u16,
-    pub(crate) l1_entries: u64,
-    pub(crate) namespace: String,
-    pub(crate) redis: Option<String>,
-    pub(crate) trace: Option<Trace>,
-    /// Requests per second of this instance; `None` for as many as it can answer.
-    pub(crate) rate: Option<f64>,
-    /// Writes per request.
-    pub(crate) writes: f64,
-    /// The lifetime of a product in milliseconds, if the instance serves and takes orders.
-    pub(crate) serve_ttl_ms: Option<u64>,
-}
 
 /// How long an expired product is kept as a fallback, if the instance serves.
 const STALE_FOR: Duration = Duration::from_secs(600);
@@ -48,83 +26,6 @@ const STALE_FOR: Duration = Duration::from_secs(600);
 const SOFT_TIMEOUT: Duration = Duration::from_millis(100);
 /// Clocks that are read at intervals may be behind by this.
 const COARSENESS: u64 = 30 * MILLISECOND;
-
-/// An order to an instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Command {
-    /// Ask for a product that no tier has, with this many tasks at once, from this time on.
-    ColdKey { product: u32, tasks: u32, at: u64, query_ms: u64 },
-    /// Send traffic for this long, or until stopped; a trace to its end.
-    Traffic { seconds: Option<f64> },
-    /// End the traffic.
-    Stop,
-    /// Execute this, and reply under this number.
-    Order { id: u64, order: Order },
-    /// Report what is left, and end.
-    Finish,
-}
-
-/// A message of an instance.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Message {
-    /// Its L1 answers.
-    Ready,
-    Cold(Cold),
-    /// Every change up to the time is in this batch or an earlier one.
-    Batch {
-        events: Vec<Event>,
-        complete_to: u64,
-        tiers: Tiers,
-    },
-    /// A reply to the order with this number.
-    Reply {
-        id: u64,
-        reply: Reply,
-    },
-    /// Something that an operator wants to know.
-    Notice(String),
-    TrafficEnded,
-    Finished,
-    Failed(String),
-}
-
-/// The result of one cold key.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Cold {
-    pub(crate) tasks: u32,
-    pub(crate) failed: u32,
-    pub(crate) loads: u64,
-    pub(crate) slowest_ns: u64,
-}
-
-impl Cold {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.tasks += other.tasks;
-        self.failed += other.failed;
-        self.loads += other.loads;
-        self.slowest_ns = self.slowest_ns.max(other.slowest_ns);
-    }
-}
-
-/// Statistics of the cache, since it was built.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Tiers {
-    pub(crate) l1_hits: u64,
-    pub(crate) l2_hits: u64,
-    pub(crate) loads: u64,
-    pub(crate) waits: u64,
-    pub(crate) lease_waits: u64,
-    pub(crate) invalidations_sent: u64,
-    pub(crate) invalidations_received: u64,
-    pub(crate) fills_rejected: u64,
-    pub(crate) flushes: u64,
-    pub(crate) l2_errors: u64,
-    pub(crate) l1_entries: u64,
-    pub(crate) l1_suspended: bool,
-    pub(crate) pending_invalidations: u64,
-    pub(crate) load_failures: u64,
-    pub(crate) l2_unreachable: bool,
-}
 
 /// Time between two batches.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
@@ -188,10 +89,7 @@ impl Instance {
         self.say(Message::Ready).await;
         while let Some(command) = commands.recv().await {
             match command {
-                Command::ColdKey { product, tasks, at, query_ms } => {
-                    let when = (at, Duration::from_millis(query_ms));
-                    self.say(Message::Cold(cold_key(&self.driver, product, tasks, when).await)).await;
-                }
+                Command::ColdKey(rush) => self.say(Message::Cold(rush.send(&self.driver).await)).await,
                 Command::Order { id, order } => {
                     if let Some(desk) = self.desk.clone() {
                         tasks.spawn(desk.execute(id, order));
@@ -271,40 +169,6 @@ fn open(
     })?;
     let stale_from = setup.serve_ttl_ms.map(|ttl| ttl * MILLISECOND + COARSENESS);
     Ok(Driver { catalogue, journal, stale_from })
-}
-
-/// Sends requests for a product from many tasks at once, from a time on. The query takes `latency`.
-pub(crate) async fn cold_key(
-    driver: &Driver,
-    product: u32,
-    tasks: u32,
-    (at, latency): (u64, Duration),
-) -> Cold {
-    let database = driver.catalogue.database().with_latency(latency);
-    let catalogue = driver.catalogue.with_database(database);
-    tokio::time::sleep(Duration::from_nanos(at.saturating_sub(clock::now()))).await;
-    let begun = clock::now();
-    let mut callers = JoinSet::new();
-    for _ in 0..tasks {
-        let catalogue = catalogue.clone();
-        callers.spawn(async move {
-            let outcome = catalogue.get(product).await;
-            (matches!(outcome, Ok(Some(_))), clock::now())
-        });
-    }
-    let mut cold = Cold { tasks, ..Cold::default() };
-    while let Some(caller) = callers.join_next().await {
-        let (answered, ended) = caller.unwrap_or((false, begun));
-        cold.failed += u32::from(!answered);
-        cold.slowest_ns = cold.slowest_ns.max(ended - begun);
-    }
-    cold.loads = catalogue.database().queries();
-    cold
-}
-
-/// When the callers of a cold key start: late enough for every instance to have received the order.
-pub(crate) fn soon() -> u64 {
-    clock::now() + 50 * MILLISECOND
 }
 
 /// The statistics that the cache of an instance reports.

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `catalogue`, `search` | **the service**: how a cache is used |
 //! | `database` | its database: SQLite |
-//! | `driver`, `traffic`, `keys` | reads and writes, and their choice of products |
-//! | `instance`, `fleet`, `conductor` | instances in this process or in separate processes, and the phases of a run |
+//! | `driver`, `traffic`, `keys`, `rush` | reads and writes, and their choice of products |
+//! | `instance`, `messages`, `fleet`, `conductor` | instances in this process or in separate processes, and the phases of a run |
 //! | `events`, `referee` | all events, and their judgement by the promise |
 //! | `figures`, `table`, `progress` | the output of a run |
 //! | `serve` | the service over HTTP, and the dashboard |
@@ -24,6 +24,7 @@ mod fleet;
 mod gate;
 mod instance;
 mod keys;
+mod messages;
 mod notices;
 mod orders;
 #[cfg_attr(not(unix), path = "own_redis_elsewhere.rs")]
@@ -31,6 +32,7 @@ mod own_redis;
 mod progress;
 mod referee;
 mod run;
+mod rush;
 mod search;
 mod serve;
 mod table;

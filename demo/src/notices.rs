@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::catalogue::Product;
-use crate::instance::Message;
+use crate::messages::Message;
 
 /// Sends the events to the server until the cache is closed or the server ends.
 pub(crate) fn pass_on(cache: &TieredCache<u32, Product>, out: mpsc::Sender<Message>) {

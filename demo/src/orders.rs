@@ -16,7 +16,9 @@ use crate::database::Health;
 use crate::driver::Driver;
 use crate::events::{Answer, Purpose};
 use crate::gate::Gate;
-use crate::instance::{Cold, Message, chain, cold_key};
+use crate::instance::chain;
+use crate::messages::Message;
+use crate::rush::{Cold, Rush};
 use crate::search::Search;
 
 /// How long an instance looks for a change before it gives up.
@@ -35,8 +37,8 @@ pub(crate) enum Order {
     Change { product: u32, change: Change },
     /// Drop a product everywhere, so that it is cold.
     Forget { product: u32 },
-    /// Send this many requests for a product at once, at this time.
-    Rush { product: u32, tasks: u32, at: u64, query_ms: u64 },
+    /// Send requests for a product at once.
+    Rush(Rush),
     /// Look at a product again and again, until a version above this one is answered. The first reply says
     /// that the looking has begun.
     Watch { product: u32, above: u32 },
@@ -174,16 +176,14 @@ impl Desk {
                 Ok(_) => Reply::Done,
                 Err(error) => failed(&error),
             },
-            Order::Rush { product, tasks, at, query_ms } => Reply::Rushed(
-                cold_key(&self.driver, product, tasks, (at, Duration::from_millis(query_ms))).await,
-            ),
+            Order::Rush(rush) => Reply::Rushed(rush.send(&self.driver).await),
             Order::Copy { product } => {
                 Reply::Copy(self.parts.copies.look_at(product).map(|product| (*product).clone()))
             }
             Order::Faults(faults) => {
                 self.driver.catalogue.database().set_health(faults.database);
                 if let Some(gate) = &self.parts.gate {
-                    gate.set(faults.subscriber_cut, faults.tier_stopped);
+                    gate.set(&faults);
                 }
                 Reply::Done
             }

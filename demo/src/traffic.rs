@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 use crate::events::Purpose;
-use crate::instance::Setup;
 use crate::keys::{Keys, Zipf};
+use crate::messages::Setup;
 
 /// Tasks that read, in each instance.
 const READERS: u32 = 16;

@@ -55,7 +55,7 @@ function show(pulse) {
   say($("lag"), time(all.lag));
   say($("stale"), count(pulse.promise.stale));
   const more = pulse.promise.unbound === 0 ? "" : `; ${count(pulse.promise.unbound)} more while cut off`;
-  say($("checked"), `of ${count(pulse.promise.checked)}; promised: ${time(pulse.promise.max_staleness_ms)}${more}`);
+  say($("checked"), `of ${count(pulse.promise.checked)}; promised: ${time(pulse.promise.max_staleness_ms).replace(" ", "\u00a0")}${more}`);
   mark($("promise"), "state", pulse.promise.stale === 0 ? "good" : "bad");
   pulse.instances.forEach((view, i) => cards[i].show(view, pulse.switches.cut[i]));
   if (pulse.product.id === product.id) product.show(pulse.product, pulse.instances);

@@ -25,7 +25,7 @@ export class InstanceCard {
       loads: this.spark("Loads", ["loads"]),
       p50: this.spark("Latency, p50", ["p50"]),
       p99: this.spark("Latency, p99", ["p99"]),
-      lag: this.spark("Shows a change after", ["lag"]),
+      lag: this.spark("Shows changes in", ["lag"]),
     };
     this.entries = make("p", { class: "note" }, "");
     this.button = make("button", { type: "button" }, "Cut its subscriber");
@@ -100,7 +100,7 @@ export class InstanceCard {
 
   state(view, isCut) {
     if (!view.alive) return ["bad", "Ended"];
-    if (!view.reaches_tier) return ["warn", "Alone"];
+    if (!view.reaches_tier) return ["warn", "No shared tier"];
     if (isCut) return ["warn", "Subscriber cut"];
     if (!view.l1_serves) return ["warn", "Memory paused"];
     return ["good", "Serves from memory"];

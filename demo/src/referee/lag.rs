@@ -101,5 +101,7 @@ mod tests {
         assert_eq!(lags.len(), 2);
         assert_eq!(lags.min(), 0);
         assert!((990_000..1_010_000).contains(&lags.max()), "{}", lags.max());
+        let since = |then| [0, 1, 2].map(|instance| lag.since(then, instance).len());
+        assert_eq!((since(2_000_000), since(2_000_001)), ([0, 1, 1], [0, 0, 0]));
     }
 }

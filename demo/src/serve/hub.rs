@@ -11,15 +11,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::database::{Database, Health};
 use crate::fleet::{Children, Fleet};
-use crate::instance::{Command, Message};
+use crate::messages::{Command, Message};
 use crate::orders::{Faults, Order, Reply};
 use crate::own_redis::OwnRedis;
 use crate::referee::Referee;
 use crate::serve::answer::Refusal;
+use crate::serve::asked::{Asked, REPLY_WITHIN, gone};
 use crate::serve::pulse::Pulse;
 
-/// The longest that a reply may take: a rush waits for a query, and for other instances.
-const REPLY_WITHIN: Duration = Duration::from_secs(45);
 /// Most orders under way.
 const MAX_ORDERS: usize = 512;
 /// Most entries of the log.
@@ -62,6 +61,14 @@ impl Tier {
     }
 }
 
+/// What the server has besides the instances.
+pub(crate) struct Rest {
+    /// The rows themselves.
+    pub(crate) truth: Database,
+    /// Redis, if the demo has started it.
+    pub(crate) own_redis: Option<OwnRedis>,
+}
+
 /// What is broken on purpose.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Switches {
@@ -90,7 +97,7 @@ pub(crate) struct Hub {
     /// The rows themselves.
     pub(crate) truth: Database,
     instances: Vec<Instance>,
-    pending: Mutex<HashMap<u64, Pending>>,
+    pub(crate) pending: Mutex<HashMap<u64, Pending>>,
     next_order: AtomicU64,
     orders: Semaphore,
     turn: AtomicUsize,
@@ -109,18 +116,15 @@ struct Instance {
     ready: AtomicBool,
 }
 
-struct Pending {
+/// An order that waits for its replies.
+pub(crate) struct Pending {
     instance: u16,
     replies: mpsc::Sender<Reply>,
 }
 
 impl Hub {
-    pub(crate) fn new(
-        facts: Facts,
-        fleet: Fleet,
-        referee: Referee,
-        (truth, own_redis): (Database, Option<OwnRedis>),
-    ) -> Arc<Self> {
+    pub(crate) fn new(facts: Facts, fleet: Fleet, referee: Referee, rest: Rest) -> Arc<Self> {
+        let Rest { truth, own_redis } = rest;
         let (commands, messages, children) = fleet.into_parts();
         let instance =
             |commands| Instance { commands, alive: AtomicBool::new(true), ready: AtomicBool::new(false) };
@@ -222,7 +226,7 @@ impl Hub {
         let id = self.next_order.fetch_add(1, Ordering::Relaxed);
         let (replies, receiver) = mpsc::channel(2);
         self.pending.lock().insert(id, Pending { instance, replies });
-        let asked = Asked { hub: self, id, instance, replies: receiver, _permit: permit };
+        let asked = Asked { hub: self, id, instance, replies: receiver, permit };
         let commands = &self.instances[usize::from(instance)].commands;
         match tokio::time::timeout(REPLY_WITHIN, commands.send(Command::Order { id, order })).await {
             Ok(Ok(())) => Ok(asked),
@@ -304,40 +308,4 @@ impl Hub {
             }
         }
     }
-}
-
-/// An order under way.
-pub(crate) struct Asked<'a> {
-    hub: &'a Hub,
-    id: u64,
-    instance: u16,
-    replies: mpsc::Receiver<Reply>,
-    _permit: tokio::sync::SemaphorePermit<'a>,
-}
-
-impl Asked<'_> {
-    /// The next reply. A reply that says why the order failed is an error.
-    pub(crate) async fn reply(&mut self) -> Result<Reply, Refusal> {
-        match tokio::time::timeout(REPLY_WITHIN, self.replies.recv()).await {
-            Ok(Some(Reply::Failed(why))) => {
-                Err(Refusal::unavailable(format!("instance {}: {why}", self.instance + 1)))
-            }
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(gone(self.instance)),
-            Err(_) => Err(Refusal::unavailable(format!(
-                "instance {} has not replied within {REPLY_WITHIN:?}",
-                self.instance + 1
-            ))),
-        }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.hub.pending.lock().remove(&self.id);
-    }
-}
-
-fn gone(instance: u16) -> Refusal {
-    Refusal::unavailable(format!("instance {} has ended", instance + 1))
 }

@@ -16,68 +16,27 @@ pub(crate) async fn metrics(State(hub): State<Arc<Hub>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&pulse))
 }
 
+/// A line of a metric: its labels and its value.
+type Line = (String, f64);
+
 fn text(pulse: &Pulse) -> String {
     let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, f64)>| {
+    let mut family = |name: &str, kind: &str, help: &str, lines: Vec<Line>| {
         let _ = writeln!(out, "# HELP catalogue_{name} {help}\n# TYPE catalogue_{name} {kind}");
         for (labels, value) in lines {
             let _ = writeln!(out, "catalogue_{name}{labels} {value}");
         }
     };
-    let answers = |view: &View| {
-        let totals = view.totals;
-        let number = view.instance;
-        [
-            ("l1", totals.l1),
-            ("l2", totals.l2),
-            ("waited", totals.waited),
-            ("loaded", totals.loaded),
-            ("stale", totals.stale),
-            ("failed", totals.failed),
-        ]
-        .map(|(answer, count)| (format!("{{instance=\"{number}\",answer=\"{answer}\"}}"), count as f64))
-    };
-    family(
-        "requests_total",
-        "counter",
-        "Requests of the traffic, by the source of the answer.",
-        pulse.instances.iter().flat_map(answers).collect(),
-    );
-    let each = |value: &dyn Fn(&View) -> Option<f64>| {
+    let each = |value: fn(&View) -> Option<f64>| {
         let line = |view: &View| Some((format!("{{instance=\"{}\"}}", view.instance), value(view)?));
         pulse.instances.iter().filter_map(line).collect::<Vec<_>>()
     };
-    family(
-        "loads_total",
-        "counter",
-        "Loads that began on the instance.",
-        each(&|view| Some(view.loads as f64)),
-    );
-    family("up", "gauge", "1 while the instance runs.", each(&|view| Some(f64::from(u8::from(view.alive)))));
-    family(
-        "l1_serves",
-        "gauge",
-        "1 while the instance's own memory answers.",
-        each(&|view| Some(f64::from(u8::from(view.l1_serves)))),
-    );
-    family(
-        "l1_entries",
-        "gauge",
-        "Entries in the instance's own memory.",
-        each(&|view| Some(view.l1_entries as f64)),
-    );
-    family(
-        "pending_invalidations",
-        "gauge",
-        "Changes that have not reached the shared tier.",
-        each(&|view| Some(view.pending_invalidations as f64)),
-    );
-    family(
-        "invalidation_lag_seconds",
-        "gauge",
-        "Median time until the instance showed another's write, over 2 s.",
-        each(&|view| view.lag_ms.map(|lag| lag / 1000.0)),
-    );
+    let requests = pulse.instances.iter().flat_map(requests).collect();
+    family("requests_total", "counter", "Requests of the traffic, by the source of the answer.", requests);
+    family("loads_total", "counter", "Loads that began.", each(|view| Some(view.loads as f64)));
+    for (name, help, value) in GAUGES {
+        family(name, "gauge", help, each(value));
+    }
     let promise = &pulse.promise;
     for (name, help, count) in [
         ("database_queries_total", "Queries for a row.", pulse.queries),
@@ -87,4 +46,37 @@ fn text(pulse: &Pulse) -> String {
         family(name, "counter", help, vec![(String::new(), count as f64)]);
     }
     out
+}
+
+/// Its name, its help, and its value for an instance.
+type Gauge = (&'static str, &'static str, fn(&View) -> Option<f64>);
+
+/// The gauges of each instance. One without a value has no line.
+const GAUGES: [Gauge; 5] = [
+    ("up", "1 while the instance runs.", |view| Some(flag(view.alive))),
+    ("l1_serves", "1 while the instance's own memory answers.", |view| Some(flag(view.l1_serves))),
+    ("l1_entries", "Entries in the instance's own memory.", |view| Some(view.l1_entries as f64)),
+    ("pending_invalidations", "Changes that have not reached the shared tier.", |view| {
+        Some(view.pending_invalidations as f64)
+    }),
+    ("invalidation_lag_seconds", "Median time until another's write was shown, over 2 s.", |view| {
+        view.lag_ms.map(|lag| lag / 1000.0)
+    }),
+];
+
+fn flag(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+fn requests(view: &View) -> [Line; 6] {
+    let (totals, instance) = (view.totals, view.instance);
+    [
+        ("l1", totals.l1),
+        ("l2", totals.l2),
+        ("waited", totals.waited),
+        ("loaded", totals.loaded),
+        ("stale", totals.stale),
+        ("failed", totals.failed),
+    ]
+    .map(|(answer, count)| (format!("{{instance=\"{instance}\",answer=\"{answer}\"}}"), count as f64))
 }

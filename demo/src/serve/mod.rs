@@ -10,6 +10,7 @@
 //! | `guard` | which requests are refused: those of other sites |
 
 mod answer;
+mod asked;
 mod guard;
 mod hub;
 mod metrics;
@@ -31,10 +32,10 @@ use tokio::net::TcpListener;
 use crate::Failure;
 use crate::args::{FleetArgs, SPAWN, ServeArgs};
 use crate::database::Database;
-use crate::instance::Setup;
+use crate::messages::Setup;
 use crate::referee::Referee;
 use crate::run::{Stage, mode};
-use hub::{Facts, Hub, Tier};
+use hub::{Facts, Hub, Rest, Tier};
 
 /// Largest body of a request.
 const MAX_BODY: usize = 16 * 1024;
@@ -58,7 +59,8 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let own_redis = stage.own_redis.take();
     // The dashboard's own look at the rows is no query of an instance.
     let truth = Database::open(&path, u16::MAX, Duration::ZERO, Arc::new(|_, _| 0));
-    let hub = Hub::new(facts(args, &stage), fleet, referee, (truth, own_redis));
+    let rest = Rest { truth, own_redis };
+    let hub = Hub::new(facts(args, &stage), fleet, referee, rest);
     hub.begin().await.map_err(Failure::Run)?;
     pulse::start(&hub);
     eprintln!("serving http://{address}/ (Ctrl-C ends)");

@@ -17,83 +17,101 @@ pub(crate) struct Problem {
 /// Everything that is wrong, the causes first.
 pub(crate) fn of(facts: &Facts, pulse: &Pulse) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut add = |what: String, effect: String| problems.push(Problem { what, effect });
-    let (tier, switches) = (facts.tier.name(), &pulse.switches);
-    let named = |wrong: &dyn Fn(&View) -> bool| names(pulse.instances.iter().filter(|view| wrong(view)));
-
-    if pulse.promise.stale > 0 {
-        add(
-            format!("{} reads were older than the promise.", pulse.promise.stale),
-            "This is a bug of the cache. Please report it.".into(),
-        );
-    }
-    if let Some((who, verb)) = named(&|view| !view.alive) {
-        add(format!("{who} {verb} ended."), "The others serve on.".into());
-    }
-    if switches.tier_stopped {
-        let how = match facts.tier {
-            Tier::Memory => format!("{} is stopped.", capitalised(tier)),
-            Tier::OwnRedis | Tier::ForeignRedis => "Redis is stopped: its process hangs.".into(),
-        };
-        add(
-            how,
-            format!(
-                "Each instance answers from its own memory until a copy expires, after at most {} s, and then from the database. A change shows on the other instances by then.",
-                facts.ttl_s
-            ),
-        );
-    } else if let Some((who, _)) = named(&|view| view.alive && !view.reaches_tier) {
-        add(
-            format!("{who} cannot reach {tier}."),
-            "Its own memory answers until a copy expires, and then the database.".into(),
-        );
-    }
-    let is_cut = |view: &View| switches.cut.get(usize::from(view.instance) - 1).copied().unwrap_or_default();
-    if let Some((who, _)) = named(&|view| view.alive && is_cut(view)) {
-        let why = if switches.tier_stopped {
-            String::new()
-        } else {
-            format!(
-                "Its own memory does not answer, because it may be out of date. {} answers instead.",
-                capitalised(tier)
-            )
-        };
-        add(format!("{who} hears no invalidations: the subscriber is cut."), why);
-    }
-    let quiet = |view: &View| view.alive && view.reaches_tier && !view.l1_serves && !is_cut(view);
-    if let Some((who, _)) = named(&quiet).filter(|_| !switches.tier_stopped) {
-        add(
-            format!("{who} may have missed invalidations."),
-            format!(
-                "Its own memory does not answer until that is settled. {} answers instead.",
-                capitalised(tier)
-            ),
-        );
-    }
-    match switches.database {
-        Health::Normal => {}
-        Health::Slow => add(
-            "The database is slow: a query takes 1 s longer.".into(),
-            "An expired product is answered with its last value after 0.1 s, while the query goes on. A product without any value waits.".into(),
-        ),
-        Health::Failing => add(
-            "The database fails.".into(),
-            "An expired product is answered with its last value, and its query is retried after 1 s at the earliest. A product without any value is an error.".into(),
-        ),
-    }
-    let pending: u64 = pulse.instances.iter().map(|view| view.pending_invalidations).sum();
-    if pending > 0 {
-        let changes = if pending == 1 { "change has" } else { "changes have" };
-        add(
-            format!("{pending} {changes} not reached {tier} yet."),
-            "The instance that wrote retries until it does.".into(),
-        );
-    }
+    problems.extend(broken_promise(pulse));
+    problems.extend(ended(pulse));
+    problems.extend(no_tier(facts, pulse));
+    problems.extend(no_subscriber(facts, pulse));
+    problems.extend(in_doubt(facts, pulse));
+    problems.extend(database(pulse.switches.database));
+    problems.extend(pending(facts, pulse));
     problems
 }
 
+impl Problem {
+    fn new(what: impl Into<String>, effect: impl Into<String>) -> Self {
+        Self { what: what.into(), effect: effect.into() }
+    }
+}
+
+fn broken_promise(pulse: &Pulse) -> Option<Problem> {
+    let stale = pulse.promise.stale;
+    let effect = "This is a bug of the cache. Please report it.";
+    (stale > 0).then(|| Problem::new(format!("{stale} reads were older than the promise."), effect))
+}
+
+fn ended(pulse: &Pulse) -> Option<Problem> {
+    let (who, verb) = names(pulse, |view| !view.alive)?;
+    Some(Problem::new(format!("{who} {verb} ended."), "The others serve on."))
+}
+
+fn no_tier(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
+    let (tier, ttl) = (facts.tier.name(), facts.ttl_s);
+    if !pulse.switches.tier_stopped {
+        let (who, _) = names(pulse, |view| view.alive && !view.reaches_tier)?;
+        let effect = "Its own memory answers until a copy expires, and then the database.";
+        return Some(Problem::new(format!("{who} cannot reach {tier}."), effect));
+    }
+    let what = match facts.tier {
+        Tier::Memory => format!("{} is stopped.", capitalised(tier)),
+        Tier::OwnRedis | Tier::ForeignRedis => "Redis is stopped: its process hangs.".into(),
+    };
+    let effect = format!(
+        "Each instance answers from its own memory until a copy expires, after at most {ttl} s, and then from the database. A change shows on the other instances by then."
+    );
+    Some(Problem::new(what, effect))
+}
+
+fn no_subscriber(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
+    let (who, _) = names(pulse, |view| view.alive && is_cut(pulse, view))?;
+    let what = format!("{who} hears no invalidations: the subscriber is cut.");
+    if pulse.switches.tier_stopped {
+        return Some(Problem::new(what, ""));
+    }
+    let tier = capitalised(facts.tier.name());
+    let effect =
+        format!("Its own memory does not answer, because it may be out of date. {tier} answers instead.");
+    Some(Problem::new(what, effect))
+}
+
+/// L1 does not answer, and nothing above explains it.
+fn in_doubt(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
+    let unexplained =
+        |view: &View| view.alive && view.reaches_tier && !view.l1_serves && !is_cut(pulse, view);
+    let (who, _) = names(pulse, unexplained).filter(|_| !pulse.switches.tier_stopped)?;
+    let tier = capitalised(facts.tier.name());
+    let effect = format!("Its own memory does not answer until that is settled. {tier} answers instead.");
+    Some(Problem::new(format!("{who} may have missed invalidations."), effect))
+}
+
+fn database(health: Health) -> Option<Problem> {
+    let (what, effect) = match health {
+        Health::Normal => return None,
+        Health::Slow => (
+            "The database is slow: a query takes 1 s longer.",
+            "An expired product is answered with its last value after 0.1 s, while the query goes on. A product without any value waits.",
+        ),
+        Health::Failing => (
+            "The database fails.",
+            "An expired product is answered with its last value, and its query is retried after 1 s at the earliest. A product without any value is an error.",
+        ),
+    };
+    Some(Problem::new(what, effect))
+}
+
+fn pending(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
+    let pending: u64 = pulse.instances.iter().map(|view| view.pending_invalidations).sum();
+    let changes = if pending == 1 { "change has" } else { "changes have" };
+    let what = format!("{pending} {changes} not reached {} yet.", facts.tier.name());
+    (pending > 0).then(|| Problem::new(what, "The instance that wrote retries until it does."))
+}
+
+fn is_cut(pulse: &Pulse, view: &View) -> bool {
+    pulse.switches.cut.get(usize::from(view.instance) - 1).copied().unwrap_or_default()
+}
+
 /// "Instance 2", or "Instances 1 and 3", and the verb that fits. `None` if there are none.
-fn names<'a>(views: impl Iterator<Item = &'a View>) -> Option<(String, &'static str)> {
+fn names(pulse: &Pulse, concerned: impl Fn(&View) -> bool) -> Option<(String, &'static str)> {
+    let views = pulse.instances.iter().filter(|view| concerned(view));
     let mut numbers: Vec<_> = views.map(|view| view.instance.to_string()).collect();
     let last = numbers.pop()?;
     Some(match numbers.is_empty() {

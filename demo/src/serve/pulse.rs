@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{self, MILLISECOND};
-use crate::instance::Tiers;
+use crate::messages::Tiers;
 use crate::referee::{Answers, MAX_STALENESS, Referee};
 use crate::serve::hub::{Entry, Hub, Switches};
 use crate::serve::problems::{self, Problem};
@@ -81,7 +81,14 @@ pub(crate) struct Rates {
 struct Before {
     at: Instant,
     queries: u64,
-    seats: Vec<(Answers, Tiers)>,
+    seats: Vec<Counts>,
+}
+
+/// The counts of one instance.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    answers: Answers,
+    tiers: Tiers,
 }
 
 /// Takes pulses until the process ends.
@@ -91,7 +98,7 @@ pub(crate) fn start(hub: &Arc<Hub>) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
-        let seats = vec![<(Answers, Tiers)>::default(); usize::from(hub.len())];
+        let seats = vec![Counts::default(); usize::from(hub.len())];
         let mut before = Before { at: Instant::now(), queries: 0, seats };
         for number in 1.. {
             ticks.tick().await;
@@ -107,12 +114,11 @@ fn pulse(hub: &Hub, number: u64, before: &mut Before) -> Pulse {
     let queries = referee.seen.queries;
     let queries_per_s = rate(queries, before.queries, seconds);
     before.queries = queries;
-    let view = |(instance, before): (u16, &mut (Answers, Tiers))| {
-        let alive = hub.is_alive(instance);
-        let view = view(&mut referee, instance, (before, seconds));
-        View { alive, ..view }
-    };
-    let instances: Vec<_> = (0..).zip(&mut before.seats).map(view).collect();
+    let mut instances = Vec::new();
+    for (instance, counts) in (0..).zip(&mut before.seats) {
+        let view = view(&mut referee, instance, counts, seconds);
+        instances.push(View { alive: hub.is_alive(instance), ..view });
+    }
     let seen = &referee.seen;
     let promise = Promise {
         max_staleness_ms: (MAX_STALENESS / MILLISECOND) as f64,
@@ -137,14 +143,14 @@ fn pulse(hub: &Hub, number: u64, before: &mut Before) -> Pulse {
     pulse
 }
 
-fn view(referee: &mut Referee, instance: u16, (before, seconds): (&mut (Answers, Tiers), f64)) -> View {
+fn view(referee: &mut Referee, instance: u16, before: &mut Counts, seconds: f64) -> View {
     let now = clock::now();
     referee.dismiss_if_silent(instance, now.saturating_sub(SILENCE));
     let recent = referee.take_recent(instance);
     let lags = referee.lag.since(now.saturating_sub(LAG_OVER), instance);
     let seat = &referee.instances()[usize::from(instance)];
     let (answers, tiers) = (seat.answers, seat.tiers);
-    let (old, old_tiers) = std::mem::replace(before, (answers, tiers));
+    let Counts { answers: old, tiers: old_tiers } = std::mem::replace(before, Counts { answers, tiers });
     let of = |quantile| (!recent.is_empty()).then(|| recent.value_at_quantile(quantile) as f64 / 1000.0);
     View {
         instance: instance + 1,

@@ -13,8 +13,8 @@ use crate::catalogue::Change;
 use crate::clock::MILLISECOND;
 use crate::conductor::{COLD_QUERY_MS, COLD_TASKS};
 use crate::database::Health;
-use crate::instance::{Cold, soon};
 use crate::orders::{Changed, Order, Reply, Shown};
+use crate::rush::{Cold, Rush, soon};
 use crate::serve::answer::Refusal;
 use crate::serve::hub::{Hub, Tier};
 use crate::serve::products::{MAX_NUMBER, numbered, unexpected};
@@ -33,7 +33,7 @@ pub(crate) async fn rush(State(hub): State<Arc<Hub>>) -> Answered {
     let (at, of) = (soon(), living.len() as u32);
     let rushes = (0..).zip(&living).map(|(turn, instance)| {
         let tasks = COLD_TASKS / of + u32::from(turn < COLD_TASKS % of);
-        hub.ask(*instance, Order::Rush { product, tasks, at, query_ms: COLD_QUERY_MS })
+        hub.ask(*instance, Order::Rush(Rush { product, tasks, at, query_ms: COLD_QUERY_MS }))
     });
     let mut cold = Cold::default();
     for reply in future::join_all(rushes).await {

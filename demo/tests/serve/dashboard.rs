@@ -158,7 +158,11 @@ async fn a_stopped_tier_and_a_broken_database_are_said_and_mended() {
     let page = open(&["--instances", "2"]).await;
     page.click("#tier").await;
     page.banner("The shared tier is stopped. Each instance answers from its own memory").await;
-    page.until("both are alone", &format!("{} && {}", chip_is(1, "Alone"), chip_is(2, "Alone"))).await;
+    page.until(
+        "both are alone",
+        &format!("{} && {}", chip_is(1, "No shared tier"), chip_is(2, "No shared tier")),
+    )
+    .await;
     page.until("changes wait", "$('banner').innerText.includes('not reached the shared tier yet')").await;
     // Nobody can be told of a change: a copy of the old price answers until it expires.
     page.click("#change").await;
