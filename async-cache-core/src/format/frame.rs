@@ -26,11 +26,14 @@
 //! |---|---|
 //! | 1 | the packed [`Tags`] of the entry; left out if there are none |
 
+mod inspect;
+
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::format::tags::Tags;
 use crate::format::token::Token;
+pub use inspect::{Inspected, Uninspected, codec_id, inspect};
 
 /// The size of the seal, in bytes.
 pub const SEAL_LEN: usize = 12;
@@ -129,7 +132,7 @@ impl Format {
             }
             None => version,
         };
-        Self { codec: xxh3_64(codec_name.as_bytes()) as u32, schema }
+        Self { codec: codec_id(codec_name), schema }
     }
 }
 
@@ -298,6 +301,33 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(read(FORMAT, &damaged), Err(Unreadable::Corrupt), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_value_is_inspected_without_its_type() {
+        let (header, bytes) = tagged(Tags::new(["team:9"]).unwrap(), b"payload");
+        let seen = inspect(&bytes).unwrap();
+        assert_eq!((seen.seq, seen.codec, seen.schema, seen.payload_len), (77, 0xC0DE, 3, 7));
+        assert_eq!((seen.token, &seen.tags, seen.absent), (header.token, &header.tags, false));
+        assert_eq!((seen.expires_ms, seen.ends_ms), (header.expires_ms, header.ends_ms));
+        assert_eq!((seen.loaded_ms, seen.cost.as_micros()), (header.loaded_ms, 9));
+        assert_eq!(Format::new("bincode-2", 0, None).codec, codec_id("bincode-2"));
+    }
+
+    #[test]
+    fn foreign_damaged_and_other_bytes_are_told_apart() {
+        let (_, bytes) = stored(b"payload");
+        for foreign in [&b""[..], b"hello", &[b'x'; 100]] {
+            assert_eq!(inspect(foreign), Err(Uninspected::Foreign));
+        }
+        assert_eq!(inspect(&bytes[..bytes.len() - 1]), Err(Uninspected::Damaged));
+        assert_eq!(inspect(&bytes[..30]), Err(Uninspected::Damaged));
+        let mut other = bytes.clone();
+        other[22] = FORMAT_VERSION + 1;
+        assert_eq!(inspect(&other), Err(Uninspected::Damaged), "the checksum covers the version");
+        let checksum = xxh3_64(&other[20..]).to_be_bytes();
+        other[12..20].copy_from_slice(&checksum);
+        assert_eq!(inspect(&other), Err(Uninspected::OtherVersion(FORMAT_VERSION + 1)));
     }
 
     #[test]
