@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
+use crate::api::answers;
 use crate::changes::retry;
 use crate::inner::Inner;
 use crate::liveness::heartbeat;
@@ -33,6 +34,8 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
         let region = Arc::clone(&region);
         async move { heartbeat::resync(&inner.local.liveness, &*region).await }
     });
+    let region = Arc::clone(&l2.region);
+    until_closed(inner, move |inner| answers::run(inner, Arc::clone(&region)));
     until_closed(inner, retry::run);
 }
 

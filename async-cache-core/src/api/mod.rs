@@ -1,5 +1,6 @@
 //! What users call: the handle, its builder, and the requests that its verbs return.
 
+pub(crate) mod answers;
 pub(crate) mod background;
 pub(crate) mod batch_value;
 pub(crate) mod builder;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::format::tags::Tags;
+use crate::format::token::NodeId;
 
 /// Receives the events of one region, in the order in which the backend executed them.
 ///
@@ -82,6 +83,25 @@ pub enum BusEvent {
         key: Bytes,
         /// The stored value (seal and frame); `None` if nothing was stored.
         value: Option<Bytes>,
+    },
+    /// A tool has asked every node of the namespace. A node answers by
+    /// [`Region::answer`](super::Region::answer).
+    Asked {
+        /// The tool, as a node.
+        asker: NodeId,
+        /// The tool's number for the question.
+        id: u64,
+        /// The question. See [`Region::ask`](super::Region::ask).
+        question: Bytes,
+    },
+    /// A node has answered a question of this tool.
+    Answered {
+        /// The node that answers.
+        node: NodeId,
+        /// The number of the question.
+        id: u64,
+        /// The answer. See [`Region::ask`](super::Region::ask).
+        answer: Bytes,
     },
     /// A message that is none of this backend's: dropped.
     Foreign,

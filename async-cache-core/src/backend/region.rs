@@ -230,6 +230,28 @@ pub trait Region: Debug + Send + Sync + 'static {
 
     /// Sends an [`Echo`](super::BusEvent::Echo) with this number to this node, over the bus.
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse>;
+
+    /// Sends [`Asked`](super::BusEvent::Asked) to every node of the namespace, and to the tools that have it open.
+    /// Returns how many listen, this one included. Each answers by an [`Answered`](super::BusEvent::Answered), or not
+    /// at all: the caller sets a deadline.
+    ///
+    /// | question | answer |
+    /// |---|---|
+    /// | `stats` | lines `name=value`: the node's process, and all its [`Stats`](crate::Stats) |
+    /// | `entry:<key>` | lines `name=value`: what the node's L1 has for the key |
+    ///
+    /// Nodes do not answer other questions. Nothing in the cache depends on a question or an answer, and a backend may
+    /// leave both operations out.
+    async fn ask(&self, id: u64, question: &[u8]) -> Result<u64> {
+        let _ = (id, question);
+        Err(Error::new(ErrorKind::Unsupported, "asking the nodes of the namespace: this backend cannot"))
+    }
+
+    /// Sends an [`Answered`](super::BusEvent::Answered) to the tool that has asked.
+    async fn answer(&self, asker: NodeId, id: u64, answer: &[u8]) -> Result<()> {
+        let _ = (asker, id, answer);
+        Ok(())
+    }
 }
 
 /// One key: the operations on slices, with one element.

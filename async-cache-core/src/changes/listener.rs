@@ -6,6 +6,7 @@ use crate::faults::planted;
 use crate::inner::Inner;
 use crate::liveness::news::News;
 use crate::liveness::partition::Partition;
+use crate::liveness::questions::Question;
 use crate::liveness::state::Asked;
 use crate::local::waiters::Wake;
 use crate::observe::SuspendCause;
@@ -62,6 +63,12 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                 self.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
                 News::Expected
             }
+            BusEvent::Asked { asker, id, question } => {
+                self.lifecycle.questions.put(Question { asker, id, text: question });
+                News::Expected
+            }
+            // Only tools ask.
+            BusEvent::Answered { .. } => News::Expected,
             BusEvent::Foreign => {
                 self.observer.counters.unreadable.add(1);
                 News::Expected

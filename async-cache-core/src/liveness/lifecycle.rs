@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::backend::Listener;
 use crate::error::{ErrorKind, Result};
 use crate::liveness::background::Background;
+use crate::liveness::questions::Questions;
 use crate::liveness::state::Liveness;
 use crate::observe::Observer;
 
@@ -21,6 +22,8 @@ pub(crate) struct Lifecycle {
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) background: Arc<Background>,
+    /// What tools have asked this node.
+    pub(crate) questions: Questions,
     observer: Arc<Observer>,
     /// The listener that L2 notifies. L2 itself holds it weakly.
     _listener: Arc<dyn Listener>,
@@ -32,6 +35,7 @@ impl Lifecycle {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             background: Background::new(),
+            questions: Questions::new(),
             observer,
             _listener: listener,
         }

@@ -8,6 +8,7 @@ pub(crate) mod news;
 pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pauses;
+pub(crate) mod questions;
 pub(crate) mod stamp;
 pub(crate) mod state;
 pub(crate) mod unsent;

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::observe::stats::Stats;
+use crate::observe::stats::{Stats, with_figures};
 
 /// Copies the figures to the recorder.
 pub(crate) fn publish(namespace: &str, stats: &Stats) {
@@ -28,30 +28,27 @@ pub(crate) fn loaded(namespace: &str, took: Duration) {
     metrics::histogram!("async_cache_load_seconds", "namespace" => namespace.to_owned()).record(took);
 }
 
-macro_rules! figures {
-    ($function:ident, $suffix:literal, $($field:ident)*) => {
-        fn $function(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-            [$((concat!("async_cache_", stringify!($field), $suffix), u64::from(stats.$field))),*].into_iter()
+macro_rules! published {
+    ($($count:ident)*; $($gauge:ident)*) => {
+        fn counts(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+            [$((concat!("async_cache_", stringify!($count), "_total"), stats.$count)),*].into_iter()
+        }
+
+        fn gauges(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+            [$((concat!("async_cache_", stringify!($gauge)), u64::from(stats.$gauge))),*].into_iter()
         }
     };
 }
-
-figures! { counts, "_total",
-    l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
-    invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices unreadable unasked_keys l2_errors flushes
-}
-figures! { gauges, "", l1_suspended l2_refused entries in_flight pending_invalidations }
+with_figures!(published);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every field of `Stats` must have a metric here.
     #[test]
-    fn no_figure_is_left_out() {
-        let stats = Stats::default();
-        let published = counts(&stats).chain(gauges(&stats)).count();
-        let there = format!("{stats:?}").matches(": ").count();
-        assert_eq!(published, there, "{stats:?}");
+    fn counts_and_gauges_have_their_names() {
+        let stats = Stats { loads: 3, l1_suspended: true, ..Stats::default() };
+        assert!(counts(&stats).any(|figure| figure == ("async_cache_loads_total", 3)));
+        assert!(gauges(&stats).any(|figure| figure == ("async_cache_l1_suspended", 1)));
     }
 }

@@ -71,6 +71,33 @@ pub struct Stats {
     pub pending_invalidations: u64,
 }
 
+/// Hands the names of all counts, then those of all gauges, to a macro.
+macro_rules! with_figures {
+    ($macro:ident) => {
+        $macro! {
+            l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
+            invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices
+            unreadable unasked_keys l2_errors flushes;
+            l1_suspended l2_refused entries in_flight pending_invalidations
+        }
+    };
+}
+#[cfg(feature = "metrics")]
+pub(crate) use with_figures;
+
+macro_rules! listed {
+    ($($count:ident)*; $($gauge:ident)*) => {
+        impl Stats {
+            /// The name and the number of every field. A `bool` is 0 or 1.
+            pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                let counts = [$((stringify!($count), self.$count)),*];
+                counts.into_iter().chain([$((stringify!($gauge), u64::from(self.$gauge))),*])
+            }
+        }
+    };
+}
+with_figures!(listed);
+
 impl Stats {
     /// The fraction of lookups that needed no load, from 0 to 1. It is 0 before the first lookup.
     #[must_use]
@@ -192,6 +219,13 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_figure_is_left_out() {
+        let stats = Stats::default();
+        let there = format!("{stats:?}").matches(": ").count();
+        assert_eq!(stats.figures().count(), there, "{stats:?}");
+    }
 
     #[test]
     fn no_increment_is_lost_across_threads() {

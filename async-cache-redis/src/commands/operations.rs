@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, Pulse, ReadMany, Region, Renewed, State,
-    TAG_TABLE,
+    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, NodeId, Pulse, ReadMany, Region, Renewed,
+    State, TAG_TABLE,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Result, Tags};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::region::RedisRegion;
 use crate::limits::{Purpose, millis};
+use crate::pubsub::message;
 
 /// How long a load may take before its tagged value is refused, because the tag table may have dropped one of its
 /// tags.
@@ -98,6 +99,18 @@ impl Region for RedisRegion {
         let hears = self.member.as_ref().is_some_and(|member| member.live());
         self.beat(partition, beat, if hears { Echo::Due } else { Echo::Uncertain }).await
     }
+
+    async fn ask(&self, id: u64, question: &[u8]) -> Result<u64> {
+        const DOING: &str = "asking the nodes of the namespace";
+        let bus = self.names_of(0)?.channels(self.spec.node).bus;
+        self.publish(DOING, &bus, message::question(&self.node, id, question)).await
+    }
+
+    async fn answer(&self, asker: NodeId, id: u64, answer: &[u8]) -> Result<()> {
+        const DOING: &str = "answering a tool";
+        let node = self.names_of(0)?.channels(asker).node;
+        self.publish(DOING, &node, message::answer(&self.node, id, answer)).await.map(drop)
+    }
 }
 
 /// Whether the echo of a heartbeat will arrive.
@@ -121,5 +134,15 @@ impl RedisRegion {
             vitals.pulse(sent);
         }
         Ok(Pulse { run: checkout.link.run, time_ms })
+    }
+
+    /// Publishes a message that is no change. Returns how many receive it.
+    async fn publish(&self, doing: &str, channel: &[u8], message: Vec<u8>) -> Result<u64> {
+        let checkout = self.checkout_unchecked(Purpose::Write, doing).await?;
+        // In a cluster a message goes to the subscribers of its slot alone.
+        let mut publish = redis::cmd(if self.member.is_some() { "PUBLISH" } else { "SPUBLISH" });
+        publish.arg(channel).arg(message);
+        let answer = checkout.answer(checkout.link.query(&publish)).await;
+        answer.map_err(|failure| self.error(doing, failure))
     }
 }

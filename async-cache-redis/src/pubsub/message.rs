@@ -5,6 +5,8 @@
 //! | `I:<seq>:<key>` | bus | a key was invalidated or overwritten |
 //! | `C:<seq>` | bus | the partition was cleared |
 //! | `T:<seq>:<tags>` | bus | tags, packed, were invalidated |
+//! | `Q:<node>:<id>:<question>` | bus | a tool, opened as this node, asks every node |
+//! | `A:<node>:<id>:<answer>` | node | this node answers a tool |
 //! | `H:<seq>:<beat>` | node | echo of a heartbeat |
 //! | `W:<key>` | node | a load has ended, nothing was stored |
 //! | `S:<key>` | node | a load has ended, its value is stored and too large to be sent along |
@@ -16,7 +18,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_cache_core::Tags;
-use async_cache_core::backend::BusEvent;
+use async_cache_core::backend::{BusEvent, NodeId};
 use async_cache_core::frame;
 use async_cache_core::key::MAX_KEY_BYTES;
 use bytes::Bytes;
@@ -24,6 +26,21 @@ use bytes::Bytes;
 /// How far ahead of the clock a sequence is believed to be, in µs: see `epoch.lua`. Twice as far as there,
 /// as this is the clock of another machine.
 const AHEAD: u64 = 2 * 365 * 24 * 3600 * 1_000_000;
+
+/// Most bytes of a tool's question: a word and a key.
+const MAX_QUESTION: usize = MAX_KEY_BYTES + 64;
+/// Most bytes of an answer.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// The question of a tool, for every node.
+pub(crate) fn question(asker: &str, id: u64, text: &[u8]) -> Vec<u8> {
+    [format!("Q:{asker}:{id}:").as_bytes(), text].concat()
+}
+
+/// The answer of a node, for the tool that has asked.
+pub(crate) fn answer(node: &str, id: u64, text: &[u8]) -> Vec<u8> {
+    [format!("A:{node}:{id}:").as_bytes(), text].concat()
+}
 
 /// The two channels of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +65,22 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
             let tags = Tags::from_packed(tags).filter(|tags| !tags.is_empty())?;
             Some(BusEvent::TagsInvalidated { partition, seq: sequence(seq)?, tags })
         }
+        (Channel::Bus, b"Q:") => {
+            let (asker, id, text) = addressed(rest)?;
+            (text.len() <= MAX_QUESTION).then(|| BusEvent::Asked {
+                asker,
+                id,
+                question: message.slice_ref(text),
+            })
+        }
+        (Channel::Node, b"A:") => {
+            let (node, id, text) = addressed(rest)?;
+            (text.len() <= MAX_ANSWER).then(|| BusEvent::Answered {
+                node,
+                id,
+                answer: message.slice_ref(text),
+            })
+        }
         (Channel::Node, b"H:") => {
             let (seq, beat) = number_until_colon(rest)?;
             Some(BusEvent::Echo { partition, seq: sequence(seq)?, beat: number(beat)? })
@@ -62,6 +95,16 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
         }
         _ => None,
     }
+}
+
+/// `<node>:<number>:<the rest>`.
+fn addressed(text: &[u8]) -> Option<(NodeId, u64, &[u8])> {
+    let (node, rest) = text.split_first_chunk::<16>()?;
+    let node = std::str::from_utf8(node).ok()?;
+    let node =
+        node.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u64::from_str_radix(node, 16).ok())??;
+    let (id, rest) = number_until_colon(rest.strip_prefix(b":")?)?;
+    Some((NodeId(node), id, rest))
 }
 
 fn key_in(message: &Bytes, key: &[u8]) -> Option<Bytes> {
@@ -126,6 +169,26 @@ mod tests {
             Some(BusEvent::TagsInvalidated { partition: 7, seq: 12, tags: Tags::new(["a:1", "b"]).unwrap() })
         );
         assert_eq!(read(Channel::Bus, b"C:1"), Some(BusEvent::Cleared { partition: 7, seq: 1 }));
+    }
+
+    #[test]
+    fn questions_and_answers_are_read_as_they_are_written() {
+        let node = NodeId(0xAB);
+        let text = Bytes::from_static(b"entry:a:\0\xFF:1");
+        let asked = question(&node.to_string(), 7, &text);
+        assert_eq!(
+            read(Channel::Bus, &asked),
+            Some(BusEvent::Asked { asker: node, id: 7, question: text.clone() })
+        );
+        let answered = answer(&node.to_string(), 7, &text);
+        assert_eq!(read(Channel::Node, &answered), Some(BusEvent::Answered { node, id: 7, answer: text }));
+        assert_eq!((read(Channel::Node, &asked), read(Channel::Bus, &answered)), (None, None));
+        assert_eq!(read(Channel::Bus, &question(&node.to_string(), 7, &[b'x'; MAX_QUESTION + 1])), None);
+        assert_eq!(read(Channel::Node, &answer(&node.to_string(), 7, &vec![b'x'; MAX_ANSWER + 1])), None);
+        for junk in [&b"Q:"[..], b"Q:ab:7:stats", b"Q:+0000000000000ab:7:stats", b"Q:00000000000000ab:stats"]
+        {
+            assert_eq!(read(Channel::Bus, junk), None, "{}", junk.escape_ascii());
+        }
     }
 
     #[test]

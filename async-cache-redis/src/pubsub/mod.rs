@@ -2,7 +2,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod member;
-mod message;
+pub(crate) mod message;
 pub(crate) mod session;
 mod socket;
 pub(crate) mod subscriber;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, Listener, Pulse, Read, ReadMany, Region,
-    RegionSpec, Renewed, RunId,
+    Acquire, Acquired, Baseline, Check, Fill, Filled, Info, Lease, Listener, NodeId, Pulse, Read, ReadMany,
+    Region, RegionSpec, Renewed, RunId,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -261,6 +261,17 @@ impl Region for ClusterRegion {
                 Box::pin(async move { region.beat(partition, beat, echo).await })
             })
             .await
+    }
+
+    async fn ask(&self, id: u64, question: &[u8]) -> Result<u64> {
+        // Every node hears every partition. One is enough.
+        let spread = self.spread(Purpose::Write, "asking the nodes of the namespace");
+        spread.one(0, |region| Box::pin(async move { region.ask(id, question).await })).await
+    }
+
+    async fn answer(&self, asker: NodeId, id: u64, answer: &[u8]) -> Result<()> {
+        let spread = self.spread(Purpose::Write, "answering a tool");
+        spread.one(0, |region| Box::pin(async move { region.answer(asker, id, answer).await })).await
     }
 }
 
