@@ -10,7 +10,7 @@ use crate::commands::region::RedisRegion;
 use crate::inner::Inner;
 use crate::keys::PartitionKeys;
 #[cfg(feature = "cluster")]
-use crate::topology::cluster::Cluster;
+use crate::topology::{self, cluster::Cluster, region::ClusterRegion};
 
 /// A [`Backend`] on a Redis server, or on a Redis Cluster. Cheap to clone; clones share connections and count as the
 /// same node set: a namespace can be open once among them.
@@ -41,6 +41,34 @@ impl RedisBackend {
 
 impl Backend for RedisBackend {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
+        let partitions = match &self.servers {
+            Servers::One(inner) => inner.partitions,
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.partitions,
+        };
+        Ok(match self.open_region(spec, listener, partitions)? {
+            Opened::One(region) => region,
+            #[cfg(feature = "cluster")]
+            Opened::Cluster(region) => region,
+        })
+    }
+}
+
+/// A namespace that has been opened.
+pub(crate) enum Opened {
+    One(Arc<RedisRegion>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<ClusterRegion>),
+}
+
+impl RedisBackend {
+    /// Opens a namespace of so many partitions.
+    pub(crate) fn open_region(
+        &self,
+        spec: RegionSpec,
+        listener: Weak<dyn Listener>,
+        partitions: u16,
+    ) -> Result<Opened> {
         let namespace = &spec.namespace;
         let config = |what: &str| Err(Error::new(ErrorKind::Config, what).in_namespace(namespace));
         let strange = |c: char| c.is_control() || matches!(c, '{' | '}');
@@ -55,18 +83,25 @@ impl Backend for RedisBackend {
         if !open_names.lock().insert(namespace.clone()) {
             return config("already open on this RedisBackend: share the cache, or connect a second backend");
         }
-        match &self.servers {
-            Servers::One(inner) => Ok(open(inner, spec, listener)),
+        Ok(match &self.servers {
+            Servers::One(inner) => Opened::One(open(inner, spec, listener, partitions)),
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => Ok(crate::topology::region::open(cluster, spec, listener)),
-        }
+            Servers::Cluster(cluster) => {
+                Opened::Cluster(topology::region::open(cluster, spec, listener, partitions))
+            }
+        })
     }
 }
 
-fn open(inner: &Arc<Inner>, spec: RegionSpec, listener: Weak<dyn Listener>) -> Arc<dyn Region> {
+fn open(
+    inner: &Arc<Inner>,
+    spec: RegionSpec,
+    listener: Weak<dyn Listener>,
+    partitions: u16,
+) -> Arc<RedisRegion> {
     inner.ensure();
     let names: Arc<[PartitionKeys]> =
-        (0..inner.partitions).map(|p| PartitionKeys::new(&spec.namespace, p, inner.database)).collect();
+        (0..partitions).map(|p| PartitionKeys::new(&spec.namespace, p, inner.database)).collect();
     let channels = names.iter().map(|partition| partition.channels(spec.node)).collect();
     let member = inner.bus.join(0, channels, listener);
     inner.subscribe();

@@ -20,6 +20,8 @@ use crate::connection::server::UnknownServers;
 use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
 use crate::faults::Mutant;
+#[cfg(feature = "tools")]
+use crate::parts::Parts;
 use crate::parts::{Settings, Target};
 use crate::runtime;
 #[cfg(feature = "cluster")]
@@ -312,6 +314,23 @@ impl RedisBackendBuilder {
     pub fn mutant(mut self, mutant: Mutant) -> Self {
         self.settings.scripts = mutant.scripts();
         self
+    }
+
+    /// The parts of a backend on one server, and the deadline of a command.
+    #[cfg(feature = "tools")]
+    pub(crate) fn prepare(self) -> Result<(Parts, Duration)> {
+        let limit = self.settings.deadlines.longest();
+        Ok((self.settings.prepare()?, limit))
+    }
+
+    /// Checks the settings as far as that needs no server.
+    #[cfg(feature = "tools")]
+    pub(crate) fn check(self) -> Result<()> {
+        match self.settings.target {
+            #[cfg(feature = "cluster")]
+            Target::Cluster(_) => self.settings.validate(),
+            _ => self.settings.prepare().map(drop),
+        }
     }
 
     /// Connects, and proves the connection and the rights of the user. Must be called inside a Tokio runtime,

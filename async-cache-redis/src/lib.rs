@@ -14,6 +14,7 @@
 //! | room | its part |
 //! |---|---|
 //! | `config`, `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
+//! | `tools/` | what tools of operations ask (feature `tools`) |
 //! | `topology/` | of a cluster: which server has which partition; sends each operation to its servers, and joins the answers |
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
@@ -48,6 +49,8 @@ mod parts;
 mod pubsub;
 mod reply;
 mod runtime;
+#[cfg(feature = "tools")]
+pub mod tools;
 #[cfg(feature = "cluster")]
 mod topology;
 

@@ -166,6 +166,10 @@ pub use async_cache_redis::Tls;
 /// Faults that tests switch on in the Redis tier.
 #[cfg(all(feature = "redis", feature = "testing"))]
 pub use async_cache_redis::testing as redis_testing;
+/// What command-line and monitoring tools ask of a namespace and its Redis (feature `tools`). The program `async-cache`
+/// is built on it.
+#[cfg(all(feature = "redis", feature = "tools"))]
+pub use async_cache_redis::tools;
 #[cfg(feature = "redis")]
 pub use async_cache_redis::{
     Credentials, RedisBackend, RedisBackendBuilder, RedisConfig, SentinelConfig, TlsConfig,

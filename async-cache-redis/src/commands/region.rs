@@ -89,12 +89,12 @@ impl RedisRegion {
         ValueName { partition: self.names_for(key), key }
     }
 
-    fn names_for(&self, key: &Key) -> &PartitionKeys {
+    pub(crate) fn names_for(&self, key: &Key) -> &PartitionKeys {
         &self.names[usize::from(self.partition_of(key))]
     }
 
     /// The names of a partition that a caller has chosen.
-    pub(super) fn names_of(&self, partition: u16) -> Result<&PartitionKeys> {
+    pub(crate) fn names_of(&self, partition: u16) -> Result<&PartitionKeys> {
         self.names.get(usize::from(partition)).ok_or_else(|| {
             let count = self.names.len();
             let message = format!("partition {partition} does not exist: there are {count}");
@@ -106,7 +106,7 @@ impl RedisRegion {
     ///
     /// Nodes with different numbers of partitions share partition 0 only, so that is where they
     /// find out: it is visited before anything is done to another.
-    pub(super) async fn checkout(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
+    pub(crate) async fn checkout(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
         let checkout = self.checkout_unchecked(purpose, doing).await?;
         if self.names.len() > 1 && !self.checked.load(Ordering::Relaxed) {
             self.read_state(&checkout, 0).await.map_err(|failure| self.error(doing, failure))?;
@@ -116,13 +116,13 @@ impl RedisRegion {
     }
 
     /// A connection for a plain read, which does not depend on the number of partitions.
-    pub(super) async fn checkout_unchecked(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
+    pub(crate) async fn checkout_unchecked(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
         self.inner.connected(purpose).await;
         self.inner.slots.pick(purpose).map_err(|failure| self.error(doing, failure))
     }
 
     /// The call of a script about one key, ready for its own arguments.
-    pub(super) fn key_call(&self, checkout: &Checkout<'_>, script: &Script, key: &Key) -> Cmd {
+    pub(crate) fn key_call(&self, checkout: &Checkout<'_>, script: &Script, key: &Key) -> Cmd {
         self.call(checkout, script, self.partition_of(key), &self.names_for(key).of_key(key))
     }
 
@@ -139,7 +139,7 @@ impl RedisRegion {
     }
 
     /// Runs a script.
-    pub(super) async fn script<T: FromRedisValue>(
+    pub(crate) async fn script<T: FromRedisValue>(
         &self,
         doing: &str,
         checkout: &Checkout<'_>,
@@ -169,11 +169,11 @@ impl RedisRegion {
         state.map(drop).map_err(|failure| self.error(doing, failure))
     }
 
-    pub(super) fn error(&self, doing: &str, failure: Failure) -> Error {
+    pub(crate) fn error(&self, doing: &str, failure: Failure) -> Error {
         self.errors.of(doing, failure)
     }
 
-    pub(super) fn unexpected_reply(&self, doing: &str) -> Error {
+    pub(crate) fn unexpected_reply(&self, doing: &str) -> Error {
         self.errors.unexpected_reply(doing)
     }
 }

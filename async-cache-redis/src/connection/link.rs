@@ -60,6 +60,12 @@ impl Link {
         }
     }
 
+    /// The server's run id, as the scripts are given it.
+    #[cfg(feature = "tools")]
+    pub(crate) fn run_text(&self) -> &str {
+        &self.run_text
+    }
+
     /// Notes an answer in time.
     pub(crate) fn answered(&self) {
         if self.strikes.load(Ordering::Relaxed) != 0 {

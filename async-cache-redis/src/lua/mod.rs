@@ -7,6 +7,14 @@ use async_cache_core::frame::{ENDS_OFFSET, EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS
 use async_cache_core::tags::MAX_TAGS;
 use redis::Script;
 
+const RIGHTS: &str = include_str!("rights.lua");
+
+/// The commands that `rights.lua` tries.
+#[cfg(feature = "tools")]
+pub(crate) fn tried_commands() -> impl Iterator<Item = &'static str> {
+    RIGHTS.lines().filter_map(|line| line.trim_start().strip_prefix("{'")?.split('\'').next())
+}
+
 /// Every script the backend runs.
 pub(crate) struct Scripts {
     pub(crate) acquire: Script,
@@ -23,6 +31,9 @@ pub(crate) struct Scripts {
     pub(crate) tag: Script,
     /// Asked in the handshake.
     pub(crate) rights: Script,
+    /// Run by tools, and loaded by the first of them: nodes do not need it.
+    #[cfg(feature = "tools")]
+    pub(crate) inspect: Script,
 }
 
 impl Scripts {
@@ -53,7 +64,9 @@ impl Scripts {
             get_valid: join(&[SEAL, TAGS, VALID, include_str!("get_valid.lua")]),
             baseline: join(&[TAGS, include_str!("baseline.lua")]),
             tag: join(&[change, TAGS, include_str!("tag.lua")]),
-            rights: Script::new(&named(include_str!("rights.lua"))),
+            rights: Script::new(&named(RIGHTS)),
+            #[cfg(feature = "tools")]
+            inspect: join(&[SEAL, LEASE, TAGS, VALID, include_str!("inspect.lua")]),
         }
     }
 
@@ -73,6 +86,8 @@ impl Scripts {
             baseline,
             tag,
             rights: _,
+            #[cfg(feature = "tools")]
+                inspect: _,
         } = self;
         [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get_valid, baseline, tag]
     }

@@ -22,6 +22,8 @@ use super::cluster::Cluster;
 use super::seats::Seats;
 use super::spread::{Spread, is_redirected, whole};
 use crate::commands::operations::Echo;
+#[cfg(feature = "tools")]
+use crate::commands::region::RedisRegion;
 use crate::keys::PartitionKeys;
 use crate::limits::Purpose;
 
@@ -37,10 +39,11 @@ pub(crate) fn open(
     cluster: &Arc<Cluster>,
     spec: RegionSpec,
     listener: Weak<dyn Listener>,
-) -> Arc<dyn Region> {
+    partitions: u16,
+) -> Arc<ClusterRegion> {
     cluster.ensure();
     let names: Arc<[PartitionKeys]> =
-        (0..cluster.partitions).map(|p| PartitionKeys::new(&spec.namespace, p, 0)).collect();
+        (0..partitions).map(|p| PartitionKeys::new(&spec.namespace, p, 0)).collect();
     let seats = Arc::new(Seats::new(spec, names, listener));
     cluster.topology.enter(&seats);
     Arc::new(ClusterRegion { cluster: Arc::clone(cluster), seats, checked: AtomicBool::new(false) })
@@ -69,6 +72,12 @@ impl ClusterRegion {
             self.checked.store(true, Ordering::Relaxed);
         }
         Ok(spread)
+    }
+
+    /// The operations at the server of a partition, if one is known.
+    #[cfg(feature = "tools")]
+    pub(crate) fn at_server_of(&self, partition: u16) -> Option<Arc<RedisRegion>> {
+        self.seats.region_of(partition)
     }
 
     fn place(&self) -> impl Fn(&Key) -> u16 + Sync + use<> {
