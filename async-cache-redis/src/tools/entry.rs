@@ -119,7 +119,8 @@ pub(super) async fn read(region: &RedisRegion, key: &Key) -> Result<StoredEntry>
         _ => return Err(region.unexpected_reply(DOING)),
     };
     let waiters = waiters.iter().filter_map(|node| u64::from_str_radix(node, 16).ok().map(NodeId)).collect();
-    let lease = lease_state(lease);
+    let (text, held, left_ms) = lease;
+    let lease = lease_state(text, held, left_ms);
     Ok(StoredEntry { time_ms, seq, floor, value, kept_for: left(kept_ms), lease, waiters })
 }
 
@@ -128,7 +129,7 @@ fn left(ms: i64) -> Option<Duration> {
     u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
-fn lease_state((text, held, left_ms): (Option<Vec<u8>>, bool, i64)) -> LeaseState {
+fn lease_state(text: Option<Vec<u8>>, held: bool, left_ms: i64) -> LeaseState {
     let Some(text) = text else { return LeaseState::Free };
     if text == b"~" {
         return LeaseState::Cooling;
@@ -153,13 +154,13 @@ mod tests {
 
     #[test]
     fn the_lease_is_read_as_the_scripts_write_it() {
-        let state = |text: &str, held| lease_state((Some(text.as_bytes().to_vec()), held, 50));
+        let state = |text: &str, held| lease_state(Some(text.as_bytes().to_vec()), held, 50);
         let token = Token { node: NodeId(0xAB), counter: 0x1F };
         let left = Some(Duration::from_millis(50));
         assert_eq!(state(&format!("{token}:77"), true), LeaseState::Held { token, seq: 77, left });
         assert_eq!(state(&format!("{token}:77"), false), LeaseState::Void);
         assert_eq!(state("~", false), LeaseState::Cooling);
         assert_eq!(state("hello", false), LeaseState::Foreign);
-        assert_eq!(lease_state((None, false, -2)), LeaseState::Free);
+        assert_eq!(lease_state(None, false, -2), LeaseState::Free);
     }
 }

@@ -199,9 +199,9 @@ async fn read_partition(region: &RedisRegion, partition: u16) -> Result<Partitio
     let mut hmget = cmd("HMGET");
     hmget.arg(names.meta()).arg(&["s", "f", "r"]);
     let answer = checkout.answer(checkout.link.query(&hmget)).await;
-    let (seq, floor, run): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) =
-        answer.map_err(|failure| region.error(DOING, failure))?;
-    let number = |text: Option<Vec<u8>>| std::str::from_utf8(&text?).ok()?.parse().ok();
-    let current = run.is_some_and(|run| run == checkout.link.run_text().as_bytes());
-    Ok(Partition { seq: number(seq), floor: number(floor), current })
+    let fields: Vec<Option<Vec<u8>>> = answer.map_err(|failure| region.error(DOING, failure))?;
+    let field = |at: usize| fields.get(at)?.as_deref();
+    let number = |at| std::str::from_utf8(field(at)?).ok()?.parse().ok();
+    let current = field(2) == Some(checkout.link.run_text().as_bytes());
+    Ok(Partition { seq: number(0), floor: number(1), current })
 }

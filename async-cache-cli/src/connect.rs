@@ -1,0 +1,101 @@
+//! The connection and the namespace that the arguments name.
+
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use async_cache::backend::Listener;
+use async_cache::tools::{Namespace, check_settings};
+use async_cache::{RedisBackend, RedisConfig, TlsConfig};
+
+use crate::args::Shared;
+use crate::failure::Failure;
+
+/// The settings of the connection.
+pub(crate) fn settings(shared: &Shared) -> Result<RedisConfig, Failure> {
+    let mut config = match &shared.config {
+        Some(file) => read(file)?,
+        None => of_arguments(shared)?,
+    };
+    config.connections = Some(1);
+    (config.read_timeout, config.write_timeout) = (None, None);
+    config.command_timeout = Some(shared.timeout);
+    config.connect_timeout = Some(shared.timeout);
+    check_settings(&config).map_err(|error| Failure::settings(&error))?;
+    Ok(config)
+}
+
+/// Reads a configuration file. Errors quote nothing of it, because it has passwords.
+fn read(file: &Path) -> Result<RedisConfig, Failure> {
+    let wrong = |why: String| Failure::usage(format!("reading the configuration {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let why = match error.message() {
+            // It quotes the value, which may be a password.
+            why if why.starts_with("invalid") => "the value has a wrong type or form",
+            why => why,
+        };
+        wrong(format!("line {}: {why}", before.matches('\n').count() + 1))
+    })
+}
+
+fn of_arguments(shared: &Shared) -> Result<RedisConfig, Failure> {
+    let mut config = RedisConfig::new(url(shared)?);
+    if shared.cluster {
+        config.cluster = vec![std::mem::take(&mut config.url)];
+    }
+    let mut tls = TlsConfig::default();
+    tls.ca_file.clone_from(&shared.ca_file);
+    tls.client_cert_file.clone_from(&shared.client_cert_file);
+    tls.client_key_file.clone_from(&shared.client_key_file);
+    tls.server_name.clone_from(&shared.server_name);
+    let given = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file].iter().any(|file| file.is_some());
+    if given || tls.server_name.is_some() {
+        config.tls = Some(tls);
+    }
+    Ok(config)
+}
+
+fn url(shared: &Shared) -> Result<String, Failure> {
+    let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    shared
+        .redis
+        .clone()
+        .or_else(|| of_environment("ASYNC_CACHE_REDIS"))
+        .or_else(|| of_environment("REDIS_URL"))
+        .ok_or_else(|| {
+            Failure::usage(
+                "which server? Give --redis URL or --config FILE, or set ASYNC_CACHE_REDIS or REDIS_URL",
+            )
+        })
+}
+
+/// The name of the namespace, if it is given.
+pub(crate) fn namespace_name(shared: &Shared) -> Option<String> {
+    let of_environment = || std::env::var("ASYNC_CACHE_NAMESPACE").ok().filter(|name| !name.is_empty());
+    shared.namespace.clone().or_else(of_environment)
+}
+
+/// Connects, and opens the namespace. Its events go to the listener.
+pub(crate) async fn open(shared: &Shared, listener: Weak<dyn Listener>) -> Result<Namespace, Failure> {
+    let config = settings(shared)?;
+    let name = namespace_name(shared).ok_or_else(|| {
+        Failure::usage("which namespace? Give --namespace NAME, or set ASYNC_CACHE_NAMESPACE")
+    })?;
+    let backend = RedisBackend::from_config(config).connect().await?;
+    Namespace::open(&backend, &name, listener).await?.ok_or_else(|| {
+        Failure::found(format!(
+            "Redis has no namespace `{name}` in this database: no cache has been opened under this name, or Redis has \
+             lost its state since"
+        ))
+    })
+}
+
+/// A listener for verbs that need no events.
+pub(crate) fn deaf() -> Weak<dyn Listener> {
+    struct Deaf;
+    impl Listener for Deaf {
+        fn notify(&self, _: async_cache::backend::BusEvent) {}
+    }
+    Arc::downgrade(&(Arc::new(Deaf) as Arc<dyn Listener>))
+}

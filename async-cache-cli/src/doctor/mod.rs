@@ -1,0 +1,174 @@
+//! The verb `doctor`: examines a server, the rights of its user, and a namespace.
+
+mod cost;
+mod report;
+mod server;
+
+use async_cache::tools::{Examiner, Right, RightState};
+use async_cache::{Error, RedisBackend};
+use serde_json::json;
+
+use crate::args::{Doctor, Shared};
+use crate::connect;
+use crate::failure::{Failure, Outcome, chain};
+use crate::fleet::Fleet;
+use crate::stats::health;
+use report::{Check, Report, Status};
+
+/// Makes every examination, and prints what was found.
+pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failure> {
+    let config = connect::settings(shared)?;
+    if !config.cluster.is_empty() {
+        return Err(Failure::usage(
+            "examining: this examines one server, and a cluster is more than one; the other verbs work with clusters",
+        ));
+    }
+    let name = connect::namespace_name(shared);
+    let mut report = Report::default();
+    let examiner = Examiner::connect(RedisBackend::from_config(config)).await?;
+    report.add(accepted(&examiner));
+    report.add(server::encryption(&examiner));
+    let facts = match examiner.info().await {
+        Ok(facts) => {
+            report.add(server::version(&facts));
+            report.add(server::topology(&facts));
+            facts
+        }
+        Err(error) => {
+            report.add(unanswered("version", &error));
+            report.add(unanswered("topology", &error));
+            server::Facts::new()
+        }
+    };
+    report.rights = examiner.rights(name.as_deref()).await;
+    report.add(rights(&report.rights, name.as_deref()));
+    report.add(match server::clock(&examiner).await {
+        Ok(check) => check,
+        Err(error) => unanswered("clock", &error),
+    });
+    report.add(match examiner.round_trips(server::PINGS).await {
+        Ok(times) => server::latency(times, shared.timeout),
+        Err(error) => unanswered("latency", &error),
+    });
+    report.add(server::memory(&facts));
+    let mut fleet = match (&name, examiner.refused()) {
+        (Some(_), None) => Some(Fleet::open(shared, "doctor").await),
+        _ => None,
+    };
+    report.add(record(name.is_some(), fleet.as_ref()).await);
+    let mut nodes = None;
+    if let Some(Ok(fleet)) = &mut fleet {
+        let (check, count) = asked(fleet).await;
+        report.add(check);
+        nodes = count;
+    }
+    report.add(cost::cost(how.nodes.or(nodes), &facts));
+    report.print(shared.json)?;
+    Ok(report.outcome())
+}
+
+/// What `connect` says.
+fn accepted(examiner: &Examiner) -> Check {
+    let database = match examiner.database() {
+        0 => String::new(),
+        number => format!(", database {number}"),
+    };
+    match examiner.refused() {
+        None => Check::new("connect", Status::Good, format!("connected to {}{database}", examiner.address())),
+        Some(error) => {
+            Check::new("connect", Status::Bad, format!("nodes refuse this server or user: {}", chain(error)))
+        }
+    }
+}
+
+fn unanswered(name: &'static str, error: &Error) -> Check {
+    Check::new(name, Status::Bad, chain(error))
+}
+
+fn rights(rights: &[Right], namespace: Option<&str>) -> Check {
+    let of = |state: RightState| {
+        rights.iter().filter(move |right| right.state == state).map(|right| &*right.name).collect::<Vec<_>>()
+    };
+    let names = if namespace.is_some() { "" } else { "; with --namespace the names are tried, too" };
+    let (missing, forgone, unknown) =
+        (of(RightState::Missing), of(RightState::Forgone), of(RightState::Unknown));
+    if !missing.is_empty() || !unknown.is_empty() {
+        let mut text = format!("the user lacks {}: permit them with ACL SETUSER", missing.join(" "));
+        if !unknown.is_empty() {
+            text = format!("{text}; not tried for that reason: {}", unknown.join(" "));
+        }
+        return Check::new("rights", Status::Bad, text);
+    }
+    if !forgone.is_empty() {
+        let text = format!("all that are needed; {} would save round trips{names}", forgone.join(" "));
+        return Check::new("rights", Status::Doubtful, text);
+    }
+    Check::new("rights", Status::Good, format!("all {} that are needed{names}", rights.len()))
+}
+
+/// Whether the nodes answer, and how many there are.
+async fn asked(fleet: &mut Fleet) -> (Check, Option<u64>) {
+    let answers = match fleet.ask(b"stats").await {
+        Ok(answers) => answers,
+        Err(error) => return (unanswered("nodes", &error), None),
+    };
+    let (answered, silent) = (answers.nodes.len() as u64, answers.missing);
+    let ill = answers.nodes.iter().filter(|node| health(node) != "ok").count();
+    let figures = json!({ "answered": answered, "missing": silent, "ill": ill });
+    let (status, text) = match (answered, silent, ill) {
+        (0, 0, _) => (Status::Doubtful, "no node has the namespace open".to_owned()),
+        (_, 0, 0) => (Status::Good, format!("{answered} answer, and their L1 answers")),
+        (_, 0, _) => (Status::Bad, format!("{ill} of {answered} do not serve: see `stats`")),
+        _ => (Status::Bad, format!("{answered} answer, and {silent} listen but do not")),
+    };
+    (Check::new("nodes", status, text).with(figures), Some(answered + silent).filter(|nodes| *nodes > 0))
+}
+
+/// The record of the namespace, and the state of its partitions.
+async fn record(named: bool, fleet: Option<&Result<Fleet, Failure>>) -> Check {
+    let namespace = match (named, fleet) {
+        (false, _) => {
+            return Check::new(
+                "record",
+                Status::Skipped,
+                "give --namespace to examine its record".to_owned(),
+            );
+        }
+        (true, None) => {
+            return Check::new(
+                "record",
+                Status::Skipped,
+                "not read, because nodes cannot connect".to_owned(),
+            );
+        }
+        (true, Some(Err(failure))) => {
+            return Check::new("record", Status::Bad, failure.message().to_owned());
+        }
+        (true, Some(Ok(fleet))) => &fleet.namespace,
+    };
+    let record = namespace.record();
+    let mut replaced = 0;
+    for number in 0..record.partitions {
+        match namespace.partition(number).await {
+            Ok(partition) if !partition.current => replaced += 1,
+            Ok(partition) if partition.seq.is_none() || partition.floor.is_none() => {
+                let text = format!(
+                    "the state of partition {number} is damaged: the next command of a node repairs it, and \
+                                    voids what is stored"
+                );
+                return Check::new("record", Status::Doubtful, text);
+            }
+            Ok(_) => {}
+            Err(error) => return unanswered("record", &error),
+        }
+    }
+    let text = format!(
+        "format {}, codec {}, values of type `{}`, {} partition(s)",
+        record.format, record.codec, record.schema, record.partitions
+    );
+    if replaced > 0 {
+        let text = format!("{text}; the server was restarted or replaced, and no node has asked it since");
+        return Check::new("record", Status::Doubtful, text);
+    }
+    Check::new("record", Status::Good, text)
+}

@@ -1,0 +1,62 @@
+//! The command line of async-cache: `async-cache --help`.
+//!
+//! | module | content |
+//! |---|---|
+//! | `args`, `key` | the arguments; the forms of a KEY |
+//! | `connect`, `ears` | the connection, the namespace, and what is heard on its bus |
+//! | `fleet` | questions to all nodes |
+//! | `inspect`, `change`, `watch`, `stats`, `top/`, `doctor/` | the verbs |
+//! | `output`, `failure` | text and JSON; errors and exit codes |
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod change;
+mod connect;
+mod doctor;
+mod ears;
+mod failure;
+mod fleet;
+mod inspect;
+mod key;
+mod output;
+mod stats;
+mod top;
+mod watch;
+
+use std::process::ExitCode;
+
+use args::{Args, Verb};
+use clap::Parser as _;
+use failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.shared.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::found(format!("starting the program: {error}")).report(json),
+    };
+    let outcome = runtime.block_on(run(args));
+    // A server that hangs must not keep the program.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Problem) => ExitCode::from(1),
+        Err(failure) => failure.report(json),
+    }
+}
+
+async fn run(args: Args) -> Result<Outcome, Failure> {
+    let Args { shared, verb } = args;
+    match verb {
+        Verb::Inspect(which) => inspect::run(&shared, &which).await,
+        Verb::Invalidate(which) => change::invalidate(&shared, &which).await,
+        Verb::Tag(which) => change::invalidate_tags(&shared, &which).await,
+        Verb::Clear => change::clear(&shared).await,
+        Verb::Watch(how) => watch::run(&shared, &how).await,
+        Verb::Stats => stats::run(&shared).await,
+        Verb::Top(how) => top::run(&shared, &how).await,
+        Verb::Doctor(how) => doctor::run(&shared, &how).await,
+    }
+}

@@ -1,0 +1,60 @@
+//! On a Redis Cluster.
+
+use std::time::Duration;
+
+use async_cache::{MemoryBackend, RedisBackend, Stamp, TieredCache};
+use integration_tests::cluster::RedisCluster;
+
+use crate::rig::{Answer, PATIENCE, program, run};
+
+async fn on(cluster: &RedisCluster, words: &[&str]) -> Answer {
+    let mut command = program();
+    command.args(["--cluster", "--redis", &cluster.urls()[0], "--namespace", "users"]).args(words);
+    run(command).await
+}
+
+async fn node(cluster: &RedisCluster) -> TieredCache<u64, String> {
+    let redis =
+        RedisBackend::builder().cluster(cluster.urls()).command_timeout(PATIENCE).connect().await.unwrap();
+    let builder = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(redis);
+    let cache = builder.ttl(Duration::from_secs(600)).build().unwrap();
+    cache.ready().await.unwrap();
+    cache
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_on_every_master_are_inspected_and_changed_and_the_nodes_answer() {
+    let cluster = RedisCluster::start(2);
+    let (one, other) = (node(&cluster).await, node(&cluster).await);
+    let keys: Vec<u64> = (0..10).collect();
+    for key in &keys {
+        one.insert(key, "x".to_owned()).tag("all").await.unwrap();
+        let answer = on(&cluster, &["inspect", &key.to_string(), "--json"]).await;
+        assert_eq!((answer.code, &answer.json()["state"]), (0, &"fresh".into()), "{answer:?}");
+        assert_eq!(answer.json()["l1"]["nodes"].as_array().unwrap().len(), 2, "{answer:?}");
+    }
+    let stamp = |answer: Answer| {
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.out.trim().parse::<Stamp>().unwrap()
+    };
+    let invalidated = stamp(on(&cluster, &["invalidate", "3"]).await);
+    assert!(other.get(&3).at_least(&invalidated).await.unwrap().is_none());
+    assert!(other.get(&4).await.unwrap().is_some());
+    let tagged = stamp(on(&cluster, &["tag", "all"]).await);
+    let found = other.get_many(&keys).at_least(&tagged).await.unwrap();
+    assert!(found.iter().all(Option::is_none));
+    stamp(on(&cluster, &["clear"]).await);
+
+    let answer = on(&cluster, &["stats", "--json"]).await;
+    assert_eq!((answer.code, &answer.json()["answered"]), (0, &2.into()), "{answer:?}");
+    let answer = on(&cluster, &["doctor"]).await;
+    assert_eq!(answer.code, 2, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_does_not_exist_is_told_and_not_made() {
+    let cluster = RedisCluster::start(1);
+    let answer = on(&cluster, &["clear", "--json"]).await;
+    assert_eq!((answer.code, &answer.error()["kind"]), (1, &"not_found".into()), "{answer:?}");
+    assert_eq!(cluster.node(0).cli::<usize>(&["DBSIZE"]), 0);
+}
