@@ -93,9 +93,10 @@ impl Region for MemoryRegion {
 
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
         let values = match check {
-            Check::Plain => self.read_plain(|state| keys.iter().map(|key| state.get(key)).collect()),
-            Check::Valid => self.operate(|state| keys.iter().map(|key| state.get_valid(key)).collect()),
+            Check::Plain => self.read_plain(|state| ReadMany::values_of(keys, |key| state.get(key))),
+            Check::Valid => self.operate(|state| ReadMany::values_of(keys, |key| state.get_valid(key))),
         };
+        // The run is read after the values. If the memory was replaced before them, the answer has the new run.
         Ok(ReadMany { run: self.run(), values })
     }
 

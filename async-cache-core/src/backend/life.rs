@@ -52,6 +52,7 @@ impl Expiry {
     /// A life from its ends. `span` is the time from load to expiry; `ahead` is Δ·β, the load's
     /// cost times the eagerness of refreshing, and zero for no refresh before expiry.
     #[must_use]
+    #[inline]
     pub fn new(expires: Tick, ends: Tick, span: Duration, ahead: Duration) -> Self {
         let window = match ahead.is_zero() {
             true => 0,

@@ -104,6 +104,19 @@ pub struct ReadMany {
     pub values: SmallVec<[Option<Bytes>; 1]>,
 }
 
+impl ReadMany {
+    /// The value of each key, in the order of the keys, for the field `values`.
+    pub fn values_of(
+        keys: &[Key],
+        mut value: impl FnMut(&Key) -> Option<Bytes>,
+    ) -> SmallVec<[Option<Bytes>; 1]> {
+        match keys {
+            [key] => SmallVec::from_buf([value(key)]),
+            keys => keys.iter().map(value).collect(),
+        }
+    }
+}
+
 /// Answer to a read of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Entry, Expiry, LocalBackend, Tick};
+use crate::backend::{Entry, Expiry, HitCheck, LocalBackend, Tick};
 use crate::error::Result;
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::Key;
@@ -19,7 +19,9 @@ use crate::options::{Options, OutagePolicy, StoreOptions, Term};
 
 /// L1 of one node: an engine, if there is one, and the stripes that decide what it may store.
 pub(crate) struct L1<V> {
-    engine: Option<Box<dyn LocalBackend<V>>>,
+    /// [`NoEngine`] if there is no L1, so that a hit need not ask.
+    engine: Box<dyn LocalBackend<V>>,
+    exists: bool,
     pub(crate) stripes: Stripes<V>,
     /// Whether L1 may answer. The field is not behind a pointer, because every hit reads it.
     pub(crate) liveness: Liveness,
@@ -41,7 +43,8 @@ impl<V: 'static> L1<V> {
     ) -> Arc<Self> {
         let faults = liveness.node.faults;
         Arc::new(Self {
-            engine,
+            exists: engine.is_some(),
+            engine: engine.unwrap_or_else(|| Box::new(NoEngine)),
             stripes: Stripes::new(faults),
             hits: StripedCounter::default(),
             observer: Arc::clone(&liveness.observer),
@@ -54,7 +57,13 @@ impl<V: 'static> L1<V> {
 
     #[inline]
     pub(crate) fn engine(&self) -> Option<&dyn LocalBackend<V>> {
-        self.engine.as_deref()
+        self.exists.then_some(&*self.engine)
+    }
+
+    /// The value under a key, if the entry of L1 may answer. Without an L1 there is none.
+    #[inline(always)]
+    pub(crate) fn answer(&self, check: &HitCheck<'_>) -> Option<Answer<V>> {
+        self.engine.answer(check)
     }
 
     /// Refuses options that contradict one another, or that need an L1 if there is none.
@@ -71,7 +80,7 @@ impl<V: 'static> L1<V> {
 
     /// Whether there is an L1.
     pub(crate) fn exists(&self) -> bool {
-        self.engine.is_some()
+        self.exists
     }
 
     /// A ticket for a read outside a flight. It only decides whether L1 may store the value.
@@ -103,6 +112,25 @@ impl<V: 'static> L1<V> {
         if self.stripes.admit(l1, key, partition, ticket, entry) == Admitted::Rejected {
             self.observer.fill_rejected(key.as_bytes());
         }
+    }
+}
+
+/// Stands for an L1 that is not there: it holds nothing.
+struct NoEngine;
+
+impl<V> LocalBackend<V> for NoEngine {
+    fn get(&self, _: &[u8]) -> Option<Entry<V>> {
+        None
+    }
+
+    fn insert(&self, _: &Key, _: Entry<V>) {}
+
+    fn remove(&self, _: &[u8]) {}
+
+    fn clear(&self) {}
+
+    fn len(&self) -> u64 {
+        0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The probe of L1: whether its entry for a key may answer.
 
-use crate::backend::{Entry, HitCheck, LocalBackend, Phase, Tick};
+use crate::backend::{Entry, HitCheck, Phase, Tick};
 use crate::faults::mutant::Mutant;
 #[cfg(all(test, shuttle))]
 use crate::faults::planted;
@@ -96,26 +96,20 @@ impl<V: 'static> L1<V> {
     pub(crate) fn hit(&self, key: &[u8]) -> Option<Answer<V>> {
         let Some(now) = self.liveness.node.clock.cached_now() else { return self.hit_at_length(key) };
         let Some(partition) = self.liveness.node.only_partition() else { return self.hit_at_length(key) };
-        Self::answer(self.engine()?, key, 0, partition, now)
+        self.judged(key, 0, partition, now)
     }
 
     /// A hit when the system's clock must be read, or when there are several partitions.
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
         let (index, partition) = self.liveness.node.partition_of(key);
-        Self::answer(self.engine()?, key, index, partition, self.liveness.node.clock.coarse_now())
+        self.judged(key, index, partition, self.liveness.node.clock.coarse_now())
     }
 
     #[inline(always)]
-    fn answer(
-        l1: &dyn LocalBackend<V>,
-        key: &[u8],
-        index: u16,
-        partition: &Partition,
-        now: Tick,
-    ) -> Option<Answer<V>> {
+    fn judged(&self, key: &[u8], index: u16, partition: &Partition, now: Tick) -> Option<Answer<V>> {
         let Checked { serving, entry, .. } = Self::check(key, index, partition, now, None);
-        if serving { l1.answer(&entry) } else { None }
+        if serving { self.answer(&entry) } else { None }
     }
 
     /// The entry of L1, whether it may answer or not.

@@ -87,7 +87,7 @@ pub(crate) fn entry<V: Send + Sync + 'static>(
     term: Term,
     seq: u64,
 ) -> Entry<V> {
-    let ahead = produced.options.load.ahead(produced.cost);
+    let ahead = produced.options.load.ahead(|| produced.cost);
     let tags = &produced.options.store.tags.tags;
     new_entry(&inner.local.liveness.node, NewEntry { value: produced.value.clone(), term, ahead, seq, tags })
 }

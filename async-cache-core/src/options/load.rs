@@ -105,7 +105,7 @@ impl LoadOptions {
 
     /// Δ·β of XFetch, for a value whose load took `cost`. The random draw multiplies it by a logarithm to get
     /// the time before the expiry.
-    pub(crate) fn ahead(&self, cost: Duration) -> Duration {
-        self.refresh_ahead.map_or(Duration::ZERO, |eagerness| cost.mul_f64(eagerness))
+    pub(crate) fn ahead(&self, cost: impl FnOnce() -> Duration) -> Duration {
+        self.refresh_ahead.map_or(Duration::ZERO, |eagerness| cost().mul_f64(eagerness))
     }
 }

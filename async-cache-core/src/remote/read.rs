@@ -73,7 +73,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             self.learn_before_reading(std::slice::from_ref(key)).await?;
         }
         if self.knows(index, partition, min_stamp) {
-            let read = self.counted(self.region.read_one(key, Check::Plain)).await?;
+            let read = self.counted(self.region.read_one(key, Check::Plain).await)?;
             if self.is_about(partition, read.run) {
                 if read.value.is_some() && self.local.exists() {
                     self.local.stripes.read_plainly(key.as_bytes(), self.local.liveness.node.next_beat());
@@ -81,7 +81,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return Ok(read);
             }
         }
-        self.counted(self.region.read_one(key, Check::Valid)).await
+        self.counted(self.region.read_one(key, Check::Valid).await)
     }
 
     /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one. One outcome for each, in their
@@ -191,8 +191,9 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.local.faults.is(Mutant::TrustAnyRun)
     }
 
-    async fn counted<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
-        operation.await.map_err(|error| self.local.liveness.l2_failed(error))
+    /// Counts a failed read.
+    fn counted<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| self.local.liveness.l2_failed(error))
     }
 
     /// Counts a failure once, however many keys it concerns.
@@ -290,8 +291,11 @@ fn useless<V>(stored: &[u8]) -> Fetched<V> {
 fn life_of(header: &Header, time: ServerTime, now: Tick, options: &Options) -> Expiry {
     let tick = |ms| time.tick_at(ms, now);
     let span = Duration::from_millis(header.expires_ms.saturating_sub(header.loaded_ms));
-    let cost = Duration::from_micros(u64::from(header.cost_us));
-    Expiry::new(tick(header.expires_ms), tick(header.ends_ms), span, options.load.ahead(cost))
+    let ahead = options.load.ahead(|| Duration::from_micros(u64::from(header.cost_us)));
+    let expires = tick(header.expires_ms);
+    // Most values have one end.
+    let ends = if header.ends_ms == header.expires_ms { expires } else { tick(header.ends_ms) };
+    Expiry::new(expires, ends, span, ahead)
 }
 
 /// Reads a key from L2. It does not read if there is no L2, or if an invalidation of the key is pending.

@@ -47,6 +47,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there are events that have not been delivered.
+    pub(crate) fn events_wait(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     pub(crate) fn push(&mut self, to: To, event: &BusEvent) {
         for (node, member) in &self.listeners {
             let meant = match to {
@@ -83,7 +88,7 @@ impl Courier {
                 }
             }
             drop(busy);
-            if outbox(&mut state.lock()).events.is_empty() {
+            if !outbox(&mut state.lock()).events_wait() {
                 return;
             }
         }

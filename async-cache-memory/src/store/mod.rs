@@ -91,13 +91,15 @@ impl Store {
         caller: Caller<'_>,
         operation: impl FnOnce(&mut State) -> T,
     ) -> T {
-        let result = {
+        let (result, events_wait) = {
             let mut state = self.state.lock();
             state.outbox.subscribe(node);
             state.check_epoch(caller, || self.time_us());
-            operation(&mut state)
+            (operation(&mut state), state.outbox.events_wait())
         };
-        self.deliver();
+        if events_wait {
+            self.deliver();
+        }
         result
     }
 

@@ -23,14 +23,15 @@ pub(crate) use server::{ServerClock, ServerTime};
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     source: Source,
+    /// For how many ticks of the processor's counter a glance reuses a reading: [`GLANCE`], or 0 if each
+    /// glance reads the clock.
+    reading_lasts: u64,
 }
 
 #[derive(Debug, Clone)]
 enum Source {
     /// The system's clock.
     System(Origin),
-    /// The system's clock. A glance reads it through the processor's counter.
-    Counted(Origin),
     /// Tokio's clock, so that a test can pause the time.
     Tokio(Instant),
     /// A number that a test moves.
@@ -68,17 +69,18 @@ impl Clock {
             return clock;
         }
         if governed_by_tokio() || tokio_stands_still() {
-            return Self { source: Source::Tokio(Instant::now()) };
+            return Self { source: Source::Tokio(Instant::now()), reading_lasts: 0 };
         }
         // All clocks have one origin, because they share the readings.
         let origin = *ORIGIN.get_or_init(Origin::here_and_now);
-        Self { source: if counter_is_steady() { Source::Counted(origin) } else { Source::System(origin) } }
+        let reading_lasts = if counter_is_steady() { GLANCE } else { 0 };
+        Self { source: Source::System(origin), reading_lasts }
     }
 
     /// The time. It is never `Tick(0)`, which means "long ago".
     pub(crate) fn now(&self) -> Tick {
         let elapsed = match self.source {
-            Source::System(origin) | Source::Counted(origin) => origin.elapsed(),
+            Source::System(origin) => origin.elapsed(),
             Source::Tokio(origin) => origin.elapsed(),
             #[cfg(all(test, shuttle))]
             Source::Hand(ref hand) => return Tick(hand.load(Ordering::SeqCst)),
@@ -89,18 +91,17 @@ impl Clock {
     /// The time, or a time at most [`LAG`](Self::LAG) before it. It costs a third of [`now`](Self::now).
     #[inline]
     pub(crate) fn coarse_now(&self) -> Tick {
-        match self.source {
-            Source::Counted(_) => self.cached_now().unwrap_or_else(|| self.read()),
-            _ => self.now(),
+        match self.reading_lasts {
+            0 => self.now(),
+            _ => self.cached_now().unwrap_or_else(|| self.read()),
         }
     }
 
     /// A glance, if it needs no function call.
     #[inline]
     pub(crate) fn cached_now(&self) -> Option<Tick> {
-        let Source::Counted(_) = self.source else { return None };
         let (read_at, reading) = READING.get();
-        if counter().wrapping_sub(read_at) < GLANCE { Some(Tick(reading)) } else { None }
+        if counter().wrapping_sub(read_at) < self.reading_lasts { Some(Tick(reading)) } else { None }
     }
 
     #[cold]
@@ -119,7 +120,7 @@ impl Clock {
     /// The clock of a node whose threads a scheduler runs.
     fn by_hand() -> Option<Self> {
         let hand = std::sync::Arc::new(crate::sync::AtomicU64::new(Self::START));
-        Some(Self { source: Source::Hand(hand) })
+        Some(Self { source: Source::Hand(hand), reading_lasts: 0 })
     }
 
     pub(crate) fn advance(&self, span: Duration) {
@@ -186,7 +187,7 @@ mod tests {
     use crate::liveness::clock::machine::{Machine, inject};
 
     fn counted() -> Clock {
-        Clock { source: Source::Counted(Origin::here_and_now()) }
+        Clock { source: Source::System(Origin::here_and_now()), reading_lasts: GLANCE }
     }
 
     /// What a clock shows after an hour in which the machine was suspended, once its counter shows `resumed`,

@@ -71,8 +71,10 @@ impl ServerTime {
     pub(crate) fn tick_at(self, server_ms: u64, now: Tick) -> Tick {
         const MS: u64 = 1_000_000;
         let shows = self.at(now);
-        let (ahead, ago) = (server_ms.saturating_sub(shows), shows.saturating_sub(server_ms));
-        Tick(now.0.saturating_add(ahead.saturating_mul(MS)).saturating_sub(ago.saturating_mul(MS)))
+        Tick(match server_ms >= shows {
+            true => now.0.saturating_add((server_ms - shows).saturating_mul(MS)),
+            false => now.0.saturating_sub((shows - server_ms).saturating_mul(MS)),
+        })
     }
 }
 
