@@ -84,9 +84,9 @@ pub(crate) struct FleetArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) instances: u16,
 
-    /// Rows in the database; product 1 is asked for most (zipf)
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) products: u32,
+    /// Rows in the database; product 1 is asked for most (zipf) [default: 10000; 1000 with `serve`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) products: Option<u32>,
 
     /// Writes per hundred requests
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]

@@ -20,10 +20,14 @@ use crate::referee::Referee;
 use crate::traffic::Apart;
 use crate::{Failure, clock, database};
 
+/// Rows in the database, unless the arguments say otherwise.
+const PRODUCTS: u32 = 10_000;
+
 /// Runs the instances under traffic, and returns the figures.
 pub(crate) async fn run(args: &Args) -> Result<Figures, Failure> {
     let trace = args.trace.as_deref().map(Trace::read).transpose().map_err(Failure::Input)?;
-    let stage = Stage::set(&args.fleet, trace.as_ref().map(|trace| trace.products)).await?;
+    let products = trace.as_ref().map(|trace| trace.products).or(args.fleet.products).unwrap_or(PRODUCTS);
+    let stage = Stage::set(&args.fleet, products).await?;
     let goal = match &trace {
         Some(trace) => Goal::Requests(trace.keys.len() as u64),
         None => Goal::Seconds(args.seconds),
@@ -86,7 +90,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Checks what needs a try, and starts Redis if the demo is to have its own.
-    pub(crate) async fn set(args: &FleetArgs, products: Option<u32>) -> Result<Self, Failure> {
+    pub(crate) async fn set(args: &FleetArgs, products: u32) -> Result<Self, Failure> {
         check(args).await.map_err(Failure::Input)?;
         let own_redis = match args.redis.as_deref() {
             Some(SPAWN) => {
@@ -97,7 +101,7 @@ impl Stage {
         let redis = own_redis.as_ref().map(OwnRedis::url).or_else(|| args.redis.clone());
         let directory = TempDir::with_prefix("async-cache-demo-")
             .map_err(|error| Failure::Run(format!("cannot make a temporary directory: {error}")))?;
-        Ok(Self { products: products.unwrap_or(args.products), own_redis, redis, directory })
+        Ok(Self { products, own_redis, redis, directory })
     }
 
     pub(crate) fn apart(&self) -> Apart {

@@ -13,6 +13,7 @@ export const rate = (n) => `${n > 0 && n < 9.95 ? n.toFixed(1) : count(n)}/s`;
 // A duration in milliseconds, to two or three digits.
 export function time(ms) {
   if (ms === null || ms === undefined) return "–";
+  if (ms === 0) return "0 ms";
   if (ms < 0.01) return `${(ms * 1000).toFixed(1)} µs`;
   if (ms < 1) return `${ms.toFixed(2)} ms`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;

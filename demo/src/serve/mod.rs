@@ -37,6 +37,8 @@ use crate::referee::Referee;
 use crate::run::{Stage, mode};
 use hub::{Facts, Hub, Rest, Tier};
 
+/// Rows in the database, unless the arguments say otherwise: with a short lifetime, few enough to be found fresh.
+const PRODUCTS: u32 = 1_000;
 /// Largest body of a request.
 const MAX_BODY: usize = 16 * 1024;
 
@@ -47,7 +49,7 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Input(format!("--listen: cannot listen on {}: {error}", args.listen)))?;
     let address =
         listener.local_addr().map_err(|error| Failure::Run(format!("no address is bound: {error}")))?;
-    let mut stage = Stage::set(&args.fleet, None).await?;
+    let mut stage = Stage::set(&args.fleet, args.fleet.products.unwrap_or(PRODUCTS)).await?;
     eprintln!("filling the database, starting {} instances", args.fleet.size());
     let path = stage.fill_database()?;
     let (rate, ttl) = (f64::from(args.rate) / f64::from(args.fleet.size()), args.ttl * 1000.0);
