@@ -9,3 +9,4 @@ mod clears;
 mod fills;
 mod phase;
 mod time;
+mod tokens;
