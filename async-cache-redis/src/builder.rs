@@ -13,9 +13,7 @@ use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
 use crate::connection::link::Link;
 use crate::connection::refusals::{Address, Refusal};
-#[cfg(feature = "sentinel")]
-use crate::connection::sentinel::settings::Watched;
-use crate::connection::server::UnknownServers;
+use crate::connection::server::{IdentifyBy, UnknownServers};
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 #[cfg(feature = "testing")]
@@ -26,6 +24,9 @@ use crate::parts::{Settings, Target};
 use crate::runtime;
 #[cfg(feature = "cluster")]
 use crate::topology::cluster::Cluster;
+
+#[cfg(feature = "sentinel")]
+mod sentinel;
 
 /// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -105,78 +106,6 @@ impl RedisBackendBuilder {
     /// `rediss://` asks for TLS (feature `tls`). `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.settings.target = Target::Url(url.into());
-        self
-    }
-
-    /// The master that these Sentinels watch under the name `master`: `redis://[user[:password]@]host[:port][/database]`
-    /// for each Sentinel, 1 to 32 of them. The port is 26379 unless given (feature `sentinel`).
-    ///
-    /// Each connection, for commands and for messages, is made to the server that is the master at that time. All
-    /// Sentinels are asked at once; of different answers the newest is tried first; and the server must say itself that
-    /// it is a master. Until there is one, caches are in an outage, and attempts go on.
-    ///
-    /// User, password, database and scheme hold for the servers. A Sentinel is given the servers' user and password if it
-    /// asks for some, and is spoken to by TLS if its URL says `rediss://`. See
-    /// [`sentinel_credentials`](Self::sentinel_credentials) and `sentinel_tls` for what differs. With
-    /// `redis://` and `tls` the servers speak TLS, and the Sentinels do not.
-    ///
-    /// ```no_run
-    /// # async fn example() -> async_cache_core::Result<()> {
-    /// use async_cache_redis::RedisBackend;
-    ///
-    /// let redis = RedisBackend::builder()
-    ///     .sentinel("mymaster", ["redis://:secret@s1.internal", "redis://:secret@s2.internal"])
-    ///     .connect()
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[cfg(feature = "sentinel")]
-    pub fn sentinel(
-        mut self,
-        master: impl Into<String>,
-        urls: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Self {
-        let urls = urls.into_iter().map(Into::into).collect();
-        self.settings.target = Target::Sentinels(Watched { master: master.into(), urls });
-        self
-    }
-
-    /// Asks `provider` for the credentials of each connection to a Sentinel, instead of using the servers'.
-    #[cfg(feature = "sentinel")]
-    pub fn sentinel_credentials<F, Fut>(mut self, provider: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Credentials, BoxError>> + Send + 'static,
-    {
-        self.settings.sentinels.provider = Some(Provider::new(provider));
-        self
-    }
-
-    /// How to speak TLS with the Sentinels, if it differs from that with the servers. Their URLs say `rediss://`.
-    #[cfg(all(feature = "sentinel", feature = "tls"))]
-    pub fn sentinel_tls(mut self, tls: Tls) -> Self {
-        self.settings.sentinels.tls = Some(tls);
-        self
-    }
-
-    /// A Redis Cluster of Redis 7.0 or later, or Valkey, by the URLs of some of its nodes. The others are found.
-    ///
-    /// The nodes have the same user, password and kind of encryption. Which node is given does not matter, and one that
-    /// answers suffices: the name of a service that leads to any of them will do. The nodes must be reachable at the
-    /// addresses that they tell.
-    ///
-    /// ```no_run
-    /// # async fn example() -> async_cache_core::Result<()> {
-    /// use async_cache_redis::RedisBackend;
-    ///
-    /// let redis = RedisBackend::builder().cluster(["redis://n1:6379", "redis://n2:6379"]).connect().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[cfg(feature = "cluster")]
-    pub fn cluster<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
-        self.settings.target = Target::Cluster(urls.into_iter().map(Into::into).collect());
         self
     }
 
@@ -305,6 +234,17 @@ impl RedisBackendBuilder {
     /// Garnet, are always refused.
     pub fn allow_unknown_server(mut self, allow: bool) -> Self {
         self.settings.unknown = if allow { UnknownServers::Allow } else { UnknownServers::Refuse };
+        self
+    }
+
+    /// How a node knows that the same server process answers it as before: by `INFO` unless set.
+    ///
+    /// [`IdentifyBy::Scripts`] is for a user that may not run `INFO`, and for a proxy that leads an open connection to
+    /// another server. It needs the right `+script|exists`, Redis 7 or later or Valkey, and one partition. A proxy must
+    /// not load scripts by itself. All nodes of a namespace must be set alike: the first one with scripts shuts the
+    /// others out.
+    pub fn identify_server_by(mut self, identify: IdentifyBy) -> Self {
+        self.settings.identify = identify;
         self
     }
 

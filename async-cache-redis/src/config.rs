@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use crate::connection::credentials::{Credentials, Provider};
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::settings::Watched;
-use crate::connection::server::UnknownServers;
+use crate::connection::server::{IdentifyBy, UnknownServers};
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
 use crate::parts::{Settings, Target};
@@ -88,6 +88,9 @@ pub struct RedisConfig {
     /// See [`allow_unknown_server`](crate::RedisBackendBuilder::allow_unknown_server).
     #[serde(default)]
     pub allow_unknown_server: Option<bool>,
+    /// `"info"` or `"scripts"`: see [`identify_server_by`](crate::RedisBackendBuilder::identify_server_by).
+    #[serde(default)]
+    pub identify_server_by: Option<IdentifyBy>,
 }
 
 /// The part of a [`RedisConfig`] about TLS: paths of files in PEM, which are read when the backend is built.
@@ -157,6 +160,7 @@ impl RedisConfig {
             connect_timeout: None,
             credentials_timeout: None,
             allow_unknown_server: None,
+            identify_server_by: None,
         }
     }
 
@@ -176,6 +180,7 @@ impl RedisConfig {
         set(&mut settings.deadlines.write, self.write_timeout.or(self.command_timeout));
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.credentials_timeout, self.credentials_timeout);
+        set(&mut settings.identify, self.identify_server_by);
         if self.allow_unknown_server == Some(true) {
             settings.unknown = UnknownServers::Allow;
         }
@@ -306,6 +311,7 @@ impl fmt::Debug for RedisConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("credentials_timeout", &self.credentials_timeout)
             .field("allow_unknown_server", &self.allow_unknown_server)
+            .field("identify_server_by", &self.identify_server_by)
             .finish()
     }
 }

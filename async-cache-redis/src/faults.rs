@@ -18,7 +18,7 @@ impl Mutant {
         static NUMBER_KEPT: LazyLock<Scripts> = LazyLock::new(|| {
             const TAKEN_BACK: &str = "    redis.call('HSET', M, 's', whole(s))\n";
             assert!(CHANGE.contains(TAKEN_BACK), "what the mutant takes out is not there");
-            Scripts::new(&CHANGE.replace(TAKEN_BACK, ""))
+            Scripts::new(CHANGE.replace(TAKEN_BACK, ""))
         });
         match self {
             Self::RefusedChangeKeepsNumber => &NUMBER_KEPT,

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::background::{Background, Scope};
 use crate::connection::connect::Connector;
+use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Slots;
 use crate::connection::supervisor::supervise;
 use crate::limits::Purpose;
@@ -28,6 +29,7 @@ pub(crate) struct Inner {
     pub(crate) database: i64,
     pub(crate) slots: Arc<Slots>,
     pub(crate) scripts: &'static Scripts,
+    pub(crate) identify: IdentifyBy,
     pub(crate) bus: Arc<Bus>,
     /// Namespaces that are open.
     pub(crate) open_names: Mutex<HashSet<String>>,
@@ -53,6 +55,7 @@ impl Inner {
             database: subscriber.opener.host.info.redis_settings().db(),
             slots,
             scripts: connector.scripts,
+            identify: connector.accepted.identify,
             bus: Arc::clone(&subscriber.bus),
             open_names: Mutex::default(),
             orphans: Arc::new(Semaphore::new(ORPHANS)),

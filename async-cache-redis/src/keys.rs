@@ -5,7 +5,7 @@
 //!
 //! | name | content |
 //! |---|---|
-//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id, `v` record ; of tags: `tf` floor, `tl` last change, `ts`, `us`, `tt`, `ml` |
+//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id or token, `v` record ; of tags: `tf` floor, `tl` last change, `ts`, `us`, `tt`, `ml` |
 //! | `{users:0}V:<key>` | a stored value: seal and frame |
 //! | `{users:0}L:<key>` | the lock: `<token>:<sequence>`, or `~` while cooling |
 //! | `{users:0}W:<key>` | set of the nodes that wait for the load |

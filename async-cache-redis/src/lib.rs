@@ -58,6 +58,7 @@ pub use backend::RedisBackend;
 pub use builder::RedisBackendBuilder;
 pub use config::{RedisConfig, SentinelConfig, TlsConfig};
 pub use connection::credentials::Credentials;
+pub use connection::server::IdentifyBy;
 #[cfg(feature = "tls")]
 pub use connection::tls::Tls;
 

@@ -21,7 +21,7 @@ use crate::connection::opener::Opener;
 use crate::connection::sentinel::Sentinels;
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::settings::{Own, Shared, Watched};
-use crate::connection::server::{Accepted, Deployment, UnknownServers};
+use crate::connection::server::{Accepted, Deployment, IdentifyBy, UnknownServers};
 use crate::connection::settings::{self, Encryption, Server};
 use crate::connection::slots::Slots;
 #[cfg(feature = "tls")]
@@ -58,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
+    pub(crate) identify: IdentifyBy,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Own,
     /// Notified when a server of a cluster no longer has a partition.
@@ -93,6 +94,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(1),
             scripts: lua::scripts(),
             unknown: UnknownServers::Refuse,
+            identify: IdentifyBy::Info,
             #[cfg(feature = "sentinel")]
             sentinels: Own::default(),
             strayed: Arc::default(),
@@ -144,7 +146,7 @@ impl Settings {
             place: opener.place(),
             connect_timeout: self.connect_timeout,
             scripts: self.scripts,
-            accepted: Accepted { unknown: self.unknown, deployment },
+            accepted: Accepted { unknown: self.unknown, deployment, identify: self.identify },
             proven: AtomicBool::new(false),
         });
         let secrets = opener.host.secrets.clone();
@@ -257,6 +259,13 @@ impl Settings {
             && !(1..=MAX_PARTITIONS).contains(&partitions)
         {
             return Err(wrong(format!("partitions must be 1 to {MAX_PARTITIONS}, not {partitions}")));
+        }
+        #[cfg(feature = "cluster")]
+        if self.identify == IdentifyBy::Scripts && matches!(self.target, Target::Cluster(_)) {
+            return Err(wrong("`IdentifyBy::Scripts` is not for a Redis Cluster: use `IdentifyBy::Info`"));
+        }
+        if self.identify == IdentifyBy::Scripts && self.partitions.is_some_and(|partitions| partitions != 1) {
+            return Err(wrong("with `IdentifyBy::Scripts` a namespace has one partition"));
         }
         let Deadlines { read, write } = self.deadlines;
         if read.min(write).min(self.connect_timeout).min(self.credentials_timeout).is_zero() {

@@ -11,6 +11,7 @@ pub mod server;
 pub mod simulation;
 pub mod stub;
 pub mod surface;
+pub mod switch;
 pub mod traffic;
 
 pub use listen::{Recorder, eventually};

@@ -71,6 +71,11 @@ impl Errors {
                  had, or delete the key `{}` in Redis once no node uses the old one",
                 self.record, self.meta,
             )),
+            "BADFENCE" => config(format!(
+                "{doing}: the other nodes of this namespace identify the server by its scripts, this one by INFO: set \
+                 `IdentifyBy::Scripts` here, too, or delete the key `{}` in Redis once no node uses the old setting",
+                self.meta,
+            )),
             "BADSTATE" => config(format!(
                 "{doing}: the key `{detail}` in Redis is not a hash, so another program uses it; delete \
                  it or use another namespace"

@@ -50,7 +50,11 @@ impl Region for RedisRegion {
             self.script(DOING, &checkout, &self.inner.scripts.baseline, &call).await?;
         let tags = young.into_iter().chain(old).filter(|(tag, _)| !tag.is_empty());
         let tags = tags.map(|(tag, seq)| (tag.into(), seq)).collect();
-        Ok(Baseline { state: State { run: checkout.link.run, seq, floor, time_ms }, tag_floor, tags })
+        Ok(Baseline {
+            state: State { run: checkout.link.run_of(names.meta()), seq, floor, time_ms },
+            tag_floor,
+            tags,
+        })
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
@@ -133,7 +137,7 @@ impl RedisRegion {
         if let Some(sent) = sent {
             vitals.pulse(sent);
         }
-        Ok(Pulse { run: checkout.link.run, time_ms })
+        Ok(Pulse { run: checkout.link.run_of(names.meta()), time_ms })
     }
 
     /// Publishes a message that is no change. Returns how many receive it.

@@ -11,11 +11,12 @@ use redis::{Cmd, FromRedisValue, Script};
 
 use super::errors::Errors;
 use crate::connection::failure::Failure;
-use crate::connection::link::Caller;
 use crate::connection::slots::Checkout;
+use crate::connection::tokens::Agreed;
 use crate::inner::Inner;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::Purpose;
+use crate::lua::Caller;
 use crate::pubsub::member::Member;
 
 pub(crate) struct RedisRegion {
@@ -118,7 +119,24 @@ impl RedisRegion {
     /// A connection for a plain read, which does not depend on the number of partitions.
     pub(crate) async fn checkout_unchecked(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
         self.inner.connected(purpose).await;
-        self.inner.slots.pick(purpose).map_err(|failure| self.error(doing, failure))
+        let checkout = self.inner.slots.pick(purpose).map_err(|failure| self.error(doing, failure))?;
+        if checkout.link.has_tokens() {
+            self.agree(&checkout).await.map_err(|failure| self.error(doing, failure))?;
+        }
+        Ok(checkout)
+    }
+
+    /// Makes a connection ready for the scripts of this namespace, which has one partition: see the builder.
+    async fn agree(&self, checkout: &Checkout<'_>) -> Result<(), Failure> {
+        let meta = self.names[0].meta();
+        if checkout.answer(checkout.link.agree(meta, self.caller(0))).await? == Agreed::Now {
+            self.inner.slots.agreed(&checkout.link, meta);
+        }
+        Ok(())
+    }
+
+    fn caller(&self, partition: u16) -> Caller<'_> {
+        Caller { record: &self.record, known_seq: self.spec.known.seq(partition) }
     }
 
     /// The call of a script about one key, ready for its own arguments.
@@ -134,8 +152,7 @@ impl RedisRegion {
         partition: u16,
         keys: &[impl AsRef<[u8]>],
     ) -> Cmd {
-        let caller = Caller { record: &self.record, known_seq: self.spec.known.seq(partition) };
-        checkout.link.call(script, keys, caller)
+        checkout.link.call(script, keys, self.caller(partition))
     }
 
     /// Runs a script.

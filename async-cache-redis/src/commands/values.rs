@@ -12,6 +12,7 @@ use redis::{Cmd, Pipeline, RedisResult, Script, Value};
 use super::coalesce;
 use super::region::RedisRegion;
 use crate::connection::link::{Again, Calls};
+use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Checkout;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
@@ -20,6 +21,10 @@ use crate::reply::bytes;
 impl RedisRegion {
     pub(crate) async fn read_values(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
         match (keys, check) {
+            // Only a script proves which process answers.
+            (keys, Check::Plain) if self.inner.identify == IdentifyBy::Scripts => {
+                self.read_by(&self.inner.scripts.get, keys).await
+            }
             ([key], Check::Plain) => self.read_value(key).await,
             (keys, Check::Valid) => self.read_valid(keys).await,
             (keys, Check::Plain) => match self.read_many(keys).await {
@@ -99,22 +104,22 @@ impl RedisRegion {
     }
 
     async fn read_valid(&self, keys: &[Key]) -> Result<ReadMany> {
+        self.read_by(&self.inner.scripts.get_valid, keys).await
+    }
+
+    async fn read_by(&self, script: &Script, keys: &[Key]) -> Result<ReadMany> {
         let doing = if keys.len() == 1 { "reading a value" } else { "reading values" };
         let checkout = self.checkout(Purpose::Read, doing).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PIPELINE_KEYS) {
-            let calls: Vec<Cmd> = chunk
-                .iter()
-                .map(|key| self.key_call(&checkout, &self.inner.scripts.get_valid, key))
-                .collect();
-            let script = &self.inner.scripts.get_valid;
+            let calls: Vec<Cmd> = chunk.iter().map(|key| self.key_call(&checkout, script, key)).collect();
             let run =
                 checkout.link.scripts::<Value>(Calls { script, calls: &calls, again: Again::FromFirst });
             let answers = checkout.answer(run).await.map_err(|failure| self.error(doing, failure))?;
             values.extend(answers.into_iter().map(bytes));
         }
         if values.len() == keys.len() {
-            Ok(ReadMany { run: checkout.link.run, values: values.into() })
+            Ok(ReadMany { run: checkout.link.run_of(self.names[0].meta()), values: values.into() })
         } else {
             Err(self.unexpected_reply(doing))
         }

@@ -6,6 +6,7 @@ use redis::{ErrorKind as Redis, RedisError, ServerErrorKind};
 
 pub(crate) use super::cause::Cause;
 use super::cause::Secrets;
+use super::tokens::OTHER_RUN;
 use crate::reply::{server_error_code, server_error_detail};
 
 /// Why a command gave no answer.
@@ -112,7 +113,10 @@ fn is_fatal(error: &RedisError) -> bool {
             kind,
             ServerErrorKind::ReadOnly | ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown
         ),
-        Redis::Extension => matches!(server_error_code(error).as_str(), "NOAUTH" | "WRONGPASS"),
+        // The last is our own: another node has found that the server process is another one.
+        Redis::Extension => {
+            matches!(server_error_code(error).as_str(), "NOAUTH" | "WRONGPASS" | OTHER_RUN)
+        }
         Redis::Io => true,
         _ => error.is_unrecoverable_error(),
     }

@@ -3,37 +3,80 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value, from_redis_value};
 
+use super::failure::is_forbidden;
+use super::greeting::Greeting;
 use super::host::Opened;
-use super::link::Link;
+use super::link::{Identity, Link};
 use super::refusals::Refusal;
 use super::rights::{Lack, PROBE, no_command_for, no_namespace};
-use super::server::{Accepted, Info};
+use super::server::{Accepted, IdentifyBy, Info};
 use crate::lua::Scripts;
 use crate::reply::{redirected, server_error_text};
 
 /// Takes a fresh connection through the handshake.
 pub(crate) async fn handshake(
     mut opened: Opened,
-    scripts: &Scripts,
+    scripts: &'static Scripts,
     accepted: Accepted,
 ) -> Result<Link, Refusal> {
-    let run = examine(&mut opened.connection, accepted).await?;
-    prepare(&mut opened.connection, scripts).await?;
-    Ok(Link::new(opened, run))
+    let connection = &mut opened.connection;
+    let identity = match accepted.identify {
+        IdentifyBy::Info => Identity::RunId(examine(connection, accepted).await?),
+        IdentifyBy::Scripts => {
+            greet(connection, accepted).await?;
+            Identity::Token(scripts)
+        }
+    };
+    prepare(connection, scripts, accepted.identify).await?;
+    Ok(Link::new(opened, identity))
 }
+
+/// Whether a server can be used whose run id does not matter. HELLO tells less than INFO, and is in no dangerous category.
+/// A proxy may know neither: then nothing is known of the server, and the settings are believed.
+async fn greet(connection: &mut MultiplexedConnection, accepted: Accepted) -> Result<(), Refusal> {
+    let mut pipeline = Pipeline::new();
+    // A loading server answers the others, but not PING.
+    pipeline.cmd("PING");
+    pipeline.cmd("HELLO");
+    for section in SECTIONS {
+        pipeline.cmd("INFO").arg(section);
+    }
+    let mut answers = each(connection, pipeline).await?.into_iter();
+    if let Some(Err(error)) = answers.next() {
+        return Err(Refusal::of_command("ping", error));
+    }
+    match answers.next() {
+        Some(Ok(answer)) => Greeting::of(answer).check(accepted.unknown)?,
+        Some(Err(error)) if is_forbidden(&error) => return Err(Refusal::of_command("hello", error)),
+        _ => {}
+    }
+    let told: Option<Vec<String>> = answers.map(|answer| from_redis_value(answer.ok()?).ok()).collect();
+    match told.as_deref() {
+        Some([server, replication, cluster]) => Info { server, replication, cluster }.check_kind(accepted),
+        _ => Ok(()),
+    }
+}
+
+/// The sections of INFO that are asked for.
+const SECTIONS: [&str; 3] = ["server", "replication", "cluster"];
 
 /// The run id of a server that can be used.
 async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> Result<String, Refusal> {
     let mut pipeline = Pipeline::new();
     // A loading server answers INFO, but not PING.
     pipeline.cmd("PING");
-    for section in ["server", "replication", "cluster"] {
+    for section in SECTIONS {
         pipeline.cmd("INFO").arg(section);
     }
     let mut answers = Vec::with_capacity(4);
     for (right, answer) in ["ping", "info", "info", "info"].iter().zip(each(connection, pipeline).await?) {
         let text: RedisResult<String> = answer.and_then(|value| Ok(from_redis_value(value)?));
-        answers.push(text.map_err(|error| Refusal::of_command(right, error))?);
+        answers.push(text.map_err(|error| match Refusal::of_command(right, error) {
+            Refusal::Server(why) if *right == "info" => {
+                Refusal::Server(format!("{why}; or do without it (`IdentifyBy::Scripts`)"))
+            }
+            refusal => refusal,
+        })?);
     }
     let info = Info { server: &answers[1], replication: &answers[2], cluster: &answers[3] };
     info.check(accepted)
@@ -41,10 +84,24 @@ async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> 
 
 /// Loads the scripts, and finds out whether this user may run them and the other commands. One round trip: a
 /// server that has just come back is slow, and lookups wait for it.
-async fn prepare(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), Refusal> {
+///
+/// The scripts of a token are loaded by the connection that has made it up.
+async fn prepare(
+    connection: &mut MultiplexedConnection,
+    scripts: &Scripts,
+    identify: IdentifyBy,
+) -> Result<(), Refusal> {
     let mut pipeline = Pipeline::new();
     let mut rights: Vec<&str> = Vec::new();
-    for script in scripts.all().into_iter().chain([&scripts.rights]) {
+    let first = match identify {
+        IdentifyBy::Info => scripts.all().to_vec(),
+        IdentifyBy::Scripts => {
+            pipeline.cmd("SCRIPT").arg("EXISTS").arg(scripts.rights.get_hash());
+            rights.push("script|exists");
+            Vec::new()
+        }
+    };
+    for script in first.into_iter().chain([&scripts.rights]) {
         pipeline.load_script(script);
         rights.push("script|load");
     }

@@ -14,6 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::host::Opened;
 use super::read_queue::ReadQueue;
+use super::tokens::{Agreed, Tokens};
+use crate::lua::{Caller, Scripts};
 
 /// How often in a row a forgotten script is loaded without any call being executed.
 const IN_VAIN: u32 = 16;
@@ -25,8 +27,8 @@ const IN_VAIN: u32 = 16;
 pub(crate) struct Link {
     connection: MultiplexedConnection,
     _driver: Option<AbortOnDropHandle<()>>,
-    /// The server's run id, as the scripts are given it.
-    run_text: String,
+    known: Known,
+    /// The identity of the server process; with tokens, what is the same for all connections.
     pub(crate) run: RunId,
     /// Timeouts in a row.
     strikes: AtomicU32,
@@ -35,24 +37,34 @@ pub(crate) struct Link {
     pub(crate) runtime: Handle,
 }
 
-/// The arguments that tell every script of its caller.
-#[derive(Clone, Copy)]
-pub(crate) struct Caller<'a> {
-    /// The record of the namespace.
-    pub(crate) record: &'a str,
-    /// The highest sequence number that the caller knows of the partition.
-    pub(crate) known_seq: u64,
+/// How the scripts learn which server process executes them.
+pub(crate) enum Identity {
+    /// By the run id that INFO has told.
+    RunId(String),
+    /// By the token in their text.
+    Token(&'static Scripts),
+}
+
+enum Known {
+    RunId(String),
+    Tokens(Tokens),
 }
 
 impl Link {
-    pub(crate) fn new(opened: Opened, run_text: String) -> Self {
+    pub(crate) fn new(opened: Opened, identity: Identity) -> Self {
         let mut hasher = DefaultHasher::new();
-        run_text.hash(&mut hasher);
+        let known = match identity {
+            Identity::RunId(run) => {
+                run.hash(&mut hasher);
+                Known::RunId(run)
+            }
+            Identity::Token(scripts) => Known::Tokens(Tokens::new(scripts)),
+        };
         let run = RunId(hasher.finish());
         Self {
             connection: opened.connection,
             _driver: opened.driver,
-            run_text,
+            known,
             run,
             strikes: AtomicU32::new(0),
             reads: ReadQueue::new(),
@@ -60,10 +72,12 @@ impl Link {
         }
     }
 
-    /// The server's run id, as the scripts are given it.
-    #[cfg(feature = "tools")]
+    /// The server's run id, as the scripts are given it; with tokens, that of no token to be replaced.
     pub(crate) fn run_text(&self) -> &str {
-        &self.run_text
+        match &self.known {
+            Known::RunId(run) => run,
+            Known::Tokens(_) => "",
+        }
     }
 
     /// Notes an answer in time.
@@ -78,14 +92,45 @@ impl Link {
         self.strikes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The call of a script: its keys, then the run id of this connection and the caller's own arguments.
+    /// Whether only the scripts prove which process answers: then a plain read proves nothing.
+    pub(crate) fn has_tokens(&self) -> bool {
+        matches!(self.known, Known::Tokens(_))
+    }
+
+    /// The identity of the process that answers for a partition, by the name of its `M`.
+    pub(crate) fn run_of(&self, meta: &[u8]) -> RunId {
+        self.token_run(meta).unwrap_or(self.run)
+    }
+
+    /// The identity that a token proves, if the nodes have agreed on one.
+    pub(super) fn token_run(&self, meta: &[u8]) -> Option<RunId> {
+        match &self.known {
+            Known::RunId(_) => None,
+            Known::Tokens(tokens) => tokens.run(meta),
+        }
+    }
+
+    /// Makes the connection ready for the scripts of a partition.
+    pub(crate) async fn agree(&self, meta: &[u8], caller: Caller<'_>) -> RedisResult<Agreed> {
+        match &self.known {
+            Known::RunId(_) => Ok(Agreed::Before),
+            Known::Tokens(tokens) => tokens.agree(&mut self.connection.clone(), meta, caller).await,
+        }
+    }
+
+    /// The call of a script: its keys, of which `M` is the first, then the run id of this connection and the caller's own
+    /// arguments.
     pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], caller: Caller<'_>) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.get_hash()).arg(keys.len());
+        match &self.known {
+            Known::RunId(_) => cmd.arg(script.get_hash()),
+            Known::Tokens(tokens) => cmd.arg(tokens.hash(keys[0].as_ref(), script)),
+        };
+        cmd.arg(keys.len());
         for key in keys {
             cmd.arg(key.as_ref());
         }
-        cmd.arg(&self.run_text).arg(caller.record).arg(caller.known_seq);
+        cmd.arg(self.run_text()).arg(caller.record).arg(caller.known_seq);
         cmd
     }
 
@@ -102,7 +147,7 @@ impl Link {
     /// Runs a script. If the server has forgotten it, it is loaded and run again: see [`Again`].
     pub(crate) async fn script<T: FromRedisValue>(&self, script: &Script, call: &Cmd) -> RedisResult<T> {
         match self.query(call).await {
-            Err(error) if forgotten(&error) => {
+            Err(error) if forgotten(&error) && !self.has_tokens() => {
                 let mut answer = [Err(error)];
                 let calls = Calls { script, calls: std::slice::from_ref(call), again: Again::Forgotten };
                 self.repeat(calls, &mut answer).await?;
@@ -133,7 +178,8 @@ impl Link {
         }
         pipeline.ignore_errors();
         let mut answers: Vec<RedisResult<T>> = self.pipeline(&pipeline).await?;
-        if answers.len() == calls.calls.len() {
+        // With tokens it is the proof of another process, and must not be undone.
+        if answers.len() == calls.calls.len() && !self.has_tokens() {
             self.repeat(calls, &mut answers).await?;
         }
         Ok(answers)
@@ -214,6 +260,6 @@ impl Again {
     }
 }
 
-fn forgotten(error: &RedisError) -> bool {
+pub(super) fn forgotten(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

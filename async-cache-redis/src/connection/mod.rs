@@ -5,6 +5,7 @@ pub(crate) mod cause;
 pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod failure;
+mod greeting;
 mod handshake;
 pub(crate) mod host;
 pub(crate) mod link;
@@ -21,3 +22,4 @@ pub(crate) mod slots;
 pub(crate) mod supervisor;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+pub(crate) mod tokens;

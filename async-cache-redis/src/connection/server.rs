@@ -1,5 +1,7 @@
 //! Which server it is, by its answers to INFO, and whether it can be used.
 
+use serde::Deserialize;
+
 use super::refusals::Refusal;
 
 /// Whether servers may be used on which the cache has not been tested.
@@ -7,6 +9,21 @@ use super::refusals::Refusal;
 pub(crate) enum UnknownServers {
     Refuse,
     Allow,
+}
+
+/// How a node knows that the same server process answers it as before. Another one may have other data.
+///
+/// See [`RedisBackendBuilder::identify_server_by`](crate::RedisBackendBuilder::identify_server_by).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum IdentifyBy {
+    /// By the run id in the answer to INFO, once for each connection. A plain read costs one GET.
+    #[default]
+    Info,
+    /// By a token in the text of the scripts, with each command. It needs no right to INFO, and notices a server
+    /// that a proxy has replaced while the connection lives. Each read is a script. Redis 7 or later, or Valkey.
+    Scripts,
 }
 
 /// What a server must be part of.
@@ -39,6 +56,7 @@ impl Deployment {
 pub(crate) struct Accepted {
     pub(crate) unknown: UnknownServers,
     pub(crate) deployment: Deployment,
+    pub(crate) identify: IdentifyBy,
 }
 
 /// The answers of a server to INFO, by section.
@@ -49,8 +67,20 @@ pub(super) struct Info<'a> {
 }
 
 impl Info<'_> {
-    /// The run id of a server that can be used. Valkey has names of its own for some fields.
+    /// The run id of a server that can be used.
     pub(super) fn check(&self, accepted: Accepted) -> Result<String, Refusal> {
+        self.check_kind(accepted)?;
+        match self.server("run_id").filter(|run| !run.is_empty()) {
+            Some(run) => Ok(run.to_owned()),
+            None => Err(Refusal::Server(
+                "the server does not tell its run id in INFO: a proxy in between? Set `IdentifyBy::Scripts`"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Whether such a server can be used. Valkey has names of its own for some fields.
+    pub(super) fn check_kind(&self, accepted: Accepted) -> Result<(), Refusal> {
         let no = |why: &str| Err(Refusal::Server(why.to_owned()));
         let mode = self.server("redis_mode").or_else(|| self.server("server_mode")).unwrap_or_default();
         if mode == "sentinel" {
@@ -104,10 +134,7 @@ impl Info<'_> {
         if is_replica && accepted.deployment.needs_master() {
             return Err(Refusal::Replica);
         }
-        match self.server("run_id").filter(|run| !run.is_empty()) {
-            Some(run) => Ok(run.to_owned()),
-            None => no("the server does not tell its run id in INFO: a proxy in between?"),
-        }
+        Ok(())
     }
 
     /// The name of a server that is neither Redis nor Valkey. Most call a field by their name; KeyDB is known by its
@@ -152,7 +179,7 @@ mod tests {
     const ALONE: &str = "# Cluster\r\ncluster_enabled:0\r\n";
 
     fn of(unknown: UnknownServers) -> Accepted {
-        Accepted { unknown, deployment: Deployment::Single }
+        Accepted { unknown, deployment: Deployment::Single, identify: IdentifyBy::Info }
     }
 
     fn checked(server: &str, cluster: &str, unknown: UnknownServers) -> String {
@@ -183,7 +210,11 @@ mod tests {
     #[cfg(feature = "cluster")]
     #[test]
     fn a_cluster_is_asked_for_by_its_name() {
-        let accepted = Accepted { unknown: UnknownServers::Refuse, deployment: Deployment::Cluster };
+        let accepted = Accepted {
+            unknown: UnknownServers::Refuse,
+            deployment: Deployment::Cluster,
+            identify: IdentifyBy::Info,
+        };
         let why =
             |server: &str, cluster: &str| match (Info { server, replication: "role:master\r\n", cluster })
                 .check(accepted)

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::cause::{Cause, Secrets};
 use super::failure::{Failure, Outage};
-use super::link::Link;
+use super::link::{Link, forgotten};
 use super::refusals::Address;
 use crate::limits::{Deadlines, Purpose};
 
@@ -166,11 +166,21 @@ impl Slots {
         self.ever_up.store(true, Ordering::Relaxed);
         *slot.state.write() = State::Up(Arc::new(link));
         self.attempt_ended();
-        for other in &self.slots {
-            if let Ok(old) = other.link()
-                && old.run != run
+        self.take_down_if(|old| old.run != run);
+    }
+
+    /// The same for connections that know the server by a token: `link` has just agreed on one.
+    pub(crate) fn agreed(&self, link: &Link, meta: &[u8]) {
+        let run = link.token_run(meta);
+        self.take_down_if(|old| old.token_run(meta).is_some_and(|old| Some(old) != run));
+    }
+
+    fn take_down_if(&self, replaced: impl Fn(&Link) -> bool) {
+        for slot in &self.slots {
+            if let Ok(old) = slot.link()
+                && replaced(&old)
             {
-                other.take_down(&old, || Cause::ours("another server has taken its place"));
+                slot.take_down(&old, || Cause::ours("another server has taken its place"));
             }
         }
     }
@@ -221,6 +231,9 @@ impl Checkout<'_> {
                 self.link.answered();
                 return Ok(value);
             }
+            Ok(Err(error)) if self.link.has_tokens() && forgotten(&error) => Failure::Broken(Cause::ours(
+                "another server process answers, or it has forgotten its scripts",
+            )),
             Ok(Err(error)) => Failure::of(&error, secrets, limit),
             Err(_) => Failure::Timeout(limit),
         };

@@ -20,14 +20,18 @@
 -- Numbers come from outside, too: stamps, messages that any client can publish, M itself. A number that
 -- no server can have reached yet is foreign, and counts as absent: the sequence would stay there.
 --
--- KEYS[1] M; ARGV[1] run id of this physical connection, ARGV[2] record of the namespace, ARGV[3]
+-- Where the server's run id is not known, RUN_TOKEN takes its place: see connection/tokens.rs. Only the server process
+-- into which this text was loaded executes it. If M has another token, that one may be as good, and the caller finds
+-- out. The caller then names the one that is to be replaced.
+--
+-- KEYS[1] M; ARGV[1] run id of this physical connection, or the token to be replaced, ARGV[2] record of the namespace, ARGV[3]
 -- highest sequence number the caller knows.
 -- Gives the rest of the script: M, home, s, f, and the helpers.
 
 local LEAP = 131072
 -- How far ahead of the clock a sequence may be, in µs: a year, for clocks that were set back.
 local AHEAD = 31536000000000
-local M, run, record, known = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local M, run, record, known = KEYS[1], RUN_TOKEN or ARGV[1], ARGV[2], tonumber(ARGV[3])
 local home = string.sub(M, 1, -2)
 
 -- `..` and tostring print large numbers as %.14g, which loses the last digits of a sequence.
@@ -76,6 +80,13 @@ end
 -- Before anything is written: a node of another format must not even move the sequence.
 if meta[4] and meta[4] ~= record then
   return redis.error_reply('BADRECORD ' .. meta[4])
+end
+if meta[3] and meta[3] ~= run then
+  if RUN_TOKEN and meta[3] ~= ARGV[1] then
+    return redis.error_reply('OTHERRUN M has another run token')
+  elseif not RUN_TOKEN and string.sub(meta[3], 1, 2) == 't:' then
+    return redis.error_reply('BADFENCE M has a run token')
+  end
 end
 
 local s, f = number(meta[1]), number(meta[2])

@@ -1,5 +1,6 @@
 //! The Lua scripts. Each is built once: `epoch.lua`, the parts that it needs, then its own file.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use async_cache_core::backend::{GRANT_PACE, WAKE_INLINE};
@@ -26,6 +27,8 @@ pub(crate) struct Scripts {
     pub(crate) clear: Script,
     pub(crate) heartbeat: Script,
     pub(crate) state: Script,
+    /// In place of GET, where only the scripts prove which process answers.
+    pub(crate) get: Script,
     pub(crate) get_valid: Script,
     pub(crate) baseline: Script,
     pub(crate) tag: Script,
@@ -34,23 +37,31 @@ pub(crate) struct Scripts {
     /// Run by tools, and loaded by the first of them: nodes do not need it.
     #[cfg(feature = "tools")]
     pub(crate) inspect: Script,
+    /// What they were built around.
+    change: Cow<'static, str>,
 }
 
 impl Scripts {
     /// Builds the scripts around `change.lua`, or a version of it that lacks a rule.
-    pub(crate) fn new(change: &str) -> Self {
-        Self::publishing_by("PUBLISH", change)
+    pub(crate) fn new(change: impl Into<Cow<'static, str>>) -> Self {
+        Self::build(change.into(), None, "PUBLISH")
+    }
+
+    /// The same with a run token in their text.
+    pub(crate) fn marked(&self, token: &str) -> Self {
+        Self::build(self.change.clone(), Some(token), "PUBLISH")
     }
 
     /// Builds the scripts with a command that publishes.
-    fn publishing_by(publish: &str, change: &str) -> Self {
+    fn build(text: Cow<'static, str>, token: Option<&str>, publish: &str) -> Self {
         const SEAL: &str = include_str!("seal.lua");
         const LEASE: &str = include_str!("lease.lua");
         const WAKE: &str = include_str!("wake.lua");
         const TAGS: &str = include_str!("tags.lua");
         const VALID: &str = include_str!("valid.lua");
         let named = |code: &str| code.replace("'PUBLISH'", &format!("'{publish}'"));
-        let join = |parts: &[&str]| Script::new(&named(&joined(parts)));
+        let join = |parts: &[&str]| Script::new(&named(&joined(token, parts)));
+        let change = &*text;
         Self {
             acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("acquire.lua")]),
             fill: join(&[SEAL, WAKE, change, TAGS, include_str!("fill.lua")]),
@@ -61,17 +72,19 @@ impl Scripts {
             clear: join(&[change, include_str!("clear.lua")]),
             heartbeat: join(&[include_str!("heartbeat.lua")]),
             state: join(&[include_str!("state.lua")]),
+            get: join(&[include_str!("get.lua")]),
             get_valid: join(&[SEAL, TAGS, VALID, include_str!("get_valid.lua")]),
             baseline: join(&[TAGS, include_str!("baseline.lua")]),
             tag: join(&[change, TAGS, include_str!("tag.lua")]),
             rights: Script::new(&named(RIGHTS)),
             #[cfg(feature = "tools")]
             inspect: join(&[SEAL, LEASE, TAGS, VALID, include_str!("inspect.lua")]),
+            change: text,
         }
     }
 
     /// The scripts that operations run.
-    pub(crate) fn all(&self) -> [&Script; 12] {
+    pub(crate) fn all(&self) -> [&Script; 13] {
         let Self {
             acquire,
             fill,
@@ -82,15 +95,29 @@ impl Scripts {
             clear,
             heartbeat,
             state,
+            get,
             get_valid,
             baseline,
             tag,
             rights: _,
             #[cfg(feature = "tools")]
                 inspect: _,
+            change: _,
         } = self;
-        [acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get_valid, baseline, tag]
+        [
+            acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get, get_valid,
+            baseline, tag,
+        ]
     }
+}
+
+/// The arguments that tell every script of its caller.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// The record of the namespace.
+    pub(crate) record: &'a str,
+    /// The highest sequence number that the caller knows of the partition.
+    pub(crate) known_seq: u64,
 }
 
 /// How a change is numbered and announced.
@@ -100,7 +127,7 @@ static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::new(CHANGE));
 
 /// For a Redis Cluster: a message goes to the subscribers of its slot alone.
 #[cfg(feature = "cluster")]
-static SHARDED: LazyLock<Scripts> = LazyLock::new(|| Scripts::publishing_by("SPUBLISH", CHANGE));
+static SHARDED: LazyLock<Scripts> = LazyLock::new(|| Scripts::build(CHANGE.into(), None, "SPUBLISH"));
 
 /// The scripts for a Redis Cluster, built once.
 #[cfg(feature = "cluster")]
@@ -113,10 +140,13 @@ pub(crate) fn scripts() -> &'static Scripts {
     &SCRIPTS
 }
 
-/// The core's constants, `epoch.lua`, then the parts: the epoch is checked first in every script.
-fn joined(parts: &[&str]) -> String {
+/// The run token, if there is one, and the core's constants, `epoch.lua`, then the parts: the epoch is checked first in
+/// every script.
+fn joined(token: Option<&str>, parts: &[&str]) -> String {
+    let token = token.map_or_else(|| "false".to_owned(), |token| format!("'{token}'"));
     let mut code = format!(
-        "local PACE, INLINE, TOKEN_AT, MAX_TAGS, TAGS_KIND = {}, {WAKE_INLINE}, {}, {MAX_TAGS}, {TAGS_EXTENSION}\n\
+        "local RUN_TOKEN = {token}\n\
+         local PACE, INLINE, TOKEN_AT, MAX_TAGS, TAGS_KIND = {}, {WAKE_INLINE}, {}, {MAX_TAGS}, {TAGS_EXTENSION}\n\
          local ENDS_AT, EXTENSIONS_AT, FRAME_EXTENSIONS_AT = {}, {}, {}\n",
         GRANT_PACE.as_millis(),
         TOKEN_OFFSET + 1,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::until;
-use async_cache::{MemoryBackend, RedisBackend, TieredCache};
+use async_cache::{IdentifyBy, MemoryBackend, RedisBackend, TieredCache};
 use integration_tests::fleet::Cache;
 use integration_tests::sentinels::MASTER;
 use integration_tests::{Data, RedisServer, Sentinels, eventually};
@@ -34,7 +34,12 @@ impl Table {
 }
 
 async fn node(sentinels: &Sentinels) -> Cache {
-    let redis = RedisBackend::builder().sentinel(MASTER, sentinels.urls()).connect().await.unwrap();
+    node_by(sentinels, IdentifyBy::Info).await
+}
+
+async fn node_by(sentinels: &Sentinels, identify: IdentifyBy) -> Cache {
+    let builder = RedisBackend::builder().sentinel(MASTER, sentinels.urls());
+    let redis = builder.identify_server_by(identify).connect().await.unwrap();
     let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(1000)).l2(redis);
     let cache = builder.build().unwrap();
     until("the node serves", || cache.is_serving()).await;
@@ -75,8 +80,14 @@ async fn write(cache: Cache, table: Arc<Table>, rows: std::ops::Range<usize>) {
 }
 
 /// Runs two nodes under load through a failover, and checks every row on both afterwards.
-async fn survives(sentinels: &Sentinels, new: &RedisServer, failover: impl FnOnce()) -> [Cache; 2] {
-    let (nodes, table) = ([node(sentinels).await, node(sentinels).await], Arc::new(Table::default()));
+async fn survives(
+    sentinels: &Sentinels,
+    identify: IdentifyBy,
+    new: &RedisServer,
+    failover: impl FnOnce(),
+) -> [Cache; 2] {
+    let nodes = [node_by(sentinels, identify).await, node_by(sentinels, identify).await];
+    let table = Arc::new(Table::default());
     let mut tasks = Vec::new();
     for (place, cache) in nodes.iter().enumerate() {
         let half = place * KEYS / 2..(place + 1) * KEYS / 2;
@@ -126,7 +137,7 @@ async fn wait_for(what: &str, condition: impl Fn() -> bool) {
 async fn a_master_that_is_killed_under_load_is_replaced_and_comes_back_as_a_replica() {
     let sentinels = Sentinels::start();
     let [old, new] = &sentinels.servers;
-    let nodes = survives(&sentinels, new, || old.kill()).await;
+    let nodes = survives(&sentinels, IdentifyBy::Info, new, || old.kill()).await;
 
     // For a moment it is a master again, until a Sentinel demotes it. Connections that are made now go to the new one.
     old.restart(Data::Drop);
@@ -146,7 +157,7 @@ async fn a_master_that_is_killed_under_load_is_replaced_and_comes_back_as_a_repl
 async fn a_failover_on_command_is_followed_under_load() {
     let sentinels = Sentinels::start();
     let [old, new] = &sentinels.servers;
-    survives(&sentinels, new, || {
+    survives(&sentinels, IdentifyBy::Info, new, || {
         // A Sentinel refuses until it has heard from the replica.
         let ask = || {
             let mut connection = sentinels.members[0].connection().unwrap();
@@ -158,6 +169,13 @@ async fn a_failover_on_command_is_followed_under_load() {
     })
     .await;
     eventually("the old master has no subscriber", || (old.listeners(BUS) == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_noticed_by_the_scripts_alone() {
+    let sentinels = Sentinels::start();
+    let [old, new] = &sentinels.servers;
+    survives(&sentinels, IdentifyBy::Scripts, new, || old.kill()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

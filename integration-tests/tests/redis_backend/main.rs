@@ -26,4 +26,5 @@ mod settings;
 mod strange;
 mod tag_table;
 mod tls;
+mod tokens;
 mod whole;

@@ -31,7 +31,7 @@ pub(in crate::connection) async fn check_role(
             role.unwrap_or_default().to_owned()
         }
     };
-    if role == "master" { Ok(()) } else { Err(Refusal::Replica) }
+    if role == "master" || role == "primary" { Ok(()) } else { Err(Refusal::Replica) }
 }
 
 fn told(answer: Value) -> Option<String> {
