@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::until;
+use futures_util::FutureExt as _;
 use integration_tests::cluster::RedisCluster;
 
 use super::table::Table;
@@ -19,8 +20,7 @@ async fn a_master_that_is_killed_suspends_its_own_partitions_alone() {
     let (a, b) = (node(&cluster, BOUND).await, node(&cluster, BOUND).await);
     let table = Table::default();
     let killed = master_of(&cluster, "key-0");
-    let (harmed, unharmed): (Vec<String>, Vec<String>) =
-        (0..60).map(|number| format!("key-{number}")).partition(|key| master_of(&cluster, key) == killed);
+    let (harmed, unharmed) = of_and_elsewhere(&cluster, killed);
     for key in harmed.iter().chain(&unharmed) {
         table.get(&a, key, BOUND).await;
         table.get(&b, key, BOUND).await;
@@ -101,4 +101,63 @@ async fn a_master_that_is_added_and_one_that_goes_are_followed() {
         }
     }
     until("both nodes serve", || a.is_serving() && b.is_serving()).await;
+}
+
+/// Keys of one master, and keys of the others.
+fn of_and_elsewhere(cluster: &RedisCluster, master: usize) -> (Vec<String>, Vec<String>) {
+    (0..60).map(|number| format!("key-{number}")).partition(|key| master_of(cluster, key) == master)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_hangs_keeps_no_other_partition_from_serving() {
+    let cluster = RedisCluster::start(3);
+    let node = node(&cluster, Duration::from_secs(1)).await;
+    let table = Table::default();
+    let (_, unharmed) = of_and_elsewhere(&cluster, 0);
+    for key in &unharmed {
+        table.get(&node, key, BOUND).await;
+    }
+    cluster.node(0).pause();
+    // Longer than a serving lease lasts, and shorter than a heartbeat waits for its answer.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for key in &unharmed {
+        until("L1 answers", || {
+            let before = node.stats().l1_hits;
+            node.get(key).into_future().now_or_never().is_some() && node.stats().l1_hits > before
+        })
+        .await;
+    }
+    assert!(unharmed.iter().all(|key| table.loads(key) == 1));
+    cluster.node(0).resume();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_are_answered_although_one_master_is_away() {
+    let cluster = RedisCluster::start(3);
+    let (a, b) = (node(&cluster, BOUND).await, node(&cluster, BOUND).await);
+    let table = Table::default();
+    let (harmed, unharmed) = of_and_elsewhere(&cluster, 0);
+    for key in harmed.iter().chain(&unharmed) {
+        table.get(&a, key, BOUND).await;
+    }
+    // This node holds the values of the master that goes, and has not asked for the others.
+    for key in &harmed {
+        table.get(&b, key, BOUND).await;
+    }
+    cluster.node(0).kill();
+    until("the loss is noticed", || !b.is_serving()).await;
+    let all = [&harmed[..], &unharmed].concat();
+    let before = b.stats();
+    let found = b.get_many(&all).await.unwrap();
+    assert!(found.iter().all(Option::is_some), "{found:?}");
+    assert_eq!(
+        b.stats().l2_hits - before.l2_hits,
+        unharmed.len() as u64,
+        "these come from the other masters"
+    );
+    table.forget_loads();
+    for key in &all {
+        table.get(&b, key, BOUND).await;
+    }
+    assert!(all.iter().all(|key| table.loads(key) == 0), "the L1 answers where Redis cannot");
 }
