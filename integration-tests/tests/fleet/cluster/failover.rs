@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use integration_tests::cluster::RedisCluster;
 
 use super::table::Table;
-use super::{master_of, node, slot_of};
+use super::{LONG, master_of, node, node_with, slot_of};
 
 /// Long enough for a busy machine.
 const BOUND: Duration = Duration::from_secs(10);
@@ -111,14 +111,14 @@ fn of_and_elsewhere(cluster: &RedisCluster, master: usize) -> (Vec<String>, Vec<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_hangs_keeps_no_other_partition_from_serving() {
     let cluster = RedisCluster::start(3);
-    let node = node(&cluster, Duration::from_secs(1)).await;
+    let node = node_with(&cluster, Duration::from_secs(1), LONG).await;
     let table = Table::default();
     let (_, unharmed) = of_and_elsewhere(&cluster, 0);
     for key in &unharmed {
         table.get(&node, key, BOUND).await;
     }
     cluster.node(0).pause();
-    // Longer than a serving lease lasts, and shorter than a heartbeat waits for its answer.
+    // Longer than a serving lease lasts. The heartbeats to this master wait longer than this test.
     tokio::time::sleep(Duration::from_secs(3)).await;
     for key in &unharmed {
         until("L1 answers", || {

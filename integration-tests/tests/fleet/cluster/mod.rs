@@ -22,7 +22,11 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// A node that waits long for a slot, on a busy machine. Its L1 serves.
 async fn node(cluster: &RedisCluster, max_staleness: Duration) -> Cache {
-    let redis = RedisBackend::builder().cluster(cluster.urls()).command_timeout(Duration::from_secs(10));
+    node_with(cluster, max_staleness, Duration::from_secs(10)).await
+}
+
+async fn node_with(cluster: &RedisCluster, max_staleness: Duration, command_timeout: Duration) -> Cache {
+    let redis = RedisBackend::builder().cluster(cluster.urls()).command_timeout(command_timeout);
     let cache = TieredCache::builder()
         .namespace("rows")
         .l1(MemoryBackend::new(10_000))

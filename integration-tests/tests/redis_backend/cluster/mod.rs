@@ -1,5 +1,6 @@
 //! The tier on a Redis Cluster.
 
+mod away;
 mod conform;
 mod connect;
 mod rights;
