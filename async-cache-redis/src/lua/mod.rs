@@ -60,7 +60,10 @@ impl Scripts {
         const TAGS: &str = include_str!("tags.lua");
         const VALID: &str = include_str!("valid.lua");
         let named = |code: &str| code.replace("'PUBLISH'", &format!("'{publish}'"));
-        let join = |parts: &[&str]| Script::new(&named(&joined(token, parts)));
+        let join = |parts: &[&str]| {
+            let code = named(&joined(token, parts));
+            Script::new(&code)
+        };
         let change = &*text;
         Self {
             acquire: join(&[SEAL, LEASE, TAGS, VALID, include_str!("acquire.lua")]),
