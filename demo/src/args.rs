@@ -73,11 +73,24 @@ pub(crate) struct ServeArgs {
 pub(crate) struct FleetArgs {
     /// Share the cache over this Redis instead of in this process (`redis://[user:password@]host[:port]`), or
     /// over a `redis-server` that the demo starts and ends (`spawn`)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", group = "shared")]
     pub(crate) redis: Option<String>,
 
-    /// Run this many instances, each as a process of its own (needs --redis)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), requires = "redis", conflicts_with = "instances")]
+    /// Share the cache over this Redis Cluster, by the URLs of some of its nodes (feature `cluster`)
+    #[arg(long, value_name = "URL,..", value_delimiter = ',', group = "shared")]
+    pub(crate) cluster: Vec<String>,
+
+    /// Share the cache over the master of this name, which these Sentinels know (feature `sentinel`)
+    #[arg(long, value_name = "NAME=URL,..", group = "shared")]
+    pub(crate) sentinel: Option<String>,
+
+    /// The authority of the servers' certificates, a PEM file, for `rediss://` (feature `tls`) [default: the
+    /// system's authorities]
+    #[arg(long, value_name = "FILE", requires = "shared")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Run this many instances, each as a process of its own (needs a Redis)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), requires = "shared", conflicts_with = "instances")]
     pub(crate) processes: Option<u16>,
 
     /// Instances in this process
@@ -112,6 +125,11 @@ pub(crate) const SPAWN: &str = "spawn";
 impl FleetArgs {
     pub(crate) fn size(&self) -> u16 {
         self.processes.unwrap_or(self.instances)
+    }
+
+    /// Whether the instances share a Redis. Otherwise they share a tier in this process.
+    pub(crate) fn on_redis(&self) -> bool {
+        self.redis.is_some() || !self.cluster.is_empty() || self.sentinel.is_some()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_cache::{Backend, Bincode, LoadFailureLog, MemoryBackend, RedisBackend};
+use async_cache::{Backend, Bincode, LoadFailureLog, MemoryBackend};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,9 +49,7 @@ impl Instance {
         out: mpsc::Sender<Message>,
     ) -> Result<Self, String> {
         let shared: Option<Arc<dyn Backend>> = match (&setup.redis, memory) {
-            (Some(url), _) => {
-                Some(Arc::new(RedisBackend::connect(url).await.map_err(|error| chain(&error))?))
-            }
+            (Some(redis), _) => Some(Arc::new(redis.connect().await.map_err(|error| chain(&error))?)),
             (None, Some(memory)) => Some(Arc::new(memory)),
             (None, None) => None,
         };

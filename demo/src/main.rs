@@ -35,6 +35,7 @@ mod run;
 mod rush;
 mod search;
 mod serve;
+mod shared;
 mod table;
 mod traffic;
 
@@ -93,7 +94,7 @@ fn conclude(args: &Args, figures: &Figures) -> ExitCode {
     }
     let failed = figures.failed_requests + u64::from(figures.cold_key.failed_tasks);
     if failed + figures.failed_writes > 0 {
-        let whose = if args.fleet.redis.is_some() { "; was Redis there all the time?" } else { "" };
+        let whose = if args.fleet.on_redis() { "; was Redis there all the time?" } else { "" };
         let writes = figures.failed_writes;
         return fail(1, &format!("failed: {failed} requests, {writes} invalidations of writes{whose}"));
     }

@@ -8,6 +8,7 @@ use crate::events::Event;
 use crate::keys::Trace;
 use crate::orders::{Order, Reply};
 use crate::rush::{Cold, Rush};
+use crate::shared::SharedRedis;
 
 /// The setup of an instance. Everything but the in-process tier can be sent to another process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub(crate) struct Setup {
     pub(crate) query_ms: u16,
     pub(crate) l1_entries: u64,
     pub(crate) namespace: String,
-    pub(crate) redis: Option<String>,
+    pub(crate) redis: Option<SharedRedis>,
     pub(crate) trace: Option<Trace>,
     /// Requests per second of this instance; `None` for as many as it can answer.
     pub(crate) rate: Option<f64>,

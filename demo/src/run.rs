@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use async_cache::{MemoryBackend, RedisBackend, TieredCache};
+use async_cache::{MemoryBackend, TieredCache};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -17,6 +17,7 @@ use crate::messages::Setup;
 use crate::own_redis::OwnRedis;
 use crate::progress::{Goal, Progress};
 use crate::referee::Referee;
+use crate::shared::SharedRedis;
 use crate::traffic::Apart;
 use crate::{Failure, clock, database};
 
@@ -84,21 +85,21 @@ pub(crate) struct Stage {
     pub(crate) products: u32,
     /// Redis, if the demo has started it.
     pub(crate) own_redis: Option<OwnRedis>,
-    redis: Option<String>,
+    redis: Option<SharedRedis>,
     directory: TempDir,
 }
 
 impl Stage {
     /// Checks what needs a try, and starts Redis if the demo is to have its own.
     pub(crate) async fn set(args: &FleetArgs, products: u32) -> Result<Self, Failure> {
-        check(args).await.map_err(Failure::Input)?;
+        let named = check(args).await.map_err(Failure::Input)?;
         let own_redis = match args.redis.as_deref() {
             Some(SPAWN) => {
                 Some(OwnRedis::start().await.map_err(|why| Failure::Input(format!("--redis spawn: {why}")))?)
             }
             _ => None,
         };
-        let redis = own_redis.as_ref().map(OwnRedis::url).or_else(|| args.redis.clone());
+        let redis = own_redis.as_ref().map(|own| SharedRedis::server(own.url())).or(named);
         let directory = TempDir::with_prefix("async-cache-demo-")
             .map_err(|error| Failure::Run(format!("cannot make a temporary directory: {error}")))?;
         Ok(Self { products, own_redis, redis, directory })
@@ -150,28 +151,34 @@ impl Stage {
     }
 }
 
-/// Checks that need a try.
-async fn check(args: &FleetArgs) -> Result<(), String> {
+/// Checks that need a try. Returns the Redis that is named.
+async fn check(args: &FleetArgs) -> Result<Option<SharedRedis>, String> {
     if args.processes.is_some() && !clock::SHARED {
         return Err("--processes needs a clock that all processes share, which this system lacks".into());
     }
     let namespace = TieredCache::<u32, u32>::builder().namespace(&args.namespace).l1(MemoryBackend::new(1));
     namespace.build().map_err(|error| format!("--namespace: {}", chain(&error)))?;
-    match args.redis.as_deref() {
-        None | Some(SPAWN) => Ok(()),
-        Some(url) => {
-            let connected = RedisBackend::connect(url).await;
-            connected.map(drop).map_err(|error| format!("--redis: {}", chain(&error)))
-        }
+    if args.redis.as_deref() == Some(SPAWN) {
+        return Ok(None);
     }
+    let named = SharedRedis::of(args)?;
+    if let Some(redis) = &named {
+        redis.connect().await.map_err(|error| format!("{}: {}", redis.option(), chain(&error)))?;
+    }
+    Ok(named)
 }
 
 /// The fleet in words.
 pub(crate) fn mode(args: &FleetArgs) -> String {
     let of = args.size();
-    match (args.processes, &args.redis) {
-        (Some(_), _) => format!("{of} instances, each a process of its own, sharing Redis"),
-        (None, Some(_)) => format!("{of} instances in one process, sharing Redis"),
-        (None, None) => format!("{of} instances in one process, sharing an in-process tier"),
+    let redis = match (args.cluster.is_empty(), &args.sentinel) {
+        (false, _) => "a Redis Cluster",
+        (true, Some(_)) => "a Redis with Sentinels",
+        (true, None) => "Redis",
+    };
+    match (args.processes, args.on_redis()) {
+        (Some(_), _) => format!("{of} instances, each a process of its own, sharing {redis}"),
+        (None, true) => format!("{of} instances in one process, sharing {redis}"),
+        (None, false) => format!("{of} instances in one process, sharing an in-process tier"),
     }
 }

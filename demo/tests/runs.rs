@@ -83,6 +83,23 @@ fn on_a_redis_of_its_own() {
     assert_sound(&figures, 2);
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn on_a_cluster() {
+    let cluster = integration_tests::cluster::RedisCluster::start(3);
+    let urls = cluster.urls().join(",");
+    let args = [&SMALL[..], &["--cluster", &urls, "--processes", "2"]].concat();
+    assert_sound(&figures(&args), 2);
+}
+
+#[cfg(feature = "sentinel")]
+#[test]
+fn on_a_master_that_sentinels_name() {
+    let sentinels = integration_tests::sentinels::Sentinels::start();
+    let named = format!("{}={}", integration_tests::sentinels::MASTER, sentinels.urls().join(","));
+    assert_sound(&figures(&[&SMALL[..], &["--sentinel", &named, "--processes", "2"]].concat()), 2);
+}
+
 #[test]
 fn a_password_reaches_the_processes_and_nothing_else() {
     let server = RedisServer::with_password("hunter2");

@@ -92,10 +92,10 @@ fn facts(args: &ServeArgs, stage: &Stage) -> Facts {
 }
 
 fn tier(args: &FleetArgs) -> Tier {
-    match args.redis.as_deref() {
-        None => Tier::Memory,
-        Some(SPAWN) => Tier::OwnRedis,
-        Some(_) => Tier::ForeignRedis,
+    match (args.redis.as_deref(), args.on_redis()) {
+        (Some(SPAWN), _) => Tier::OwnRedis,
+        (_, true) => Tier::ForeignRedis,
+        (_, false) => Tier::Memory,
     }
 }
 
