@@ -77,6 +77,17 @@ impl Demo {
         self.http(&format!("POST {path}"), &[], &body.to_string())
     }
 
+    /// Opens a stream of pulses, and leaves it open. Returns the status.
+    pub(crate) fn stream(&self) -> (u16, TcpStream) {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let request = format!("GET /api/live?product=1 HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("it takes a request");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("it answers");
+        let status = std::str::from_utf8(&status).expect("text").rsplit_once(' ').expect("a status").1;
+        (status.parse().expect("a status"), stream)
+    }
+
     /// The processes of the instances.
     pub(crate) fn instances(&self) -> Vec<Pid> {
         let mut children = children_of(self.pid());

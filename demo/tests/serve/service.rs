@@ -129,6 +129,21 @@ fn metrics_and_health_are_for_machines() {
 }
 
 #[test]
+fn only_so_many_dashboards_are_kept_up_to_date_and_a_closed_one_makes_room() {
+    let demo = Demo::serve(&["--instances", "1"]);
+    let mut open: Vec<_> = (0..32).map(|_| demo.stream()).collect();
+    assert!(open.iter().all(|(status, _)| *status == 200));
+    let refused = demo.get("/api/live?product=1");
+    assert!(refused.status == 503 && refused.body.contains("32 dashboards are open"), "{refused:?}");
+    open.pop();
+    let begun = Instant::now();
+    while demo.stream().0 != 200 {
+        assert!(begun.elapsed() < LIMIT, "the place of a closed page stays taken");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_redis_of_others_is_never_stopped() {
     let server = RedisServer::start();
     let demo = Demo::serve(&["--instances", "2", "--redis", &server.url()]);
