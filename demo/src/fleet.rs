@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::instance::Instance;
 use crate::messages::{Command, Message, Setup};
+use crate::traffic::Apart;
 
 /// Messages on their way to the referee. A full queue delays the instances.
 const QUEUE: usize = 64;
@@ -27,7 +28,7 @@ impl Fleet {
     /// Starts each instance as a task of this process.
     pub(crate) async fn tasks(setups: Vec<Setup>) -> Result<Self, String> {
         let (sender, messages) = mpsc::channel(QUEUE);
-        let rows = setups.first().map_or(0, |setup| u64::from(setup.products) + 16);
+        let rows = setups.first().map_or(0, |setup| u64::from(setup.products + Apart::COUNT));
         let memory = MemoryBackend::new(rows);
         let mut commands = Vec::new();
         for setup in setups {

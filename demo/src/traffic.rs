@@ -51,7 +51,9 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    pub(crate) const COUNT: u32 = 3;
+    pub(crate) const COUNT: u32 = 3 + Self::RUSHES;
+    /// Products of which each rush takes the next: in between nobody reads them.
+    pub(crate) const RUSHES: u32 = 64;
 
     pub(crate) fn of(products: u32) -> Self {
         Self { watched: products + 1, cold: products + 2, quiet: products + 3 }

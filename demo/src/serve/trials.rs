@@ -1,6 +1,7 @@
 //! The buttons of the dashboard: each makes something happen, and measures it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Json;
 use axum::extract::State;
@@ -18,14 +19,17 @@ use crate::rush::{Cold, Rush, soon};
 use crate::serve::answer::Refusal;
 use crate::serve::hub::{Hub, Tier};
 use crate::serve::products::{MAX_NUMBER, numbered, unexpected};
+use crate::traffic::Apart;
 
 type Answered = Result<Json<Value>, Refusal>;
 
 /// `POST /api/rush`: 1,000 requests, over all instances, for a product that no tier has.
 pub(crate) async fn rush(State(hub): State<Arc<Hub>>) -> Answered {
     let living = hub.living();
-    let product = fastrand::u32(1..=hub.facts.products);
-    // Cold everywhere. If the shared tier is away, the instances drop their copies themselves.
+    // Outside the traffic, which might load it before the requests begin.
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let product = hub.facts.quiet + 1 + TURN.fetch_add(1, Ordering::Relaxed) % Apart::RUSHES;
+    // An earlier rush may have left it in the tiers. If the shared tier is away, each instance drops its own copy.
     let forgotten = living.iter().map(|instance| hub.ask(*instance, Order::Forget { product }));
     let forgotten = future::join_all(forgotten).await;
     let cold_everywhere = forgotten.iter().all(Result::is_ok);
