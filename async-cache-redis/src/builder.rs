@@ -256,10 +256,16 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// The parts of a backend on one server, and the deadline of a command.
+    /// The parts of a backend on one server, and the deadline of a command. Of a cluster, the parts for the first node that
+    /// is named.
     #[cfg(feature = "tools")]
     pub(crate) fn prepare(self) -> Result<(Parts, Duration)> {
         let limit = self.settings.deadlines.longest();
+        #[cfg(feature = "cluster")]
+        if let Target::Cluster(urls) = &self.settings.target {
+            let urls = urls.clone();
+            return Ok((self.settings.prepare_first_node(&urls)?, limit));
+        }
         Ok((self.settings.prepare()?, limit))
     }
 

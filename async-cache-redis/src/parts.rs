@@ -134,6 +134,15 @@ impl Settings {
         Ok(self.parts(opener, source, deployment))
     }
 
+    /// Makes the parts for the node of a cluster at the first of these URLs. Connects to nothing.
+    #[cfg(all(feature = "cluster", feature = "tools"))]
+    pub(crate) fn prepare_first_node(self, urls: &[String]) -> Result<Parts> {
+        self.validate()?;
+        let first = urls.first().ok_or_else(|| wrong("`cluster` has no URL: give at least one node"))?;
+        let sharded = Self { scripts: lua::sharded_scripts(), ..self };
+        sharded.prepare_node(&settings::parse(first)?, Deployment::ClusterNode)
+    }
+
     fn parts(&self, opener: Opener, source: Source, deployment: Deployment) -> Parts {
         let channels = match deployment {
             Deployment::Single => Channels::Plain,

@@ -18,11 +18,7 @@ use report::{Check, Report, Status};
 /// Makes every examination, and prints what was found.
 pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failure> {
     let config = connect::settings(shared)?;
-    if !config.cluster.is_empty() {
-        return Err(Failure::usage(
-            "examining: this examines one server, and a cluster is more than one; the other verbs work with clusters",
-        ));
-    }
+    let in_cluster = !config.cluster.is_empty();
     let name = connect::namespace_name(shared);
     let mut report = Report::default();
     let examiner = Examiner::connect(RedisBackend::from_config(config)).await?;
@@ -31,7 +27,7 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
     let facts = match examiner.info().await {
         Ok(facts) => {
             report.add(server::version(&facts));
-            report.add(server::topology(&facts));
+            report.add(server::topology(&facts, in_cluster));
             facts
         }
         Err(error) => {
@@ -62,7 +58,10 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
         report.add(check);
         nodes = count;
     }
-    report.add(cost::cost(how.nodes.or(nodes), &facts));
+    report.add(match in_cluster {
+        true => Check::new("cost", Status::Skipped, "not estimated for a cluster".to_owned()),
+        false => cost::cost(how.nodes.or(nodes), &facts),
+    });
     report.print(shared.json)?;
     Ok(report.outcome())
 }

@@ -51,14 +51,19 @@ pub(super) fn version(facts: &Facts) -> Check {
     }
 }
 
-/// Whether it is one server, and the master.
-pub(super) fn topology(facts: &Facts) -> Check {
+/// Whether it is one server, and the master; or a node of a cluster, as the settings say.
+pub(super) fn topology(facts: &Facts, in_cluster: bool) -> Check {
     let get = |name: &str| facts.get(name).map_or("", String::as_str);
     let mode = if get("redis_mode").is_empty() { get("server_mode") } else { get("redis_mode") };
     let replicas: u64 = get("connected_slaves").parse().unwrap_or(0);
     let figures = json!({ "mode": mode, "role": get("role"), "replicas": replicas });
-    let (status, text) = if mode == "cluster" || get("cluster_enabled") == "1" {
-        (Status::Bad, "a node of a Redis Cluster: nodes connect with `cluster` instead of a URL".to_owned())
+    let is_in_cluster = mode == "cluster" || get("cluster_enabled") == "1";
+    let (status, text) = if is_in_cluster && in_cluster {
+        (Status::Good, format!("a node of a Redis Cluster ({}); examine the others, too", get("role")))
+    } else if in_cluster {
+        (Status::Bad, "no node of a Redis Cluster: leave out --cluster".to_owned())
+    } else if is_in_cluster {
+        (Status::Bad, "a node of a Redis Cluster: add --cluster, and build nodes with `cluster`".to_owned())
     } else if mode == "sentinel" {
         (Status::Bad, "a Sentinel, which holds no data: connect to the master that it watches".to_owned())
     } else if matches!(get("role"), "slave" | "replica") {
@@ -163,10 +168,12 @@ mod tests {
             (&[("redis_mode", "sentinel")], "Sentinel"),
             (&[("redis_mode", "standalone"), ("role", "slave")], "replica"),
         ] {
-            let check = topology(&facts(pairs));
+            let check = topology(&facts(pairs), false);
             assert!(check.status() == Status::Bad && check.text().contains(word), "{check:?}");
         }
-        assert_eq!(topology(&facts(&[("role", "master")])).status(), Status::Good);
+        assert_eq!(topology(&facts(&[("role", "master")]), false).status(), Status::Good);
+        assert_eq!(topology(&facts(&[("redis_mode", "cluster")]), true).status(), Status::Good);
+        assert_eq!(topology(&facts(&[("role", "master")]), true).status(), Status::Bad);
     }
 
     #[test]

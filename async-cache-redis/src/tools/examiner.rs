@@ -22,6 +22,7 @@ use crate::connection::refusals::Refusal;
 use crate::connection::rights::{PROBE, lacks_resp3, no_command};
 use crate::keys::PartitionKeys;
 use crate::lua::{self, Scripts};
+use crate::pubsub::session::Channels;
 use crate::reply::{out_of_time, server_error_text};
 use crate::runtime;
 
@@ -31,17 +32,18 @@ pub struct Examiner {
     opened: Opened,
     opener: Opener,
     scripts: &'static Scripts,
+    channels: Channels,
     secrets: Secrets,
     limit: Duration,
 }
 
 impl Examiner {
-    /// Connects, and notes what [`connect`](RedisBackendBuilder::connect) says to these settings.
+    /// Connects, and notes what [`connect`](RedisBackendBuilder::connect) says to these settings. Of a cluster, the first
+    /// node that is named is examined.
     ///
     /// # Errors
     ///
-    /// That of `connect`, if there is no connection on which questions could be asked. [`ErrorKind::Config`] for the
-    /// settings of a cluster: this examines one server.
+    /// That of `connect`, if there is no connection on which questions could be asked.
     pub async fn connect(builder: RedisBackendBuilder) -> Result<Self> {
         runtime::check()?;
         let (parts, limit) = builder.prepare()?;
@@ -60,7 +62,8 @@ impl Examiner {
             (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
         };
         let scripts = parts.connector.scripts;
-        Ok(Self { refused, opened, opener, scripts, secrets: parts.secrets, limit })
+        let channels = parts.subscriber.channels;
+        Ok(Self { refused, opened, opener, scripts, channels, secrets: parts.secrets, limit })
     }
 
     /// Why [`connect`](RedisBackendBuilder::connect) refuses the server or the user. `None` if it accepts them.
@@ -133,11 +136,15 @@ impl Examiner {
             }
             None => PROBE.as_bytes().to_vec(),
         };
-        let mut rights = Rights::default();
+        let mut rights = Rights::new(self.channels);
         rights.note("info", self.raw::<Value>(&cmd("INFO")).await);
         rights.note("ping", self.raw::<Value>(&cmd("PING")).await);
         rights.note("get", self.raw::<Value>(cmd("GET").arg(&name)).await);
         rights.note("mget", self.raw::<Value>(cmd("MGET").arg(&name)).await);
+        if self.channels == Channels::BySlot {
+            rights.note("cluster|info", self.raw::<Value>(cmd("CLUSTER").arg("INFO")).await);
+            rights.note("cluster|slots", self.raw::<Value>(cmd("CLUSTER").arg("SLOTS")).await);
+        }
         self.rights_of_scripts(&name, &mut rights).await;
         self.rights_to_subscribe(&name, &mut rights).await;
         rights.list(namespace)
@@ -161,8 +168,7 @@ impl Examiner {
                 rights.note_text("evalsha", None);
                 let failed: BTreeMap<_, _> =
                     failed.chunks_exact(2).map(|pair| (pair[0].to_ascii_lowercase(), &*pair[1])).collect();
-                for command in lua::tried_commands() {
-                    let command = command.to_ascii_lowercase();
+                for command in self.commands_of_scripts() {
                     rights.note_text(&command, failed.get(&command).copied());
                 }
             }
@@ -170,33 +176,47 @@ impl Examiner {
                 if is_loaded {
                     rights.note("evalsha", answer);
                 }
-                for command in lua::tried_commands() {
-                    rights.unknown(&command.to_ascii_lowercase());
+                for command in self.commands_of_scripts() {
+                    rights.unknown(&command);
                 }
             }
         }
     }
 
+    fn commands_of_scripts(&self) -> impl Iterator<Item = String> + use<> {
+        let by_slot = self.channels == Channels::BySlot;
+        lua::tried_commands().map(move |command| match command {
+            "PUBLISH" if by_slot => "spublish".to_owned(),
+            command => command.to_ascii_lowercase(),
+        })
+    }
+
     async fn rights_to_subscribe(&self, channel: &[u8], rights: &mut Rights) {
-        let (subscribed, unsubscribed) =
-            match self.opener.pushes(config().set_push_sender(|_| Ok::<(), ()>(()))).await {
-                Ok(mut pushes) => {
-                    rights.note_text("hello", None);
-                    let connection = &mut pushes.connection;
-                    let subscribed = self.in_time(connection.subscribe(channel)).await;
-                    (subscribed, self.in_time(connection.unsubscribe(channel)).await)
+        let [subscribe, unsubscribe] = match self.channels {
+            Channels::Plain => ["subscribe", "unsubscribe"],
+            Channels::BySlot => ["ssubscribe", "sunsubscribe"],
+        };
+        let push = |_| Ok::<(), ()>(());
+        let (subscribed, unsubscribed) = match self.opener.pushes(config().set_push_sender(push)).await {
+            Ok(mut pushes) => {
+                rights.note_text("hello", None);
+                let connection = &mut pushes.connection;
+                let mut run = async |command| {
+                    self.in_time(cmd(command).arg(channel).exec_async(&mut *connection)).await
+                };
+                (run(subscribe).await, run(unsubscribe).await)
+            }
+            Err(Refusal::Error(error)) if lacks_resp3(&error) => {
+                rights.note("hello", Err::<(), _>(error));
+                match (self.channels, self.opener.messages().await) {
+                    (Channels::Plain, Ok(messages)) => self.subscribe_in_resp2(messages, channel).await,
+                    _ => return rights.unknown(subscribe),
                 }
-                Err(Refusal::Error(error)) if lacks_resp3(&error) => {
-                    rights.note("hello", Err::<(), _>(error));
-                    match self.opener.messages().await {
-                        Ok(messages) => self.subscribe_in_resp2(messages, channel).await,
-                        Err(_) => return rights.unknown("subscribe"),
-                    }
-                }
-                Err(_) => return rights.unknown("subscribe"),
-            };
-        rights.note("subscribe", subscribed);
-        rights.note("unsubscribe", unsubscribed);
+            }
+            Err(_) => return rights.unknown(subscribe),
+        };
+        rights.note(subscribe, subscribed);
+        rights.note(unsubscribe, unsubscribed);
     }
 
     async fn subscribe_in_resp2(

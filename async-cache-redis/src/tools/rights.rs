@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use redis::RedisResult;
 
 use crate::connection::rights::{Lack, no_command_for};
+use crate::pubsub::session::Channels;
 use crate::reply::server_error_text;
 
 /// One right that a node needs.
@@ -33,14 +34,18 @@ pub enum RightState {
 /// What nodes can do without: one reads key by key, or hears messages in RESP2.
 const OPTIONAL: [&str; 2] = ["mget", "hello"];
 
-#[derive(Default)]
 pub(super) struct Rights {
+    channels: Channels,
     commands: BTreeMap<String, RightState>,
     no_keys: bool,
     no_channels: bool,
 }
 
 impl Rights {
+    pub(super) fn new(channels: Channels) -> Self {
+        Self { channels, commands: BTreeMap::new(), no_keys: false, no_channels: false }
+    }
+
     /// Notes the outcome of a command.
     pub(super) fn note<T>(&mut self, right: &str, outcome: RedisResult<T>) {
         let error = outcome.err().map(|error| match server_error_text(&error) {
@@ -57,6 +62,8 @@ impl Rights {
         self.no_channels |= lack == Some(Lack::Channel);
         let is_missing = error.is_some_and(|text| no_command_for(right, text).is_some());
         let state = match is_missing {
+            // The channels of a cluster's slots need RESP3.
+            true if right == "hello" && self.channels == Channels::BySlot => RightState::Missing,
             true if OPTIONAL.contains(&right) => RightState::Forgone,
             true => RightState::Missing,
             false => RightState::Granted,
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_lacking_name_is_not_a_lacking_command() {
-        let mut rights = Rights::default();
+        let mut rights = Rights::new(Channels::Plain);
         rights.note_text("get", Some("NOPERM No permissions to access a key"));
         rights.note_text("hset", Some("NOPERM User app has no permissions to run the 'hset' command"));
         rights.note_text("mget", Some("NOPERM User app has no permissions to run the 'mget' command"));
