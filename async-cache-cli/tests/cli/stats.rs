@@ -99,7 +99,7 @@ async fn top_without_a_terminal_is_refused() {
     let _cache = node(&server).await;
     let answer = on(&server, &["top"]).await;
     assert!(answer.code == 2 && answer.err.contains("--json"), "{answer:?}");
-    assert_eq!(on(&server, &["top", "--interval", "1ms"]).await.code, 2);
+    assert_eq!(on(&server, &["top", "--json", "--interval", "1ms"]).await.code, 2);
 }
 
 /// A node with the least rights answers: no further right is needed.
