@@ -36,8 +36,10 @@ pub struct Partition {
     /// Values below this number are void; `None` if it is missing or damaged.
     pub floor: Option<u64>,
     /// Whether the state was written to this server process. If not, the server has been replaced or restarted since,
-    /// and the next command of a node voids everything that is stored.
+    /// and the next command of a node voids everything that is stored. True if that is not known, because of a token.
     pub current: bool,
+    /// Whether its nodes know the server by a token in their scripts, and not by its run id.
+    pub has_token: bool,
 }
 
 impl Namespace {
@@ -124,7 +126,13 @@ impl Namespace {
         // Scripts void everything if the server has been replaced. A tool that only looks leaves that to the nodes.
         let number = key.partition(self.record.partitions);
         let region = at_server_of(&self.opened, number, &self.name)?;
-        if !read_partition(&region, number).await?.current {
+        let partition = read_partition(&region, number).await?;
+        if partition.has_token {
+            let what = "inspecting a key: its nodes know the server by a token in their scripts (`IdentifyBy::Scripts`), and \
+                        this version inspects only what is stored with a run id";
+            return Err(Error::new(ErrorKind::Unsupported, what).in_namespace(&self.name));
+        }
+        if !partition.current {
             return Ok(StoredEntry::replaced());
         }
         entry::read(&region, key).await
@@ -202,6 +210,8 @@ async fn read_partition(region: &RedisRegion, partition: u16) -> Result<Partitio
     let fields: Vec<Option<Vec<u8>>> = answer.map_err(|failure| region.error(DOING, failure))?;
     let field = |at: usize| fields.get(at)?.as_deref();
     let number = |at| std::str::from_utf8(field(at)?).ok()?.parse().ok();
-    let current = field(2) == Some(checkout.link.run_text().as_bytes());
-    Ok(Partition { seq: number(0), floor: number(1), current })
+    // Only the scripts of a run token can tell. They are not run here.
+    let has_token = field(2).is_some_and(|run| run.starts_with(b"t:"));
+    let current = has_token || field(2) == Some(checkout.link.run_text().as_bytes());
+    Ok(Partition { seq: number(0), floor: number(1), current, has_token })
 }
