@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_cache_core::testing::No;
-use async_cache_core::{DataLoader, Error, LoadFailureLog, TieredCache};
+use async_cache_core::{DataLoader, Error, LoadFailureLog, Loaded, TieredCache};
 use async_cache_memory::MemoryBackend;
 use tracing::Instrument;
 use tracing_subscriber::fmt::MakeWriter;
@@ -222,5 +222,80 @@ async fn everything_logged_has_the_target_async_cache() {
     assert!(ours.len() > 5, "{text}");
     for line in ours {
         assert!(line.contains(" async_cache: "), "{line}");
+    }
+}
+
+/// A fault that repeats does not fill the log, and the log tells how often it did.
+#[tokio::test(start_paused = true)]
+async fn warnings_of_one_kind_are_limited_and_those_left_out_are_counted() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::INFO);
+    let cache = cache();
+    let failing = || async { Err::<String, _>(Broken) };
+    for _ in 0..1_000 {
+        let _ = cache.get_or_load("k", failing).await;
+    }
+    let text = log.take();
+    assert_eq!(text.matches("a load failed").count(), 10, "{text}");
+    assert_eq!(cache.stats().load_failures, 1_000);
+
+    // Another kind has a limit of its own, and so has another cache.
+    cache
+        .get_or_load("k", || async { Ok::<_, No>(Loaded::new("v".to_owned()).ttl(Duration::ZERO)) })
+        .await
+        .unwrap();
+    assert!(log.take().contains("a loader chose an invalid option"));
+    let _ = self::cache().get_or_load("k", failing).await;
+    assert!(log.take().contains("a load failed"));
+
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let _ = cache.get_or_load("other", failing).await;
+    let text = log.take();
+    assert!(text.contains("a load failed") && text.contains("suppressed=990"), "{text}");
+}
+
+/// What a trace shows of a lookup: where its time went.
+#[tokio::test(start_paused = true)]
+async fn each_stage_has_a_span_in_that_of_its_caller() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::DEBUG);
+    let tier = MemoryBackend::new(100);
+    let node = || {
+        let builder = TieredCache::<String, String>::builder().namespace("rows").l1(MemoryBackend::new(100));
+        builder.l2(tier.clone()).build().unwrap()
+    };
+    let (here, there) = (node(), node());
+    here.ready().await.unwrap();
+    there.ready().await.unwrap();
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok::<_, No>("v".to_owned())
+    };
+    let request = |name| tracing::info_span!("request", name);
+    log.take();
+    let leads = async { here.get_or_load("k", slow).instrument(request("leads")).await };
+    let joins = async { here.get_or_load("k", slow).instrument(request("joins")).await };
+    let waits = async { there.get_or_load("k", slow).instrument(request("waits")).await };
+    let (led, joined, waited) = tokio::join!(leads, joins, waits);
+    let _ = (led.unwrap(), joined.unwrap(), waited.unwrap());
+    there.insert("k", "w".to_owned()).into_future().instrument(request("inserts")).await.unwrap();
+    here.invalidate("k").instrument(request("invalidates")).await.unwrap();
+    here.invalidate_tag("t").instrument(request("tags")).await.unwrap();
+    here.invalidate_all().instrument(request("clears")).await.unwrap();
+    let text = log.take();
+    for (name, inside, stage) in [
+        ("leads", "cache.lookup", "cache.read"),
+        ("leads", "cache.load", "cache.lease"),
+        ("leads", "cache.load", "cache.fill"),
+        ("joins", "cache.lookup", "cache.wait{namespace=\"rows\" for=\"flight\"}"),
+        ("waits", "cache.load", "cache.wait{namespace=\"rows\" for=\"lease\"}"),
+        ("inserts", "cache.change", "cache.put"),
+        ("invalidates", "cache.change", "cache.invalidate{"),
+        ("tags", "cache.change", "cache.invalidate_tags"),
+        ("clears", "cache.change", "cache.clear"),
+    ] {
+        let parts = [format!("request{{name=\"{name}\"}}:"), format!(":{inside}{{"), format!(":{stage}")];
+        let there = text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(there, "{parts:?} are not in one line of:\n{text}");
     }
 }

@@ -208,6 +208,8 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         let (inner, early_events) = self.assemble()?;
         let inner = Arc::new(inner);
         early_events.open(&inner);
+        #[cfg(feature = "metrics")]
+        crate::observe::describe();
         let here = Arc::downgrade(&inner);
         inner.lifecycle.background.start(move || {
             let Some(inner) = here.upgrade() else { return };

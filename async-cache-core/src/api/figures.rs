@@ -10,6 +10,7 @@ pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
         l1_hits: inner.local.hits.get(),
         l1_suspended: inner.local.exists() && !inner.local.liveness.node.is_serving(),
         l2_refused: inner.local.liveness.refusal().is_some(),
+        l2_breaker_open: inner.local.liveness.is_cut_off(),
         entries: inner.local.engine().map_or(0, LocalBackend::len),
         l1_refused: inner.local.engine().map_or(0, LocalBackend::refused),
         in_flight: inner.local.stripes.in_flight() as u64,
@@ -22,8 +23,22 @@ pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
 #[cfg(feature = "metrics")]
 pub(crate) async fn run<V: Send + Sync + 'static>(inner: std::sync::Arc<Inner<V>>) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
+    for tick in 0_u64.. {
         ticks.tick().await;
-        crate::observe::publish(&inner.observer.namespace, &stats(&inner));
+        if tick % DESCRIBE_EVERY == 0 {
+            crate::observe::describe();
+        }
+        publish(&inner);
     }
+}
+
+/// The number of seconds after which the metrics are described again. The recorder may have been installed since.
+#[cfg(feature = "metrics")]
+const DESCRIBE_EVERY: u64 = 60;
+
+/// Copies the counters and gauges to the installed recorder.
+#[cfg(feature = "metrics")]
+pub(crate) fn publish<V: 'static>(inner: &Inner<V>) {
+    let age = inner.remote.as_ref().map(|_| inner.local.liveness.node.serving_lease_age());
+    inner.observer.instruments.publish(&stats(inner), age);
 }

@@ -57,7 +57,16 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             }
             BusEvent::Echo { partition, seq, beat } => {
                 let max_staleness = self.local.liveness.node.max_staleness;
-                about(self, partition, |partition| partition.echoed(seq, beat, max_staleness))
+                about(self, partition, |partition| {
+                    let news = partition.echoed(seq, beat, max_staleness);
+                    if partition.proven() == beat
+                        && let Some(sent) = partition.proved_at()
+                    {
+                        // The echo came behind every change, so they were under way as long.
+                        self.observer.lagged(self.local.liveness.node.clock.now().since(sent));
+                    }
+                    news
+                })
             }
             BusEvent::Woken { key, value } => {
                 self.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));

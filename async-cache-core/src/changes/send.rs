@@ -16,6 +16,7 @@ use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::l1::{NewEntry, new_entry};
 use crate::local::ticket::Ticket;
+use crate::observe::Stage;
 use crate::options::StoreOptions;
 use crate::remote::l2::L2;
 
@@ -29,7 +30,8 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     keys: &[Key],
 ) -> Result<Stamp> {
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
-    let seqs = l2.region.invalidate(keys).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    let sent = inner.observer.stage(Stage::Invalidate, l2.region.invalidate(keys)).await;
+    let seqs = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
     }
@@ -68,11 +70,8 @@ async fn send_tags_to<V: Send + Sync + 'static>(
     index: u16,
     partition: &Partition,
 ) -> Result<(u16, u64)> {
-    let seq = l2
-        .region
-        .invalidate_tags(index, tags)
-        .await
-        .map_err(|error| inner.local.liveness.l2_failed(error))?;
+    let sent = inner.observer.stage(Stage::InvalidateTags, l2.region.invalidate_tags(index, tags)).await;
+    let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
     partition.tags_changed(tags, seq);
     Ok((index, seq))
 }
@@ -81,7 +80,8 @@ pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>) -> Re
     let mut seqs = Vec::new();
     if let Some(l2) = &inner.remote {
         let sent = inner.local.liveness.node.partitions().map(|(index, partition)| async move {
-            let seq = l2.region.clear(index).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
+            let sent = inner.observer.stage(Stage::Clear, l2.region.clear(index)).await;
+            let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
             partition.cleared(seq);
             Ok((index, seq))
         });
@@ -207,7 +207,7 @@ async fn put_together<V: Send + Sync + 'static>(
         true => u64::MAX >> 12,
         false => inner.local.liveness.server_time(values[0].0.as_bytes())?.at_earliest(given_up),
     };
-    let put = l2.region.put(values, life, not_after).await;
+    let put = inner.observer.stage(Stage::Put, l2.region.put(values, life, not_after)).await;
     put.map_err(|error| inner.local.liveness.l2_failed(error))
 }
 

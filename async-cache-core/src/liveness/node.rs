@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Known, NodeId, Token};
+use crate::backend::{Known, NodeId, Tick, Token};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::{Key, partition_of};
 use crate::liveness::clock::Clock;
@@ -19,6 +19,7 @@ const MAX_AHEAD: u64 = 365 * 24 * 3600 * 1_000_000;
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) clock: Clock,
+    opened: Tick,
     pub(crate) max_staleness: Duration,
     /// Wakes the task that reads new baselines.
     pub(crate) resync: Notify,
@@ -43,9 +44,11 @@ impl Node {
         let generations = Arc::<Mutex<u64>>::default();
         let partition =
             |index| Partition::suspended(index, partitions, known.clone(), Arc::clone(&generations), switch);
+        let clock = Clock::start();
         Self {
             id,
-            clock: Clock::start(),
+            opened: clock.now(),
+            clock,
             max_staleness,
             resync: Notify::new(),
             partitions: (0..partitions.max(1)).map(partition).collect(),
@@ -130,6 +133,15 @@ impl Node {
     /// The partition with this index. The index comes from the bus, so it may be wrong.
     pub(crate) fn partition(&self, index: u16) -> Option<&Partition> {
         self.partitions.get(usize::from(index))
+    }
+
+    /// The age of the oldest proof, among those of the partitions, that this node knows every change. Before
+    /// the first proof it is the age of the node.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody asks"))]
+    pub(crate) fn serving_lease_age(&self) -> Duration {
+        let oldest =
+            self.partitions.iter().map(|partition| partition.proved_at().unwrap_or(self.opened)).min();
+        self.clock.now().since(oldest.unwrap_or(self.opened))
     }
 
     pub(crate) fn is_serving(&self) -> bool {

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as Unscheduled;
 use std::time::Duration;
 
 use crate::backend::tag_table::TagTable;
@@ -38,6 +39,9 @@ pub(crate) struct Partition {
     tags: TagTable,
     /// The last heartbeat whose echo had the expected number.
     proven: AtomicU64,
+    /// When the command of the last proof was sent, after which the node knew every change. Zero before the
+    /// first. Only figures read it, so the schedules need not visit it.
+    proved_at: Unscheduled,
     index: u16,
     known: Known,
     generations: Arc<Mutex<u64>>,
@@ -84,6 +88,7 @@ impl Partition {
             reached: AtomicU64::new(0),
             tags: TagTable::new(partitions, switch),
             proven: AtomicU64::new(0),
+            proved_at: Unscheduled::new(0),
             index,
             known,
             generations,
@@ -147,6 +152,14 @@ impl Partition {
     pub(crate) fn knows(&self, seq: u64) {
         if !self.switch.is(Mutant::ForgetNumbers) {
             self.known.raise(self.index, seq);
+        }
+    }
+
+    /// The time up to which the node has proved to know every change, if it has.
+    pub(crate) fn proved_at(&self) -> Option<Tick> {
+        match self.proved_at.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(Tick(at)),
         }
     }
 
@@ -269,6 +282,7 @@ impl Partition {
             Phase::Live if seq == self.applied() || self.switch.is(Mutant::HeartbeatWithoutSequenceCheck) => {
                 self.extend(lease_end(sent, max_staleness));
                 self.proven.store(beat, Ordering::Release);
+                self.proved_at.fetch_max(sent.0, Ordering::Relaxed);
                 News::Expected
             }
             Phase::Live => {
@@ -333,6 +347,7 @@ impl Partition {
         sync.run = Some(state.run);
         sync.phase = Phase::Live;
         self.serving_until.store(lease_end(sent, max_staleness).0, Ordering::Release);
+        self.proved_at.fetch_max(sent.0, Ordering::Relaxed);
         outcome
     }
 

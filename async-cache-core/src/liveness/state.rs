@@ -19,7 +19,7 @@ use crate::liveness::clock::ServerTime;
 use crate::liveness::node::Node;
 use crate::liveness::partition::Partition;
 use crate::liveness::unsent::Unsent;
-use crate::observe::{Event, Observer, Resumed, SuspendCause, trace};
+use crate::observe::{Event, Observer, Resumed, SuspendCause};
 
 /// What a node asks L2 for in order to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,9 @@ impl Liveness {
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
         self.observer.counters.l2_errors.add(1);
         self.emit_state_changes(Some(&error));
+        if !self.is_cut_off() {
+            self.observer.log.l2_failed(&error);
+        }
         error.in_namespace(&self.observer.namespace)
     }
 
@@ -153,7 +156,7 @@ impl Liveness {
             if !before {
                 self.observer.events.tell(|| Event::L2Refused);
                 if let Err(error) = outcome {
-                    trace::refused(&self.observer.namespace, error);
+                    self.observer.log.refused(error);
                 }
             }
         }
@@ -188,7 +191,7 @@ impl Liveness {
         if self.told.l2_lost.swap(lost, Ordering::Relaxed) != lost {
             self.observer.events.tell(|| if lost { Event::L2Lost } else { Event::L2Regained });
             if lost {
-                trace::lost(&self.observer.namespace, failure);
+                self.observer.log.lost(failure);
             }
         }
         let pending = self.unsent.len();

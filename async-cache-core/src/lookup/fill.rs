@@ -10,6 +10,7 @@ use crate::inner::Inner;
 use crate::local::l1::{NewEntry, new_entry};
 use crate::local::request::{CacheMode, LookupRequest};
 use crate::lookup::loader::Produced;
+use crate::observe::Stage;
 use crate::options::Term;
 
 /// Stores a value in L2 that was loaded under a lease. Returns the entry that L1 is offered. It is `None` if
@@ -39,7 +40,7 @@ pub(crate) async fn fill<V: Send + Sync + 'static>(
         CacheMode::Reload => Announce::Yes,
     };
     let fill = Fill { key: request.key.clone(), lease, frame, life: term.kept(), announce };
-    let outcome = l2.region.fill_one(fill).await;
+    let outcome = inner.observer.stage(Stage::Fill, l2.region.fill_one(fill)).await;
     if outcome.is_ok() {
         held.leases.clear();
     }

@@ -16,6 +16,7 @@ use crate::lookup::queue::Queue;
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::lookup::step::{Action, Basis, Learnt, Reply, Woken};
 use crate::lookup::{find, stale};
+use crate::observe::{Stage, trace};
 use crate::remote::l2::L2;
 use crate::remote::read::{Fetched, fetch};
 
@@ -45,7 +46,8 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
                 queue.within_patience(reply, give_up, || settles(inner, lead))
             }
             Action::Wait(lapses_in) => {
-                let stored = queue.wait(lapses_in, give_up).await;
+                let waits = queue.wait(lapses_in, give_up);
+                let stored = trace::stage(&inner.observer.namespace, Stage::WaitForLease, waits).await;
                 match stored.and_then(|stored| brought(l2, lead, &stored)) {
                     Some(entry) => Seen::of(Learnt::Waited(Woken::Answers), entry),
                     None if queue.is_disappointed() && makes_do(inner, lead) => {
@@ -73,7 +75,8 @@ async fn ask<V: Send + Sync + 'static>(
         return Seen::bare(Learnt::Lease(Reply::Unsent));
     };
     let (token, ttl) = (inner.local.liveness.node.next_token(), lead.request.options.load.lease_ttl);
-    let answer = l2.region.acquire_one(lead.key(), Acquire { token, ttl, accept }).await;
+    let ask = l2.region.acquire_one(lead.key(), Acquire { token, ttl, accept });
+    let answer = inner.observer.stage(Stage::Lease, ask).await;
     reply(inner, lead, held, asked, answer)
 }
 

@@ -13,7 +13,7 @@ use crate::local::lead::Lead;
 use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::loaded::{Keep, LoadContext, Loaded};
 use crate::lookup::step::{Basis, StoreIn, store_in};
-use crate::observe::Amended;
+use crate::observe::{Amended, Timer};
 use crate::options::{Choice, Options, StoreOptions};
 
 /// The result of a loader. Its only type parameter is the value type of the cache.
@@ -118,12 +118,10 @@ pub(crate) async fn run_loader<V: 'static, T, Fut>(
 where
     Fut: Future<Output = Result<T, BoxError>>,
 {
-    #[cfg(feature = "metrics")]
-    let begun = inner.local.liveness.node.clock.now();
+    let timer = Timer::start();
     let outcome =
         inner.lifecycle.closing.run_until_cancelled(guard::run("loading a key", limit, loader)).await;
-    #[cfg(feature = "metrics")]
-    crate::observe::loaded(&inner.observer.namespace, inner.local.liveness.node.clock.now().since(begun));
+    inner.observer.loaded(timer);
     match outcome {
         Some(outcome) => outcome.map_err(|error| error.in_namespace(&inner.observer.namespace)),
         None => Err(inner

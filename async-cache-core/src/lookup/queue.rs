@@ -14,6 +14,7 @@ use crate::local::ticket::Ticket;
 use crate::local::waiters::{Wake, WakeSlot};
 use crate::lookup::progress::Seen;
 use crate::lookup::step::{Learnt, Reply};
+use crate::observe::Timer;
 use crate::sync::Notify;
 
 /// After this number of loads on other nodes without a value, a node stops waiting if the lease is held
@@ -37,6 +38,8 @@ pub(crate) struct Queue<'a, V: 'static> {
     min_seq: u64,
     wakes: Wakes,
     poll: Option<Duration>,
+    /// Runs from the first pause.
+    waiting: Option<Timer>,
     disappointments: u32,
 }
 
@@ -56,7 +59,17 @@ impl<'a, V: 'static> Queue<'a, V> {
         let slot = inner.local.stripes.listen(lead.key(), notify);
         let (key, flight) = (lead.key().clone(), lead.flight());
         let (mode, min_seq) = (flight.mode, flight.min_seq);
-        Self { inner, key, slot, mode, min_seq, wakes: Wakes::MayBeOld, poll: None, disappointments: 0 }
+        Self {
+            inner,
+            key,
+            slot,
+            mode,
+            min_seq,
+            wakes: Wakes::MayBeOld,
+            poll: None,
+            waiting: None,
+            disappointments: 0,
+        }
     }
 
     /// The ticket for the answer to the next question, and for a later wake-up. An unread wake-up is dropped
@@ -118,6 +131,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
                 self.inner.observer.counters.lease_waits.add(1);
+                self.waiting = Some(Timer::start());
                 if let Some(l2) = &self.inner.remote {
                     l2.miss_rate.missed(self.mode);
                 }
@@ -173,5 +187,8 @@ impl<'a, V: 'static> Queue<'a, V> {
 impl<V: 'static> Drop for Queue<'_, V> {
     fn drop(&mut self) {
         self.inner.local.stripes.unlisten(&self.key, &self.slot);
+        if let Some(timer) = self.waiting {
+            self.inner.observer.waited_for_lease(timer);
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::stale;
 use crate::lookup::stale::{StandIn, Standing, is_source_failure};
 use crate::lookup::step::Ended;
-use crate::observe::StaleCause;
+use crate::observe::{Stage, StaleCause};
 use crate::options::Options;
 
 /// The part of a caller in a flight.
@@ -216,6 +216,19 @@ fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, caller: &Caller, fligh
 
 /// Waits until the flight has ended, or until a stale value answers instead.
 pub(crate) async fn wait<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    caller: &Caller,
+    flight: &Flight<V>,
+    role: Role,
+) -> Waited<V> {
+    let waits = wait_in(inner, caller, flight, role);
+    match role {
+        Role::Leads => waits.await,
+        Role::Joined(_) => inner.observer.stage(Stage::WaitForFlight, waits).await,
+    }
+}
+
+async fn wait_in<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     caller: &Caller,
     flight: &Flight<V>,

@@ -92,8 +92,8 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum LoadFailureLog {
-    /// One warning for each failed call of a loader, with the error and all its causes. The messages of the
-    /// loader's error are in the log.
+    /// One warning for each failed call of a loader, with the error and all its causes, but at most ten in a
+    /// minute. The messages of the loader's error are in the log.
     #[default]
     Warn,
     /// At debug level, without the messages of the errors. It is for loaders that log their errors themselves,

@@ -12,7 +12,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 
 use crate::observe::event::Event;
-use crate::observe::trace;
+use crate::observe::log::{Log, wanted};
 
 /// The number of events that are kept for a slow listener. Beyond it the oldest are dropped.
 const CAPACITY: usize = 1024;
@@ -20,27 +20,27 @@ const CAPACITY: usize = 1024;
 /// Sends events to listeners. Without a listener, sending costs one relaxed load.
 #[derive(Debug)]
 pub(crate) struct Events {
-    namespace: Arc<str>,
+    log: Arc<Log>,
     listeners: Arc<AtomicUsize>,
     sender: OnceLock<Sender<Event>>,
 }
 
 impl Events {
-    pub(crate) fn of(namespace: &Arc<str>) -> Self {
-        Self { namespace: Arc::clone(namespace), listeners: Arc::default(), sender: OnceLock::new() }
+    pub(crate) fn of(log: &Arc<Log>) -> Self {
+        Self { log: Arc::clone(log), listeners: Arc::default(), sender: OnceLock::new() }
     }
 
     /// Sends an event. The event is made only if there is a listener.
     #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if self.listeners.load(Ordering::Relaxed) > 0 || trace::wanted() {
+        if self.listeners.load(Ordering::Relaxed) > 0 || wanted() {
             self.send(event());
         }
     }
 
     #[cold]
     fn send(&self, event: Event) {
-        trace::event(&self.namespace, &event);
+        self.log.event(&event);
         if let Some(sender) = self.sender.get() {
             // Sending fails if there is no listener any more.
             let _ = sender.send(event);
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_sleeps_is_told_how_much_it_missed() {
-        let events = Events::of(&"rows".into());
+        let events = Events::of(&Arc::new(Log::of(&"rows".into())));
         let mut stream = events.subscribe();
         for pending in 0..CAPACITY + 10 {
             events.tell(|| Event::InvalidationPending { pending });
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_made_for_nobody() {
-        let events = Events::of(&"rows".into());
+        let events = Events::of(&Arc::new(Log::of(&"rows".into())));
         events.tell(|| unreachable!("nobody listens"));
         drop(events.subscribe());
         events.tell(|| unreachable!("nobody listens any more"));

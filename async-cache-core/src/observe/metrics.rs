@@ -1,45 +1,204 @@
-//! Publishes the figures of [`Stats`] to the [`metrics`] facade (feature `metrics`).
+//! Publishes the figures of [`Stats`] to the [`metrics`] facade (feature `metrics`), and records durations.
 //!
 //! The feature adds no cost to a hit. Once a second the counts are copied to the recorder that is installed at
-//! that time. Every metric has one label, `namespace`.
+//! that time. Durations are recorded as they end. Every metric is described with its unit when a cache is
+//! built, and again once a minute, because the recorder may be installed later.
 //!
-//! | name | kind |
-//! |---|---|
-//! | `async_cache_<count>_total`, for every count of [`Stats`] | counter |
-//! | `async_cache_<gauge>`, for every gauge of [`Stats`] | gauge |
-//! | `async_cache_load_seconds` | histogram: the duration of each loader run in seconds, including failed runs |
+//! Every metric has the label `namespace`. Some histograms have one more, whose values are those of a small
+//! enum. The labels are made once for each cache, so that recording allocates nothing here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Key, Label, Level, Metadata, SharedString, Unit, with_recorder};
+
+use crate::observe::stage::Stage;
 use crate::observe::stats::{Stats, with_figures};
 
-/// Copies the figures to the recorder.
-pub(crate) fn publish(namespace: &str, stats: &Stats) {
-    for (name, count) in counts(stats) {
-        metrics::counter!(name, "namespace" => namespace.to_owned()).absolute(count);
-    }
-    for (name, gauge) in gauges(stats) {
-        metrics::gauge!(name, "namespace" => namespace.to_owned()).set(gauge as f64);
-    }
+/// What a recorder is told of a metric.
+struct Described {
+    name: &'static str,
+    unit: Unit,
+    text: &'static str,
 }
 
-/// Records the duration of a loader run.
-pub(crate) fn loaded(namespace: &str, took: Duration) {
-    metrics::histogram!("async_cache_load_seconds", "namespace" => namespace.to_owned()).record(took);
+const fn seconds(name: &'static str, text: &'static str) -> Described {
+    Described { name, unit: Unit::Seconds, text }
 }
 
+const L2_READ: Described = seconds(
+    "async_cache_l2_read_seconds",
+    "Duration of each command that reads L2: a plain read, or the question for a lease, which returns a value, too.",
+);
+const L2_WRITE: Described =
+    seconds("async_cache_l2_write_seconds", "Duration of each command that changes L2.");
+const LOAD: Described =
+    seconds("async_cache_load_seconds", "Duration of each loader run, failed runs included.");
+const WAIT: Described = seconds(
+    "async_cache_wait_seconds",
+    "Duration of each wait for a load that another caller of this node (flight) or another node (lease) leads.",
+);
+const LAG: Described = seconds(
+    "async_cache_invalidation_lag_seconds",
+    "How long a message took to this node, from the command that caused it. Heartbeats measure it: their echoes travel behind every change on the same bus.",
+);
+const LEASE_AGE: Described = seconds(
+    "async_cache_serving_lease_age_seconds",
+    "Age of the last proof that this node knows every change. L1 answers while it is below max_staleness.",
+);
+
+const HISTOGRAMS: [Described; 5] = [L2_READ, L2_WRITE, LOAD, WAIT, LAG];
+
+static METADATA: Metadata<'static> = Metadata::new("async_cache", Level::INFO, Some(module_path!()));
+
+/// The counts and gauges of `Stats`. Their texts are in [`text_of`].
 macro_rules! published {
     ($($count:ident)*; $($gauge:ident)*) => {
-        fn counts(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-            [$((concat!("async_cache_", stringify!($count), "_total"), stats.$count)),*].into_iter()
+        const COUNTS: &[Described] = &[$(figure(concat!("async_cache_", stringify!($count), "_total"), stringify!($count))),*];
+        const GAUGES: &[Described] = &[$(figure(concat!("async_cache_", stringify!($gauge)), stringify!($gauge))),*];
+
+        fn counts(stats: &Stats) -> impl Iterator<Item = u64> + use<> {
+            [$(stats.$count),*].into_iter()
         }
 
-        fn gauges(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-            [$((concat!("async_cache_", stringify!($gauge)), u64::from(stats.$gauge))),*].into_iter()
+        fn gauges(stats: &Stats) -> impl Iterator<Item = u64> + use<> {
+            [$(u64::from(stats.$gauge)),*].into_iter()
         }
     };
 }
 with_figures!(published);
+
+const fn figure(name: &'static str, field: &'static str) -> Described {
+    Described { name, unit: Unit::Count, text: field }
+}
+
+/// What a recorder is told of a field of `Stats`.
+fn text_of(field: &'static str) -> &'static str {
+    match field {
+        "l1_hits" => "Lookups that L1 answered at once.",
+        "l2_hits" => "Lookups that L2 answered.",
+        "misses" => "Lookups without a cached answer: they loaded, found nothing, or failed.",
+        "loads" => "Loader runs that began on this node. A batch is one run.",
+        "load_failures" => "Loader runs that failed, and keys of a batch with their own error.",
+        "coalesced_waits" => "Lookups that another task's load or read of the same cache answered.",
+        "lease_waits" => "Waits of a load for another node's load of the same key.",
+        "stale_served" => "Lookups that were answered with an expired or unverified value.",
+        "invalidations_sent" => "Keys and tags that this node invalidated or overwrote, and clears.",
+        "invalidations_received" => {
+            "Invalidations, overwrites and clears that this node received, its own included."
+        }
+        "fills_rejected" => "Loaded or read values that were not stored.",
+        "l1_refused" => "Values that are heavier than all of L1, or could not be weighed.",
+        "codec_failures" => "Values that could not be stored in L2.",
+        "amended_choices" => "Values whose loader chose an invalid option.",
+        "unreadable" => "Stored values and messages that cannot be read.",
+        "unasked_keys" => "Keys that batch loaders returned without a request.",
+        "l2_errors" => "Operations on L2 that failed or timed out.",
+        "flushes" => "Times that this node may have missed messages, so that all of L1 was verified again.",
+        "l1_suspended" => "Whether L1 does not answer, because this node may have missed messages.",
+        "l2_refused" => "Whether L2 refuses an operation that this node needs.",
+        "l2_breaker_open" => "Whether L2 is known to be unreachable, so that operations fail at once.",
+        "entries" => "Approximate number of entries in L1.",
+        "in_flight" => "Loads and reads under way.",
+        "pending_invalidations" => "Invalidations of unknown outcome that are being retried.",
+        described => described,
+    }
+}
+
+/// Describes every metric to the recorder that is installed now.
+pub(crate) fn describe() {
+    with_recorder(|recorder| {
+        let parts = |metric: &Described| (metric.name.into(), Some(metric.unit), text_of(metric.text).into());
+        for (name, unit, text) in COUNTS.iter().map(parts) {
+            recorder.describe_counter(name, unit, text);
+        }
+        for (name, unit, text) in GAUGES.iter().chain([&LEASE_AGE]).map(parts) {
+            recorder.describe_gauge(name, unit, text);
+        }
+        for (name, unit, text) in HISTOGRAMS.iter().map(parts) {
+            recorder.describe_histogram(name, unit, text);
+        }
+    });
+}
+
+/// The names and labels of the metrics of one cache.
+#[derive(Debug)]
+pub(crate) struct Instruments {
+    counts: Vec<Key>,
+    gauges: Vec<Key>,
+    stages: [Key; Stage::ALL.len()],
+    load: Key,
+    lag: Key,
+    lease_age: Key,
+}
+
+impl Instruments {
+    pub(crate) fn of(namespace: &Arc<str>) -> Self {
+        let label = || Label::new("namespace", SharedString::from(Arc::clone(namespace)));
+        let plain = |metric: &Described| Key::from_parts(metric.name, vec![label()]);
+        let stages = Stage::ALL.map(|stage| {
+            let (metric, what, which) = histogram_of(stage);
+            Key::from_parts(metric.name, vec![label(), Label::from_static_parts(what, which)])
+        });
+        Self {
+            counts: COUNTS.iter().map(plain).collect(),
+            gauges: GAUGES.iter().map(plain).collect(),
+            stages,
+            load: plain(&LOAD),
+            lag: plain(&LAG),
+            lease_age: plain(&LEASE_AGE),
+        }
+    }
+
+    /// Copies the figures to the recorder.
+    pub(crate) fn publish(&self, stats: &Stats, serving_lease_age: Option<Duration>) {
+        with_recorder(|recorder| {
+            for (key, count) in self.counts.iter().zip(counts(stats)) {
+                recorder.register_counter(key, &METADATA).absolute(count);
+            }
+            for (key, gauge) in self.gauges.iter().zip(gauges(stats)) {
+                recorder.register_gauge(key, &METADATA).set(gauge as f64);
+            }
+            if let Some(age) = serving_lease_age {
+                recorder.register_gauge(&self.lease_age, &METADATA).set(age);
+            }
+        });
+    }
+
+    /// Records the duration of a stage.
+    pub(crate) fn stage(&self, stage: Stage, took: Duration) {
+        record(&self.stages[stage as usize], took);
+    }
+
+    /// Records the duration of a loader run.
+    pub(crate) fn loaded(&self, took: Duration) {
+        record(&self.load, took);
+    }
+
+    /// Records how long a message of the bus was under way.
+    pub(crate) fn lagged(&self, lag: Duration) {
+        record(&self.lag, lag);
+    }
+}
+
+fn record(key: &Key, took: Duration) {
+    with_recorder(|recorder| recorder.register_histogram(key, &METADATA).record(took));
+}
+
+/// The histogram of a stage, and its second label.
+fn histogram_of(stage: Stage) -> (&'static Described, &'static str, &'static str) {
+    match stage {
+        Stage::Read => (&L2_READ, "command", "read"),
+        Stage::Lease => (&L2_READ, "command", "lease"),
+        Stage::Fill => (&L2_WRITE, "command", "fill"),
+        Stage::Put => (&L2_WRITE, "command", "put"),
+        Stage::Invalidate => (&L2_WRITE, "command", "invalidate"),
+        Stage::InvalidateTags => (&L2_WRITE, "command", "invalidate_tags"),
+        Stage::Clear => (&L2_WRITE, "command", "clear"),
+        Stage::WaitForFlight => (&WAIT, "for", "flight"),
+        Stage::WaitForLease => (&WAIT, "for", "lease"),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -50,5 +209,14 @@ mod tests {
         let stats = Stats { loads: 3, l1_suspended: true, ..Stats::default() };
         assert!(counts(&stats).any(|figure| figure == ("async_cache_loads_total", 3)));
         assert!(gauges(&stats).any(|figure| figure == ("async_cache_l1_suspended", 1)));
+    }
+
+    #[test]
+    fn each_stage_has_a_key_of_its_own() {
+        let keys = Instruments::of(&"rows".into()).stages;
+        for (place, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, place);
+            assert_eq!(keys.iter().filter(|key| **key == keys[place]).count(), 1, "{stage:?}");
+        }
     }
 }

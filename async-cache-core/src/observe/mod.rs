@@ -2,10 +2,14 @@
 
 mod event;
 mod events;
+#[cfg(feature = "tracing")]
+mod limits;
+mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod observer;
 mod seat;
+mod stage;
 mod stats;
 pub(crate) mod trace;
 
@@ -14,7 +18,8 @@ pub use event::{
 };
 pub use events::EventStream;
 #[cfg(feature = "metrics")]
-pub(crate) use metrics::{loaded, publish};
+pub(crate) use metrics::describe;
 pub(crate) use observer::Observer;
+pub(crate) use stage::{Stage, Timer};
 pub use stats::Stats;
 pub(crate) use stats::StripedCounter;

@@ -1,10 +1,15 @@
 //! Counts, sends and logs what happens in a cache, in one place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, StaleCause, UnreadableCause};
 use crate::observe::events::Events;
+use crate::observe::log::Log;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::Instruments;
+use crate::observe::stage::{Stage, Timer};
 use crate::observe::stats::Counters;
 use crate::observe::trace;
 
@@ -14,13 +19,63 @@ pub(crate) struct Observer {
     pub(crate) namespace: Arc<str>,
     pub(crate) counters: Counters,
     pub(crate) events: Events,
+    pub(crate) log: Arc<Log>,
+    #[cfg(feature = "metrics")]
+    pub(crate) instruments: Instruments,
     failure_log: LoadFailureLog,
 }
 
 impl Observer {
     pub(crate) fn new(namespace: Arc<str>, failure_log: LoadFailureLog) -> Arc<Self> {
-        let events = Events::of(&namespace);
-        Arc::new(Self { namespace, counters: Counters::default(), events, failure_log })
+        let log = Arc::new(Log::of(&namespace));
+        Arc::new(Self {
+            counters: Counters::default(),
+            events: Events::of(&log),
+            log,
+            #[cfg(feature = "metrics")]
+            instruments: Instruments::of(&namespace),
+            namespace,
+            failure_log,
+        })
+    }
+
+    /// Runs a stage in a span of its own, and records its duration if it ends. Without the features `metrics`
+    /// and `tracing` it is `work` itself.
+    #[cfg(feature = "metrics")]
+    pub(crate) async fn stage<F: Future>(&self, stage: Stage, work: F) -> F::Output {
+        let timer = Timer::start();
+        let output = trace::stage(&self.namespace, stage, work).await;
+        self.instruments.stage(stage, timer.took());
+        output
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn stage<F: Future>(&self, stage: Stage, work: F) -> impl Future<Output = F::Output> + use<F> {
+        trace::stage(&self.namespace, stage, work)
+    }
+
+    /// Records the end of a wait for another node's load.
+    pub(crate) fn waited_for_lease(&self, timer: Timer) {
+        #[cfg(feature = "metrics")]
+        self.instruments.stage(Stage::WaitForLease, timer.took());
+        #[cfg(not(feature = "metrics"))]
+        let _ = timer;
+    }
+
+    /// Records how long a loader ran.
+    pub(crate) fn loaded(&self, timer: Timer) {
+        #[cfg(feature = "metrics")]
+        self.instruments.loaded(timer.took());
+        #[cfg(not(feature = "metrics"))]
+        let _ = timer;
+    }
+
+    /// Records how long a message of the bus was under way.
+    pub(crate) fn lagged(&self, lag: Duration) {
+        #[cfg(feature = "metrics")]
+        self.instruments.lagged(lag);
+        #[cfg(not(feature = "metrics"))]
+        let _ = lag;
     }
 
     /// Makes an error that names the namespace.
@@ -40,7 +95,7 @@ impl Observer {
     pub(crate) fn not_encoded(&self, key: &[u8], error: &Error) {
         self.counters.codec_failures.add(1);
         self.events.tell(|| Event::NotEncoded { key: KeyHash::of(key) });
-        trace::not_encoded(&self.namespace, error);
+        self.log.not_encoded(error);
     }
 
     /// Notes that a stored value in L2 cannot be read.
@@ -65,7 +120,7 @@ impl Observer {
 
     /// Logs a failed load, without counting it or sending its event.
     pub(crate) fn log_failed(&self, key: &[u8], keys: usize, error: &Error) {
-        trace::load_failed(&self.namespace, self.failure_log, KeyHash::of(key), keys, error);
+        self.log.load_failed(self.failure_log, KeyHash::of(key), keys, error);
     }
 
     /// Notes that a value was not stored: an invalidation came in the meantime, its lease was lost, or L2 could

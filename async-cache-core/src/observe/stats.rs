@@ -63,6 +63,9 @@ pub struct Stats {
     /// Gauge: whether L2 refuses an operation that this node needs.
     /// [`ready`](crate::api::cache::TieredCache::ready) returns the cause.
     pub l2_refused: bool,
+    /// Gauge: whether L2 is known to be unreachable, so that operations on it fail at once. With Redis it is
+    /// true after three commands in a row that got no answer in time, and while no connection can be made.
+    pub l2_breaker_open: bool,
     /// Gauge: the approximate number of entries in L1.
     pub entries: u64,
     /// Gauge: the number of loads and reads under way.
@@ -78,7 +81,7 @@ macro_rules! with_figures {
             l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
             invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices
             unreadable unasked_keys l2_errors flushes;
-            l1_suspended l2_refused entries in_flight pending_invalidations
+            l1_suspended l2_refused l2_breaker_open entries in_flight pending_invalidations
         }
     };
 }

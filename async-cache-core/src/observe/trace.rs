@@ -1,10 +1,14 @@
-//! Spans and events for `tracing` (feature `tracing`). A hit has none.
+//! Spans for `tracing` (feature `tracing`). A hit has none.
 //!
 //! | span | around |
 //! |---|---|
 //! | `cache.lookup` | a lookup that L1 did not answer, in its caller's span |
 //! | `cache.load` | lease, loader and fill, in the span of the lookup that began the load |
 //! | `cache.change` | an invalidation, a clear or an insert |
+//!
+//! Inside these, each stage has a span of its own: `cache.read`, `cache.lease` and `cache.fill` for commands of
+//! lookups, `cache.put`, `cache.invalidate`, `cache.invalidate_tags` and `cache.clear` for commands of changes,
+//! and `cache.wait` for a wait, with `for` as in the metrics. What a loader does is directly in `cache.load`.
 //!
 //! All spans and events have the target `async_cache`. A task of the cache runs in the span of its caller. This
 //! holds for loaders, batches and refreshes, even if a filter removes the spans of this crate.
@@ -13,75 +17,20 @@
 //! `keys`. The events of [`TieredCache::subscribe`](crate::api::cache::TieredCache::subscribe) are logged, too:
 //! at warn or info level if an operator should know them, and at debug level otherwise.
 
-pub(crate) use imp::{
-    Digest, change, digest, event, here, load, load_failed, lookup, lost, not_encoded, refused, wanted,
-};
+#[cfg(feature = "tracing")]
+pub(crate) use imp::TARGET;
+pub(crate) use imp::{Digest, change, digest, here, load, lookup, stage};
 
 #[cfg(feature = "tracing")]
 mod imp {
-    use std::error::Error as _;
-
     use tracing::level_filters::LevelFilter;
-    use tracing::{Instrument, debug, debug_span, info, warn};
+    use tracing::{Instrument, debug_span};
 
-    use crate::error::{Error, ErrorKind};
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
+    use crate::observe::event::KeyHash;
+    use crate::observe::stage::Stage;
 
     /// The target of all spans and events.
-    const TARGET: &str = "async_cache";
-
-    /// Whether a subscriber may be interested.
-    pub(crate) fn wanted() -> bool {
-        LevelFilter::current() != LevelFilter::OFF
-    }
-
-    pub(crate) fn event(namespace: &str, event: &Event) {
-        match event {
-            Event::L1Suspended { cause } => {
-                warn!(target: TARGET, namespace, ?cause, "L1 no longer answers");
-            }
-            Event::InvalidationPending { pending } => {
-                warn!(target: TARGET, namespace, pending, "an invalidation could not be sent and is being retried");
-            }
-            Event::L1Resumed { held } => {
-                info!(target: TARGET, namespace, ?held, "L1 answers again");
-            }
-            Event::L2Regained => {
-                info!(target: TARGET, namespace, "L2 can be reached again");
-            }
-            Event::InvalidationLanded { pending } => {
-                info!(target: TARGET, namespace, pending, "retried invalidations have landed");
-            }
-            Event::Unreadable { key, cause } => {
-                info!(target: TARGET, namespace, %key, ?cause, "a value stored in L2 cannot be read, and is loaded again");
-            }
-            Event::ChoiceAmended { key, to } => {
-                warn!(target: TARGET, namespace, %key, ?to, "a loader chose an invalid option");
-            }
-            // These are logged with their causes where they happen.
-            Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
-            other => {
-                debug!(target: TARGET, namespace, event = ?other);
-            }
-        }
-    }
-
-    /// Logs the cause, if it is known. An event has no room for it.
-    pub(crate) fn lost(namespace: &str, why: Option<&Error>) {
-        let cause = why.map(|error| format!("{error:#}"));
-        warn!(target: TARGET, namespace, cause, "L2 cannot be reached");
-    }
-
-    /// Logs the cause, because an event has no room for it.
-    pub(crate) fn refused(namespace: &str, why: &Error) {
-        warn!(target: TARGET, namespace, cause = format!("{why:#}"), "L2 does not permit this node what it needs");
-    }
-
-    /// Logs the cause, because an event has no room for it.
-    pub(crate) fn not_encoded(namespace: &str, error: &Error) {
-        let cause = error.source().map(ToString::to_string);
-        warn!(target: TARGET, namespace, %error, cause, "a value cannot be stored in L2");
-    }
+    pub(crate) const TARGET: &str = "async_cache";
 
     /// The digest of a key, if spans are collected.
     pub(crate) type Digest = Option<KeyHash>;
@@ -118,43 +67,30 @@ mod imp {
         work.in_current_span()
     }
 
-    /// Logs keys that could not be loaded.
-    pub(crate) fn load_failed(
+    /// Runs a stage of a lookup or change in a span of its own.
+    pub(crate) fn stage<F: Future>(
         namespace: &str,
-        log: LoadFailureLog,
-        key: KeyHash,
-        keys: usize,
-        error: &Error,
-    ) {
-        let kind = error.kind();
-        match log {
-            LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
-                let cause = format_args!("{error:#}");
-                warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, "a load failed");
-            }
-            LoadFailureLog::Warn | LoadFailureLog::Off => {
-                debug!(target: TARGET, namespace, %key, keys, ?kind, "a load failed");
-            }
-        }
+        stage: Stage,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let span = match stage {
+            Stage::Read => debug_span!(target: TARGET, "cache.read", namespace),
+            Stage::Lease => debug_span!(target: TARGET, "cache.lease", namespace),
+            Stage::Fill => debug_span!(target: TARGET, "cache.fill", namespace),
+            Stage::Put => debug_span!(target: TARGET, "cache.put", namespace),
+            Stage::Invalidate => debug_span!(target: TARGET, "cache.invalidate", namespace),
+            Stage::InvalidateTags => debug_span!(target: TARGET, "cache.invalidate_tags", namespace),
+            Stage::Clear => debug_span!(target: TARGET, "cache.clear", namespace),
+            Stage::WaitForFlight => debug_span!(target: TARGET, "cache.wait", namespace, r#for = "flight"),
+            Stage::WaitForLease => debug_span!(target: TARGET, "cache.wait", namespace, r#for = "lease"),
+        };
+        work.instrument(span)
     }
 }
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
-    use crate::error::Error;
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
-
-    pub(crate) fn lost(_: &str, _: Option<&Error>) {}
-
-    pub(crate) fn refused(_: &str, _: &Error) {}
-
-    pub(crate) fn not_encoded(_: &str, _: &Error) {}
-
-    pub(crate) fn wanted() -> bool {
-        false
-    }
-
-    pub(crate) fn event(_: &str, _: &Event) {}
+    use crate::observe::stage::Stage;
 
     /// Stands for a digest that nothing reads.
     pub(crate) struct Digest;
@@ -179,5 +115,7 @@ mod imp {
         work
     }
 
-    pub(crate) fn load_failed(_: &str, _: LoadFailureLog, _: KeyHash, _: usize, _: &Error) {}
+    pub(crate) fn stage<F: Future>(_: &str, _: Stage, work: F) -> F {
+        work
+    }
 }

@@ -17,7 +17,7 @@ use crate::liveness::news::{News, Server};
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::ticket::Ticket;
-use crate::observe::{SuspendCause, UnreadableCause};
+use crate::observe::{Stage, SuspendCause, UnreadableCause};
 use crate::options::Options;
 use crate::remote::l2::L2;
 
@@ -73,7 +73,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             self.learn_before_reading(std::slice::from_ref(key)).await?;
         }
         if self.knows(index, partition, min_stamp) {
-            let read = self.counted(self.region.read_one(key, Check::Plain).await)?;
+            let read = self.counted(self.staged(self.region.read_one(key, Check::Plain)).await)?;
             if self.is_about(partition, read.run) {
                 if read.value.is_some() && self.local.exists() {
                     self.local.stripes.read_plainly(key.as_bytes(), self.local.liveness.node.next_beat());
@@ -81,7 +81,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return Ok(read);
             }
         }
-        self.counted(self.region.read_one(key, Check::Valid).await)
+        self.counted(self.staged(self.region.read_one(key, Check::Valid)).await)
     }
 
     /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one. One outcome for each, in their
@@ -191,6 +191,10 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.local.faults.is(Mutant::TrustAnyRun)
     }
 
+    fn staged<T>(&self, read: impl Future<Output = T>) -> impl Future<Output = T> {
+        self.local.observer.stage(Stage::Read, read)
+    }
+
     /// Counts a failed read.
     fn counted<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| self.local.liveness.l2_failed(error))
@@ -198,7 +202,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Counts a failure once, however many keys it concerns.
     async fn counted_each<T>(&self, operation: impl Future<Output = Vec<Result<T>>>) -> Vec<Result<T>> {
-        let outcomes = operation.await;
+        let outcomes = self.staged(operation).await;
         if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
             drop(self.local.liveness.l2_failed(error.clone()));
         }

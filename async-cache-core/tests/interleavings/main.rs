@@ -7,6 +7,8 @@ mod fallbacks;
 mod figures;
 mod joined;
 mod limits;
+#[cfg(feature = "metrics")]
+mod measured;
 mod once;
 mod refreshes;
 mod refused;

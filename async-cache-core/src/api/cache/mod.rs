@@ -198,7 +198,7 @@ fn close<V: 'static>(inner: &Inner<V>) {
     }
     inner.lifecycle.tasks.close();
     #[cfg(feature = "metrics")]
-    crate::observe::publish(&inner.observer.namespace, &figures::stats(inner));
+    figures::publish(inner);
     if let Some(engine) = inner.local.engine() {
         // The `Drop` of a value may panic. The panic must not stop the end of the cache.
         let close = || {

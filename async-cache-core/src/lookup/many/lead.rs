@@ -21,7 +21,7 @@ use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::queue::Queue;
 use crate::lookup::step::{Action, Learnt, Reply, Woken};
 use crate::lookup::{check, find, lease, wait};
-use crate::observe::trace;
+use crate::observe::{Stage, trace};
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
 use crate::sync::Notify;
@@ -204,7 +204,8 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
         // and may wait for ours.
         spawn(inner, std::mem::take(&mut round.claimed), kept.hand_over(), plan);
         if !round.waiting.is_empty() {
-            wait(inner, l2, &mut round, notify, give_up).await;
+            let waits = wait(inner, l2, &mut round, notify, give_up);
+            trace::stage(&inner.observer.namespace, Stage::WaitForLease, waits).await;
         }
     }
     spawn(inner, round.claimed, kept, plan);
@@ -265,7 +266,7 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
         asking.push(key);
     }
     let (asked, began) = (inner.local.liveness.node.clock.now(), Instant::now());
-    let answers = l2.region.acquire(&asks).await;
+    let answers = inner.observer.stage(Stage::Lease, l2.region.acquire(&asks)).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();
     replies.extend(asking.into_iter().zip(answers).map(|(key, answer)| {

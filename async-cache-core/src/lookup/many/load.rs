@@ -19,7 +19,7 @@ use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::progress::land;
 use crate::lookup::step::{Basis, StoreIn};
 use crate::lookup::{check, fill, wait};
-use crate::observe::trace;
+use crate::observe::{Stage, trace};
 
 /// A key to be loaded on this node, and the basis of the load.
 pub(crate) struct Claimed<V: 'static> {
@@ -167,7 +167,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
         let Some(l2) = inner.remote.as_ref().filter(|_| !fills.is_empty()) else { return };
         let filled = match &self.down {
             Some(error) => vec![Err(error.clone()); fills.len()],
-            None => l2.region.fill(&fills).await,
+            None => inner.observer.stage(Stage::Fill, l2.region.fill(&fills)).await,
         };
         if filled.iter().all(Result::is_err) {
             self.down = filled.first().and_then(|outcome| outcome.as_ref().err().cloned());

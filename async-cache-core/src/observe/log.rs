@@ -1,0 +1,157 @@
+//! What a cache logs with `tracing` (feature `tracing`).
+//!
+//! Faults are warnings, with their cause where it is known. At most ten warnings of one kind are logged in a
+//! minute. The next one has the number of those that were suppressed.
+
+pub(crate) use imp::{Log, wanted};
+
+#[cfg(feature = "tracing")]
+mod imp {
+    use std::error::Error as _;
+    use std::sync::Arc;
+
+    use tracing::level_filters::LevelFilter;
+    use tracing::{debug, info, warn};
+
+    use crate::error::{Error, ErrorKind};
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
+    use crate::observe::limits::{Limits, Warning};
+    use crate::observe::trace::TARGET;
+
+    /// Whether a subscriber may be interested.
+    pub(crate) fn wanted() -> bool {
+        LevelFilter::current() != LevelFilter::OFF
+    }
+
+    /// The log of one cache.
+    #[derive(Debug)]
+    pub(crate) struct Log {
+        namespace: Arc<str>,
+        limits: Limits,
+    }
+
+    impl Log {
+        pub(crate) fn of(namespace: &Arc<str>) -> Self {
+            Self { namespace: Arc::clone(namespace), limits: Limits::default() }
+        }
+
+        /// The number of suppressed warnings before this one, or nothing if this one is suppressed. Nobody
+        /// counts warnings that no subscriber would get.
+        fn admit(&self, warning: Warning) -> Option<u64> {
+            if LevelFilter::current() < LevelFilter::WARN { None } else { self.limits.admit(warning) }
+        }
+
+        pub(crate) fn event(&self, event: &Event) {
+            let namespace = &*self.namespace;
+            match event {
+                Event::L1Suspended { cause } => {
+                    let Some(suppressed) = self.admit(Warning::L1Suspended) else { return };
+                    warn!(target: TARGET, namespace, ?cause, suppressed, "L1 no longer answers");
+                }
+                Event::InvalidationPending { pending } => {
+                    let Some(suppressed) = self.admit(Warning::InvalidationPending) else { return };
+                    warn!(target: TARGET, namespace, pending, suppressed, "an invalidation could not be sent and is being retried");
+                }
+                Event::L1Resumed { held } => {
+                    info!(target: TARGET, namespace, ?held, "L1 answers again");
+                }
+                Event::L2Regained => {
+                    info!(target: TARGET, namespace, "L2 can be reached again");
+                }
+                Event::InvalidationLanded { pending } => {
+                    info!(target: TARGET, namespace, pending, "retried invalidations have landed");
+                }
+                Event::Unreadable { key, cause } => {
+                    info!(target: TARGET, namespace, %key, ?cause, "a value stored in L2 cannot be read, and is loaded again");
+                }
+                Event::ChoiceAmended { key, to } => {
+                    let Some(suppressed) = self.admit(Warning::ChoiceAmended) else { return };
+                    warn!(target: TARGET, namespace, %key, ?to, suppressed, "a loader chose an invalid option");
+                }
+                // These are logged with their causes where they happen.
+                Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
+                other => {
+                    debug!(target: TARGET, namespace, event = ?other);
+                }
+            }
+        }
+
+        /// Logs the cause, if it is known. An event has no room for it.
+        pub(crate) fn lost(&self, why: Option<&Error>) {
+            let Some(suppressed) = self.admit(Warning::L2Lost) else { return };
+            let cause = why.map(|error| format!("{error:#}"));
+            warn!(target: TARGET, namespace = &*self.namespace, cause, suppressed, "L2 cannot be reached");
+        }
+
+        /// Logs an operation that failed although L2 can be reached.
+        pub(crate) fn l2_failed(&self, error: &Error) {
+            let Some(suppressed) = self.admit(Warning::L2Failed) else { return };
+            let cause = format_args!("{error:#}");
+            warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "an operation on L2 failed");
+        }
+
+        /// Logs the cause, because an event has no room for it.
+        pub(crate) fn refused(&self, why: &Error) {
+            let Some(suppressed) = self.admit(Warning::L2Refused) else { return };
+            let cause = format_args!("{why:#}");
+            warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "L2 does not permit this node what it needs");
+        }
+
+        /// Logs the cause, because an event has no room for it.
+        pub(crate) fn not_encoded(&self, error: &Error) {
+            let Some(suppressed) = self.admit(Warning::NotEncoded) else { return };
+            let cause = error.source().map(ToString::to_string);
+            warn!(target: TARGET, namespace = &*self.namespace, %error, cause, suppressed, "a value cannot be stored in L2");
+        }
+
+        /// Logs keys that could not be loaded.
+        pub(crate) fn load_failed(&self, log: LoadFailureLog, key: KeyHash, keys: usize, error: &Error) {
+            let (namespace, kind) = (&*self.namespace, error.kind());
+            match log {
+                LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
+                    let Some(suppressed) = self.admit(Warning::LoadFailed) else { return };
+                    let cause = format_args!("{error:#}");
+                    warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, suppressed, "a load failed");
+                }
+                LoadFailureLog::Warn | LoadFailureLog::Off => {
+                    debug!(target: TARGET, namespace, %key, keys, ?kind, "a load failed");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod imp {
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
+
+    pub(crate) fn wanted() -> bool {
+        false
+    }
+
+    /// Stands for a log that nobody reads.
+    #[derive(Debug)]
+    pub(crate) struct Log;
+
+    #[expect(clippy::unused_self, reason = "the log with the feature has these methods")]
+    impl Log {
+        pub(crate) fn of(_: &Arc<str>) -> Self {
+            Self
+        }
+
+        pub(crate) fn event(&self, _: &Event) {}
+
+        pub(crate) fn lost(&self, _: Option<&Error>) {}
+
+        pub(crate) fn l2_failed(&self, _: &Error) {}
+
+        pub(crate) fn refused(&self, _: &Error) {}
+
+        pub(crate) fn not_encoded(&self, _: &Error) {}
+
+        pub(crate) fn load_failed(&self, _: LoadFailureLog, _: KeyHash, _: usize, _: &Error) {}
+    }
+}
