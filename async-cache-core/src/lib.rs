@@ -65,8 +65,8 @@ pub use key::CacheKey;
 pub use liveness::stamp::Stamp;
 pub use lookup::loaded::{LoadContext, Loaded};
 pub use observe::{
-    Amended, Event, EventStream, KeyHash, LoadFailureLog, Resumed, StaleCause, Stats, SuspendCause,
-    UnreadableCause,
+    Amended, Event, EventStream, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, Stats,
+    SuspendCause, UnreadableCause,
 };
-pub use options::{Defaults, LoadOptions, OutagePolicy, StoreOptions};
+pub use options::{Defaults, LoadOptions, OutagePolicy, StoreOptions, Verify};
 pub use tags::Tags;

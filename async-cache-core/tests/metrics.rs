@@ -60,7 +60,10 @@ async fn counts_and_gauges_are_copied_and_loads_timed() -> Result<(), Error> {
 
 /// Collects what is described, and nothing else.
 #[derive(Default)]
-struct Descriptions(Mutex<HashMap<String, (&'static str, Option<Unit>, String)>>);
+struct Descriptions(Mutex<HashMap<String, Description>>);
+
+/// The kind, the unit and the text.
+type Description = (&'static str, Option<Unit>, String);
 
 impl Descriptions {
     fn note(&self, kind: &'static str, name: &KeyName, unit: Option<Unit>, text: &SharedString) {

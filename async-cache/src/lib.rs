@@ -80,10 +80,10 @@ pub use async_cache_core::decorated;
 pub use async_cache_core::testing;
 pub use async_cache_core::{
     Amended, Backend, Bincode, BoxError, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind, Event,
-    EventStream, Invalidator, KeyHash, LoadContext, LoadFailureLog, LoadOptions, Loaded, LocalBackend,
-    MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, StaleCause, Stamp, Stats, StoreOptions,
-    SuspendCause, Tags, TieredCache, TieredCacheBuilder, UnreadableCause, backend, batch, codec, frame, key,
-    request, tags,
+    EventStream, Evidence, Invalidator, KeyHash, Knowledge, LoadContext, LoadFailureLog, LoadOptions, Loaded,
+    LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, StaleCause, Stamp, Stats,
+    StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, UnreadableCause, Verify, backend,
+    batch, codec, frame, key, request, tags,
 };
 
 #[cfg(feature = "macros")]

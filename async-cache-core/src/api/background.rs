@@ -12,6 +12,7 @@ use crate::changes::retry;
 use crate::inner::Inner;
 use crate::liveness::heartbeat;
 use crate::local::sweep;
+use crate::lookup::verify;
 
 /// The pause before a task that panicked starts again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -22,6 +23,9 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
     until_closed(inner, crate::api::figures::run);
     if inner.local.exists() {
         until_closed(inner, |inner| sweep::run(Arc::clone(&inner.local)));
+    }
+    if inner.local.sampler.is_some() {
+        until_closed(inner, verify::run);
     }
     let Some(l2) = &inner.remote else { return };
     let region = Arc::clone(&l2.region);

@@ -25,7 +25,7 @@ use crate::liveness::state::Liveness;
 use crate::local::l1::L1;
 use crate::observe::{LoadFailureLog, Observer};
 use crate::options::{
-    Defaults, Options, OutagePolicy, load_setters, negative_setters, stale_setters, store_setters,
+    Defaults, Options, OutagePolicy, Verify, load_setters, negative_setters, stale_setters, store_setters,
 };
 use crate::remote::l2::L2;
 use crate::remote::miss_rate::MissRate;
@@ -49,6 +49,7 @@ pub struct TieredCacheBuilder<K, V> {
     max_staleness: Duration,
     heartbeat: Option<Duration>,
     failure_log: LoadFailureLog,
+    verify: Option<Verify<V>>,
     switch: Switch,
     _key: PhantomData<fn(&K)>,
 }
@@ -74,6 +75,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             max_staleness: Duration::from_secs(1),
             heartbeat: None,
             failure_log: LoadFailureLog::default(),
+            verify: None,
             switch: Switch::default(),
             _key: PhantomData,
         }
@@ -152,6 +154,14 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
     /// Sets how failed loads are logged. The default is [`LoadFailureLog::Warn`].
     pub fn load_failure_log(mut self, log: LoadFailureLog) -> Self {
         self.failure_log = log;
+        self
+    }
+
+    /// Checks a share of the hits in L1 after they were answered, in the background: see [`Verify`]. A hit that
+    /// was older than `max_staleness` allows is an [`Event::StaleHit`](crate::observe::Event::StaleHit), is
+    /// counted in [`Stats`](crate::observe::Stats), and is logged as a warning. By default nothing is checked.
+    pub fn verify(mut self, verify: Verify<V>) -> Self {
+        self.verify = Some(verify);
         self
     }
 
@@ -237,16 +247,19 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             Ok((tier.backend.open(spec, listener)?, tier.codec))
         });
         let opened = opened.transpose().map_err(in_namespace)?;
-        let node = match &opened {
+        let mut node = match &opened {
             Some((region, _)) => {
                 Node::new(id, region.info().partitions, &known, self.max_staleness, self.switch)
             }
             None => Node::alone(id, self.switch),
         };
+        if self.verify.is_some() {
+            node = node.watched();
+        }
         let observer = Observer::new(Arc::clone(&namespace), self.failure_log);
         let region = opened.as_ref().map(|(region, _)| Arc::clone(region));
         let liveness = Liveness::new(node, Arc::clone(&observer), region, engine.is_some());
-        let local = L1::new(engine, liveness, self.outage, opened.is_some());
+        let local = L1::new(engine, liveness, self.outage, self.verify, opened.is_some());
         let remote = opened.map(|(region, codec)| {
             let shape = codec.shape();
             let format = Format::new(codec.name(), self.schema_version, shape.digest);
@@ -294,6 +307,9 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         }
         if self.heartbeat.is_some_and(|period| period.is_zero() || period > self.max_staleness / 2) {
             return wrong("option `heartbeat` must be above zero and at most half of `max_staleness`");
+        }
+        if let Some(verify) = &self.verify {
+            verify.validate(self.l1.is_some(), self.l2.is_some())?;
         }
         self.options.validate()?;
         self.options.store.check_tiers(self.l1.is_some())

@@ -18,11 +18,12 @@ use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::probe::Probe;
 use crate::local::request::{Answer, CacheMode, LookupRequest};
+use crate::local::sample::{Sample, take_choice};
 use crate::lookup::find::{self, PastDue};
 use crate::lookup::loader::BoxLoader;
 use crate::lookup::many::get;
 use crate::lookup::stale::{Aged, aged};
-use crate::lookup::{check, one};
+use crate::lookup::{check, one, verify};
 use crate::observe::trace;
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -43,6 +44,8 @@ fn hit<V: 'static, Q: CacheKey + ?Sized>(
 /// The result of the probe of L1 for a request, or the error of its key.
 enum First<V> {
     Hit(Answer<V>),
+    /// A hit that the verifier has chosen.
+    Sampled(Answer<V>, Sample<V>),
     /// A hit. The entry with this token is to be refreshed.
     HitAndRefresh(Answer<V>, Key, Token),
     Miss(Key),
@@ -57,13 +60,20 @@ fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     absent_ok: bool,
     options: Option<&Options>,
 ) -> First<V> {
+    let chosen = take_choice();
     if let Err(error) = check::check_stamp(inner, min_stamp) {
         return First::Failed(error);
     }
     let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
         Probe::Hit(entry) if absent_ok || entry.value.is_some() => {
             inner.local.hits.increment();
-            First::Hit(entry.value)
+            match chosen {
+                true => {
+                    let key = Key::from_encoded(bytes);
+                    First::Sampled(entry.value.clone(), Sample { key, entry, rerun: None })
+                }
+                false => First::Hit(entry.value),
+            }
         }
         Probe::Ripe(entry) | Probe::Stale(entry) if absent_ok || entry.value.is_some() => {
             past_due(inner, bytes, entry, options)
@@ -140,6 +150,10 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>>> {
         match first(self.inner, self.key, self.min_stamp, true, None) {
             First::Hit(answer) | First::HitAndRefresh(answer, ..) => Poll::Ready(Ok(answer)),
+            First::Sampled(answer, sample) => {
+                verify::offer(self.inner, sample);
+                Poll::Ready(Ok(answer))
+            }
             First::Failed(error) => Poll::Ready(Err(error)),
             First::Miss(key) => {
                 let (inner, min_stamp) = (self.inner, self.min_stamp);
@@ -208,6 +222,10 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         };
         match looked {
             First::Hit(answer) => Poll::Ready(Ok(answer)),
+            First::Sampled(answer, sample) => {
+                self.verify(sample, absent_ok, mode);
+                Poll::Ready(Ok(answer))
+            }
             First::Failed(error) => Poll::Ready(Err(error.in_namespace(&self.inner.observer.namespace))),
             First::HitAndRefresh(answer, key, token) => {
                 let (request, loader) = self.start(key, absent_ok, mode);
@@ -222,6 +240,15 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
                 self.slow.insert(slow).as_mut().poll(cx)
             }
         }
+    }
+
+    /// Hands a hit to the verifier, with the loader if that is to run once more.
+    fn verify(&mut self, mut sample: Sample<V>, absent_ok: bool, mode: CacheMode) {
+        if self.inner.local.sampler.as_ref().is_some_and(|sampler| sampler.verify.source) {
+            let (_, loader) = self.start(sample.key.clone(), absent_ok, mode);
+            sample.rerun = Some(verify::rerun(self.inner, loader, &sample.entry));
+        }
+        verify::offer(self.inner, sample);
     }
 
     /// The request and the loader. The request starts once.

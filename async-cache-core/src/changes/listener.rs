@@ -39,7 +39,9 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                 // node's own changes are not skipped. L2 may execute a command after this node has given it
                 // up, and only the bus reports that.
                 self.local.stripes.changed(self.local.engine(), &key, seq);
-                about(self, partition, |partition| partition.heard(seq))
+                let news = about(self, partition, |partition| partition.heard(seq));
+                note(self, partition, seq, &key);
+                news
             }
             BusEvent::Cleared { partition, seq } => {
                 self.observer.counters.invalidations_received.add(1);
@@ -97,6 +99,17 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
 /// Applies an event to its partition. An event of a partition that this node does not know changes nothing.
 fn about<V>(inner: &Inner<V>, partition: u16, apply: impl FnOnce(&Partition) -> News) -> News {
     inner.local.liveness.node.partition(partition).map_or(News::Expected, apply)
+}
+
+/// Notes a change of a key for the verifier, if this node has applied all changes up to it. While it has not, a
+/// load may begin later and end with a lower number.
+fn note<V>(inner: &Inner<V>, partition: u16, seq: u64, key: &[u8]) {
+    let node = &inner.local.liveness.node;
+    if let Some(ledger) = &node.ledger
+        && node.partition(partition).is_some_and(|partition| partition.applied() >= seq)
+    {
+        ledger.note(key, seq, node.clock.now());
+    }
 }
 
 /// The bus is subscribed. Changes before this moment may have been missed, so a new baseline is needed.

@@ -3,6 +3,7 @@
 pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod heartbeat;
+pub(crate) mod ledger;
 pub(crate) mod lifecycle;
 pub(crate) mod news;
 pub(crate) mod node;

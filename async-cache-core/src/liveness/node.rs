@@ -7,6 +7,7 @@ use crate::backend::{Known, NodeId, Tick, Token};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::{Key, partition_of};
 use crate::liveness::clock::Clock;
+use crate::liveness::ledger::Ledger;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::sync::{AtomicU64, Mutex, Notify, Ordering};
@@ -20,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) clock: Clock,
     opened: Tick,
+    /// What the verifier notes, if there is one.
+    pub(crate) ledger: Option<Ledger>,
     pub(crate) max_staleness: Duration,
     /// Wakes the task that reads new baselines.
     pub(crate) resync: Notify,
@@ -48,6 +51,7 @@ impl Node {
         Self {
             id,
             opened: clock.now(),
+            ledger: None,
             clock,
             max_staleness,
             resync: Notify::new(),
@@ -64,6 +68,11 @@ impl Node {
         let node = Self::new(id, 1, &Known::default(), Duration::MAX, faults);
         node.partitions[0].serve_for_good();
         node
+    }
+
+    /// A node whose hits may be sampled for the verifier.
+    pub(crate) fn watched(self) -> Self {
+        Self { clock: self.clock.watched(), ledger: Some(Ledger::new()), ..self }
     }
 
     pub(crate) fn next_token(&self) -> Token {
@@ -137,7 +146,6 @@ impl Node {
 
     /// The age of the oldest proof, among those of the partitions, that this node knows every change. Before
     /// the first proof it is the age of the node.
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody asks"))]
     pub(crate) fn serving_lease_age(&self) -> Duration {
         let oldest =
             self.partitions.iter().map(|partition| partition.proved_at().unwrap_or(self.opened)).min();

@@ -239,6 +239,11 @@ impl Partition {
         Server::Other(News::Gap)
     }
 
+    /// Whether the node's knowledge is about this server process.
+    pub(crate) fn is_about(&self, run: RunId) -> bool {
+        self.sync.lock().run == Some(run)
+    }
+
     /// Counts a received change. The caller has applied it to L1 already. The entry is removed before the
     /// number is stored, so a thread that reads the number cannot find the removed entry.
     pub(crate) fn heard(&self, seq: u64) -> News {

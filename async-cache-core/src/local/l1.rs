@@ -11,11 +11,12 @@ use crate::format::tags::Tags;
 use crate::liveness::node::Node;
 use crate::liveness::state::Liveness;
 use crate::local::request::Answer;
+use crate::local::sample::Sampler;
 use crate::local::stripe::Admitted;
 use crate::local::stripes::Stripes;
 use crate::local::ticket::Ticket;
 use crate::observe::{Observer, StripedCounter};
-use crate::options::{Options, OutagePolicy, StoreOptions, Term};
+use crate::options::{Options, OutagePolicy, StoreOptions, Term, Verify};
 
 /// L1 of one node: an engine, if there is one, and the stripes that decide what it may store.
 pub(crate) struct L1<V> {
@@ -30,6 +31,8 @@ pub(crate) struct L1<V> {
     pub(crate) observer: Arc<Observer>,
     pub(crate) faults: Switch,
     pub(crate) outage: OutagePolicy,
+    /// Chooses hits for the verifier, if there is one.
+    pub(crate) sampler: Option<Sampler<V>>,
     /// Whether there is an L2 that can confirm an entry past its cap.
     has_l2: bool,
 }
@@ -39,6 +42,7 @@ impl<V: 'static> L1<V> {
         engine: Option<Box<dyn LocalBackend<V>>>,
         liveness: Liveness,
         outage: OutagePolicy,
+        verify: Option<Verify<V>>,
         has_l2: bool,
     ) -> Arc<Self> {
         let faults = liveness.node.faults;
@@ -51,6 +55,7 @@ impl<V: 'static> L1<V> {
             liveness,
             faults,
             outage,
+            sampler: verify.map(Sampler::new),
             has_l2,
         })
     }

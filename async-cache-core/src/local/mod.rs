@@ -6,6 +6,7 @@ pub(crate) mod lead;
 pub(crate) mod postponed;
 pub(crate) mod probe;
 pub(crate) mod request;
+pub(crate) mod sample;
 pub(crate) mod stripe;
 pub(crate) mod stripes;
 pub(crate) mod sweep;

@@ -8,6 +8,7 @@ use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::l1::L1;
 use crate::local::request::Answer;
+use crate::local::sample::Sampler;
 
 /// What L1 has for a key.
 #[derive(Debug)]
@@ -99,9 +100,13 @@ impl<V: 'static> L1<V> {
         self.judged(key, 0, partition, now)
     }
 
-    /// A hit when the system's clock must be read, or when there are several partitions.
+    /// A hit when the system's clock must be read, when there are several partitions, or when there is a
+    /// verifier. If the verifier chooses the lookup, nothing answers here.
     #[inline(never)]
     fn hit_at_length(&self, key: &[u8]) -> Option<Answer<V>> {
+        if self.sampler.as_ref().is_some_and(Sampler::chooses) {
+            return None;
+        }
         let (index, partition) = self.liveness.node.partition_of(key);
         self.judged(key, index, partition, self.liveness.node.clock.coarse_now())
     }

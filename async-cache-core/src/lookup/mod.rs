@@ -13,4 +13,5 @@ pub(crate) mod progress;
 pub(crate) mod queue;
 pub(crate) mod stale;
 pub(crate) mod step;
+pub(crate) mod verify;
 pub(crate) mod wait;

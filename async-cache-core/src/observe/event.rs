@@ -1,6 +1,7 @@
 //! The events of a cache, for its listeners.
 
 use std::fmt;
+use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -81,11 +82,64 @@ pub enum Event {
         /// The number of invalidations that are still pending.
         pending: usize,
     },
+    /// The [verifier](crate::api::builder::TieredCacheBuilder::verify) found that L1 answers with a value that is
+    /// older than `max_staleness` allows.
+    StaleHit {
+        /// The digest of the key.
+        key: KeyHash,
+        /// Why the verifier says so. Only some kinds are a proof: see [`Evidence::is_proof`].
+        evidence: Evidence,
+        /// What this node knew when L1 answered.
+        knew: Knowledge,
+    },
     /// This listener was too slow, and has missed events.
     Dropped {
         /// The number of missed events.
         events: u64,
     },
+}
+
+/// Why the verifier reports a hit. In each case L1 has answered with the same entry for longer than
+/// `max_staleness` after the verifier had seen a contradiction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// This node had received a change of the key, and the value does not reflect it. It is a proof.
+    ChangeReceived,
+    /// L2 had executed changes that this node had not applied, although L1 answered. It is a proof that L1 did
+    /// not know what it must know. L2 did not have the value any more.
+    ChangeUnknown,
+    /// The namespace had been cleared, or L2 had lost its memory, since the value was loaded. It is a proof.
+    Cleared,
+    /// A tag of the value had been invalidated since it was loaded. It is a proof.
+    TagInvalidated,
+    /// L2 had another value. It is no proof: the value may have been evicted from L2 or refreshed ahead, and
+    /// loaded anew before an invalidation was made.
+    L2Differs,
+    /// The source had another value. It is no proof: nobody may have invalidated the key yet, or ever.
+    SourceDiffers,
+}
+
+impl Evidence {
+    /// Whether the evidence proves that the cache has broken its promise. Otherwise it is a suspicion.
+    #[must_use]
+    pub fn is_proof(self) -> bool {
+        !matches!(self, Self::L2Differs | Self::SourceDiffers)
+    }
+}
+
+/// What a node knew when L1 answered with a value that the verifier reports. The numbers are those of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Knowledge {
+    /// The node had applied every change up to this number.
+    pub applied: u64,
+    /// L2 had executed every change up to this number, at least `max_staleness` before.
+    pub reached: u64,
+    /// The value reflects every change up to this number.
+    pub reflects: u64,
+    /// The age of the last proof that the node knew every change.
+    pub serving_lease_age: Duration,
 }
 
 /// How failed loads are logged (feature `tracing`). Listeners get [`Event::LoadFailed`] in any case.

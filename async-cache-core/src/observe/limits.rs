@@ -21,9 +21,10 @@ pub(crate) enum Warning {
     L2Refused,
     L2Failed,
     InvalidationPending,
+    StaleHit,
 }
 
-const KINDS: usize = Warning::InvalidationPending as usize + 1;
+const KINDS: usize = Warning::StaleHit as usize + 1;
 
 /// The warnings of one cache.
 #[derive(Debug, Default)]

@@ -68,6 +68,10 @@ mod imp {
                     let Some(suppressed) = self.admit(Warning::ChoiceAmended) else { return };
                     warn!(target: TARGET, namespace, %key, ?to, suppressed, "a loader chose an invalid option");
                 }
+                Event::StaleHit { key, evidence, knew } => {
+                    let Some(suppressed) = self.admit(Warning::StaleHit) else { return };
+                    warn!(target: TARGET, namespace, %key, ?evidence, proved = evidence.is_proof(), ?knew, suppressed, "L1 answers with a value that is older than `max_staleness` allows");
+                }
                 // These are logged with their causes where they happen.
                 Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
                 other => {

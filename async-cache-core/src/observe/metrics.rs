@@ -94,6 +94,10 @@ fn text_of(field: &'static str) -> &'static str {
         "unreadable" => "Stored values and messages that cannot be read.",
         "unasked_keys" => "Keys that batch loaders returned without a request.",
         "l2_errors" => "Operations on L2 that failed or timed out.",
+        "verified_hits" => "Hits in L1 that the verifier has checked.",
+        "verify_skipped" => "Sampled hits that the verifier did not check.",
+        "stale_hits" => "Hits that were proved to be older than max_staleness allows.",
+        "suspected_hits" => "Hits that may have been older than max_staleness allows.",
         "flushes" => "Times that this node may have missed messages, so that all of L1 was verified again.",
         "l1_suspended" => "Whether L1 does not answer, because this node may have missed messages.",
         "l2_refused" => "Whether L2 refuses an operation that this node needs.",
@@ -207,8 +211,18 @@ mod tests {
     #[test]
     fn counts_and_gauges_have_their_names() {
         let stats = Stats { loads: 3, l1_suspended: true, ..Stats::default() };
-        assert!(counts(&stats).any(|figure| figure == ("async_cache_loads_total", 3)));
-        assert!(gauges(&stats).any(|figure| figure == ("async_cache_l1_suspended", 1)));
+        assert!(
+            COUNTS
+                .iter()
+                .zip(counts(&stats))
+                .any(|(metric, count)| (metric.name, count) == ("async_cache_loads_total", 3))
+        );
+        assert!(
+            GAUGES
+                .iter()
+                .zip(gauges(&stats))
+                .any(|(metric, gauge)| (metric.name, gauge) == ("async_cache_l1_suspended", 1))
+        );
     }
 
     #[test]

@@ -14,7 +14,8 @@ mod stats;
 pub(crate) mod trace;
 
 pub use event::{
-    Amended, Event, KeyHash, LoadFailureLog, Resumed, StaleCause, SuspendCause, UnreadableCause,
+    Amended, Event, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, SuspendCause,
+    UnreadableCause,
 };
 pub use events::EventStream;
 #[cfg(feature = "metrics")]

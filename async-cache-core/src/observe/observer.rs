@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, StaleCause, UnreadableCause};
+use crate::observe::event::{
+    Amended, Event, Evidence, KeyHash, Knowledge, LoadFailureLog, StaleCause, UnreadableCause,
+};
 use crate::observe::events::Events;
 use crate::observe::log::Log;
 #[cfg(feature = "metrics")]
@@ -129,6 +131,16 @@ impl Observer {
     pub(crate) fn fill_rejected(&self, key: &[u8]) {
         self.counters.fills_rejected.add(1);
         self.events.tell(|| Event::FillRejected { key: KeyHash::of(key) });
+    }
+
+    /// Notes that the verifier reports a hit.
+    #[cold]
+    pub(crate) fn stale_hit(&self, key: &[u8], evidence: Evidence, knew: Knowledge) {
+        match evidence.is_proof() {
+            true => self.counters.stale_hits.add(1),
+            false => self.counters.suspected_hits.add(1),
+        }
+        self.events.tell(|| Event::StaleHit { key: KeyHash::of(key), evidence, knew });
     }
 
     /// Notes that a lookup was answered with an expired or unverified value.

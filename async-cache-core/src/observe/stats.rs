@@ -58,6 +58,15 @@ pub struct Stats {
     /// The number of times that this node may have missed messages on the bus. Each time all entries of L1 are
     /// verified again.
     pub flushes: u64,
+    /// Hits in L1 that the [verifier](crate::api::builder::TieredCacheBuilder::verify) has checked.
+    pub verified_hits: u64,
+    /// Sampled hits that the verifier did not check: there were too many, or L2 or the loader failed.
+    pub verify_skipped: u64,
+    /// Hits that were proved to be older than `max_staleness` allows.
+    pub stale_hits: u64,
+    /// Hits that may have been older than `max_staleness` allows:
+    /// [`Evidence`](crate::observe::event::Evidence) says why.
+    pub suspected_hits: u64,
     /// Gauge: whether L1 does not answer, because this node may have missed messages on the bus.
     pub l1_suspended: bool,
     /// Gauge: whether L2 refuses an operation that this node needs.
@@ -80,7 +89,7 @@ macro_rules! with_figures {
         $macro! {
             l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
             invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices
-            unreadable unasked_keys l2_errors flushes;
+            unreadable unasked_keys l2_errors flushes verified_hits verify_skipped stale_hits suspected_hits;
             l1_suspended l2_refused l2_breaker_open entries in_flight pending_invalidations
         }
     };
@@ -192,6 +201,10 @@ pub(crate) struct Counters {
     pub(crate) unasked_keys: Counter,
     pub(crate) l2_errors: Counter,
     pub(crate) flushes: Counter,
+    pub(crate) verified_hits: Counter,
+    pub(crate) verify_skipped: Counter,
+    pub(crate) stale_hits: Counter,
+    pub(crate) suspected_hits: Counter,
 }
 
 impl Counters {
@@ -214,6 +227,10 @@ impl Counters {
             unasked_keys: self.unasked_keys.get(),
             l2_errors: self.l2_errors.get(),
             flushes: self.flushes.get(),
+            verified_hits: self.verified_hits.get(),
+            verify_skipped: self.verify_skipped.get(),
+            stale_hits: self.stale_hits.get(),
+            suspected_hits: self.suspected_hits.get(),
             ..Stats::default()
         }
     }

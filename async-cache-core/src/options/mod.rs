@@ -5,6 +5,7 @@ pub(crate) mod choice;
 mod load;
 mod setters;
 mod store;
+mod verify;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_setters};
 pub use store::StoreOptions;
 pub(crate) use store::Term;
+pub use verify::Verify;
 
 /// The maximum lifetime and limit: a hundred years, so that no sum of durations overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -16,6 +16,7 @@ mod shutdown;
 mod stage;
 mod told;
 mod unverified;
+mod verified;
 
 use std::time::Duration;
 

@@ -158,9 +158,9 @@ async fn a_gauge_tells_that_commands_fail_at_once() {
     let second = Duration::from_millis(1_100);
     for (away, open) in [(false, 0.0), (true, 1.0), (false, 0.0)] {
         if away {
-            stage.goes_away()
+            stage.goes_away();
         } else {
-            stage.comes_back()
+            stage.comes_back();
         }
         sleep(second).await;
         assert_eq!(Recorded::by(&snapshotter).gauge("async_cache_l2_breaker_open"), open);

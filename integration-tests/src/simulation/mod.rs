@@ -15,11 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::Mutant;
-use async_cache::{EventStream, MemoryBackend, OutagePolicy, StaleCause, TieredCache};
+use async_cache::{
+    EventStream, Evidence, Knowledge, MemoryBackend, OutagePolicy, StaleCause, TieredCache, Verify,
+};
 use async_cache_memory::testing::Mutant as TierMutant;
 use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use history::{Event, History, Owed, Violation};
@@ -55,6 +58,30 @@ pub struct Outcome {
     pub changes: u64,
     /// The number of loads that began.
     pub loads: u64,
+}
+
+/// What the verifiers of a run did.
+#[derive(Debug, Clone, Default)]
+pub struct Verifier {
+    /// The number of verified hits.
+    pub verified: u64,
+    /// How long the traffic lasted.
+    pub lasted: Duration,
+    /// The reports, in their order.
+    pub reports: Vec<Report>,
+}
+
+/// A report of a verifier.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// The time since the start of the run.
+    pub after: Duration,
+    /// The node that reported.
+    pub node: usize,
+    /// Why.
+    pub evidence: Evidence,
+    /// What the node knew.
+    pub knew: Knowledge,
 }
 
 /// The state that the actors of a run share. They all run on one thread.
@@ -139,6 +166,20 @@ impl World {
 /// If a runtime cannot be built.
 #[must_use]
 pub fn run(seed: u64, off: Off, verbose: bool) -> Outcome {
+    run_with(seed, off, verbose, None).0
+}
+
+/// Runs a seed with verifiers that sample this share of the hits.
+///
+/// # Panics
+///
+/// If a runtime cannot be built.
+#[must_use]
+pub fn run_verified(seed: u64, off: Off, share: f64) -> (Outcome, Verifier) {
+    run_with(seed, off, false, Some(share))
+}
+
+fn run_with(seed: u64, off: Off, verbose: bool, verify: Option<f64>) -> (Outcome, Verifier) {
     // The random numbers of the core (identities, jitter) also come from the seed.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -147,10 +188,10 @@ pub fn run(seed: u64, off: Off, verbose: bool) -> Outcome {
         .build()
         .expect("a runtime");
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, live(Plan::draw(seed), off, verbose))
+    local.block_on(&runtime, live(Plan::draw(seed), off, verbose, verify))
 }
 
-fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
+fn build(plan: Plan, off: Off, verbose: bool, verify: Option<f64>) -> Rc<World> {
     let mut rng = Rng::with_seed(plan.seed ^ 0x5eed);
     let server =
         MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions).tag_table(plan.tag_table);
@@ -185,6 +226,10 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
             Some(eagerness) => builder.refresh_ahead(eagerness),
             None => builder,
         };
+        let builder = match verify {
+            Some(share) => builder.verify(Verify::sample(share).per_second(10_000)),
+            None => builder,
+        };
         match off {
             Off::Node(mutant) => builder.mutant(mutant),
             _ => builder,
@@ -209,11 +254,16 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
     })
 }
 
-async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
+async fn live(plan: Plan, off: Off, verbose: bool, verify: Option<f64>) -> (Outcome, Verifier) {
     if verbose {
         println!("{plan:#?}");
     }
-    let world = build(plan, off, verbose);
+    let world = build(plan, off, verbose, verify);
+    let reports = Rc::default();
+    for (node, cache) in world.nodes.iter().enumerate().filter(|_| verify.is_some()) {
+        spawn_local(collect(node, cache.subscribe(), Rc::clone(&reports)));
+    }
+    let begun = Instant::now();
     let (actors, faults) = (traffic::start(&world), faults::start(&world));
     let ended = async {
         for actor in actors {
@@ -226,6 +276,11 @@ async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
     } else {
         settle(&world).await;
     }
+    let verifier = Verifier {
+        verified: world.nodes.iter().map(|node| node.stats().verified_hits).sum(),
+        lasted: begun.elapsed(),
+        reports: reports.take(),
+    };
     let loads = world.rows.iter().map(|row| row.loads.load(Ordering::SeqCst)).sum();
     for node in &world.nodes {
         if timeout(Duration::from_secs(60), node.shutdown()).await.is_err() {
@@ -233,13 +288,24 @@ async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
         }
     }
     let history = world.history.borrow();
-    Outcome {
+    let outcome = Outcome {
         violation: history.violation.clone(),
         fingerprint: history.fingerprint(),
         reads: history.reads,
         at_risk: history.at_risk,
         changes: history.changed,
         loads,
+    };
+    (outcome, verifier)
+}
+
+/// Collects the reports of a node's verifier.
+async fn collect(node: usize, mut events: EventStream, reports: Rc<RefCell<Vec<Report>>>) {
+    let begun = Instant::now();
+    while let Some(event) = events.next().await {
+        if let async_cache::Event::StaleHit { evidence, knew, .. } = event {
+            reports.borrow_mut().push(Report { after: begun.elapsed(), node, evidence, knew });
+        }
     }
 }
 

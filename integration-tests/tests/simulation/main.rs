@@ -6,4 +6,5 @@ mod base;
 mod mutants;
 mod removed;
 mod slow_batches;
+mod verifier;
 mod whole;

@@ -26,6 +26,9 @@ pub(crate) struct Clock {
     /// For how many ticks of the processor's counter a glance reuses a reading: [`GLANCE`], or 0 if each
     /// glance reads the clock.
     reading_lasts: u64,
+    /// The same for the glance of a hit. It is 0 if there is a verifier. Then each hit goes the longer way, where it
+    /// may be sampled.
+    hit_reading_lasts: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -69,12 +72,12 @@ impl Clock {
             return clock;
         }
         if governed_by_tokio() || tokio_stands_still() {
-            return Self { source: Source::Tokio(Instant::now()), reading_lasts: 0 };
+            return Self { source: Source::Tokio(Instant::now()), reading_lasts: 0, hit_reading_lasts: 0 };
         }
         // All clocks have one origin, because they share the readings.
         let origin = *ORIGIN.get_or_init(Origin::here_and_now);
         let reading_lasts = if counter_is_steady() { GLANCE } else { 0 };
-        Self { source: Source::System(origin), reading_lasts }
+        Self { source: Source::System(origin), reading_lasts, hit_reading_lasts: reading_lasts }
     }
 
     /// The time. It is never `Tick(0)`, which means "long ago".
@@ -93,15 +96,19 @@ impl Clock {
     pub(crate) fn coarse_now(&self) -> Tick {
         match self.reading_lasts {
             0 => self.now(),
-            _ => self.cached_now().unwrap_or_else(|| self.read()),
+            lasts => glance(lasts).unwrap_or_else(|| self.read()),
         }
     }
 
     /// A glance, if it needs no function call.
     #[inline]
     pub(crate) fn cached_now(&self) -> Option<Tick> {
-        let (read_at, reading) = READING.get();
-        if counter().wrapping_sub(read_at) < self.reading_lasts { Some(Tick(reading)) } else { None }
+        glance(self.hit_reading_lasts)
+    }
+
+    /// The same clock for a node with a verifier: [`cached_now`](Self::cached_now) returns nothing.
+    pub(crate) fn watched(self) -> Self {
+        Self { hit_reading_lasts: 0, ..self }
     }
 
     #[cold]
@@ -115,12 +122,19 @@ impl Clock {
     }
 }
 
+/// This thread's last reading of the system's clock, if it was made less than this number of ticks ago.
+#[inline(always)]
+fn glance(lasts: u64) -> Option<Tick> {
+    let (read_at, reading) = READING.get();
+    if counter().wrapping_sub(read_at) < lasts { Some(Tick(reading)) } else { None }
+}
+
 #[cfg(all(test, shuttle))]
 impl Clock {
     /// The clock of a node whose threads a scheduler runs.
     fn by_hand() -> Option<Self> {
         let hand = std::sync::Arc::new(crate::sync::AtomicU64::new(Self::START));
-        Some(Self { source: Source::Hand(hand), reading_lasts: 0 })
+        Some(Self { source: Source::Hand(hand), reading_lasts: 0, hit_reading_lasts: 0 })
     }
 
     pub(crate) fn advance(&self, span: Duration) {
@@ -187,7 +201,11 @@ mod tests {
     use crate::liveness::clock::machine::{Machine, inject};
 
     fn counted() -> Clock {
-        Clock { source: Source::System(Origin::here_and_now()), reading_lasts: GLANCE }
+        Clock {
+            source: Source::System(Origin::here_and_now()),
+            reading_lasts: GLANCE,
+            hit_reading_lasts: GLANCE,
+        }
     }
 
     /// What a clock shows after an hour in which the machine was suspended, once its counter shows `resumed`,

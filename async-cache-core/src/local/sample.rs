@@ -1,0 +1,69 @@
+//! Samples of hits, for the verifier. The hit itself only draws a random number.
+
+use std::cell::Cell;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::backend::Entry;
+use crate::error::BoxError;
+use crate::format::key::Key;
+use crate::local::request::Answer;
+use crate::options::Verify;
+
+/// The maximum number of samples that wait for their check. Further ones are dropped, and counted.
+const WAITING: usize = 64;
+
+thread_local! {
+    /// Whether the lookup that this thread is beginning was chosen.
+    static CHOSEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A loader that runs once more. Its result is `None` if it found the previous value unchanged.
+pub(crate) type Rerun<V> =
+    Box<dyn FnOnce() -> BoxFuture<'static, Result<Option<Answer<V>>, BoxError>> + Send>;
+
+/// A hit to be checked.
+pub(crate) struct Sample<V> {
+    pub(crate) key: Key,
+    /// The entry that answered.
+    pub(crate) entry: Entry<V>,
+    pub(crate) rerun: Option<Rerun<V>>,
+}
+
+/// Chooses hits, and hands them to the verifier.
+pub(crate) struct Sampler<V> {
+    pub(crate) verify: Verify<V>,
+    threshold: u32,
+    samples: Sender<Sample<V>>,
+    /// Only the verifier locks it, and a verifier that starts again.
+    pub(crate) waiting: Mutex<Receiver<Sample<V>>>,
+}
+
+impl<V> Sampler<V> {
+    pub(crate) fn new(verify: Verify<V>) -> Self {
+        let (samples, waiting) = channel(WAITING);
+        Self { threshold: verify.threshold(), verify, samples, waiting: Mutex::new(waiting) }
+    }
+
+    /// Whether the lookup that is beginning is chosen. A chosen lookup does not end as a hit at once. It goes the
+    /// long way, where its entry is at hand.
+    pub(crate) fn chooses(&self) -> bool {
+        let chosen = fastrand::u32(..) <= self.threshold;
+        if chosen {
+            CHOSEN.set(true);
+        }
+        chosen
+    }
+
+    /// Hands a hit to the verifier. Returns whether there was room for it.
+    pub(crate) fn offer(&self, sample: Sample<V>) -> bool {
+        self.samples.try_send(sample).is_ok()
+    }
+}
+
+/// Whether the lookup that this thread is beginning was chosen. The next one is asked anew.
+pub(crate) fn take_choice() -> bool {
+    CHOSEN.take()
+}

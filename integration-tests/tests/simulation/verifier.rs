@@ -1,0 +1,66 @@
+//! The verifier in a fleet with faults: it reports each mutant that lets L1 answer with old values, and no sound fleet.
+
+use std::time::Duration;
+
+use async_cache::testing::Mutant;
+use integration_tests::simulation::{Off, run_verified};
+
+/// The number of seeds with all safeguards.
+const SEEDS: u64 = if cfg!(debug_assertions) { 60 } else { 5_000 };
+
+fn number(name: &str) -> Option<f64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Every hit is checked. A suspicion is allowed: a value may be loaded anew before its invalidation is made.
+#[test]
+fn of_a_sound_fleet_nothing_is_proved() {
+    let seeds = number("SEEDS").map_or(SEEDS, |seeds| seeds as u64);
+    let (mut verified, mut suspected) = (0, 0);
+    for seed in 0..seeds {
+        let (_, verifier) = run_verified(seed, Off::Nothing, 1.0);
+        let proved: Vec<_> = verifier.reports.iter().filter(|report| report.evidence.is_proof()).collect();
+        assert!(proved.is_empty(), "seed {seed}: {proved:#?}");
+        verified += verifier.verified;
+        suspected += verifier.reports.len();
+    }
+    println!("{seeds} fleets: {verified} hits verified, none proved to be stale, {suspected} suspected");
+    assert!(verified > 50 * seeds);
+}
+
+/// `SHARE=0.01` samples one hit in a hundred. The output is the traffic of a fleet until the first report.
+fn is_reported(mutant: Mutant) {
+    let share = number("SHARE").unwrap_or(1.0);
+    let mut traffic = Duration::ZERO;
+    for seed in 0..2_000 {
+        let (_, verifier) = run_verified(seed, Off::Node(mutant), share);
+        if let Some(first) = verifier.reports.first() {
+            let traffic = traffic + first.after;
+            println!("{mutant:?}: after {:.1} s of traffic, seed {seed}: {first:?}", traffic.as_secs_f64());
+            return;
+        }
+        traffic += verifier.lasted;
+    }
+    panic!("{mutant:?} was not reported within {traffic:?} of traffic");
+}
+
+macro_rules! reported {
+    ($($name:ident: $mutant:ident,)*) => {
+        $(#[test] fn $name() { is_reported(Mutant::$mutant); })*
+    };
+}
+
+reported! {
+    no_stamp: NoStamp,
+    stamp_after_reply: StampAfterReply,
+    check_then_insert: CheckThenInsert,
+    no_second_removal: NoSecondRemoval,
+    reconnect_without_flush: ReconnectWithoutFlush,
+    flush_before_subscribed: FlushBeforeSubscribed,
+    heartbeat_without_sequence_check: HeartbeatWithoutSequenceCheck,
+    serve_while_suspended: ServeWhileSuspended,
+    token_shared_per_client: TokenSharedPerClient,
+    trust_any_run: TrustAnyRun,
+    hits_ignore_tags: HitsIgnoreTags,
+    tags_forgotten: TagsForgotten,
+}
