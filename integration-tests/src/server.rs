@@ -199,7 +199,7 @@ impl RedisServer {
     /// If the server does not answer.
     pub fn connection(&self) -> RedisResult<Connection> {
         let client = redis::Client::open(self.url())?;
-        let connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
         connection.set_read_timeout(Some(Duration::from_secs(5)))?;
         Ok(connection)
     }
