@@ -1,5 +1,7 @@
 //! A real browser: Debian's `chromium`, driven by `chromedriver`.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,9 @@ pub(crate) struct Page {
     pub(crate) demo: Demo,
     pub(crate) client: Client,
     driver: Child,
+    /// Where the driver is told to end the browser.
+    session: String,
+    port: u16,
     _profile: TempDir,
 }
 
@@ -73,7 +78,8 @@ impl Page {
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let connected = builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await;
         let client = connected.expect("chromium starts: apt-get install chromium chromium-driver");
-        let page = Self { demo, client, driver, _profile: profile };
+        let session = client.session_id().await.expect("a session").expect("a session");
+        let page = Self { demo, client, driver, session, port, _profile: profile };
         page.size(DESKTOP).await;
         page.devtools("Emulation.setFocusEmulationEnabled", json!({ "enabled": true })).await;
         page.client.goto(&page.demo.url()).await.expect("the page loads");
@@ -169,7 +175,15 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // It ends its browsers with it.
+        // A driver that is killed leaves its browser running. After a failure nobody has closed it.
+        if let Ok(mut driver) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let request = format!(
+                "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n",
+                self.session, self.port
+            );
+            let _ = driver.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = driver.write_all(request.as_bytes()).and_then(|()| driver.read(&mut [0; 64]));
+        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
@@ -194,7 +208,7 @@ impl WebDriverCompatibleCommand for Vendor {
 
 fn start_driver() -> (Child, u16) {
     for _ in 0..TRIES {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("an address").port();
         drop(free);
         let driver = Command::new("chromedriver")
@@ -209,7 +223,7 @@ fn start_driver() -> (Child, u16) {
             if matches!(driver.try_wait(), Ok(Some(_))) {
                 break;
             }
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return (driver, port);
             }
             std::thread::sleep(Duration::from_millis(20));
