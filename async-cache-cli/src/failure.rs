@@ -60,7 +60,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (code, kind) = match error.kind() {
             ErrorKind::Key => (2, "usage"),
-            ErrorKind::Config => (3, "refused"),
+            ErrorKind::Config | ErrorKind::Unsupported => (3, "refused"),
             _ => (3, "unreachable"),
         };
         Self { code, kind, message: chain(&error) }
