@@ -9,6 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::background::{Background, Scope};
+#[cfg(feature = "cluster")]
+use crate::beat_queue::BeatQueue;
 use crate::connection::connect::Connector;
 use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Slots;
@@ -35,6 +37,9 @@ pub(crate) struct Inner {
     pub(crate) open_names: Mutex<HashSet<String>>,
     pub(crate) orphans: Arc<Semaphore>,
     pub(crate) background: Background,
+    /// Heartbeats that wait to be sent together.
+    #[cfg(feature = "cluster")]
+    pub(crate) beats: Arc<BeatQueue>,
     connector: Arc<Connector>,
     subscriber: Arc<Subscriber>,
     subscribing: AtomicBool,
@@ -60,6 +65,8 @@ impl Inner {
             open_names: Mutex::default(),
             orphans: Arc::new(Semaphore::new(ORPHANS)),
             background: Background::new(),
+            #[cfg(feature = "cluster")]
+            beats: Arc::default(),
             connector,
             subscriber: Arc::new(subscriber),
             subscribing: AtomicBool::new(false),

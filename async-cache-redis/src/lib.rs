@@ -35,6 +35,8 @@
 
 mod backend;
 mod background;
+#[cfg(feature = "cluster")]
+mod beat_queue;
 mod builder;
 mod commands;
 mod config;

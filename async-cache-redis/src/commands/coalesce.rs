@@ -87,7 +87,7 @@ impl Drop for Gathering {
 
 /// Goes to the end of the run queue, where another thread can take the task from. Tokio's `yield_now`
 /// would resume it only when this very thread has nothing left to do.
-async fn end_of_the_queue() {
+pub(super) async fn end_of_the_queue() {
     let mut there = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut there, true) {

@@ -11,7 +11,11 @@ use async_cache_core::{Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+#[cfg(feature = "cluster")]
+use super::beats;
 use super::region::RedisRegion;
+#[cfg(feature = "cluster")]
+use crate::beat_queue::Beat;
 use crate::limits::{Purpose, millis};
 use crate::pubsub::message;
 
@@ -128,6 +132,21 @@ impl RedisRegion {
     pub(crate) async fn beat(&self, partition: u16, beat: u64, echo: Echo) -> Result<Pulse> {
         const DOING: &str = "sending a heartbeat";
         let names = self.names_of(partition)?;
+        #[cfg(feature = "cluster")]
+        if let Some(script) = &self.inner.scripts.heartbeats {
+            self.inner.connected(Purpose::Read).await;
+            let beat = beats::join(&self.inner, script, |answer| Beat {
+                meta: names.meta().to_vec(),
+                record: self.record.clone(),
+                known_seq: self.spec.known.seq(partition),
+                node: self.node.clone(),
+                number: beat,
+                is_heard: echo == Echo::Due,
+                answer,
+            });
+            let (run, time_ms) = beat.await.map_err(|failure| self.error(DOING, failure))?;
+            return Ok(Pulse { run, time_ms });
+        }
         let checkout = self.checkout(Purpose::Read, DOING).await?;
         let mut call = self.call(&checkout, &self.inner.scripts.heartbeat, partition, &[names.meta()]);
         call.arg(&self.node).arg(beat);

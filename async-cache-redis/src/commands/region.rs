@@ -23,7 +23,7 @@ pub(crate) struct RedisRegion {
     pub(crate) inner: Arc<Inner>,
     pub(super) spec: RegionSpec,
     /// The record that is kept in `M`: the caller's record and the number of partitions.
-    record: String,
+    pub(super) record: String,
     pub(super) node: String,
     /// The names of each partition.
     pub(super) names: Arc<[PartitionKeys]>,

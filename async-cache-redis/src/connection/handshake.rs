@@ -94,6 +94,9 @@ async fn prepare(
     let mut pipeline = Pipeline::new();
     let mut rights: Vec<&str> = Vec::new();
     let first = match identify {
+        #[cfg(feature = "cluster")]
+        IdentifyBy::Info => scripts.all().into_iter().chain(&scripts.heartbeats).collect(),
+        #[cfg(not(feature = "cluster"))]
         IdentifyBy::Info => scripts.all().to_vec(),
         IdentifyBy::Scripts => {
             pipeline.cmd("SCRIPT").arg("EXISTS").arg(scripts.rights.get_hash());

@@ -134,6 +134,14 @@ impl Link {
         cmd
     }
 
+    /// The call of a script without keys: the run id of this connection, then the caller's own arguments.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn call_without_keys(&self, script: &Script) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.get_hash()).arg(0).arg(self.run_text());
+        cmd
+    }
+
     /// Runs a command.
     pub(crate) async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<T> {
         cmd.query_async(&mut self.connection.clone()).await

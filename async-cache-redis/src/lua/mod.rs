@@ -37,6 +37,9 @@ pub(crate) struct Scripts {
     /// Run by tools, and loaded by the first of them: nodes do not need it.
     #[cfg(feature = "tools")]
     pub(crate) inspect: Script,
+    /// Of a cluster: many heartbeats in one command.
+    #[cfg(feature = "cluster")]
+    pub(crate) heartbeats: Option<Script>,
     /// What they were built around.
     change: Cow<'static, str>,
 }
@@ -82,8 +85,20 @@ impl Scripts {
             rights: Script::new(&named(RIGHTS)),
             #[cfg(feature = "tools")]
             inspect: join(&[SEAL, LEASE, TAGS, VALID, include_str!("inspect.lua")]),
+            #[cfg(feature = "cluster")]
+            heartbeats: None,
             change: text,
         }
+    }
+
+    /// The script of many heartbeats.
+    #[cfg(feature = "cluster")]
+    fn with_heartbeats(self) -> Self {
+        // Names of different slots are allowed, and writing when memory is full, as for a single heartbeat.
+        let head = "#!lua flags=allow-cross-slot-keys,allow-oom\nlocal function beat(KEYS, ARGV)\n";
+        let beat = joined(None, &[include_str!("heartbeat.lua")]).replace("'PUBLISH'", "'SPUBLISH'");
+        let code = format!("{head}{beat}\nend\n{}", include_str!("heartbeats.lua"));
+        Self { heartbeats: Some(Script::new(&code)), ..self }
     }
 
     /// The scripts that operations run.
@@ -103,6 +118,8 @@ impl Scripts {
             baseline,
             tag,
             rights: _,
+            #[cfg(feature = "cluster")]
+                heartbeats: _,
             #[cfg(feature = "tools")]
                 inspect: _,
             change: _,
@@ -130,7 +147,8 @@ static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::new(CHANGE));
 
 /// For a Redis Cluster: a message goes to the subscribers of its slot alone.
 #[cfg(feature = "cluster")]
-static SHARDED: LazyLock<Scripts> = LazyLock::new(|| Scripts::build(CHANGE.into(), None, "SPUBLISH"));
+static SHARDED: LazyLock<Scripts> =
+    LazyLock::new(|| Scripts::build(CHANGE.into(), None, "SPUBLISH").with_heartbeats());
 
 /// The scripts for a Redis Cluster, built once.
 #[cfg(feature = "cluster")]

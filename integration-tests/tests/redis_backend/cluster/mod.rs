@@ -1,6 +1,7 @@
 //! The tier on a Redis Cluster.
 
 mod away;
+mod beats;
 mod conform;
 mod connect;
 mod rights;
