@@ -49,13 +49,20 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
 
 /// The kinds of the metrics that the library describes, by their names.
 pub(crate) fn described() -> BTreeMap<String, &'static str> {
-    let names = Names::default();
-    metrics::with_local_recorder(&names, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let _entered = runtime.enter();
-        drop(TieredCache::<u64, u64>::builder().l1(MemoryBackend::new(1)).build().expect("a valid cache"));
-    });
-    names.0.into_inner()
+    let describe = || {
+        let names = Names::default();
+        metrics::with_local_recorder(&names, || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let _entered = runtime.enter();
+            drop(
+                TieredCache::<u64, u64>::builder().l1(MemoryBackend::new(1)).build().expect("a valid cache"),
+            );
+        });
+        names.0.into_inner()
+    };
+    // A runtime may not end within another.
+    std::thread::spawn(describe).join().expect("a cache")
 }
 
 /// Collects the names that are described.
