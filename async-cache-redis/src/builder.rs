@@ -25,6 +25,8 @@ use crate::runtime;
 #[cfg(feature = "cluster")]
 use crate::topology::cluster::Cluster;
 
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 
