@@ -6,11 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Check, Fill, Filled, GRANT_PACE, Info,
-    Lease, Listener, NodeId, Pulse, ReadMany, Region, RegionSpec, Renewed, RunId, State, TAG_TABLE,
-    WAKE_INLINE,
+    Accept, Acquire, Acquired, Announce, Backend, Baseline, BusEvent, Check, Effect, Fill, Filled,
+    GRANT_PACE, Info, Lease, Listener, NodeId, Pulse, ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    TAG_TABLE, WAKE_INLINE,
 };
-use async_cache_core::frame::{ends_of, frame_tags, seal, tags_of, token_of, unseal};
+use async_cache_core::frame::{ends_of, expired, frame_tags, is_expired, seal, tags_of, token_of, unseal};
 use async_cache_core::key::Key;
 use async_cache_core::testing::conformance::{self, Subject};
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -33,6 +33,7 @@ struct Namespace {
     floor: u64,
     values: HashMap<Key, (Bytes, Instant)>,
     tags: HashMap<Bytes, u64>,
+    expired_tags: HashMap<Bytes, u64>,
     tag_floor: u64,
     locks: HashMap<Key, Lock>,
     nodes: Vec<Node>,
@@ -75,7 +76,15 @@ impl Namespace {
     fn read(&self, key: &Key, check: Check) -> Option<Bytes> {
         let (value, expires) = self.values.get(key)?;
         let is_void = || unseal(value).is_none_or(|seq| seq < self.floor || self.voids(&tags_of(value), seq));
-        (*expires > Instant::now() && (check == Check::Plain || !is_void())).then(|| value.clone())
+        let answers = *expires > Instant::now() && (check == Check::Plain || !is_void());
+        match unseal(value).filter(|_| check == Check::Valid) {
+            Some(seq) if self.expires(&tags_of(value), seq) => expired(value).filter(|_| answers),
+            _ => answers.then(|| value.clone()),
+        }
+    }
+
+    fn expires(&self, tags: &Tags, seq: u64) -> bool {
+        tags.iter().any(|tag| self.expired_tags.get(tag).is_some_and(|last| *last > seq))
     }
 
     fn voids(&self, tags: &Tags, seq: u64) -> bool {
@@ -106,10 +115,9 @@ impl Namespace {
         value
     }
 
-    /// A change of a key: a new number, a broken lease, and a message to all before anybody is woken.
-    fn change(&mut self, key: &Key, value: Option<(&[u8], Duration)>) -> u64 {
+    /// Numbers a change of a key, and breaks its lease. Returns the nodes that waited.
+    fn begin(&mut self, key: &Key) -> (u64, BTreeSet<NodeId>) {
         self.seq += 1;
-        let seq = self.seq;
         let waiting = match self.lock(key) {
             Some(lock) => {
                 if lock.lease.take().is_some() {
@@ -119,6 +127,45 @@ impl Namespace {
             }
             None => self.locks.remove(key).map(|lock| lock.waiting).unwrap_or_default(),
         };
+        (self.seq, waiting)
+    }
+
+    /// A change that expires a key: what has time as a fallback stays, with the seal that says so.
+    fn expire(&mut self, key: &Key) -> u64 {
+        let left = self.read(key, Check::Valid).and_then(|value| expired(&value));
+        let (seq, waiting) = self.begin(key);
+        if let (Some(value), Some((_, until))) = (left, self.values.remove(key)) {
+            self.values.insert(key.clone(), (value, until));
+        }
+        let key_bytes = Bytes::copy_from_slice(key.as_bytes());
+        self.send(None, &BusEvent::Expired { partition: 0, seq, key: key_bytes });
+        self.wake(key, waiting, None);
+        seq
+    }
+
+    /// A change of tags: a new number in the table of its effect, and a message to all.
+    fn change_tags(&mut self, tags: &Tags, effect: Effect) -> u64 {
+        self.seq += 1;
+        if self.tags.len().max(self.expired_tags.len()) + tags.iter().count() > TAG_TABLE {
+            self.tags.clear();
+            self.expired_tags.clear();
+            self.tag_floor = self.seq;
+        }
+        let (seq, names) = (self.seq, tags.clone());
+        let (table, event) = match effect {
+            Effect::Void => (&mut self.tags, BusEvent::TagsInvalidated { partition: 0, seq, tags: names }),
+            Effect::Expire => {
+                (&mut self.expired_tags, BusEvent::TagsExpired { partition: 0, seq, tags: names })
+            }
+        };
+        table.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
+        self.send(None, &event);
+        seq
+    }
+
+    /// A change of a key: a new number, a broken lease, and a message to all before anybody is woken.
+    fn change(&mut self, key: &Key, value: Option<(&[u8], Duration)>) -> u64 {
+        let (seq, waiting) = self.begin(key);
         let stored = match value {
             Some((frame, life)) => Some(self.store(key, seq, frame, life)),
             None => self.values.remove(key).and(None),
@@ -135,7 +182,7 @@ impl Namespace {
         if let Some(value) = self.read(key, Check::Valid) {
             let token = token_of(&value);
             match ask.accept {
-                Accept::Known(known) if token == Some(known) => {
+                Accept::Known(known) if token == Some(known) && !is_expired(&value) => {
                     return Acquired::Unchanged { seq: self.seq, ends: ends_of(&value) };
                 }
                 Accept::Other(other) if token == Some(other) => {}
@@ -158,7 +205,8 @@ impl Namespace {
 
     fn fill(&mut self, Fill { key, lease, frame, life, announce }: &Fill) -> Filled {
         let Some(waiting) = self.end(key, *lease) else { return Filled::Refused };
-        if lease.seq < self.floor || self.voids(&frame_tags(frame), lease.seq) {
+        let tags = frame_tags(frame);
+        if lease.seq < self.floor || self.voids(&tags, lease.seq) || self.expires(&tags, lease.seq) {
             self.wake(key, waiting, None);
             return Filled::Refused;
         }
@@ -187,6 +235,7 @@ impl Backend for Tier {
                 floor: 0,
                 values: HashMap::new(),
                 tags: HashMap::new(),
+                expired_tags: HashMap::new(),
                 tag_floor: 0,
                 locks: HashMap::new(),
                 nodes: Vec::new(),
@@ -251,6 +300,7 @@ impl Region for View {
             state: State { run: RUN, seq: it.seq, floor: it.floor, time_ms: it.time_ms() },
             tag_floor: it.tag_floor,
             tags: it.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect(),
+            expired_tags: it.expired_tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect(),
         }))
     }
 
@@ -299,16 +349,16 @@ impl Region for View {
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         exists(partition)?;
-        Ok(self.run(|it| {
-            it.seq += 1;
-            if it.tags.len() + tags.iter().count() > TAG_TABLE {
-                it.tags.clear();
-                it.tag_floor = it.seq;
-            }
-            it.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), it.seq)));
-            it.send(None, &BusEvent::TagsInvalidated { partition, seq: it.seq, tags: tags.clone() });
-            it.seq
-        }))
+        Ok(self.run(|it| it.change_tags(tags, Effect::Void)))
+    }
+
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        Ok(self.run(|it| keys.iter().map(|key| it.expire(key)).collect()))
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        exists(partition)?;
+        Ok(self.run(|it| it.change_tags(tags, Effect::Expire)))
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {
@@ -317,6 +367,7 @@ impl Region for View {
             it.seq += 1;
             it.floor = it.seq;
             it.tags.clear();
+            it.expired_tags.clear();
             it.send(None, &BusEvent::Cleared { partition, seq: it.seq });
             it.seq
         }))

@@ -31,7 +31,7 @@ pub mod testing;
 /// The awaitable requests that the verbs of a [`TieredCache`] return.
 pub mod request {
     pub use crate::api::request::{
-        Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional,
+        Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional, TracedRequest,
     };
 }
 
@@ -51,6 +51,7 @@ pub use format::{codec, frame, key, tags};
 pub use api::builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
 pub use api::cache::{Shutdown, TieredCache};
 pub use api::invalidator::Invalidator;
+pub use api::request::Traced;
 pub use backend::{Backend, LocalBackend};
 pub use batch::DataLoader;
 #[cfg(feature = "json")]
@@ -63,6 +64,7 @@ pub use codec::{Bincode, Codec};
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
 pub use liveness::stamp::Stamp;
+pub use local::request::Source;
 pub use lookup::loaded::{LoadContext, Loaded};
 pub use observe::{
     Amended, Event, EventStream, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, Stats,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::backend::{
-    Acquire, Acquired, Backend, Baseline, Check, Fill, Filled, Info, Known, Lease, Listener, NodeId, Pulse,
-    ReadMany, Region, RegionSpec, Renewed, RunId, State,
+    Acquire, Acquired, Backend, Baseline, Check, Effect, Fill, Filled, Info, Known, Lease, Listener, NodeId,
+    Pulse, ReadMany, Region, RegionSpec, Renewed, RunId, State,
 };
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
@@ -103,9 +103,9 @@ impl Region for MemoryRegion {
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
         self.check(partition)?;
         let read = |state: &mut Memory| (state.seq_and_floor(partition), state.tags(partition));
-        let ((seq, floor), (tag_floor, tags)) = self.operate(read);
+        let ((seq, floor), (tag_floor, [tags, expired_tags])) = self.operate(read);
         let state = State { run: self.run(), seq, floor, time_ms: self.store.time_ms() };
-        Ok(Baseline { state, tag_floor, tags })
+        Ok(Baseline { state, tag_floor, tags, expired_tags })
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
@@ -153,7 +153,16 @@ impl Region for MemoryRegion {
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         self.check(partition)?;
-        Ok(self.operate(|state| state.invalidate_tags(partition, tags)))
+        Ok(self.operate(|state| state.change_tags(partition, tags, Effect::Void)))
+    }
+
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        Ok(self.operate(|state| keys.iter().map(|key| state.expire(key)).collect()))
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.check(partition)?;
+        Ok(self.operate(|state| state.change_tags(partition, tags, Effect::Expire)))
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {

@@ -81,9 +81,9 @@ pub use async_cache_core::testing;
 pub use async_cache_core::{
     Amended, Backend, Bincode, BoxError, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind, Event,
     EventStream, Evidence, Invalidator, KeyHash, Knowledge, LoadContext, LoadFailureLog, LoadOptions, Loaded,
-    LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, StaleCause, Stamp, Stats,
-    StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, UnreadableCause, Verify, backend,
-    batch, codec, frame, key, request, tags,
+    LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, Source, StaleCause, Stamp,
+    Stats, StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, Traced, UnreadableCause,
+    Verify, backend, batch, codec, frame, key, request, tags,
 };
 
 #[cfg(feature = "macros")]

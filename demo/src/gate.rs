@@ -202,6 +202,14 @@ impl Region for Guarded {
         self.pass()?.invalidate_tags(partition, tags).await
     }
 
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.pass()?.expire(keys).await
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.pass()?.expire_tags(partition, tags).await
+    }
+
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.pass()?.clear(partition).await
     }

@@ -22,6 +22,7 @@ const OTHERS_IN_USE: &[&str] = &[
     "tag_slots",
     // Setters of requests. `perform` uses them. The two numbers are equal in all calls.
     "at_least",
+    "skip_l1",
     "concurrency",
     "batch_size",
     "uncached",

@@ -63,6 +63,24 @@ impl Invalidator {
         self.0.tags(tags).await
     }
 
+    /// Does what [`TieredCache::expire_many`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`TieredCache::expire`], for all of them together.
+    pub async fn expire_many(&self, keys: Vec<Key>) -> Result<Stamp> {
+        self.0.expire_keys(keys).await
+    }
+
+    /// Does what [`TieredCache::expire_tags`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`TieredCache::expire_tag`], for all of them together.
+    pub async fn expire_tags(&self, tags: Vec<String>) -> Result<Stamp> {
+        self.0.expire_tags(tags).await
+    }
+
     /// Does what [`TieredCache::invalidate_all`] does.
     ///
     /// # Errors
@@ -94,6 +112,8 @@ trait Invalidate: Send + Sync {
     fn has_l2(&self) -> bool;
     async fn keys(&self, keys: Vec<Key>) -> Result<Stamp>;
     async fn tags(&self, tags: Vec<String>) -> Result<Stamp>;
+    async fn expire_keys(&self, keys: Vec<Key>) -> Result<Stamp>;
+    async fn expire_tags(&self, tags: Vec<String>) -> Result<Stamp>;
     async fn all(&self) -> Result<Stamp>;
 }
 
@@ -113,6 +133,14 @@ impl<V: Send + Sync + 'static> Invalidate for TieredCache<String, V> {
 
     async fn tags(&self, tags: Vec<String>) -> Result<Stamp> {
         self.invalidate_tags(tags).await
+    }
+
+    async fn expire_keys(&self, keys: Vec<Key>) -> Result<Stamp> {
+        invalidate::expire(&self.inner, keys).await
+    }
+
+    async fn expire_tags(&self, tags: Vec<String>) -> Result<Stamp> {
+        self.expire_tags(tags).await
     }
 
     async fn all(&self) -> Result<Stamp> {

@@ -17,7 +17,7 @@ use crate::error::{BoxError, ErrorKind, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::request::Answer;
+use crate::local::request::{Answer, FirstTier};
 use crate::lookup::loader::{Given, Payload, run_loader};
 use crate::lookup::many::get_or_load;
 use crate::lookup::many::picked::Outcome;
@@ -72,12 +72,18 @@ impl<K: Clone + Eq + Hash> Distinct<K> {
     }
 }
 
+/// What a lookup of many keys demands.
+pub(crate) struct Terms<'a> {
+    pub(crate) min_stamp: Option<&'a Stamp>,
+    pub(crate) first_tier: FirstTier,
+    pub(crate) options: Options,
+}
+
 /// Looks the keys up. Returns one outcome for each given key, in their order.
 pub(crate) async fn look_up<K, V>(
     inner: &Arc<Inner<V>>,
     distinct: Distinct<K>,
-    min_stamp: Option<&Stamp>,
-    options: Options,
+    terms: Terms<'_>,
     batch: TypedBatch<K, V>,
 ) -> Result<Vec<Outcome<V>>>
 where
@@ -85,8 +91,9 @@ where
     V: Send + Sync + 'static,
 {
     let Distinct { keys, encoded, long, places } = distinct;
+    let Terms { min_stamp, first_tier, options } = terms;
     let limit = options.load.load_timeout;
-    let plan = PlanMany { options, loader: by_place(keys, Arc::clone(&batch)) };
+    let plan = PlanMany { first_tier, options, loader: by_place(keys, Arc::clone(&batch)) };
     // The check is here, because its error must be returned even if there is no key.
     get_or_load::check_plan(inner, &encoded, min_stamp, &plan)?;
     let (cached, too_long) = join(
@@ -163,8 +170,7 @@ where
 pub struct GetManyOrLoad<'a, K, V: 'static> {
     inner: &'a Arc<Inner<V>>,
     keys: Distinct<K>,
-    min_stamp: Option<&'a Stamp>,
-    options: Options,
+    terms: Terms<'a>,
     batch: TypedBatch<K, V>,
 }
 
@@ -173,14 +179,20 @@ impl<'a, K, V> GetManyOrLoad<'a, K, V> {
     ///
     /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
-        self.min_stamp = Some(stamp);
+        self.terms.min_stamp = Some(stamp);
         self
     }
 
-    store_setters!(|this| this.options.store);
-    negative_setters!(|this| this.options.store);
-    load_setters!(|this| this.options.load);
-    stale_setters!(|this| this.options.load);
+    /// Asks L2 although L1 may have the keys: see [`GetOrLoad::skip_l1`](crate::api::request::GetOrLoad::skip_l1).
+    pub fn skip_l1(mut self) -> Self {
+        self.terms.first_tier = FirstTier::L2;
+        self
+    }
+
+    store_setters!(|this| this.terms.options.store);
+    negative_setters!(|this| this.terms.options.store);
+    load_setters!(|this| this.terms.options.load);
+    stale_setters!(|this| this.terms.options.load);
 }
 
 impl<'a, K, V> IntoFuture for GetManyOrLoad<'a, K, V>
@@ -192,8 +204,8 @@ where
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { inner, keys, min_stamp, options, batch } = self;
-        Box::pin(async move { look_up(inner, keys, min_stamp, options, batch).await?.into_iter().collect() })
+        let Self { inner, keys, terms, batch } = self;
+        Box::pin(async move { look_up(inner, keys, terms, batch).await?.into_iter().collect() })
     }
 }
 
@@ -256,7 +268,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
             loader(keys)
         });
         let (keys, options) = (Distinct::new(keys), self.inner.policy.defaults.clone());
-        GetManyOrLoad { inner: &self.inner, keys, min_stamp: None, options, batch }
+        let terms = Terms { min_stamp: None, first_tier: FirstTier::L1, options };
+        GetManyOrLoad { inner: &self.inner, keys, terms, batch }
     }
 }
 

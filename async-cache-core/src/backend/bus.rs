@@ -51,6 +51,15 @@ pub enum BusEvent {
         /// The encoded key.
         key: Bytes,
     },
+    /// A key was expired.
+    Expired {
+        /// Partition of the key.
+        partition: u16,
+        /// The partition's sequence number after the change.
+        seq: u64,
+        /// The encoded key.
+        key: Bytes,
+    },
     /// A whole partition was cleared.
     Cleared {
         /// The partition.
@@ -60,6 +69,15 @@ pub enum BusEvent {
     },
     /// Tags were invalidated.
     TagsInvalidated {
+        /// The partition.
+        partition: u16,
+        /// The partition's sequence number after the change.
+        seq: u64,
+        /// The tags.
+        tags: Tags,
+    },
+    /// Tags were expired.
+    TagsExpired {
         /// The partition.
         partition: u16,
         /// The partition's sequence number after the change.

@@ -33,8 +33,8 @@ pub struct Acquire {
 pub enum Accept {
     /// Any valid one.
     Any,
-    /// Any valid one. The caller already holds the one with this token: if it is that, the answer
-    /// is [`Acquired::Unchanged`], without the payload.
+    /// Any valid one. The caller already holds the one with this token: if it is that, and no change has expired it,
+    /// the answer is [`Acquired::Unchanged`], without the payload.
     Known(Token),
     /// Any valid one but that with this token, which the caller has found and cannot use: it has expired
     /// (a value is kept past its expiry, as a fallback), or is unreadable.

@@ -27,9 +27,23 @@ pub struct Expiry {
     pub retry: Tick,
     /// Refreshes that have failed since it was loaded.
     pub failures: u32,
+    /// A change has expired it before its time. So it does not reflect every change.
+    pub by_change: bool,
     /// From the end of its load to `expires`, in nanoseconds: the load may be older than the
     /// clock that counts ticks.
     pub span: u64,
+}
+
+/// The time at which a value was stored. It may lie before the zero of the clock that counts ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Born(i64);
+
+impl Born {
+    /// The time that has passed since.
+    pub(crate) fn age(self, now: Tick) -> Duration {
+        let age = i128::from(now.0).saturating_sub(i128::from(self.0));
+        Duration::from_nanos(u64::try_from(age.max(0)).unwrap_or(u64::MAX))
+    }
 }
 
 /// What an entry is good for.
@@ -65,6 +79,7 @@ impl Expiry {
             ends: ends.max(expires),
             retry: Tick(0),
             failures: 0,
+            by_change: false,
             span: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
         }
     }
@@ -102,6 +117,11 @@ impl Expiry {
         (Duration::from_nanos(self.span) + now.since(self.expires)).saturating_sub(self.expires.since(now))
     }
 
+    /// The time at which it was loaded.
+    pub(crate) fn born(&self) -> Born {
+        Born(self.expires.0.wrapping_sub(self.span) as i64)
+    }
+
     /// Whether a refresh may begin: none has failed a moment ago.
     #[must_use]
     pub fn may_retry(&self, now: Tick) -> bool {
@@ -133,6 +153,12 @@ impl Expiry {
         let ends = if self.ends == self.expires { cap } else { self.ends };
         let span = self.span.saturating_sub(self.expires.0 - cap.0);
         Self { ripens: self.ripens.min(cap), expires: cap, ends, span, ..self }
+    }
+
+    /// The same life after a change that expires it. Its end as a fallback does not move. What has none is over.
+    #[must_use]
+    pub fn expired(self, now: Tick) -> Self {
+        Self { by_change: true, ..self.cut_at(now) }
     }
 
     /// The same life as L2 has just confirmed it, with the ends that L2 keeps. That does not prolong it: a
@@ -211,6 +237,16 @@ mod tests {
         assert_eq!(cut.age(s(65)), life(0).age(s(65)));
         assert_eq!(life(0).cut_at(s(100)), life(0));
         let no_fallback = Expiry::new(s(100), s(100), Duration::ZERO, Duration::ZERO).cut_at(s(70));
+        assert_eq!(no_fallback.phase(s(70)), Phase::Expired);
+    }
+
+    #[test]
+    fn what_a_change_expires_keeps_its_age_and_its_end() {
+        let expired = life(1).expired(s(70));
+        assert_eq!((expired.phase(s(70)), expired.ends, expired.by_change), (Phase::Stale, s(150), true));
+        assert_eq!(expired.age(s(80)), life(1).age(s(80)));
+        assert_eq!(expired.expired(s(90)), expired, "once more changes nothing");
+        let no_fallback = Expiry::new(s(100), s(100), Duration::ZERO, Duration::ZERO).expired(s(70));
         assert_eq!(no_fallback.phase(s(70)), Phase::Expired);
     }
 

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::backend::life::Expiry;
+use crate::backend::region::Effect;
 use crate::backend::tag_table::TagTable;
 use crate::backend::tick::Tick;
 use crate::error::Result;
@@ -85,14 +86,30 @@ impl<'a> HitCheck<'a> {
         self.now() < entry.life.due() && self.verifies(entry)
     }
 
+    /// Whether no change may have been missed since it was read.
+    #[inline]
+    pub(crate) fn is_current<V>(&self, entry: &Entry<V>) -> bool {
+        entry.generation == self.generation()
+    }
+
     /// Whether it reflects everything it must, as long as the node serves.
     #[inline]
     pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
-        entry.generation == self.generation() && !self.voids(&entry.tags, entry.seq)
+        self.is_current(entry) && !self.concerns(&entry.tags, entry.seq)
     }
 
-    pub(crate) fn voids(&self, tags: &Tags, seq: u64) -> bool {
-        self.tags.voids_hit(tags, seq)
+    /// Whether a change of one of these tags is newer than `seq`.
+    pub(crate) fn concerns(&self, tags: &Tags, seq: u64) -> bool {
+        self.tags.concerns_hit(tags, seq)
+    }
+
+    /// What changes of its tags have done to an entry since.
+    pub(crate) fn done_to<V>(&self, entry: &Entry<V>) -> Option<Effect> {
+        match self.concerns(&entry.tags, entry.seq) {
+            false => None,
+            true if self.tags.voids(&entry.tags, entry.seq) => Some(Effect::Void),
+            true => Some(Effect::Expire),
+        }
     }
 }
 

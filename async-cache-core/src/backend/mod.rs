@@ -21,11 +21,12 @@ mod tick;
 pub use bus::{BusEvent, Listener};
 pub use known::Known;
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
+pub(crate) use life::Born;
 pub use life::{Expiry, Phase};
 pub use local::{Entry, HitCheck, LocalBackend};
 pub use region::{
-    Baseline, Check, GRANT_PACE, Info, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State, TAG_TABLE,
-    WAKE_INLINE,
+    Baseline, Check, Effect, GRANT_PACE, Info, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State,
+    TAG_TABLE, WAKE_INLINE,
 };
 #[doc(hidden)]
 pub use runtime::check_runtime;

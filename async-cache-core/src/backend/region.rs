@@ -52,6 +52,15 @@ impl RegionSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunId(pub u64);
 
+/// What a change does to older values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// They are void: they must not answer any more.
+    Void,
+    /// They have expired: they are not fresh any more, and remain fallbacks until their end.
+    Expire,
+}
+
 /// The coherence state of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -74,6 +83,8 @@ pub struct Baseline {
     pub tag_floor: u64,
     /// Tags, and the sequence number of the last invalidation of each. At most [`TAG_TABLE`].
     pub tags: Vec<(Bytes, u64)>,
+    /// Tags, and the sequence number of the last expiry of each. At most [`TAG_TABLE`].
+    pub expired_tags: Vec<(Bytes, u64)>,
 }
 
 /// Answer to [`Region::heartbeat`].
@@ -144,8 +155,8 @@ pub struct Info {
 ///
 /// # The contract
 ///
-/// * Each partition has a *sequence*, raised by one by every change (`put`, `invalidate`,
-///   `invalidate_tags`, `clear`), a *floor*, and a *tag table*: for each tag the sequence number of
+/// * Each partition has a *sequence*, raised by one by every change (`put`, `invalidate`, `expire`,
+///   `invalidate_tags`, `expire_tags`, `clear`), a *floor*, and a *tag table*: for each tag the sequence number of
 ///   its last invalidation, and a *tag floor*. Each operation is atomic, and a change is published to every
 ///   subscribed node in the order of its sequence number, never before it can be read.
 /// * A stored value is [`seal(seq)`](crate::format::frame::seal) followed by the frame it was given,
@@ -154,6 +165,11 @@ pub struct Info {
 ///   below the tag floor or below the table's number for one of them. Nothing else in a frame concerns
 ///   the backend: see [`frame`](crate::format::frame). `acquire`, and `read` with [`Check::Valid`], never
 ///   return a void value.
+/// * `expire` and `expire_tags` are as `invalidate` and `invalidate_tags`, but for the older values: such a value stays
+///   stored until its end, if its header has a time as a fallback, and is answered with the
+///   [seal of an expired value](crate::format::frame::expired_seal). [`Accept::Known`](super::Accept::Known) does not
+///   confirm it: it is sent whole. A plain read need not tell of an expired tag. The tag table keeps the number of the
+///   last expiry of a tag beside that of its last invalidation.
 /// * The tag table holds at most [`TAG_TABLE`] tags. To make room the tag floor is raised to the
 ///   highest number dropped: sound for every value, and felt only by values that were granted
 ///   before it and are still alive. Losing the table (eviction, foreign bytes) raises the tag
@@ -163,7 +179,7 @@ pub struct Info {
 ///   earlier is void and every outstanding lease is broken. A sequence below the number that the
 ///   caller [knows](RegionSpec::known) is such memory, and raised over it; unless that number is one
 ///   that no server can have reached yet. Reads with [`Check::Plain`] are exempt.
-/// * Breaking a held lease (`put`, `invalidate`) leaves its key *cooling* for [`GRANT_PACE`]:
+/// * Breaking a held lease (`put`, `invalidate`, `expire`) leaves its key *cooling* for [`GRANT_PACE`]:
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
 ///   A lease granted below the floor does not count as held.
@@ -236,6 +252,15 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// published: every value that has one of them, stored or being loaded, is void. Takes the same
     /// time whatever the partition holds.
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64>;
+
+    /// Expires values, each as a change: breaks the key's lease, wakes its waiters, publishes an
+    /// [`Expired`](super::BusEvent::Expired). Returns the sequence number of each.
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>>;
+
+    /// Notes the expiry of these tags in the partition's table under a new sequence number, which is returned and
+    /// published: every value that has one of them has expired, and no load under way is stored that has one. Takes the
+    /// same time whatever the partition holds.
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64>;
 
     /// Raises the partition's floor to a new sequence number, which is returned: every value and
     /// lease of the partition is void. Takes the same time whatever the partition holds.

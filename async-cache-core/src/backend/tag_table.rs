@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::backend::region::TAG_TABLE;
+use crate::backend::region::{Effect, TAG_TABLE};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::tags::Tags;
@@ -44,7 +44,10 @@ pub(crate) struct TagTable {
 struct Slot {
     /// Hash of the tag; 0 for none.
     tag: AtomicU64,
+    /// Number of its last change, of either effect.
     seq: AtomicU64,
+    /// Number of its last invalidation.
+    void: AtomicU64,
 }
 
 enum Place<'a> {
@@ -75,36 +78,44 @@ impl TagTable {
         self.latest.load(Ordering::Acquire)
     }
 
-    /// Whether an entry with these tags, which reflects every change up to `seq`, is void.
+    /// Whether a change of either effect concerns an entry with these tags, which reflects every change up to `seq`.
     #[inline]
-    pub(crate) fn voids(&self, tags: &Tags, seq: u64) -> bool {
-        !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq)
+    pub(crate) fn concerns(&self, tags: &Tags, seq: u64) -> bool {
+        !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq, |slot| &slot.seq)
     }
 
     /// The same of what a hit has found.
     #[inline]
-    pub(crate) fn voids_hit(&self, tags: &Tags, seq: u64) -> bool {
-        self.voids(tags, seq) && !self.switch.is(Mutant::HitsIgnoreTags)
+    pub(crate) fn concerns_hit(&self, tags: &Tags, seq: u64) -> bool {
+        self.concerns(tags, seq) && !self.switch.is(Mutant::HitsIgnoreTags)
+    }
+
+    /// Whether an entry with these tags, which reflects every change up to `seq`, is void.
+    #[inline]
+    pub(crate) fn voids(&self, tags: &Tags, seq: u64) -> bool {
+        !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq, |slot| &slot.void)
     }
 
     /// The order matters: a table that starts anew raises its floor first, then empties the slots,
     /// so that who finds a slot emptied finds the floor raised.
-    fn has_newer(&self, tags: &Tags, seq: u64) -> bool {
+    #[inline]
+    fn has_newer(&self, tags: &Tags, seq: u64, number: impl Fn(&Slot) -> &AtomicU64) -> bool {
         let newer = |tag| match self.place(self.hash(tag)) {
-            Place::Found(slot) => slot.seq.load(Ordering::Acquire) > seq,
+            Place::Found(slot) => number(slot).load(Ordering::Acquire) > seq,
             Place::Free(_) | Place::Crowded => false,
         };
         self.slots.get().is_some() && tags.iter().any(newer) || self.floor.load(Ordering::Acquire) > seq
     }
 
     /// Notes a change of these tags. Any number of times, in any order.
-    pub(crate) fn raise(&self, tags: &Tags, seq: u64) {
+    pub(crate) fn raise(&self, tags: &Tags, seq: u64, effect: Effect) {
         for tag in tags.iter() {
-            self.raise_one(tag, seq);
+            self.raise_one(tag, seq, effect);
         }
     }
 
-    pub(crate) fn raise_one(&self, tag: &[u8], seq: u64) {
+    pub(crate) fn raise_one(&self, tag: &[u8], seq: u64, effect: Effect) {
+        let void = if effect == Effect::Void { seq } else { 0 };
         let mut used = self.used.lock();
         let hash = self.hash(tag);
         let place = match self.place(hash) {
@@ -113,11 +124,14 @@ impl TagTable {
         };
         match place {
             Place::Found(slot) => {
+                // The number of an invalidation first: who sees that the tag has changed must see that it voids.
+                slot.void.fetch_max(void, Ordering::AcqRel);
                 slot.seq.fetch_max(seq, Ordering::AcqRel);
             }
             Place::Free(slot) => {
                 *used += 1;
-                // The number first: who sees the tag must see its number.
+                // The numbers first: who sees the tag must see its numbers.
+                slot.void.store(void, Ordering::Release);
                 slot.seq.store(seq, Ordering::Release);
                 slot.tag.store(hash, Ordering::Release);
             }
@@ -187,8 +201,8 @@ mod tests {
     fn older_entries_with_the_tag_are_void_and_no_others() {
         let table = TagTable::new(1, Switch::default());
         assert!(!table.voids(&tags(["a"]), 0));
-        table.raise(&tags(["a", "b"]), 7);
-        table.raise(&tags(["c"]), 9);
+        table.raise(&tags(["a", "b"]), 7, Effect::Void);
+        table.raise(&tags(["c"]), 9, Effect::Void);
         for (tags, seq, void) in [
             (tags(["a"]), 6, true),
             (tags(["a"]), 7, false),
@@ -199,10 +213,24 @@ mod tests {
         ] {
             assert_eq!(table.voids(&tags, seq), void, "{tags:?} at {seq}");
         }
-        table.raise(&tags(["a"]), 3);
+        table.raise(&tags(["a"]), 3, Effect::Void);
         assert!(table.voids(&tags(["a"]), 6), "an older message changes nothing");
         table.raise_floor(8);
         assert!(table.voids(&tags(["x"]), 7) && !table.voids(&Tags::NONE, 7));
+    }
+
+    #[test]
+    fn an_expiry_concerns_older_entries_and_voids_none() {
+        let table = TagTable::new(1, Switch::default());
+        table.raise(&tags(["a"]), 7, Effect::Expire);
+        assert!(table.concerns(&tags(["a"]), 6) && !table.voids(&tags(["a"]), 6));
+        assert!(!table.concerns(&tags(["a"]), 7) && !table.concerns(&tags(["x"]), 6));
+        table.raise(&tags(["a"]), 5, Effect::Void);
+        assert!(
+            table.voids(&tags(["a"]), 4) && !table.voids(&tags(["a"]), 5) && table.concerns(&tags(["a"]), 6)
+        );
+        table.raise(&tags(["a"]), 9, Effect::Void);
+        assert!(table.voids(&tags(["a"]), 8));
     }
 
     /// A million distinct tags in a table of fixed size: never a change forgotten.
@@ -213,7 +241,7 @@ mod tests {
             let mut size = 0;
             for seq in 1..=1_000_000_u64 {
                 let tag = seq.to_string();
-                table.raise_one(tag.as_bytes(), seq);
+                table.raise_one(tag.as_bytes(), seq, Effect::Void);
                 assert!(table.voids(&tags([&tag]), seq - 1), "{seq}");
                 assert!(!table.voids(&tags([&tag]), seq), "{seq}");
                 size = size.max(*table.used.lock());

@@ -90,7 +90,7 @@ impl PackedEntry {
             Rest::More(more) => {
                 sight.now() < more.life.due()
                     && self.generation == sight.generation()
-                    && !sight.voids(&more.tags, self.seq)
+                    && !sight.concerns(&more.tags, self.seq)
             }
         }
     }
@@ -111,7 +111,16 @@ fn unpacked(span: NonZeroU32) -> u64 {
 
 /// A life that simply ends when it is due.
 fn plain(due: Tick, span: u64) -> Expiry {
-    Expiry { ask: Tick::MAX, ripens: due, expires: due, ends: due, retry: Tick(0), failures: 0, span }
+    Expiry {
+        ask: Tick::MAX,
+        ripens: due,
+        expires: due,
+        ends: due,
+        retry: Tick(0),
+        failures: 0,
+        by_change: false,
+        span,
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +150,7 @@ mod tests {
             Expiry { ends: Tick(9), ..life },
             Expiry { retry: Tick(1), ..life },
             Expiry { failures: 1, ..life },
+            Expiry { by_change: true, ..life },
             Expiry { span: u64::from(u32::MAX) * MS, ..life },
             Expiry { span: u64::MAX - 1, ..life },
         ] {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::backend::Effect;
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
@@ -68,7 +69,7 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
         }
         Change::Tags(tags) => {
             for (_, partition) in inner.local.liveness.node.partitions() {
-                tags.iter().for_each(|tags| partition.change_tags_alone(tags));
+                tags.iter().for_each(|tags| partition.change_tags_alone(tags, Effect::Void));
             }
         }
         Change::Clear => {

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use crate::backend::Effect;
 use crate::changes::intent::{Change, Intent};
-use crate::changes::send::{is_retried, send_clear, send_insert, send_invalidate, send_tags};
+use crate::changes::send::{is_retried, send_clear, send_expire, send_insert, send_invalidate, send_tags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
 use crate::format::tags::Tags;
@@ -39,6 +40,19 @@ pub(crate) async fn invalidate<V: Send + Sync + 'static>(
     .await
 }
 
+/// Expires keys. If the outcome is unknown, they are invalidated.
+pub(crate) async fn expire<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, keys: Vec<Key>) -> Result<Stamp> {
+    check_change(inner, keys.len())?;
+    let keys: Arc<[Key]> = keys.into();
+    let intent = Intent::new(inner, Change::Keys(Arc::clone(&keys)));
+    let now = inner.local.liveness.node.clock.now();
+    for key in &*keys {
+        inner.local.stripes.expiry_begins(inner.local.engine(), key, now);
+    }
+    inner.observer.counters.invalidations_sent.add(keys.len());
+    in_own_task(inner, "expiry", intent, move |inner| async move { send_expire(&inner, &keys).await }).await
+}
+
 pub(crate) async fn invalidate_all<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Result<Stamp> {
     check_change(inner, 1)?;
     let intent = Intent::new(inner, Change::Clear);
@@ -47,16 +61,21 @@ pub(crate) async fn invalidate_all<V: Send + Sync + 'static>(inner: &Arc<Inner<V
     in_own_task(inner, "clear", intent, |inner| async move { send_clear(&inner).await }).await
 }
 
-pub(crate) async fn invalidate_tags<V: Send + Sync + 'static>(
+/// Invalidates or expires tags. If the outcome is unknown, they are invalidated.
+pub(crate) async fn change_tags<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     tags: Vec<Tags>,
+    effect: Effect,
 ) -> Result<Stamp> {
     let count = tags.iter().map(|tags| tags.iter().count()).sum();
     check_change(inner, count)?;
     let intent = Intent::new(inner, Change::Tags(tags.clone()));
     inner.observer.counters.invalidations_sent.add(count);
-    in_own_task(inner, "invalidation", intent, move |inner| async move { send_tags(&inner, &tags).await })
-        .await
+    let what = match effect {
+        Effect::Void => "invalidation",
+        Effect::Expire => "expiry",
+    };
+    in_own_task(inner, what, intent, move |inner| async move { send_tags(&inner, &tags, effect).await }).await
 }
 
 /// Stores values as changes. Other nodes drop their values of the keys, and running loads lose their leases.

@@ -1,8 +1,9 @@
 //! Applies the events of the bus to L1, in the order in which they happened.
 
-use crate::backend::{BusEvent, Listener};
+use crate::backend::{BusEvent, Effect, Listener};
 use crate::error::ErrorKind;
 use crate::faults::planted;
+use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::news::News;
 use crate::liveness::partition::Partition;
@@ -43,6 +44,12 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                 note(self, partition, seq, &key);
                 news
             }
+            BusEvent::Expired { partition, seq, key } => {
+                self.observer.counters.invalidations_received.add(1);
+                let now = self.local.liveness.node.clock.now();
+                self.local.stripes.expired(self.local.engine(), &Key::from_encoded(&key), seq, now);
+                about(self, partition, |partition| partition.heard(seq))
+            }
             BusEvent::Cleared { partition, seq } => {
                 self.observer.counters.invalidations_received.add(1);
                 about(self, partition, |partition| {
@@ -53,7 +60,14 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             BusEvent::TagsInvalidated { partition, seq, tags } => {
                 self.observer.counters.invalidations_received.add(1);
                 about(self, partition, |partition| {
-                    partition.tags_changed(&tags, seq);
+                    partition.tags_changed(&tags, seq, Effect::Void);
+                    partition.heard(seq)
+                })
+            }
+            BusEvent::TagsExpired { partition, seq, tags } => {
+                self.observer.counters.invalidations_received.add(1);
+                about(self, partition, |partition| {
+                    partition.tags_changed(&tags, seq, Effect::Expire);
                     partition.heard(seq)
                 })
             }

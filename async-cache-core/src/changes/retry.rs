@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::backend::Effect;
 use crate::changes::send;
 use crate::error::Result;
 use crate::faults::mutant::Mutant;
@@ -67,7 +68,7 @@ async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, work: &Work) -> Res
         Work::Tags(tags) => {
             let tags: Result<Vec<Tags>> =
                 tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|(tag, _)| tag))).collect();
-            send::send_tags(inner, &tags?).await.map(drop)
+            send::send_tags(inner, &tags?, Effect::Void).await.map(drop)
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::backend::{Entry, Tick};
+use crate::backend::{Effect, Entry, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -38,23 +38,36 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     Ok(stamp(inner, keys, &seqs))
 }
 
-/// Sends invalidations of tags to every partition, and applies the executed ones to this node. Retries call
+/// Sends expiries of keys, and expires the entries of L1.
+pub(crate) async fn send_expire<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) -> Result<Stamp> {
+    let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
+    let seqs = l2.region.expire(keys).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    let now = inner.local.liveness.node.clock.now();
+    for (key, seq) in keys.iter().zip(&seqs) {
+        inner.local.stripes.expired(inner.local.engine(), key, *seq, now);
+    }
+    Ok(stamp(inner, keys, &seqs))
+}
+
+/// Sends changes of tags to every partition, and applies the executed ones to this node. Retries call
 /// this function, too.
-pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: &[Tags]) -> Result<Stamp> {
+pub(crate) async fn send_tags<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    tags: &[Tags],
+    effect: Effect,
+) -> Result<Stamp> {
     let Some(l2) = &inner.remote else {
         for (_, partition) in inner.local.liveness.node.partitions() {
-            tags.iter().for_each(|tags| partition.change_tags_alone(tags));
+            tags.iter().for_each(|tags| partition.change_tags_alone(tags, effect));
         }
         return Ok(stamp(inner, &[], &[]));
     };
     let mut seqs = Vec::new();
     for tags in tags {
-        let sent = inner
-            .local
-            .liveness
-            .node
-            .partitions()
-            .map(|(index, partition)| send_tags_to(inner, l2, tags, index, partition));
+        let sent =
+            inner.local.liveness.node.partitions().map(|(index, partition)| {
+                send_tags_to(inner, l2, TagChange { tags, effect }, index, partition)
+            });
         let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
         for outcome in outcomes {
             seqs.push(outcome?);
@@ -63,16 +76,30 @@ pub(crate) async fn send_tags<V: Send + Sync + 'static>(inner: &Inner<V>, tags: 
     Ok(Stamp::new(&inner.observer.namespace, seqs))
 }
 
+/// A change of tags.
+#[derive(Clone, Copy)]
+struct TagChange<'a> {
+    tags: &'a Tags,
+    effect: Effect,
+}
+
 async fn send_tags_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
-    tags: &Tags,
+    change: TagChange<'_>,
     index: u16,
     partition: &Partition,
 ) -> Result<(u16, u64)> {
-    let sent = inner.observer.stage(Stage::InvalidateTags, l2.region.invalidate_tags(index, tags)).await;
+    let TagChange { tags, effect } = change;
+    let sending = async {
+        match effect {
+            Effect::Void => l2.region.invalidate_tags(index, tags).await,
+            Effect::Expire => l2.region.expire_tags(index, tags).await,
+        }
+    };
+    let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
     let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
-    partition.tags_changed(tags, seq);
+    partition.tags_changed(tags, seq, effect);
     Ok((index, seq))
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! offset size
 //!      0    8  grant sequence, big-endian ┐ the seal: written by the backend,
-//!      8    4  grant sequence % 4294967291 ┘ which alone knows the sequence of a `put`
+//!      8    4  grant sequence % 4294967291 │ which alone knows the sequence of a `put`;
+//!              its complement once the    ┘ value has been expired
 //!     12    8  xxh3 of everything behind it
 //!     20    2  magic "aC"
 //!     22    1  format version
@@ -48,7 +49,7 @@ pub const HEADER_LEN: usize = 80;
 /// The kind of the extension for tags.
 pub const TAGS_EXTENSION: u8 = 1;
 /// The version of the format that this module describes.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 /// The maximum size of a payload, in bytes: 64 MiB.
 pub const MAX_PAYLOAD: usize = 64 << 20;
 
@@ -66,12 +67,35 @@ pub fn seal(seq: u64) -> [u8; SEAL_LEN] {
     out
 }
 
-/// Returns the sequence number of a stored value, or `None` if the seal is broken.
+/// Returns the seal of a value with this number that has been expired.
+#[must_use]
+pub fn expired_seal(seq: u64) -> [u8; SEAL_LEN] {
+    let mut out = seal(seq);
+    out[8..].iter_mut().for_each(|byte| *byte = !*byte);
+    out
+}
+
+/// Returns the sequence number of a stored value, expired or not. Returns `None` if the seal is broken.
 #[must_use]
 pub fn unseal(stored: &[u8]) -> Option<u64> {
     let head: &[u8; SEAL_LEN] = stored.first_chunk()?;
     let seq = u64::from_be_bytes(*head.first_chunk()?);
-    (seal(seq) == *head).then_some(seq)
+    (seal(seq) == *head || expired_seal(seq) == *head).then_some(seq)
+}
+
+/// Whether the seal of a stored value says that a change has expired it: it is not fresh, whatever its header says.
+#[must_use]
+pub fn is_expired(stored: &[u8]) -> bool {
+    unseal(stored).is_some_and(|seq| stored[8..SEAL_LEN] != seal(seq)[8..])
+}
+
+/// Returns a stored value as it is after a change that expires it: with another seal. Returns `None` if the value has
+/// no time as a fallback, or a broken seal: then nothing of it is of use.
+#[must_use]
+pub fn expired(stored: &[u8]) -> Option<Bytes> {
+    let seq = unseal(stored)?;
+    let (expires, ends) = ends_of(stored);
+    (ends > expires).then(|| Bytes::from([&expired_seal(seq)[..], &stored[SEAL_LEN..]].concat()))
 }
 
 /// Returns the token of a stored value without checking the value. Returns `None` if the value is too short.
@@ -279,6 +303,19 @@ mod tests {
             assert_eq!(tags_of(&bytes), header.tags);
             assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
         }
+    }
+
+    #[test]
+    fn an_expired_value_is_the_same_value_with_another_seal() {
+        let (header, bytes) = stored(b"payload");
+        let gone = expired(&bytes).expect("it has a time as a fallback");
+        assert!(is_expired(&gone) && !is_expired(&bytes));
+        assert_eq!(read(FORMAT, &gone), Ok((77, header, &b"payload"[..])));
+        assert_eq!(expired(&gone), Some(gone.clone()), "once more changes nothing");
+        assert_eq!(expired(&bytes[..HEADER_LEN - 30]), None);
+        let mut without = bytes;
+        without.copy_within(ENDS_OFFSET..ENDS_OFFSET + 8, ENDS_OFFSET + 8);
+        assert_eq!(expired(&without), None, "it has none");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64 as Unscheduled;
 use std::time::Duration;
 
 use crate::backend::tag_table::TagTable;
-use crate::backend::{Baseline as Read, Entry, Known, RunId, Tick};
+use crate::backend::{Baseline as Read, Effect, Entry, Known, RunId, Tick};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::tags::Tags;
@@ -188,24 +188,30 @@ impl Partition {
         self.tags.voids(tags, seq)
     }
 
+    /// Whether an invalidation or an expiry of one of these tags is newer than `seq`.
+    #[inline]
+    pub(crate) fn outdates_by_tag(&self, tags: &Tags, seq: u64) -> bool {
+        self.tags.concerns(tags, seq)
+    }
+
     /// Whether a clear or a tag invalidation has voided an entry of L1.
     pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
         self.is_void(entry.generation, entry.seq) || self.voids_by_tag(&entry.tags, entry.seq)
     }
 
-    /// Applies an invalidation of tags, from the bus or from the reply to a command of this node. If it comes
-    /// from the bus, the caller counts the number afterwards.
-    pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64) {
+    /// Applies an invalidation or an expiry of tags, from the bus or from the reply to a command of this node. If it
+    /// comes from the bus, the caller counts the number afterwards.
+    pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64, effect: Effect) {
         self.knows(seq);
-        self.tags.raise(tags, seq);
+        self.tags.raise(tags, seq, effect);
         self.reached.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Invalidates tags on a node without a fleet. Such a node numbers its changes itself.
-    pub(crate) fn change_tags_alone(&self, tags: &Tags) {
+    /// Changes tags on a node without a fleet. Such a node numbers its changes itself.
+    pub(crate) fn change_tags_alone(&self, tags: &Tags, effect: Effect) {
         let _order = self.sync.lock();
         let seq = self.applied() + 1;
-        self.tags.raise(tags, seq);
+        self.tags.raise(tags, seq, effect);
         self.applied.store(seq, Ordering::Release);
     }
 
@@ -344,7 +350,7 @@ impl Partition {
         } else if outcome == Baseline::Flushed {
             self.floor.fetch_max(state.floor, Ordering::AcqRel);
             self.tags.raise_floor(read.tag_floor);
-            read.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
+            self.raise_tags(read);
             self.next_generation();
         }
         self.applied.store(reached, Ordering::Release);
@@ -364,8 +370,14 @@ impl Partition {
         self.floor.store(read.state.floor, Ordering::Release);
         self.reached.store(0, Ordering::Release);
         self.tags.start_anew(read.tag_floor);
-        read.tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq));
+        self.raise_tags(read);
         self.known.lower(self.index, read.state.seq);
+    }
+
+    fn raise_tags(&self, read: &Read) {
+        for (tags, effect) in [(&read.tags, Effect::Void), (&read.expired_tags, Effect::Expire)] {
+            tags.iter().for_each(|(tag, seq)| self.tags.raise_one(tag, *seq, effect));
+        }
     }
 
     /// Whether the partition needs a baseline.

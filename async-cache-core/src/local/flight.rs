@@ -4,12 +4,12 @@ use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::backend::{Entry, Tick};
+use crate::backend::{Born, Entry, Tick};
 use crate::error::Result;
 use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::liveness::partition::Partition;
-use crate::local::request::{Answer, CacheMode, LookupRequest};
+use crate::local::request::{Answer, CacheMode, FirstTier, LookupRequest, Source};
 use crate::local::ticket::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
@@ -18,6 +18,8 @@ pub(crate) struct Flight<V> {
     pub(crate) mode: CacheMode,
     /// Whether an absence answers the leader.
     pub(crate) absent_ok: bool,
+    /// The tier at which the leader began.
+    pub(crate) first_tier: FirstTier,
     pub(crate) started: Tick,
     /// The time at which the leader must have ended the flight or begun its next step. After that time nobody
     /// joins the flight.
@@ -33,9 +35,11 @@ pub(crate) struct Flight<V> {
     /// The result reflects every change up to this number.
     seq: AtomicU64,
     /// The origin of the value. It is set before the end of the flight, if the value has tags.
-    source: OnceLock<Source>,
+    origin: OnceLock<Origin>,
     pub(crate) landed: OnceLock<Landed<V>>,
     answered_by: OnceLock<AnsweredBy>,
+    /// When its value was stored, if it is.
+    born: OnceLock<Born>,
     /// A fallback that the leader has found.
     fallback: OnceLock<Fallback<V>>,
     /// Set if the flight ended without a load here, because a load on another node failed.
@@ -46,7 +50,7 @@ pub(crate) struct Flight<V> {
 
 /// The tags of a value, and the number up to which it reflects every change.
 #[derive(Debug)]
-struct Source {
+struct Origin {
     seq: u64,
     tags: Tags,
 }
@@ -58,12 +62,27 @@ pub(crate) enum AnsweredBy {
     L1,
     /// L2 had it.
     L2,
+    /// L2 had it after a wait for a load on another node.
+    OtherNode,
     /// It was loaded.
     Load,
     /// L2 had it, but expired. It answers because its refresh failed on this node a moment ago.
     Backoff,
     /// L1 held it, but nothing verified it. The outage policy accepts that.
     Unverified,
+}
+
+impl AnsweredBy {
+    /// The source for the caller that led the flight.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::L1 => Source::L1,
+            Self::L2 => Source::L2,
+            Self::OtherNode => Source::Wait,
+            Self::Load => Source::Load,
+            Self::Backoff | Self::Unverified => Source::Stale,
+        }
+    }
 }
 
 /// What the flight has after a load on another node failed.
@@ -117,6 +136,7 @@ impl<V> Flight<V> {
         Self {
             mode: request.mode,
             absent_ok: request.absent_ok,
+            first_tier: request.first_tier,
             started,
             due: AtomicU64::new(started.after(limit).0),
             loading: AtomicU64::new(0),
@@ -124,9 +144,10 @@ impl<V> Flight<V> {
             min_seq,
             max_min_seq: AtomicU64::new(min_seq),
             seq: AtomicU64::new(ticket.seq),
-            source: OnceLock::new(),
+            origin: OnceLock::new(),
             landed: OnceLock::new(),
             answered_by: OnceLock::new(),
+            born: OnceLock::new(),
             fallback: OnceLock::new(),
             elsewhere: OnceLock::new(),
             news: Notify::new(),
@@ -172,7 +193,7 @@ impl<V> Flight<V> {
     /// be higher than the number at which it was loaded.
     pub(crate) fn came_from(&self, seq: u64, tags: &Tags) {
         if !tags.is_empty() {
-            let _ = self.source.set(Source { seq, tags: tags.clone() });
+            let _ = self.origin.set(Origin { seq, tags: tags.clone() });
         }
     }
 
@@ -183,6 +204,21 @@ impl<V> Flight<V> {
 
     pub(crate) fn answered_by(&self) -> AnsweredBy {
         self.answered_by.get().copied().unwrap_or(AnsweredBy::Load)
+    }
+
+    /// Notes when the value was stored. It is called before the end of the flight, and only the first call counts.
+    pub(crate) fn born_at(&self, born: Born) {
+        let _ = self.born.set(born);
+    }
+
+    pub(crate) fn born(&self) -> Option<Born> {
+        self.born.get().copied()
+    }
+
+    /// Whether an answer of this flight may serve a caller that begins at this tier. A flight that runs its loader
+    /// has no answer from L1 any more.
+    pub(crate) fn begins_at(&self, first_tier: FirstTier) -> bool {
+        self.first_tier >= first_tier || self.has_loaded()
     }
 
     /// Whether the value is too old for a caller that joined when `known` was the number of the last tag
@@ -206,9 +242,9 @@ impl<V> Flight<V> {
     pub(crate) fn too_old_since(&self, known: u64, partition: &Partition) -> bool {
         self.landed.get().is_some()
             && self
-                .source
+                .origin
                 .get()
-                .is_some_and(|Source { seq, tags }| *seq < known && partition.voids_by_tag(tags, *seq))
+                .is_some_and(|Origin { seq, tags }| *seq < known && partition.outdates_by_tag(tags, *seq))
     }
 
     /// The end of the flight, if it has ended.

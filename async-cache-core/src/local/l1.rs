@@ -34,7 +34,7 @@ pub(crate) struct L1<V> {
     /// Chooses hits for the verifier, if there is one.
     pub(crate) sampler: Option<Sampler<V>>,
     /// Whether there is an L2 that can confirm an entry past its cap.
-    has_l2: bool,
+    pub(crate) has_l2: bool,
 }
 
 impl<V: 'static> L1<V> {

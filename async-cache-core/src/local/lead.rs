@@ -62,7 +62,11 @@ impl<V: 'static> Lead<V> {
 
     /// Offers the callers of the flight a fallback that the leader has found.
     pub(crate) fn found_stale(&self, entry: Entry<V>, confirmed: Tick) {
-        let reflects = self.ticket.seq.max(entry.seq).max(self.flight.min_seq);
+        // An entry that a change has expired does not reflect that change.
+        let reflects = match entry.life.by_change {
+            true => entry.seq,
+            false => self.ticket.seq.max(entry.seq).max(self.flight.min_seq),
+        };
         self.flight.offer(Fallback { entry, ticket: self.ticket, confirmed, reflects });
     }
 
@@ -84,6 +88,7 @@ impl<V: 'static> Lead<V> {
     /// Ends the flight with the entry of a tier. If it did not come from L1, L1 is offered it.
     pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
         self.flight.found_by(by);
+        self.flight.born_at(entry.life.born());
         self.flight.came_from(entry.seq, &entry.tags);
         let offer = (!matches!(by, AnsweredBy::L1 | AnsweredBy::Unverified)).then(|| entry.clone());
         self.land(Ok(entry.value), offer);
@@ -94,6 +99,7 @@ impl<V: 'static> Lead<V> {
         let l1 = &*self.l1;
         let (_, partition) = l1.liveness.node.partition_of(self.key().as_bytes());
         if let Some(entry) = &entry {
+            self.flight.born_at(entry.life.born());
             self.flight.came_from(entry.seq, &entry.tags);
         }
         if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
@@ -152,6 +158,7 @@ pub(crate) fn enter<V: 'static>(
         let joinable = insists
             && flight.seq().max(flight.min_seq) >= min_seq
             && !(needs_value && flight.absent_ok)
+            && flight.begins_at(request.first_tier)
             && (now <= flight.due() || l1.faults.is(Mutant::WaitWithoutDeadline))
             && (recent || may_join_unheard(l1));
         if joinable {

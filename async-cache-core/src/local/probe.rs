@@ -1,6 +1,6 @@
 //! The probe of L1: whether its entry for a key may answer.
 
-use crate::backend::{Entry, HitCheck, Phase, Tick};
+use crate::backend::{Effect, Entry, HitCheck, Phase, Tick};
 use crate::faults::mutant::Mutant;
 #[cfg(all(test, shuttle))]
 use crate::faults::planted;
@@ -124,12 +124,22 @@ impl<V: 'static> L1<V> {
         let (index, partition) = self.liveness.node.partition_of(key);
         let now = self.liveness.node.clock.coarse_now();
         let checked = Self::check(key, index, partition, now, min_stamp);
-        let Some(entry) = l1.get(key) else { return Probe::Miss };
+        let Some(mut entry) = l1.get(key) else { return Probe::Miss };
+        let done = checked.entry.done_to(&entry);
+        if done == Some(Effect::Expire) {
+            entry.life = entry.life.expired(now);
+        }
         let min_seq = match min_stamp {
-            Some(stamp) if !self.vouches(key, partition) => stamp.seq(index),
+            // An entry that a change has expired does not reflect every change that the node has applied. Without an L2
+            // changes have no numbers to compare.
+            Some(_) if entry.life.by_change && !self.has_l2 => u64::MAX,
+            Some(stamp) if entry.life.by_change || !self.vouches(key, partition) => stamp.seq(index),
             _ => checked.min_seq,
         };
-        let verified = checked.serving && entry.seq >= min_seq && checked.entry.verifies(&entry);
+        let verified = checked.serving
+            && entry.seq >= min_seq
+            && checked.entry.is_current(&entry)
+            && done != Some(Effect::Void);
         let must_ask = entry.life.must_ask(now);
         match (entry.life.phase(now), verified) {
             (Phase::Fresh | Phase::Ripe, true) if must_ask => Probe::Capped(entry),

@@ -2,13 +2,64 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Entry, Token};
+use crate::backend::{Born, Entry, Token};
 use crate::format::key::Key;
 use crate::liveness::stamp::Stamp;
 use crate::options::Options;
 
 /// A value, or a known absence.
 pub(crate) type Answer<V> = Option<Arc<V>>;
+
+/// Where the answer of a lookup was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// In the tier of this process.
+    L1,
+    /// In the tier that the fleet shares.
+    L2,
+    /// Another lookup of the key brought it, of this process or of another node, and this one waited for that.
+    Wait,
+    /// This lookup loaded it.
+    Load,
+    /// In either tier, but it has expired, or L2 could not be asked whether it is still valid. The options and
+    /// the outage policy allow that. [`Stats::stale_served`](crate::observe::Stats::stale_served) counts such
+    /// answers.
+    Stale,
+    /// Nowhere: neither tier has the key, and there is no loader.
+    Nowhere,
+}
+
+/// The answer of a lookup, and where it was found.
+#[derive(Debug)]
+pub(crate) struct Found<V> {
+    pub(crate) answer: Answer<V>,
+    pub(crate) source: Source,
+    /// When the value was stored. `None` if it was stored nowhere.
+    pub(crate) born: Option<Born>,
+}
+
+impl<V> Found<V> {
+    pub(crate) fn of(entry: Entry<V>, source: Source) -> Self {
+        Self { born: Some(entry.life.born()), answer: entry.value, source }
+    }
+
+    /// The answer of an entry that goes on to L1.
+    pub(crate) fn copied(entry: &Entry<V>, source: Source) -> Self {
+        Self { born: Some(entry.life.born()), answer: entry.value.clone(), source }
+    }
+
+    /// No tier has the key.
+    pub(crate) const NOTHING: Self = Self { answer: None, source: Source::Nowhere, born: None };
+}
+
+/// The tier at which a lookup begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FirstTier {
+    L1,
+    /// L1 is not asked, and gets what L2 has.
+    L2,
+}
 
 /// What a lookup with a loader asks for. The caller, its flight and the task of its load share it.
 #[derive(Debug, Clone)]
@@ -19,6 +70,7 @@ pub(crate) struct LookupRequest {
     pub(crate) mode: CacheMode,
     /// Whether a cached absence answers.
     pub(crate) absent_ok: bool,
+    pub(crate) first_tier: FirstTier,
     /// Whether the lookup refreshes a value in the background. Then no caller waits for it.
     pub(crate) background: bool,
     pub(crate) options: Options,
@@ -55,10 +107,15 @@ impl LookupRequest {
         !self.background && self.mode == CacheMode::Use
     }
 
+    /// The same lookup, which may also take what L1 has.
+    pub(crate) fn asking_l1(&self) -> Self {
+        Self { first_tier: FirstTier::L1, ..self.clone() }
+    }
+
     /// The refresh in the background of the value with this token.
     pub(crate) fn behind(&self, token: Token) -> Self {
         let mode = CacheMode::Revalidate(token);
-        Self { mode, background: true, min_stamp: None, ..self.clone() }
+        Self { mode, background: true, min_stamp: None, ..self.asking_l1() }
     }
 
     /// The sequence number that the answer must reflect, in the partition of the key.

@@ -17,7 +17,7 @@ use std::sync::{Arc, atomic};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::{Entry, Expiry, LocalBackend, Tick};
+use crate::backend::{Entry, Expiry, LocalBackend, Phase, Tick};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
@@ -254,12 +254,21 @@ impl<V: 'static> Stripes<V> {
     /// A change of this key begins on this node. The key leaves L1, its flight is removed, and tickets become
     /// invalid. The number of the change is not known yet.
     pub(crate) fn change_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8]) {
+        self.begin(l1, key, |l1| l1.remove(key));
+    }
+
+    /// An expiry of this key begins on this node. All is as for another change, but the entry of L1 expires.
+    pub(crate) fn expiry_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, now: Tick) {
+        self.begin(l1, key.as_bytes(), |l1| expire_in(l1, key, u64::MAX, now));
+    }
+
+    fn begin(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], apply: impl FnOnce(&dyn LocalBackend<V>)) {
         let mut stripe = self.stripe(key).lock();
         if !self.faults.is(Mutant::NoStamp) {
             stripe.local += 1;
         }
         if let Some(l1) = l1 {
-            l1.remove(key);
+            apply(l1);
             stripe.insert_checked(l1);
         }
         self.remove_flight(&mut stripe, key, !self.faults.is(Mutant::JoinAfterInvalidation));
@@ -275,6 +284,26 @@ impl<V: 'static> Stripes<V> {
     /// 3. L2 executes the change; 4. the get stores the old value. Only a second removal after step 3
     ///    corrects that.
     pub(crate) fn changed(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], seq: u64) {
+        self.apply(l1, key, seq, |l1| {
+            if l1.get(key).is_some_and(|entry| entry.seq < seq) {
+                l1.remove(key);
+            }
+        });
+    }
+
+    /// L2 has executed an expiry of this key as number `seq`. An entry that does not reflect it expires. All else is as
+    /// for another change.
+    pub(crate) fn expired(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, seq: u64, now: Tick) {
+        self.apply(l1, key.as_bytes(), seq, |l1| expire_in(l1, key, seq, now));
+    }
+
+    fn apply(
+        &self,
+        l1: Option<&dyn LocalBackend<V>>,
+        key: &[u8],
+        seq: u64,
+        apply: impl FnOnce(&dyn LocalBackend<V>),
+    ) {
         let mut stripe = self.stripe(key).lock();
         if !self.faults.is(Mutant::NoStamp) {
             stripe.remote += 1;
@@ -285,9 +314,7 @@ impl<V: 'static> Stripes<V> {
             stripe.last_seq = seq;
         }
         if let Some(l1) = l1 {
-            if l1.get(key).is_some_and(|entry| entry.seq < seq) {
-                l1.remove(key);
-            }
+            apply(l1);
             stripe.insert_checked(l1);
         }
         let outdated = stripe.flights.get(key).is_some_and(|flight| flight.seq() < seq);
@@ -350,5 +377,17 @@ impl<V: 'static> Stripes<V> {
             let stripe = stripe.lock();
             stripe.flights.is_empty() && stripe.waiting.is_empty()
         })
+    }
+}
+
+/// Expires the entry of a key, if it does not reflect change `seq`. An entry without time as a fallback is removed. The
+/// caller holds the lock of the stripe, so that no change can remove the entry meanwhile.
+fn expire_in<V: 'static>(l1: &dyn LocalBackend<V>, key: &Key, seq: u64, now: Tick) {
+    let Some(entry) = l1.get(key.as_bytes()).filter(|entry| entry.seq < seq) else { return };
+    let life = entry.life.expired(now);
+    match life.phase(now) {
+        Phase::Expired => l1.remove(key.as_bytes()),
+        _ if life == entry.life => {}
+        _ => l1.insert(key, Entry { life, ..entry }),
     }
 }

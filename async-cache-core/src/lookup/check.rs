@@ -10,6 +10,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
+use crate::local::request::FirstTier;
 
 pub(crate) fn check<V: Send + Sync + 'static>(inner: &Inner<V>, min_stamp: Option<&Stamp>) -> Result<()> {
     inner.lifecycle.check_open()?;
@@ -34,6 +35,16 @@ pub(crate) fn check_stamp<V: Send + Sync + 'static>(
         }
         None => Ok(()),
     }
+}
+
+/// Refuses a lookup past L1 if there is no other tier.
+pub(crate) fn check_first_tier<V: 'static>(inner: &Inner<V>, first_tier: FirstTier) -> Result<()> {
+    if first_tier == FirstTier::L2 && inner.remote.is_none() {
+        let message = "`skip_l1` has no tier to ask without an L2: call `l2` on the builder, use `refresh` to load \
+                       the key although it is cached, or leave `skip_l1` out";
+        return Err(inner.observer.error(ErrorKind::Config, message));
+    }
+    Ok(())
 }
 
 tokio::task_local! {

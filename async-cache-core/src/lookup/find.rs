@@ -5,9 +5,9 @@ use crate::inner::Inner;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
 use crate::local::probe::Probe;
-use crate::local::request::LookupRequest;
+use crate::local::request::{FirstTier, LookupRequest};
 use crate::lookup::progress::Seen;
-use crate::lookup::stale::{Aged, aged};
+use crate::lookup::stale::{Aged, aged, is_allowed};
 use crate::lookup::step::{InL1, InL2, Learnt};
 use crate::observe::StaleCause;
 use crate::remote::read::{Fetched, fetch};
@@ -15,6 +15,9 @@ use crate::remote::read::{Fetched, fetch};
 /// Probes L1 again. Another flight may have ended between the caller's probe and its lead.
 pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> Seen<V> {
     let request = &*lead.request;
+    if request.first_tier != FirstTier::L1 {
+        return Seen::bare(Learnt::L1(InL1::Nothing));
+    }
     match inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()) {
         Probe::Hit(entry) | Probe::Ripe(entry) if request.is_answered_by(&entry) => {
             Seen::of(Learnt::L1(InL1::Answers), entry)
@@ -78,6 +81,7 @@ pub(crate) fn backs_off<V: Send + Sync + 'static>(
 ) -> bool {
     request.is_plain()
         && request.accepts(&entry.value)
+        && is_allowed(inner, request, entry)
         && matches!(
             aged(&entry.life, &request.options, inner.local.liveness.node.clock.now(), || 1.0),
             Aged::Serve(_)

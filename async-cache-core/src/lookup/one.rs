@@ -18,8 +18,8 @@ use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
-use crate::local::request::{Answer, CacheMode, LookupRequest};
-use crate::lookup::check::{check, check_reentry};
+use crate::local::request::{CacheMode, FirstTier, Found, LookupRequest, Source};
+use crate::lookup::check::{check, check_first_tier, check_reentry};
 use crate::lookup::loader::BoxLoader;
 use crate::lookup::progress::{End, Progress};
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
@@ -34,27 +34,33 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     key: &Key,
     min_stamp: Option<&Stamp>,
-) -> Result<Answer<V>> {
+    first_tier: FirstTier,
+) -> Result<Found<V>> {
     check(inner, min_stamp)?;
+    check_first_tier(inner, first_tier)?;
     let ticket = inner.local.ticket_to_read(key);
     let unreachable = match fetch(inner.remote.as_ref(), key, min_stamp, ticket, &inner.policy.defaults).await
     {
         Fetched::Found(entry, ticket) => {
             inner.observer.counters.l2_hits.add(1);
-            let answer = entry.value.clone();
+            let found = Found::copied(&entry, Source::L2);
             inner.local.admit(key, ticket, entry, inner.policy.defaults.store.l1_ttl);
-            return Ok(answer);
+            return Ok(found);
         }
         Fetched::Stale(..) | Fetched::Absent(_) => {
             inner.observer.counters.misses.add(1);
-            return Ok(None);
+            return Ok(Found::NOTHING);
         }
         Fetched::Unreachable(error) => error,
     };
-    match decide_in_outage(inner, key.as_bytes(), inner.local.held(key.as_bytes(), min_stamp), unreachable) {
+    let held = match first_tier {
+        FirstTier::L1 => inner.local.held(key.as_bytes(), min_stamp),
+        FirstTier::L2 => None,
+    };
+    match decide_in_outage(inner, key.as_bytes(), held, unreachable) {
         OutageDecision::Serve(entry) => {
             inner.observer.stale_served(key.as_bytes(), StaleCause::Outage);
-            Ok(entry.value)
+            Ok(Found::of(entry, Source::Stale))
         }
         OutageDecision::Load(error) | OutageDecision::Fail(error) => {
             inner.observer.counters.misses.add(1);
@@ -68,8 +74,9 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     request: LookupRequest,
     loader: BoxLoader<V>,
-) -> Result<Answer<V>> {
+) -> Result<Found<V>> {
     check(inner, request.min_stamp.as_ref())?;
+    check_first_tier(inner, request.first_tier)?;
     inner.local.check_options(&request.options)?;
     check_reentry(inner, &request.key)?;
     let mut caller = Caller::new(inner, request);
@@ -93,9 +100,9 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     };
     let flight = match lead_flight(inner, lead, loader).await {
         Led::Flying(flight) => flight,
-        Led::Ended(Ok((answer, by))) => {
+        Led::Ended(Ok((found, by))) => {
             wait::count(inner, caller.request.key.as_bytes(), by);
-            return Ok(answer);
+            return Ok(found);
         }
         Led::Ended(Err(error)) => {
             inner.observer.counters.misses.add(1);

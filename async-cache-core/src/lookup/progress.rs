@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::inner::Inner;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
-use crate::local::request::{Answer, CacheMode, LookupRequest};
+use crate::local::request::{Answer, CacheMode, Found, LookupRequest};
 use crate::lookup::stale::is_source_failure;
 use crate::lookup::step::{Access, Action, InL1, Knowledge, Learnt, step};
 use crate::options::OutagePolicy;
@@ -55,6 +55,7 @@ impl<V: Send + Sync + 'static> Progress<V> {
             wants_previous,
             skips_read,
             fails_in_outage: inner.policy.outage == OutagePolicy::Fail,
+            waited: false,
             l2: Access::Missing,
             accept: Accept::Any,
         };
@@ -84,9 +85,9 @@ impl<V: Send + Sync + 'static> Progress<V> {
     pub(crate) fn end(self, inner: &Inner<V>, lead: Lead<V>, action: Action) -> End<V> {
         match (action, self.entry) {
             (Action::Answer(by), Some(entry)) => {
-                let answer = entry.value.clone();
+                let found = Found::copied(&entry, by.source());
                 lead.found(entry, by);
-                Ok((answer, by))
+                Ok((found, by))
             }
             (Action::Fail, _) => {
                 let error = self.error.unwrap_or_else(|| failed_elsewhere(inner));
@@ -102,8 +103,8 @@ impl<V: Send + Sync + 'static> Progress<V> {
     }
 }
 
-/// The answer of a lookup and where it was found, or the error.
-pub(crate) type End<V> = Result<(Answer<V>, AnsweredBy), Error>;
+/// The answer of a lookup and how it is counted, or the error.
+pub(crate) type End<V> = Result<(Found<V>, AnsweredBy), Error>;
 
 /// Ends a flight. If the source failed, the next attempt must wait a while.
 pub(crate) fn land<V: Send + Sync + 'static>(

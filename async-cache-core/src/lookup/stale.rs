@@ -19,7 +19,7 @@ use crate::inner::Inner;
 use crate::local::flight::Fallback;
 use crate::local::flight::{Elsewhere, Flight};
 use crate::local::probe::Probe;
-use crate::local::request::LookupRequest;
+use crate::local::request::{FirstTier, LookupRequest, Source};
 use crate::observe::StaleCause;
 use crate::options::{Options, OutagePolicy};
 use crate::remote::read::{Fetched, fetch};
@@ -65,6 +65,16 @@ pub(crate) enum Aged {
     Load,
 }
 
+impl Aged {
+    /// The source of the answer.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::Answers | Self::Refresh | Self::Load => Source::L1,
+            Self::Serve(_) | Self::ServeAndRefresh => Source::Stale,
+        }
+    }
+}
+
 /// Decides that for a lookup with a loader. `draw` returns a random number from (0, 1]. It is called only if
 /// the number matters.
 pub(crate) fn aged(life: &Expiry, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
@@ -93,7 +103,11 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
 ) -> Option<StandIn<V>> {
     // An entry of L1 is judged by its key alone. A ticket may also be invalid because of other keys of the
     // stripe.
-    match inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()) {
+    let probed = match request.first_tier {
+        FirstTier::L1 => inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()),
+        FirstTier::L2 => Probe::Miss,
+    };
+    match probed {
         Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) if request.accepts(&entry.value) => {
             return Some(Standing::Verified.of(entry));
         }
@@ -104,11 +118,12 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
     }
     if let Some(fallback) = flight.fallback()
         && request.accepts(&fallback.entry.value)
+        && is_allowed(inner, request, &fallback.entry)
         && (holds(inner, &request.key, needed(inner, request), fallback)
             || (flight.elsewhere() == Some(Elsewhere::FallbackHeld)
                 && fallback.reflects >= needed(inner, request)))
     {
-        return Some(Standing::Verified.of(fallback.entry.clone()));
+        return Some(Standing::Verified.of(as_of_now(inner, &request.key, &fallback.entry)));
     }
     let cut_off = inner.remote.as_ref().is_some_and(|l2| !l2.region.info().available);
     if cut_off { unverified(inner, request) } else { None }
@@ -122,14 +137,13 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
     flight: &Flight<V>,
 ) -> Option<StandIn<V>> {
     let fallback = flight.fallback()?;
-    let fresh = matches!(
-        fallback.entry.life.phase(inner.local.liveness.node.clock.now()),
-        Phase::Fresh | Phase::Ripe
-    );
+    let entry = as_of_now(inner, &request.key, &fallback.entry);
+    let fresh = matches!(entry.life.phase(inner.local.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe);
     (fresh
         && request.accepts(&fallback.entry.value)
+        && is_allowed(inner, request, &fallback.entry)
         && holds(inner, &request.key, needed(inner, request), fallback))
-    .then(|| Standing::Confirmed.of(fallback.entry.clone()))
+    .then(|| Standing::Confirmed.of(entry))
 }
 
 /// Finds what [`at_hand`] finds. If there is nothing, it asks L2.
@@ -143,7 +157,9 @@ pub(crate) async fn fallback<V: Send + Sync + 'static>(
     }
     let (ticket, options) = (inner.local.ticket(&request.key), &request.options);
     match fetch(inner.remote.as_ref(), &request.key, request.min_stamp.as_ref(), ticket, options).await {
-        Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) if request.accepts(&entry.value) => {
+        Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket)
+            if request.accepts(&entry.value) && is_allowed(inner, request, &entry) =>
+        {
             inner.local.admit(&request.key, ticket, entry.clone(), options.store.l1_ttl);
             Some(Standing::Confirmed.of(entry))
         }
@@ -158,7 +174,7 @@ pub(crate) fn previous<V: Send + Sync + 'static>(
     request: &LookupRequest,
     flight: &Flight<V>,
 ) -> Option<Entry<V>> {
-    let any_value = LookupRequest { min_stamp: None, absent_ok: false, ..request.clone() };
+    let any_value = LookupRequest { min_stamp: None, absent_ok: false, ..request.asking_l1() };
     at_hand(inner, &any_value, flight).map(|found| found.entry)
 }
 
@@ -169,7 +185,9 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
     flight: &Flight<V>,
 ) -> bool {
     let stands = |fallback: &Fallback<V>| {
-        request.accepts(&fallback.entry.value) && holds(inner, &request.key, flight.min_seq, fallback)
+        request.accepts(&fallback.entry.value)
+            && is_allowed(inner, request, &fallback.entry)
+            && holds(inner, &request.key, flight.min_seq, fallback)
     };
     flight.fallback().is_some_and(stands)
 }
@@ -178,6 +196,32 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> u64 {
     let (index, _) = inner.local.liveness.node.partition_of(request.key.as_bytes());
     request.min_seq(index)
+}
+
+/// Whether a change that has expired a valid entry leaves it a fallback for this lookup. It does not if the lookup's stamp
+/// requires that change. Without an L2 changes have no numbers, so then no stamp allows the entry.
+pub(crate) fn is_allowed<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    request: &LookupRequest,
+    entry: &Entry<V>,
+) -> bool {
+    let (index, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    let reflects = || inner.remote.is_some() && entry.seq >= request.min_seq(index);
+    let is_expired = || entry.life.by_change || partition.outdates_by_tag(&entry.tags, entry.seq);
+    request.min_stamp.is_none() || reflects() || !is_expired()
+}
+
+/// The life that expiries of its tags have left to an entry that was read before.
+fn life_left<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, entry: &Entry<V>) -> Expiry {
+    let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
+    match partition.outdates_by_tag(&entry.tags, entry.seq) {
+        true => entry.life.expired(inner.local.liveness.node.clock.now()),
+        false => entry.life,
+    }
+}
+
+fn as_of_now<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, entry: &Entry<V>) -> Entry<V> {
+    Entry { life: life_left(inner, key, entry), ..entry.clone() }
 }
 
 /// Whether the fallback of a flight may still answer. As in a probe, the clock and the serving lease are read
@@ -192,7 +236,8 @@ fn holds<V: Send + Sync + 'static>(
     let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
     let now = inner.local.liveness.node.clock.now();
     let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.local.liveness.node.max_staleness);
-    if !(recent || partition.serving_at(now)) || entry.life.phase(now) == Phase::Expired {
+    let life = life_left(inner, key, entry);
+    if !(recent || partition.serving_at(now)) || life.phase(now) == Phase::Expired {
         return false;
     }
     let late_enough = partition.applied() >= min_seq || *reflects >= min_seq;
@@ -207,8 +252,11 @@ fn holds<V: Send + Sync + 'static>(
 
 /// The entry of L1, verified or not, if the outage policy lets it answer.
 fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> Option<StandIn<V>> {
+    if request.first_tier != FirstTier::L1 {
+        return None;
+    }
     let (index, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
-    let entry = inner.local.engine()?.get(request.key.as_bytes())?;
+    let entry = as_of_now(inner, &request.key, &inner.local.engine()?.get(request.key.as_bytes())?);
     // `applied` says nothing about an entry of an older generation.
     let late_enough = entry.seq >= request.min_seq(index);
     let usable = inner.policy.outage == OutagePolicy::ServeL1
@@ -245,6 +293,7 @@ pub(crate) fn decide_in_outage<V>(
                 entry.life.phase(inner.local.liveness.node.clock.now()),
                 Phase::Fresh | Phase::Ripe
             ) && !partition.voids(&entry)
+                && !partition.outdates_by_tag(&entry.tags, entry.seq)
                 && !inner.local.liveness.unsent.voids(&entry) =>
         {
             OutageDecision::Serve(entry)

@@ -21,6 +21,8 @@ pub(crate) struct Knowledge {
     pub(crate) skips_read: bool,
     /// In an outage the lookup fails.
     pub(crate) fails_in_outage: bool,
+    /// The lookup has waited for a load on another node.
+    pub(crate) waited: bool,
     pub(crate) l2: Access,
     /// The values that may answer in place of the lease.
     pub(crate) accept: Accept,
@@ -166,6 +168,11 @@ impl Knowledge {
         }
     }
 
+    /// Who has brought the value that L2 has.
+    fn brought_by(self) -> AnsweredBy {
+        if self.waited { AnsweredBy::OtherNode } else { AnsweredBy::L2 }
+    }
+
     fn in_outage(self) -> Action {
         if self.fails_in_outage { Action::Fail } else { Action::Load(Basis::Alone) }
     }
@@ -202,13 +209,16 @@ pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
         Learnt::L2(InL2::Unreachable) => known.in_outage(),
 
         Learnt::Lease(Reply::Granted(lease)) => Action::Load(Basis::Leased(lease)),
-        Learnt::Lease(Reply::Answers) => Action::Answer(AnsweredBy::L2),
+        Learnt::Lease(Reply::Answers) => Action::Answer(known.brought_by()),
         Learnt::Lease(Reply::BacksOff) => Action::Answer(AnsweredBy::Backoff),
         Learnt::Lease(Reply::Again(accept)) => {
             known.accept = accept;
             Action::Acquire(accept)
         }
-        Learnt::Lease(Reply::Busy(lapses_in)) => Action::Wait(lapses_in),
+        Learnt::Lease(Reply::Busy(lapses_in)) => {
+            known.waited = true;
+            Action::Wait(lapses_in)
+        }
         Learnt::Lease(Reply::OutOfPatience { makes_do: true }) => Action::FailElsewhere,
         Learnt::Lease(Reply::OutOfPatience { makes_do: false } | Reply::Unsent) => {
             Action::Load(Basis::Uncached)
@@ -217,7 +227,7 @@ pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
         Learnt::Lease(Reply::Unreachable { held_answers: true }) => Action::Answer(AnsweredBy::Unverified),
         Learnt::Lease(Reply::Unreachable { held_answers: false }) => known.in_outage(),
 
-        Learnt::Waited(Woken::Answers) => Action::Answer(AnsweredBy::L2),
+        Learnt::Waited(Woken::Answers) => Action::Answer(known.brought_by()),
         Learnt::Waited(Woken::Due) => Action::Acquire(known.accept),
         Learnt::Waited(Woken::MakesDo) => Action::FailElsewhere,
     }

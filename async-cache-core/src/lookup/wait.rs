@@ -13,7 +13,7 @@ use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
 use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::lead::JoinBound;
-use crate::local::request::{Answer, CacheMode, LookupRequest};
+use crate::local::request::{Answer, CacheMode, Found, LookupRequest, Source};
 use crate::lookup::stale;
 use crate::lookup::stale::{StandIn, Standing, is_source_failure};
 use crate::lookup::step::Ended;
@@ -33,7 +33,7 @@ pub(crate) enum Waited<V> {
     /// The flight has ended. The lookup is not counted yet, because the caller may have to ask again.
     Landed(Result<Answer<V>>),
     /// Another value answers instead. The lookup is counted.
-    StandIn(Answer<V>),
+    StandIn(Found<V>),
     /// The leader was dropped before anything was loaded.
     Abandoned,
 }
@@ -207,9 +207,11 @@ async fn given_up<V: Send + Sync + 'static>(
 /// Whether the result of a flight is too old for a caller that joined it.
 fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, caller: &Caller, flight: &Flight<V>) -> bool {
     let (_, partition) = inner.local.liveness.node.partition_of(caller.request.key.as_bytes());
+    // The leader of the flight may need less than the stamp of this caller, and a change may have expired the answer.
     let expired = flight.answered_by() == AnsweredBy::Backoff
-        && !(caller.request.options.load.stale_on_error
-            || caller.request.options.load.stale_while_revalidate);
+        && (caller.request.min_stamp.is_some()
+            || !(caller.request.options.load.stale_on_error
+                || caller.request.options.load.stale_while_revalidate));
     expired
         || flight.too_old_since(caller.known, partition) && !inner.policy.faults.is(Mutant::JoinersUnchecked)
 }
@@ -308,13 +310,25 @@ fn stand_in<V: Send + Sync + 'static>(
     let StandIn { entry, standing } = found;
     let key = caller.request.key.as_bytes();
     let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
-    match standing {
-        Standing::Unverified => count(inner, key, AnsweredBy::Unverified),
-        _ if is_stale => inner.observer.stale_served(key, cause),
-        Standing::Confirmed => count(inner, key, AnsweredBy::L2),
-        Standing::Verified | Standing::Capped => count(inner, key, AnsweredBy::L1),
-    }
-    Waited::StandIn(entry.value)
+    let source = match standing {
+        Standing::Unverified => {
+            count(inner, key, AnsweredBy::Unverified);
+            Source::Stale
+        }
+        _ if is_stale => {
+            inner.observer.stale_served(key, cause);
+            Source::Stale
+        }
+        Standing::Confirmed => {
+            count(inner, key, AnsweredBy::L2);
+            Source::L2
+        }
+        Standing::Verified | Standing::Capped => {
+            count(inner, key, AnsweredBy::L1);
+            Source::L1
+        }
+    };
+    Waited::StandIn(Found::of(entry, source))
 }
 
 /// The end of a flight for one of its callers.
@@ -342,16 +356,25 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
     flight: &Flight<V>,
     role: Role,
     waited: Waited<V>,
-) -> Result<Answer<V>> {
+) -> Result<Found<V>> {
     match waited {
         Waited::Landed(outcome) => {
             count_landed(inner, caller, flight, role, &outcome);
-            outcome
+            outcome.map(|answer| Found { answer, source: landed_source(flight, role), born: flight.born() })
         }
-        Waited::StandIn(answer) => Ok(answer),
+        Waited::StandIn(found) => Ok(found),
         Waited::Abandoned => {
             Err(inner.observer.error(ErrorKind::Shutdown, "the load ended with the runtime"))
         }
+    }
+}
+
+/// The source of the answer of a flight, for one of its callers.
+fn landed_source<V>(flight: &Flight<V>, role: Role) -> Source {
+    match (role, flight.answered_by().source()) {
+        (Role::Leads, source) => source,
+        (Role::Joined(JoinBound::Exceeded), _) | (_, Source::Stale) => Source::Stale,
+        (Role::Joined(JoinBound::Within), _) => Source::Wait,
     }
 }
 
@@ -378,7 +401,7 @@ fn count_landed<V: Send + Sync + 'static>(
 pub(crate) fn count<V: Send + Sync + 'static>(inner: &Inner<V>, key: &[u8], by: AnsweredBy) {
     match by {
         AnsweredBy::L1 => inner.local.hits.increment(),
-        AnsweredBy::L2 => inner.observer.counters.l2_hits.add(1),
+        AnsweredBy::L2 | AnsweredBy::OtherNode => inner.observer.counters.l2_hits.add(1),
         AnsweredBy::Load => inner.observer.counters.misses.add(1),
         AnsweredBy::Backoff => inner.observer.stale_served(key, StaleCause::Backoff),
         AnsweredBy::Unverified => inner.observer.stale_served(key, StaleCause::Outage),

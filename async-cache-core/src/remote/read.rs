@@ -237,7 +237,10 @@ impl<V: Send + Sync + 'static> L2<V> {
             Ok(time) => time,
             Err(error) => return Fetched::Unreachable(error),
         };
-        let life = life_of(&header, time, now, options);
+        let mut life = life_of(&header, time, now, options);
+        if frame::is_expired(stored) || partition.outdates_by_tag(&header.tags, seq) {
+            life = life.expired(now);
+        }
         let phase = life.phase(now);
         if phase == Phase::Expired {
             return useless(stored);

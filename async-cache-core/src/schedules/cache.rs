@@ -23,7 +23,7 @@ use crate::liveness::partition::Partition;
 use crate::local::flight::{AnsweredBy, Landed};
 use crate::local::l1::{NewEntry, new_entry};
 use crate::local::lead::{self, Entered, Lead};
-use crate::local::request::{CacheMode, LookupRequest};
+use crate::local::request::{CacheMode, FirstTier, LookupRequest};
 use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::step::{Action, Basis, Learnt, Reply};
 use crate::lookup::{find, lease, one};
@@ -116,6 +116,7 @@ impl Cache {
             min_stamp: None,
             mode: CacheMode::Use,
             absent_ok: false,
+            first_tier: FirstTier::L1,
             background: false,
             options: Options::default(),
         };
@@ -142,8 +143,12 @@ impl Cache {
 
     /// A lookup without one. What it finds in L2 is offered to L1.
     pub(super) fn peek(&self) -> Option<u64> {
-        self.hit()
-            .or_else(|| block_on(one::get(&self.inner, &self.key, None)).unwrap().map(|version| *version))
+        self.hit().or_else(|| {
+            block_on(one::get(&self.inner, &self.key, None, FirstTier::L1))
+                .unwrap()
+                .answer
+                .map(|version| *version)
+        })
     }
 
     /// Demands that what is read now is not from before an invalidation that has ended by now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use crate::backend::Effect;
 use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
 use crate::format::key::Key;
@@ -186,7 +187,7 @@ fn a_tag_that_was_changed_voids_although_its_table_starts_anew() {
             let cache = Cache::alone(off);
             let raising = cache.spawn(|cache| {
                 for (tag, seq) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
-                    cache.partition().tags_changed(&Tags::new([tag]).unwrap(), seq);
+                    cache.partition().tags_changed(&Tags::new([tag]).unwrap(), seq, Effect::Void);
                     cache.gone.store(seq, SeqCst);
                 }
             });

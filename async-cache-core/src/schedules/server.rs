@@ -186,7 +186,7 @@ impl Region for Server {
 
     async fn baseline(&self, _partition: u16) -> Result<Baseline> {
         let state = State { run: RUN, seq: self.store.lock().seq, floor: 0, time_ms: TIME_MS };
-        Ok(Baseline { state, tag_floor: 0, tags: Vec::new() })
+        Ok(Baseline { state, tag_floor: 0, tags: Vec::new(), expired_tags: Vec::new() })
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
@@ -224,6 +224,14 @@ impl Region for Server {
     }
 
     async fn invalidate_tags(&self, _partition: u16, _tags: &Tags) -> Result<u64> {
+        unreachable!("nothing is tagged")
+    }
+
+    async fn expire(&self, _keys: &[Key]) -> Result<Vec<u64>> {
+        unreachable!("nothing is expired")
+    }
+
+    async fn expire_tags(&self, _partition: u16, _tags: &Tags) -> Result<u64> {
         unreachable!("nothing is tagged")
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_cache_core::Tags;
-use async_cache_core::backend::{BusEvent, NodeId, TAG_TABLE};
+use async_cache_core::backend::{BusEvent, Effect, NodeId, TAG_TABLE};
 use async_cache_core::key::Key;
+use bytes::Bytes;
 
 use super::deliver::To;
 use super::state::State;
@@ -30,6 +31,16 @@ impl State {
         seq
     }
 
+    /// Expires a value as a change.
+    pub(crate) fn expire(&mut self, key: &Key) -> u64 {
+        let (seq, waiting) = self.begin_change(key);
+        self.expire_stored(key);
+        let (partition, name) = (self.index(key), Bytes::copy_from_slice(key.as_bytes()));
+        self.outbox.push(To::Everyone, &BusEvent::Expired { partition, seq, key: name });
+        self.wake(key, waiting, None);
+        seq
+    }
+
     /// Numbers a change of one key, and breaks its lease. Tells the nodes that waited.
     fn begin_change(&mut self, key: &Key) -> (u64, BTreeSet<NodeId>) {
         let keeps_lease = fault!(self.faults, InvalidationKeepsLease);
@@ -45,21 +56,27 @@ impl State {
         let seq = found.next_seq();
         found.floor = seq;
         found.tags.clear();
+        found.expired_tags.clear();
         self.outbox.push(To::Everyone, &BusEvent::Cleared { partition, seq });
         seq
     }
 
-    /// Invalidates tags in a partition that exists.
-    pub(crate) fn invalidate_tags(&mut self, partition: u16, tags: &Tags) -> u64 {
+    /// Invalidates or expires tags in a partition that exists.
+    pub(crate) fn change_tags(&mut self, partition: u16, tags: &Tags, effect: Effect) -> u64 {
         let found = &mut self.partitions[usize::from(partition)];
         let seq = found.next_seq();
         let most = fault!(self.faults, tag_table or TAG_TABLE);
         let floor_before = found.tag_floor;
-        found.note(tags, seq, most);
+        found.note(tags, seq, effect, most);
         if fault!(self.faults, TagsForgotten) {
             found.tag_floor = floor_before;
         }
-        self.outbox.push(To::Everyone, &BusEvent::TagsInvalidated { partition, seq, tags: tags.clone() });
+        let tags = tags.clone();
+        let event = match effect {
+            Effect::Void => BusEvent::TagsInvalidated { partition, seq, tags },
+            Effect::Expire => BusEvent::TagsExpired { partition, seq, tags },
+        };
+        self.outbox.push(To::Everyone, &event);
         seq
     }
 

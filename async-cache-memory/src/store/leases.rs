@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_cache_core::backend::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, NodeId, Renewed};
-use async_cache_core::frame::{ends_of, frame_tags, token_of};
+use async_cache_core::frame::{ends_of, frame_tags, is_expired, token_of};
 use async_cache_core::key::Key;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ impl State {
         let partition = self.partition(key);
         if let Some(bytes) = stored {
             match ask.accept {
-                Accept::Known(token) if token_of(&bytes) == Some(token) => {
+                Accept::Known(token) if token_of(&bytes) == Some(token) && !is_expired(&bytes) => {
                     return Acquired::Unchanged { seq: partition.seq, ends: ends_of(&bytes) };
                 }
                 Accept::Other(token) if token_of(&bytes) == Some(token) => {}
@@ -63,8 +63,9 @@ impl State {
             Announce::Yes if fault!(self.faults, RefreshComparesOwnNumber) => partition.seq + 1,
             Announce::No | Announce::Yes => lease.seq,
         };
-        let voided =
-            partition.voids(&frame_tags(&fill.frame), known) && !fault!(self.faults, FillIgnoresTags);
+        let tags = frame_tags(&fill.frame);
+        let voided = (partition.voids(&tags, known) || partition.expires(&tags, known))
+            && !fault!(self.faults, FillIgnoresTags);
         if lease.seq < partition.floor || voided {
             self.wake(key, waiting, None);
             return Filled::Refused;

@@ -5,11 +5,11 @@
 //! | script | here |
 //! |---|---|
 //! | `epoch.lua`, the head of each | `State::check_epoch` |
-//! | `valid.lua`, `get_valid.lua` | `Partition::admits`, `State::get_valid` |
+//! | `valid.lua`, `get_valid.lua` | `Partition::admits`, `Partition::shown`, `State::get_valid` |
 //! | `state.lua`, `baseline.lua` | `State::seq_and_floor`, `State::tags` |
 //! | `acquire.lua`, `fill.lua`, `renew.lua`, `release.lua` | the functions of `leases` |
-//! | `put.lua`, `invalidate.lua`, `clear.lua`, `tag.lua`, `heartbeat.lua` | the functions of `changes` |
-//! | `lease.lua`, `tags.lua` | `Partition::break_lock`, `Partition::voids`, `Partition::note` |
+//! | `put.lua`, `invalidate.lua`, `expire.lua`, `clear.lua`, `tag.lua`, `heartbeat.lua` | the functions of `changes` |
+//! | `lease.lua`, `tags.lua` | `Partition::break_lock`, `Partition::voids`, `Partition::expires`, `Partition::note` |
 //! | `wake.lua` | `State::wake` |
 
 mod changes;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use async_cache_core::Tags;
-use async_cache_core::backend::{GRANT_PACE, Lease, NodeId};
-use async_cache_core::frame::{tags_of, unseal};
+use async_cache_core::backend::{Effect, GRANT_PACE, Lease, NodeId};
+use async_cache_core::frame::{expired, tags_of, unseal};
 use async_cache_core::key::Key;
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ pub(crate) struct Partition {
     pub(super) floor: u64,
     /// Tags, and the number of the last invalidation of each.
     pub(super) tags: HashMap<Bytes, u64>,
+    /// Tags, and the number of the last expiry of each.
+    pub(super) expired_tags: HashMap<Bytes, u64>,
     pub(super) tag_floor: u64,
     pub(super) locks: HashMap<Key, Lock>,
     /// Number of locks at which the lapsed ones are thrown out.
@@ -58,13 +60,30 @@ impl Partition {
         !tags.is_empty() && (seq < self.tag_floor || tags.iter().any(newer))
     }
 
-    /// Notes the invalidation of tags. A table of more than `most` starts anew, with its floor above all that it held.
-    pub(super) fn note(&mut self, tags: &Tags, seq: u64, most: usize) {
-        if self.tags.len() + tags.iter().count() > most {
+    /// Whether the expiry of a tag has expired a value of number `seq`.
+    pub(super) fn expires(&self, tags: &Tags, seq: u64) -> bool {
+        tags.iter().any(|tag| self.expired_tags.get(tag).is_some_and(|last| *last > seq))
+    }
+
+    /// A valid stored value as it is answered: one that a tag has expired says so, and one that has no time as a
+    /// fallback then is absent.
+    pub(super) fn shown(&self, bytes: Bytes) -> Option<Bytes> {
+        let seq = unseal(&bytes)?;
+        if self.expires(&tags_of(&bytes), seq) { expired(&bytes) } else { Some(bytes) }
+    }
+
+    /// Notes a change of tags. A table of more than `most` starts anew, with its floor above all that it held.
+    pub(super) fn note(&mut self, tags: &Tags, seq: u64, effect: Effect, most: usize) {
+        if self.tags.len().max(self.expired_tags.len()) + tags.iter().count() > most {
             self.tag_floor = seq;
             self.tags.clear();
+            self.expired_tags.clear();
         }
-        self.tags.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
+        let table = match effect {
+            Effect::Void => &mut self.tags,
+            Effect::Expire => &mut self.expired_tags,
+        };
+        table.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
     }
 
     /// Locks a key, and throws lapsed locks out once in a while: the lock of a holder that died would stay

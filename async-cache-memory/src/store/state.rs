@@ -1,10 +1,10 @@
 //! The memory of one namespace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_cache_core::backend::{BusEvent, Known, NodeId, RunId, WAKE_INLINE};
-use async_cache_core::frame::seal;
+use async_cache_core::frame::{expired, seal};
 use async_cache_core::key::Key;
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -120,15 +120,19 @@ impl State {
     /// The stored value, unless a clear or the invalidation of a tag has made it void.
     pub(crate) fn get_valid(&self, key: &Key) -> Option<Bytes> {
         let partition = &self.partitions[usize::from(self.index(key))];
-        self.get(key).filter(|bytes| partition.admits(bytes))
+        self.get(key).filter(|bytes| partition.admits(bytes)).and_then(|bytes| partition.shown(bytes))
     }
 
-    /// Tag floor and tags of a partition that exists, in order, so that a simulation can be repeated.
-    pub(crate) fn tags(&self, partition: u16) -> (u64, Vec<(Bytes, u64)>) {
+    /// Tag floor and tags of a partition that exists: the invalidated and the expired ones, in order, so that a
+    /// simulation can be repeated.
+    pub(crate) fn tags(&self, partition: u16) -> (u64, [Vec<(Bytes, u64)>; 2]) {
         let found = &self.partitions[usize::from(partition)];
-        let mut tags: Vec<_> = found.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect();
-        tags.sort_unstable();
-        (found.tag_floor, tags)
+        let in_order = |tags: &HashMap<Bytes, u64>| {
+            let mut tags: Vec<_> = tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect();
+            tags.sort_unstable();
+            tags
+        };
+        (found.tag_floor, [in_order(&found.tags), in_order(&found.expired_tags)])
     }
 
     pub(crate) fn leave(&mut self, node: NodeId) {
@@ -139,6 +143,15 @@ impl State {
         let bytes = Bytes::from([&seal(seq)[..], frame].concat());
         self.values.insert(key.clone(), Stored { bytes: bytes.clone(), expires: Instant::now() + life });
         bytes
+    }
+
+    /// Expires a stored value. Its life in the tier does not change.
+    pub(super) fn expire_stored(&mut self, key: &Key) {
+        let held = self.values.get(key.as_bytes());
+        match held.and_then(|stored| Some((expired(&self.get_valid(key)?)?, stored.expires))) {
+            Some((bytes, expires)) => self.values.insert(key.clone(), Stored { bytes, expires }),
+            None => self.values.invalidate(key.as_bytes()),
+        }
     }
 
     pub(crate) fn publish_invalidated(&mut self, seq: u64, key: &Key) {

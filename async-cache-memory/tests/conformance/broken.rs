@@ -65,6 +65,11 @@ pub(crate) enum Fault {
     TakesOneTag,
     FillsPastTags,
     KeepsTagsToItself,
+    ExpiresByInvalidation,
+    ExpiresNothing,
+    ConfirmsWhatIsExpired,
+    FillsPastExpiredTags,
+    KeepsExpiredTagsToItself,
 }
 
 /// A tier with a fault; its handles are clones.

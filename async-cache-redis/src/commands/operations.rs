@@ -23,8 +23,8 @@ use crate::pubsub::message;
 /// tags.
 const LOAD: Duration = Duration::from_secs(60);
 
-/// Tags and their numbers, as a script answers a hash.
-type TagList = Vec<(Vec<u8>, u64)>;
+/// Tags, the number of the last invalidation and that of the last expiry of each, as a script answers a hash.
+type TagList = Vec<(Vec<u8>, u64, u64)>;
 
 #[async_trait]
 impl Region for RedisRegion {
@@ -52,13 +52,18 @@ impl Region for RedisRegion {
         let call = self.call(&checkout, &self.inner.scripts.baseline, partition, &names.with_tags());
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
             self.script(DOING, &checkout, &self.inner.scripts.baseline, &call).await?;
-        let tags = young.into_iter().chain(old).filter(|(tag, _)| !tag.is_empty());
-        let tags = tags.map(|(tag, seq)| (tag.into(), seq)).collect();
-        Ok(Baseline {
-            state: State { run: checkout.link.run_of(names.meta()), seq, floor, time_ms },
-            tag_floor,
-            tags,
-        })
+        let (mut tags, mut expired_tags) = (Vec::new(), Vec::new());
+        for (tag, void, expiry) in young.into_iter().chain(old).filter(|(tag, ..)| !tag.is_empty()) {
+            let tag = Bytes::from(tag);
+            if expiry > 0 {
+                expired_tags.push((tag.clone(), expiry));
+            }
+            if void > 0 {
+                tags.push((tag, void));
+            }
+        }
+        let state = State { run: checkout.link.run_of(names.meta()), seq, floor, time_ms };
+        Ok(Baseline { state, tag_floor, tags, expired_tags })
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
@@ -86,12 +91,15 @@ impl Region for RedisRegion {
     }
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
-        const DOING: &str = "invalidating tags";
-        let names = self.names_of(partition)?;
-        let checkout = self.checkout(Purpose::Write, DOING).await?;
-        let mut call = self.call(&checkout, &self.inner.scripts.tag, partition, &names.with_tags());
-        call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD));
-        self.script(DOING, &checkout, &self.inner.scripts.tag, &call).await
+        self.change_tags("invalidating tags", partition, tags, "T").await
+    }
+
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.expire_values(keys).await
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.change_tags("expiring tags", partition, tags, "X").await
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {
@@ -167,5 +175,16 @@ impl RedisRegion {
         publish.arg(channel).arg(message);
         let answer = checkout.answer(checkout.link.query(&publish)).await;
         answer.map_err(|failure| self.error(doing, failure))
+    }
+}
+
+impl RedisRegion {
+    /// Runs the script of tags. `letter` is the letter of its message.
+    async fn change_tags(&self, doing: &str, partition: u16, tags: &Tags, letter: &str) -> Result<u64> {
+        let names = self.names_of(partition)?;
+        let checkout = self.checkout(Purpose::Write, doing).await?;
+        let mut call = self.call(&checkout, &self.inner.scripts.tag, partition, &names.with_tags());
+        call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD)).arg(letter);
+        self.script(doing, &checkout, &self.inner.scripts.tag, &call).await
     }
 }

@@ -180,6 +180,18 @@ impl RedisRegion {
         Ok(seqs)
     }
 
+    pub(crate) async fn expire_values(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        const DOING: &str = "expiring keys";
+        let checkout = self.checkout(Purpose::Write, DOING).await?;
+        let mut seqs = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(PIPELINE_KEYS) {
+            let script = &self.inner.scripts.expire;
+            let calls: Vec<Cmd> = chunk.iter().map(|key| self.key_call(&checkout, script, key)).collect();
+            seqs.extend(self.changes(DOING, &checkout, script, &calls).await?);
+        }
+        Ok(seqs)
+    }
+
     /// Runs one pipeline of changes, and returns their sequence numbers.
     async fn changes(
         &self,

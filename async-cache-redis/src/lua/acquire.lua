@@ -1,15 +1,15 @@
 -- Answers with the value, with the lease, or with the time that another node's lease may last.
 --
 -- KEYS M V L W T U; ARGV[4] token, ARGV[5] node, ARGV[6] lease ttl (ms), ARGV[7] which stored value
--- answers: 'A' any, 'K' any (the caller holds the one with the token), 'O' any but the one with the
--- token, 'N' none; ARGV[8] that token (raw).
+-- answers: 'A' any, 'K' any (the caller holds the one with the token, which is confirmed unless a change has
+-- expired it), 'O' any but the one with the token, 'N' none; ARGV[8] that token (raw).
 -- Answers {1, value} | {2, sequence, its ends} unchanged | {3, seq} granted | {4, ms} busy | {5, seq} no room.
 
 if ARGV[7] ~= 'N' then
-  local value = valid()
+  local value, is_expired = valid()
   if value then
     local same = ARGV[7] ~= 'A' and string.sub(value, TOKEN_AT, TOKEN_AT + 15) == ARGV[8]
-    if not same then
+    if not same or ARGV[7] == 'K' and is_expired then
       return {1, value}
     elseif ARGV[7] == 'K' then
       return {2, s, string.sub(value, ENDS_AT, ENDS_AT + 15)}

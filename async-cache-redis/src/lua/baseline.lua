@@ -1,7 +1,7 @@
 -- The partition's state and its tag table, as of one moment.
 --
--- KEYS M T U. Answers {sequence, floor, time in ms, tag floor, T, U}, T and U as tag, sequence,
--- tag, sequence…, the mark among them.
+-- KEYS M T U. Answers {sequence, floor, time in ms, tag floor, T, U}, T and U as tag, last invalidation, last expiry,
+-- tag…, the mark among them.
 
 local meta = redis.call('HMGET', M, 'tf', 'tl', 'ts', 'us')
 local floor = number(meta[1]) or 0
@@ -11,11 +11,14 @@ for i, half in ipairs({T, U}) do
   local mark = meta[2 + i]
   if mark then
     if redis.pcall('HGET', half, '') == mark then
-      halves[i] = redis.call('HGETALL', half)
-      for at = 2, #halves[i], 2 do
+      local fields = redis.call('HGETALL', half)
+      for at = 1, #fields, 2 do
         -- A number that is none is taken for the latest, as in tags.lua.
-        local seq = number(halves[i][at])
-        halves[i][at] = whole(seq and seq <= s and seq or s)
+        local void, expiry = numbers(fields[at + 1])
+        local told = #halves[i]
+        halves[i][told + 1] = fields[at]
+        halves[i][told + 2] = whole(math.min(void, s))
+        halves[i][told + 3] = whole(math.min(expiry, s))
       end
     else
       -- Lost: see tags.lua.

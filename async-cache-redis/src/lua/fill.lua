@@ -9,10 +9,10 @@ if text(redis.pcall('GET', KEYS[3])) ~= ARGV[4] then
 end
 
 local seq, value = tonumber(ARGV[5]), nil
--- Only now are the tags known: the loader may have chosen them. An invalidation of one since the
+-- Only now are the tags known: the loader may have chosen them. An invalidation or an expiry of one since the
 -- grant has not broken the lease, and refuses the fill.
 local tags = tags_in(ARGV[8], FRAME_EXTENSIONS_AT)
-if seq >= f and not (tags and voided(tags, seq)) then
+if seq >= f and not (tags and done_by(tags, seq) ~= 0) then
   local announced = ARGV[7] == '1'
   -- Unless it is a change, the seal carries the sequence of the *grant*: the value reflects
   -- changes up to it, not those made during the load. An announced fill is sealed with its own

@@ -2,4 +2,4 @@
 --
 -- KEYS M V L W T U. Answers the value, or nil.
 
-return valid() or false
+return (valid()) or false

@@ -24,6 +24,7 @@ pub(crate) struct Scripts {
     pub(crate) release: Script,
     pub(crate) put: Script,
     pub(crate) invalidate: Script,
+    pub(crate) expire: Script,
     pub(crate) clear: Script,
     pub(crate) heartbeat: Script,
     pub(crate) state: Script,
@@ -75,6 +76,7 @@ impl Scripts {
             release: join(&[WAKE, include_str!("release.lua")]),
             put: join(&[SEAL, LEASE, WAKE, change, TAGS, include_str!("put.lua")]),
             invalidate: join(&[LEASE, WAKE, change, include_str!("invalidate.lua")]),
+            expire: join(&[SEAL, LEASE, WAKE, change, TAGS, VALID, include_str!("expire.lua")]),
             clear: join(&[change, include_str!("clear.lua")]),
             heartbeat: join(&[include_str!("heartbeat.lua")]),
             state: join(&[include_str!("state.lua")]),
@@ -102,7 +104,7 @@ impl Scripts {
     }
 
     /// The scripts that operations run.
-    pub(crate) fn all(&self) -> [&Script; 13] {
+    pub(crate) fn all(&self) -> [&Script; 14] {
         let Self {
             acquire,
             fill,
@@ -110,6 +112,7 @@ impl Scripts {
             release,
             put,
             invalidate,
+            expire,
             clear,
             heartbeat,
             state,
@@ -125,7 +128,7 @@ impl Scripts {
             change: _,
         } = self;
         [
-            acquire, fill, renew, release, put, invalidate, clear, heartbeat, state, get, get_valid,
+            acquire, fill, renew, release, put, invalidate, expire, clear, heartbeat, state, get, get_valid,
             baseline, tag,
         ]
     }

@@ -6,13 +6,31 @@ local function seal(seq)
   return struct.pack('>I8', seq) .. struct.pack('>I4', math.fmod(seq, 4294967291))
 end
 
--- The sequence a stored value was granted at, if its seal is intact.
+-- The seal of a value that a change has expired: the complement of the check says so.
+local function expired_seal(seq)
+  return struct.pack('>I8', seq) .. struct.pack('>I4', 4294967295 - math.fmod(seq, 4294967291))
+end
+
+-- The sequence a stored value was granted at, if its seal is intact; and whether it has been expired.
 local function sealed(value)
   if #value < 12 then
     return nil
   end
-  local seq = struct.unpack('>I8', value)
-  if seq <= 9007199254740992 and seal(seq) == string.sub(value, 1, 12) then
-    return seq
+  local seq, head = struct.unpack('>I8', value), string.sub(value, 1, 12)
+  if seq > 9007199254740992 then
+    return nil
+  elseif seal(seq) == head then
+    return seq, false
+  elseif expired_seal(seq) == head then
+    return seq, true
   end
+end
+
+-- The value of sequence `seq` as a change leaves it that expires it; nil if it has no time as a fallback.
+local function expired(value, seq)
+  if #value < ENDS_AT + 15 then
+    return nil
+  end
+  local expires, ends = struct.unpack('>I8', value, ENDS_AT), struct.unpack('>I8', value, ENDS_AT + 8)
+  return ends > expires and expired_seal(seq) .. string.sub(value, 13) or nil
 end

@@ -1,13 +1,13 @@
--- Invalidates tags. The work does not depend on the size of the partition.
+-- Invalidates or expires tags. The work does not depend on the size of the partition.
 --
 -- KEYS M T U; ARGV[4] tags, packed, ARGV[5] most tags in one half of the table, ARGV[6] time (ms)
--- that a load may take. Answers the sequence number.
+-- that a load may take, ARGV[7] 'T' to invalidate, 'X' to expire. Answers the sequence number.
 
 -- See epoch.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
 -- What the table is told of the past is about the changes before this one.
 local last = s
-local seq, refused = change('T:', ':' .. ARGV[4])
+local seq, refused = change(ARGV[7] .. ':', ':' .. ARGV[4])
 if not seq then
   return refused
 end
@@ -41,6 +41,13 @@ end
 
 redis.call('HSET', M, 'tl', whole(seq))
 for _, tag in ipairs(tags) do
-  redis.call('HSET', T, tag, whole(seq))
+  local noted = whole(seq)
+  if ARGV[7] == 'X' then
+    -- An invalidation that U knows of is found there.
+    local before = text(redis.call('HGET', T, tag))
+    local void = before and numbers(before) or 0
+    noted = whole(math.min(void, seq)) .. ':' .. noted
+  end
+  redis.call('HSET', T, tag, noted)
 end
 return seq

@@ -1,6 +1,9 @@
 -- The tag table: for each tag the sequence of its last invalidation, which voids every value that
 -- has the tag and was granted before it. No member sets: a value carries its tags in its frame.
 --
+-- A tag that has been expired has two numbers, `<last invalidation>:<last expiry>`. The first is 0 if this half
+-- knows of none.
+--
 -- Two hashes, so that no search for old tags is needed: new tags go to T; when T is full or old, it
 -- becomes U, and the former U is dropped. The tag floor `tf` covers the dropped tags: tagged values
 -- granted below it are void. That is sound for any dropped tag, and costs only values which outlived
@@ -40,35 +43,50 @@ local function tags_in(value, at)
   end
 end
 
--- Whether one half of the table has a tag with a later number. Its mark is the field without a
--- name: a table that was evicted or overwritten does not have the mark M knows, and then anything
--- may have been invalidated.
-local function later(half, mark, tags, seq)
+-- The two numbers of a field. A number that is none is taken for the latest invalidation.
+local function numbers(field)
+  local void, expiry = string.match(field, '^(%d+):(%d+)$')
+  return number(void or field) or math.huge, number(expiry) or 0
+end
+
+-- What a change of a tag has done to a value.
+local VOID, EXPIRED = 2, 1
+
+-- What one half of the table says that changes of these tags have done to a value granted at `seq`. The mark of the
+-- half is the field without a name: a table that was evicted or overwritten does not have the mark M knows, and then
+-- anything may have been invalidated.
+local function done_in(half, mark, tags, seq)
   if not mark then
-    return false
+    return 0
   end
   local found = redis.pcall('HMGET', half, '', unpack(tags))
   if found.err or found[1] ~= mark then
-    return true
+    return VOID
   end
+  local done = 0
   for i = 2, #found do
-    if found[i] and (number(found[i]) or math.huge) > seq then
-      return true
+    if found[i] then
+      local void, expiry = numbers(found[i])
+      if void > seq then
+        return VOID
+      elseif expiry > seq then
+        done = EXPIRED
+      end
     end
   end
-  return false
+  return done
 end
 
--- Whether the invalidation of a tag has made a value granted at `seq` void.
-local function voided(tags, seq)
+-- What changes of these tags have done to a value granted at `seq`: VOID, EXPIRED, or 0.
+local function done_by(tags, seq)
   local meta = redis.call('HMGET', M, 'tl', 'tf', 'ts', 'us')
   local last = number(meta[1])
   if not last or seq >= last then
-    return false
+    return 0
+  elseif seq < (number(meta[2]) or 0) then
+    return VOID
   end
-  return seq < (number(meta[2]) or 0)
-    or later(T, meta[3], tags, seq)
-    or later(U, meta[4], tags, seq)
+  return math.max(done_in(T, meta[3], tags, seq), done_in(U, meta[4], tags, seq))
 end
 
 -- How long a tagged value may live decides how long the table must remember.

@@ -3,8 +3,10 @@
 //! | message | channel | meaning |
 //! |---|---|---|
 //! | `I:<seq>:<key>` | bus | a key was invalidated or overwritten |
+//! | `E:<seq>:<key>` | bus | a key was expired |
 //! | `C:<seq>` | bus | the partition was cleared |
 //! | `T:<seq>:<tags>` | bus | tags, packed, were invalidated |
+//! | `X:<seq>:<tags>` | bus | tags, packed, were expired |
 //! | `Q:<node>:<id>:<question>` | bus | a tool, opened as this node, asks every node |
 //! | `A:<node>:<id>:<answer>` | node | this node answers a tool |
 //! | `H:<seq>:<beat>` | node | echo of a heartbeat |
@@ -59,6 +61,10 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
             let (seq, key) = number_until_colon(rest)?;
             Some(BusEvent::Invalidated { partition, seq: sequence(seq)?, key: key_in(message, key)? })
         }
+        (Channel::Bus, b"E:") => {
+            let (seq, key) = number_until_colon(rest)?;
+            Some(BusEvent::Expired { partition, seq: sequence(seq)?, key: key_in(message, key)? })
+        }
         (Channel::Bus, b"C:") => Some(BusEvent::Cleared { partition, seq: sequence(number(rest)?)? }),
         (Channel::Bus, b"T:") => {
             let (seq, tags) = number_until_colon(rest)?;
@@ -80,6 +86,11 @@ pub(crate) fn parse(channel: Channel, partition: u16, message: &Bytes) -> Option
                 id,
                 answer: message.slice_ref(text),
             })
+        }
+        (Channel::Bus, b"X:") => {
+            let (seq, tags) = number_until_colon(rest)?;
+            let tags = Tags::from_packed(tags).filter(|tags| !tags.is_empty())?;
+            Some(BusEvent::TagsExpired { partition, seq: sequence(seq)?, tags })
         }
         (Channel::Node, b"H:") => {
             let (seq, beat) = number_until_colon(rest)?;
@@ -145,6 +156,10 @@ mod tests {
             Some(BusEvent::Invalidated { partition: 7, seq: 12, key: key.clone() })
         );
         assert_eq!(
+            read(Channel::Bus, b"E:12:a:\0\xFF:1"),
+            Some(BusEvent::Expired { partition: 7, seq: 12, key: key.clone() })
+        );
+        assert_eq!(
             read(Channel::Node, b"W:a:\0\xFF:1"),
             Some(BusEvent::Woken { key: key.clone(), value: None })
         );
@@ -167,6 +182,10 @@ mod tests {
         assert_eq!(
             read(Channel::Bus, b"T:12:\x03a:1\x01b"),
             Some(BusEvent::TagsInvalidated { partition: 7, seq: 12, tags: Tags::new(["a:1", "b"]).unwrap() })
+        );
+        assert_eq!(
+            read(Channel::Bus, b"X:12:\x03a:1"),
+            Some(BusEvent::TagsExpired { partition: 7, seq: 12, tags: Tags::new(["a:1"]).unwrap() })
         );
         assert_eq!(read(Channel::Bus, b"C:1"), Some(BusEvent::Cleared { partition: 7, seq: 1 }));
     }

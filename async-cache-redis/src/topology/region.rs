@@ -254,6 +254,23 @@ impl Region for ClusterRegion {
             .await
     }
 
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        let spread = self.checked_spread(Purpose::Write, "expiring keys").await?;
+        let place = self.place();
+        let expired = spread.run(keys, place, |region, keys| {
+            Box::pin(async move { each(region.expire_values(&keys).await, keys.len()) })
+        });
+        whole(expired.await)
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.exists(partition)?;
+        let spread = self.checked_spread(Purpose::Write, "expiring tags").await?;
+        spread
+            .one(partition, |region| Box::pin(async move { region.expire_tags(partition, tags).await }))
+            .await
+    }
+
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.exists(partition)?;
         let spread = self.checked_spread(Purpose::Write, "clearing the namespace").await?;

@@ -24,6 +24,10 @@ pub struct Call {
     pub gathering: Gathering,
     /// Whether the call requires the stamp that is known for its keys.
     pub insists: bool,
+    /// Whether the call asks L2 although L1 may have the keys.
+    pub skips_l1: bool,
+    /// Whether the call asks where its answer was found.
+    pub traced: bool,
 }
 
 /// The settings of a `DataLoader` that are not options of entries.
@@ -85,7 +89,9 @@ impl Call {
             effective.load_timeout = gathering.load_timeout.or(effective.load_timeout);
         }
         let insists = verb.takes_stamp() && verb.kind() != Kind::Reloads && rng.u8(..6) == 0;
-        Self { id, verb, keys, options, effective, gathering, insists }
+        let skips_l1 = range.tiers != Tiers::L1 && verb.skips_l1() && rng.u8(..8) == 0;
+        let traced = verb.is_traced() && rng.u8(..4) == 0;
+        Self { id, verb, keys, options, effective, gathering, insists, skips_l1, traced }
     }
 
     /// The distinct keys of the call.

@@ -177,7 +177,7 @@ impl Options {
     pub fn draw_for(verb: Verb, defaults: &Self, tiers: Tiers, rng: &mut Rng) -> Self {
         let all = Self::draw(tiers, rng);
         let mut given = Self::default();
-        if matches!(verb.kind(), Kind::Looks | Kind::Forgets) {
+        if matches!(verb.kind(), Kind::Looks | Kind::Forgets | Kind::Expires) {
             return given;
         }
         if verb.is_loaders() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_cache::key::Key;
 use async_cache::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 use async_cache::testing::No;
-use async_cache::{DataLoader, Error, LoadContext, LoadOptions, Loaded, Result, Stamp, StoreOptions};
+use async_cache::{DataLoader, Error, LoadContext, LoadOptions, Loaded, Result, Stamp, StoreOptions, Traced};
 
 use super::Cache;
 use super::call::{Call, Gathering};
@@ -23,6 +23,8 @@ pub type Answer = Option<Arc<Written>>;
 pub enum Outcome {
     /// The keys and their answers.
     Answers(Vec<(u64, Result<Answer>)>),
+    /// A key, its answer, and where that was found.
+    Traced(u64, Result<Traced<Answer>>),
     /// Whether there is a value.
     Contains(Result<bool>),
     /// The result of a change: the point from which every read reflects it.
@@ -99,15 +101,24 @@ pub async fn perform<S: Source>(cache: &Cache, source: &S, call: &Call, need: Op
     let need = need.filter(|_| call.insists);
     let key = &call.keys[0];
     match call.verb {
-        Verb::Get => answer(match need {
-            Some(stamp) => cache.get(key).at_least(stamp).await,
-            None => cache.get(key).await,
-        }),
+        Verb::Get => {
+            let asked = cache.get(key);
+            let asked = if let Some(stamp) = need { asked.at_least(stamp) } else { asked };
+            let asked = if call.skips_l1 { asked.skip_l1() } else { asked };
+            match call.traced {
+                true => Outcome::Traced(*key, asked.traced().await),
+                false => answer(asked.await),
+            }
+        }
         Verb::Contains => Outcome::Contains(cache.contains(key).await),
         Verb::GetMany => {
             let asked = cache.get_many(&call.keys);
             let asked = if let Some(stamp) = need { asked.at_least(stamp) } else { asked };
+            let asked = if call.skips_l1 { asked.skip_l1() } else { asked };
             all(&call.keys, asked.await)
+        }
+        Verb::GetOrLoad | Verb::GetOrLoadWith | Verb::GetOrLoadOptional if call.traced => {
+            Outcome::Traced(*key, load_traced(cache, source, call, need).await)
         }
         Verb::GetOrLoad
         | Verb::GetOrLoadWith
@@ -129,26 +140,31 @@ pub async fn perform<S: Source>(cache: &Cache, source: &S, call: &Call, need: Op
         | Verb::InvalidateTag
         | Verb::InvalidateTags
         | Verb::InvalidateAll
+        | Verb::Expire
+        | Verb::ExpireMany
+        | Verb::ExpireTag
+        | Verb::ExpireTags
         | Verb::LoaderClear
         | Verb::LoaderClearAll => change(cache, source, call).await,
     }
 }
 
 macro_rules! amended {
-    ($($name:ident $request:ident $set:ident;)*) => {$(
+    ($($name:ident $request:ident $set:ident $($skip:ident)?;)*) => {$(
         fn $name<'a, F: Send>(
             request: $request<'a, Written, u64, F>,
             call: &Call,
             need: Option<&'a Stamp>,
         ) -> $request<'a, Written, u64, F> {
             let request = $set!(request, &call.options);
+            $(let request = if call.skips_l1 { request.$skip() } else { request };)?
             if let Some(stamp) = need { request.at_least(stamp) } else { request }
         }
     )*};
 }
 amended! {
-    amended GetOrLoad set_all;
-    amended_optional GetOrLoadOptional set_all;
+    amended GetOrLoad set_all skip_l1;
+    amended_optional GetOrLoadOptional set_all skip_l1;
     amended_refresh Refresh set_load;
     amended_refresh_optional RefreshOptional set_load;
 }
@@ -180,12 +196,40 @@ async fn load_one<S: Source>(cache: &Cache, source: &S, call: &Call, need: Optio
     }
 }
 
+/// A lookup that also tells where its answer was found.
+async fn load_traced<S: Source>(
+    cache: &Cache,
+    source: &S,
+    call: &Call,
+    need: Option<&Stamp>,
+) -> Result<Traced<Answer>> {
+    let (key, source, own) = (&call.keys[0], source.clone(), call.clone());
+    let wrap = |Traced { value, source, age }| Traced { value: Some(value), source, age };
+    match call.verb {
+        Verb::GetOrLoadOptional => {
+            let load = move || one(source, ask(&own, own.keys.clone(), None));
+            amended_optional(cache.get_or_load_optional(key, load), call, need).traced().await
+        }
+        Verb::GetOrLoadWith => {
+            let load = move |context: LoadContext<Written>| {
+                certain(source, ask(&own, own.keys.clone(), Some(context)))
+            };
+            amended(cache.get_or_load_with(key, load), call, need).traced().await.map(wrap)
+        }
+        _ => {
+            let load = move || certain(source, ask(&own, own.keys.clone(), None));
+            amended(cache.get_or_load(key, load), call, need).traced().await.map(wrap)
+        }
+    }
+}
+
 async fn load_many<S: Source>(cache: &Cache, source: &S, call: &Call, need: Option<&Stamp>) -> Outcome {
     let (source, own) = (source.clone(), call.clone());
     let asked =
         cache.get_many_or_load(&call.keys, move |keys: Vec<u64>| batch(source, ask(&own, keys, None)));
     let asked = set_all!(asked, &call.options);
     let asked = if let Some(stamp) = need { asked.at_least(stamp) } else { asked };
+    let asked = if call.skips_l1 { asked.skip_l1() } else { asked };
     all(&call.keys, asked.await)
 }
 
@@ -270,6 +314,10 @@ async fn change<S: Source>(cache: &Cache, source: &S, call: &Call) -> Outcome {
         Verb::InvalidateTag => cache.invalidate_tag(tags.first().map_or("none", String::as_str)).await,
         Verb::InvalidateTags => cache.invalidate_tags(tags).await,
         Verb::InvalidateAll => cache.invalidate_all().await,
+        Verb::Expire => cache.expire(key).await,
+        Verb::ExpireMany => cache.expire_many(&call.keys).await,
+        Verb::ExpireTag => cache.expire_tag(tags.first().map_or("none", String::as_str)).await,
+        Verb::ExpireTags => cache.expire_tags(tags).await,
         _ => cache.invalidate(key).await,
     })
 }

@@ -15,6 +15,8 @@ pub enum Kind {
     Stores,
     /// Invalidates on every node.
     Forgets,
+    /// Expires on every node.
+    Expires,
 }
 
 macro_rules! verbs {
@@ -73,6 +75,10 @@ verbs! {
     InvalidateTag "TieredCache" "invalidate_tag" Forgets 2,
     InvalidateTags "TieredCache" "invalidate_tags" Forgets 1,
     InvalidateAll "TieredCache" "invalidate_all" Forgets 1,
+    Expire "TieredCache" "expire" Expires 3,
+    ExpireMany "TieredCache" "expire_many" Expires 1,
+    ExpireTag "TieredCache" "expire_tag" Expires 1,
+    ExpireTags "TieredCache" "expire_tags" Expires 1,
     LoaderClear "DataLoader" "clear" Forgets 1,
     LoaderClearAll "DataLoader" "clear_all" Forgets 1,
 }
@@ -111,7 +117,14 @@ impl Verb {
                 | Self::InsertMany
                 | Self::InvalidateEncoded
                 | Self::InvalidateMany
+                | Self::ExpireMany
         )
+    }
+
+    /// Whether it changes what has a tag.
+    #[must_use]
+    pub fn is_about_tags(self) -> bool {
+        matches!(self, Self::InvalidateTag | Self::InvalidateTags | Self::ExpireTag | Self::ExpireTags)
     }
 
     /// Whether it may return an absence.
@@ -145,6 +158,18 @@ impl Verb {
                 | Self::RefreshWith
                 | Self::RefreshOptional
         )
+    }
+
+    /// Whether its request has `skip_l1`.
+    #[must_use]
+    pub fn skips_l1(self) -> bool {
+        self.is_traced() || matches!(self, Self::GetMany | Self::GetManyOrLoad)
+    }
+
+    /// Whether its request has `traced`.
+    #[must_use]
+    pub fn is_traced(self) -> bool {
+        matches!(self, Self::Get | Self::GetOrLoad | Self::GetOrLoadWith | Self::GetOrLoadOptional)
     }
 
     /// Whether its loader receives the previous value.

@@ -5,6 +5,7 @@ mod batches;
 mod cancelled;
 mod cluster;
 mod connections;
+mod expired;
 mod foreign;
 mod full;
 mod in_flight;

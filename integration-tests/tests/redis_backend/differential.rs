@@ -9,7 +9,7 @@ use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, Backend, BusEvent, Check, Fill, Filled, GRANT_PACE, Lease, Listener,
     NodeId, Region, RegionSpec, Token, WAKE_INLINE,
 };
-use async_cache_core::frame::unseal;
+use async_cache_core::frame::{is_expired, unseal};
 use async_cache_core::key::Key;
 use async_cache_memory::MemoryBackend;
 use async_cache_redis::RedisBackend;
@@ -45,6 +45,7 @@ enum Op {
     PutAndExpire(usize),
     PutLate(usize),
     Invalidate(Vec<usize>),
+    Expire(Vec<usize>),
     Clear,
     LoseMemory,
 }
@@ -64,13 +65,15 @@ enum Size {
     /// The largest value that a wake-up carries.
     Inline,
     Large,
+    /// A small value with time as a fallback.
+    Kept,
 }
 
 fn one_op() -> impl Strategy<Value = (usize, Op)> {
     let n = 0..1000_usize;
     let key = 0..KEYS;
     let size = prop_oneof![
-        4 => Just(Size::Small), 1 => Just(Size::Empty), 1 => Just(Size::Inline), 1 => Just(Size::Large)
+        3 => Just(Size::Small), 3 => Just(Size::Kept), 1 => Just(Size::Empty), 1 => Just(Size::Inline), 1 => Just(Size::Large)
     ];
     let wanted = prop_oneof![
         4 => Just(Wanted::Any), 1 => n.clone().prop_map(Wanted::Known),
@@ -92,7 +95,8 @@ fn one_op() -> impl Strategy<Value = (usize, Op)> {
         3 => prop::collection::vec((key.clone(), size), few.clone()).prop_map(Op::Put),
         1 => key.clone().prop_map(Op::PutAndExpire),
         1 => key.clone().prop_map(Op::PutLate),
-        3 => prop::collection::vec(key, few).prop_map(Op::Invalidate),
+        3 => prop::collection::vec(key.clone(), few.clone()).prop_map(Op::Invalidate),
+        3 => prop::collection::vec(key, few).prop_map(Op::Expire),
         1 => Just(Op::Clear),
         1 => Just(Op::LoseMemory),
     ];
@@ -147,7 +151,8 @@ impl Side {
     fn value(&self, stored: Option<&Bytes>) -> String {
         let Some(stored) = stored else { return "nothing".to_owned() };
         let seq = unseal(stored).map(|seq| self.number(seq));
-        format!("{seq:?} and {:x} of {}", xxhash(&stored[12..]), stored.len())
+        let expired = if is_expired(stored) { ", expired" } else { "" };
+        format!("{seq:?} and {:x} of {}{expired}", xxhash(&stored[12..]), stored.len())
     }
 
     fn acquired(&mut self, key: &Key, acquired: Acquired) -> String {
@@ -175,6 +180,7 @@ impl Side {
     fn event(&self, event: &BusEvent) -> Option<String> {
         Some(match event {
             BusEvent::Invalidated { seq, key, .. } => format!("invalidated {key:?} at {}", self.number(*seq)),
+            BusEvent::Expired { seq, key, .. } => format!("expired {key:?} at {}", self.number(*seq)),
             BusEvent::Cleared { seq, .. } => format!("cleared at {}", self.number(*seq)),
             BusEvent::Echo { seq, beat, .. } => format!("echo {beat} at {}", self.number(*seq)),
             BusEvent::Woken { key, value } => format!("woken {key:?} with {}", self.value(value.as_ref())),
@@ -261,10 +267,14 @@ impl Side {
                 let seqs = region.invalidate(&ks.iter().map(|k| key(*k)).collect::<Vec<_>>()).await.unwrap();
                 format!("{:?}", seqs.iter().map(|seq| self.number(*seq)).collect::<Vec<_>>())
             }
+            Op::Expire(ks) => {
+                let seqs = region.expire(&ks.iter().map(|k| key(*k)).collect::<Vec<_>>()).await.unwrap();
+                format!("{:?}", seqs.iter().map(|seq| self.number(*seq)).collect::<Vec<_>>())
+            }
             Op::Clear => self.number(region.clear(0).await.unwrap()),
             Op::LoseMemory => unreachable!("not an operation of a region"),
         };
-        if matches!(op, Op::Put(_) | Op::PutAndExpire(_) | Op::Invalidate(_)) {
+        if matches!(op, Op::Put(_) | Op::PutAndExpire(_) | Op::Invalidate(_) | Op::Expire(_)) {
             // Waits until no key cools. The remaining time differs between the two sides.
             sleep(GRANT_PACE + Duration::from_millis(3)).await;
         }
@@ -344,6 +354,9 @@ impl Tokens {
         let payload = match size {
             Size::Empty => Vec::new(),
             Size::Small => self.count.to_string().into_bytes(),
+            Size::Kept => {
+                [&1_u64.to_be_bytes()[..], &2_u64.to_be_bytes(), self.count.to_string().as_bytes()].concat()
+            }
             Size::Inline => vec![7; WAKE_INLINE - header],
             Size::Large => vec![7; WAKE_INLINE - header + 1],
         };

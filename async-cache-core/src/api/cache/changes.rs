@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::cache::TieredCache;
 use crate::api::request::Insert;
+use crate::backend::Effect;
 use crate::changes::invalidate;
 use crate::error::Result;
 use crate::format::key::{CacheKey, FoundBy, Key};
@@ -173,7 +174,112 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     pub async fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
         let changes =
             tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-        invalidate::invalidate_tags(&self.inner, changes).await
+        invalidate::change_tags(&self.inner, changes, Effect::Void).await
+    }
+
+    /// Expires a key on every node: its value is not fresh any more, wherever it is, and the next lookup loads. Until its
+    /// end (`ttl` and `stale_for` after its load) the value remains a fallback, as if its `ttl` had passed: with
+    /// `stale_on_error` it answers if that load fails, with `stale_while_revalidate` while it runs. Loads of the key that
+    /// are under way are not stored. A value without `stale_for` is removed, as by [`invalidate`](Self::invalidate).
+    ///
+    /// It is for data that should be renewed, and of which an old version is better than none. A lookup with the stamp
+    /// of the expiry (`at_least`) never gets the old value.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
+    /// users.insert(&42, "Ada".to_owned()).stale_for(std::time::Duration::from_secs(3600)).await?;
+    /// users.expire(&42).await?;
+    /// assert!(users.get(&42).await?.is_none()); // not fresh
+    /// let found = users.get_or_load(&42, down).traced().await?;
+    /// assert_eq!((&**found.value, found.source), ("Ada", Source::Stale)); // better than an error
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`invalidate`](Self::invalidate). After an error of kind `Backend` or `Config` the key is removed on
+    /// this node, and the change is retried as an invalidation: the old value is no fallback any more.
+    pub async fn expire<Q, By>(&self, key: &Q) -> Result<Stamp>
+    where
+        K: FoundBy<Q, By>,
+        Q: CacheKey + ?Sized,
+    {
+        let key = Key::encode(key).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
+        invalidate::expire(&self.inner, vec![key]).await
+    }
+
+    /// Expires many keys. See [`expire`](Self::expire). Keys that are too long to be cached are skipped.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
+    /// users.insert(&1, "Ada".to_owned()).stale_for(std::time::Duration::from_secs(3600)).await?;
+    /// users.expire_many([&1, &2]).await?;
+    /// assert!(!users.contains(&1).await?);
+    /// assert_eq!(*users.get_or_load(&1, down).await?, "Ada");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`expire`](Self::expire). An error concerns all keys of the call.
+    pub async fn expire_many<'a, Q, By>(&self, keys: impl IntoIterator<Item = &'a Q>) -> Result<Stamp>
+    where
+        K: FoundBy<Q, By>,
+        Q: CacheKey + ?Sized + 'a,
+    {
+        let keys = keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect();
+        invalidate::expire(&self.inner, keys).await
+    }
+
+    /// Expires every entry of this namespace that has the tag, on every node. See [`expire`](Self::expire). The call
+    /// takes one round trip for each partition, whatever the number of entries.
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
+    /// users.insert(&42, "Ada".to_owned()).tag("team:9").stale_for(std::time::Duration::from_secs(3600)).await?;
+    /// users.expire_tag("team:9").await?;
+    /// assert!(!users.contains(&42).await?);
+    /// assert_eq!(*users.get_or_load(&42, down).await?, "Ada");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`expire`](Self::expire), and [`ErrorKind::Config`](crate::error::ErrorKind::Config) for an invalid
+    /// tag.
+    pub async fn expire_tag(&self, tag: impl AsRef<str>) -> Result<Stamp> {
+        self.expire_tags([tag]).await
+    }
+
+    /// Expires many tags. See [`expire_tag`](Self::expire_tag).
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
+    /// users.insert(&42, "Ada".to_owned()).tag("team:9").stale_for(std::time::Duration::from_secs(3600)).await?;
+    /// users.expire_tags(["team:8", "team:9"]).await?;
+    /// assert_eq!(*users.get_or_load(&42, down).await?, "Ada");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`expire_tag`](Self::expire_tag). An error concerns all tags of the call.
+    pub async fn expire_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
+        let changes =
+            tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
+        invalidate::change_tags(&self.inner, changes, Effect::Expire).await
     }
 
     /// Removes every entry of this namespace, on every node. The time does not depend on the number of entries.

@@ -10,10 +10,11 @@ use crate::api::batch_value::{BatchValue, TypedBatch, box_batch, box_batch_each}
 use crate::api::cache::TieredCache;
 use crate::api::data_loader::loader::DataLoader;
 use crate::api::data_loader::source::{Memory, Source};
-use crate::api::many::{Distinct, look_up};
+use crate::api::many::{Distinct, Terms, look_up};
 use crate::changes::invalidate;
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key, with_encoded};
+use crate::local::request::FirstTier;
 use crate::lookup::check;
 use crate::lookup::many::picked::{Outcome, PerKey};
 use crate::options::Options;
@@ -47,7 +48,8 @@ where
     fn run(self: Arc<Self>, keys: Vec<K>, options: Options) -> BoxFuture<'static, Vec<Outcome<V>>> {
         Box::pin(async move {
             let inner = &self.cache.inner;
-            let found = look_up(inner, Distinct::new(&keys), None, options, Arc::clone(&self.batch)).await;
+            let terms = Terms { min_stamp: None, first_tier: FirstTier::L1, options };
+            let found = look_up(inner, Distinct::new(&keys), terms, Arc::clone(&self.batch)).await;
             found.unwrap_or_else(|error| vec![Err(error); keys.len()])
         })
     }

@@ -14,7 +14,7 @@ use crate::api::warm::report::{Pace, Step, Warm, Warmed, Work};
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
-use crate::local::request::{CacheMode, LookupRequest};
+use crate::local::request::{CacheMode, FirstTier, LookupRequest};
 use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::box_loader;
 use crate::lookup::many::get_or_load;
@@ -49,8 +49,15 @@ where
     };
     let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
     let mode = CacheMode::Use;
-    let request =
-        LookupRequest { key: encoded, min_stamp: None, mode, absent_ok: false, background: false, options };
+    let request = LookupRequest {
+        key: encoded,
+        min_stamp: None,
+        mode,
+        absent_ok: false,
+        first_tier: FirstTier::L1,
+        background: false,
+        options,
+    };
     let warmed = match one::get_or_load(&inner, request, loader).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
         Ok(_) => Ok(Warmed::Skipped),
@@ -86,7 +93,8 @@ where
         noted.lock().extend(places.iter().copied());
         by_place(places)
     });
-    let outcomes = get_or_load::get_many_or_load(&inner, &encoded, None, PlanMany { options, loader }).await;
+    let plan = PlanMany { first_tier: FirstTier::L1, options, loader };
+    let outcomes = get_or_load::get_many_or_load(&inner, &encoded, None, plan).await;
     let asked = asked.lock();
     for (place, (key, outcome)) in sound.into_iter().zip(outcomes).enumerate() {
         let warmed = outcome.map(|answer| match answer {

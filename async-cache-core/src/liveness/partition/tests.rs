@@ -7,7 +7,7 @@ const STALENESS: Duration = Duration::from_secs(1);
 
 fn known(seq: u64) -> Read {
     let state = State { run: RunId(1), seq, floor: 0, time_ms: 0 };
-    Read { state, tag_floor: 0, tags: Vec::new() }
+    Read { state, tag_floor: 0, tags: Vec::new(), expired_tags: Vec::new() }
 }
 
 /// Live at 5, lost, and subscribed again.

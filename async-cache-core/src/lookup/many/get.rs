@@ -6,7 +6,7 @@ use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::probe::Probe;
-use crate::local::request::Answer;
+use crate::local::request::{Answer, FirstTier};
 use crate::local::ticket::Ticket;
 use crate::lookup::check;
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
@@ -34,23 +34,38 @@ impl Missed {
     }
 }
 
+/// The tiers that are asked, and what for.
+struct Tiers<'a, V> {
+    l2: &'a L2<V>,
+    min_stamp: Option<&'a Stamp>,
+    first_tier: FirstTier,
+}
+
 /// Looks up many keys. The answers are in the order of the keys.
 pub(crate) async fn get_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: Vec<Key>,
     min_stamp: Option<&Stamp>,
+    first_tier: FirstTier,
 ) -> Result<Vec<Answer<V>>> {
     check::check(inner, min_stamp)?;
+    check::check_first_tier(inner, first_tier)?;
     check_count(inner, keys.len())?;
     let count = keys.len();
     let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
     let mut missed = Missed::of(0);
     for (at, key) in keys.into_iter().enumerate() {
-        if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
-            answers.push(answer);
-            continue;
-        }
-        match inner.local.probe(key.as_bytes(), min_stamp) {
+        let probed = match first_tier {
+            FirstTier::L1 => {
+                if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
+                    answers.push(answer);
+                    continue;
+                }
+                inner.local.probe(key.as_bytes(), min_stamp)
+            }
+            FirstTier::L2 => Probe::Miss,
+        };
+        match probed {
             Probe::Hit(entry) | Probe::Ripe(entry) => {
                 inner.local.hits.increment();
                 answers.push(entry.value);
@@ -68,7 +83,8 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     if let Some(l2) = &inner.remote
         && !missed.keys.is_empty()
     {
-        fetch_many(inner, l2, &missed, min_stamp, &mut answers).await?;
+        let tiers = Tiers { l2, min_stamp, first_tier };
+        fetch_many(inner, &tiers, &missed, &mut answers).await?;
     } else {
         inner.observer.counters.misses.add(missed.keys.len());
     }
@@ -85,21 +101,21 @@ pub(crate) fn check_count<V: Send + Sync + 'static>(inner: &Inner<V>, keys: usiz
 
 async fn fetch_many<V: Send + Sync + 'static>(
     inner: &Inner<V>,
-    l2: &L2<V>,
+    tiers: &Tiers<'_, V>,
     missed: &Missed,
-    min_stamp: Option<&Stamp>,
     answers: &mut [Answer<V>],
 ) -> Result<()> {
+    let l2 = tiers.l2;
     // This is checked before the command is sent. After it, the retry could have succeeded in between.
     let pending: Vec<bool> =
         missed.keys.iter().map(|key| inner.local.liveness.is_unsent(key.as_bytes())).collect();
-    let read = l2.read_many(&missed.keys, min_stamp).await;
+    let read = l2.read_many(&missed.keys, tiers.min_stamp).await;
     let mut found = Found::default();
     for (((key, (at, ticket)), stored), pending) in missed.iter().zip(read).zip(pending) {
         let stored = match stored {
             Ok(stored) => stored.filter(|_| !pending),
             Err(error) => {
-                if let Some(entry) = without_l2(inner, key, min_stamp, error, &mut found) {
+                if let Some(entry) = without_l2(inner, tiers, key, error, &mut found) {
                     answers[*at] = entry.value;
                 }
                 continue;
@@ -136,15 +152,19 @@ struct Found<'a> {
 /// The entry of L1 that answers in place of L2, if the outage policy allows it.
 fn without_l2<'a, V: Send + Sync + 'static>(
     inner: &Inner<V>,
+    tiers: &Tiers<'_, V>,
     key: &'a Key,
-    min_stamp: Option<&Stamp>,
     error: Error,
     found: &mut Found<'a>,
 ) -> Option<Entry<V>> {
     if found.failure.is_some() {
         return None;
     }
-    match decide_in_outage(inner, key.as_bytes(), inner.local.held(key.as_bytes(), min_stamp), error) {
+    let held = match tiers.first_tier {
+        FirstTier::L1 => inner.local.held(key.as_bytes(), tiers.min_stamp),
+        FirstTier::L2 => None,
+    };
+    match decide_in_outage(inner, key.as_bytes(), held, error) {
         OutageDecision::Serve(entry) => {
             found.unverified.push(key);
             Some(entry)

@@ -14,7 +14,7 @@ use crate::liveness::stamp::Stamp;
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, enter};
 use crate::local::probe::Probe;
-use crate::local::request::Answer;
+use crate::local::request::{Answer, FirstTier};
 use crate::lookup::find::{self, PastDue};
 use crate::lookup::many::lead::refresh_found_behind;
 use crate::lookup::many::picked::Outcome;
@@ -55,7 +55,11 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
     let mut outcomes: Vec<Option<Outcome<V>>> = Vec::with_capacity(keys.len());
     let (mut open, mut refresh) = (Vec::new(), Vec::new());
     for (place, key) in keys.iter().enumerate() {
-        let outcome = match first(inner, key, min_stamp, &plan.options) {
+        let looked = match plan.first_tier {
+            FirstTier::L1 => first(inner, key, min_stamp, &plan.options),
+            FirstTier::L2 => First::Open,
+        };
+        let outcome = match looked {
             First::Answer(answer) => Some(Ok(answer)),
             First::AnswerAndRefresh(answer, token) => {
                 refresh.push((place, token));
@@ -84,6 +88,7 @@ pub(crate) fn check_plan<V: Send + Sync + 'static>(
 ) -> Result<()> {
     check::check(inner, min_stamp)?;
     get::check_count(inner, keys.len())?;
+    check::check_first_tier(inner, plan.first_tier)?;
     inner.local.check_options(&plan.options)
 }
 
@@ -151,7 +156,8 @@ async fn fly<V: Send + Sync + 'static>(
         let waited = wait::wait(inner, caller, &flight, role).await;
         match after_flight(role == Role::Leads, wait::ended(inner, caller, &flight, &waited)) {
             Next::Return | Next::Lost => {
-                outcomes[*place] = Some(wait::returned(inner, caller, &flight, role, waited));
+                outcomes[*place] =
+                    Some(wait::returned(inner, caller, &flight, role, waited).map(|found| found.answer));
             }
             Next::AskAgain | Next::AskForValue => match inner.lifecycle.check_open() {
                 Ok(()) => again.push(waiting),

@@ -8,13 +8,14 @@ use crate::error::{BoxError, Result};
 use crate::format::key::Key;
 use crate::liveness::stamp::Stamp;
 use crate::local::lead::Lead;
-use crate::local::request::{CacheMode, LookupRequest};
+use crate::local::request::{CacheMode, FirstTier, LookupRequest};
 use crate::lookup::loader::Given;
 use crate::lookup::many::picked::Picked;
 use crate::options::Options;
 
 /// What a lookup of many keys asks for, without the keys.
 pub(crate) struct PlanMany<V> {
+    pub(crate) first_tier: FirstTier,
     pub(crate) options: Options,
     pub(crate) loader: BatchLoader<V>,
 }
@@ -32,6 +33,7 @@ impl<V> PlanMany<V> {
             min_stamp: min_stamp.cloned(),
             mode: CacheMode::Use,
             absent_ok: true,
+            first_tier: self.first_tier,
             background: false,
             options: self.options.clone(),
         }

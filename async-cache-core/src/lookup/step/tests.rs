@@ -12,11 +12,13 @@ const CACHED: Knowledge = Knowledge {
     wants_previous: false,
     skips_read: false,
     fails_in_outage: false,
+    waited: false,
     l2: Access::Open,
     accept: Accept::Any,
 };
 const RELOADS: Knowledge = Knowledge { reloads: true, ..CACHED };
 const WITH_PREVIOUS: Knowledge = Knowledge { wants_previous: true, ..RELOADS };
+const WAITED: Knowledge = Knowledge { waited: true, ..CACHED };
 const SKIPS: Knowledge = Knowledge { skips_read: true, ..CACHED };
 const FAILS: Knowledge = Knowledge { fails_in_outage: true, ..CACHED };
 const UNSENT: Knowledge = Knowledge { l2: Access::Unsent, ..CACHED };
@@ -80,6 +82,7 @@ fn what_the_lease_is_answered_with() {
     decides(&[
         (CACHED, learns(Reply::Granted(LEASE)), Action::Load(Basis::Leased(LEASE))),
         (CACHED, learns(Reply::Answers), Action::Answer(AnsweredBy::L2)),
+        (WAITED, learns(Reply::Answers), Action::Answer(AnsweredBy::OtherNode)),
         (CACHED, learns(Reply::BacksOff), Action::Answer(AnsweredBy::Backoff)),
         (CACHED, learns(Reply::Again(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
         (CACHED, learns(Reply::Busy(LAPSES)), Action::Wait(LAPSES)),

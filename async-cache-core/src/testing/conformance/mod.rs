@@ -34,6 +34,7 @@
 
 mod bus;
 mod changes;
+mod expiries;
 mod leases;
 mod replaced;
 mod rig;
@@ -111,7 +112,7 @@ impl fmt::Display for Violation {
 
 /// Every case.
 pub fn cases() -> impl Iterator<Item = Case> {
-    [values::CASES, leases::CASES, changes::CASES, tags::CASES, bus::CASES, replaced::CASES]
+    [values::CASES, leases::CASES, changes::CASES, tags::CASES, expiries::CASES, bus::CASES, replaced::CASES]
         .into_iter()
         .flatten()
         .copied()

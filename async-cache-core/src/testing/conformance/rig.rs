@@ -235,6 +235,8 @@ impl Ear {
     pub(super) fn changes(&self, of: u16) -> Vec<u64> {
         let seq = |event| match event {
             BusEvent::Invalidated { partition, seq, .. }
+            | BusEvent::Expired { partition, seq, .. }
+            | BusEvent::TagsExpired { partition, seq, .. }
             | BusEvent::TagsInvalidated { partition, seq, .. }
             | BusEvent::Cleared { partition, seq }
                 if partition == of =>

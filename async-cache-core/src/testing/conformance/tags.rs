@@ -30,12 +30,12 @@ clauses! {
         "the tag table holds at most `TAG_TABLE` tags; what makes room is covered by the tag floor",
 }
 
-fn tags(tags: &[&str]) -> Checked<Tags> {
+pub(super) fn tags(tags: &[&str]) -> Checked<Tags> {
     Ok(Tags::new(tags)?)
 }
 
 /// A frame with token and tags where a stored value has them.
-fn tagged(token: Token, tags: &Tags, payload: &[u8]) -> Bytes {
+pub(super) fn tagged(token: Token, tags: &Tags, payload: &[u8]) -> Bytes {
     let mut frame = vec![b'h'; HEADER_LEN - SEAL_LEN];
     frame[TOKEN_OFFSET - SEAL_LEN..][..Token::LEN].copy_from_slice(&token.to_bytes());
     let packed = tags.packed();

@@ -105,6 +105,16 @@ impl Region for Staged {
         self.region.invalidate_tags(partition, tags).await
     }
 
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.stage.change().await?;
+        self.region.expire(keys).await
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.stage.change().await?;
+        self.region.expire_tags(partition, tags).await
+    }
+
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.stage.change().await?;
         self.region.clear(partition).await

@@ -8,7 +8,7 @@ use async_cache_core::backend::{
     Accept, Acquire, Acquired, Announce, Baseline, BusEvent, Check, Fill, Filled, GRANT_PACE, Info, Lease,
     Listener, Pulse, ReadMany, Region, Renewed, RunId,
 };
-use async_cache_core::frame::{SEAL_LEN, frame_tags, unseal};
+use async_cache_core::frame::{SEAL_LEN, ends_of, frame_tags, is_expired, unseal};
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
@@ -91,6 +91,9 @@ impl BrokenRegion {
             (Fault::GrantsOtherNumbers, Acquired::Granted(_)) => {
                 Acquired::Granted(Lease { token, seq: seq - 1 })
             }
+            (Fault::ConfirmsWhatIsExpired, Acquired::Value(value)) if is_expired(&value) => {
+                Acquired::Unchanged { seq, ends: ends_of(&value) }
+            }
             (_, acquired) => acquired,
         })
     }
@@ -109,7 +112,9 @@ impl BrokenRegion {
         let given = Fill { key: key.clone(), lease, frame: frame.clone(), life, announce };
         let filled = self.inner.fill_one(given).await?;
         match (self.fault, filled) {
-            (Fault::FillsPastTags, Filled::Refused) if !frame_tags(&frame).is_empty() => {
+            (Fault::FillsPastTags | Fault::FillsPastExpiredTags, Filled::Refused)
+                if !frame_tags(&frame).is_empty() =>
+            {
                 let seq = self.inner.put(&[(key, frame)], life, u64::MAX).await?[0];
                 Ok(Filled::Stored { seq })
             }
@@ -169,6 +174,7 @@ impl Region for BrokenRegion {
         let mut baseline = self.inner.baseline(partition).await?;
         match self.fault {
             Fault::ForgetsRoom => baseline.tags.truncate(1),
+            Fault::KeepsExpiredTagsToItself => baseline.expired_tags.clear(),
             Fault::StopsItsClock => baseline.state.time_ms = 1,
             _ => {}
         }
@@ -276,6 +282,31 @@ impl Region for BrokenRegion {
         let first = Tags::new(tags.iter().take(1))?;
         let tags = if self.has(Fault::TakesOneTag) { &first } else { tags };
         self.inner.invalidate_tags(partition, tags).await
+    }
+
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        self.reachable().await?;
+        match self.fault {
+            Fault::ExpiresByInvalidation => self.inner.invalidate(keys).await,
+            Fault::ExpiresNothing => {
+                let seqs = keys.iter().map(|key| self.partition_of(key));
+                let mut numbers = Vec::new();
+                for partition in seqs {
+                    numbers.push(self.inner.expire_tags(partition, &Tags::new(["none"])?).await?);
+                }
+                Ok(numbers)
+            }
+            _ => self.inner.expire(keys).await,
+        }
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        self.reachable().await?;
+        match self.fault {
+            Fault::ExpiresByInvalidation => self.inner.invalidate_tags(partition, tags).await,
+            Fault::ExpiresNothing => self.inner.expire_tags(partition, &Tags::new(["none"])?).await,
+            _ => self.inner.expire_tags(partition, tags).await,
+        }
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {

@@ -186,6 +186,17 @@ impl Region for Distant {
         self.send("invalidate_tags", change).await
     }
 
+    async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
+        let keys = keys.to_vec();
+        self.send("expire", move |server| async move { server.expire(&keys).await }).await
+    }
+
+    async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
+        let tags = tags.clone();
+        let change = move |server: Arc<dyn Region>| async move { server.expire_tags(partition, &tags).await };
+        self.send("expire_tags", change).await
+    }
+
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.send("clear", move |server| async move { server.clear(partition).await }).await
     }

@@ -79,6 +79,8 @@ pub(super) enum Scope {
 pub(super) struct Change {
     pub(super) node: usize,
     pub(super) scope: Scope,
+    /// Whether it leaves older values as fallbacks.
+    pub(super) expires: bool,
     pub(super) begun: At,
     pub(super) returned: At,
     pub(super) landed: Landed,
@@ -227,9 +229,16 @@ impl Pages {
         at
     }
 
-    pub(super) fn change_begins(&mut self, node: usize, scope: Scope) -> usize {
+    pub(super) fn change_begins(&mut self, node: usize, scope: Scope, expires: bool) -> usize {
         let begun = self.now();
-        self.changes.push(Change { node, scope, begun, returned: At::NEVER, landed: Landed::Perhaps });
+        self.changes.push(Change {
+            node,
+            scope,
+            expires,
+            begun,
+            returned: At::NEVER,
+            landed: Landed::Perhaps,
+        });
         self.changes.len() - 1
     }
 

@@ -1,6 +1,8 @@
 //! Judges whether an answer was allowed.
 
-use async_cache::{Error, ErrorKind};
+use std::time::Duration;
+
+use async_cache::{Error, ErrorKind, Source};
 
 use super::book::{At, Change, Fate, Landed, Load, Pages};
 use super::breach::Promise;
@@ -18,6 +20,8 @@ pub(super) struct Asked<'a> {
     pub(super) told: Vec<u64>,
     /// Whether the node reports that it returned an unverified value, as its policy allows.
     pub(super) unverified: bool,
+    /// Where the answer was found and how old it is, if the call has asked that.
+    pub(super) traced: Option<(Source, Duration)>,
 }
 
 /// A load without a result counts as a failure for this time: its `error_backoff`, and the time in which other
@@ -64,17 +68,47 @@ impl Pages {
             .collect();
         self.judge_staleness(asked, key, &lives);
         self.judge_age(asked, key, &lives);
+        if let Some((source, age)) = asked.traced {
+            self.judge_trace(asked, key, &lives, (source, age.as_millis() as u64));
+        }
+    }
+
+    /// Judges what a call was told of its answer: the age is that of one of the value's lives, and L1 has not answered a
+    /// call that skips it.
+    fn judge_trace(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load], (source, told): (Source, u64)) {
+        let (now, slack) = (self.now().ms, self.slack_ms(key));
+        let is_age = |load: &Load| {
+            let ended = load.ended.ms.min(now);
+            // An insert is stored while its call runs.
+            let begun = if load.verb.kind() == Kind::Stores { load.call_begun.ms } else { ended };
+            told <= now - begun.min(now) + slack && told + slack >= asked.begun.ms.saturating_sub(ended)
+        };
+        if source == Source::L1 && asked.call.skips_l1
+            || source == Source::Nowhere
+            || !lives.iter().any(is_age)
+        {
+            let ages: Vec<u64> = lives.iter().map(|load| now.saturating_sub(load.ended.ms)).collect();
+            let what = format!(
+                "call {} was told that its value is from {source:?} and {told} ms old, and its ages are {ages:?} ms",
+                asked.call.id
+            );
+            self.breach(Promise::Values, Some(key), what);
+        }
     }
 
     /// Promises 2, 3 and 4 of `docs/staleness.md`.
+    ///
+    /// A value that a change has expired is a fallback, if it has time as one. It is none for the stamp of that change.
     fn judge_staleness(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
+        let is_fallback = (self.takes_stale(asked, key) || asked.unverified)
+            && lives.iter().any(|load| load.life.1 > load.life.0);
         let bound = self.plan.max_staleness.as_millis() as u64;
         let owed = |change: &Change| {
             let here = change.node == asked.node && change.returned < asked.begun;
             let anywhere = change.landed == Landed::Surely
                 && !asked.unverified
                 && change.returned.ms.saturating_add(bound) < asked.begun.ms;
-            (here && change.returned != At::NEVER) || anywhere
+            !(change.expires && is_fallback) && ((here && change.returned != At::NEVER) || anywhere)
         };
         let is_from_before =
             |change: &Change| lives.iter().all(|load| load.from < change.begun && change.covers(load));
@@ -116,7 +150,12 @@ impl Pages {
         let may_be_stale = self.takes_stale(asked, key) || asked.unverified;
         let fresh = is_within(&|load| load.life.0);
         let kept = is_within(&|load| load.life.1);
-        let ripe = lives.iter().all(|load| age(load, now) + slack >= load.least_ms);
+        let is_expired = |load: &Load| {
+            self.changes
+                .iter()
+                .any(|change| change.expires && change.covers(load) && load.from < change.begun)
+        };
+        let ripe = lives.iter().all(|load| is_expired(load) || age(load, now) + slack >= load.least_ms);
         let node = &mut self.nodes[asked.node];
         node.stale.0 += u64::from(!fresh);
         node.stale.1 += u64::from(ripe);
@@ -182,7 +221,8 @@ impl Pages {
     /// Whether a stale value may answer: at once, or because a load has failed.
     fn takes_stale(&mut self, asked: &Asked<'_>, key: u64) -> bool {
         let options = &asked.call.effective;
-        if asked.call.verb.kind() != Kind::Loads {
+        let fresh = asked.traced.is_some_and(|(source, _)| source != Source::Stale);
+        if asked.call.verb.kind() != Kind::Loads || fresh {
             return false;
         }
         let at_once = options.stale_while_revalidate == Some(true) || options.soft_timeout.is_some();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_cache::{ErrorKind, Result, Stamp};
+use async_cache::{ErrorKind, Result, Stamp, Traced};
 use fastrand::Rng;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
@@ -133,9 +133,14 @@ async fn ask(world: &World, slot: usize, call: Call) {
         slot.node != node || slot.unverified() != unverified
     };
     let stamp = stamp.map(|(_, change)| change);
-    let mut asked = Asked { call: &call, node, begun, stamp, told: Vec::new(), unverified };
+    let mut asked = Asked { call: &call, node, begun, stamp, told: Vec::new(), unverified, traced: None };
     let mut pages = world.book.pages();
     match outcome {
+        Outcome::Traced(key, Ok(Traced { value, source, age })) => {
+            asked.traced = Some((source, age));
+            pages.judge(&mut asked, key, value.as_deref());
+        }
+        Outcome::Traced(key, Err(error)) => pages.judge_error(&asked, key, &error),
         Outcome::Answers(answers) => {
             for (key, answer) in answers {
                 match answer {
@@ -182,7 +187,7 @@ async fn writer(world: Rc<World>, mut rng: Rng) {
         let inserts = world.plan.inserts;
         let call = world.draw(&mut rng, |verb| match verb.kind() {
             Kind::Stores => inserts,
-            Kind::Forgets => true,
+            Kind::Forgets | Kind::Expires => true,
             _ => false,
         });
         let goes_away = rng.u8(..10) == 0;
@@ -195,16 +200,20 @@ fn scope_of(call: &Call) -> Scope {
     let tags = &call.effective.tags;
     match call.verb {
         Verb::InvalidateAll | Verb::LoaderClearAll => Scope::Everything,
-        Verb::InvalidateTag => Scope::Tags(vec![tags.first().cloned().unwrap_or_else(|| "none".to_owned())]),
-        Verb::InvalidateTags => Scope::Tags(tags.clone()),
-        Verb::InvalidateMany | Verb::InvalidateEncoded | Verb::InsertMany => Scope::Keys(call.distinct()),
+        Verb::InvalidateTag | Verb::ExpireTag => {
+            Scope::Tags(vec![tags.first().cloned().unwrap_or_else(|| "none".to_owned())])
+        }
+        Verb::InvalidateTags | Verb::ExpireTags => Scope::Tags(tags.clone()),
+        Verb::InvalidateMany | Verb::InvalidateEncoded | Verb::InsertMany | Verb::ExpireMany => {
+            Scope::Keys(call.distinct())
+        }
         _ => Scope::Keys(vec![call.keys[0]]),
     }
 }
 
 /// Commits a version, then makes the change.
 async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Duration>) {
-    if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
+    if call.verb.is_about_tags() {
         call.effective.tags.extend(["chosen", "call"].map(str::to_owned));
         let turn = call.id as usize % call.effective.tags.len();
         call.effective.tags.rotate_left(turn);
@@ -221,7 +230,7 @@ async fn change(world: &World, slot: usize, mut call: Call, patience: Option<Dur
         let mut pages = world.book.pages();
         call.distinct().iter().for_each(|key| pages.versions[*key as usize] += 1);
         let begun = pages.call_begins(node, &call);
-        (pages.change_begins(node, scope_of(&call)), begun)
+        (pages.change_begins(node, scope_of(&call), call.verb.kind() == Kind::Expires), begun)
     };
     let source = Database { book: world.book.clone(), node };
     let made = perform(&cache, &source, &call, None);

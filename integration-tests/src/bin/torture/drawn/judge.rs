@@ -1,9 +1,11 @@
 //! Judges the answer to a drawn call, by every promise about answers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use integration_tests::surface::{Call, Kind, Written};
+use async_cache::{Source, Traced};
+use integration_tests::surface::{Answer, Call, Kind, Written};
 
 use super::facts::{Fact, Known, NO_MARK};
 use super::place;
@@ -91,6 +93,23 @@ impl<'a> Asked<'a> {
         let failed_at = ledger.row(at).failed_at().load(Ordering::Acquire);
         let limit = self.call.effective.load_timeout.unwrap_or(Duration::from_secs(30)).as_nanos() as u64;
         ledger.loads_of(at) > 0 || failed_at + FAILURE_NS >= self.started || now() - self.started >= limit
+    }
+
+    /// Judges what the call was told of its answer.
+    pub(super) fn judge_trace(&self, key: u64, found: &Traced<Answer>) {
+        let Self { handle, call, .. } = *self;
+        let age_ms = found.age.as_millis() as u64;
+        // A value may be confirmed by a load, and then its age begins anew.
+        let too_old = |value: &Arc<Written>| age_ms > value.age_ms(now() / 1_000_000) + SLACK_MS;
+        let wrong = found.source == Source::L1 && call.skips_l1 || found.value.as_ref().is_some_and(too_old);
+        if wrong {
+            let Call { id, verb, .. } = call;
+            let what = format!(
+                "handle {} was told that key {key} (call {id}, {verb:?}) is from {:?} and {age_ms} ms old",
+                handle.index, found.source
+            );
+            handle.ledger.accuse(Promise::Values, Some(place(key)), what);
+        }
     }
 
     pub(super) fn judge(&self, key: u64, answer: Option<&Written>) {

@@ -128,6 +128,11 @@ async fn ask(handle: &Handle, call: Call) {
     drop(ahead);
     let Some(outcome) = outcome else { return };
     match outcome {
+        Outcome::Traced(key, Ok(found)) => {
+            asked.judge_trace(key, &found);
+            asked.judge(key, found.value.as_deref());
+        }
+        Outcome::Traced(_, Err(error)) => failed(handle, &call, &error),
         Outcome::Answers(answers) => {
             for (key, answer) in answers {
                 match answer {
@@ -206,7 +211,7 @@ pub(crate) async fn changes(handle: Arc<Handle>, seed: u64) {
         let rare = rng.u8(..12) > 0;
         let call = handle.desk.draw(&mut rng, |verb| match verb.kind() {
             Kind::Stores => !handle.newborn(),
-            Kind::Forgets => !(rare && is_wide(verb)),
+            Kind::Forgets | Kind::Expires => !(rare && is_wide(verb)),
             _ => false,
         });
         let goes_away = rng.u8(..25) == 0;
@@ -216,18 +221,19 @@ pub(crate) async fn changes(handle: Arc<Handle>, seed: u64) {
 }
 
 fn is_wide(verb: Verb) -> bool {
-    use Verb::{InvalidateAll, InvalidateTag, InvalidateTags, LoaderClearAll};
-    matches!(verb, InvalidateAll | InvalidateTag | InvalidateTags | LoaderClearAll)
+    matches!(verb, Verb::InvalidateAll | Verb::LoaderClearAll) || verb.is_about_tags()
 }
 
 /// The rows of the ledger that a change concerns.
 fn scope(call: &Call) -> Vec<usize> {
     match call.verb {
         Verb::InvalidateAll | Verb::LoaderClearAll => vec![MARKS_AT],
-        Verb::InvalidateTag => {
+        Verb::InvalidateTag | Verb::ExpireTag => {
             call.effective.tags.first().map(|tag| source::place_of(tag)).into_iter().collect()
         }
-        Verb::InvalidateTags => call.effective.tags.iter().map(|tag| source::place_of(tag)).collect(),
+        Verb::InvalidateTags | Verb::ExpireTags => {
+            call.effective.tags.iter().map(|tag| source::place_of(tag)).collect()
+        }
         _ if call.verb.takes_many() => call.distinct().into_iter().map(place).collect(),
         _ => vec![place(call.keys[0])],
     }
@@ -252,7 +258,7 @@ fn keep_apart(handle: &Handle, call: &mut Call) {
 
 /// Commits a version, then makes the change. `turn` selects the tags.
 async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<Duration>, usize)) {
-    if matches!(call.verb, Verb::InvalidateTag | Verb::InvalidateTags) {
+    if call.verb.is_about_tags() {
         call.effective.tags = source::some_tags(turn);
     }
     keep_apart(handle, &mut call);
@@ -262,18 +268,23 @@ async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<
     let alone = if stores { Some(Arc::clone(&handle.desk.inserting).lock_owned().await) } else { None };
     let rows = scope(&call);
     touch(handle, &rows);
-    let changed: Vec<(usize, u64)> = rows.into_iter().map(|row| (row, commit(handle, row))).collect();
+    // An expired value remains a fallback, so an expiry promises no version: it goes along with no commit. The simulation
+    // judges what it promises.
+    let commits = call.verb.kind() != Kind::Expires;
+    let committed = rows.iter().filter(|_| commits);
+    let changed: Vec<(usize, u64)> = committed.map(|row| (*row, commit(handle, *row))).collect();
     let source = Database::of(handle, now());
     let made = perform(&handle.desk.cache, &source, &call, None);
-    if let Some(patience) = patience {
+    if let Some(patience) = patience.filter(|_| commits) {
         match timeout(patience, made).await {
             Ok(outcome) => ended(handle, &changed, &source, outcome),
             Err(_) => drop(tokio::spawn(dropped(Arc::clone(handle), changed, alone))),
         }
         return;
     }
-    let Some(outcome) = in_time(handle, changed[0].0, call.verb.method().1, made).await else { return };
+    let Some(outcome) = in_time(handle, rows[0], call.verb.method().1, made).await else { return };
     ended(handle, &changed, &source, outcome);
+    touch(handle, &rows);
 }
 
 fn commit(handle: &Handle, row: usize) -> u64 {
