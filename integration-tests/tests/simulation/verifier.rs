@@ -53,14 +53,13 @@ macro_rules! reported {
 }
 
 reported! {
-    no_stamp: NoStamp from 4,
-    stamp_after_reply: StampAfterReply from 4,
-    check_then_insert: CheckThenInsert from 4,
+    stamp_after_reply: StampAfterReply from 119,
+    check_then_insert: CheckThenInsert from 8,
     reconnect_without_flush: ReconnectWithoutFlush from 0,
-    flush_before_subscribed: FlushBeforeSubscribed from 124,
-    heartbeat_without_sequence_check: HeartbeatWithoutSequenceCheck from 298,
+    flush_before_subscribed: FlushBeforeSubscribed from 278,
+    heartbeat_without_sequence_check: HeartbeatWithoutSequenceCheck from 304,
     serve_while_suspended: ServeWhileSuspended from 84,
-    token_shared_per_client: TokenSharedPerClient from 132,
+    token_shared_per_client: TokenSharedPerClient from 163,
     hits_ignore_tags: HitsIgnoreTags from 8,
-    tags_forgotten: TagsForgotten from 16,
+    tags_forgotten: TagsForgotten from 56,
 }
