@@ -86,6 +86,12 @@ pub(crate) enum Verb {
     Invalidate(Which),
     /// Invalidates tags: every node forgets the entries that have one of them. Prints the stamp.
     Tag(Tagged),
+    /// Expires keys: no node takes them for fresh any more; they remain fallbacks while their loaders fail. Prints the
+    /// stamp.
+    #[command(after_help = FORMS_OF_KEYS)]
+    Expire(Which),
+    /// Expires tags, as `expire` does keys. Prints the stamp.
+    ExpireTag(Tagged),
     /// Clears the namespace: every node forgets all of its entries. Prints the stamp.
     Clear,
     /// Prints the changes of the namespace as they happen, one JSON object a line.

@@ -1,4 +1,4 @@
-//! The verbs that change: `invalidate`, `tag`, `clear`. They run the scripts that nodes run, so every node hears of it.
+//! The verbs that change: `invalidate`, `tag`, `expire`, `expire-tag`, `clear`. They run the scripts that nodes run, so every node hears of it.
 
 use async_cache::key::Key;
 use async_cache::tags::MAX_TAGS;
@@ -11,19 +11,32 @@ use crate::connect;
 use crate::failure::{Failure, Outcome};
 use crate::{key, output};
 
-/// Invalidates keys.
-pub(crate) async fn invalidate(shared: &Shared, which: &Which) -> Result<Outcome, Failure> {
+/// What a change does to keys and tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nobody gets the values any more.
+    Invalidate,
+    /// The values are not fresh any more, and remain fallbacks.
+    Expire,
+}
+
+/// Changes keys.
+pub(crate) async fn keys(shared: &Shared, which: &Which, effect: Effect) -> Result<Outcome, Failure> {
     let keys = key::read(which)?;
     let namespace = connect::open(shared, connect::deaf()).await?;
     let partitions = namespace.record().partitions;
-    let seqs = namespace.region().invalidate(&keys).await?;
+    let region = namespace.region();
+    let (what, seqs) = match effect {
+        Effect::Invalidate => ("invalidated", region.invalidate(&keys).await?),
+        Effect::Expire => ("expired", region.expire(&keys).await?),
+    };
     let changes = keys.iter().map(|key: &Key| key.partition(partitions)).zip(seqs);
     let shown: Vec<_> = keys.iter().map(|key| key::shown(key.as_bytes())).collect();
-    report(shared, "invalidated", &shown, &stamp(shared, changes)?)
+    report(shared, what, &shown, &stamp(shared, changes)?)
 }
 
-/// Invalidates tags.
-pub(crate) async fn invalidate_tags(shared: &Shared, tagged: &Tagged) -> Result<Outcome, Failure> {
+/// Changes tags.
+pub(crate) async fn tags(shared: &Shared, tagged: &Tagged, effect: Effect) -> Result<Outcome, Failure> {
     let mut changes = Vec::new();
     for tags in tagged.tags.chunks(MAX_TAGS) {
         changes.push(Tags::new(tags).map_err(|error| Failure::usage(error.to_string()))?);
@@ -33,11 +46,18 @@ pub(crate) async fn invalidate_tags(shared: &Shared, tagged: &Tagged) -> Result<
     let mut seqs = Vec::new();
     for partition in 0..namespace.record().partitions {
         for tags in &changes {
-            let seq = region.invalidate_tags(partition, tags).await;
+            let seq = match effect {
+                Effect::Invalidate => region.invalidate_tags(partition, tags).await,
+                Effect::Expire => region.expire_tags(partition, tags).await,
+            };
             seqs.push((partition, seq.map_err(|error| partial(error, &namespace, partition))?));
         }
     }
-    report(shared, "invalidated_tags", &tagged.tags, &stamp(shared, seqs)?)
+    let what = match effect {
+        Effect::Invalidate => "invalidated_tags",
+        Effect::Expire => "expired_tags",
+    };
+    report(shared, what, &tagged.tags, &stamp(shared, seqs)?)
 }
 
 /// Clears the namespace.

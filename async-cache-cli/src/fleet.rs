@@ -97,9 +97,11 @@ impl Fleet {
             // Answers come on the channel of partition 0.
             BusEvent::Subscribed | BusEvent::PartitionSubscribed { partition: 0 } => self.subscribed = true,
             BusEvent::Lost | BusEvent::PartitionLost { partition: 0 } => self.subscribed = false,
-            BusEvent::Invalidated { .. } | BusEvent::Cleared { .. } | BusEvent::TagsInvalidated { .. } => {
-                self.changes += 1;
-            }
+            BusEvent::Invalidated { .. }
+            | BusEvent::Expired { .. }
+            | BusEvent::Cleared { .. }
+            | BusEvent::TagsInvalidated { .. }
+            | BusEvent::TagsExpired { .. } => self.changes += 1,
             BusEvent::Asked { asker, id, .. } if asker != self.namespace.node() => {
                 let answer = tool_answer(self.verb);
                 let _ = self.namespace.region().answer(asker, id, answer.as_bytes()).await;

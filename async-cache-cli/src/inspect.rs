@@ -66,7 +66,10 @@ fn judge(entry: &StoredEntry, record: &Record) -> Finding {
         _ if value.codec != frame::codec_id(&record.codec) => {
             ("other_codec", "written by another codec than the namespace's: a miss", Outcome::Problem)
         }
-        _ if now < value.expires_ms => ("fresh", "it answers", Outcome::Good),
+        Verdict::Expired if now < value.ends_ms => {
+            ("expired", "expired by a change: a fallback if its loader fails or is slow", Outcome::Good)
+        }
+        _ if now < value.expires_ms && verdict != Verdict::Expired => ("fresh", "it answers", Outcome::Good),
         _ if now < value.ends_ms => {
             ("expired", "expired: a fallback if its loader fails or is slow", Outcome::Good)
         }

@@ -27,6 +27,7 @@ mod watch;
 use std::process::ExitCode;
 
 use args::{Args, Verb};
+use change::Effect;
 use clap::Parser as _;
 use failure::{Failure, Outcome};
 
@@ -51,8 +52,10 @@ async fn run(args: Args) -> Result<Outcome, Failure> {
     let Args { shared, verb } = args;
     match verb {
         Verb::Inspect(which) => inspect::run(&shared, &which).await,
-        Verb::Invalidate(which) => change::invalidate(&shared, &which).await,
-        Verb::Tag(which) => change::invalidate_tags(&shared, &which).await,
+        Verb::Invalidate(which) => change::keys(&shared, &which, Effect::Invalidate).await,
+        Verb::Tag(which) => change::tags(&shared, &which, Effect::Invalidate).await,
+        Verb::Expire(which) => change::keys(&shared, &which, Effect::Expire).await,
+        Verb::ExpireTag(which) => change::tags(&shared, &which, Effect::Expire).await,
         Verb::Clear => change::clear(&shared).await,
         Verb::Watch(how) => watch::run(&shared, &how).await,
         Verb::Stats => stats::run(&shared).await,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use async_cache::Tags;
 use async_cache::backend::{BusEvent, Listener};
 use serde_json::{Map, Value, json};
 
@@ -45,6 +46,8 @@ impl Sequences {
     fn gap_before(&mut self, event: &BusEvent) -> Option<Value> {
         let (partition, seq) = match event {
             BusEvent::Invalidated { partition, seq, .. }
+            | BusEvent::Expired { partition, seq, .. }
+            | BusEvent::TagsExpired { partition, seq, .. }
             | BusEvent::Cleared { partition, seq }
             | BusEvent::TagsInvalidated { partition, seq, .. } => (*partition, *seq),
             _ => return None,
@@ -65,21 +68,31 @@ fn shown(event: &BusEvent) -> Option<Value> {
         }
         BusEvent::PartitionLost { partition } => json!({ "event": "lost", "partition": partition }),
         BusEvent::Refused { why } => json!({ "event": "refused", "why": **why }),
-        BusEvent::Invalidated { partition, seq, key } => {
-            let mut shown = json!({ "event": "invalidated", "partition": partition, "seq": seq });
-            name_bytes(&mut shown, key);
-            shown
-        }
+        BusEvent::Invalidated { partition, seq, key } => of_key("invalidated", *partition, *seq, key),
+        BusEvent::Expired { partition, seq, key } => of_key("expired", *partition, *seq, key),
         BusEvent::Cleared { partition, seq } => {
             json!({ "event": "cleared", "partition": partition, "seq": seq })
         }
         BusEvent::TagsInvalidated { partition, seq, tags } => {
-            let tags: Vec<_> = tags.iter().map(key::shown).collect();
-            json!({ "event": "tags_invalidated", "partition": partition, "seq": seq, "tags": tags })
+            of_tags("tags_invalidated", *partition, *seq, tags)
         }
+        BusEvent::TagsExpired { partition, seq, tags } => of_tags("tags_expired", *partition, *seq, tags),
         BusEvent::Foreign => json!({ "event": "foreign" }),
         _ => return None,
     })
+}
+
+/// A change of one key.
+fn of_key(event: &str, partition: u16, seq: u64, key: &[u8]) -> Value {
+    let mut shown = json!({ "event": event, "partition": partition, "seq": seq });
+    name_bytes(&mut shown, key);
+    shown
+}
+
+/// A change of tags.
+fn of_tags(event: &str, partition: u16, seq: u64, tags: &Tags) -> Value {
+    let tags: Vec<_> = tags.iter().map(key::shown).collect();
+    json!({ "event": event, "partition": partition, "seq": seq, "tags": tags })
 }
 
 /// The key as text, or in hexadecimal if it is no text.

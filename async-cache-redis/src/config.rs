@@ -228,6 +228,10 @@ fn provider(user: Option<String>, password: Option<String>) -> Result<Option<Pro
     }
 }
 
+#[cfg_attr(
+    not(feature = "cluster"),
+    expect(clippy::needless_pass_by_value, reason = "with the feature `cluster` it is used up")
+)]
 fn target(url: String, cluster: Vec<String>) -> Result<Target> {
     match (url.is_empty(), cluster.is_empty()) {
         (_, true) => Ok(Target::Url(url)),

@@ -1,5 +1,7 @@
 //! `invalidate`, `tag`, `clear`: every node hears of them.
 
+use std::time::Duration;
+
 use async_cache::Stamp;
 use integration_tests::{RedisServer, eventually};
 use serde_json::json;
@@ -53,6 +55,29 @@ async fn nodes_forget_the_entries_of_a_tag_and_no_others() {
     let stamp: Stamp = answer.json()["stamp"].as_str().unwrap().parse().unwrap();
     assert!(cache.get(&1).at_least(&stamp).await.unwrap().is_none());
     assert!(cache.get(&2).at_least(&stamp).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_expired_is_loaded_again_and_remains_a_fallback() {
+    let server = RedisServer::start();
+    let (one, other) = (node(&server).await, node(&server).await);
+    let minute = Duration::from_secs(60);
+    for (key, tag) in [(1, "a"), (2, "b"), (3, "c")] {
+        one.insert(&key, "old".to_owned()).tag(tag).stale_for(minute).await.unwrap();
+    }
+    for args in [&["expire", "1", "--json"][..], &["expire-tag", "b", "--json"]] {
+        let answer = on(&server, args).await;
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+    for (key, state) in [("1", "expired"), ("2", "expired"), ("3", "fresh")] {
+        let seen = on(&server, &["inspect", key, "--json"]).await;
+        assert_eq!((seen.code, &seen.json()["state"]), (0, &state.into()), "{key}");
+    }
+    eventually("the changes are heard", || (other.stats().invalidations_received >= 5).then_some(())).await;
+    for (key, expected) in [(1, "new"), (2, "new"), (3, "old")] {
+        let load = async || Ok::<_, std::io::Error>("new".to_owned());
+        assert_eq!(*other.get_or_load(&key, load).await.unwrap(), expected, "{key}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

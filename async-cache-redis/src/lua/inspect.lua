@@ -6,7 +6,7 @@
 --   {value or nothing, its state, ms that are left to it},
 --   {lease or nothing, 1 if it is held, ms that are left to it},
 --   waiting nodes,
--- }. The state is 'valid'; or why no node may use the value: 'type' it is no string, 'foreign' it has no seal, 'floor'
+-- }. The state is 'valid'; 'expired' if a change has made it a fallback only; or why no node may use the value: 'type' it is no string, 'foreign' it has no seal, 'floor'
 -- it is below the floor, 'tag' one of its tags was invalidated; or '' if there is none.
 
 local stored, value, rule = redis.pcall('GET', KEYS[2]), nil, ''
@@ -21,7 +21,8 @@ elseif stored then
   if not seq then
     rule = 'foreign'
   elseif valid() then
-    rule = 'valid'
+    local _, is_expired = valid()
+    rule = is_expired and 'expired' or 'valid'
   elseif seq < f then
     rule = 'floor'
   else

@@ -51,6 +51,8 @@ pub enum StoredValue {
 pub enum Verdict {
     /// It may answer.
     Valid,
+    /// A change has expired it: it is a fallback only.
+    Expired,
     /// It has no seal: another program stored it, or it is damaged.
     Unsealed,
     /// It is below the floor: the namespace was cleared, or the server was replaced, after it was stored.
@@ -111,6 +113,7 @@ pub(super) async fn read(region: &RedisRegion, key: &Key) -> Result<StoredEntry>
     let (bytes, rule, kept_ms) = value;
     let value = match (bytes, &*rule) {
         (Some(bytes), "valid") => StoredValue::Bytes(bytes.into(), Verdict::Valid),
+        (Some(bytes), "expired") => StoredValue::Bytes(bytes.into(), Verdict::Expired),
         (Some(bytes), "floor") => StoredValue::Bytes(bytes.into(), Verdict::BelowFloor),
         (Some(bytes), "tag") => StoredValue::Bytes(bytes.into(), Verdict::TagInvalidated),
         (Some(bytes), "foreign") => StoredValue::Bytes(bytes.into(), Verdict::Unsealed),
