@@ -20,6 +20,8 @@ const OTHERS_IN_USE: &[&str] = &[
     "max_staleness",
     "mutant",
     "tag_slots",
+    "verify",
+    "per_second",
     // Setters of requests. `perform` uses them. The two numbers are equal in all calls.
     "at_least",
     "skip_l1",
@@ -44,6 +46,8 @@ const NOT_IN_USE: &[(&str, &str)] = &[
     ("on_progress", "what it tells is summed up in the report, which is judged"),
     ("max_entries", "it is about loaders without a cache"),
     ("merge", "each call insists on one stamp"),
+    ("same", "the verifier compares values, and the traffic has one kind"),
+    ("with_source", "a load of the verifier is none that the oracles know"),
 ];
 
 /// The sources in a folder beside this crate, or in a folder of this crate.

@@ -78,15 +78,21 @@ pub fn expired_seal(seq: u64) -> [u8; SEAL_LEN] {
 /// Returns the sequence number of a stored value, expired or not. Returns `None` if the seal is broken.
 #[must_use]
 pub fn unseal(stored: &[u8]) -> Option<u64> {
+    unsealed(stored).map(|(seq, _)| seq)
+}
+
+/// The sequence number of a stored value, and whether a change has expired it.
+fn unsealed(stored: &[u8]) -> Option<(u64, bool)> {
     let head: &[u8; SEAL_LEN] = stored.first_chunk()?;
-    let seq = u64::from_be_bytes(*head.first_chunk()?);
-    (seal(seq) == *head || expired_seal(seq) == *head).then_some(seq)
+    let (seq, check) = (u64::from_be_bytes(*head.first_chunk()?), u32::from_be_bytes(*head.last_chunk()?));
+    let expected = (seq % SEAL_MODULUS) as u32;
+    (check == expected || check == !expected).then_some((seq, check != expected))
 }
 
 /// Whether the seal of a stored value says that a change has expired it: it is not fresh, whatever its header says.
 #[must_use]
 pub fn is_expired(stored: &[u8]) -> bool {
-    unseal(stored).is_some_and(|seq| stored[8..SEAL_LEN] != seal(seq)[8..])
+    unsealed(stored).is_some_and(|(_, is_expired)| is_expired)
 }
 
 /// Returns a stored value as it is after a change that expires it: with another seal. Returns `None` if the value has

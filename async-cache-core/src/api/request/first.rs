@@ -21,10 +21,9 @@ use crate::options::Options;
 pub(super) fn hit<V: 'static, Q: CacheKey + ?Sized>(
     inner: &Inner<V>,
     key: &Q,
-    min_stamp: Option<&Stamp>,
     absent_ok: bool,
 ) -> Option<Answer<V>> {
-    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, min_stamp, absent_ok))
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, None, absent_ok))
 }
 
 /// The result of the probe of L1 for a request, or the error of its key.

@@ -24,12 +24,15 @@ pub struct Get<'a, V, Q: ?Sized> {
     key: &'a Q,
     min_stamp: Option<&'a Stamp>,
     first_tier: FirstTier,
+    /// Whether a hit may answer: no stamp is required, L1 is not skipped, and the lookup has not begun. A hit checks
+    /// this alone.
+    at_once: bool,
     slow: Option<BoxFuture<'a, Result<Found<V>>>>,
 }
 
 impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
     pub(crate) fn new(inner: &'a Arc<Inner<V>>, key: &'a Q) -> Self {
-        Self { inner, key, min_stamp: None, first_tier: FirstTier::L1, slow: None }
+        Self { inner, key, min_stamp: None, first_tier: FirstTier::L1, at_once: true, slow: None }
     }
 
     /// Makes the lookup return no value from before this stamp, on any node.
@@ -37,6 +40,7 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
     /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
     pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
         self.min_stamp = Some(stamp);
+        self.at_once = false;
         self
     }
 
@@ -48,6 +52,7 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
     /// L2 only if that is necessary.
     pub fn skip_l1(mut self) -> Self {
         self.first_tier = FirstTier::L2;
+        self.at_once = false;
         self
     }
 
@@ -63,9 +68,8 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.slow.is_none()
-            && this.first_tier == FirstTier::L1
-            && let Some(answer) = hit(this.inner, this.key, this.min_stamp, true)
+        if this.at_once
+            && let Some(answer) = hit(this.inner, this.key, true)
         {
             return Poll::Ready(Ok(answer));
         }
@@ -94,6 +98,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
+        self.at_once = false;
         let looked = match self.first_tier {
             FirstTier::L1 => first(self.inner, self.key, self.min_stamp, true, None),
             FirstTier::L2 => Key::encode(self.key).map_or_else(First::Failed, First::Miss),

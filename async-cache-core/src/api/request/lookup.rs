@@ -29,6 +29,9 @@ struct Lookup<'a, V, Q: ?Sized, F> {
     key: &'a Q,
     min_stamp: Option<&'a Stamp>,
     first_tier: FirstTier,
+    /// Whether a hit may answer: no stamp is required, L1 is not skipped, and the lookup has not begun. A hit checks
+    /// this alone.
+    at_once: bool,
     options: Option<Options>,
     loader: Option<(F, Boxing<V, F>)>,
     slow: Option<BoxFuture<'a, Result<Found<V>>>>,
@@ -40,7 +43,16 @@ impl<V, Q: ?Sized, F> Unpin for Lookup<'_, V, Q, F> {}
 impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, Q, F> {
     fn new(inner: &'a Arc<Inner<V>>, key: &'a Q, loader: F, boxing: Boxing<V, F>) -> Self {
         let loader = Some((loader, boxing));
-        Self { inner, key, min_stamp: None, first_tier: FirstTier::L1, options: None, loader, slow: None }
+        Self {
+            inner,
+            key,
+            min_stamp: None,
+            first_tier: FirstTier::L1,
+            at_once: true,
+            options: None,
+            loader,
+            slow: None,
+        }
     }
 
     fn options(&mut self) -> &mut Options {
@@ -50,9 +62,8 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>, absent_ok: bool, mode: CacheMode) -> Poll<Result<Answer<V>>> {
         if mode == CacheMode::Use
-            && self.slow.is_none()
-            && self.first_tier == FirstTier::L1
-            && let Some(answer) = hit(self.inner, self.key, self.min_stamp, absent_ok)
+            && self.at_once
+            && let Some(answer) = hit(self.inner, self.key, absent_ok)
         {
             return Poll::Ready(Ok(answer));
         }
@@ -86,6 +97,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
+        self.at_once = false;
         let looked = match (mode, self.first_tier) {
             (CacheMode::Reload, _) | (_, FirstTier::L2) => {
                 Key::encode(self.key).map_or_else(First::Failed, First::Miss)
@@ -153,6 +165,7 @@ macro_rules! lookups {
             /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
             pub fn at_least(mut self, stamp: &'a Stamp) -> Self {
                 self.0.min_stamp = Some(stamp);
+                self.0.at_once = false;
                 self
             }
 
@@ -190,6 +203,7 @@ macro_rules! may_answer_cached {
             /// In a cache without an L2 it is an error of kind [`Config`](crate::error::ErrorKind::Config).
             pub fn skip_l1(mut self) -> Self {
                 self.0.first_tier = FirstTier::L2;
+                self.0.at_once = false;
                 self
             }
 
