@@ -65,7 +65,7 @@ impl<'a, V, Q: ?Sized> Get<'a, V, Q> {
 impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for Get<'_, V, Q> {
     type Output = Result<Answer<V>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.at_once

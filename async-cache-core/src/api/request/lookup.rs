@@ -59,7 +59,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         self.options.get_or_insert_with(|| self.inner.policy.defaults.clone())
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll(&mut self, cx: &mut Context<'_>, absent_ok: bool, mode: CacheMode) -> Poll<Result<Answer<V>>> {
         if mode == CacheMode::Use
             && self.at_once
@@ -177,7 +177,7 @@ macro_rules! lookups {
         impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Future for $name<'_, V, Q, F> {
             type Output = Result<$output>;
 
-            #[inline]
+            #[inline(always)]
             fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
                 self.get_mut().0.poll(cx, $absent_ok, $mode).map(|outcome| outcome.map($finish))
             }
