@@ -59,7 +59,7 @@ fn lose_wakes() {
 
 /// Checks a safeguard that some public methods need. The judge's report must contain `of`.
 fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
-    for seed in 0..1000 {
+    for seed in 0..3000 {
         let meant = |told: &Breach| told.promise == promise && told.what.contains(of);
         let Some(told) = whole::run(seed, off, false).breach.filter(meant) else { continue };
         // The same seed must pass with all safeguards. Otherwise the judge would object to anything.
@@ -67,7 +67,7 @@ fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
         println!("{off:?}: {told}");
         return;
     }
-    panic!("{off:?} was not found within 1,000 seeds");
+    panic!("{off:?} was not found within 3,000 seeds");
 }
 
 macro_rules! found_by_whole {
