@@ -120,11 +120,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// Reads stored bytes that this node can judge. Those that come from a server which it does not know are read
     /// again.
     async fn read_plainly(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
+        let reads = self.counted_each(self.region.read_each(keys, Check::Plain)).await;
+        // After the answer: a heartbeat that was sent before the read proves nothing of the memory that was read.
         let beat = self.local.exists().then(|| self.local.liveness.node.next_beat());
         let mut values = Vec::with_capacity(keys.len());
         let (mut doubtful, mut places) = (Vec::new(), Vec::new());
-        for (key, read) in keys.iter().zip(self.counted_each(self.region.read_each(keys, Check::Plain)).await)
-        {
+        for (key, read) in keys.iter().zip(reads) {
             let (_, partition) = self.local.liveness.node.partition_of(key.as_bytes());
             values.push(match read {
                 Ok(read) if !self.is_about(partition, read.run) => {

@@ -9,6 +9,7 @@ mod joined;
 mod limits;
 #[cfg(feature = "metrics")]
 mod measured;
+mod older_memory;
 mod once;
 mod refreshes;
 mod refused;

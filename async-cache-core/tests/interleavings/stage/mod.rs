@@ -44,6 +44,8 @@ struct Inner {
     away: AtomicBool,
     /// Another server answers plain reads.
     usurped: AtomicBool,
+    /// Reads are sent once they are let go.
+    reads_wait: AtomicBool,
     /// Answers to reads of valid values, and of many, are on their way until they are let go.
     answers_late: AtomicBool,
     on_the_way: AtomicBool,
@@ -78,6 +80,7 @@ impl Stage {
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             usurped: AtomicBool::new(false),
+            reads_wait: AtomicBool::new(false),
             answers_late: AtomicBool::new(false),
             on_the_way: AtomicBool::new(false),
             arrived: Notify::new(),
@@ -136,6 +139,22 @@ impl Stage {
     /// It arrives.
     pub(crate) fn answers_arrive(&self) {
         self.0.answers_late.store(false, Ordering::SeqCst);
+        self.0.arrived.notify_waiters();
+    }
+
+    /// From now on reads are executed once they are let go.
+    pub(crate) fn reads_wait(&self) {
+        self.0.reads_wait.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a read is held back.
+    pub(crate) async fn a_read_waits(&self) {
+        until("a read waits", || self.0.on_the_way.load(Ordering::SeqCst)).await;
+    }
+
+    /// The reads that wait are executed.
+    pub(crate) fn reads_go_on(&self) {
+        self.0.reads_wait.store(false, Ordering::SeqCst);
         self.0.arrived.notify_waiters();
     }
 
@@ -255,8 +274,8 @@ impl Stage {
         TieredCache::builder().namespace("rows").l2(self.clone()).build().unwrap()
     }
 
-    async fn answered(&self) {
-        if self.0.answers_late.load(Ordering::SeqCst) {
+    async fn let_go(&self, held: &AtomicBool) {
+        if held.load(Ordering::SeqCst) {
             let arrived = self.0.arrived.notified();
             self.0.on_the_way.store(true, Ordering::SeqCst);
             arrived.await;

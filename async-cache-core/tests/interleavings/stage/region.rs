@@ -38,12 +38,13 @@ impl Region for Staged {
         if check == Check::Plain {
             self.stage.0.reads.fetch_add(1, Ordering::SeqCst);
         }
+        self.stage.let_go(&self.stage.0.reads_wait).await;
         self.stage.read()?;
         let mut answer = self.region.read(keys, check).await?;
         if check == Check::Plain && self.stage.0.usurped.load(Ordering::SeqCst) {
             answer.run = RunId(u64::MAX);
         }
-        self.stage.answered().await;
+        self.stage.let_go(&self.stage.0.answers_late).await;
         Ok(answer)
     }
 
