@@ -1,7 +1,9 @@
 //! What a partition makes of what it hears.
 
 use super::*;
+use crate::backend::Baseline as Read;
 use crate::backend::State;
+use crate::liveness::news::Baseline;
 
 const STALENESS: Duration = Duration::from_secs(1);
 
