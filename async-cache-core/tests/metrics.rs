@@ -58,6 +58,28 @@ async fn counts_and_gauges_are_copied_and_loads_timed() -> Result<(), Error> {
     Ok(())
 }
 
+/// A recorder keeps the last value of a gauge, so an alert on it would fire until the process ends.
+#[tokio::test(start_paused = true)]
+async fn a_closed_cache_leaves_no_gauge_of_its_state_behind() -> Result<(), Error> {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let tier = MemoryBackend::new(10);
+    let builder = TieredCache::<u64, u64>::builder().namespace("rows").l1(MemoryBackend::new(10)).l2(tier);
+    let cache = builder.build()?;
+    cache.get_or_load(&7, || async { Ok::<_, No>(7) }).await?;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(figures(&snapshotter)["async_cache_entries namespace=rows"], DebugValue::Gauge(1.0.into()));
+    cache.shutdown().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (name, value) in figures(&snapshotter) {
+        if let DebugValue::Gauge(value) = value {
+            assert_eq!(value.into_inner(), 0.0, "{name}");
+        }
+    }
+    Ok(())
+}
+
 /// Collects what is described, and nothing else.
 #[derive(Default)]
 struct Descriptions(Mutex<HashMap<String, Description>>);

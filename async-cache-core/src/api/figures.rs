@@ -29,6 +29,10 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: std::sync::Arc<Inner<V>
             crate::observe::describe();
         }
         publish(&inner);
+        // It may have been closed meanwhile, by another thread whose figures these have replaced.
+        if inner.lifecycle.closing.is_cancelled() {
+            publish(&inner);
+        }
     }
 }
 
@@ -39,6 +43,23 @@ const DESCRIBE_EVERY: u64 = 60;
 /// Copies the counters and gauges to the installed recorder.
 #[cfg(feature = "metrics")]
 pub(crate) fn publish<V: 'static>(inner: &Inner<V>) {
-    let age = inner.remote.as_ref().map(|_| inner.local.liveness.node.serving_lease_age());
-    inner.observer.instruments.publish(&stats(inner), age);
+    let closed = inner.lifecycle.closing.is_cancelled();
+    let stats = if closed { last_stats(inner) } else { stats(inner) };
+    let age =
+        || if closed { std::time::Duration::ZERO } else { inner.local.liveness.node.serving_lease_age() };
+    inner.observer.instruments.publish(&stats, inner.remote.as_ref().map(|_| age()));
+}
+
+/// The figures that a closed cache leaves behind. A recorder keeps the last value of a gauge, so those of its
+/// state are 0: nothing is suspended or refused any more. Invalidations that were not sent stay counted.
+#[cfg(feature = "metrics")]
+fn last_stats<V: 'static>(inner: &Inner<V>) -> Stats {
+    Stats {
+        l1_suspended: false,
+        l2_refused: false,
+        l2_breaker_open: false,
+        entries: 0,
+        in_flight: 0,
+        ..stats(inner)
+    }
 }
