@@ -1,4 +1,5 @@
-//! Reads of single keys that are under way on the same connection at the same time share a command.
+//! Reads of single keys that are under way on the same connection at the same time share a command; in a cluster, where
+//! the keys of a command are of one slot, a pipeline of such commands.
 //!
 //! A `GET` costs its own way through channels, wake-ups and sockets. A key of an `MGET` costs its bytes
 //! alone. So a read that finds others under way joins a batch, and the batch is sent when the tasks have
@@ -13,24 +14,29 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::timeout;
 
 use crate::connection::link::Link;
-use crate::connection::read_queue::{Answer, Batch, Due};
+use crate::connection::read_queue::{Answer, Batch, Callers, Due};
 use crate::keys::ValueName;
 use crate::reply::{bytes, out_of_time, stored};
 
 /// Reads a value with a command of its own.
-pub(super) async fn read_alone(link: &Link, name: &ValueName<'_>) -> Answer {
+async fn read_alone(link: &Link, name: &ValueName<'_>) -> Answer {
     stored(link.query(redis::cmd("GET").arg(name)).await)
 }
 
-/// Reads a value: in a batch, if other reads are under way.
-pub(super) async fn read(link: &Arc<Link>, name: &ValueName<'_>, limit: Duration) -> Answer {
+/// Reads a value: in a batch, if other reads are under way. In a cluster its name has a slot.
+pub(super) async fn read(
+    link: &Arc<Link>,
+    name: &ValueName<'_>,
+    slot: Option<u16>,
+    limit: Duration,
+) -> Answer {
     let reads = &link.reads;
     let under_way = reads.begin();
-    if let Some((answer, due)) = reads.join(name, &under_way) {
+    if let Some((answer, due)) = reads.join(name, slot, &under_way) {
         // On the runtime of the connection: without that runtime the connection answers nothing anyway.
         match due {
             Due::Now(batch) => drop(link.runtime.spawn(send(batch, Trip::begin(link), limit))),
@@ -101,21 +107,42 @@ pub(super) async fn end_of_the_queue() {
 
 /// Sends a batch, and tells its callers their values.
 async fn send(batch: Batch, trip: Trip, limit: Duration) {
-    let Some(mget) = batch.mget else { return };
-    let link = &trip.0;
-    let answer = timeout(limit, link.query::<Value>(&mget)).await;
-    match answer.unwrap_or_else(|_| Err(out_of_time())) {
-        Ok(Value::Array(values)) if values.len() == batch.callers.len() => {
-            if let Some(size) = mean_size(&values) {
-                link.reads.note_size(size);
-            }
-            for (caller, value) in batch.callers.into_iter().zip(values) {
+    let (link, Batch { mgets, callers, .. }) = (&trip.0, batch);
+    let answers = timeout(limit, ask(link, mgets)).await;
+    let answers = match answers.unwrap_or_else(|_| Err(out_of_time())) {
+        Ok(answers) => answers,
+        Err(error) => callers.iter().map(|_| Err(error.clone())).collect(),
+    };
+    if let Some(size) = mean_size(&answers) {
+        link.reads.note_size(size);
+    }
+    callers.into_iter().zip(answers).for_each(|(callers, answer)| tell(callers, answer));
+}
+
+/// An answer for each command, or the failure of all.
+async fn ask(link: &Link, mgets: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Value>>> {
+    if let [mget] = &mgets[..] {
+        return Ok(vec![link.query(mget).await]);
+    }
+    let mut pipeline = Pipeline::with_capacity(mgets.len());
+    for mget in mgets {
+        pipeline.add_command(mget);
+    }
+    pipeline.ignore_errors();
+    link.pipeline(&pipeline).await
+}
+
+/// Tells the callers of one command their values. Those that are told nothing read their values alone.
+fn tell(callers: Callers, answer: RedisResult<Value>) {
+    match answer {
+        Ok(Value::Array(values)) if values.len() == callers.len() => {
+            for (caller, value) in callers.into_iter().zip(values) {
                 // The caller may be gone.
                 let _ = caller.send(Ok(bytes(value)));
             }
         }
-        Err(error) if !is_an_answer(&error) => {
-            for caller in batch.callers {
+        Err(error) if is_everyones(&error) => {
+            for caller in callers {
                 let _ = caller.send(Err(error.clone()));
             }
         }
@@ -124,21 +151,27 @@ async fn send(batch: Batch, trip: Trip, limit: Duration) {
     }
 }
 
-/// Whether an error is the server's.
-fn is_an_answer(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+/// Whether each caller of a command would get this error alone, too: it is not the server's, or the slot has another
+/// server. While a slot moves, its server may have one value and not the other: that is no answer for both.
+fn is_everyones(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => kind == ServerErrorKind::Moved,
+        ErrorKind::Extension => false,
+        _ => true,
+    }
 }
 
 /// The mean size of the values that exist.
-fn mean_size(values: &[Value]) -> Option<usize> {
-    let mut found = 0;
-    let sizes = values.iter().map(|value| match value {
-        Value::BulkString(bytes) => {
-            found += 1;
-            bytes.len()
+fn mean_size(answers: &[RedisResult<Value>]) -> Option<usize> {
+    let (mut found, mut bytes) = (0, 0);
+    for answer in answers {
+        let Ok(Value::Array(values)) = answer else { continue };
+        for value in values {
+            if let Value::BulkString(value) = value {
+                found += 1;
+                bytes += value.len();
+            }
         }
-        _ => 0,
-    });
-    let bytes: usize = sizes.sum();
+    }
     bytes.checked_div(found)
 }

@@ -90,6 +90,18 @@ impl RedisRegion {
         ValueName { partition: self.names_for(key), key }
     }
 
+    /// The slot of a value, in a cluster.
+    #[cfg(feature = "cluster")]
+    pub(super) fn slot_of(&self, name: &ValueName<'_>) -> Option<u16> {
+        self.member.is_none().then_some(name.partition.slot)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    #[expect(clippy::unused_self, reason = "with the feature `cluster` it is used")]
+    pub(super) fn slot_of(&self, _: &ValueName<'_>) -> Option<u16> {
+        None
+    }
+
     pub(crate) fn names_for(&self, key: &Key) -> &PartitionKeys {
         &self.names[usize::from(self.partition_of(key))]
     }

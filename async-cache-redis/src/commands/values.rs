@@ -35,18 +35,14 @@ impl RedisRegion {
         }
     }
 
-    /// One GET, or one MGET with other reads of single keys.
+    /// One GET, or with other reads of single keys one MGET, in a cluster one for each slot.
     async fn read_value(&self, key: &Key) -> Result<ReadMany> {
         const DOING: &str = "reading a value";
         self.inner.connected(Purpose::Read).await;
         let checkout = self.inner.slots.meet().map_err(|failure| self.error(DOING, failure))?;
         let name = self.value_name(key);
-        let value = match self.member {
-            Some(_) => checkout.answer(coalesce::read(&checkout.link, &name, checkout.limit)).await,
-            // In a cluster a command has keys of one slot.
-            None => checkout.answer(coalesce::read_alone(&checkout.link, &name)).await,
-        };
-        let value = value.map_err(|failure| self.error(DOING, failure))?;
+        let read = coalesce::read(&checkout.link, &name, self.slot_of(&name), checkout.limit);
+        let value = checkout.answer(read).await.map_err(|failure| self.error(DOING, failure))?;
         Ok(ReadMany { run: checkout.link.run, values: std::iter::once(value).collect() })
     }
 

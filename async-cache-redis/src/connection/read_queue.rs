@@ -38,12 +38,35 @@ pub(crate) struct ReadQueue {
     gathered: Mutex<Batch>,
 }
 
-/// The names to read, and the callers that wait for their values. When it is dropped, each caller
+/// The commands of the names to read, and for each the callers that wait for its values. When it is dropped, each caller
 /// reads its value alone.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) mget: Option<Cmd>,
-    pub(crate) callers: Vec<oneshot::Sender<Answer>>,
+    /// The slot of each command.
+    slots: Vec<Option<u16>>,
+    pub(crate) mgets: Vec<Cmd>,
+    pub(crate) callers: Vec<Callers>,
+    /// Keys of all commands.
+    keys: usize,
+}
+
+/// The callers of one command, in the order of its keys.
+pub(crate) type Callers = Vec<oneshot::Sender<Answer>>;
+
+impl Batch {
+    /// Adds a name to the command of its slot.
+    fn add(&mut self, name: &ValueName<'_>, slot: Option<u16>, caller: oneshot::Sender<Answer>) {
+        let known = self.slots.iter().position(|other| *other == slot);
+        let place = known.unwrap_or_else(|| {
+            self.slots.push(slot);
+            self.mgets.push(redis::cmd("MGET"));
+            self.callers.push(Vec::new());
+            self.slots.len() - 1
+        });
+        self.mgets[place].arg(name);
+        self.callers[place].push(caller);
+        self.keys += 1;
+    }
 }
 
 /// The task of a caller for the batch that it has added to.
@@ -77,23 +100,23 @@ impl ReadQueue {
         UnderWay { reads: &self.reads, others: self.reads.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Adds a read to the batch, unless it had better go alone.
+    /// Adds a read to the batch, unless it had better go alone. In a cluster its name has a slot.
     pub(crate) fn join(
         &self,
         name: &ValueName<'_>,
+        slot: Option<u16>,
         read: &UnderWay<'_>,
     ) -> Option<(oneshot::Receiver<Answer>, Due)> {
         let room = self.room();
         let worth = read.others >= FEW && room >= WORTH && self.batches.load(Ordering::Relaxed) < BATCHES;
-        worth.then(|| self.add(name, room))
+        worth.then(|| self.add(name, slot, room))
     }
 
-    fn add(&self, name: &ValueName<'_>, room: usize) -> (oneshot::Receiver<Answer>, Due) {
+    fn add(&self, name: &ValueName<'_>, slot: Option<u16>, room: usize) -> (oneshot::Receiver<Answer>, Due) {
         let (caller, answer) = oneshot::channel();
         let mut batch = self.gathered.lock();
-        batch.mget.get_or_insert_with(|| redis::cmd("MGET")).arg(name);
-        batch.callers.push(caller);
-        let due = match batch.callers.len() {
+        batch.add(name, slot, caller);
+        let due = match batch.keys {
             full if full >= room => Due::Now(std::mem::take(&mut *batch)),
             1 => Due::Soon,
             _ => Due::Nothing,

@@ -4,4 +4,5 @@ mod away;
 mod beats;
 mod conform;
 mod connect;
+mod gather;
 mod rights;
