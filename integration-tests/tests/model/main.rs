@@ -7,6 +7,7 @@
 mod check;
 mod clears;
 mod fills;
+mod moves;
 mod phase;
 mod time;
 mod tokens;
