@@ -18,6 +18,8 @@ pub(crate) struct Flight<V> {
     pub(crate) mode: CacheMode,
     /// Whether an absence answers the leader.
     pub(crate) absent_ok: bool,
+    /// Whether the leader has found the error of an earlier load, with which it may end.
+    pub(crate) recalls: bool,
     /// The tier at which the leader began.
     pub(crate) first_tier: FirstTier,
     pub(crate) started: Tick,
@@ -136,6 +138,7 @@ impl<V> Flight<V> {
         Self {
             mode: request.mode,
             absent_ok: request.absent_ok,
+            recalls: false,
             first_tier: request.first_tier,
             started,
             due: AtomicU64::new(started.after(limit).0),
@@ -152,6 +155,11 @@ impl<V> Flight<V> {
             elsewhere: OnceLock::new(),
             news: Notify::new(),
         }
+    }
+
+    /// The flight, whose leader has found the error of an earlier load, or has not.
+    pub(crate) fn recalling(self, recalls: bool) -> Self {
+        Self { recalls, ..self }
     }
 
     /// Notes that the loader begins to run.

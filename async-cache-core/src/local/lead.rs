@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Entry, Tick};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::faults::planted;
 use crate::format::key::Key;
+use crate::local::failed::FailedLoad;
 use crate::local::flight::Fallback;
 use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::l1::L1;
-use crate::local::request::{Answer, LookupRequest};
+use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::local::stripe::Admitted;
 use crate::local::stripes::Enter;
 use crate::local::ticket::Ticket;
@@ -85,6 +86,30 @@ impl<V: 'static> Lead<V> {
         self.l1.stripes.postpone(self.l1.engine(), self.key(), now, now.after(backoff));
     }
 
+    /// Remembers the error of the load, for lookups with `error_ttl`. The load reflected every change up to `seq`. A
+    /// change of the key since then has removed the flight, so the error is not remembered:
+    ///
+    /// 1. a load begins; 2. the key is invalidated; 3. the load fails; 4. a get starts. It must not get the error.
+    pub(crate) fn remember(&self, error: &Error, seq: u64) {
+        let error_ttl = self.request.options.load.error_ttl;
+        if error_ttl.is_zero() {
+            return;
+        }
+        let (now, generation) = (self.l1.liveness.node.clock.now(), self.ticket.generation);
+        let failed =
+            FailedLoad { error: error.clone(), failed: now, until: now.after(error_ttl), generation, seq };
+        let mut stripe = self.l1.stripes.stripe(self.key().as_bytes()).lock();
+        let current = stripe.flights.get(self.key().as_bytes());
+        if current.is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
+            stripe.failed.note(self.key(), failed);
+        }
+    }
+
+    /// The error with which the flight ends in place of a load.
+    pub(crate) fn recalled(&self) -> Option<Error> {
+        if self.flight.recalls { recalled(&self.l1, &self.request) } else { None }
+    }
+
     /// Ends the flight with the entry of a tier. If it did not come from L1, L1 is offered it.
     pub(crate) fn found(self, entry: Entry<V>, by: AnsweredBy) {
         self.flight.found_by(by);
@@ -147,6 +172,7 @@ pub(crate) fn enter<V: 'static>(
     let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
     let min_seq = request.min_seq(index);
     let now = l1.liveness.node.clock.now();
+    let recalls = recalled(l1, request).is_some();
     let mut bound = JoinBound::Within;
     let joinable = |flight: &Flight<V>| {
         let recent = partition.serving_at(now) || now <= flight.started.after(l1.liveness.node.max_staleness);
@@ -159,6 +185,7 @@ pub(crate) fn enter<V: 'static>(
             && flight.seq().max(flight.min_seq) >= min_seq
             && !(needs_value && flight.absent_ok)
             && flight.begins_at(request.first_tier)
+            && (!flight.recalls || recalls)
             && (now <= flight.due() || l1.faults.is(Mutant::WaitWithoutDeadline))
             && (recent || may_join_unheard(l1));
         if joinable {
@@ -166,7 +193,7 @@ pub(crate) fn enter<V: 'static>(
         }
         joinable
     };
-    let begin = |ticket| Flight::new(request, ticket, min_seq, now, limit);
+    let begin = |ticket| Flight::new(request, ticket, min_seq, now, limit).recalling(recalls);
     match l1.stripes.enter(request, partition, joinable, begin) {
         Enter::Join(flight) => Entered::Join(flight, bound),
         Enter::Lead(flight, ticket) => Entered::Lead(Lead {
@@ -177,6 +204,25 @@ pub(crate) fn enter<V: 'static>(
             flight,
         }),
     }
+}
+
+/// The error of the last load of the key on this node, if it answers the request. It does not if a change may have
+/// voided it, or if the stamp of the request requires a change that it does not reflect. The tags of a value that was
+/// not loaded are unknown, so the change of any tag voids it.
+fn recalled<V: 'static>(l1: &L1<V>, request: &LookupRequest) -> Option<Error> {
+    let error_ttl = request.options.load.error_ttl;
+    if error_ttl.is_zero() || request.mode == CacheMode::Reload {
+        return None;
+    }
+    let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
+    let (now, applied) = (l1.liveness.node.clock.now(), partition.applied());
+    let mut stripe = l1.stripes.stripe(request.key.as_bytes()).lock();
+    let load = stripe.failed.of(request.key.as_bytes(), now)?;
+    let holds = now < load.failed.after(error_ttl)
+        && load.generation == partition.generation()
+        && partition.last_tag_change() <= load.seq
+        && request.min_seq(index) <= load.seq.max(applied);
+    holds.then(|| load.error.clone())
 }
 
 /// Whether a caller may join a flight that is older than `max_staleness`, although the bus may be silent. In

@@ -1,5 +1,6 @@
 //! L1 of this node, and the state that decides whether it may store a value.
 
+pub(crate) mod failed;
 pub(crate) mod flight;
 pub(crate) mod l1;
 pub(crate) mod lead;

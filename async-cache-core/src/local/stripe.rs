@@ -9,6 +9,7 @@ use crate::backend::{Entry, LocalBackend};
 use crate::faults::mutant::{Mutant, Switch};
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
+use crate::local::failed::FailedLoads;
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
 use crate::local::ticket::Ticket;
@@ -34,6 +35,7 @@ pub(crate) struct Stripe<V> {
     pub(crate) flights: ByKey<Arc<Flight<V>>>,
     pub(crate) waiting: ByKey<Vec<Arc<WakeSlot>>>,
     pub(crate) postponed: Postponed,
+    pub(crate) failed: FailedLoads,
     pub(crate) faults: Switch,
     /// The entry that [`Mutant::CheckThenInsert`] has checked and not inserted yet.
     #[cfg(feature = "testing")]

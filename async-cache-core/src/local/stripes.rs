@@ -22,6 +22,7 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
+use crate::local::failed::FailedLoads;
 use crate::local::flight::Flight;
 use crate::local::postponed::Postponed;
 use crate::local::request::{CacheMode, LookupRequest};
@@ -67,6 +68,7 @@ impl<V: 'static> Stripes<V> {
                 flights: ByKey::default(),
                 waiting: ByKey::default(),
                 postponed: Postponed::default(),
+                failed: FailedLoads::default(),
                 faults,
                 #[cfg(feature = "testing")]
                 checked: None,
@@ -77,7 +79,7 @@ impl<V: 'static> Stripes<V> {
         Self { stripes, in_flight: AtomicUsize::new(0), first_end, faults }
     }
 
-    fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
+    pub(super) fn stripe(&self, key: &[u8]) -> &Mutex<Stripe<V>> {
         &self.stripes[xxh3_64(key) as usize % STRIPES]
     }
 
@@ -209,7 +211,9 @@ impl<V: 'static> Stripes<V> {
 
     /// Notes that the key has been loaded. Earlier failures no longer count.
     pub(crate) fn loaded(&self, key: &[u8]) {
-        self.stripe(key).lock().postponed.forget(key);
+        let mut stripe = self.stripe(key).lock();
+        stripe.postponed.forget(key);
+        stripe.failed.forget(key);
     }
 
     /// The given life of a value, with the failed refreshes that were noted while L1 had no entry of the key.
@@ -264,6 +268,7 @@ impl<V: 'static> Stripes<V> {
 
     fn begin(&self, l1: Option<&dyn LocalBackend<V>>, key: &[u8], apply: impl FnOnce(&dyn LocalBackend<V>)) {
         let mut stripe = self.stripe(key).lock();
+        stripe.failed.forget(key);
         if !self.faults.is(Mutant::NoStamp) {
             stripe.local += 1;
         }
@@ -305,6 +310,7 @@ impl<V: 'static> Stripes<V> {
         apply: impl FnOnce(&dyn LocalBackend<V>),
     ) {
         let mut stripe = self.stripe(key).lock();
+        stripe.failed.changed(key, seq);
         if !self.faults.is(Mutant::NoStamp) {
             stripe.remote += 1;
             stripe.last_seq = stripe.last_seq.max(seq);

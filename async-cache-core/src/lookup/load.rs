@@ -16,7 +16,7 @@ use crate::local::request::Answer;
 use crate::lookup::fill::Held;
 use crate::lookup::loaded::LoadContext;
 use crate::lookup::loader::{BoxLoader, Produced, place, resolve, run_loader};
-use crate::lookup::progress::{Progress, land};
+use crate::lookup::progress::{Progress, land, land_load};
 use crate::lookup::step::{Action, Basis, StoreIn};
 use crate::lookup::{check, fill, lease, stale};
 use crate::observe::trace;
@@ -57,8 +57,9 @@ async fn run<V: Send + Sync + 'static>(
     let Action::Load(basis) = action else {
         return drop(progress.end(&inner, lead, action));
     };
+    let loaded_at = basis.loaded_at(lead.ticket.reached);
     let (outcome, entry) = load(&inner, &mut lead, loader, basis).await;
-    land(lead, outcome, entry);
+    land_load(lead, loaded_at, outcome, entry);
 }
 
 /// The end of a flight: the answer, and the entry that L1 is offered.

@@ -160,6 +160,12 @@ async fn lead_flight<V: Send + Sync + 'static>(
         load::spawn(inner, lead, loader, progress, action);
         return Led::Flying(flight);
     }
+    if action == Action::FailAgain {
+        // The leader waits, too: a stale value answers before the error.
+        let flight = lead.flight();
+        drop(progress.end(inner, lead, action));
+        return Led::Flying(flight);
+    }
     let refresh = match (action, progress.answer()) {
         (Action::Answer(by), Some(entry)) if find::refreshes(inner, &lead.request, entry, by) => {
             Some(lead.request.behind(entry.token))
@@ -176,6 +182,6 @@ async fn lead_flight<V: Send + Sync + 'static>(
 /// How far the leader has brought the flight.
 enum Led<V> {
     Ended(End<V>),
-    /// A task of its own brings the flight to its end.
+    /// A task of its own brings the flight to its end, or it has ended with an error that the caller may not get.
     Flying(Arc<Flight<V>>),
 }

@@ -40,6 +40,8 @@ pub(crate) struct Progress<V> {
     /// The entry of the last fact.
     entry: Option<Entry<V>>,
     error: Option<Error>,
+    /// The error of an earlier load that takes the place of a load.
+    recalled: Option<Error>,
 }
 
 impl<V: Send + Sync + 'static> Progress<V> {
@@ -54,12 +56,13 @@ impl<V: Send + Sync + 'static> Progress<V> {
             reloads: request.mode == CacheMode::Reload,
             wants_previous,
             skips_read,
+            recalls: !request.options.load.error_ttl.is_zero(),
             fails_in_outage: inner.policy.outage == OutagePolicy::Fail,
             waited: false,
             l2: Access::Missing,
             accept: Accept::Any,
         };
-        Self { known, held: None, entry: None, error: None }
+        Self { known, held: None, entry: None, error: None, recalled: None }
     }
 
     /// Notes a new fact, and decides the next action.
@@ -73,6 +76,12 @@ impl<V: Send + Sync + 'static> Progress<V> {
             self.held.clone_from(&seen.entry);
         }
         (self.entry, self.error) = (seen.entry, seen.error);
+        // Asked each time, because a change may have come meanwhile. Once there is none, the lookup may ask for a
+        // lease, and must not end with an error that was noted later.
+        if self.known.recalls {
+            self.recalled = lead.recalled();
+            self.known.recalls = self.recalled.is_some();
+        }
         step(&mut self.known, seen.learnt)
     }
 
@@ -92,6 +101,11 @@ impl<V: Send + Sync + 'static> Progress<V> {
             (Action::Fail, _) => {
                 let error = self.error.unwrap_or_else(|| failed_elsewhere(inner));
                 land(lead, Err(error.clone()), None);
+                Err(error)
+            }
+            (Action::FailAgain, _) => {
+                let error = self.recalled.unwrap_or_else(|| failed_elsewhere(inner));
+                lead.land(Err(error.clone()), None);
                 Err(error)
             }
             _ => {
@@ -116,6 +130,21 @@ pub(crate) fn land<V: Send + Sync + 'static>(
         lead.postpone(lead.request.options.load.error_backoff);
     }
     lead.land(outcome, entry);
+}
+
+/// Ends a flight whose load has ended. The load reflects every change up to `loaded_at`.
+pub(crate) fn land_load<V: Send + Sync + 'static>(
+    lead: Lead<V>,
+    loaded_at: u64,
+    outcome: Result<Answer<V>, Error>,
+    entry: Option<Entry<V>>,
+) {
+    if let Err(error) = &outcome
+        && is_source_failure(error)
+    {
+        lead.remember(error, loaded_at);
+    }
+    land(lead, outcome, entry);
 }
 
 fn failed_elsewhere<V: 'static>(inner: &Inner<V>) -> Error {

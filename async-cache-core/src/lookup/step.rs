@@ -19,6 +19,8 @@ pub(crate) struct Knowledge {
     pub(crate) wants_previous: bool,
     /// L2 often has nothing, so the lease is asked for without a read before.
     pub(crate) skips_read: bool,
+    /// The error of an earlier load answers in place of a load.
+    pub(crate) recalls: bool,
     /// In an outage the lookup fails.
     pub(crate) fails_in_outage: bool,
     /// The lookup has waited for a load on another node.
@@ -119,6 +121,8 @@ pub(crate) enum Action {
     Fail,
     /// Fail because a load on another node has failed.
     FailElsewhere,
+    /// Fail with the error of an earlier load on this node.
+    FailAgain,
 }
 
 /// The basis of a load on this node. It decides where the value is stored.
@@ -181,17 +185,29 @@ impl Knowledge {
     fn beyond_l1(&mut self) -> Action {
         let reads = !self.reloads || self.wants_previous && self.accept == Accept::Any;
         match self.l2 {
-            Access::Open if !reads || self.skips_read && !self.reloads => self.acquire(self.accept),
+            Access::Open if !reads || self.skips_read && !self.reloads && !self.recalls => {
+                self.acquire(self.accept)
+            }
             Access::Open | Access::Unsent if reads => Action::ReadL2,
             Access::Open | Access::Unsent | Access::Missing => Action::Load(Basis::Alone),
         }
     }
 }
 
-/// Decides what is done next.
+/// Decides what is done next. The error of an earlier load takes the place of a load, and of the question for its
+/// lease.
 pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
+    match decide(known, learnt) {
+        Action::Acquire(_) | Action::Load(_) if known.recalls => Action::FailAgain,
+        action => action,
+    }
+}
+
+fn decide(known: &mut Knowledge, learnt: Learnt) -> Action {
     match learnt {
         Learnt::L1(InL1::Answers) => Action::Answer(AnsweredBy::L1),
+        // Nothing is asked for that may grant a lease. The read says whether L2 still has the value.
+        Learnt::L1(InL1::Unverified(_)) if known.recalls => known.beyond_l1(),
         // L2 can confirm the entry by its token, without sending the value. So ask for both, the confirmation
         // and the lease.
         Learnt::L1(InL1::Unverified(token)) => known.acquire(Accept::Known(token)),

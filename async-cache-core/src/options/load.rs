@@ -56,6 +56,20 @@ pub struct LoadOptions {
     /// nothing is loaded, and lookups with `stale_on_error` answer with the stale value. The default is 1 s.
     #[serde(with = "humantime_serde")]
     pub error_backoff: Duration,
+    /// How long this node remembers that a load of a key failed, panicked or timed out. In this time its lookups of
+    /// the key get the same error, and nothing is loaded. The default is 0: every lookup loads again.
+    ///
+    /// * A cached value answers first, also a stale one with `stale_on_error`, and a value that another node has
+    ///   stored meanwhile. A refresh loads in any case.
+    /// * A change of the key ends it: an insert, an invalidation, an expiry or a refresh, of any node. So does a load
+    ///   of the key that succeeds on this node, a clear, and a change of *any* tag, because the tags of a value that
+    ///   was not loaded are unknown.
+    /// * Other nodes do not learn of the error: each of them loads once. No change of another node ends it while
+    ///   this node cannot hear the other. Both the call that failed and the call that asks must have the option, and
+    ///   the shorter time counts.
+    /// * A node remembers at most 16,384 errors. A further one is not remembered.
+    #[serde(with = "humantime_serde")]
+    pub error_ttl: Duration,
 }
 
 impl Default for LoadOptions {
@@ -69,6 +83,7 @@ impl Default for LoadOptions {
             stale_while_revalidate: false,
             stale_on_error: true,
             error_backoff: Duration::from_secs(1),
+            error_ttl: Duration::ZERO,
         }
     }
 }
@@ -89,6 +104,7 @@ impl LoadOptions {
         for (name, span) in [
             ("load_timeout", self.load_timeout),
             ("error_backoff", self.error_backoff),
+            ("error_ttl", self.error_ttl),
             ("soft_timeout", self.soft_timeout.unwrap_or_default()),
             ("wait_timeout", self.wait_timeout),
         ] {

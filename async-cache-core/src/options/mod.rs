@@ -142,6 +142,7 @@ mod tests {
         assert!(refused(LoadOptions::new().load_timeout(Duration::ZERO)).contains("`load_timeout`"));
         assert!(refused(LoadOptions::new().soft_timeout(Duration::MAX)).contains("`soft_timeout`"));
         assert!(refused(LoadOptions::new().wait_timeout(Duration::MAX)).contains("`wait_timeout`"));
+        assert!(refused(LoadOptions::new().error_ttl(Duration::MAX)).contains("`error_ttl`"));
         assert!(refused(LoadOptions::new().refresh_ahead(f64::NAN)).contains("`refresh_ahead`"));
         assert!(refused(LoadOptions::new().refresh_ahead(-1.0)).contains("`refresh_ahead`"));
         assert!(Options::default().validate().is_ok());

@@ -106,6 +106,14 @@ macro_rules! load_setters {
             $options.error_backoff = error_backoff;
             self
         }
+
+        /// Sets how long this node answers with the error of a failed load, without loading again. The default is
+        /// 0; a call takes the option of its cache. See [`LoadOptions`](crate::options::LoadOptions::error_ttl).
+        pub fn error_ttl(mut self, error_ttl: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $options.error_ttl = error_ttl;
+            self
+        }
     };
 }
 pub(crate) use load_setters;

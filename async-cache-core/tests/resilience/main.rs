@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod conditional;
+mod errors;
 mod events;
 mod fail_safe;
 mod invalidated;

@@ -52,6 +52,7 @@ const TIMES: &[&str] = &[
     "negative_ttl",
     "stale_for",
     "error_backoff",
+    "error_ttl",
     "soft_timeout",
     "load_timeout",
     "lease_ttl",

@@ -16,7 +16,7 @@ use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
 use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::progress::land;
+use crate::lookup::progress::{land, land_load};
 use crate::lookup::step::{Basis, StoreIn};
 use crate::lookup::{check, fill, wait};
 use crate::observe::{Stage, trace};
@@ -82,9 +82,10 @@ async fn run<V: Send + Sync + 'static>(
         Err(error) => {
             inner.observer.counters.load_failures.add(1);
             inner.observer.log_failed(claimed[0].led.lead.key().as_bytes(), claimed.len(), &error);
-            for Claimed { led, .. } in claimed {
+            for Claimed { led, basis } in claimed {
                 inner.observer.tell_failed(led.lead.key().as_bytes(), &error);
-                land(led.lead, Err(error.clone()), None);
+                let loaded_at = basis.loaded_at(led.lead.ticket.reached);
+                land_load(led.lead, loaded_at, Err(error.clone()), None);
             }
         }
     }
@@ -127,6 +128,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
                 .split_off(part.iter().filter(|(claimed, _)| claimed.lease().is_some()).count());
             let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
             for (Claimed { mut led, basis }, answer) in part {
+                let loaded_at = basis.loaded_at(led.lead.ticket.reached);
                 match stock(inner, &mut led, basis, answer, cost) {
                     Storing::Fill(fill, answer, entry) => {
                         fills.push(fill);
@@ -139,7 +141,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
                                 failed.get_or_insert_with(|| (led.lead.key().clone(), 0, error.clone()));
                             first.1 += 1;
                         }
-                        land(led.lead, outcome, entry);
+                        land_load(led.lead, loaded_at, outcome, entry);
                     }
                 }
             }

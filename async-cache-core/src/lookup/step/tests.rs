@@ -11,6 +11,7 @@ const CACHED: Knowledge = Knowledge {
     reloads: false,
     wants_previous: false,
     skips_read: false,
+    recalls: false,
     fails_in_outage: false,
     waited: false,
     l2: Access::Open,
@@ -21,6 +22,7 @@ const WITH_PREVIOUS: Knowledge = Knowledge { wants_previous: true, ..RELOADS };
 const WAITED: Knowledge = Knowledge { waited: true, ..CACHED };
 const SKIPS: Knowledge = Knowledge { skips_read: true, ..CACHED };
 const FAILS: Knowledge = Knowledge { fails_in_outage: true, ..CACHED };
+const RECALLS: Knowledge = Knowledge { recalls: true, ..SKIPS };
 const UNSENT: Knowledge = Knowledge { l2: Access::Unsent, ..CACHED };
 const ALONE: Knowledge = Knowledge { l2: Access::Missing, ..CACHED };
 
@@ -93,6 +95,25 @@ fn what_the_lease_is_answered_with() {
         (FAILS, learns(Reply::Unreachable { held_answers: true }), Action::Answer(AnsweredBy::Unverified)),
         (CACHED, learns(Reply::Unreachable { held_answers: false }), Action::Load(Basis::Alone)),
         (FAILS, learns(Reply::Unreachable { held_answers: false }), Action::Fail),
+    ]);
+}
+
+#[test]
+fn an_earlier_error_takes_the_place_of_a_load_and_not_of_a_value() {
+    let alone = Knowledge { recalls: true, ..ALONE };
+    decides(&[
+        (RECALLS, Learnt::L1(InL1::Answers), Action::Answer(AnsweredBy::L1)),
+        (RECALLS, Learnt::L1(InL1::Nothing), Action::ReadL2),
+        (RECALLS, Learnt::L1(InL1::Fallback(TOKEN)), Action::ReadL2),
+        (RECALLS, Learnt::L1(InL1::Unverified(TOKEN)), Action::ReadL2),
+        (RECALLS, Learnt::L2(InL2::Answers), Action::Answer(AnsweredBy::L2)),
+        (RECALLS, Learnt::L2(InL2::BacksOff), Action::Answer(AnsweredBy::Backoff)),
+        (RECALLS, Learnt::L2(InL2::Nothing(Accept::Any)), Action::FailAgain),
+        (RECALLS, Learnt::L2(InL2::Fallback(TOKEN)), Action::FailAgain),
+        (RECALLS, Learnt::L2(InL2::Unreachable), Action::FailAgain),
+        (Knowledge { fails_in_outage: true, ..RECALLS }, Learnt::L2(InL2::Unreachable), Action::Fail),
+        (alone, Learnt::L1(InL1::Nothing), Action::FailAgain),
+        (alone, Learnt::L1(InL1::Fallback(TOKEN)), Action::FailAgain),
     ]);
 }
 
