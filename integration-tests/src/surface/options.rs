@@ -20,6 +20,7 @@ pub const DRAWN: &[&str] = &[
     "wait_timeout",
     "refresh_ahead",
     "error_backoff",
+    "error_ttl",
     "stale_while_revalidate",
     "stale_on_error",
     "soft_timeout",
@@ -44,6 +45,7 @@ pub struct Options {
     pub wait_timeout: Option<Duration>,
     pub refresh_ahead: Option<f64>,
     pub error_backoff: Option<Duration>,
+    pub error_ttl: Option<Duration>,
     pub stale_while_revalidate: Option<bool>,
     pub stale_on_error: Option<bool>,
     pub soft_timeout: Option<Duration>,
@@ -99,7 +101,7 @@ macro_rules! set_load {
     ($request:expr, $options:expr) => {{
         let options = $options;
         let request = set_store!($request, options);
-        set!(request, options; negative_ttl load_timeout lease_ttl wait_timeout refresh_ahead error_backoff)
+        set!(request, options; negative_ttl load_timeout lease_ttl wait_timeout refresh_ahead error_backoff error_ttl)
     }};
 }
 
@@ -107,7 +109,7 @@ macro_rules! set_load {
 macro_rules! set_load_only {
     ($request:expr, $options:expr) => {{
         let options = $options;
-        set!($request, options; load_timeout lease_ttl wait_timeout refresh_ahead error_backoff
+        set!($request, options; load_timeout lease_ttl wait_timeout refresh_ahead error_backoff error_ttl
             stale_while_revalidate stale_on_error soft_timeout)
     }};
 }
@@ -149,6 +151,13 @@ fn one_of<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
 }
 
 impl Options {
+    /// Draws an `error_ttl`, in some caches. The numbers that are drawn afterwards stay as they were, so that a seed
+    /// still means the same faults.
+    fn draw_error_ttl(rng: &Rng) -> Option<Duration> {
+        let mut rng = Rng::with_seed(!rng.get_seed());
+        (rng.u8(..4) == 0).then(|| ms(one_of(&mut rng, &[30, 300, 1_000])))
+    }
+
     /// Draws the defaults of a cache. Every option is set, with short times, so that many entries expire.
     #[must_use]
     pub fn draw(tiers: Tiers, rng: &mut Rng) -> Self {
@@ -165,6 +174,7 @@ impl Options {
             wait_timeout: Some(ms(one_of(rng, &[500, 3_000]))),
             refresh_ahead: (tiers != Tiers::L2 && rng.u8(..5) == 0).then(|| one_of(rng, &[1.0, 5.0])),
             error_backoff: Some(ms(one_of(rng, &[1, 100, 1_000]))),
+            error_ttl: Self::draw_error_ttl(rng),
             stale_while_revalidate: (keeps && rng.bool()).then_some(true),
             stale_on_error: Some(rng.u8(..3) > 0),
             soft_timeout: (keeps && rng.u8(..3) == 0).then(|| ms(one_of(rng, &[2, 50]))),
@@ -200,6 +210,7 @@ impl Options {
         given.wait_timeout = all.wait_timeout.filter(|_| some());
         given.refresh_ahead = all.refresh_ahead.filter(|_| some());
         given.error_backoff = all.error_backoff.filter(|_| some());
+        given.error_ttl = all.error_ttl;
         let keeps = !given.over(defaults).stale_for.unwrap_or_default().is_zero();
         if verb.may_answer_stale() && keeps {
             given.stale_while_revalidate = some().then(|| all.stale_for > Some(ms(200)));
@@ -235,6 +246,7 @@ impl Options {
             wait_timeout: self.wait_timeout.or(defaults.wait_timeout),
             refresh_ahead: self.refresh_ahead.or(defaults.refresh_ahead),
             error_backoff: self.error_backoff.or(defaults.error_backoff),
+            error_ttl: self.error_ttl.or(defaults.error_ttl),
             stale_while_revalidate: self.stale_while_revalidate.or(defaults.stale_while_revalidate),
             stale_on_error: self.stale_on_error.or(defaults.stale_on_error),
             soft_timeout: self.soft_timeout.or(defaults.soft_timeout),

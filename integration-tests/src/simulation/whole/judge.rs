@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_cache::{Error, ErrorKind, Source};
 
-use super::book::{At, Change, Fate, Landed, Load, Pages};
+use super::book::{At, Change, Fate, Landed, Load, Pages, Scope};
 use super::breach::Promise;
 use super::plan::Trouble;
 use crate::surface::{Call, Kind, Written};
@@ -260,6 +260,29 @@ impl Pages {
         now >= asked.begun.ms + limit && of_call.any(beside)
     }
 
+    /// Whether the node remembers the error of a load that failed within the `error_ttl` of the call. It does not if it
+    /// must know of a change since the load began.
+    fn remembers(&self, asked: &Asked<'_>, key: u64) -> bool {
+        let Some(error_ttl) = asked.call.effective.error_ttl else { return false };
+        let bound = self.plan.max_staleness.as_millis() as u64;
+        let is_known = |id: usize, change: &Change| {
+            let here = change.node == asked.node && change.returned < asked.begun;
+            let anywhere =
+                change.landed == Landed::Surely && change.returned.ms.saturating_add(bound) < asked.begun.ms;
+            here || anywhere || asked.stamp == Some(id)
+        };
+        let concerns =
+            |change: &Change| !matches!(&change.scope, Scope::Keys(keys) if !keys.contains(&key));
+        let of_key = self.of_key[key as usize].iter().map(|id| &self.loads[*id]);
+        of_key.filter(|load| load.node == asked.node && load.fate == Fate::Failed).any(|load| {
+            let until_ms = load.ended.ms + error_ttl.as_millis() as u64 + self.slack_ms(key);
+            let voids = |(id, change): (usize, &Change)| {
+                change.begun > load.begun && concerns(change) && is_known(id, change)
+            };
+            asked.begun.ms <= until_ms && !self.changes.iter().enumerate().any(voids)
+        })
+    }
+
     /// Without faults only a loader may fail a call.
     pub(super) fn judge_error(&mut self, asked: &Asked<'_>, key: u64, error: &Error) {
         let kind = error.kind();
@@ -281,7 +304,12 @@ impl Pages {
             }
             // The call has waited up to its own limit for a load with a higher limit.
             ErrorKind::Timeout if waited_out => true,
-            _ if by_loader => self.plan.trouble == Trouble::Everything || of_call.into_iter().any(failed),
+            _ if by_loader => {
+                let remembered = |key: &u64| self.remembers(asked, *key);
+                self.plan.trouble == Trouble::Everything
+                    || of_call.into_iter().any(failed)
+                    || asked.call.keys.iter().any(remembered)
+            }
             _ => false,
         };
         if !explained && !ending {
