@@ -37,6 +37,9 @@ impl<V: 'static> MemoryBackend<V> {
     pub(crate) fn check_settings(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::new(ErrorKind::Config, format!("a MemoryBackend {what}")));
         let Stores { capacity, partitions, .. } = &*self.stores;
+        if let Some(message) = self.local.wrong {
+            return wrong(message.to_owned());
+        }
         match (capacity, partitions) {
             (0, _) => wrong(
                 "with `max_capacity` 0 keeps nothing: give it 1 or more, or leave the tier out".to_owned(),
@@ -44,6 +47,15 @@ impl<V: 'static> MemoryBackend<V> {
             (_, 1..=MAX_PARTITIONS) => Ok(()),
             (_, other) => wrong(format!("has 1 to {MAX_PARTITIONS} `partitions`, not {other}")),
         }
+    }
+}
+
+impl<V: Send + Sync + 'static> MemoryBackend<V> {
+    /// The number of entries that have left the L1 and were not told to the
+    /// [listener](crate::MemoryBackendBuilder::on_evict), because too many were waiting for it.
+    #[must_use]
+    pub fn missed_evictions(&self) -> u64 {
+        self.local.missed_evictions()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::MemoryBackend;
 use crate::engine::weigh::Weigher;
 use crate::engine::{Engine, Plan};
+use crate::eviction::{EvictionCause, Listener, Outlet};
 #[cfg(feature = "testing")]
 use crate::faults::{Faults, Mutant};
 use crate::local::Local;
@@ -16,8 +18,10 @@ use crate::store::Stores;
 pub struct MemoryBackendBuilder<V> {
     max_capacity: u64,
     partitions: u16,
-    engine: Engine,
+    engine: Option<Engine>,
     weigher: Option<Weigher<V>>,
+    time_to_idle: Option<Duration>,
+    listener: Option<Listener<V>>,
     #[cfg(feature = "testing")]
     faults: Faults,
 }
@@ -40,8 +44,10 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         Self {
             max_capacity: 10_000,
             partitions: 1,
-            engine: Engine::default(),
+            engine: None,
             weigher: None,
+            time_to_idle: None,
+            listener: None,
             #[cfg(feature = "testing")]
             faults: Faults::default(),
         }
@@ -64,9 +70,60 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         self
     }
 
-    /// Sets the engine that the L1 runs on. Default [`Engine::Quick`].
+    /// Sets the engine that the L1 runs on. Default [`Engine::Quick`], and with
+    /// [`time_to_idle`](Self::time_to_idle) [`Engine::Moka`].
     pub fn engine(mut self, engine: Engine) -> Self {
-        self.engine = engine;
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Drops an entry of the L1 that no lookup has asked for in this time: 1 ms to 100 years. By default entries stay
+    /// until their life is over or their room is needed. It ends no life earlier or later in L2, which answers the next
+    /// lookup.
+    ///
+    /// Every lookup of the key in this L1 counts as a use, also one whose entry has expired and is a fallback; so does
+    /// storing the entry. An idle entry answers no lookup, neither as a hit nor as a fallback. Its memory is freed when
+    /// the cache is used, or within about a minute. The time is real time, also where a test pauses the clock.
+    ///
+    /// Such an L1 runs on [`Engine::Moka`], which knows when an entry was used; its hits cost more. Another engine, or
+    /// a time out of range, is an error of the cache's `build`.
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.time_to_idle = Some(idle);
+        self
+    }
+
+    /// Calls `listener` for each entry that leaves the L1, with its encoded key, its value (`None` is a cached absence),
+    /// and the [cause](EvictionCause).
+    ///
+    /// It is called after the entry has left, on a thread of its own, for one entry at a time. It may block, and may use
+    /// the cache. By then the key may have a value again, and calls for different keys may come in another order than
+    /// the entries left. If it panics, the entries behind it are told all the same. At most 8,192 entries wait for it;
+    /// further ones are not told, but [counted](MemoryBackend::missed_evictions). The thread ends when the backend and
+    /// its cache are dropped: a listener that owns a handle of the cache keeps both for ever.
+    ///
+    /// An entry that is only given another life, such as one that was expired, has not left. What is stored in the
+    /// shared tier is not told.
+    ///
+    /// ```
+    /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::{EvictionCause, MemoryBackend};
+    /// # use std::sync::mpsc;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// let (sender, evicted) = mpsc::channel();
+    /// let l1 = MemoryBackend::builder().max_capacity(100).on_evict(move |key, value, cause| {
+    ///     let _ = sender.send((String::from_utf8_lossy(key).into_owned(), value.cloned(), cause));
+    /// });
+    /// let users: TieredCache<u64, String> = TieredCache::builder().l1(l1.build()).build()?;
+    /// users.insert(&42, "Ada".to_owned()).await?;
+    /// users.invalidate(&42).await?;
+    /// let (key, value, cause) = evicted.recv().expect("the entry has left");
+    /// assert_eq!((&*key, value.as_deref().map(|name| &**name), cause), ("42", Some("Ada"), EvictionCause::Removed));
+    /// # Ok(()) }
+    /// ```
+    pub fn on_evict(
+        mut self,
+        listener: impl FnMut(&[u8], Option<&Arc<V>>, EvictionCause) + Send + 'static,
+    ) -> Self {
+        self.listener = Some(Box::new(listener));
         self
     }
 
@@ -95,12 +152,30 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
         let weigher = self.weigher.map(Arc::new);
-        let plan = Plan { engine: self.engine, capacity: self.max_capacity, weigher };
+        let plan = Plan {
+            engine: self.engine,
+            capacity: self.max_capacity,
+            weigher,
+            time_to_idle: self.time_to_idle.filter(is_possible),
+            evicted: self.listener.map(Outlet::open),
+        };
         let stores = Stores::new(self.max_capacity, self.partitions);
         #[cfg(feature = "testing")]
         let stores = Stores { faults: self.faults, ..stores };
-        MemoryBackend { local: Arc::new(Local::new(plan)), stores: Arc::new(stores) }
+        let wrong = match (self.time_to_idle, self.engine) {
+            (Some(idle), _) if !is_possible(&idle) => Some("has a `time_to_idle` of 1 ms to 100 years"),
+            (Some(_), Some(Engine::Quick)) => Some(
+                "with `time_to_idle` runs on `Engine::Moka`, because no other engine knows which entries are idle: leave `engine` out",
+            ),
+            _ => None,
+        };
+        MemoryBackend { local: Arc::new(Local::new(plan, wrong)), stores: Arc::new(stores) }
     }
+}
+
+/// The engine would panic if it were given a longer time.
+fn is_possible(idle: &Duration) -> bool {
+    (Duration::from_millis(1)..=Duration::from_secs(100 * 365 * 24 * 3600)).contains(idle)
 }
 
 impl<V> fmt::Debug for MemoryBackendBuilder<V> {

@@ -15,6 +15,7 @@
 mod backend;
 mod builder;
 mod engine;
+mod eviction;
 mod faults;
 mod hasher;
 mod local;
@@ -24,6 +25,7 @@ mod store;
 pub use backend::MemoryBackend;
 pub use builder::MemoryBackendBuilder;
 pub use engine::Engine;
+pub use eviction::EvictionCause;
 
 /// Faults for tests (feature `testing`).
 #[cfg(feature = "testing")]

@@ -11,6 +11,8 @@ use crate::engine::claim::{Claim, Shareable};
 /// The L1 that the clones of a backend share.
 pub(crate) struct Local<V> {
     plan: Plan<V>,
+    /// A setting that no cache can be built on.
+    pub(crate) wrong: Option<&'static str>,
     current: Mutex<Current<V>>,
 }
 
@@ -21,9 +23,13 @@ struct Current<V> {
 }
 
 impl<V: Send + Sync + 'static> Local<V> {
-    pub(crate) fn new(plan: Plan<V>) -> Self {
+    pub(crate) fn new(plan: Plan<V>, wrong: Option<&'static str>) -> Self {
         let current = Current { engine: plan.build().into(), claim: None };
-        Self { plan, current: Mutex::new(current) }
+        Self { plan, wrong, current: Mutex::new(current) }
+    }
+
+    pub(crate) fn missed_evictions(&self) -> u64 {
+        self.plan.evicted.as_ref().map_or(0, |outlet| outlet.missed())
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Shareable<V>> {

@@ -160,7 +160,7 @@ pub use async_cache_macros::CacheKey;
 #[cfg(feature = "macros")]
 pub use async_cache_macros::cached;
 #[cfg(feature = "memory")]
-pub use async_cache_memory::{Engine, MemoryBackend, MemoryBackendBuilder};
+pub use async_cache_memory::{Engine, EvictionCause, MemoryBackend, MemoryBackendBuilder};
 #[cfg(all(feature = "redis", feature = "tls"))]
 pub use async_cache_redis::Tls;
 /// Faults that tests switch on in the Redis tier.

@@ -245,8 +245,7 @@ async fn batches_learn_from_single_keys_and_single_keys_from_batches(tiers: Tier
 }
 
 async fn a_change_on_another_node_ends_it(tiers: Tiers) {
-    let (here, there, source) =
-        (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
+    let (here, there, source) = (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
     for change in 0..5 {
         let before = source.loads();
         assert_eq!(fail(&here, &source).await, Some(before + 1));
@@ -266,16 +265,14 @@ async fn a_change_on_another_node_ends_it(tiers: Tiers) {
 }
 
 async fn no_other_node_learns_of_it(tiers: Tiers) {
-    let (here, there, source) =
-        (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
+    let (here, there, source) = (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
     assert_eq!(fail(&here, &source).await, Some(1));
     assert_eq!(fail(&there, &source).await, Some(2));
     assert_eq!(fail(&here, &source).await, Some(1));
 }
 
 async fn a_value_of_another_node_answers_before_the_error(tiers: Tiers) {
-    let (here, there, source) =
-        (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
+    let (here, there, source) = (tiers.node(remembering).await, tiers.node(remembering).await, Source::new());
     assert_eq!(fail(&here, &source).await, Some(1));
     assert_eq!(ask(&there, &source).await.unwrap(), 1);
     assert_eq!(fail(&here, &source).await, None);

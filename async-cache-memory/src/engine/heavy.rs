@@ -38,8 +38,14 @@ pub(super) struct Incoming<'a, V> {
     pub(super) weight: u64,
 }
 
-/// Values taken out, to be dropped when the lock is free: their `Drop` is the user's code.
-pub(super) type Dropped<V> = Vec<Option<Arc<V>>>;
+/// An entry that was taken out.
+pub(super) struct TakenOut<V> {
+    pub(super) key: Key,
+    pub(super) value: Option<Arc<V>>,
+}
+
+/// Entries taken out, to be dropped when the lock is free: the `Drop` of a value is the user's code.
+pub(super) type Dropped<V> = Vec<TakenOut<V>>;
 
 impl<V> Heavy<V> {
     pub(super) fn new() -> Self {
@@ -120,23 +126,23 @@ impl<V> Table<V> {
         self.held.keys().cloned().collect()
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Option<Arc<V>>> {
-        let held = self.held.remove(key)?;
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<TakenOut<V>> {
+        let (key, held) = self.held.remove_entry(key)?;
         self.weight -= held.weight;
-        Some(held.value)
+        Some(TakenOut { key, value: held.value })
     }
 
     pub(super) fn remove_if(
         &mut self,
         key: &[u8],
         condition: &dyn Fn(&[u8], &Entry<V>) -> bool,
-    ) -> Option<Option<Arc<V>>> {
+    ) -> Option<TakenOut<V>> {
         let held = self.held.get(key)?;
         if condition(key, &held.terms.with(held.value.clone())) { self.remove(key) } else { None }
     }
 
     pub(super) fn take_all(&mut self) -> Dropped<V> {
         self.weight = 0;
-        self.held.drain().map(|(_, held)| held.value).collect()
+        self.held.drain().map(|(key, held)| TakenOut { key, value: held.value }).collect()
     }
 }

@@ -2,18 +2,21 @@
 
 pub(crate) mod claim;
 mod heavy;
+mod leaving;
 mod moka;
 mod quick;
 pub(crate) mod weigh;
 mod weighed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::claim::Shareable;
 use self::moka::Moka;
 use self::quick::Quick;
 use self::weigh::Weigher;
 use self::weighed::Weighed;
+use crate::eviction::Outlet;
 
 /// The map that an L1 runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,17 +34,32 @@ pub enum Engine {
 
 /// The settings of an engine.
 pub(crate) struct Plan<V> {
-    pub(crate) engine: Engine,
+    /// The engine, if one was chosen.
+    pub(crate) engine: Option<Engine>,
     pub(crate) capacity: u64,
     pub(crate) weigher: Option<Arc<Weigher<V>>>,
+    pub(crate) time_to_idle: Option<Duration>,
+    pub(crate) evicted: Option<Arc<Outlet<V>>>,
 }
 
 impl<V: Send + Sync + 'static> Plan<V> {
     pub(crate) fn build(&self) -> Box<dyn Shareable<V>> {
-        match (self.engine, self.weigher.clone()) {
-            (Engine::Quick, None) => Box::new(Quick::new(self.capacity)),
-            (Engine::Quick, Some(weigher)) => Box::new(Weighed::new(self.capacity, weigher)),
-            (Engine::Moka, weigher) => Box::new(Moka::new(self.capacity, weigher)),
+        match (self.engine(), self.weigher.clone()) {
+            (Engine::Quick, None) => Box::new(Quick::new(self.capacity, self.evicted.clone())),
+            (Engine::Quick, Some(weigher)) => {
+                Box::new(Weighed::new(self.capacity, weigher, self.evicted.clone()))
+            }
+            (Engine::Moka, weigher) => {
+                Box::new(Moka::new(self.capacity, weigher, self.time_to_idle, self.evicted.clone()))
+            }
+        }
+    }
+
+    /// Only one engine knows which entries are idle.
+    fn engine(&self) -> Engine {
+        match self.time_to_idle {
+            Some(_) => Engine::Moka,
+            None => self.engine.unwrap_or_default(),
         }
     }
 }

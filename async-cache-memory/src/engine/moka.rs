@@ -1,14 +1,19 @@
 //! On moka.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::{Entry, PackedEntry};
 use async_cache_core::key::Key;
 
+use ::moka::notification::RemovalCause;
+
 use super::claim::{Claim, Shareable, too_late};
 use super::weigh::{Weigher, weigh};
+use crate::eviction::{EvictionCause, Outlet};
 use crate::hasher::Hasher;
 
 /// Value, all else of the entry, weight.
@@ -20,17 +25,73 @@ pub(crate) struct Moka<V> {
     weigher: Option<Arc<Weigher<V>>>,
     refused: Arc<AtomicU64>,
     capacity: u64,
+    /// Whether something happens when an entry leaves or is idle. Then moka's log is worked off in the background,
+    /// too.
+    watched: bool,
     claim: Option<Arc<Claim>>,
 }
 
+/// What this thread does with the engine: it calls the listener for that at once.
+#[derive(Clone, Copy)]
+enum Doing {
+    Nothing,
+    /// It removes an entry that is of no use any more.
+    Sweeping,
+    /// It stores the value at this address.
+    Storing(usize),
+}
+
+thread_local! {
+    static DOING: Cell<Doing> = const { Cell::new(Doing::Nothing) };
+}
+
+fn while_doing(doing: Doing, call: impl FnOnce()) {
+    DOING.set(doing);
+    call();
+    DOING.set(Doing::Nothing);
+}
+
+fn address<V>(value: Option<&Arc<V>>) -> usize {
+    value.map_or(0, |value| Arc::as_ptr(value).addr())
+}
+
+/// What the listener is told. An entry that is stored again, with another life, has not been replaced.
+fn cause_of<V>(cause: RemovalCause, value: Option<&Arc<V>>) -> Option<EvictionCause> {
+    match (cause, DOING.get()) {
+        (RemovalCause::Size, _) => Some(EvictionCause::Size),
+        // The engine knows no other expiry.
+        (RemovalCause::Expired, _) => Some(EvictionCause::Idle),
+        (RemovalCause::Replaced, Doing::Storing(stored)) if stored == address(value) => None,
+        (RemovalCause::Replaced, _) => Some(EvictionCause::Replaced),
+        (RemovalCause::Explicit, Doing::Sweeping) => Some(EvictionCause::Expired),
+        (RemovalCause::Explicit, _) => Some(EvictionCause::Removed),
+    }
+}
+
 impl<V: Send + Sync + 'static> Moka<V> {
-    pub(crate) fn new(capacity: u64, weigher: Option<Arc<Weigher<V>>>) -> Self {
+    pub(crate) fn new(
+        capacity: u64,
+        weigher: Option<Arc<Weigher<V>>>,
+        time_to_idle: Option<Duration>,
+        evicted: Option<Arc<Outlet<V>>>,
+    ) -> Self {
+        let watched = time_to_idle.is_some() || evicted.is_some();
         let mut cache = ::moka::sync::Cache::builder().max_capacity(capacity);
         if weigher.is_some() {
-            cache = cache.weigher(|_, (_, _, weight)| *weight);
+            cache = cache.weigher(|_, (_, _, weight): &Held<V>| *weight);
+        }
+        if let Some(idle) = time_to_idle {
+            cache = cache.time_to_idle(idle);
+        }
+        if let Some(outlet) = evicted {
+            cache = cache.eviction_listener(move |key: Arc<Key>, (value, ..): Held<V>, cause| {
+                if let Some(cause) = cause_of(cause, value.as_ref()) {
+                    outlet.tell(&key, value, cause);
+                }
+            });
         }
         let cache = cache.build_with_hasher(Hasher::default());
-        Self { cache, weigher, refused: Arc::default(), capacity, claim: None }
+        Self { cache, weigher, refused: Arc::default(), capacity, watched, claim: None }
     }
 }
 
@@ -43,7 +104,9 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
         match self.weigher.as_ref().map_or(Some(1), |weigher| weigh(weigher, key, &entry)) {
             Some(weight) if u64::from(weight) <= self.capacity => {
                 let (terms, value) = PackedEntry::of(entry);
-                self.cache.insert(key.clone(), (value, terms, weight));
+                while_doing(Doing::Storing(address(value.as_ref())), || {
+                    self.cache.insert(key.clone(), (value, terms, weight));
+                });
             }
             _ => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -61,6 +124,9 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
 
     fn clear(&self) {
         self.cache.invalidate_all();
+        if self.watched {
+            self.cache.run_pending_tasks();
+        }
     }
 
     fn len(&self) -> u64 {
@@ -85,10 +151,14 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
         &'a self,
         is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
+        if self.watched {
+            // Nobody may use the cache. Then nothing else works off the log, which frees idle entries.
+            self.cache.run_pending_tasks();
+        }
         Box::new(self.cache.iter().map(move |(key, (value, terms, _))| {
             if is_dead(key.as_bytes(), &terms.with(value)) {
                 // The entry may have been replaced a moment ago: then the new one is removed, which costs a read.
-                self.cache.invalidate(&*key);
+                while_doing(Doing::Sweeping, || self.cache.invalidate(&*key));
             }
         }))
     }
@@ -101,6 +171,7 @@ impl<V: Send + Sync + 'static> Shareable<V> for Moka<V> {
             weigher: self.weigher.clone(),
             refused: Arc::clone(&self.refused),
             capacity: self.capacity,
+            watched: self.watched,
             claim: Some(claim),
         })
     }

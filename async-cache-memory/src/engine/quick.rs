@@ -7,10 +7,13 @@ use std::sync::Arc;
 use async_cache_core::LocalBackend;
 use async_cache_core::backend::{Entry, HitCheck, PackedEntry};
 use async_cache_core::key::Key;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::claim::{Claim, Shareable, too_late};
+use super::heavy::TakenOut;
+use super::leaving::{Leaving, Request};
+use crate::eviction::{EvictionCause, Outlet};
 use crate::hasher::Hasher as EntryHasher;
 
 /// Most entries expected in one shard. A shard's table grows at once, under its lock: this bounds
@@ -18,11 +21,12 @@ use crate::hasher::Hasher as EntryHasher;
 const SHARD_ENTRIES: u64 = 8192;
 const MAX_SHARDS: u64 = 4096;
 
-type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, EntryHasher>;
+type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, EntryHasher, Leaving<V>>;
 
 /// Entries of one weight each, or with weights of their own. Handles share everything.
 pub(crate) struct Quick<V, W> {
     cache: Arc<Entries<V, W>>,
+    evicted: Option<Arc<Outlet<V>>>,
     claim: Option<Arc<Claim>>,
 }
 
@@ -38,6 +42,12 @@ pub(super) struct Slot<W> {
     terms: PackedEntry,
     key: Key,
     weight: W,
+}
+
+impl<W> AsRef<Key> for Slot<W> {
+    fn as_ref(&self) -> &Key {
+        &self.key
+    }
 }
 
 impl<W> Hash for Slot<W> {
@@ -158,25 +168,26 @@ impl<W: Copy + Into<u64>, T> Weighter<Slot<W>, T> for Scale {
 }
 
 impl<V: Send + Sync + 'static> Quick<V, One> {
-    pub(crate) fn new(capacity: u64) -> Self {
-        Self::build(capacity, capacity)
+    pub(crate) fn new(capacity: u64, evicted: Option<Arc<Outlet<V>>>) -> Self {
+        Self::build(capacity, capacity, evicted)
     }
 }
 
 impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quick<V, W> {
-    pub(super) fn build(capacity: u64, entries: u64) -> Self {
+    pub(super) fn build(capacity: u64, entries: u64, evicted: Option<Arc<Outlet<V>>>) -> Self {
         let threads = std::thread::available_parallelism().map_or(4, |n| n.get() as u64);
         let shards = (entries / SHARD_ENTRIES).clamp(threads * 4, MAX_SHARDS.max(threads * 4));
         let mut options = OptionsBuilder::new();
         options.shards(shards as usize).weight_capacity(capacity).estimated_items_capacity(entries as usize);
         // It fails only if a capacity is not set.
         let options = options.build().unwrap_or_else(|_| unreachable!("both capacities are set"));
-        let cache = Cache::with_options(options, Scale, EntryHasher::default(), DefaultLifecycle::default());
-        Self { cache: Arc::new(cache), claim: None }
+        let cache = Cache::with_options(options, Scale, EntryHasher::default(), Leaving(evicted.clone()));
+        Self { cache: Arc::new(cache), evicted, claim: None }
     }
 
     pub(super) fn share(&self) -> Self {
-        Self { cache: Arc::clone(&self.cache), claim: self.claim.clone() }
+        let (cache, evicted) = (Arc::clone(&self.cache), self.evicted.clone());
+        Self { cache, evicted, claim: self.claim.clone() }
     }
 
     pub(super) fn shards(&self) -> u64 {
@@ -200,16 +211,37 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
 
     pub(super) fn store(&self, key: &Key, entry: Entry<V>, weight: W) {
         let (terms, value) = PackedEntry::of(entry);
+        let mut request = Request::default();
+        if self.evicted.is_some() {
+            request.incoming = Some((key.clone(), value.clone()));
+        }
         // The engine replaces the key with the value.
-        self.cache.insert(Slot { key: key.clone(), terms, weight }, value);
+        self.cache.insert_with_lifecycle(Slot { key: key.clone(), terms, weight }, value, &mut request);
     }
 
     pub(super) fn remove(&self, key: &[u8]) {
-        self.cache.remove(&Bytes(key));
+        self.tell(self.cache.remove(&Bytes(key)), EvictionCause::Removed);
+    }
+
+    /// Takes an entry out, and tells nobody.
+    pub(super) fn take(&self, key: &[u8]) -> Option<TakenOut<V>> {
+        self.cache.remove(&Bytes(key)).map(|(slot, value)| TakenOut { key: slot.key, value })
+    }
+
+    fn tell(&self, removed: Option<(Slot<W>, Option<Arc<V>>)>, cause: EvictionCause) {
+        if let (Some(outlet), Some((slot, value))) = (&self.evicted, removed) {
+            outlet.tell(&slot.key, value, cause);
+        }
     }
 
     pub(super) fn clear(&self) {
-        self.cache.clear();
+        match &self.evicted {
+            None => self.cache.clear(),
+            Some(outlet) => self.cache.retain(|slot, value| {
+                outlet.tell(&slot.key, value.clone(), EvictionCause::Removed);
+                false
+            }),
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -225,7 +257,8 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         Box::new(self.cache.iter().map(move |(slot, _)| {
             if is_dead(slot.key.as_bytes(), &slot.terms) {
                 // Judged once more where it is: it may have been replaced.
-                self.cache.remove(&Dead(slot.key.as_bytes(), &is_dead));
+                let removed = self.cache.remove(&Dead(slot.key.as_bytes(), &is_dead));
+                self.tell(removed, EvictionCause::Expired);
             }
         }))
     }

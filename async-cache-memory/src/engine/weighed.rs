@@ -12,9 +12,10 @@ use async_cache_core::backend::{Entry, HitCheck};
 use async_cache_core::key::Key;
 
 use super::claim::{Claim, Shareable, too_late};
-use super::heavy::{Dropped, Heavy, Incoming, Table};
+use super::heavy::{Dropped, Heavy, Incoming, Table, TakenOut};
 use super::quick::Quick;
 use super::weigh::{Weigher, weigh};
+use crate::eviction::{EvictionCause, Outlet, is_same};
 
 /// The guessed weight of an entry: the engine has to be told how many entries to expect, and remembers half as
 /// many that it has dropped.
@@ -34,15 +35,16 @@ struct Inner<V> {
     /// The heaviest entry that goes into a shard.
     limit: AtomicU64,
     refused: AtomicU64,
+    evicted: Option<Arc<Outlet<V>>>,
 }
 
 impl<V: Send + Sync + 'static> Weighed<V> {
-    pub(crate) fn new(capacity: u64, weigher: Arc<Weigher<V>>) -> Self {
+    pub(crate) fn new(capacity: u64, weigher: Arc<Weigher<V>>, evicted: Option<Arc<Outlet<V>>>) -> Self {
         let entries = (capacity / GUESSED_WEIGHT).max(capacity.min(10_000));
-        let light = Quick::build(capacity, entries);
+        let light = Quick::build(capacity, entries, evicted.clone());
         let (heavy, refused) = (Heavy::new(), AtomicU64::new(0));
         let limit = AtomicU64::new(limit(capacity, light.shards()));
-        let inner = Inner { heavy, weigher, capacity, limit, refused };
+        let inner = Inner { heavy, weigher, capacity, limit, refused, evicted };
         Self { light, inner: Arc::new(inner), claim: None }
     }
 
@@ -55,8 +57,8 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         self.light.set_capacity(rest);
     }
 
-    /// Changes the table, and drops the values taken out when the lock is free.
-    fn change(&self, change: impl FnOnce(&mut Table<V>) -> Dropped<V>) {
+    /// Changes the table, and drops the values taken out when the lock is free. `cause` says why they are.
+    fn change(&self, cause: EvictionCause, change: impl FnOnce(&mut Table<V>) -> Dropped<V>) {
         let mut table = self.inner.heavy.write();
         let before = table.weight;
         let dropped = change(&mut table);
@@ -64,12 +66,14 @@ impl<V: Send + Sync + 'static> Weighed<V> {
             self.share_capacity(&table);
         }
         drop(table);
-        drop(dropped);
+        if let Some(outlet) = &self.inner.evicted {
+            dropped.into_iter().for_each(|TakenOut { key, value }| outlet.tell(&key, value, cause));
+        }
     }
 
     fn remove_heavy(&self, key: &[u8]) {
         if self.inner.heavy.read().contains(key) {
-            self.change(|table| table.remove(key).into_iter().collect());
+            self.change(EvictionCause::Removed, |table| table.remove(key).into_iter().collect());
         }
     }
 
@@ -83,15 +87,22 @@ impl<V: Send + Sync + 'static> Weighed<V> {
             let unused = lap && table.len() > 0;
             drop(table);
             if unused {
-                self.change(|table| heavy.drop_unused(table, capacity));
+                self.change(EvictionCause::Size, |table| heavy.drop_unused(table, capacity));
             }
             return;
         }
         drop(table);
-        self.change(|table| {
-            self.light.remove(key.as_bytes());
+        let value = entry.value.clone();
+        let mut before = Dropped::new();
+        self.change(EvictionCause::Size, |table| {
+            before.extend(self.light.take(key.as_bytes()));
+            before.extend(table.remove(key.as_bytes()));
             heavy.insert(table, Incoming { key, entry, weight: u64::from(weight) }, capacity)
         });
+        before.retain(|taken| !is_same(taken.value.as_ref(), value.as_ref()));
+        if let Some(outlet) = &self.inner.evicted {
+            before.into_iter().for_each(|taken| outlet.tell(key, taken.value, EvictionCause::Replaced));
+        }
     }
 }
 
@@ -133,7 +144,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Weighed<V> {
 
     fn clear(&self) {
         self.light.clear();
-        self.change(Table::take_all);
+        self.change(EvictionCause::Removed, Table::take_all);
     }
 
     fn len(&self) -> u64 {
@@ -157,7 +168,8 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Weighed<V> {
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
         let keys = self.inner.heavy.read().keys();
         let heavy = keys.into_iter().map(move |key| {
-            self.change(|table| table.remove_if(key.as_bytes(), is_dead).into_iter().collect());
+            let dead = |table: &mut Table<V>| table.remove_if(key.as_bytes(), is_dead).into_iter().collect();
+            self.change(EvictionCause::Expired, dead);
         });
         Box::new(heavy.chain(self.light.sweep(is_dead)))
     }

@@ -271,8 +271,7 @@ impl Pages {
                 change.landed == Landed::Surely && change.returned.ms.saturating_add(bound) < asked.begun.ms;
             here || anywhere || asked.stamp == Some(id)
         };
-        let concerns =
-            |change: &Change| !matches!(&change.scope, Scope::Keys(keys) if !keys.contains(&key));
+        let concerns = |change: &Change| !matches!(&change.scope, Scope::Keys(keys) if !keys.contains(&key));
         let of_key = self.of_key[key as usize].iter().map(|id| &self.loads[*id]);
         of_key.filter(|load| load.node == asked.node && load.fate == Fate::Failed).any(|load| {
             let until_ms = load.ended.ms + error_ttl.as_millis() as u64 + self.slack_ms(key);
