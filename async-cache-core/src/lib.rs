@@ -50,6 +50,7 @@ pub use format::{codec, frame, key, tags};
 
 pub use api::builder::{MAX_NAMESPACE_BYTES, TieredCacheBuilder};
 pub use api::cache::{Shutdown, TieredCache};
+pub use api::group::{CacheGroup, GroupReport};
 pub use api::invalidator::Invalidator;
 pub use api::request::Traced;
 pub use backend::{Backend, LocalBackend};

@@ -37,8 +37,10 @@
 //! | read, load, write, invalidate | the methods of [`TieredCache`] |
 //! | cache a function | [`cached`] |
 //! | load many keys at once | [`TieredCache::get_many_or_load`], [`DataLoader`] |
+//! | invalidate a tag in several caches | [`CacheGroup`] |
 //! | let the loader choose ttl and tags | [`Loaded`] |
 //! | handle failures | [`Error`], [`ErrorKind`], [`OutagePolicy`] |
+//! | be told what leaves L1 | [`MemoryBackendBuilder::on_evict`] |
 //! | observe | [`TieredCache::stats`], [`TieredCache::subscribe`] |
 //! | start and stop | [`RedisBackend::connect_lazy`], [`TieredCache::ready`], [`TieredCache::shutdown`] |
 //!
@@ -53,6 +55,8 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../../docs/errors.md")]
     mod errors {}
+    #[doc = include_str!("../../docs/invalidation.md")]
+    mod invalidation {}
     #[doc = include_str!("../../docs/migrating.md")]
     mod migrating {}
     #[doc = include_str!("../../docs/outages.md")]
@@ -79,11 +83,11 @@ pub use async_cache_core::decorated;
 #[cfg(feature = "testing")]
 pub use async_cache_core::testing;
 pub use async_cache_core::{
-    Amended, Backend, Bincode, BoxError, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind, Event,
-    EventStream, Evidence, Invalidator, KeyHash, Knowledge, LoadContext, LoadFailureLog, LoadOptions, Loaded,
-    LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, Source, StaleCause, Stamp,
-    Stats, StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, Traced, UnreadableCause,
-    Verify, backend, batch, codec, frame, key, request, tags,
+    Amended, Backend, Bincode, BoxError, CacheGroup, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind,
+    Event, EventStream, Evidence, GroupReport, Invalidator, KeyHash, Knowledge, LoadContext, LoadFailureLog,
+    LoadOptions, Loaded, LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, Source,
+    StaleCause, Stamp, Stats, StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, Traced,
+    UnreadableCause, Verify, backend, batch, codec, frame, key, request, tags,
 };
 
 #[cfg(feature = "macros")]

@@ -7,6 +7,7 @@ pub(crate) mod builder;
 pub(crate) mod cache;
 pub(crate) mod data_loader;
 pub(crate) mod figures;
+pub(crate) mod group;
 pub(crate) mod invalidator;
 pub mod macro_support;
 pub(crate) mod many;

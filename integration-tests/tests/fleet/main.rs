@@ -8,6 +8,7 @@ mod connections;
 mod expired;
 mod foreign;
 mod full;
+mod groups;
 mod in_flight;
 mod leases;
 mod odds;
