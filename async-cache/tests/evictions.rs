@@ -32,7 +32,7 @@ fn key_of(encoded: &[u8]) -> u64 {
 fn told(l1: Builder) -> (MemoryBackend<String>, Receiver<Told>) {
     let (sender, told) = channel();
     let l1 = l1.on_evict(move |key, value, cause| {
-        let _ = sender.send((key_of(key), value.map(|value| value.to_string()), cause));
+        let _ = sender.send((key_of(key), value.map(ToString::to_string), cause));
     });
     (l1.build(), told)
 }

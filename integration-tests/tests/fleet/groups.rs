@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_cache::testing::{No, until};
-use async_cache::{CacheGroup, CacheKey, ErrorKind, MemoryBackend, RedisBackend, TieredCache};
+use async_cache::{CacheGroup, CacheKey, ErrorKind, MemoryBackend, RedisBackend, Stamp, TieredCache};
 use integration_tests::server::RedisServer;
 
 /// The caches of one process, on one handle of Redis.
@@ -49,7 +49,7 @@ where
 }
 
 /// One call changes the entries of all caches, on every node, and the others stay.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn one_call_reaches_every_cache_on_every_node() {
     let server = RedisServer::start();
     let (here, there) = (Process::on(&server).await, Process::on(&server).await);
@@ -58,7 +58,7 @@ async fn one_call_reaches_every_cache_on_every_node() {
     here.fill().await;
     assert_eq!(there.held().await, [true; 3]);
     let report = here.group.invalidate_tag("team:9").await;
-    let namespaces: Vec<_> = report.stamps.iter().map(|stamp| stamp.namespace()).collect();
+    let namespaces: Vec<_> = report.stamps.iter().map(Stamp::namespace).collect();
     assert_eq!((namespaces, report.failed.len()), (vec!["users", "teams"], 0));
     assert_eq!(here.held().await, [false, true, false], "read your writes");
     let (of_users, of_teams) = (report.stamp("users").unwrap(), report.stamp("teams").unwrap());
@@ -89,7 +89,7 @@ async fn one_call_reaches_every_cache_on_every_node() {
 }
 
 /// A failure in one cache neither stops the others nor gets lost. That cache repairs it as after its own call.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_cache_that_fails_stops_no_other() {
     let server = RedisServer::start();
     let (here, there) = (Process::on(&server).await, Process::on(&server).await);
@@ -112,7 +112,7 @@ async fn a_cache_that_fails_stops_no_other() {
 }
 
 /// An invalid tag is sent to nobody.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_invalid_tag_fails_in_every_cache() {
     let server = RedisServer::start();
     let here = Process::on(&server).await;
