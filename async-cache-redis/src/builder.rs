@@ -231,6 +231,13 @@ impl RedisBackendBuilder {
         self
     }
 
+    /// Values are never read from replicas: one that lags behind would answer with a value that was invalidated. So
+    /// `false` changes nothing, and `true` is an error of connecting. It is here for settings that say so.
+    pub fn read_from_replicas(mut self, read: bool) -> Self {
+        self.settings.reads_replicas = read;
+        self
+    }
+
     /// With `true`, servers are used that are neither Redis nor Valkey, at the caller's own risk: old values might be
     /// served. `false` unless set: such servers are refused by name. Servers that are known to be unsafe, such as
     /// Garnet, are always refused.

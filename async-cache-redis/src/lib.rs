@@ -64,6 +64,16 @@ pub use connection::server::IdentifyBy;
 #[cfg(feature = "tls")]
 pub use connection::tls::Tls;
 
+/// The crates whose types the escape hatches take, in the versions that this crate uses (feature `raw`):
+/// [`RedisBackend::from_pool`], [`RedisBackendBuilder::pool`] and [`RedisBackendBuilder::connection_info`].
+///
+/// A new major version of one of them is no breaking change of this crate.
+#[cfg(feature = "raw")]
+pub mod raw {
+    pub use deadpool_redis;
+    pub use redis;
+}
+
 /// Faults for tests (feature `testing`).
 #[cfg(feature = "testing")]
 pub mod testing {

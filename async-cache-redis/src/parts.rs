@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
     pub(crate) identify: IdentifyBy,
+    /// Asked for, and refused.
+    pub(crate) reads_replicas: bool,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Own,
     /// Notified when a server of a cluster no longer has a partition.
@@ -95,6 +97,7 @@ impl Default for Settings {
             scripts: lua::scripts(),
             unknown: UnknownServers::Refuse,
             identify: IdentifyBy::Info,
+            reads_replicas: false,
             #[cfg(feature = "sentinel")]
             sentinels: Own::default(),
             strayed: Arc::default(),
@@ -254,6 +257,12 @@ impl Settings {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
+        if self.reads_replicas {
+            return Err(wrong(
+                "`read_from_replicas(true)` would serve values that were invalidated, because replicas lag behind: leave it \
+                 out, and raise the capacity of L1 to relieve the master",
+            ));
+        }
         #[cfg(feature = "sentinel")]
         if !matches!(self.target, Target::Sentinels(_)) && self.sentinels.are_set() {
             return Err(wrong("settings for Sentinels are given, but no Sentinels: call `sentinel`"));

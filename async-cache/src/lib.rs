@@ -167,6 +167,10 @@ pub use async_cache_macros::cached;
 pub use async_cache_memory::{Engine, EvictionCause, MemoryBackend, MemoryBackendBuilder};
 #[cfg(all(feature = "redis", feature = "tls"))]
 pub use async_cache_redis::Tls;
+/// The crates `redis` and `deadpool-redis` in the versions whose types the escape hatches of [`RedisBackend`] take (feature
+/// `raw`). A new major version of one of them is no breaking change of this crate.
+#[cfg(all(feature = "redis", feature = "raw"))]
+pub use async_cache_redis::raw;
 /// Faults that tests switch on in the Redis tier.
 #[cfg(all(feature = "redis", feature = "testing"))]
 pub use async_cache_redis::testing as redis_testing;
