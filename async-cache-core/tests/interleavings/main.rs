@@ -3,6 +3,7 @@
 
 mod arms;
 mod counted;
+mod errors;
 mod fallbacks;
 mod figures;
 mod joined;

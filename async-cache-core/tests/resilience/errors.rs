@@ -281,7 +281,8 @@ async fn a_value_of_another_node_answers_before_the_error(tiers: Tiers) {
 
 /// The entry is past its cap in L1. L2 is asked for it by a read, since nothing is to be loaded.
 async fn an_entry_that_l2_confirms_answers_before_the_error(tiers: Tiers) {
-    let capped = |builder: Builder| remembering(builder).l1_ttl(ms(500));
+    // Nothing else answers: no fallback is accepted.
+    let capped = |builder: Builder| remembering(builder).l1_ttl(ms(500)).stale_on_error(false);
     let (here, there, source) = (tiers.node(capped).await, tiers.node(capped).await, Source::new());
     assert_eq!(fail(&here, &source).await, Some(1));
     assert_eq!(ask(&there, &source).await.unwrap(), 1);
