@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use async_cache::{Error, Result, TieredCache, TieredCacheBuilder};
+use async_cache::{Error, Result, TieredCache, TieredCacheBuilder, Traced};
 use serde::{Deserialize, Serialize};
 
 use crate::database::Database;
@@ -53,10 +53,10 @@ impl Catalogue {
         Ok(Self { cache: tiers(builder).build()?, database })
     }
 
-    /// Returns a product from the nearest place that has it, or `None` if the id does not exist.
-    pub(crate) async fn get(&self, id: u32) -> Result<Option<Arc<Product>>> {
+    /// Returns a product from the nearest place that has it, and says which. `None` if the id does not exist.
+    pub(crate) async fn get(&self, id: u32) -> Result<Traced<Option<Arc<Product>>>> {
         let database = self.database.clone();
-        self.cache.get_or_load_optional(&id, move || async move { database.product(id).await }).await
+        self.cache.get_or_load_optional(&id, move || async move { database.product(id).await }).traced().await
     }
 
     /// Changes a product: the database first, and after the commit the product is invalidated in every cache.

@@ -119,11 +119,6 @@ impl Database {
         Self { pool: Arc::new(pool), queries: Arc::default() }
     }
 
-    /// A handle on this database that counts its own queries.
-    pub(crate) fn counting_apart(&self) -> Self {
-        Self { pool: Arc::clone(&self.pool), queries: Arc::default() }
-    }
-
     /// A handle on this database with another latency.
     pub(crate) fn with_latency(&self, latency: Duration) -> Self {
         let Pool { path, instance, observer, health, .. } = &*self.pool;

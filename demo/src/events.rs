@@ -32,7 +32,7 @@ pub(crate) struct Read {
     pub(crate) purpose: Purpose,
 }
 
-/// The source of an answer, as far as its caller can know.
+/// The source of an answer, as the cache reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
@@ -42,9 +42,9 @@ pub(crate) enum Answer {
     L2,
     /// The database, by this caller's own query.
     Loaded,
-    /// The shared tier, or another caller's query: the caller waited, and cannot distinguish them.
-    Shared,
-    /// A value that had expired, because the database failed or was slow.
+    /// Another caller's query, on this instance or another: the caller waited for it.
+    Waited,
+    /// A value that had expired, because the database failed or was slow, or that the shared tier could not confirm.
     Stale,
 }
 

@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_cache::{Backend, Bincode, LoadFailureLog, MemoryBackend};
+use async_cache::{Backend, LoadFailureLog, MemoryBackend};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
-use crate::clock::MILLISECOND;
 use crate::database::Database;
-use crate::driver::{Driver, Watched, observer};
+use crate::driver::{Driver, observer};
 use crate::events::Journal;
 use crate::messages::{Command, Message, Setup, Tiers};
 use crate::notices;
@@ -24,9 +23,6 @@ use crate::traffic::Traffic;
 const STALE_FOR: Duration = Duration::from_secs(600);
 /// How long a request of an instance that serves waits for the database, if there is a fallback.
 const SOFT_TIMEOUT: Duration = Duration::from_millis(100);
-/// Clocks that are read at intervals may be behind by this.
-const COARSENESS: u64 = 30 * MILLISECOND;
-
 /// Time between two batches.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 /// The time that an instance has until its L1 must answer.
@@ -161,12 +157,11 @@ fn open(
             None => builder,
         };
         match parts.map_or(shared, Parts::shared) {
-            Some(shared) => builder.l2_with(shared, Watched(Bincode)),
+            Some(shared) => builder.l2(shared),
             None => builder,
         }
     })?;
-    let stale_from = setup.serve_ttl_ms.map(|ttl| ttl * MILLISECOND + COARSENESS);
-    Ok(Driver { catalogue, journal, stale_from })
+    Ok(Driver { catalogue, journal })
 }
 
 /// The statistics that the cache of an instance reports.

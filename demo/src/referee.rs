@@ -9,8 +9,6 @@ mod overlap;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use crate::clock::SECOND;
 use crate::events::{Answer, Event, Purpose, Read};
 use crate::figures::{Durations, Latencies};
@@ -33,8 +31,6 @@ pub(crate) struct Referee {
     waiting: Vec<(u16, Event)>,
     ledger: Ledger,
     overlaps: Overlaps,
-    /// When the last query for a row ended.
-    query_ended: HashMap<u32, u64>,
     pub(crate) lag: Lag,
     pub(crate) seen: Seen,
     pub(crate) cold: Cold,
@@ -102,7 +98,6 @@ impl Referee {
             waiting: Vec::new(),
             ledger: Ledger::default(),
             overlaps: Overlaps::default(),
-            query_ended: HashMap::new(),
             lag: Lag::new(watched, instances),
             seen: Seen::default(),
             cold: Cold::default(),
@@ -183,7 +178,6 @@ impl Referee {
             }
             Event::QueryEnded { product, began, .. } => {
                 self.overlaps.ended(product, began);
-                self.query_ended.insert(product, at);
             }
             Event::Invalidated { product, version, began, .. } => {
                 self.seen.writes += 1;
@@ -210,16 +204,12 @@ impl Referee {
         let seat = &mut self.instances[usize::from(instance)];
         seat.requests += 1;
         seat.loaded += u64::from(read.answer == Answer::Loaded);
-        let waited = || self.query_ended.get(&read.product).is_some_and(|ended| *ended >= read.start);
         let (latencies, answers) = (&mut seen.latencies, &mut seat.answers);
         let (histogram, count) = match read.answer {
             Answer::L1 => (&mut latencies.l1, &mut answers.l1),
             Answer::L2 => (&mut latencies.l2, &mut answers.l2),
             Answer::Loaded => (&mut latencies.loaded, &mut answers.loaded),
-            Answer::Shared if waited() => (&mut latencies.waited, &mut answers.waited),
-            // The shared tier cannot have answered: L1 did, after it had tried to verify its entry.
-            Answer::Shared if seat.tiers.l2_unreachable => (&mut latencies.l1, &mut answers.l1),
-            Answer::Shared => (&mut latencies.l2, &mut answers.l2),
+            Answer::Waited => (&mut latencies.waited, &mut answers.waited),
             Answer::Stale => (&mut latencies.stale, &mut answers.stale),
         };
         *count += 1;

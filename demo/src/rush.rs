@@ -56,7 +56,7 @@ impl Rush {
             let catalogue = catalogue.clone();
             callers.spawn(async move {
                 let outcome = catalogue.get(product).await;
-                (matches!(outcome, Ok(Some(_))), clock::now())
+                (outcome.is_ok_and(|found| found.value.is_some()), clock::now())
             });
         }
         let mut cold = Cold { tasks, ..Cold::default() };

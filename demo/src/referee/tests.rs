@@ -59,14 +59,13 @@ fn an_instance_that_is_gone_is_not_waited_for() {
 #[test]
 fn requests_are_counted_by_their_answer() {
     let mut referee = Referee::new(1, 99);
-    let cut_off = Tiers { l2_unreachable: true, ..Tiers::default() };
     let failed = |purpose| Event::ReadFailed { at: 9, purpose };
-    let first = vec![read(1, 1, Answer::L1), read(1, 2, Answer::Stale), read(1, 3, Answer::Shared)];
+    let first = vec![read(1, 1, Answer::L1), read(1, 2, Answer::Stale), read(1, 3, Answer::Waited)];
     referee.take(0, first, 20, Tiers::default());
-    let events = vec![read(1, 30, Answer::Shared), failed(Purpose::Traffic), failed(Purpose::Lag)];
-    referee.take(0, events, 50, cut_off);
+    let events = vec![read(1, 30, Answer::L2), failed(Purpose::Traffic), failed(Purpose::Lag)];
+    referee.take(0, events, 50, Tiers::default());
     let answers = referee.instances()[0].answers;
-    assert_eq!((answers.l1, answers.l2, answers.stale, answers.failed), (2, 1, 1, 1));
+    assert_eq!((answers.l1, answers.l2, answers.waited, answers.stale, answers.failed), (1, 1, 1, 1, 1));
     assert_eq!(referee.take_recent(0).len(), 4);
     assert_eq!(referee.take_recent(0).len(), 0);
 }
@@ -108,14 +107,4 @@ fn queries_of_one_row_at_once_are_counted_over_all_instances() {
     assert_eq!(counts(&[(0, began(1)), (1, write), (1, began(3))]), (2, 0));
     assert_eq!(counts(&[(1, write), (0, began(5)), (1, began(6))]), (2, 1));
     assert_eq!(counts(&[(1, write), (0, began(5)), (1, began(6)), (0, read(2, 3, Answer::Loaded))]), (2, 0));
-}
-
-#[test]
-fn who_waited_while_a_query_ended_waited_for_it() {
-    let referee = after(&[
-        (0, Event::QueryEnded { product: 7, began: 1, at: 105 }),
-        (1, read(1, 100, Answer::Shared)),
-        (1, read(1, 106, Answer::Shared)),
-    ]);
-    assert_eq!((referee.seen.latencies.waited.len(), referee.seen.latencies.l2.len()), (1, 1));
 }

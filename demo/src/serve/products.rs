@@ -146,7 +146,7 @@ fn from(instance: u16, answer: Option<Answer>) -> HeaderMap {
             Answer::L1 => "l1",
             Answer::L2 => "l2",
             Answer::Loaded => "loaded",
-            Answer::Shared => "waited",
+            Answer::Waited => "waited",
             Answer::Stale => "stale",
         };
         headers.insert("x-cache", HeaderValue::from_static(source));
