@@ -5,6 +5,8 @@ use async_cache_memory::testing::Mutant as TierMutant;
 use integration_tests::simulation::whole::{self, Breach, Promise};
 use integration_tests::simulation::{Off, Violation, run};
 
+// Each is a search through many seeds, and an optimized build makes it in seconds.
+
 fn is_found(off: Off, as_what: impl Fn(&Violation) -> bool) {
     for seed in 0..1000 {
         let outcome = run(seed, off, false);
@@ -18,7 +20,7 @@ fn is_found(off: Off, as_what: impl Fn(&Violation) -> bool) {
 
 macro_rules! found {
     ($($name:ident: $off:expr,)*) => {
-        $(#[test] fn $name() { is_found($off, Violation::is_stale); })*
+        $(#[test] #[cfg_attr(debug_assertions, ignore = "many seeds: run with --release")] fn $name() { is_found($off, Violation::is_stale); })*
     };
 }
 
@@ -53,6 +55,7 @@ found! {
 
 /// A lookup that is not woken waits longer, and never reads an old value.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "many seeds: run with --release")]
 fn lose_wakes() {
     is_found(Off::Node(Mutant::LoseWakes), |violation| matches!(violation, Violation::LateWake { .. }));
 }
@@ -72,7 +75,7 @@ fn is_found_by_whole(off: Off, promise: Promise, of: &str) {
 
 macro_rules! found_by_whole {
     ($($name:ident: $off:expr, $promise:ident $of:literal;)*) => {
-        $(#[test] fn $name() { is_found_by_whole($off, Promise::$promise, $of); })*
+        $(#[test] #[cfg_attr(debug_assertions, ignore = "many seeds: run with --release")] fn $name() { is_found_by_whole($off, Promise::$promise, $of); })*
     };
 }
 
