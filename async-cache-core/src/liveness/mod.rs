@@ -12,4 +12,5 @@ pub(crate) mod pauses;
 pub(crate) mod questions;
 pub(crate) mod stamp;
 pub(crate) mod state;
+pub(crate) mod unreturned;
 pub(crate) mod unsent;

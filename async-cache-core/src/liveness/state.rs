@@ -18,6 +18,7 @@ use crate::format::key::Key;
 use crate::liveness::clock::ServerTime;
 use crate::liveness::node::Node;
 use crate::liveness::partition::Partition;
+use crate::liveness::unreturned::Unreturned;
 use crate::liveness::unsent::Unsent;
 use crate::observe::{Event, Observer, Resumed, SuspendCause};
 
@@ -38,6 +39,7 @@ pub(crate) struct Liveness {
     pub(crate) node: Node,
     /// Changes made on this node that L2 may not know yet.
     pub(crate) unsent: Unsent,
+    pub(crate) unreturned: Unreturned,
     pub(crate) observer: Arc<Observer>,
     region: Option<Arc<dyn Region>>,
     /// Whether there is an L1. Without one nothing can be suspended.
@@ -78,6 +80,7 @@ impl Liveness {
         Self {
             node,
             unsent: Unsent::default(),
+            unreturned: Unreturned::default(),
             observer,
             region,
             has_l1,

@@ -1,6 +1,7 @@
 //! The fill: L2 first, then L1. It is refused if an invalidation came during the load.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Announce, Entry, Fill, Filled, Lease};
 use crate::changes::replace;
@@ -10,6 +11,7 @@ use crate::inner::Inner;
 use crate::local::l1::{NewEntry, new_entry};
 use crate::local::request::{CacheMode, LookupRequest};
 use crate::lookup::loader::Produced;
+use crate::lookup::release::release;
 use crate::observe::Stage;
 use crate::options::Term;
 
@@ -98,6 +100,8 @@ pub(crate) fn entry<V: Send + Sync + 'static>(
 pub(crate) struct Held<'a, V: Send + Sync + 'static> {
     pub(crate) inner: &'a Arc<Inner<V>>,
     pub(crate) leases: Vec<(Key, Lease)>,
+    /// The time after which they have expired if nobody renews them.
+    pub(crate) ttl: Duration,
 }
 
 impl<V: Send + Sync + 'static> Held<'_, V> {
@@ -108,27 +112,12 @@ impl<V: Send + Sync + 'static> Held<'_, V> {
             .into_iter()
             .partition(|(_, lease)| filled.next_if_eq(&lease.token).is_some());
         self.leases = kept;
-        release(self.inner, unfilled);
+        release(self.inner, unfilled, self.ttl);
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for Held<'_, V> {
     fn drop(&mut self) {
-        release(self.inner, std::mem::take(&mut self.leases));
+        release(self.inner, std::mem::take(&mut self.leases), self.ttl);
     }
-}
-
-/// Releases leases that will not be filled, in a task of its own.
-pub(crate) fn release<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, leases: Vec<(Key, Lease)>) {
-    if leases.is_empty() {
-        return;
-    }
-    let at_work = Arc::clone(inner);
-    inner.lifecycle.tasks.spawn(async move {
-        if let Some(l2) = &at_work.remote
-            && let Err(error) = l2.region.release(&leases).await
-        {
-            drop(at_work.local.liveness.l2_failed(error));
-        }
-    });
 }

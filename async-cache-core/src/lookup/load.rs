@@ -76,7 +76,7 @@ async fn load<V: Send + Sync + 'static>(
     let (key, mode) = (&request.key, request.mode);
     let loaded_at = basis.loaded_at(lead.ticket.reached);
     let leases = basis.lease().map(|lease| (key.clone(), lease)).into_iter().collect();
-    let mut held = Held { inner, leases };
+    let mut held = Held { inner, leases, ttl: request.options.load.lease_ttl };
     let loading = produce(inner, lead, loader, loaded_at);
     let produced = match (basis, &inner.remote) {
         (Basis::Leased(_), Some(l2)) => tokio::select! {

@@ -1,17 +1,26 @@
 //! Leases that may have been granted to a caller that did not learn of them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Cmd;
-use tokio::time::timeout;
+use redis::{Cmd, RedisResult};
+use tokio::time::{sleep, timeout};
 
 use crate::connection::link::{Again, Calls, Link};
+use crate::connection::slots::Slots;
 use crate::inner::Inner;
-use crate::limits::PIPELINE_KEYS;
+use crate::limits::{PIPELINE_KEYS, Pauses, Purpose, backoff};
+use crate::lua::Scripts;
 
-/// How long a release may wait for a stalled server. After that the lease lapses by itself.
+/// How long releases are tried. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a release that waits for its answer looks whether its connection is still in use.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Between attempts on other connections.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_millis(500) };
 
 /// Watches acquires of unknown outcome: they have timed out, or their caller has gone away.
 ///
@@ -19,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///   2. the server executes it and grants a lease that no node knows of
 ///   3. the key is not loaded until that lease lapses
 ///
-/// So a release is sent behind the acquire, on the same connection, where it cannot overtake it.
+/// So a release is sent behind the acquire, on the same connection, where it cannot overtake it. If that connection is
+/// lost, the release is sent on the next one.
 pub(super) struct Orphan<'a> {
     inner: &'a Inner,
     link: &'a Arc<Link>,
@@ -51,17 +61,67 @@ impl Drop for Orphan<'_> {
         }
         // Best effort: beyond the limit the lease lapses.
         let Ok(permit) = Arc::clone(&self.inner.orphans).try_acquire_owned() else { return };
-        let (link, scripts) = (Arc::clone(self.link), self.inner.scripts);
+        let lost = Lost { slots: Arc::clone(&self.inner.slots), scripts: self.inner.scripts, releases };
+        let link = Arc::clone(self.link);
         self.inner.background.spawn(async move {
             let _permit = permit;
-            let release = async {
-                for calls in releases.chunks(PIPELINE_KEYS) {
-                    let calls = Calls { script: &scripts.release, calls, again: Again::FromFirst };
-                    link.scripts::<()>(calls).await?;
-                }
-                redis::RedisResult::Ok(())
-            };
-            let _ = timeout(PATIENCE, release).await;
+            let _ = timeout(PATIENCE, lost.release(link)).await;
         });
+    }
+}
+
+/// What has become of the releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Executed,
+    Lost,
+}
+
+/// Releases whose acquires have no answer.
+struct Lost {
+    slots: Arc<Slots>,
+    scripts: &'static Scripts,
+    releases: Vec<Cmd>,
+}
+
+impl Lost {
+    /// Sends them on the connection of the acquires. If it was lost, they are sent on another one to the same server
+    /// process: the server may have executed the acquires before the connection ended. Another process has not.
+    async fn release(self, link: Arc<Link>) {
+        if self.send_behind(&link).await == Sent::Executed {
+            return;
+        }
+        let run = link.run_text().to_owned();
+        // It may be half open, and then this would keep it open.
+        drop(link);
+        for round in 0.. {
+            sleep(backoff(round, PAUSES)).await;
+            let Ok(other) = self.slots.pick(Purpose::Write) else { continue };
+            if other.link.run_text() != run || other.answer(self.send(&other.link)).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Sends them on the connection of the acquires. A server that stalls gets them once: it executes what it has
+    /// received, in order.
+    async fn send_behind(&self, link: &Arc<Link>) -> Sent {
+        let mut sent = pin!(self.send(link));
+        loop {
+            match timeout(LOOK_EVERY, &mut sent).await {
+                Ok(Ok(())) => return Sent::Executed,
+                Ok(Err(_)) => return Sent::Lost,
+                Err(_) if self.slots.holds(link) => {}
+                Err(_) => return Sent::Lost,
+            }
+        }
+    }
+
+    async fn send(&self, link: &Link) -> RedisResult<()> {
+        for calls in self.releases.chunks(PIPELINE_KEYS) {
+            let calls = Calls { script: &self.scripts.release, calls, again: Again::FromFirst };
+            link.scripts::<()>(calls).await?;
+        }
+        Ok(())
     }
 }

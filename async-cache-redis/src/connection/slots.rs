@@ -120,6 +120,11 @@ impl Slots {
         self.slots.iter().any(|slot| slot.link().is_ok())
     }
 
+    /// Whether commands run on this connection.
+    pub(crate) fn holds(&self, link: &Arc<Link>) -> bool {
+        self.slots.iter().any(|slot| slot.link().is_ok_and(|held| Arc::ptr_eq(&held, link)))
+    }
+
     /// A connection to run commands on, or at once the reason why there is none.
     pub(crate) fn pick(&self, purpose: Purpose) -> Result<Checkout<'_>, Failure> {
         self.up_from(self.next.fetch_add(1, Ordering::Relaxed), purpose)

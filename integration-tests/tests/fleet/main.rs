@@ -24,5 +24,6 @@ mod shutdown;
 mod sizes;
 mod stale;
 mod tags;
+mod unfilled;
 mod unreadable;
 mod values;

@@ -13,6 +13,7 @@ use crate::changes::retry::flush;
 use crate::error::{Result, guard};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
+use crate::lookup::release;
 use crate::observe::{EventStream, Stats};
 
 /// A cache of values in up to two tiers: L1 in this process, and L2 that a fleet shares.
@@ -139,6 +140,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
                 tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
                 // A change that was under way may have failed, and then its invalidation is pending.
                 flush(inner).await;
+                release::last(inner).await;
             };
             // A task does not end if nothing runs its runtime, so the wait has a limit.
             let _ = tokio::time::timeout(SHUTDOWN, end).await;

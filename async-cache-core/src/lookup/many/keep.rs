@@ -89,6 +89,11 @@ impl Kept {
         Self { ttl: self.ttl, state: Mutex::new(State { leases, due, part }) }
     }
 
+    /// The leases that no new owner has taken over.
+    pub(crate) fn into_leases(self) -> Vec<(Key, Lease)> {
+        self.state.into_inner().leases
+    }
+
     /// Removes leases that are filled. They need no renewal.
     pub(crate) fn filled(&self, fills: &[Fill]) {
         self.remove(&fills.iter().map(|fill| fill.lease.token).collect());
@@ -124,6 +129,11 @@ pub(crate) fn lease_ttl<V: 'static>(inner: &Inner<V>, options: &Options, keys: u
         return options.load.lease_ttl;
     }
     options.load.lease_ttl.max(PER_LEASE * u32::try_from(keys).unwrap_or(u32::MAX))
+}
+
+/// The longest duration of a lease in a batch.
+pub(crate) fn longest_ttl(options: &Options) -> Duration {
+    options.load.lease_ttl.max(LONGEST)
 }
 
 /// Renews the leases after a third of their duration. Lost leases are removed, and L2 will refuse their

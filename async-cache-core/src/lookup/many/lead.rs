@@ -19,6 +19,7 @@ use crate::lookup::many::load::{Claimed, spawn};
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::progress::{Progress, Seen};
 use crate::lookup::queue::Queue;
+use crate::lookup::release::release;
 use crate::lookup::step::{Action, Learnt, Reply, Woken};
 use crate::lookup::{check, find, lease, wait};
 use crate::observe::{Stage, trace};
@@ -138,7 +139,8 @@ async fn read_all<V: Send + Sync + 'static>(
 /// Brings every key to its end: a value from the fleet, or a load.
 async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>, plan: Arc<PlanMany<V>>) {
     let notify = Arc::new(Notify::new());
-    let mut round = Round { due: Vec::new(), waiting: Vec::new(), claimed: Vec::new() };
+    let kept = Kept::new(keep::lease_ttl(&inner, &plan.options, open.len()));
+    let mut round = Round { due: Vec::new(), waiting: Vec::new(), claimed: Vec::new(), kept: &kept };
     let give_up = Instant::now() + plan.options.load.wait_timeout;
     for Open { led, progress, action } in open {
         let queue = Queue::join(&inner, &led.lead, &notify);
@@ -147,6 +149,8 @@ async fn seek<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, open: Vec<Open<V>>
     let seeking = seek_in_fleet(&inner, round, &notify, give_up, &plan);
     // If the cache is closed meanwhile, the flights that have not ended are abandoned.
     inner.lifecycle.closing.run_until_cancelled(seeking).await;
+    // Then some leases may have been granted, and no load has taken them over.
+    release(&inner, kept.into_leases(), keep::longest_ttl(&plan.options));
 }
 
 /// The keys of a batch, grouped by their next action.
@@ -157,6 +161,8 @@ struct Round<'a, V: 'static> {
     waiting: Vec<LeaseWaiter<'a, V>>,
     /// They are loaded on this node.
     claimed: Vec<Claimed<V>>,
+    /// The leases of the claimed keys, until a load takes them over.
+    kept: &'a Kept,
 }
 
 impl<'a, V: Send + Sync + 'static> Round<'a, V> {
@@ -182,14 +188,14 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
     give_up: Instant,
     plan: &Arc<PlanMany<V>>,
 ) {
-    let kept = Kept::new(keep::lease_ttl(inner, &plan.options, round.due.len()));
+    let kept = round.kept;
     while let Some(l2) = inner.remote.as_ref().filter(|_| !round.due.is_empty() || !round.waiting.is_empty())
     {
-        let asking = ask_all(inner, l2, std::mem::take(&mut round.due), plan, &kept);
+        let asking = ask_all(inner, l2, std::mem::take(&mut round.due), plan, kept);
         let replies = tokio::select! {
             biased;
             replies = asking => replies,
-            never = keep::keep_alive(inner, &kept) => match never {},
+            never = keep::keep_alive(inner, kept) => match never {},
         };
         for (mut key, seen) in replies {
             let lead = &key.led.lead;
@@ -208,7 +214,7 @@ async fn seek_in_fleet<'a, V: Send + Sync + 'static>(
             trace::stage(&inner.observer.namespace, Stage::WaitForLease, waits).await;
         }
     }
-    spawn(inner, round.claimed, kept, plan);
+    spawn(inner, round.claimed, kept.hand_over(), plan);
 }
 
 /// A key, and the meaning of the reply for its lease.

@@ -10,13 +10,14 @@ use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::local::request::Answer;
-use crate::lookup::fill::{Held, release};
+use crate::lookup::fill::Held;
 use crate::lookup::loader::{Given, Produced, place, resolve, run_loader};
 use crate::lookup::many::keep;
 use crate::lookup::many::keep::{Kept, PART};
 use crate::lookup::many::picked::Picked;
 use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::progress::{land, land_load};
+use crate::lookup::release::release;
 use crate::lookup::step::{Basis, StoreIn};
 use crate::lookup::{check, fill, wait};
 use crate::observe::{Stage, trace};
@@ -54,7 +55,7 @@ async fn run<V: Send + Sync + 'static>(
         true => Kept::of(leases.clone(), keep::lease_ttl(&inner, &plan.options, leases.len())),
         false => kept,
     };
-    let held = Held { inner: &inner, leases };
+    let held = Held { inner: &inner, leases, ttl: keep::longest_ttl(&plan.options) };
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
     let begun = inner.local.liveness.node.clock.now();
@@ -186,7 +187,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
             let entry = fill::filled(inner, &led.lead.request, outcome, entry).await;
             land(led.lead, Ok(answer), entry);
         }
-        release(inner, unfilled);
+        release(inner, unfilled, self.held.ttl);
     }
 }
 
