@@ -150,7 +150,8 @@ impl RedisBackendBuilder {
     ///
     /// A connection keeps the credentials that it was made with, until it is lost. If the provider fails, panics, or takes
     /// longer than [`credentials_timeout`](Self::credentials_timeout), the attempt to connect fails, and is repeated as
-    /// any other.
+    /// any other. While the server is away, each attempt asks, up to some times a second: if issuing a token is slow, limited
+    /// or billed, the provider keeps it while it is valid.
     ///
     /// ```no_run
     /// # async fn token() -> std::io::Result<String> { Ok(String::new()) }

@@ -42,6 +42,29 @@ const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled
 /// Passwords that are remembered: several connections may be using different ones.
 const MAX_SECRETS: usize = 16;
 
+/// The length below which a password may be part of ordinary words. There it is kept: gaps in words would tell it, and
+/// make the text unreadable.
+const SHORT: usize = 4;
+
+/// Hides a secret that is not part of a longer word.
+fn hide_word(text: &str, secret: &str) -> String {
+    let (mut hidden, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(secret) {
+        let (before, behind) = (&rest[..at], &rest[at + secret.len()..]);
+        let left = before.chars().next_back().or_else(|| hidden.chars().next_back());
+        let joined = |one: Option<char>, other: Option<char>| {
+            one.zip(other).is_some_and(|(one, other)| one.is_alphanumeric() && other.is_alphanumeric())
+        };
+        let inside =
+            joined(left, secret.chars().next()) || joined(secret.chars().next_back(), behind.chars().next());
+        hidden.push_str(before);
+        hidden.push_str(if inside { secret } else { "***" });
+        rest = behind;
+    }
+    hidden.push_str(rest);
+    hidden
+}
+
 /// The texts that must never be shown. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Arc<Mutex<VecDeque<String>>>);
@@ -66,7 +89,10 @@ impl Secrets {
     }
 
     fn hide(&self, text: &str) -> String {
-        self.0.lock().iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        self.0.lock().iter().fold(text.to_owned(), |text, secret| match secret.chars().count() < SHORT {
+            true => hide_word(&text, secret),
+            false => text.replace(secret.as_str(), "***"),
+        })
     }
 
     /// A cause without secrets, keys or values, from the text of a server or a library.
@@ -101,6 +127,19 @@ mod tests {
             "unknown command 'X'"
         );
         assert_eq!(secrets.cause("ü".repeat(1000)).to_string().chars().count(), 301);
+    }
+
+    #[test]
+    fn a_short_password_leaves_the_words_of_a_text_whole() {
+        for (password, text, shown) in [
+            ("r", "an error of r", "an error of ***"),
+            ("r", "AUTH r: r", "AUTH ***: ***"),
+            ("the", "other the 'the'", "other *** '***'"),
+            ("rr", "error rr rrr", "error *** rrr"),
+            ("-a", "x-a -ab", "x*** -ab"),
+        ] {
+            assert_eq!(Secrets::new(Some(password)).cause(text).to_string(), shown, "{password}");
+        }
     }
 
     #[test]

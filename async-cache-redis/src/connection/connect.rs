@@ -9,7 +9,7 @@ use deadpool_redis::{Connection, Pool};
 use redis::ConnectionAddr;
 use tokio::time::timeout;
 
-use super::cause::Secrets;
+use super::cause::{Cause, Secrets};
 use super::handshake::handshake;
 use super::host::{Opened, Transport};
 use super::link::Link;
@@ -111,6 +111,11 @@ impl Connector {
         }
     }
 
+    /// Whether there is no file at the path of the Unix socket. The client tells it as a refused connection.
+    fn lacks_its_socket(&self, cause: &Cause) -> bool {
+        matches!(&self.addr, Some(ConnectionAddr::Unix(_))) && cause.says("(os error 2)")
+    }
+
     async fn accepts_connections(&self) -> bool {
         match &self.addr {
             Some(addr) => probe::accepts_connections(addr).await,
@@ -139,13 +144,18 @@ impl Connector {
                 self.connect_timeout
             )),
             Refusal::Pool(_) => {
-                backend(format!("connecting to Redis at {addr}: the pool gave no connection"))
+                return backend(format!(
+                    "connecting to Redis at {addr}: the pool gave no connection: {cause}"
+                ));
             }
-            Refusal::Credentials(_) => backend(format!("connecting to Redis at {addr}: no credentials")),
             Refusal::Closed(hint) => backend(format!(
                 "connecting to Redis at {addr}: it closed the connection during the handshake: {hint}"
             )),
             Refusal::Error(error) if is_not_redis(error) => backend(not_redis()),
+            Refusal::Error(_) if self.lacks_its_socket(&cause) => backend(format!(
+                "connecting to Redis at {addr}: there is no such socket; check the path, and `unixsocket` in the \
+                 server's configuration"
+            )),
             Refusal::Error(error) if error.is_connection_refusal() => {
                 backend(format!("connecting to Redis at {addr}: connection refused; is the server running?"))
             }
@@ -153,7 +163,7 @@ impl Connector {
                 "{}, or turns clients away: it closed the connection during the handshake",
                 not_redis()
             )),
-            _ => backend(format!("connecting to Redis at {addr}")),
+            _ => return backend(format!("connecting to Redis at {addr}: {cause}")),
         };
         error.with_source(cause)
     }

@@ -72,7 +72,7 @@ async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> 
     for (right, answer) in ["ping", "info", "info", "info"].iter().zip(each(connection, pipeline).await?) {
         let text: RedisResult<String> = answer.and_then(|value| Ok(from_redis_value(value)?));
         answers.push(text.map_err(|error| match Refusal::of_command(right, error) {
-            Refusal::Server(why) if *right == "info" => {
+            Refusal::Server(why) if *right == "info" && accepted.deployment.allows_scripts() => {
                 Refusal::Server(format!("{why}; or do without it (`IdentifyBy::Scripts`)"))
             }
             refusal => refusal,

@@ -49,6 +49,11 @@ impl Deployment {
             Self::ClusterNode => false,
         }
     }
+
+    /// Whether the scripts may identify the server, so that INFO is not needed.
+    pub(super) fn allows_scripts(self) -> bool {
+        self == Self::Single
+    }
 }
 
 /// Which servers may be used.
@@ -72,10 +77,13 @@ impl Info<'_> {
         self.check_kind(accepted)?;
         match self.server("run_id").filter(|run| !run.is_empty()) {
             Some(run) => Ok(run.to_owned()),
-            None => Err(Refusal::Server(
-                "the server does not tell its run id in INFO: a proxy in between? Set `IdentifyBy::Scripts`"
-                    .to_owned(),
-            )),
+            None => {
+                let what = "the server does not tell its run id in INFO: a proxy in between?";
+                Err(Refusal::Server(match accepted.deployment.allows_scripts() {
+                    true => format!("{what} Set `IdentifyBy::Scripts`"),
+                    false => format!("{what} Connect to the nodes of the cluster without it"),
+                }))
+            }
         }
     }
 

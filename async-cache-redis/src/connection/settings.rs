@@ -24,6 +24,10 @@ pub(crate) enum Encryption {
     Tls,
 }
 
+/// Without it such a character ends the password, and the rest is taken for something else.
+const ENCODE: &str =
+    "in a user name or password, percent-encode characters such as `/ ? # @ : %` (`%2F %3F %23 %40 %3A %25`)";
+
 /// Reads a URL.
 pub(crate) fn parse(url: &str) -> Result<Server> {
     // The client knows the schemes for TLS only if it brings TLS itself.
@@ -33,8 +37,10 @@ pub(crate) fn parse(url: &str) -> Result<Server> {
         None => (url.to_owned(), Encryption::None),
     };
     if encryption == Encryption::Tls && url.contains('#') {
-        let message = "wrong Redis URL: nothing may follow a `#`. TLS without checking certificates is not \
-                       supported: give the authority of the server's certificate to `Tls::ca`";
+        let message = format!(
+            "wrong Redis URL: nothing may follow a `#`. TLS without checking certificates is not supported: give the \
+             authority of the server's certificate to `Tls::ca`; {ENCODE}"
+        );
         return Err(Error::new(ErrorKind::Config, message));
     }
     let info = plain.parse::<ConnectionInfo>().map_err(|error| {
@@ -42,7 +48,7 @@ pub(crate) fn parse(url: &str) -> Result<Server> {
         let cause = Secrets::default().cause(error);
         let message = "wrong Redis URL: expected redis://[user[:password]@]host[:port][/database], \
                        rediss:// for TLS, or unix:///path";
-        Error::new(ErrorKind::Config, format!("{message} ({cause})"))
+        Error::new(ErrorKind::Config, format!("{message}; {ENCODE} ({cause})"))
     })?;
     Ok(Server { info, encryption })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_cache_core::{Error, ErrorKind, Result};
 use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
-use redis::{ConnectionAddr, Pipeline, Value};
+use redis::{ConnectionAddr, Pipeline, RedisResult, Value, from_redis_value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -133,7 +133,7 @@ impl Topology {
         for (address, server) in servers.into_iter().take(ASKED) {
             let Ok(checkout) = server.slots.pick(Purpose::Read) else { continue };
             let answer = checkout.answer(ask(&checkout.link)).await;
-            match answer.ok().and_then(|answer| sight(answer, address)) {
+            match answer.ok().and_then(|answers| sight(told(answers).ok()?, address)) {
                 Some((Sight::Ok, ranges)) => return self.adopt(ranges).await,
                 Some((Sight::Fail, ranges)) => second_best = Some(ranges),
                 None => {}
@@ -175,13 +175,14 @@ impl Topology {
         let asked = timeout(self.settings.deadlines.read, ask(&link)).await;
         match asked {
             Err(_) => Err(refused(Refusal::Timeout).await),
-            Ok(Err(error)) => Err(refused(Refusal::of_command("cluster|slots", error)).await),
-            Ok(Ok(answer)) => match sight(answer, &address_of(addr)) {
-                Some((_, ranges)) => Ok(ranges),
-                None => {
+            Ok(Err(error)) => Err(refused(Refusal::Error(error)).await),
+            Ok(Ok(answers)) => match told(answers).map(|told| sight(told, &address_of(addr))) {
+                Ok(Some((_, ranges))) => Ok(ranges),
+                Ok(None) => {
                     let what = format!("connecting to Redis at {addr}: its cluster has no slots yet");
                     Err(Error::new(ErrorKind::Backend, what))
                 }
+                Err(refusal) => Err(refused(refusal).await),
             },
         }
     }
@@ -301,10 +302,24 @@ fn address_of(addr: &ConnectionAddr) -> Address {
 }
 
 /// Asks a node for the state of the cluster, and for the slots.
-async fn ask(link: &Link) -> redis::RedisResult<(String, Value)> {
+async fn ask(link: &Link) -> RedisResult<Vec<RedisResult<Value>>> {
     let mut pipeline = Pipeline::new();
     pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+    pipeline.ignore_errors();
     link.pipeline(&pipeline).await
+}
+
+/// The answers to both questions, or why there is none. The user may lack the right to one of them.
+fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<(String, Value), Refusal> {
+    let of = |right: &str, answer: Option<RedisResult<Value>>| match answer {
+        Some(answer) => answer.map_err(|error| Refusal::of_command(right, error)),
+        None => Ok(Value::Nil),
+    };
+    let mut answers = answers.into_iter();
+    let info = of("cluster|info", answers.next())?;
+    let slots = of("cluster|slots", answers.next())?;
+    let info = from_redis_value(info).map_err(|error| Refusal::Error(error.into()))?;
+    Ok((info, slots))
 }
 
 /// What the node at `asked` sees; `None` if it knows no slots.

@@ -17,6 +17,9 @@ use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
 
 use super::cluster::Cluster;
 use super::seats::Seats;
@@ -32,7 +35,12 @@ pub(crate) struct ClusterRegion {
     seats: Arc<Seats>,
     /// The record has been compared in partition 0.
     checked: AtomicBool,
+    /// The visit to partition 0 that is under way.
+    visit: Mutex<Option<WeakShared<Visit>>>,
 }
+
+/// A visit to partition 0. The operations that wait for it share it: at the start there are two for each partition.
+type Visit = BoxFuture<'static, Result<()>>;
 
 /// Opens a namespace.
 pub(crate) fn open(
@@ -46,7 +54,8 @@ pub(crate) fn open(
         (0..partitions).map(|p| PartitionKeys::new(&spec.namespace, p, 0)).collect();
     let seats = Arc::new(Seats::new(spec, names, listener));
     cluster.topology.enter(&seats);
-    Arc::new(ClusterRegion { cluster: Arc::clone(cluster), seats, checked: AtomicBool::new(false) })
+    let (checked, visit) = (AtomicBool::new(false), Mutex::default());
+    Arc::new(ClusterRegion { cluster: Arc::clone(cluster), seats, checked, visit })
 }
 
 impl ClusterRegion {
@@ -65,13 +74,32 @@ impl ClusterRegion {
     async fn checked_spread(&self, purpose: Purpose, doing: &'static str) -> Result<Spread<'_>> {
         let spread = self.spread(purpose, doing);
         if !self.checked.load(Ordering::Relaxed) {
-            let state = |_: &u16| 0;
-            let states = spread
-                .run(&[0], state, |region, _| Box::pin(async move { vec![region.state_of(0, doing).await] }));
-            whole(states.await)?;
+            self.visit(spread.limit, doing).await?;
             self.checked.store(true, Ordering::Relaxed);
         }
         Ok(spread)
+    }
+
+    /// Visits partition 0, or joins the visit that is under way. It ends within the deadline of its first caller.
+    fn visit(&self, limit: Duration, doing: &'static str) -> Shared<Visit> {
+        let mut visit = self.visit.lock();
+        let under_way = visit.as_ref().and_then(WeakShared::upgrade);
+        if let Some(under_way) = under_way.filter(|visit| visit.peek().is_none()) {
+            return under_way;
+        }
+        let (cluster, seats) = (Arc::clone(&self.cluster), Arc::clone(&self.seats));
+        let begun = async move {
+            let spread = Spread { topology: &cluster.topology, seats: &seats, limit, doing };
+            let states = spread.run(
+                &[0],
+                |_: &u16| 0,
+                |region, _| Box::pin(async move { vec![region.state_of(0, doing).await] }),
+            );
+            whole(states.await).map(drop)
+        };
+        let begun = begun.boxed().shared();
+        *visit = begun.downgrade();
+        begun
     }
 
     /// The operations at the server of a partition, if one is known.

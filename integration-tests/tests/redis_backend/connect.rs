@@ -34,6 +34,26 @@ async fn wrong_urls_are_configuration_errors() {
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
+/// Such a character ends the password, and the rest is taken for a host, a database or settings.
+#[tokio::test]
+async fn a_password_that_is_not_percent_encoded_is_an_error_that_says_how_to_write_it() {
+    for scheme in ["redis", "rediss"] {
+        for character in ['/', '#', '?'] {
+            let (error, text) = refused(&format!("{scheme}://:hunter2{character}x@127.0.0.1")).await;
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains("percent-encode"), "{character}: {text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_does_not_exist_is_not_a_refused_connection() {
+    let (error, text) = refused("unix:///nonexistent/redis.sock").await;
+    assert_eq!(error.kind(), ErrorKind::Backend, "{text}");
+    assert!(text.contains("no such socket") && !text.contains("refused"), "{text}");
+}
+
 #[tokio::test]
 async fn a_refused_connection_says_so() {
     let (error, text) = refused(&format!("redis://:hunter2@127.0.0.1:{}", free_port())).await;

@@ -109,13 +109,16 @@ fn of_sentinel(addr: &str, refusal: &Refusal, secrets: &Secrets) -> Refusal {
     }
 }
 
-/// The refusal of all Sentinels. Nothing but a change of settings helps if that is so for each of them.
+/// The refusal of all Sentinels. Nothing but a change of settings helps if that is so for more than half of them: a
+/// Sentinel that is down is mended by itself, but a name that the majority does not know is wrong.
 pub(super) fn together(refusals: &[Refusal]) -> Refusal {
-    let lasting = refusals.iter().all(|refusal| refusal.remedy().is_some());
-    let texts: Vec<String> =
-        refusals.iter().map(|refusal| refusal.cause(&Secrets::default()).to_string()).collect();
-    let text = texts.join("; ");
-    if lasting { Refusal::Server(text) } else { Refusal::NoMaster(text) }
+    let lasting = refusals.iter().filter(|refusal| refusal.remedy().is_some()).count();
+    let text = |refusal: &Refusal| match refusal {
+        Refusal::NoMaster(why) => why.clone(),
+        refusal => refusal.cause(&Secrets::default()).to_string(),
+    };
+    let texts = refusals.iter().map(text).collect::<Vec<_>>().join("; ");
+    if lasting * 2 > refusals.len() { Refusal::Server(texts) } else { Refusal::NoMaster(texts) }
 }
 
 /// The servers that were named, each once: the newest configuration first, of several the one that more Sentinels name.
@@ -164,5 +167,21 @@ mod tests {
         let passing = || Refusal::NoMaster("y".to_owned());
         assert!(together(&[lasting(), lasting()]).remedy().is_some());
         assert!(together(&[lasting(), passing()]).remedy().is_none());
+        assert!(together(&[lasting(), passing(), passing()]).remedy().is_none());
+    }
+
+    #[test]
+    fn what_the_majority_refuses_is_a_matter_of_settings() {
+        let refusals = ["a", "b"].map(|sentinel| Refusal::Server(sentinel.to_owned()));
+        let [a, b] = refusals;
+        let together = together(&[a, Refusal::NoMaster("c is down".to_owned()), b]);
+        assert_eq!(together.remedy().as_deref(), Some("a; c is down; b"));
+    }
+
+    #[test]
+    fn a_cause_says_once_what_was_done() {
+        let down = |addr: &str| of_sentinel(addr, &Refusal::Timeout, &Secrets::default());
+        let cause = together(&[down("x:1"), down("y:2")]).cause(&Secrets::default()).to_string();
+        assert_eq!(cause.matches("finding the master").count(), 1, "{cause}");
     }
 }

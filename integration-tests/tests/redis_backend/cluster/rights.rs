@@ -43,10 +43,21 @@ async fn the_least_rights_suffice_on_a_cluster_and_each_one_that_is_missing_is_n
     }
     node.region.invalidate(&keys).await.unwrap();
 
-    for right in ["spublish", "ssubscribe", "sunsubscribe", "cluster|slots", "evalsha", "hset"] {
+    let needed = [
+        "info",
+        "spublish",
+        "ssubscribe",
+        "sunsubscribe",
+        "cluster|info",
+        "cluster|slots",
+        "evalsha",
+        "hset",
+    ];
+    for right in needed {
         let fewer = LEAST.replace(&format!("+{right} "), "");
         let error = connected(&cluster, &fewer).await.expect_err(right);
         assert_eq!(error.kind(), ErrorKind::Config, "{right}: {error}");
-        assert!(error.to_string().contains(&format!("+{right}")), "{right}: {error}");
+        assert!(error.to_string().contains(&format!("+{right}`")), "{right}: {error}");
+        assert!(!error.to_string().contains("IdentifyBy"), "a cluster cannot do without it: {error}");
     }
 }
