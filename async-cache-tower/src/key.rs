@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::hash::Hasher;
 
-use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderName};
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::host::certain_host;
 
 /// The longest key in bytes, without the slot and the credentials. A request with a longer one is not cached.
 pub(crate) const MAX_KEY_BYTES: usize = 1_000;
@@ -32,37 +33,17 @@ impl Credentials {
 /// The default key: the host in lower case, a space, the path and the query. `None` if the host is not certain: then it is
 /// unknown whose page the response is.
 pub(crate) fn host_and_path(request: &Parts) -> Option<String> {
-    let host = certain_host(request)?;
+    Some(key_of(certain_host(request)?, request))
+}
+
+fn key_of(host: &str, request: &Parts) -> String {
     let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut key = String::with_capacity(host.len() + path.len() + 1);
     key.push_str(host);
     key.make_ascii_lowercase();
     key.push(' ');
     key.push_str(path);
-    Some(key)
-}
-
-/// The host on which all sources of a host agree. A handler may use any of them, and a client may set each.
-fn certain_host(request: &Parts) -> Option<&str> {
-    let headers = &request.headers;
-    let header = match headers.get(HOST) {
-        Some(host) => Some(host.to_str().ok()?),
-        None => None,
-    };
-    let host = request.uri.authority().map(Authority::as_str).or(header)?;
-    let agrees = |other: &str| other.trim().trim_matches('"').eq_ignore_ascii_case(host);
-    let forwarded = headers.get_all("x-forwarded-host").iter().chain(headers.get_all("x-host"));
-    let standard = headers.get_all(FORWARDED).iter().all(|line| {
-        line.to_str().is_ok_and(|line| {
-            let pairs = line.split([';', ',']).filter_map(|pair| pair.trim().split_once('='));
-            pairs.filter(|(name, _)| name.eq_ignore_ascii_case("host")).all(|(_, other)| agrees(other))
-        })
-    });
-    let all_agree = header.is_none_or(agrees)
-        && headers.get_all(HOST).iter().count() <= 1
-        && forwarded.into_iter().all(|line| line.to_str().is_ok_and(|line| line.split(',').all(agrees)))
-        && standard;
-    all_agree.then_some(host)
+    key
 }
 
 /// The key of one of the slots of a URL. The credentials and the slot come first, so that no URL can imitate them.

@@ -4,6 +4,7 @@ mod conditions;
 mod failures;
 mod fleet;
 mod flights;
+mod hosts;
 mod methods;
 mod site;
 mod stale;
