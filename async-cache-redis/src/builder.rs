@@ -258,11 +258,15 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Breaks one rule of the Redis tier, to show that a proof objects.
+    /// Breaks one rule of the Redis tier, to show that a proof objects. Rules of connections and maps are broken for all
+    /// backends of this process.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
-        self.settings.scripts = mutant.scripts();
+        match mutant.scripts() {
+            Some(scripts) => self.settings.scripts = scripts,
+            None => mutant.plant(),
+        }
         self
     }
 

@@ -14,6 +14,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many keys move in one command.
 const KEYS: &str = "100";
 
+/// The settings of one node.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// The port on which it listens for other nodes.
+    pub bus_port: u16,
+    /// The port that it tells other nodes. It may be that of a proxy.
+    pub told_bus_port: u16,
+    /// Further arguments of `redis-server`.
+    pub arguments: Vec<String>,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        let bus_port = free_port();
+        Self { bus_port, told_bus_port: bus_port, arguments: Vec::new() }
+    }
+}
+
 /// Masters that share the slots, and their replicas. All are killed when this is dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
@@ -41,17 +59,28 @@ impl RedisCluster {
     /// If there is no `redis-server`, or if it does not become a cluster.
     #[must_use]
     pub fn with_replicas(masters: usize, replicas: usize) -> Self {
+        let settings = (0..masters * (1 + replicas)).map(|_| NodeSettings::default());
+        Self::with_settings(masters, &settings.collect::<Vec<_>>())
+    }
+
+    /// Starts a node for each of these settings: the masters first, then replicas as in
+    /// [`with_replicas`](Self::with_replicas).
+    ///
+    /// # Panics
+    ///
+    /// If there is no `redis-server`, or if it does not become a cluster.
+    #[must_use]
+    pub fn with_settings(masters: usize, settings: &[NodeSettings]) -> Self {
         let mut cluster = Self { nodes: Vec::new(), bus_ports: Vec::new(), masters };
+        for node in settings {
+            cluster.launch(node);
+        }
         for index in 0..masters {
-            cluster.launch();
             let (first, last) = (index * SLOTS / masters, (index + 1) * SLOTS / masters - 1);
             let range = [first.to_string(), last.to_string()];
             cluster.nodes[index].cli::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
             let epoch = (index + 1).to_string();
             cluster.nodes[index].cli::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
-        }
-        for _ in 0..masters * replicas {
-            cluster.launch();
         }
         for index in 1..cluster.nodes.len() {
             cluster.meet(index);
@@ -63,14 +92,16 @@ impl RedisCluster {
         cluster
     }
 
-    fn launch(&mut self) {
-        let bus_port = free_port();
-        let port = bus_port.to_string();
-        let node = RedisServer::with_arguments(&[
+    fn launch(&mut self, settings: &NodeSettings) {
+        let port = settings.bus_port.to_string();
+        let told = settings.told_bus_port.to_string();
+        let mut arguments = vec![
             "--cluster-enabled",
             "yes",
             "--cluster-port",
             &port,
+            "--cluster-announce-bus-port",
+            &told,
             "--cluster-node-timeout",
             "1500",
             "--cluster-replica-validity-factor",
@@ -79,9 +110,10 @@ impl RedisCluster {
             "no",
             "--repl-diskless-sync-delay",
             "0",
-        ]);
-        self.nodes.push(Arc::new(node));
-        self.bus_ports.push(bus_port);
+        ];
+        arguments.extend(settings.arguments.iter().map(String::as_str));
+        self.nodes.push(Arc::new(RedisServer::with_arguments(&arguments)));
+        self.bus_ports.push(settings.told_bus_port);
     }
 
     fn meet(&self, index: usize) {
@@ -178,7 +210,7 @@ impl RedisCluster {
 
     /// Starts a master without slots. Returns its index.
     pub fn add_master(&mut self) -> usize {
-        self.launch();
+        self.launch(&NodeSettings::default());
         let index = self.nodes.len() - 1;
         self.meet(index);
         self.settle();
@@ -241,7 +273,8 @@ impl RedisCluster {
 }
 
 /// The port of the node that owns a slot, in the answer to `CLUSTER NODES`.
-fn owner_in(nodes: &str, slot: u16) -> Option<u16> {
+#[must_use]
+pub fn owner_in(nodes: &str, slot: u16) -> Option<u16> {
     let owner = nodes.lines().find(|line| {
         let ranges = line.split(' ').skip(8).filter(|range| !range.starts_with('['));
         ranges

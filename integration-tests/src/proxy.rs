@@ -5,10 +5,12 @@
 //! on the other.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -73,7 +75,16 @@ struct State {
     /// The number of connections on which a client has subscribed.
     subscribers: AtomicUsize,
     routes: [RouteState; 2],
+    /// What answers call `127.0.0.1`, if they are changed.
+    alias: Option<Alias>,
+    /// The addresses of clients whose data is lost.
+    shut_out: RwLock<Vec<IpAddr>>,
 }
+
+/// The text of an address that is as long as `127.0.0.1`.
+pub type Alias = [u8; LOCAL.len()];
+
+const LOCAL: &[u8] = b"127.0.0.1";
 
 #[derive(Debug)]
 struct RouteState {
@@ -97,7 +108,17 @@ impl Proxy {
     ///
     /// If there is no free port.
     pub async fn start(target: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::start_at(([127, 0, 0, 1], 0).into(), target, None).await
+    }
+
+    /// Listens at an address and forwards to `target` on `127.0.0.1`. With an alias, answers contain it in place of
+    /// `127.0.0.1`: so a Sentinel leads to proxies.
+    ///
+    /// # Panics
+    ///
+    /// If the address is in use.
+    pub async fn start_at(address: SocketAddr, target: u16, alias: Option<Alias>) -> Self {
+        let listener = tokio::net::TcpListener::bind(address).await.expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let route = || RouteState {
             conditions: watch::Sender::default(),
@@ -109,15 +130,17 @@ impl Proxy {
             asked: AtomicUsize::new(0),
             subscribers: AtomicUsize::new(0),
             routes: [route(), route()],
+            alias,
+            shut_out: RwLock::default(),
         });
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&state);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
+            while let Ok((client, peer)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
                 shared.asked.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(forward(client, Arc::clone(&shared)));
+                connections.spawn(forward(client, peer.ip(), Arc::clone(&shared)));
             }
         });
         Self { port, state, _tasks: tasks }
@@ -158,6 +181,11 @@ impl Proxy {
         self.state.route(route).freezes.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Loses all data of connections from these addresses. Connections that have lost data stay half open.
+    pub fn shut_out(&self, peers: &[IpAddr]) {
+        *self.state.shut_out.write() = peers.to_vec();
+    }
+
     /// Makes the present subscribed connections half open.
     pub fn freeze_subscribers(&self) {
         self.freeze(Route::Messages);
@@ -183,6 +211,8 @@ impl Proxy {
 /// One connection through the proxy.
 struct Line {
     state: Arc<State>,
+    /// The address of the client.
+    peer: IpAddr,
     subscribed: AtomicBool,
     /// Whether data of this connection was lost.
     lost: AtomicBool,
@@ -192,12 +222,13 @@ struct Line {
     cuts: [watch::Receiver<usize>; 2],
 }
 
-async fn forward(client: TcpStream, state: Arc<State>) {
+async fn forward(client: TcpStream, peer: IpAddr, state: Arc<State>) {
     if state.route(Route::Commands).conditions.borrow().flow == Flow::Refused {
         return;
     }
     let target = state.target.load(Ordering::Relaxed);
     let line = Line {
+        peer,
         subscribed: AtomicBool::new(false),
         lost: AtomicBool::new(false),
         born: Route::ALL.map(|route| state.route(route).freezes.load(Ordering::Relaxed)),
@@ -239,6 +270,7 @@ impl Line {
         let state = self.state.route(route);
         if state.freezes.load(Ordering::Relaxed) > self.born[route as usize]
             || state.conditions.borrow().flow == Flow::Lost
+            || self.state.shut_out.read().contains(&self.peer)
         {
             self.lost.store(true, Ordering::Relaxed);
         }
@@ -252,6 +284,9 @@ impl Line {
             let len = from.read(&mut buffer).await?;
             if len == 0 {
                 return Ok(());
+            }
+            if let (Direction::Back, Some(alias)) = (way, &self.state.alias) {
+                rename(&mut buffer[..len], alias);
             }
             let bytes = &buffer[..len];
             if way == Direction::There
@@ -297,6 +332,14 @@ impl Line {
             if cut == self.route() {
                 return;
             }
+        }
+    }
+}
+
+fn rename(bytes: &mut [u8], alias: &Alias) {
+    for at in 0..bytes.len().saturating_sub(LOCAL.len() - 1) {
+        if bytes[at..].starts_with(LOCAL) {
+            bytes[at..at + LOCAL.len()].copy_from_slice(alias);
         }
     }
 }

@@ -9,7 +9,7 @@ use integration_tests::surface::{Call, Options, Range, Tiers, Verb};
 
 /// Methods of a cache that are not traffic: they observe the cache or end it.
 const OF_A_CACHE: &[&str] =
-    &["subscribe", "stats", "namespace", "shutdown", "ready", "is_idle", "is_serving"];
+    &["subscribe", "stats", "namespace", "shutdown", "ready", "is_idle", "is_serving", "serving_partitions"];
 
 /// Setters that do not concern the storing or loading of an entry. The traffic uses them.
 const OTHERS_IN_USE: &[&str] = &[

@@ -41,8 +41,40 @@ fn every_promise_is_kept_under_faults() {
     assert!(number(&report, "judged_loads") > 10, "{report:#}");
 }
 
-/// Checks that the checker finds this promise broken with this mutant and these faults.
+/// Runs the checker on several servers, and checks that no promise is broken and that the topology has changed.
+fn keeps_every_promise_on(topology: &str, faults: &str) -> Value {
+    let args = ["--topology", topology, "--faults", faults, "--seconds", "6", "--reads-per-s", "8000"];
+    let (code, report) = torture(&args);
+    assert_eq!((code, number(&report, "stale_reads")), (0, 0), "{report:#}");
+    assert!(number(&report, "reads") > 10_000, "{report:#}");
+    let changes = report["torture"]["topology_changes"].as_object().expect("the changes");
+    assert!(!changes.is_empty(), "{report:#}");
+    report
+}
+
+#[test]
+fn every_promise_is_kept_on_a_cluster() {
+    let report = keeps_every_promise_on("cluster", "failover,move_slots");
+    assert_eq!(report["torture"]["unharmed_suspended_share"].as_f64(), Some(0.0), "{report:#}");
+}
+
+#[test]
+fn every_promise_is_kept_on_a_master_that_sentinels_replace() {
+    keeps_every_promise_on("sentinel", "failover,commanded_failover");
+}
+
+/// One master fails. L1 must go on for the partitions of the others.
+#[test]
+fn objects_to_a_master_that_takes_the_partitions_of_others_along() {
+    objects_on("cluster", "isolation", "OneLossLosesAll", "failover");
+}
+
 fn objects(promise: &str, mutant: &str, faults: &str) {
+    objects_on("single", promise, mutant, faults);
+}
+
+/// Checks that the checker finds this promise broken with this mutant and these faults.
+fn objects_on(topology: &str, promise: &str, mutant: &str, faults: &str) {
     // Chance decides when a mutant is found. So the run gets several times the usual time, and more time than
     // the limit for a call that hangs. It ends when the mutant is found.
     for seed in ["1", "2", "3", "4"] {
@@ -54,6 +86,8 @@ fn objects(promise: &str, mutant: &str, faults: &str) {
             if promise == "storms" { "2000" } else { "12000" },
             "--seed",
             seed,
+            "--topology",
+            topology,
         ];
         let (code, report) = torture(&[&args[..], &["--mutant", mutant, "--faults", faults]].concat());
         let violations = report["violations"].as_array().expect("a list");

@@ -157,6 +157,13 @@ impl Node {
         self.partitions.iter().all(|partition| partition.serving_at(now))
     }
 
+    /// For each partition whether L1 may answer for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn serving_partitions(&self) -> Vec<bool> {
+        let now = self.clock.now();
+        self.partitions.iter().map(|partition| partition.serving_at(now)).collect()
+    }
+
     /// Raises the generation of all partitions, so that all entries of L1 must be revalidated. Returns the
     /// new generation. An entry of a lower generation was read before.
     pub(crate) fn move_generations(&self) -> u64 {

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 
 use super::refusals::Refusal;
+#[cfg(feature = "testing")]
+use crate::faults::Mutant;
 
 /// Whether servers may be used on which the cache has not been tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,10 @@ impl Info<'_> {
     /// The run id of a server that can be used.
     pub(super) fn check(&self, accepted: Accepted) -> Result<String, Refusal> {
         self.check_kind(accepted)?;
+        #[cfg(feature = "testing")]
+        if Mutant::RunsAlike.is_planted() {
+            return Ok("alike".to_owned());
+        }
         match self.server("run_id").filter(|run| !run.is_empty()) {
             Some(run) => Ok(run.to_owned()),
             None => {
@@ -139,6 +145,8 @@ impl Info<'_> {
             _ => {}
         }
         let is_replica = matches!(field(self.replication, "role"), Some("slave" | "replica"));
+        #[cfg(feature = "testing")]
+        let is_replica = is_replica && !Mutant::RoleUnchecked.is_planted();
         if is_replica && accepted.deployment.needs_master() {
             return Err(Refusal::Replica);
         }

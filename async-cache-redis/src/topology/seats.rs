@@ -7,6 +7,8 @@ use parking_lot::RwLock;
 
 use super::map::Map;
 use crate::commands::region::RedisRegion;
+#[cfg(feature = "testing")]
+use crate::faults::Mutant;
 use crate::inner::Inner;
 use crate::keys::PartitionKeys;
 use crate::pubsub::member::Member;
@@ -75,6 +77,10 @@ impl Seats {
             seats
                 .filter_map(|(seat, names)| {
                     let owner = map.server_of(names.slot)?;
+                    #[cfg(feature = "testing")]
+                    if Mutant::MapNotFollowed.is_planted() {
+                        return None;
+                    }
                     seat.take_if(|seat| !Arc::ptr_eq(&seat.region.inner, owner))
                 })
                 .collect()
@@ -145,6 +151,8 @@ impl Listener for PartitionListener {
         let Some(listener) = self.listener.upgrade() else { return };
         let partition = self.partition;
         listener.notify(match event {
+            #[cfg(feature = "testing")]
+            BusEvent::Lost if Mutant::OneLossLosesAll.is_planted() => BusEvent::Lost,
             BusEvent::Subscribed => BusEvent::PartitionSubscribed { partition },
             BusEvent::Lost => BusEvent::PartitionLost { partition },
             other => other,

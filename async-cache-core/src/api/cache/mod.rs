@@ -183,6 +183,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         self.inner.local.stripes.is_idle() && self.inner.local.liveness.unsent.len() == 0
     }
 
+    /// Returns for each partition whether L1 may answer for its keys. Tests use it to find what a fault has harmed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn serving_partitions(&self) -> Vec<bool> {
+        self.inner.local.liveness.node.serving_partitions()
+    }
+
     /// Returns whether L1 may answer. It may while the node knows every change that is older than
     /// `max_staleness`.
     #[must_use]

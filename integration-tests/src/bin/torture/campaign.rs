@@ -1,5 +1,6 @@
 //! Runs faults in epochs, with quiet time between them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,6 +45,8 @@ pub(crate) struct Course {
     pub rest: Option<Rest>,
     pub complete: bool,
     pub lasted: Duration,
+    /// The changes of the topology, by kind.
+    pub changes: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the campaign that the arguments describe.
@@ -77,6 +80,7 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
         () = objected(&ledger), if !args.mutant.is_empty() => course.complete = true,
     }
     course.lasted = begun.elapsed();
+    course.changes.clone_from(&rig.changes);
     Ok(Report::of(args, &ledger, &course, steady))
 }
 
@@ -134,6 +138,7 @@ async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, 
     rig.ledger.global(Global::Epochs).fetch_add(1, Ordering::SeqCst);
     let slow_node = rng.u8(..4) == 0 && !fault.is_of_one_node();
     let before = rig.spent();
+    rig.slow_node = slow_node;
     if slow_node {
         let slow = Conditions {
             delay: Duration::from_millis(rng.u64(1..30)),
@@ -141,11 +146,18 @@ async fn epoch(rig: &mut Rig, fault: Fault, rng: &mut Rng, course: &mut Course, 
             ..Conditions::default()
         };
         let at = rng.usize(..rig.nodes.len());
-        for proxy in &rig.nodes[at].proxies {
-            Route::ALL.into_iter().for_each(|route| proxy.set(route, slow));
+        for link in rig.nodes[at].links() {
+            Route::ALL.into_iter().for_each(|route| link.proxy.set(route, slow));
         }
     }
-    let note = match fault.inflict(rig, rng).await {
+    let inflicted = fault.inflict(rig, rng).await;
+    rig.spares_nothing();
+    // What the servers do until they are well is part of the fault.
+    let inflicted = match (inflicted, fault.is_of_one_node()) {
+        (Ok(note), false) => rig.deployment.get_well().await.map(|()| note),
+        (inflicted, _) => inflicted,
+    };
+    let note = match inflicted {
         Ok(note) => note,
         Err(error) => {
             course.failures.push(format!("{fault:?} could not be done: {error}"));

@@ -19,14 +19,19 @@ pub(crate) struct Spent {
 }
 
 impl Rig {
-    /// The cost so far. It is `None` while the server is away.
+    /// The cost so far. It is `None` while a server is away.
     pub(crate) fn spent(&self) -> Option<Spent> {
-        let info: String = self.command(&[b"INFO", b"stats"])?;
-        let line = info.lines().find_map(|line| line.trim_end().strip_prefix("total_commands_processed:"));
+        let commands = |server| {
+            let info: String = self.ask(server, &[b"INFO", b"stats"])?;
+            let line =
+                info.lines().find_map(|line| line.trim_end().strip_prefix("total_commands_processed:"));
+            line?.parse::<u64>().ok()
+        };
+        let commands = (0..self.deployment.servers().len()).map(commands).sum::<Option<u64>>()?;
         let count =
             |handle| self.ledger.count(handle, Count::Flushes).load(std::sync::atomic::Ordering::Relaxed);
         let flushes = self.handles().map(count).sum();
-        Some(Spent { at: now(), commands: line?.parse().ok()?, flushes, handles: self.handles().count() })
+        Some(Spent { at: now(), commands, flushes, handles: self.handles().count() })
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) fn now() -> u64 {
 
 /// A pause of this length may explain a late wake-up. The other constant is the interval of the check.
 pub(crate) const STALL_NS: u64 = 25_000_000;
+/// Two pauses of this length in a row may end a serving lease, which four heartbeats renew.
+pub(crate) const PAUSE_NS: u64 = 250_000_000;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Notes each pause in which the tasks of this process did not run. A wake-up that is late in such a moment is
@@ -75,6 +77,9 @@ pub(crate) async fn look_for_stalls(ledger: impl Deref<Target = Ledger> + Send +
         let at = now();
         if at - before > STALL_NS {
             ledger.stalled();
+        }
+        if at - before > PAUSE_NS {
+            ledger.global(Global::PausedAt).fetch_max(at, Ordering::Relaxed);
         }
     }
 }
@@ -113,6 +118,20 @@ pub(crate) enum Global {
     /// The time in which a server with older data may answer plain reads without any sign of its age.
     DeceivesSince,
     DeceivesUntil,
+    /// For each namespace the partitions that the present fault does not concern, one bit for each. They are 0 while
+    /// that is not judged.
+    Unharmed0,
+    Unharmed1,
+    Unharmed2,
+    /// The number of partitions that were suspended by a fault of other servers.
+    Spread,
+    /// The time at which a process last found a pause in which a lease may have ended.
+    PausedAt,
+}
+
+impl Global {
+    /// The words of unharmed partitions, by namespace.
+    pub(crate) const UNHARMED: [Self; 3] = [Self::Unharmed0, Self::Unharmed1, Self::Unharmed2];
 }
 
 /// The counts of a cache handle.
@@ -166,6 +185,9 @@ pub(crate) enum Count {
     QuietSuspendedNs,
     TotalNs,
     SuspendedNs,
+    /// The same for partitions that a fault did not concern, added up over them.
+    UnharmedNs,
+    UnharmedSuspendedNs,
     /// Gauges: whether L1 serves, and the time of the observation.
     Serving,
     SeenAt,

@@ -319,7 +319,7 @@ async fn plant(handle: &Handle, rng: &mut Rng) {
         (0..20).for_each(|_| drop(tokio::spawn(std::future::pending::<()>())));
     }
     if mutants.has(Planted::KeyLeftBehind)
-        && let Ok(client) = redis::Client::open(handle.args.urls[0].as_str())
+        && let Ok(client) = redis::Client::open(handle.args.servers[0].as_str())
         && let Ok(mut connection) = client.get_multiplexed_async_connection().await
     {
         let mut set = redis::cmd("SET");

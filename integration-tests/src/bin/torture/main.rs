@@ -3,7 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `rig`, `fault`, `server`, `campaign` | the system under test, its faults, and their times |
+//! | `deployment`, `rig`, `campaign` | the servers, the system under test, and the times of its faults |
+//! | `fault`, `server`, `failover`, `cluster`, `sentinel` | the faults |
 //! | `node`, `orders`, `guest`, `watch` | a node process, its orders, and a faulty node |
 //! | `read`, `write`, `lives`, `load` | its traffic, and whether a load was needed |
 //! | `drawn` | calls drawn from every public method and option, and their judgement; storms |
@@ -17,8 +18,11 @@
 
 mod campaign;
 mod canary;
+mod cluster;
 mod cost;
+mod deployment;
 mod drawn;
+mod failover;
 mod fault;
 mod guest;
 mod judge;
@@ -35,6 +39,7 @@ mod report;
 mod rest;
 mod rig;
 mod row;
+mod sentinel;
 mod server;
 mod steady;
 mod value;
@@ -46,6 +51,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use deployment::Topology;
 use fault::Fault;
 use mutant::Mutant;
 
@@ -68,6 +74,9 @@ pub(crate) struct Args {
     /// Decides the order of the faults; drawn at random if it is not given.
     #[arg(long, default_value_t = fastrand::u64(..1 << 48))]
     seed: u64,
+    /// The arrangement of the servers.
+    #[arg(long, value_enum, default_value_t = Topology::Single)]
+    topology: Topology,
     /// Node processes; the first has two cache handles.
     #[arg(long, default_value_t = 3, value_parser = processes)]
     nodes: usize,
@@ -127,7 +136,10 @@ impl Args {
 
     fn faults(&self) -> Vec<Fault> {
         match &self.faults {
-            None => <Fault as clap::ValueEnum>::value_variants().to_vec(),
+            None => {
+                let all = <Fault as clap::ValueEnum>::value_variants().iter().copied();
+                all.filter(|fault| fault.suits(self.topology)).collect()
+            }
             Some(named) => named.iter().flatten().copied().collect(),
         }
     }
@@ -135,6 +147,11 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let strange = |fault: &&Fault| !fault.suits(args.topology);
+    if let Some(fault) = args.faults().iter().find(strange) {
+        eprintln!("torture: {fault:?} is no fault of the topology `{}`", args.topology.name());
+        return ExitCode::from(2);
+    }
     if let Some(Role::Node(node)) = args.role {
         node::run(node);
         return ExitCode::SUCCESS;

@@ -38,7 +38,13 @@ pub(crate) enum Planted {
     DrawnAbsenceUntold,
 }
 
-const REDIS: [RedisMutant; 1] = [RedisMutant::RefusedChangeKeepsNumber];
+const REDIS: [RedisMutant; 5] = [
+    RedisMutant::RefusedChangeKeepsNumber,
+    RedisMutant::RunsAlike,
+    RedisMutant::RoleUnchecked,
+    RedisMutant::MapNotFollowed,
+    RedisMutant::OneLossLosesAll,
+];
 const PLANTED: [Planted; 11] = [
     Planted::MangledValue,
     Planted::EndlessCall,
@@ -76,7 +82,7 @@ impl Mutant {
 /// Several mutants that are active together.
 pub(crate) trait Mutants {
     fn core(&self) -> Option<CoreMutant>;
-    fn redis(&self) -> Option<RedisMutant>;
+    fn redis(&self) -> impl Iterator<Item = RedisMutant>;
     fn has(&self, planted: Planted) -> bool;
 }
 
@@ -85,8 +91,8 @@ impl Mutants for [Mutant] {
         self.iter().find_map(|mutant| if let Mutant::Core(core) = mutant { Some(*core) } else { None })
     }
 
-    fn redis(&self) -> Option<RedisMutant> {
-        self.iter().find_map(|mutant| if let Mutant::Redis(redis) = mutant { Some(*redis) } else { None })
+    fn redis(&self) -> impl Iterator<Item = RedisMutant> {
+        self.iter().filter_map(|mutant| if let Mutant::Redis(redis) = mutant { Some(*redis) } else { None })
     }
 
     fn has(&self, planted: Planted) -> bool {

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_cache::{Error, MemoryBackend, OutagePolicy, RedisBackend, TieredCache, TieredCacheBuilder};
+use async_cache::key::Key;
+use async_cache::{
+    Error, MemoryBackend, OutagePolicy, RedisBackend, RedisBackendBuilder, TieredCache, TieredCacheBuilder,
+};
 use clap::Args;
+use integration_tests::sentinels::MASTER;
 use integration_tests::surface::{Options, Tiers, configure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::deployment::Topology;
 use crate::drawn::{Desk, Planned};
 use crate::guest::Guest;
-use crate::ledger::{ALL_KEYS, Count, Ledger, look_for_stalls};
+use crate::ledger::{ALL_KEYS, Count, DRAWN_AT, Ledger, STORMS_AT, look_for_stalls};
 use crate::mutant::{Mutant, Mutants, Planted};
 use crate::value::{Expiry, Value};
 use crate::{canary, drawn, guest, lives, orders, read, watch, write};
@@ -23,9 +28,14 @@ use crate::{canary, drawn, guest, lives, orders, read, watch, write};
 pub(crate) struct NodeArgs {
     #[arg(long)]
     pub ledger: PathBuf,
-    /// The URL for each cache handle.
+    /// The URLs for each cache handle, separated by commas.
     #[arg(long = "url", required = true)]
     pub urls: Vec<String>,
+    /// The servers of each cache handle in the same form, for the canary.
+    #[arg(long)]
+    pub servers: Vec<String>,
+    #[arg(long, value_enum)]
+    pub topology: Topology,
     /// The number of the first handle.
     #[arg(long)]
     pub first: usize,
@@ -91,6 +101,14 @@ pub(crate) struct Handle {
     pub args: NodeArgs,
     born: Instant,
     leaving: AtomicBool,
+}
+
+impl NodeArgs {
+    /// The partition of the key in a row of the ledger.
+    pub(crate) fn partition_of(&self, row: usize) -> u16 {
+        let id = if (DRAWN_AT..STORMS_AT).contains(&row) { row - DRAWN_AT } else { row };
+        Key::encode(&(id as u64)).map_or(0, |key| key.partition(self.topology.partitions()))
+    }
 }
 
 impl Handle {
@@ -167,8 +185,11 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
         return guest::is_refused(&handles[0]).await;
     }
     tokio::spawn(look_for_stalls(ledger));
-    for url in &args.urls {
-        tokio::spawn(canary::sing(url.clone(), ledger));
+    for servers in &args.servers {
+        let urls: Vec<&str> = servers.split(',').collect();
+        for url in &urls {
+            tokio::spawn(canary::sing((*url).to_owned(), urls.len(), ledger));
+        }
     }
     let watched = handles.clone();
     let runtime = tokio::runtime::Handle::current();
@@ -214,11 +235,12 @@ async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
 /// Connects, and tries again while the server is away. A guest may be refused.
 async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
     loop {
-        let builder = RedisBackend::builder().url(url);
-        let builder = match args.mutant.redis() {
-            Some(mutant) => builder.mutant(mutant),
-            None => builder,
+        let builder = match args.topology {
+            Topology::Single => RedisBackend::builder().url(url),
+            Topology::Sentinel => RedisBackend::builder().sentinel(MASTER, url.split(',')),
+            Topology::Cluster => RedisBackend::builder().cluster(url.split(',')),
         };
+        let builder = args.mutant.redis().fold(builder, RedisBackendBuilder::mutant);
         match builder.connect().await {
             Ok(redis) => return Some(redis),
             Err(error) if args.guest.is_some() => {

@@ -37,10 +37,12 @@ pub(crate) enum Promise {
     Calm,
     /// A key that many callers on many nodes load at once is loaded once, and is stored afterwards.
     Storms,
+    /// A fault of one master concerns only its own partitions.
+    Isolation,
 }
 
 impl Promise {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Staleness,
         Self::Age,
         Self::Loads,
@@ -51,6 +53,7 @@ impl Promise {
         Self::Membership,
         Self::Storms,
         Self::Calm,
+        Self::Isolation,
     ];
 
     /// The name in a report.
@@ -65,6 +68,7 @@ impl Promise {
             Self::Growth => "growth",
             Self::Membership => "membership",
             Self::Storms => "storms",
+            Self::Isolation => "isolation",
             Self::Calm => "calm",
         }
     }
@@ -81,6 +85,7 @@ impl Promise {
             Self::Membership => "nodes that were not told that they cannot take part",
             Self::Calm => "errors of L2 while nothing was wrong with it",
             Self::Storms => "storms of loads that were not met by one load, or left nothing",
+            Self::Isolation => "times L1 was suspended by the fault of a server that it does not need",
         }
     }
 
@@ -97,6 +102,7 @@ impl Promise {
             Self::Growth => "that what is no longer needed is let go",
             Self::Membership => "that a node that cannot take part is told so, and harms nobody",
             Self::Calm => "that nothing fails while nothing is wrong, but by its loader",
+            Self::Isolation => "that a fault of one master suspends L1 for its own partitions only",
             Self::Storms => {
                 "that what many callers on many nodes load at once is loaded once, and is there afterwards"
             }
@@ -114,6 +120,7 @@ impl Promise {
             Self::Growth => Global::Grown,
             Self::Membership => Global::Intruders,
             Self::Storms => Global::Stormy,
+            Self::Isolation => Global::Spread,
             Self::Calm => Global::Uncalm,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_cache::{Error, ErrorKind, Stamp};
+use async_cache::{Error, ErrorKind};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -105,7 +105,7 @@ async fn one(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
             if version >= owed {
                 (owed, owed_by) = (version, Claim::Stamp);
             }
-            let (stamp, load) = (stamp_at(seq), draw(rng));
+            let (stamp, load) = (handle.stamp_at(NAMESPACE, key, seq), draw(rng));
             tally.stamped += 1;
             let call = Call::begin(handle, key, (owed, owed_by));
             let request =
@@ -158,11 +158,6 @@ async fn many(handle: &Handle, rng: &mut Rng, tally: &mut Tally) {
         Some(Err(error)) => count_error(handle, &error),
         None => {}
     }
-}
-
-/// The stamp with this number.
-fn stamp_at(seq: u64) -> Stamp {
-    format!("{NAMESPACE}@0:{seq}").parse().expect("a stamp")
 }
 
 pub(crate) fn count_error(handle: &Handle, error: &Error) {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::Args;
 use crate::campaign::{Course, Epoch};
 use crate::cost::Costs;
+use crate::deployment::{NAMESPACES, Topology};
 use crate::fault::Fault;
 use crate::ledger::{Count, Global, Ledger, STEP_NS};
 use crate::mutant::Mutant;
@@ -46,6 +47,7 @@ pub(crate) struct Report {
 /// Figures of the traffic.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
+    pub topology: Topology,
     pub node_processes: usize,
     pub max_staleness_ms: u64,
     pub reads: u64,
@@ -111,8 +113,16 @@ pub(crate) struct Figures {
     /// The fraction of the time in which L1 did not serve, outside fault epochs and in all.
     pub l1_suspended_quiet_share: f64,
     pub l1_suspended_share: f64,
+    /// In a cluster: the fraction of the time in which L1 did not serve the partitions of masters that a fault did not
+    /// concern, while others failed over or slots moved; and this time, in seconds, for one partition on one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unharmed_suspended_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unharmed_s: Option<f64>,
     pub quiet_s: f64,
     pub fault_epochs: BTreeMap<String, u64>,
+    /// The failovers and moved slots, by kind.
+    pub topology_changes: BTreeMap<&'static str, u64>,
     pub recovery_worst_ms: f64,
     pub epochs: Vec<Epoch>,
 }
@@ -224,11 +234,13 @@ impl Figures {
         let ms = |ns: u64| ns as f64 / 1e6;
         let share = |part, whole| ledger.total(part) as f64 / (ledger.total(whole) as f64).max(1.0);
         let (loads, invalidations) = (ledger.total(Count::Loads), ledger.total(Count::Invalidations));
+        let cluster = args.topology == Topology::Cluster;
         let mut fault_epochs = BTreeMap::new();
         for epoch in &course.epochs {
             *fault_epochs.entry(name(epoch.fault)).or_default() += 1;
         }
         Self {
+            topology: args.topology,
             node_processes: args.nodes,
             max_staleness_ms: args.max_staleness_ms,
             reads: ledger.total(Count::Reads),
@@ -275,8 +287,14 @@ impl Figures {
             errors: Count::ERRORS.into_iter().map(|(count, name)| (name, ledger.total(count))).collect(),
             l1_suspended_quiet_share: share(Count::QuietSuspendedNs, Count::QuietNs),
             l1_suspended_share: share(Count::SuspendedNs, Count::TotalNs),
+            unharmed_suspended_share: cluster.then(|| share(Count::UnharmedSuspendedNs, Count::UnharmedNs)),
+            unharmed_s: cluster.then(|| {
+                let partitions = f64::from(args.topology.partitions()) * NAMESPACES.len() as f64;
+                ledger.total(Count::UnharmedNs) as f64 / 1e9 / partitions / (args.nodes + 1) as f64
+            }),
             quiet_s: ledger.total(Count::QuietNs) as f64 / 1e9 / (args.nodes + 1) as f64,
             fault_epochs,
+            topology_changes: course.changes.clone(),
             recovery_worst_ms: course.epochs.iter().map(|epoch| epoch.recovery_ms).fold(0.0, f64::max),
             epochs: course.epochs.clone(),
         }
@@ -336,6 +354,9 @@ fn replay(args: &Args) -> String {
         args.reads_per_s,
         args.changes_per_s,
     );
+    if args.topology != Topology::Single {
+        line += &format!(" --topology {}", args.topology.name());
+    }
     if args.faults.is_some() {
         let names: Vec<String> = args.faults().into_iter().map(name).collect();
         line += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });

@@ -14,10 +14,10 @@ use crate::rig::Rig;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The patience for a run with a mutant.
 const MUTANT_PATIENCE: Duration = Duration::from_secs(10);
-/// The number of control keys of three partitions. They never expire.
-const CONTROL_KEYS: u64 = 3 * 3;
-/// The limit on the tasks of a process at rest, from its caches and from the checker. A leak of one task per
-/// call shows as hundreds.
+/// The number of control keys of a partition. They never expire.
+const CONTROL_KEYS: u64 = 3;
+/// The limit on the tasks of a process at rest, from its caches and from the checker, for each master. A leak of one
+/// task per call shows as hundreds.
 const TASKS: u64 = 64;
 /// The limit on the memory of a process with at most two megabytes of values.
 const RSS_BYTES: u64 = 400 << 20;
@@ -37,6 +37,10 @@ pub(crate) struct Rest {
     /// Entries that L1 counts; they may have expired.
     pub l1_entries: u64,
     pub took_ms: u64,
+    #[serde(skip)]
+    control_keys: u64,
+    #[serde(skip)]
+    tasks: u64,
 }
 
 /// Ends the traffic, waits until nothing is left, and returns what is.
@@ -71,25 +75,44 @@ fn look(rig: &Rig) -> Rest {
         most_rss_mib: most(Count::RssBytes) >> 20,
         l1_entries: sum(Count::Entries),
         took_ms: 0,
+        control_keys: rig.partitions() * CONTROL_KEYS,
+        tasks: rig.deployment.masters().len() as u64 * TASKS,
     }
 }
 
-/// The number of keys without an expiry.
+/// The number of keys without an expiry on all masters.
 fn lasting(rig: &Rig) -> Option<u64> {
-    let keys: Vec<Vec<u8>> = rig.command(&[b"KEYS", b"*"])?;
-    let forever = |key: &Vec<u8>| rig.command::<i64>(&[b"PTTL", key]) == Some(-1);
-    // Values have an expiry, so they are left out of the check.
-    Some(keys.iter().filter(|key| forever(key)).count() as u64)
+    let count = |master: usize| {
+        let mut connection = rig.server(master).connection().ok()?;
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).ok()?;
+        let mut lives = redis::Pipeline::new();
+        for key in &keys {
+            lives.cmd("PTTL").arg(key);
+        }
+        let lives: Vec<i64> = if keys.is_empty() { Vec::new() } else { lives.query(&mut connection).ok()? };
+        Some(lives.into_iter().filter(|life| *life == -1).count() as u64)
+    };
+    let masters = rig.deployment.masters();
+    tokio::task::block_in_place(|| masters.into_iter().map(count).sum())
 }
 
 impl Rest {
     /// Describes what should not be left.
     fn left(&self) -> Option<String> {
-        let Self { lasting_redis_keys, in_flight, busy_handles, most_tasks, most_rss_mib, .. } = *self;
-        let wrong = lasting_redis_keys > CONTROL_KEYS
+        let Self {
+            lasting_redis_keys,
+            in_flight,
+            busy_handles,
+            most_tasks,
+            most_rss_mib,
+            control_keys,
+            tasks,
+            ..
+        } = *self;
+        let wrong = lasting_redis_keys > control_keys
             || in_flight > 0
             || busy_handles > 0
-            || most_tasks > TASKS
+            || most_tasks > tasks
             || most_rss_mib > RSS_BYTES >> 20;
         wrong.then(|| format!("there is left: {self:?}"))
     }

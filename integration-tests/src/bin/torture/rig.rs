@@ -1,5 +1,6 @@
 //! The system under test: servers, proxies, node processes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use integration_tests::{Proxy, RedisServer};
+use integration_tests::{Conditions, Flow, Proxy, RedisServer, Route};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::deployment::{Deployment, Link, NAMESPACES, Ways};
 use crate::guest::Guest;
 use crate::ledger::{Count, Global, HANDLES, Ledger, now};
 use crate::promise::Promise;
@@ -26,11 +28,11 @@ const RELIEVED: Duration = Duration::from_secs(60);
 /// An older gauge belongs to a process that does not run.
 const FRESH_NS: u64 = 200_000_000;
 
-/// A node process, and a proxy in front of each of its cache handles.
+/// A node process, and the ways of each of its cache handles.
 #[derive(Debug)]
 pub(crate) struct Node {
     child: Child,
-    pub proxies: Vec<Proxy>,
+    pub ways: Vec<Ways>,
     first: usize,
     /// The number of handles in the whole fleet.
     fleet: usize,
@@ -39,7 +41,11 @@ pub(crate) struct Node {
 /// All running parts.
 #[derive(Debug)]
 pub(crate) struct Rig {
-    pub server: RedisServer,
+    pub deployment: Deployment,
+    /// The changes of the topology so far, by kind.
+    pub changes: BTreeMap<&'static str, u64>,
+    /// Whether a node is slow, beside the present fault.
+    pub slow_node: bool,
     pub nodes: Vec<Node>,
     pub ledger: Arc<Ledger>,
     args: Args,
@@ -58,20 +64,28 @@ impl Rig {
         let path = directory.path().join("ledger");
         let ledger = Arc::new(Ledger::create(&path)?);
         ledger.global(Global::Fault).store(1, Ordering::SeqCst);
-        let server = RedisServer::start();
-        let mut rig =
-            Self { server, nodes: Vec::new(), ledger, args: args.clone(), path, _directory: directory };
+        let mut rig = Self {
+            deployment: Deployment::start(args.topology).await,
+            changes: BTreeMap::new(),
+            slow_node: false,
+            nodes: Vec::new(),
+            ledger,
+            args: args.clone(),
+            path,
+            _directory: directory,
+        };
+        rig.deployment.get_well().await?;
         // The first process has two handles, which are two nodes in one process.
         let fleet = args.nodes + 1;
         let mut first = 0;
         for at in 0..args.nodes {
             let handles = if at == 0 { 2 } else { 1 };
-            let mut proxies = Vec::new();
-            for _ in 0..handles {
-                proxies.push(Proxy::start(rig.server.port()).await);
+            let mut ways = Vec::new();
+            for handle in first..first + handles {
+                ways.push(rig.deployment.ways(handle).await);
             }
-            let child = rig.spawn(&proxies, first, fleet)?;
-            rig.nodes.push(Node { child, proxies, first, fleet });
+            let child = rig.spawn(&ways, first, fleet)?;
+            rig.nodes.push(Node { child, ways, first, fleet });
             first += handles;
         }
         rig.recovered().await.map_err(|NotRecovered(why)| io::Error::other(why))?;
@@ -79,29 +93,27 @@ impl Rig {
         Ok(rig)
     }
 
-    fn spawn(&self, proxies: &[Proxy], first: usize, fleet: usize) -> io::Result<Child> {
-        let urls = proxies.iter().map(|proxy| self.server.url_at(proxy.port()));
-        self.command_of(&urls.collect::<Vec<_>>(), first, fleet)?.spawn()
+    fn spawn(&self, ways: &[Ways], first: usize, fleet: usize) -> io::Result<Child> {
+        let mut command = self.command_of(first, fleet)?;
+        for way in ways {
+            command.args(["--url", &way.urls.join(","), "--servers", &way.servers.join(",")]);
+        }
+        command.spawn()
     }
 
-    /// Starts a faulty node, with a direct connection to the server.
+    /// Starts a faulty node, with direct connections to the servers.
     pub(crate) fn invite(&self, guest: Guest, user: Option<&str>) -> io::Result<Child> {
-        let url = match user {
-            Some(user) => format!("redis://{user}:{user}@127.0.0.1:{}", self.server.port()),
-            None => self.server.url(),
-        };
-        let mut command = self.command_of(&[url], HANDLES - 1, self.args.nodes + 1)?;
+        let mut command = self.command_of(HANDLES - 1, self.args.nodes + 1)?;
+        command.args(["--url", &self.deployment.direct(user).join(",")]);
         command.args(["--guest", guest.name()]).spawn()
     }
 
-    fn command_of(&self, urls: &[String], first: usize, fleet: usize) -> io::Result<Command> {
+    fn command_of(&self, first: usize, fleet: usize) -> io::Result<Command> {
         let args = &self.args;
         let share = |total: u32| (total / u32::try_from(fleet).unwrap_or(1)).max(1).to_string();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("node").arg("--ledger").arg(&self.path);
-        for url in urls {
-            command.args(["--url", url]);
-        }
+        command.args(["--topology", args.topology.name()]);
         command.args(["--first", &first.to_string(), "--fleet", &fleet.to_string()]);
         command.args(["--reads-per-s", &share(args.reads_per_s)]);
         command.args(["--changes-per-s", &share(args.changes_per_s)]);
@@ -138,10 +150,15 @@ impl Rig {
         // The process may have ended by itself.
         let _ = self.nodes[at].child.kill().await;
         sleep(pause).await;
-        let Node { proxies, first, fleet, .. } = &self.nodes[at];
-        let child = self.spawn(proxies, *first, *fleet)?;
+        let Node { ways, first, fleet, .. } = &self.nodes[at];
+        let child = self.spawn(ways, *first, *fleet)?;
         self.nodes[at].child = child;
         Ok(())
+    }
+
+    /// The partitions of all namespaces.
+    pub(crate) fn partitions(&self) -> u64 {
+        NAMESPACES.len() as u64 * u64::from(self.args.topology.partitions())
     }
 
     /// Whether a fault is planted in the caches.
@@ -154,19 +171,73 @@ impl Rig {
         self.args.max_staleness_ms * 1_000_000
     }
 
-    /// Iterates over the proxies.
-    pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
-        self.nodes.iter().flat_map(|node| &node.proxies)
+    /// Iterates over the ways of the handles to the servers.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.nodes.iter().flat_map(|node| &node.ways).flat_map(|ways| &ways.links)
     }
 
-    /// Runs a command, and ignores an error, because the server may be away.
-    pub(crate) fn command<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> Option<T> {
-        let mut command = redis::Cmd::new();
-        words.iter().for_each(|word| {
-            command.arg(*word);
-        });
-        let run = || command.query(&mut self.server.connection().ok()?).ok();
-        tokio::task::block_in_place(run)
+    /// Iterates over the proxies in front of the servers.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.links().map(|link| &link.proxy)
+    }
+
+    /// A server.
+    pub(crate) fn server(&self, at: usize) -> &RedisServer {
+        self.deployment.servers()[at]
+    }
+
+    /// Runs a command on a server, and ignores an error, because the server may be away.
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, server: usize, words: &[&[u8]]) -> Option<T> {
+        crate::deployment::ask(self.server(server), words)
+    }
+
+    /// Waits until a replica has the data of its master.
+    pub(crate) async fn has_data(&self, replica: usize) {
+        let server = self.server(replica);
+        let is_up = || {
+            let info = crate::deployment::ask::<String>(server, &[b"INFO", b"replication"]);
+            info.is_some_and(|info| info.contains("master_link_status:up"))
+        };
+        crate::deployment::until(RECOVERY, is_up).await;
+    }
+
+    /// Runs a command on servers.
+    pub(crate) fn tell_servers(&self, servers: &[usize], words: &[&[u8]]) {
+        for server in servers {
+            let _: Option<redis::Value> = self.ask(*server, words);
+        }
+    }
+
+    /// Closes the ways of all handles to a server, or opens them.
+    pub(crate) fn close_ways_to(&self, server: usize, closed: bool) {
+        let flow = if closed { Flow::Refused } else { Flow::Open };
+        for link in self.links().filter(|link| link.server == server) {
+            link.proxy.set(Route::Commands, Conditions { flow, ..Conditions::default() });
+            if closed {
+                Route::ALL.into_iter().for_each(|route| link.proxy.cut(route));
+            }
+        }
+    }
+
+    /// Judges from now on that no other partitions are suspended than these, which a fault concerns. A slow node may
+    /// be suspended anyway.
+    pub(crate) fn spares_all_but(&self, harmed: [u64; NAMESPACES.len()]) {
+        for (global, harmed) in Global::UNHARMED.into_iter().zip(harmed) {
+            let unharmed = if self.slow_node { 0 } else { !harmed };
+            self.ledger.global(global).store(unharmed, Ordering::Release);
+        }
+    }
+
+    /// Ends that judgement.
+    pub(crate) fn spares_nothing(&self) {
+        Global::UNHARMED
+            .into_iter()
+            .for_each(|global| self.ledger.global(global).store(0, Ordering::Release));
+    }
+
+    /// Counts a change of the topology.
+    pub(crate) fn has_changed(&mut self, kind: &'static str) {
+        *self.changes.entry(kind).or_default() += 1;
     }
 
     /// Waits until every handle has served for one bound with nothing left to retry, because the effects of a
@@ -221,6 +292,11 @@ impl Rig {
 }
 
 impl Node {
+    /// The ways of its handles to the servers.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.ways.iter().flat_map(|ways| &ways.links)
+    }
+
     /// Sends the process a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {

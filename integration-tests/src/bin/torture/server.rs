@@ -8,7 +8,8 @@ use integration_tests::{Conditions, Flow, Proxy, RedisServer, Route};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use crate::fault::{Fault, ms};
+use crate::deployment::Deployment;
+use crate::fault::{Fault, Place, ms, some_masters};
 use crate::guest::Guest;
 use crate::ledger::{Count, Global, HANDLES, now};
 use crate::node::{DRAWN_NAMESPACE, LIVES_NAMESPACE, NAMESPACE};
@@ -26,15 +27,20 @@ pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::
     match fault {
         Fault::Demote => return demote(rig, rng).await.map(Some),
         Fault::FullMemory => {
-            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory-policy", b"noeviction"]);
-            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+            let masters = some_masters(rig, rng);
+            let set = |name: &[u8], value: &[u8]| {
+                rig.tell_servers(&masters, &[b"CONFIG", b"SET", name, value]);
+            };
+            set(b"maxmemory-policy", b"noeviction");
+            set(b"maxmemory", b"1");
             sleep(ms(rng, 500..3000)).await;
-            rig.command::<()>(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+            set(b"maxmemory", b"0");
         }
         Fault::ScriptFlush => {
+            let masters = some_masters(rig, rng);
             let until = Instant::now() + ms(rng, 500..3000);
             while Instant::now() < until {
-                rig.command::<()>(&[b"SCRIPT", b"FLUSH"]);
+                rig.tell_servers(&masters, &[b"SCRIPT", b"FLUSH"]);
                 sleep(ms(rng, 1..40)).await;
             }
         }
@@ -42,9 +48,10 @@ pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::
         Fault::ForeignNumbers => {
             let field: &[u8] = if rng.bool() { b"s" } else { b"f" };
             let namespace = [NAMESPACE, LIVES_NAMESPACE, DRAWN_NAMESPACE][rng.usize(..3)];
-            let state = format!("{{{namespace}:0}}M");
+            let place = Place::draw(rig, namespace, rng);
             let number = if rng.bool() { HUGE } else { "-1e999" };
-            rig.command::<u64>(&[b"HSET", state.as_bytes(), field, number.as_bytes()]);
+            let state = place.state();
+            rig.ask::<u64>(place.server, &[b"HSET", state.as_bytes(), field, number.as_bytes()]);
             sleep(ms(rng, 500..2000)).await;
         }
         Fault::NoRights | Fault::RevokedRights => return weak(fault, rig, rng).await,
@@ -59,7 +66,7 @@ pub(crate) async fn inflict(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::
 }
 
 async fn foreign_messages(rig: &Rig, rng: &mut Rng) {
-    let bus = format!("{{{NAMESPACE}:0}}bus");
+    let place = Place::draw(rig, NAMESPACE, rng);
     let until = Instant::now() + ms(rng, 1000..4000);
     while Instant::now() < until {
         let kind = ["C:", "I:", "T:", "X:", "", "H:"][rng.usize(..6)];
@@ -69,7 +76,7 @@ async fn foreign_messages(rig: &Rig, rng: &mut Rng) {
             2 => "-1:\u{0}".to_owned(),
             _ => (0..rng.usize(..200)).map(|_| rng.char('\0'..'\u{3ff}')).collect(),
         };
-        rig.command::<u64>(&[b"PUBLISH", bus.as_bytes(), format!("{kind}{rest}").as_bytes()]);
+        place.publish(rig, format!("{kind}{rest}").as_bytes());
         sleep(ms(rng, 1..60)).await;
     }
 }
@@ -78,17 +85,21 @@ async fn foreign_messages(rig: &Rig, rng: &mut Rng) {
 async fn weak(fault: Fault, rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Option<String>> {
     let channels: &[u8] = if fault == Fault::NoRights { b"resetchannels" } else { b"allchannels" };
     let user = WEAK.as_bytes();
-    rig.command::<()>(&[b"ACL", b"SETUSER", user, b"reset", b"on", b">weak", b"~*", b"+@all", channels]);
+    let servers: Vec<usize> = (0..rig.deployment.servers().len()).collect();
+    rig.tell_servers(
+        &servers,
+        &[b"ACL", b"SETUSER", user, b"reset", b"on", b">weak", b"~*", b"+@all", channels],
+    );
     let refused = |rig: &Rig| rig.ledger.count(HANDLES - 1, Count::Refused).load(Ordering::Relaxed);
     let before = refused(rig);
     let mut child = rig.invite(Guest::Weak, Some(WEAK))?;
     if fault == Fault::RevokedRights {
         sleep(ms(rng, 1000..2000)).await;
-        rig.command::<()>(&[b"ACL", b"SETUSER", user, b"resetchannels"]);
+        rig.tell_servers(&servers, &[b"ACL", b"SETUSER", user, b"resetchannels"]);
     }
     sleep(ms(rng, 4000..6000)).await;
     child.kill().await?;
-    rig.command::<u64>(&[b"ACL", b"DELUSER", user]);
+    rig.tell_servers(&servers, &[b"ACL", b"DELUSER", user]);
     Ok(Some(format!("{} calls refused", refused(rig) - before)))
 }
 
@@ -98,8 +109,8 @@ async fn replica_of(rig: &Rig) -> (RedisServer, Proxy) {
     const AT_ONCE: [&str; 4] = ["CONFIG", "SET", "repl-diskless-sync-delay", "0"];
     let replica = block_in_place(RedisServer::start);
     replica.cli::<()>(&AT_ONCE);
-    rig.command::<()>(&AT_ONCE.map(str::as_bytes));
-    let link = Proxy::start(rig.server.port()).await;
+    rig.ask::<()>(0, &AT_ONCE.map(str::as_bytes));
+    let link = Proxy::start(rig.server(0).port()).await;
     replica.cli::<()>(&["REPLICAOF", "127.0.0.1", &link.port().to_string()]);
     level(&replica).await;
     (replica, link)
@@ -129,7 +140,7 @@ fn offset(server: &RedisServer, name: &str) -> Option<u64> {
 }
 
 /// The number of bytes that a replica is behind.
-fn missed(master: &RedisServer, replica: &RedisServer) -> u64 {
+pub(crate) fn missed(master: &RedisServer, replica: &RedisServer) -> u64 {
     let ahead = offset(master, "master_repl_offset").unwrap_or(0);
     ahead.saturating_sub(offset(replica, "slave_repl_offset").unwrap_or(0))
 }
@@ -142,12 +153,12 @@ pub(crate) async fn promote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<Str
     // The link is half open, so the replica goes on without an error.
     Route::ALL.into_iter().for_each(|route| link.freeze(route));
     sleep(ms(rng, 200..2000)).await;
-    let missed = block_in_place(|| missed(&rig.server, &replica));
-    rig.server.kill();
+    let missed = block_in_place(|| missed(rig.server(0), &replica));
+    rig.server(0).kill();
     sleep(ms(rng, 0..500)).await;
     replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
     rig.proxies().for_each(|proxy| proxy.lead_to(replica.port()));
-    rig.server = replica;
+    rig.deployment = Deployment::Single(replica);
     Ok(format!("the replica had missed {missed} bytes"))
 }
 
@@ -158,7 +169,7 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     sleep(ms(rng, 100..500)).await;
     Route::ALL.into_iter().for_each(|route| link.freeze(route));
     sleep(ms(rng, 200..2000)).await;
-    let missed = block_in_place(|| missed(&rig.server, &replica));
+    let missed = block_in_place(|| missed(rig.server(0), &replica));
     replica.cli::<()>(&["REPLICAOF", "NO", "ONE"]);
     // From now on the server may answer a read from the older data. The node cannot notice that until a
     // heartbeat has told the server the latest number that nodes have received.
@@ -170,10 +181,10 @@ async fn demote(rig: &mut Rig, rng: &mut Rng) -> std::io::Result<String> {
     for proxy in rig.proxies() {
         Route::ALL.into_iter().for_each(|route| proxy.set(route, stalled));
     }
-    rig.command::<()>(&[b"REPLICAOF", b"127.0.0.1", replica.port().to_string().as_bytes()]);
-    level(&rig.server).await;
+    rig.ask::<()>(0, &[b"REPLICAOF", b"127.0.0.1", replica.port().to_string().as_bytes()]);
+    level(rig.server(0)).await;
     sleep(ms(rng, 0..500)).await;
-    rig.command::<()>(&[b"REPLICAOF", b"NO", b"ONE"]);
+    rig.ask::<()>(0, &[b"REPLICAOF", b"NO", b"ONE"]);
     rig.proxies().for_each(Proxy::clear);
     deceives(Global::DeceivesUntil, now() + rig.bound_ns());
     sleep(ms(rng, 1500..4000)).await;

@@ -8,6 +8,7 @@ use async_cache::Stats;
 
 use crate::ledger::{Count, Global, LOOK_EVERY, Ledger, now};
 use crate::node::Handle;
+use crate::promise::Promise;
 
 /// Runs while the process lives.
 pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
@@ -15,6 +16,7 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
     let mut known: HashMap<usize, [u64; 3]> = HashMap::new();
     let mut last = now();
     let mut was_quiet = false;
+    let mut unharmed = Unharmed::default();
     handles.iter().for_each(|handle| ledger.add(handle.index, Count::Starts, 1));
     loop {
         std::thread::sleep(LOOK_EVERY);
@@ -22,6 +24,7 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
         let passed = at - last;
         last = at;
         let quiet = ledger.global(Global::Fault).load(Ordering::Relaxed) == 0;
+        unharmed.look(handles, ledger, passed);
         for handle in handles {
             let serving =
                 handle.cache.is_serving() && handle.lives.is_serving() && handle.desk.cache.is_serving();
@@ -50,6 +53,63 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
             rest(handles, runtime, ledger);
         }
         was_quiet = quiet;
+    }
+}
+
+/// The partitions that a fault of other servers must not concern.
+#[derive(Debug, Default)]
+struct Unharmed {
+    /// Those of the last look, by namespace.
+    last: [u64; 3],
+    /// Whether this fault has been reported.
+    told: bool,
+}
+
+/// After a pause of this process or of the checker for a moment, partitions are not judged for this time.
+const PAUSE_FELT_NS: u64 = 2_000_000_000;
+
+impl Unharmed {
+    /// Adds the time since the last look, if the same partitions were concerned, and reports a suspended one.
+    fn look(&mut self, handles: &[Arc<Handle>], ledger: &Ledger, passed: u64) {
+        let now_unharmed = Global::UNHARMED.map(|global| ledger.global(global).load(Ordering::Acquire));
+        let last = std::mem::replace(&mut self.last, now_unharmed);
+        if last != now_unharmed || last == [0; 3] {
+            self.told = false;
+            return;
+        }
+        let paused_at = ledger.global(Global::PausedAt).load(Ordering::Acquire);
+        if paused_at.saturating_add(PAUSE_FELT_NS) > now() {
+            return;
+        }
+        for handle in handles {
+            let serving = [
+                handle.cache.serving_partitions(),
+                handle.lives.serving_partitions(),
+                handle.desk.cache.serving_partitions(),
+            ];
+            let (mut watched, mut suspended) = (0, Vec::new());
+            for (space, (serving, bits)) in serving.iter().zip(last).enumerate() {
+                let unharmed = (0..serving.len()).filter(|at| bits >> at & 1 == 1);
+                for partition in unharmed {
+                    watched += 1;
+                    if !serving[partition] {
+                        suspended.push((space, partition));
+                    }
+                }
+            }
+            ledger.add(handle.index, Count::UnharmedNs, passed * watched);
+            ledger.add(handle.index, Count::UnharmedSuspendedNs, passed * suspended.len() as u64);
+            // The fault may have ended in between.
+            let goes_on =
+                Global::UNHARMED.map(|global| ledger.global(global).load(Ordering::Acquire)) == last;
+            if !suspended.is_empty() && goes_on && !std::mem::replace(&mut self.told, true) {
+                let what = format!(
+                    "handle {}: L1 is suspended for (namespace, partition) {suspended:?}",
+                    handle.index
+                );
+                ledger.accuse(Promise::Isolation, None, what);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The changes of a node: it commits a version, then invalidates or inserts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -101,13 +102,13 @@ async fn clear(handle: &Handle) {
 
 fn returned(handle: &Handle, changed: &[(usize, u64)], outcome: Option<Result<Stamp, Error>>) {
     if let Some(outcome) = outcome {
-        handle.change_ended(changed, outcome.map(|stamp| seq_of(&stamp)));
+        handle.change_ended(changed, outcome.map(|stamp| Seqs::of(&stamp)));
     }
 }
 
 impl Handle {
-    /// Notes the outcome of a change, with the number of its stamp (0 for none), before anything else happens.
-    pub(crate) fn change_ended(&self, changed: &[(usize, u64)], outcome: Result<u64, Error>) {
+    /// Notes the outcome of a change, with the numbers of its stamp, before anything else happens.
+    pub(crate) fn change_ended(&self, changed: &[(usize, u64)], outcome: Result<Seqs, Error>) {
         let (at, ledger) = (now(), self.ledger);
         let count = match &outcome {
             Ok(_) => Count::Invalidations,
@@ -125,8 +126,8 @@ impl Handle {
             if is_undecided {
                 self.undecided[*key].fetch_max(*version, Ordering::AcqRel);
             }
-            if let Ok(seq) = outcome {
-                ledger.row(*key).returned(*version, at, seq);
+            if let Ok(seqs) = &outcome {
+                ledger.row(*key).returned(*version, at, seqs.at(self.args.partition_of(*key)));
             }
             let what = if outcome.is_ok() { What::Returns } else { What::Fails };
             ledger.note(*key, self.index, what, *version);
@@ -138,7 +139,30 @@ impl Handle {
     }
 }
 
-/// The number of a stamp. There is one partition.
-pub(crate) fn seq_of(stamp: &Stamp) -> u64 {
-    stamp.to_string().rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("a stamp of one partition")
+/// The numbers of a stamp, by partition.
+#[derive(Debug, Default)]
+pub(crate) struct Seqs(HashMap<u16, u64>);
+
+impl Seqs {
+    pub(crate) fn of(stamp: &Stamp) -> Self {
+        let text = stamp.to_string();
+        let (_, seqs) = text.rsplit_once('@').expect("a stamp");
+        let seq = |part: &str| {
+            let (partition, seq) = part.split_once(':')?;
+            Some((partition.parse().ok()?, seq.parse().ok()?))
+        };
+        Self(seqs.split(',').filter_map(seq).collect())
+    }
+
+    /// The number of a partition, and 0 if there is none.
+    fn at(&self, partition: u16) -> u64 {
+        self.0.get(&partition).copied().unwrap_or(0)
+    }
+}
+
+impl Handle {
+    /// The stamp with the number of the partition of this row's key.
+    pub(crate) fn stamp_at(&self, namespace: &str, row: usize, seq: u64) -> Stamp {
+        format!("{namespace}@{}:{seq}", self.args.partition_of(row)).parse().expect("a stamp")
+    }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_cache::{Error, ErrorKind, Stamp, TieredCache};
+use async_cache::{Error, ErrorKind, TieredCache};
 use fastrand::Rng;
 use integration_tests::surface::{Call, Kind, Options, Outcome, Range, Tiers, Verb, Written, perform};
 use tokio::sync::OwnedMutexGuard;
@@ -25,9 +25,10 @@ use source::Database;
 pub(crate) use source::Planned;
 
 use crate::ledger::{Count, DRAWN, DRAWN_AT, MARKS, MARKS_AT, now};
-use crate::node::Handle;
+use crate::node::{DRAWN_NAMESPACE, Handle};
 use crate::promise::{Promise, What};
 use crate::read::{count_error, in_time};
+use crate::write::Seqs;
 
 /// A cache of drawn values.
 pub(crate) type Drawn = TieredCache<u64, Written>;
@@ -118,7 +119,7 @@ async fn crowd(handle: &Arc<Handle>, first: Call, rng: &mut Rng) {
 /// Makes a call, and judges its outcome.
 async fn ask(handle: &Handle, call: Call) {
     let stamp = handle.ledger.row(place(call.keys[0])).newest_stamp().filter(|_| call.insists);
-    let insisted = stamp.map(|(_, seq)| stamp_at(seq));
+    let insisted = stamp.map(|(_, seq)| handle.stamp_at(DRAWN_NAMESPACE, place(call.keys[0]), seq));
     let asked = Asked::begin(handle, &call, stamp.map(|(version, _)| version));
     let source = Database::of(handle, asked.started);
     let made = perform(&handle.desk.cache, &source, &call, insisted.as_ref());
@@ -306,8 +307,8 @@ fn ended(handle: &Handle, changed: &[(usize, u64)], source: &Database, outcome: 
         source.inserted();
     }
     let outcome = match outcome {
-        Outcome::Changed(outcome) => outcome.map(|stamp| seq_of(&stamp)),
-        Outcome::Updated(outcome) => outcome.map(|()| 0),
+        Outcome::Changed(outcome) => outcome.map(|stamp| Seqs::of(&stamp)),
+        Outcome::Updated(outcome) => outcome.map(|()| Seqs::default()),
         other => unreachable!("a change came to {other:?}"),
     };
     let rows: Vec<usize> = changed.iter().map(|(row, _)| *row).collect();
@@ -324,7 +325,7 @@ async fn dropped(handle: Arc<Handle>, changed: Vec<(usize, u64)>, alone: Option<
     let rows: Vec<usize> = changed.iter().map(|(row, _)| *row).collect();
     touch(&handle, &rows);
     match handle.desk.cache.stats().pending_invalidations {
-        0 => handle.change_ended(&changed, Ok(0)),
+        0 => handle.change_ended(&changed, Ok(Seqs::default())),
         _ => {
             for (row, version) in changed {
                 handle.undecided[row].fetch_max(version, Ordering::AcqRel);
@@ -334,16 +335,6 @@ async fn dropped(handle: Arc<Handle>, changed: Vec<(usize, u64)>, alone: Option<
         }
     }
     drop(alone);
-}
-
-/// The number of a stamp. There is one partition.
-fn seq_of(stamp: &Stamp) -> u64 {
-    crate::write::seq_of(stamp)
-}
-
-/// A stamp of the drawn keys with this number.
-fn stamp_at(seq: u64) -> Stamp {
-    format!("{}@0:{seq}", crate::node::DRAWN_NAMESPACE).parse().expect("a stamp")
 }
 
 /// The latest versions of everything and of each tag, as a load finds them when it begins.
