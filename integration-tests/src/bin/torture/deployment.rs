@@ -107,12 +107,7 @@ impl Deployment {
     pub(crate) async fn start(topology: Topology) -> Self {
         match topology {
             Topology::Single => Self::Single(block_in_place(RedisServer::start)),
-            Topology::Sentinel => {
-                let sentinels = block_in_place(Sentinels::start);
-                // After a failover the next one begins no sooner than twice this time.
-                sentinels.members.iter().for_each(|member| set(member, ["failover-timeout", "2000"]));
-                Self::Sentinel(sentinels)
-            }
+            Topology::Sentinel => Self::Sentinel(block_in_place(Sentinels::start)),
             Topology::Cluster => Self::Cluster(Box::new(Cluster::start().await)),
         }
     }

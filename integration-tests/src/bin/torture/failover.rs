@@ -21,6 +21,9 @@ use crate::server::missed;
 /// The maximum time for a failover. Sentinels wait after the last one.
 const PROMOTED_WITHIN: Duration = Duration::from_secs(40);
 
+/// How often a Sentinel is told to begin a failover.
+const COMMANDS: usize = 4;
+
 /// A master, and the replica that is to take its place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pair {
@@ -155,11 +158,14 @@ async fn commanded(rig: &mut Rig, rng: &mut Rng, pair: Pair) -> io::Result<Strin
     let member = &sentinels.members[rng.usize(..3)];
     // A Sentinel refuses until it has heard from the replica.
     let begins = || ask::<()>(member, &[b"SENTINEL", b"FAILOVER", MASTER.as_bytes()]).is_some();
-    if !until(PROMOTED_WITHIN, begins).await {
-        return Err(io::Error::other("the Sentinel does not begin a failover"));
-    }
     let server = rig.server(pair.replica);
-    until(PROMOTED_WITHIN, || server.role() == "master").await;
+    for _ in 0..COMMANDS {
+        // It gives a failover up that takes long on a busy machine.
+        until(PROMOTED_WITHIN, begins).await;
+        if until(PROMOTED_WITHIN / 4, || server.role() == "master").await {
+            break;
+        }
+    }
     rig.close_ways_to(pair.master, true);
     let promoted = pair.is_promoted(rig).await;
     writes(b"0");
