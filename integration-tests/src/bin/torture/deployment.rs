@@ -13,7 +13,7 @@ use integration_tests::cluster::{NodeSettings, RedisCluster, owner_in};
 use integration_tests::proxy::Alias;
 use integration_tests::sentinels::MASTER;
 use integration_tests::server::free_port;
-use integration_tests::{Proxy, RedisServer, Sentinels};
+use integration_tests::{Proxy, RedisServer, Route, Sentinels};
 use redis::FromRedisValue;
 use serde::Serialize;
 use tokio::task::block_in_place;
@@ -53,7 +53,7 @@ pub(crate) const PARTITIONS: usize = 64;
 pub(crate) const NAMESPACES: [&str; 3] = [NAMESPACE, LIVES_NAMESPACE, DRAWN_NAMESPACE];
 const MASTERS: usize = 3;
 /// The longest time for servers to be well again: a failover, and the copying of all data to a replica.
-const WELL_WITHIN: Duration = Duration::from_secs(40);
+const WELL_WITHIN: Duration = Duration::from_secs(90);
 
 /// All servers of a run.
 #[derive(Debug)]
@@ -215,7 +215,8 @@ impl Deployment {
     /// Waits until each master has its replica, and nobody takes any server for failed. Allows failovers again.
     pub(crate) async fn get_well(&self) -> std::io::Result<()> {
         if !until(WELL_WITHIN, || self.is_well()).await {
-            return Err(std::io::Error::other("the servers did not become well again"));
+            let what = block_in_place(|| self.describe());
+            return Err(std::io::Error::other(format!("the servers did not become well again: {what}")));
         }
         match self {
             Self::Single(_) => {}
@@ -225,6 +226,16 @@ impl Deployment {
             Self::Cluster(_) => self.allow_failovers("no"),
         }
         Ok(())
+    }
+
+    /// What the servers say of themselves and of one another.
+    fn describe(&self) -> String {
+        let of = |server: &RedisServer| {
+            let ask = |words: &[&str]| server.try_cli::<String>(words).unwrap_or_default();
+            let (info, nodes) = (ask(&["INFO", "replication"]), ask(&["CLUSTER", "NODES"]));
+            format!("\nserver at {}:\n{info}{nodes}", server.port())
+        };
+        self.servers().into_iter().map(of).collect()
     }
 
     fn is_well(&self) -> bool {
@@ -346,8 +357,9 @@ impl Cluster {
         self.buses[other].shut_out(&[origin(one)]);
     }
 
-    /// Ends both. The servers replace connections that have lost data.
+    /// Ends both. All connections are made again, because some have lost data.
     pub(crate) fn rejoin(&self) {
         self.buses.iter().for_each(|bus| bus.shut_out(&[]));
+        self.buses.iter().for_each(|bus| Route::ALL.into_iter().for_each(|route| bus.cut(route)));
     }
 }
