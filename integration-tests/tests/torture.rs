@@ -43,7 +43,7 @@ fn every_promise_is_kept_under_faults() {
 
 /// Runs the checker on several servers, and checks that no promise is broken and that the topology has changed.
 fn keeps_every_promise_on(topology: &str, faults: &str) -> Value {
-    let args = ["--topology", topology, "--faults", faults, "--seconds", "6", "--reads-per-s", "8000"];
+    let args = ["--topology", topology, "--faults", faults, "--seconds", "5", "--reads-per-s", "8000"];
     let (code, report) = torture(&args);
     assert_eq!((code, number(&report, "stale_reads")), (0, 0), "{report:#}");
     assert!(number(&report, "reads") > 10_000, "{report:#}");
@@ -60,7 +60,7 @@ fn every_promise_is_kept_on_a_cluster() {
 
 #[test]
 fn every_promise_is_kept_on_a_master_that_sentinels_replace() {
-    keeps_every_promise_on("sentinel", "failover,commanded_failover");
+    keeps_every_promise_on("sentinel", "commanded_failover");
 }
 
 /// One master fails. L1 must go on for the partitions of the others.
