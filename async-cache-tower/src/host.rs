@@ -1,8 +1,11 @@
-//! The host of a request: the one on which all headers agree.
+//! The host of a request: the one on which all headers agree, and all that a header names.
 
 use http::header::{FORWARDED, HOST};
 use http::request::Parts;
 use http::uri::Authority;
+
+/// The most hosts under which one unsafe request drops its URL.
+const MAX_HOSTS: usize = 8;
 
 /// The host on which all sources of a host agree. A handler may use any of them, and a client may set each.
 pub(crate) fn certain_host(request: &Parts) -> Option<&str> {
@@ -24,6 +27,28 @@ pub(crate) fn certain_host(request: &Parts) -> Option<&str> {
         && forwarded.into_iter().all(|line| line.to_str().is_ok_and(|line| line.split(',').all(agrees)))
         && standard;
     all_agree.then_some(host)
+}
+
+/// Every host that the request may mean, in lower case: at most [`MAX_HOSTS`], those of `Host` and of the target first.
+pub(crate) fn possible_hosts(request: &Parts) -> Vec<String> {
+    let headers = &request.headers;
+    let texts = |name: &str| headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let lists = texts("x-forwarded-host").chain(texts("x-host")).flat_map(|line| line.split(','));
+    let named = target_host(request)
+        .into_iter()
+        .chain(texts(HOST.as_str()))
+        .chain(lists)
+        .chain(texts(FORWARDED.as_str()).flat_map(forwarded_hosts));
+    let mut hosts = Vec::new();
+    for host in named.map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty()) {
+        if hosts.len() == MAX_HOSTS {
+            break;
+        }
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 fn target_host(request: &Parts) -> Option<&str> {

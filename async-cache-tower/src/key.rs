@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::host::certain_host;
+use crate::host::{certain_host, possible_hosts};
 
 /// The longest key in bytes, without the slot and the credentials. A request with a longer one is not cached.
 pub(crate) const MAX_KEY_BYTES: usize = 1_000;
@@ -34,6 +34,11 @@ impl Credentials {
 /// unknown whose page the response is.
 pub(crate) fn host_and_path(request: &Parts) -> Option<String> {
     Some(key_of(certain_host(request)?, request))
+}
+
+/// The default keys of a request with any host that it may mean: for dropping its URL.
+pub(crate) fn possible_keys(request: &Parts) -> Vec<String> {
+    possible_hosts(request).into_iter().map(|host| key_of(&host, request)).collect()
 }
 
 fn key_of(host: &str, request: &Parts) -> String {

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use tower::Layer;
 
-use crate::key::{all_slots, host_and_path};
+use crate::key::{MAX_KEY_BYTES, all_slots, host_and_path, possible_keys};
 use crate::response::CachedResponse;
 use crate::rules::Rules;
 use crate::service::CacheService;
@@ -26,7 +26,37 @@ pub enum RequestDirectives {
     Honour,
 }
 
-pub(crate) type KeyOf = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+type OwnKey = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+
+/// The keys of requests.
+#[derive(Clone)]
+pub(crate) enum KeyOf {
+    /// The host, the path and the query.
+    Url,
+    /// The service's choice.
+    Own(OwnKey),
+}
+
+impl KeyOf {
+    /// The key under which the response to a GET may be stored.
+    pub(crate) fn of(&self, request: &Parts) -> Option<String> {
+        let key = match self {
+            Self::Url => host_and_path(request),
+            Self::Own(key) => key(request),
+        };
+        key.filter(|key| key.len() <= MAX_KEY_BYTES)
+    }
+
+    /// The keys that an unsafe request makes void. A doubt about its host costs more drops, and never a stale page.
+    pub(crate) fn all_of(&self, request: &Parts) -> Vec<String> {
+        match self {
+            Self::Url => {
+                possible_keys(request).into_iter().filter(|key| key.len() <= MAX_KEY_BYTES).collect()
+            }
+            Self::Own(_) => self.of(request).into_iter().collect(),
+        }
+    }
+}
 
 /// A tower layer that answers from a [`TieredCache`], and stores what the service behind it answers.
 ///
@@ -60,7 +90,7 @@ impl CacheLayer {
             config: Arc::new(Config {
                 cache,
                 rules,
-                key: Arc::new(host_and_path),
+                key: KeyOf::Url,
                 max_body: 1 << 20,
                 body_timeout: Duration::from_secs(5),
                 max_variants: 16,
@@ -93,7 +123,7 @@ impl CacheLayer {
     /// # }
     /// ```
     pub fn key(mut self, key: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
-        self.config().key = Arc::new(key);
+        self.config().key = KeyOf::Own(Arc::new(key));
         self
     }
 
@@ -167,13 +197,14 @@ impl CacheLayer {
     ///
     /// The errors of [`TieredCache::invalidate_many`].
     pub async fn invalidate_key(&self, key: &str) -> Result<Stamp> {
-        self.config.invalidate(key).await
+        self.config.invalidate(&[key.to_owned()]).await
     }
 }
 
 impl Config {
-    pub(crate) async fn invalidate(&self, key: &str) -> Result<Stamp> {
-        self.cache.invalidate_many(&all_slots(key, self.max_variants)).await
+    pub(crate) async fn invalidate(&self, keys: &[String]) -> Result<Stamp> {
+        let slots: Vec<_> = keys.iter().flat_map(|key| all_slots(key, self.max_variants)).collect();
+        self.cache.invalidate_many(&slots).await
     }
 }
 

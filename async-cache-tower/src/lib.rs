@@ -67,6 +67,7 @@ mod pages {
 
 mod answer;
 mod body;
+mod change;
 mod host;
 mod key;
 mod layer;

@@ -8,6 +8,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
 
 /// A response in the cache: the value type of the cache that a [`CacheLayer`](crate::CacheLayer) uses.
 ///
@@ -27,7 +28,7 @@ pub(crate) struct Stored {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// The headers that `Vary` names, as the request had them.
+    /// The headers that `Vary` names: what the request had.
     pub(crate) selecting: Vec<Selecting>,
     /// What the handler put into the response's extensions: a later 304 keeps it.
     pub(crate) tags: Vec<String>,
@@ -38,8 +39,30 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone)]
 pub(crate) struct Selecting {
     pub(crate) name: HeaderName,
-    /// One for each line. Empty if the request did not have the header.
-    pub(crate) values: Vec<HeaderValue>,
+    /// A digest of all lines of the header. The lines themselves may be secret: `Vary: Cookie`.
+    digest: [u8; 32],
+}
+
+impl Selecting {
+    /// What the request has under this name.
+    pub(crate) fn of(name: HeaderName, headers: &HeaderMap) -> Self {
+        Self { digest: digest(&name, headers), name }
+    }
+
+    fn is_of(&self, headers: &HeaderMap) -> bool {
+        self.digest == digest(&self.name, headers)
+    }
+}
+
+/// SHA-256 of the lines, each after its length, so that no two lists of lines have the same input.
+fn digest(name: &HeaderName, headers: &HeaderMap) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(name.as_str());
+    for line in headers.get_all(name) {
+        hasher.update((line.len() as u64).to_le_bytes());
+        hasher.update(line.as_bytes());
+    }
+    hasher.finalize().into()
 }
 
 /// How old a response is, and how long it may answer. Times of the clock are this machine's, so two nodes whose clocks
@@ -87,15 +110,14 @@ impl Life {
 impl Stored {
     /// Whether the request asks for this variant: `Vary`. All lines of a header count.
     pub(crate) fn is_selected_by(&self, headers: &HeaderMap) -> bool {
-        self.selecting.iter().all(|selecting| selecting.values.iter().eq(headers.get_all(&selecting.name)))
+        self.selecting.iter().all(|selecting| selecting.is_of(headers))
     }
 
     /// The memory it takes, in bytes.
     fn size(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        let selecting: usize =
-            self.selecting.iter().flat_map(|selecting| &selecting.values).map(|value| value.len() + 64).sum();
+        let selecting = self.selecting.len() * size_of::<Selecting>();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
         size_of::<Self>() + headers + selecting + tags + self.body.len()
     }
@@ -167,7 +189,7 @@ struct WireHeader {
 #[derive(Serialize, Deserialize)]
 struct WireSelecting {
     name: String,
-    values: Vec<ByteBuf>,
+    digest: [u8; 32],
 }
 
 impl Serialize for CachedResponse {
@@ -191,14 +213,13 @@ impl<'de> Deserialize<'de> for CachedResponse {
 
 impl From<&Stored> for Wire {
     fn from(stored: &Stored) -> Self {
-        let bytes = |value: &HeaderValue| ByteBuf::from(value.as_bytes());
         let header = |(name, value): (&HeaderName, &HeaderValue)| WireHeader {
             name: name.to_string(),
-            value: bytes(value),
+            value: ByteBuf::from(value.as_bytes()),
         };
         let selecting = |selecting: &Selecting| WireSelecting {
             name: selecting.name.to_string(),
-            values: selecting.values.iter().map(bytes).collect(),
+            digest: selecting.digest,
         };
         let Life { stored_at, initial_age, fresh_for, while_revalidate, if_error } = stored.life;
         Self {
@@ -224,10 +245,8 @@ impl Wire {
             headers.try_append(HeaderName::try_from(name)?, HeaderValue::try_from(value.into_vec())?)?;
         }
         let mut selecting = Vec::with_capacity(self.selecting.len());
-        for WireSelecting { name, values } in self.selecting {
-            let values: Result<_, _> =
-                values.into_iter().map(|value| HeaderValue::try_from(value.into_vec())).collect();
-            selecting.push(Selecting { name: HeaderName::try_from(name)?, values: values? });
+        for WireSelecting { name, digest } in self.selecting {
+            selecting.push(Selecting { name: HeaderName::try_from(name)?, digest });
         }
         Ok(Stored {
             status: StatusCode::from_u16(self.status)?,

@@ -189,7 +189,7 @@ fn varies_by_all(headers: &HeaderMap) -> bool {
 /// The headers that select this variant, as the request has them.
 pub(crate) fn selecting(request: &HeaderMap, response: &HeaderMap) -> Vec<Selecting> {
     let names = vary_names(response).filter_map(|name| HeaderName::try_from(name).ok());
-    names.map(|name| Selecting { values: request.get_all(&name).iter().cloned().collect(), name }).collect()
+    names.map(|name| Selecting::of(name, request)).collect()
 }
 
 /// Removes what belongs to the connection to the handler.

@@ -13,7 +13,8 @@ use tower::{Service, ServiceExt};
 
 use crate::answer::{Outcome, answer_head, with_status};
 use crate::body::CacheBody;
-use crate::key::{Credentials, MAX_KEY_BYTES};
+use crate::change::change;
+use crate::key::Credentials;
 use crate::layer::{Config, RequestDirectives};
 use crate::lookup::Exchange;
 use crate::rules::Verb;
@@ -56,11 +57,9 @@ where
         let verb = Verb::of(request.method());
         let (parts, body) = request.into_parts();
         let key = match verb {
-            Verb::OtherSafe => None,
+            Verb::OtherSafe | Verb::Unsafe => None,
             Verb::Get | Verb::Head if !may_be_cached(&parts.headers, &config, body.is_end_stream()) => None,
-            Verb::Get | Verb::Head | Verb::Unsafe => {
-                (config.key)(&parts).filter(|key| key.len() <= MAX_KEY_BYTES)
-            }
+            Verb::Get | Verb::Head => config.key.of(&parts),
         };
         match (verb, key) {
             (Verb::Get, Some(url)) => {
@@ -74,8 +73,9 @@ where
                     None => pass(config, inner, Request::from_parts(parts, body)).await,
                 }
             }),
-            (Verb::Unsafe, Some(url)) => {
-                Box::pin(change(config, inner, Request::from_parts(parts, body), url))
+            (Verb::Unsafe, _) => {
+                let keys = config.key.all_of(&parts);
+                Box::pin(change(config, inner, Request::from_parts(parts, body), keys))
             }
             (_, None) | (Verb::OtherSafe, _) => {
                 Box::pin(pass(config, inner, Request::from_parts(parts, body)))
@@ -109,23 +109,4 @@ where
 {
     let response = inner.oneshot(request).await?.map(CacheBody::stream);
     Ok(with_status(response, &config, Outcome::Bypass))
-}
-
-/// Calls the service. If it succeeds, every node drops the URL's responses: RFC 9111, section 4.4.
-async fn change<S, A, B>(
-    config: Arc<Config>,
-    inner: S,
-    request: Request<A>,
-    url: String,
-) -> Result<Response<CacheBody<B>>, S::Error>
-where
-    S: Service<Request<A>, Response = Response<B>>,
-    B: Body<Data = Bytes>,
-{
-    let response = pass(Arc::clone(&config), inner, request).await?;
-    if response.status().is_success() || response.status().is_redirection() {
-        // The write is done, so an error cannot undo it. The cache retries the invalidation, and logs it.
-        let _ = config.invalidate(&url).await;
-    }
-    Ok(response)
 }

@@ -84,6 +84,48 @@ async fn nodes_on_redis_share_responses_and_invalidations() {
     share_responses_and_invalidations(instances(a, b)).await;
 }
 
+/// All that a Redis stores, as bytes.
+fn all_of(server: &RedisServer) -> Vec<u8> {
+    let mut all = Vec::new();
+    for key in server.cli::<Vec<String>>(&["KEYS", "*"]) {
+        let read: &[&str] = match &*server.cli::<String>(&["TYPE", &key]) {
+            "hash" => &["HGETALL", &key],
+            "string" => &["MGET", &key],
+            "zset" => &["ZRANGE", &key, "0", "-1"],
+            "list" => &["LRANGE", &key, "0", "-1"],
+            "set" => &["SMEMBERS", &key],
+            other => panic!("{key} is a {other}"),
+        };
+        all.extend_from_slice(key.as_bytes());
+        all.extend(server.cli::<Vec<Vec<u8>>>(read).concat());
+    }
+    all
+}
+
+#[tokio::test]
+async fn the_headers_that_select_a_variant_are_not_readable_in_redis() {
+    let server = RedisServer::start();
+    let redis = RedisBackend::connect(server.url()).await.expect("a connection");
+    let cache = TieredCache::builder().namespace("pages").l1(MemoryBackend::new(1_000)).l2(redis);
+    let site = Site::with_headers(
+        CacheLayer::new(cache.build().expect("a cache")).cache_status("test"),
+        &[
+            ("cache-control", "public, max-age=600"),
+            ("vary", "cookie, authorization, proxy-authorization, x-api-key"),
+            ("x-seen", "as-it-is"),
+        ],
+    );
+    let names = ["cookie", "authorization", "proxy-authorization", "x-api-key"];
+    let headers = names.map(|name| (name, "secret-of-the-client"));
+    for outcome in ["fwd=miss; stored", "hit"] {
+        assert_eq!(site.ask("GET", "/", &headers).await.outcome(), outcome);
+    }
+    let all = all_of(&server);
+    let has = |text: &str| all.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("as-it-is"), "the response is stored readably");
+    assert!(!has("secret-of-the-client"));
+}
+
 #[tokio::test]
 async fn a_redis_that_goes_away_fails_no_request() {
     let server = RedisServer::start();

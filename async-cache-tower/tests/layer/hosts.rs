@@ -77,3 +77,55 @@ async fn the_forms_of_forwarded_that_proxies_send_are_cached() {
         assert_eq!(site.ask("GET", "/", &[("forwarded", line)]).await.text(), "1", "{line}");
     }
 }
+
+#[tokio::test]
+async fn an_unsafe_request_drops_its_url_under_every_host_that_it_may_mean() {
+    let names: [&[(&str, &str)]; 7] = [
+        &[("x-forwarded-host", "other.example")],
+        &[("x-forwarded-host", "proxy.example, Other.example")],
+        &[("x-host", "other.example")],
+        &[("forwarded", "for=1.2.3.4;host=other.example")],
+        &[("forwarded", "for=1.2.3.4; host = \"other.example\"")],
+        &[("host", "OTHER.example"), ("x-forwarded-host", "example.org")],
+        &[("host", "other.example"), ("forwarded", "host = example.org")],
+    ];
+    let site = Site::with_headers(layer(), PUBLIC);
+    let hosts = ["example.org", "other.example"].map(|host| [("host", host)]);
+    for headers in names {
+        for host in &hosts {
+            site.ask("GET", "/", host).await;
+        }
+        site.ask("PUT", "/", headers).await;
+        for host in &hosts {
+            assert_ne!(site.ask("GET", "/", host).await.outcome(), "hit", "{headers:?} {host:?}");
+            assert_eq!(site.ask("GET", "/", host).await.outcome(), "hit");
+        }
+    }
+    // The target's host, with another `Host` and without one.
+    for header in [&[("host", "example.org")][..], &[]] {
+        let mut put = request("PUT", "http://other.example/", header);
+        if header.is_empty() {
+            put.headers_mut().remove("host");
+        }
+        site.send(put).await;
+        assert_ne!(site.ask("GET", "/", &hosts[1]).await.outcome(), "hit", "{header:?}");
+    }
+    assert_ne!(site.get("/").await.outcome(), "hit", "the first of the two named it");
+}
+
+#[tokio::test]
+async fn one_unsafe_request_drops_its_url_under_a_limited_number_of_hosts() {
+    let site = Site::with_headers(layer(), PUBLIC);
+    let names: Vec<String> = (0..50).map(|number| format!("h{number}.example")).collect();
+    for name in &names {
+        site.ask("GET", "/", &[("host", name)]).await;
+    }
+    site.get("/").await;
+    site.ask("PUT", "/", &[("x-forwarded-host", &names.join(","))]).await;
+    assert_ne!(site.get("/").await.outcome(), "hit", "`Host` comes first");
+    let mut hits = 0;
+    for name in &names {
+        hits += usize::from(site.ask("GET", "/", &[("host", name)]).await.outcome() == "hit");
+    }
+    assert_eq!(hits, 43, "7 others of 50");
+}

@@ -82,3 +82,56 @@ async fn a_url_is_dropped_on_demand() {
     site.layer.invalidate_url("Example.ORG", "/a?b=1").await.expect("an L1 alone");
     assert_eq!(site.get("/a?b=1").await.text(), "2");
 }
+
+/// Asks until the page is no hit.
+async fn until_dropped(site: &Site) {
+    for _ in 0..3_000 {
+        if site.get("/").await.outcome() != "hit" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the old page is kept");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_handler_of_an_unsafe_method_runs_does_not_keep_the_old_page() {
+    let site = Site::waiting(layer(), |run, request| async move {
+        if request.method() != Method::GET {
+            std::future::pending::<()>().await; // it has committed, and goes on
+        }
+        numbered(run, HEADERS)
+    });
+    for runs in [2, 4] {
+        site.get("/").await;
+        let asking = site.clone();
+        let put = tokio::spawn(async move { asking.ask("PUT", "/", &[]).await });
+        async_cache::testing::until("the handler runs", || site.runs() == runs).await;
+        assert_eq!(site.get("/").await.outcome(), "hit", "nothing is known of its success yet");
+        put.abort();
+        assert!(put.await.expect_err("aborted").is_cancelled());
+        until_dropped(&site).await;
+    }
+    // A request that has ended makes nothing void afterwards.
+    let failing = Site::new(layer(), |run, request| match *request.method() {
+        Method::GET => numbered(run, HEADERS),
+        _ => StatusCode::CONFLICT.into_response(),
+    });
+    failing.get("/").await;
+    failing.ask("PUT", "/", &[]).await;
+    assert_eq!(failing.layer.cache().stats().invalidations_sent, 0);
+    assert_eq!(failing.get("/").await.outcome(), "hit");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_after_its_commit_does_not_keep_the_old_page() {
+    let site = Site::new(layer(), |run, request| {
+        assert!(*request.method() == Method::GET, "after the commit");
+        numbered(run, HEADERS)
+    });
+    site.get("/").await;
+    let asking = site.clone();
+    let put = tokio::spawn(async move { asking.ask("PUT", "/", &[]).await });
+    assert!(put.await.expect_err("a panic").is_panic());
+    until_dropped(&site).await;
+}
