@@ -1,4 +1,4 @@
-//! Heartbeats on a cluster.
+//! Commands for each partition: heartbeats and baselines on a cluster.
 
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::BusEvent;
@@ -69,4 +69,21 @@ async fn a_heartbeat_that_is_refused_fails_alone() {
             }
         }
     }
+}
+
+/// Partition 0 is visited once before the others, although all of them wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_begins_with_one_command_for_each_partition() {
+    let cluster = RedisCluster::start(3);
+    let backend = RedisBackend::builder().cluster(cluster.urls()).connect().await.unwrap();
+    let monitors: Vec<_> = cluster.nodes().iter().map(|server| server.monitor()).collect();
+    let node = Node::unsubscribed(backend, "rows", RECORD);
+    for state in join_all((0..64).map(|partition| node.region.baseline(partition))).await {
+        state.unwrap();
+    }
+    let commands: Vec<String> =
+        monitors.into_iter().flat_map(integration_tests::server::Monitor::commands).collect();
+    let sent =
+        commands.iter().filter(|command| command.starts_with("\"EVALSHA\"") && command.contains("{rows:"));
+    assert_eq!(sent.count(), 1 + 64);
 }
