@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_cache_core::{Result, Stamp, TieredCache};
+use async_cache_core::{Error, ErrorKind, Result, Stamp, TieredCache};
 use http::HeaderValue;
 use http::request::Parts;
 use tower::Layer;
@@ -182,12 +182,19 @@ impl CacheLayer {
     /// Every node drops the responses for this URL, in all variants. With a [`key`](Self::key) of your own use
     /// [`invalidate_key`](Self::invalidate_key).
     ///
-    /// `path_and_query` is exactly as in the request: `/products?page=2`.
+    /// `host` is as in `Host`, with the port if it has one: `example.org:8080`. `path_and_query` is exactly as in the
+    /// request: `/products?page=2`.
     ///
     /// # Errors
     ///
-    /// The errors of [`TieredCache::invalidate_many`].
+    /// An error of kind [`Key`](ErrorKind::Key) if they have another form: no request has such a URL. Also the errors of
+    /// [`TieredCache::invalidate_many`].
     pub async fn invalidate_url(&self, host: &str, path_and_query: &str) -> Result<Stamp> {
+        if !path_and_query.starts_with('/') || host.is_empty() || host.contains(['/', ' ']) {
+            let message = "cannot invalidate a URL: give the host as in `Host`, without a scheme (`example.org`), and \
+                           the path with its leading slash (`/products?page=2`)";
+            return Err(Error::new(ErrorKind::Key, message).in_namespace(self.config.cache.namespace()));
+        }
         self.invalidate_key(&format!("{} {path_and_query}", host.to_ascii_lowercase())).await
     }
 

@@ -83,6 +83,25 @@ async fn a_url_is_dropped_on_demand() {
     assert_eq!(site.get("/a?b=1").await.text(), "2");
 }
 
+#[tokio::test]
+async fn a_url_in_a_form_that_no_request_has_is_an_error_with_the_remedy() {
+    let layer = layer();
+    let wrong = [
+        ("example.org", "a?b=1"),
+        ("example.org", ""),
+        ("example.org", "https://example.org/a"),
+        ("https://example.org", "/a"),
+        ("example.org/", "/a"),
+        ("", "/a"),
+    ];
+    for (host, path) in wrong {
+        let error = layer.invalidate_url(host, path).await.expect_err("it would drop nothing");
+        assert_eq!(error.kind(), async_cache::ErrorKind::Key, "{host} {path}");
+        assert!(error.to_string().contains("leading slash"), "{error}");
+    }
+    assert_eq!(layer.cache().stats().invalidations_sent, 0);
+}
+
 /// Asks until the page is no hit.
 async fn until_dropped(site: &Site) {
     for _ in 0..3_000 {
