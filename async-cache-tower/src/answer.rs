@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Stale,
     /// The handler ran, and its response is stored.
     Stored,
+    /// The handler ran. The cache may have refused to store its response.
+    Loaded,
     /// The handler ran, and its response is not stored.
     NotStored,
     /// The cache was not asked.
@@ -44,7 +46,7 @@ pub(crate) fn with_status<B: Body>(
             Outcome::Hit => "; hit",
             Outcome::Stale => "; hit; detail=stale",
             Outcome::Stored => "; fwd=miss; stored",
-            Outcome::NotStored => "; fwd=miss",
+            Outcome::Loaded | Outcome::NotStored => "; fwd=miss",
             Outcome::Bypass => "; fwd=bypass",
         });
         if let Ok(value) = HeaderValue::try_from(text) {
@@ -78,7 +80,7 @@ pub(crate) fn answer<B: Body>(stored: &Stored, request: &Parts, outcome: Outcome
         }
         response
     };
-    let is_own = outcome == Outcome::Stored && stored.life.initial_age.is_zero();
+    let is_own = matches!(outcome, Outcome::Stored | Outcome::Loaded) && stored.life.initial_age.is_zero();
     if !is_own {
         response.headers_mut().insert(AGE, HeaderValue::from(stored.life.age(now).as_secs()));
     }

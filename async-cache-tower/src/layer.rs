@@ -209,6 +209,16 @@ impl CacheLayer {
 }
 
 impl Config {
+    /// How many responses this node's cache has not stored, for `Cache-Status`. If it has not grown during a load, the
+    /// response of that load is stored.
+    pub(crate) fn refusals(&self) -> u64 {
+        if self.status_name.is_none() {
+            return 0;
+        }
+        let stats = self.cache.stats();
+        stats.fills_rejected + stats.l1_refused + stats.codec_failures
+    }
+
     pub(crate) async fn invalidate(&self, keys: &[String]) -> Result<Stamp> {
         let slots: Vec<_> = keys.iter().flat_map(|key| all_slots(key, self.max_variants)).collect();
         self.cache.invalidate_many(&slots).await

@@ -29,7 +29,8 @@ const NOT_STORABLE_FOR: Duration = Duration::from_secs(5);
 /// What a load tells the request that led it, beside the cache.
 pub(crate) enum News<B: Body, E> {
     /// The response is stored. The request has its own copy, should the cache fail.
-    Stored(CachedResponse),
+    /// `refusals` is what [`Config::refusals`] was before the load.
+    Stored { own: CachedResponse, refusals: u64 },
     /// The response is not storable. Only this request may have it.
     NotStored(Response<CacheBody<B>>),
     /// The handler failed: its response may be replaced by a stale one.
@@ -70,6 +71,7 @@ impl<S> Load<S> {
             Kind::Stored(stored) if stored.is_selected_by(&self.parts.headers) => Some(&**stored),
             _ => None,
         });
+        let refusals = self.config.refusals();
         // `news` may have no receiver: the request was cancelled, or this is a refresh in the background.
         let response = match self.inner.oneshot(request(&self.parts, previous)).await {
             Ok(response) => response,
@@ -78,7 +80,7 @@ impl<S> Load<S> {
                 return Err(LoadError::Service);
             }
         };
-        let judge = Judge { config: self.config, request: self.parts, received: SystemTime::now() };
+        let judge = Judge { config: self.config, request: self.parts, received: SystemTime::now(), refusals };
         let (head, body) = response.into_parts();
         match previous {
             Some(previous) if head.status == StatusCode::NOT_MODIFIED => {
@@ -104,6 +106,7 @@ struct Judge {
     config: Arc<Config>,
     request: Arc<RequestParts>,
     received: SystemTime,
+    refusals: u64,
 }
 
 type Sender<B, E> = oneshot::Sender<News<B, E>>;
@@ -167,7 +170,7 @@ impl Judge {
             own_ttl: head.extensions.get().map(|CacheTtl(ttl)| *ttl),
             life,
         });
-        let _ = news.send(News::Stored(response.clone()));
+        let _ = news.send(News::Stored { own: response.clone(), refusals: self.refusals });
         Loaded::new(response).ttl(life.fresh_for).stale_for(life.stale_for()).tags(tags)
     }
 }

@@ -155,7 +155,11 @@ impl Exchange {
                 .then(|| Looked::Found(Arc::clone(found), Outcome::Stale))
         };
         match news {
-            Some(News::Stored(own)) => Looked::Found(found.unwrap_or_else(|| Arc::new(own)), Outcome::Stored),
+            Some(News::Stored { own, refusals }) => {
+                let is_known = found.is_some() && refusals == self.config.refusals();
+                let outcome = if is_known { Outcome::Stored } else { Outcome::Loaded };
+                Looked::Found(found.unwrap_or_else(|| Arc::new(own)), outcome)
+            }
             Some(News::NotStored(response)) => Looked::Live(response),
             Some(News::Failed(response)) => fallback().unwrap_or(Looked::Live(response)),
             Some(News::Error(error)) => fallback().unwrap_or(Looked::Error(error)),

@@ -72,3 +72,17 @@ async fn the_load_of_a_request_that_goes_away_is_stored() {
     gate.add_permits(1);
     assert_eq!(site.get("/").await.text(), "1");
 }
+
+#[tokio::test]
+async fn a_response_that_became_void_during_its_load_is_not_said_to_be_stored() {
+    let (site, gate) = held(&[("cache-control", "max-age=60")]);
+    let change = async {
+        async_cache::testing::until("a run", || site.runs() == 1).await;
+        site.layer.invalidate_url("example.org", "/").await.expect("an L1 alone");
+        gate.add_permits(10);
+    };
+    let (answer, ()) = tokio::join!(site.get("/"), change);
+    assert_eq!(answer.outcome(), "fwd=miss");
+    assert_eq!(site.get("/").await.outcome(), "fwd=miss; stored");
+    assert_eq!(site.get("/").await.outcome(), "hit");
+}
