@@ -51,6 +51,8 @@ pub enum Violation {
     Hangs(&'static str),
     /// Long after the last fault a node still returns another version than the committed one.
     Diverged { node: usize, key: usize, version: u64, committed: u64 },
+    /// L1 of a node did not answer for the partitions of a server, although nothing was wrong with that server.
+    Suspended { node: usize, server: usize },
     /// Flights or waiters were left behind.
     LeftBehind { node: usize },
     /// There were more loads than the changes explain.

@@ -2,9 +2,11 @@
 //! reorders, loses and breaks. Everything is drawn from one seed, so a run can be repeated exactly.
 
 mod faults;
+mod health;
 mod history;
 mod network;
 mod plan;
+mod servers;
 mod traffic;
 pub mod whole;
 
@@ -25,9 +27,11 @@ use parking_lot::Mutex;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+use health::Ward;
 pub use history::{Event, History, Owed, Violation};
-pub use network::{Link, Network, Weather, Wire};
+pub use network::{Link, Network, Weather, Wire, Wires};
 pub use plan::{Plan, Stale, Trouble};
+use servers::Servers;
 
 /// The caches under test. The value contains the key and the version.
 pub type Cache = TieredCache<u64, u64>;
@@ -88,9 +92,10 @@ pub struct Report {
 struct World {
     plan: Plan,
     nodes: Vec<Cache>,
-    links: Vec<Arc<Link>>,
-    network: Arc<Network>,
-    server: MemoryBackend,
+    /// The links of each node, one to each server.
+    links: Vec<Vec<Arc<Link>>>,
+    servers: Servers,
+    ward: Ward,
     rows: Arc<Vec<Row>>,
     /// A lock for each key, so that one writer at a time inserts. Two racing inserts of one key have no defined
     /// order.
@@ -193,19 +198,19 @@ fn run_with(seed: u64, off: Off, verbose: bool, verify: Option<f64>) -> (Outcome
 
 fn build(plan: Plan, off: Off, verbose: bool, verify: Option<f64>) -> Rc<World> {
     let mut rng = Rng::with_seed(plan.seed ^ 0x5eed);
-    let server =
-        MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions).tag_table(plan.tag_table);
-    let server = match off {
-        Off::Tier(mutant) => server.mutant(mutant).build(),
-        _ => server.build(),
-    };
-    let network = Network::new(server.clone(), plan.weather, verbose);
-    let links: Vec<_> = (0..plan.nodes).map(|node| network.link(node, rng.u64(..))).collect();
-    let node = |link: &Arc<Link>| {
+    let servers = Servers::new(plan.servers, plan.weather, verbose, || {
+        let server = MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions);
+        match off {
+            Off::Tier(mutant) => server.tag_table(plan.tag_table).mutant(mutant).build(),
+            _ => server.tag_table(plan.tag_table).build(),
+        }
+    });
+    let links: Vec<_> = (0..plan.nodes).map(|node| servers.links(node, || rng.u64(..))).collect();
+    let node = |links: &Vec<Arc<Link>>| {
         let builder = Cache::builder()
             .namespace("rows")
             .l1(MemoryBackend::new(1_000))
-            .l2(Wire(Arc::clone(link)))
+            .l2(Wires { links: links.clone(), partitions: plan.partitions })
             .max_staleness(plan.max_staleness)
             .ttl(plan.ttl)
             .lease_ttl(plan.lease_ttl)
@@ -245,8 +250,8 @@ fn build(plan: Plan, off: Off, verbose: bool, verify: Option<f64>) -> Rc<World> 
         told: nodes.iter().map(|node| RefCell::new((node.subscribe(), 0))).collect(),
         nodes,
         links,
-        network,
-        server,
+        servers,
+        ward: Ward::new(&plan),
         rows: Arc::new(rows),
         locks: (0..plan.keys).map(|_| tokio::sync::Mutex::default()).collect(),
         history: RefCell::new(History::new(plan.max_staleness, verbose)),
@@ -264,12 +269,15 @@ async fn live(plan: Plan, off: Off, verbose: bool, verify: Option<f64>) -> (Outc
         spawn_local(collect(node, cache.subscribe(), Rc::clone(&reports)));
     }
     let begun = Instant::now();
-    let (actors, faults) = (traffic::start(&world), faults::start(&world));
+    let (actors, faults, watch) = (traffic::start(&world), faults::start(&world), health::watch(&world));
     let ended = async {
         for actor in actors {
             actor.await.expect("an actor does not panic");
         }
         faults.await.expect("the faults do not panic");
+        if let Some(watch) = watch {
+            watch.await.expect("the watch does not panic");
+        }
     };
     if timeout(plan.traffic + Duration::from_secs(60), ended).await.is_err() {
         world.history.borrow_mut().violated(Violation::Hangs("a call"));
@@ -311,7 +319,7 @@ async fn collect(node: usize, mut events: EventStream, reports: Rc<RefCell<Vec<R
 
 /// Runs after the last fault: the fleet must come to rest, and agree with the database.
 async fn settle(world: &World) {
-    world.network.clear_up();
+    world.servers.clear_up();
     let violated = |violation| world.history.borrow_mut().violated(violation);
     let until = async |what: &'static str, holds: &dyn Fn(&Cache) -> bool| {
         for _ in 0..6_000 {

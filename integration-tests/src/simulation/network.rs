@@ -5,6 +5,7 @@
 //! commands of one node may be executed in any order. The messages of one node keep their order.
 
 mod wire;
+mod wires;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +21,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use wire::Wire;
+pub use wires::Wires;
+pub(super) use wires::server_of;
 
 /// The quality of the network.
 #[derive(Debug, Clone, Copy)]

@@ -38,6 +38,10 @@ pub struct Plan {
     pub wait_timeout: Duration,
     pub outage: OutagePolicy,
     pub partitions: u16,
+    /// The number of servers. Each has its own partitions, and its own network.
+    pub servers: usize,
+    /// Whether only a fault of a server, or of the way to it, can suspend L1.
+    pub steady: bool,
     /// The longest pause between two lookups of one reader.
     pub think: u64,
     /// The longest pause between two writes of one writer.
@@ -117,6 +121,8 @@ impl Plan {
             outage: [OutagePolicy::Load, OutagePolicy::Load, OutagePolicy::Fail, OutagePolicy::ServeL1]
                 [rng.usize(..4)],
             partitions: [1, 1, 1, 3][rng.usize(..4)],
+            servers: 1,
+            steady: false,
             think: [3, 10, 30][rng.usize(..3)],
             rest: [20, 80, 250][rng.usize(..3)],
             load: [0, 5, 40][rng.usize(..3)],
@@ -139,7 +145,24 @@ impl Plan {
             },
             refresh_ahead: None,
         };
-        plan.stressed(&mut rng).varied(&mut rng)
+        plan.stressed(&mut rng).varied(&mut rng).spread(&mut Rng::with_seed(seed ^ 0x5e17))
+    }
+
+    /// Spreads the partitions of some plans over several servers. In half of them nothing is lost but by a fault of one
+    /// server, and nothing takes so long that a serving lease ends.
+    fn spread(mut self, rng: &mut Rng) -> Self {
+        if self.partitions > 1 && rng.bool() {
+            self.servers = rng.usize(2..=usize::from(self.partitions));
+            self.keys = self.keys.max(2);
+            self.steady = rng.bool();
+        }
+        if self.steady {
+            let longest = self.max_staleness / 8;
+            let Weather { usual, worst, .. } = self.weather;
+            let (usual, worst) = (usual.min(longest), worst.min(longest));
+            self.weather = Weather { usual, worst, lost_commands: 0.0, lost_messages: 0.0, ..self.weather };
+        }
+        self
     }
 
     /// Changes some plans to stress one thing: loads that take longer than the bound, or servers that are often

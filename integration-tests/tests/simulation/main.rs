@@ -5,6 +5,7 @@
 mod base;
 mod mutants;
 mod removed;
+mod servers;
 mod slow_batches;
 mod verifier;
 mod whole;

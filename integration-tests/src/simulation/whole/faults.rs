@@ -8,6 +8,7 @@ use fastrand::Rng;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 
+use super::super::servers::Server;
 use super::plan::Trouble;
 use super::{World, end, open};
 
@@ -18,6 +19,7 @@ pub(super) fn start(world: &Rc<World>) -> JoinHandle<()> {
 
 async fn strike(world: Rc<World>, mut rng: Rng) {
     let until = Instant::now() + world.plan.traffic;
+    let mut others = Rng::with_seed(world.plan.seed ^ 0x5e4e);
     let mut under_way = Vec::new();
     while Instant::now() < until {
         sleep(Duration::from_millis(rng.u64(50..600))).await;
@@ -31,7 +33,8 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
             restart(&world, slot, kind).await;
             continue;
         }
-        let link = Arc::clone(&world.slots[slot].borrow().link);
+        let server = others.usize(..world.plan.servers);
+        let link = Arc::clone(&world.slots[slot].borrow().links[server]);
         let span = Duration::from_millis(rng.u64(1..world.plan.max_staleness.as_millis() as u64 * 2));
         let what = match kind {
             2 => {
@@ -43,17 +46,17 @@ async fn strike(world: Rc<World>, mut rng: Rng) {
                 "loses messages"
             }
             4 => {
-                link.block(span);
+                world.slots[slot].borrow().links.iter().for_each(|link| link.block(span));
                 "is stopped"
             }
             5 => {
                 link.unreachable(span);
-                "cannot reach the server"
+                "cannot reach a server"
             }
             _ => {
-                replace_server(&world, &mut rng, &mut under_way);
+                replace_server(&world, server, &mut rng, &mut under_way);
                 sleep(Duration::from_millis(150)).await;
-                "sees the server replaced"
+                "sees a server replaced"
             }
         };
         let node = world.slots[slot].borrow().node;
@@ -74,18 +77,19 @@ async fn restart(world: &World, slot: usize, kind: u8) {
         let now = pages.now().ms;
         pages.nodes[node].ended_ms = Some(now);
     }
-    let next = open(&world.plan, world.off, &world.network, &world.book, slot);
+    let next = open(&world.plan, world.off, &world.servers, &world.book, slot);
     *world.slots[slot].borrow_mut() = next;
 }
 
-/// Replaces the server process, by an empty one or by one with its data.
-fn replace_server(world: &World, rng: &mut Rng, under_way: &mut Vec<JoinHandle<()>>) {
-    let current = world.server.snapshot();
-    world.network.server_died();
-    world.server.restart(rng.bool().then_some(&current));
+/// Replaces a server process, by an empty one or by one with its data.
+fn replace_server(world: &World, server: usize, rng: &mut Rng, under_way: &mut Vec<JoinHandle<()>>) {
+    let Server { memory, network } = &world.servers.0[server];
+    let current = memory.snapshot();
+    network.server_died();
+    memory.restart(rng.bool().then_some(&current));
     let away = Duration::from_millis(rng.u64(..100));
     for slot in &world.slots {
-        let link = Arc::clone(&slot.borrow().link);
+        let link = Arc::clone(&slot.borrow().links[server]);
         link.unreachable(away);
         let (notice, after) = (Duration::from_millis(rng.u64(..60)), Duration::from_millis(rng.u64(..200)));
         under_way.push(spawn_local(link.cut(notice, after)));

@@ -23,7 +23,8 @@ use fastrand::Rng;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{sleep, timeout};
 
-use super::{Link, Network, Off, Wire};
+use super::servers::Servers;
+use super::{Link, Off, Wires};
 use crate::surface::{Cache, Tiers, configure};
 use book::{Book, Landed, Node};
 pub use breach::{Breach, Promise};
@@ -53,8 +54,7 @@ struct World {
     plan: Plan,
     off: Off,
     book: Book,
-    network: Arc<Network>,
-    server: MemoryBackend,
+    servers: Servers,
     slots: Vec<RefCell<Slot>>,
     calls: Cell<u64>,
     /// A lock for each key, so that one writer at a time inserts. Two racing inserts of one key have no defined
@@ -68,7 +68,8 @@ struct World {
 struct Slot {
     node: usize,
     cache: Cache,
-    link: Arc<Link>,
+    /// One to each server.
+    links: Vec<Arc<Link>>,
     /// The events of the node, and the number of unverified answers that it has reported.
     told: (EventStream, u64),
 }
@@ -127,20 +128,20 @@ async fn live(plan: Plan, off: Off, verbose: bool) -> Outcome {
 }
 
 fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
-    let server = MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions);
-    let server = match off {
-        Off::Tier(mutant) => server.mutant(mutant).build(),
-        _ => server.build(),
-    };
-    let network = Network::new(server.clone(), plan.weather, verbose);
+    let servers = Servers::new(plan.servers, plan.weather, verbose, || {
+        let server = MemoryBackend::builder().max_capacity(10_000).partitions(plan.partitions);
+        match off {
+            Off::Tier(mutant) => server.mutant(mutant).build(),
+            _ => server.build(),
+        }
+    });
     let book = Book::open(plan.clone(), verbose);
-    let slots = (0..plan.tiers.len()).map(|slot| open(&plan, off, &network, &book, slot)).map(RefCell::new);
+    let slots = (0..plan.tiers.len()).map(|slot| open(&plan, off, &servers, &book, slot)).map(RefCell::new);
     let (rows, slots) = (plan.rows(), slots.collect());
     Rc::new(World {
         off,
         book,
-        network,
-        server,
+        servers,
         slots,
         calls: Cell::new(0),
         locks: (0..rows).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -150,7 +151,7 @@ fn build(plan: Plan, off: Off, verbose: bool) -> Rc<World> {
 }
 
 /// Starts a node, without waiting until it is ready.
-fn open(plan: &Plan, off: Off, network: &Arc<Network>, book: &Book, slot: usize) -> Slot {
+fn open(plan: &Plan, off: Off, servers: &Servers, book: &Book, slot: usize) -> Slot {
     let node = {
         let mut pages = book.pages();
         let born_ms = pages.now().ms;
@@ -159,21 +160,22 @@ fn open(plan: &Plan, off: Off, network: &Arc<Network>, book: &Book, slot: usize)
         pages.note(node, None, format!("starts in place {slot}"));
         node
     };
-    let seed = Rng::with_seed(plan.seed ^ (node as u64) << 40).u64(..);
-    let link = network.link(node, seed);
+    let mut seeds = Rng::with_seed(plan.seed ^ (node as u64) << 40);
+    let links = servers.links(node, || seeds.u64(..));
+    let wires = Wires { links: links.clone(), partitions: plan.partitions };
     let builder: async_cache::TieredCacheBuilder<u64, crate::surface::Written> = TieredCache::builder();
     let builder = builder.namespace("rows").max_staleness(plan.max_staleness).outage(plan.outage);
     let builder = match plan.tiers[slot] {
         Tiers::L1 => builder.l1(MemoryBackend::new(10_000)),
-        Tiers::L2 => builder.l2(Wire(Arc::clone(&link))),
-        Tiers::Both => builder.l1(MemoryBackend::new(10_000)).l2(Wire(Arc::clone(&link))),
+        Tiers::L2 => builder.l2(wires),
+        Tiers::Both => builder.l1(MemoryBackend::new(10_000)).l2(wires),
     };
     let builder = match off {
         Off::Node(mutant) => builder.mutant(mutant),
         _ => builder,
     };
     let cache = configure(builder, &plan.defaults).build().expect("a valid cache");
-    Slot { node, told: (cache.subscribe(), 0), cache, link }
+    Slot { node, told: (cache.subscribe(), 0), cache, links }
 }
 
 impl Slot {
@@ -192,7 +194,7 @@ impl Slot {
 
 /// Runs after the last call: all changes must reach the server, and all resources must be released.
 async fn settle(world: &World) {
-    world.network.clear_up();
+    world.servers.clear_up();
     let breach = |promise, what: String| world.book.pages().breach(promise, None, what);
     let rests = |slot: &RefCell<Slot>| {
         let cache = &slot.borrow().cache;
@@ -217,7 +219,7 @@ async fn settle(world: &World) {
     sleep(Duration::from_secs(5)).await;
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     // A network link carries messages while its cache exists.
-    let links = world.plan.tiers.iter().filter(|tiers| **tiers != Tiers::L1).count();
+    let links = world.plan.servers * world.plan.tiers.iter().filter(|tiers| **tiers != Tiers::L1).count();
     if tasks > links {
         let left = tasks - links;
         breach(Promise::Growth, format!("{left} tasks are left after every cache was shut down"));

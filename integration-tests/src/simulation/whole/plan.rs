@@ -59,8 +59,10 @@ pub struct Plan {
     pub max_staleness: Duration,
     /// The network.
     pub weather: Weather,
-    /// The number of partitions of the server.
+    /// The number of partitions.
     pub partitions: u16,
+    /// The number of servers. Each has its own partitions, and its own network.
+    pub servers: usize,
     /// The duration of the traffic.
     pub traffic: Duration,
 }
@@ -111,10 +113,19 @@ impl Plan {
             max_staleness: ms([100, 250, 1_000][rng.usize(..3)]),
             weather,
             partitions: [1, 1, 3][rng.usize(..3)],
+            servers: 1,
             traffic: ms(2_000),
             tiers,
         };
-        plan.with_bulk(&mut Rng::with_seed(seed ^ 0xb01d))
+        plan.with_bulk(&mut Rng::with_seed(seed ^ 0xb01d)).spread(&mut Rng::with_seed(seed ^ 0x5e17))
+    }
+
+    /// Spreads the partitions of some plans over several servers.
+    fn spread(mut self, rng: &mut Rng) -> Self {
+        if self.partitions > 1 && rng.bool() {
+            self.servers = rng.usize(2..=usize::from(self.partitions));
+        }
+        self
     }
 
     /// Adds batches of very many keys and short leases to some plans.
