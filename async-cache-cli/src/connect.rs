@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_cache::backend::Listener;
-use async_cache::tools::{Namespace, check_settings};
-use async_cache::{RedisBackend, RedisConfig, TlsConfig};
+use async_cache::tools::{Namespace, check_namespace, check_settings};
+use async_cache::{Error, RedisBackend, RedisConfig, TlsConfig};
 
 use crate::args::Shared;
 use crate::failure::Failure;
@@ -82,13 +82,24 @@ pub(crate) async fn open(shared: &Shared, listener: Weak<dyn Listener>) -> Resul
     let name = namespace_name(shared).ok_or_else(|| {
         Failure::usage("which namespace? Give --namespace NAME, or set ASYNC_CACHE_NAMESPACE")
     })?;
-    let backend = RedisBackend::from_config(config).connect().await?;
+    check_namespace(&name).map_err(|error| Failure::settings(&error))?;
+    let backend =
+        RedisBackend::from_config(config).connect().await.map_err(|error| advised(shared, error))?;
     Namespace::open(&backend, &name, listener).await?.ok_or_else(|| {
         Failure::found(format!(
             "Redis has no namespace `{name}` in this database: no cache has been opened under this name, or Redis has \
              lost its state since"
         ))
     })
+}
+
+/// The error of a connection. The library names the call that a program needs, and this one names the argument.
+fn advised(shared: &Shared, error: Error) -> Failure {
+    let failure = Failure::from(error);
+    match failure.message().contains(".cluster([") && !shared.cluster {
+        true => failure.with("here that is --cluster"),
+        false => failure,
+    }
 }
 
 /// A listener for verbs that need no events.

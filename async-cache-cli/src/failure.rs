@@ -1,6 +1,7 @@
 //! Errors and exit codes.
 
 use std::error::Error as StdError;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use async_cache::{Error, ErrorKind};
@@ -38,6 +39,11 @@ impl Failure {
         Self::usage(chain(error))
     }
 
+    /// Adds a remark to the message.
+    pub(crate) fn with(self, remark: &str) -> Self {
+        Self { message: format!("{} ({remark})", self.message), ..self }
+    }
+
     /// What is wrong, and the remedy.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -46,11 +52,12 @@ impl Failure {
     /// Prints the error.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         let Self { code, kind, message } = self;
-        if json {
-            eprintln!("{}", serde_json::json!({ "error": message, "kind": kind, "exit_code": code }));
-        } else {
-            eprintln!("error: {message}");
-        }
+        let text = match json {
+            true => serde_json::json!({ "error": message, "kind": kind, "exit_code": code }).to_string(),
+            false => format!("error: {message}"),
+        };
+        // If it cannot be written, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "{text}");
         ExitCode::from(*code)
     }
 }

@@ -144,6 +144,7 @@ impl Node {
     pub(crate) fn json(&self) -> serde_json::Value {
         let fields = self.fields.iter().map(|(name, value)| {
             let value = match value.parse::<u64>() {
+                Ok(number) if FLAGS.contains(&&**name) => (number != 0).into(),
                 Ok(number) if !TEXTS.contains(&&**name) => number.into(),
                 _ => serde_json::Value::from(value.as_str()),
             };
@@ -164,6 +165,9 @@ impl Node {
 
 /// Fields that are text even if they look like numbers.
 const TEXTS: [&str; 4] = ["host", "state", "token", "version"];
+
+/// Fields that are true or false, and that nodes send as numbers.
+const FLAGS: [&str; 1] = ["absence"];
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,13 @@ use clap::Parser as _;
 use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // The help and the version. They are not errors.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) if asks_for_json() => return Failure::usage(plain(&error)).report(true),
+        Err(error) => error.exit(),
+    };
     let json = args.shared.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -46,6 +52,18 @@ fn main() -> ExitCode {
         Ok(Outcome::Problem) => ExitCode::from(1),
         Err(failure) => failure.report(json),
     }
+}
+
+/// Whether the arguments ask for JSON, although they could not be read as a whole.
+fn asks_for_json() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What is wrong with the arguments, without colours and on one line.
+fn plain(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 async fn run(args: Args) -> Result<Outcome, Failure> {

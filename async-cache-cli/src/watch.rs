@@ -91,7 +91,9 @@ fn of_key(event: &str, partition: u16, seq: u64, key: &[u8]) -> Value {
 
 /// A change of tags.
 fn of_tags(event: &str, partition: u16, seq: u64, tags: &Tags) -> Value {
-    let tags: Vec<_> = tags.iter().map(key::shown).collect();
+    // JSON escapes control characters by itself. What is no text is escaped byte by byte.
+    let tags: Vec<_> =
+        tags.iter().map(|tag| key::text(tag).map_or_else(|| key::shown(tag), str::to_owned)).collect();
     json!({ "event": event, "partition": partition, "seq": seq, "tags": tags })
 }
 

@@ -61,6 +61,16 @@ pub(crate) enum Opened {
     Cluster(Arc<ClusterRegion>),
 }
 
+/// Checks the name of a namespace. Keys and channels have it in braces.
+pub(crate) fn check_namespace(name: &str) -> Result<()> {
+    let strange = |c: char| c.is_control() || matches!(c, '{' | '}');
+    if name.is_empty() || name.len() > 128 || name.contains(strange) {
+        let why = "a namespace has 1 to 128 bytes, no control characters and no braces";
+        return Err(Error::new(ErrorKind::Config, why).in_namespace(name));
+    }
+    Ok(())
+}
+
 impl RedisBackend {
     /// Opens a namespace of so many partitions.
     pub(crate) fn open_region(
@@ -70,18 +80,15 @@ impl RedisBackend {
         partitions: u16,
     ) -> Result<Opened> {
         let namespace = &spec.namespace;
-        let config = |what: &str| Err(Error::new(ErrorKind::Config, what).in_namespace(namespace));
-        let strange = |c: char| c.is_control() || matches!(c, '{' | '}');
-        if namespace.is_empty() || namespace.len() > 128 || namespace.contains(strange) {
-            return config("a namespace has 1 to 128 bytes, no control characters and no braces");
-        }
+        check_namespace(namespace)?;
         let open_names = match &self.servers {
             Servers::One(inner) => &inner.open_names,
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => &cluster.open_names,
         };
         if !open_names.lock().insert(namespace.clone()) {
-            return config("already open on this RedisBackend: share the cache, or connect a second backend");
+            let why = "already open on this RedisBackend: share the cache, or connect a second backend";
+            return Err(Error::new(ErrorKind::Config, why).in_namespace(namespace));
         }
         Ok(match &self.servers {
             Servers::One(inner) => Opened::One(open(inner, spec, listener, partitions)),

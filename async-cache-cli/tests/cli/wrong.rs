@@ -47,7 +47,7 @@ async fn a_cluster_is_refused() {
     for verb in VERBS {
         let answer = on(&server, verb).await;
         assert_eq!(answer.code, 3, "{verb:?}: {answer:?}");
-        assert!(answer.err.contains("Cluster"), "{verb:?}: {answer:?}");
+        assert!(answer.err.contains("Cluster") && answer.err.contains("--cluster"), "{verb:?}: {answer:?}");
     }
 }
 
@@ -171,4 +171,36 @@ async fn a_service_s_configuration_file_is_read_and_its_errors_quote_no_secret()
     assert_eq!(answer.code, 2, "two servers are named: {answer:?}");
     let answer = at("redis://127.0.0.1:1", &["clear", "--config", "/nowhere/redis.toml"]).await;
     assert_eq!(answer.code, 2, "{answer:?}");
+}
+
+/// Words that the program cannot read, without and with `--json`.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_words_are_told_in_json_if_json_is_wanted() {
+    let wrong: [&[&str]; 5] =
+        [&["invalidate"], &["bogus"], &["--timeout", "abc", "stats"], &["watch", "--count", "0"], &[]];
+    for words in wrong {
+        let text = at("redis://127.0.0.1:1", words).await;
+        assert_eq!(text.code, 2, "{words:?}: {text:?}");
+        let json = at("redis://127.0.0.1:1", &[&["--json"], words].concat()).await;
+        let error = json.error();
+        assert_eq!(
+            (json.code, &error["kind"], &error["exit_code"]),
+            (2, &"usage".into(), &2.into()),
+            "{json:?}"
+        );
+        assert!(!error["error"].as_str().unwrap().is_empty() && json.out.is_empty(), "{words:?}: {json:?}");
+    }
+    // A word behind `--` is a key.
+    let key = at("redis://127.0.0.1:1", &["inspect", "--bogus", "--", "--json"]).await;
+    assert!(key.code == 2 && key.err.starts_with("error: "), "{key:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_namespace_is_wrong_usage_and_nothing_is_sent() {
+    for name in ["users:0}V{", "a\nb", &"n".repeat(129)] {
+        let answer =
+            run(program().args(["--redis", "redis://127.0.0.1:1", "-n", name, "--json", "stats"])).await;
+        assert_eq!((answer.code, &answer.error()["kind"]), (2, &"usage".into()), "{name:?}: {answer:?}");
+        assert!(answer.err.contains("1 to 128 bytes"), "{answer:?}");
+    }
 }

@@ -111,6 +111,13 @@ impl<V: 'static> L1<V> {
         self.judged(key, index, partition, self.liveness.node.clock.coarse_now())
     }
 
+    /// Lets the verifier choose a lookup that does not try to end as a hit at once: one that is traced or has a stamp.
+    pub(crate) fn choose(&self) {
+        if let Some(sampler) = &self.sampler {
+            sampler.chooses();
+        }
+    }
+
     #[inline(always)]
     fn judged(&self, key: &[u8], index: u16, partition: &Partition, now: Tick) -> Option<Answer<V>> {
         let Checked { serving, entry, .. } = Self::check(key, index, partition, now, None);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache_core::testing::{Mutant, Source, ms, until};
+use async_cache_core::testing::{Mutant, No, Source, ms, until};
 use async_cache_core::{
     ErrorKind, Event, EventStream, Evidence, Knowledge, TieredCache, TieredCacheBuilder, Verify,
 };
@@ -217,6 +217,43 @@ async fn only_the_share_is_sampled() {
     let stats = node.stats();
     let sampled = stats.verified_hits + stats.verify_skipped;
     assert!((100..=350).contains(&sampled), "200 of 20,000: {sampled}");
+}
+
+/// Lookups that are traced or have a stamp do not end as a hit at once. They are sampled all the same.
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_lookup_is_sampled() {
+    let stage = Stage::on(&tier());
+    let node = stage.node_with(|builder| builder.verify(Verify::sample(1.0).per_second(10_000))).await;
+    let stamp = node.invalidate("k").await.unwrap();
+    node.insert("k", 1).await.unwrap();
+    let load = || async { Ok::<_, No>(1) };
+    let mut sampled = 0;
+    let mut more = async |lookup: &str, times: u64| {
+        sleep(ms(50)).await;
+        let stats = node.stats();
+        let before = std::mem::replace(&mut sampled, stats.verified_hits + stats.verify_skipped);
+        assert_eq!(sampled - before, times, "{lookup}");
+    };
+    for _ in 0..5 {
+        assert_eq!(node.get("k").traced().await.unwrap().source, async_cache_core::Source::L1);
+    }
+    more("a traced get", 5).await;
+    for _ in 0..5 {
+        assert_eq!(node.get_or_load("k", load).traced().await.unwrap().source, async_cache_core::Source::L1);
+    }
+    more("a traced lookup with a loader", 5).await;
+    for _ in 0..5 {
+        node.get("k").at_least(&stamp).await.unwrap();
+        node.get_or_load("k", load).at_least(&stamp).await.unwrap();
+    }
+    more("lookups with a stamp", 10).await;
+    for _ in 0..5 {
+        node.get("k").skip_l1().await.unwrap();
+        node.refresh("k", load).await.unwrap();
+    }
+    more("lookups that are no hits", 0).await;
+    node.get("k").await.unwrap();
+    more("a hit at once", 1).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,15 @@ pub use examiner::{Examiner, Right, RightState};
 pub use namespace::{Namespace, Partition};
 pub use record::Record;
 
+/// Checks the name of a namespace without connecting.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config), as opening the namespace returns it.
+pub fn check_namespace(name: &str) -> Result<()> {
+    crate::backend::check_namespace(name)
+}
+
 /// Checks the settings of a connection without connecting: the URL, the limits, the files of certificates.
 ///
 /// # Errors

@@ -82,6 +82,7 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Future for TracedRequest<Ge
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut self.get_mut().0;
+        this.at_once = false;
         this.go_on(cx).map(|found| found.map(|found| Traced::of(this.inner, found, |answer| answer)))
     }
 }
@@ -98,9 +99,14 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
-        self.at_once = false;
+        let tried_at_once = std::mem::take(&mut self.at_once);
         let looked = match self.first_tier {
-            FirstTier::L1 => first(self.inner, self.key, self.min_stamp, true, None),
+            FirstTier::L1 => {
+                if !tried_at_once {
+                    self.inner.local.choose();
+                }
+                first(self.inner, self.key, self.min_stamp, true, None)
+            }
             FirstTier::L2 => Key::encode(self.key).map_or_else(First::Failed, First::Miss),
         };
         match looked {

@@ -89,6 +89,7 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         absent_ok: bool,
         finish: fn(Answer<V>) -> T,
     ) -> Poll<Result<Traced<T>>> {
+        self.at_once = false;
         self.go_on(cx, absent_ok, CacheMode::Use)
             .map(|found| found.map(|found| Traced::of(self.inner, found, finish)))
     }
@@ -97,12 +98,15 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
         if let Some(slow) = &mut self.slow {
             return slow.as_mut().poll(cx);
         }
-        self.at_once = false;
+        let tried_at_once = std::mem::take(&mut self.at_once);
         let looked = match (mode, self.first_tier) {
             (CacheMode::Reload, _) | (_, FirstTier::L2) => {
                 Key::encode(self.key).map_or_else(First::Failed, First::Miss)
             }
             (CacheMode::Use | CacheMode::Revalidate(_), FirstTier::L1) => {
+                if !tried_at_once {
+                    self.inner.local.choose();
+                }
                 let options = self.options.as_ref().unwrap_or(&self.inner.policy.defaults);
                 first(self.inner, self.key, self.min_stamp, absent_ok, Some(options))
             }
