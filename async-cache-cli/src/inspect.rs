@@ -57,11 +57,9 @@ fn judge(entry: &StoredEntry, record: &Record) -> Finding {
     };
     let now = entry.time_ms;
     let (state, text, outcome) = match verdict {
-        Verdict::BelowFloor => {
-            ("void", "void: the namespace was cleared after it was stored", Outcome::Problem)
-        }
+        Verdict::BelowFloor => ("void", "the namespace was cleared after it was stored", Outcome::Problem),
         Verdict::TagInvalidated => {
-            ("void", "void: one of its tags was invalidated after it was stored", Outcome::Problem)
+            ("void", "one of its tags was invalidated after it was stored", Outcome::Problem)
         }
         _ if value.codec != frame::codec_id(&record.codec) => {
             ("other_codec", "written by another codec than the namespace's: a miss", Outcome::Problem)

@@ -198,8 +198,9 @@ async fn wrong_words_are_told_in_json_if_json_is_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_namespace_is_wrong_usage_and_nothing_is_sent() {
     for name in ["users:0}V{", "a\nb", &"n".repeat(129)] {
-        let answer =
-            run(program().args(["--redis", "redis://127.0.0.1:1", "-n", name, "--json", "stats"])).await;
+        let mut command = program();
+        command.args(["--redis", "redis://127.0.0.1:1", "-n", name, "--json", "stats"]);
+        let answer = run(command).await;
         assert_eq!((answer.code, &answer.error()["kind"]), (2, &"usage".into()), "{name:?}: {answer:?}");
         assert!(answer.err.contains("1 to 128 bytes"), "{answer:?}");
     }
