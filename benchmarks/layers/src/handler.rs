@@ -17,14 +17,16 @@ pub(crate) async fn answer<A, B: From<Bytes>>(
     request: Request<A>,
 ) -> Result<Response<B>, Infallible> {
     let run = runs.fetch_add(1, Ordering::Relaxed) + 1;
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    // Without the body, which threads may not share.
+    let headers = request.into_parts().0.headers;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(pause) = header("x-sleep").and_then(|pause| pause.parse().ok()) {
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
     let mut body = format!("run {run} ").into_bytes();
     body.resize(BODY, b'.');
     let mut response = Response::new(B::from(Bytes::from(body)));
-    for (name, value) in request.headers() {
+    for (name, value) in &headers {
         if let Some(sent) = name.as_str().strip_prefix("x-send-")
             && let Ok(sent) = HeaderName::try_from(sent)
         {

@@ -90,13 +90,13 @@ pub(crate) fn all() -> Vec<Side> {
 }
 
 fn bare() -> Side {
-    let runs = Arc::default();
+    let runs: Arc<AtomicU64> = Arc::default();
     let handler = handler!(runs, Full<Bytes>);
     Side { caches: false, ..Side::new("no layer", runs, handler) }
 }
 
 fn ours() -> Side {
-    let runs = Arc::default();
+    let runs: Arc<AtomicU64> = Arc::default();
     let cache: TieredCache<String, CachedResponse> =
         TieredCache::builder().l1(MemoryBackend::new(ENTRIES)).build().expect("a valid cache");
     let service = async_cache_tower::CacheLayer::new(cache).default_ttl(TTL).layer(handler!(runs, Body));
@@ -104,14 +104,14 @@ fn ours() -> Side {
 }
 
 fn axum_response_cache() -> Side {
-    let runs = Arc::default();
+    let runs: Arc<AtomicU64> = Arc::default();
     let layer = axum_response_cache::CacheLayer::with_lifespan(TTL);
     let service = layer.layer(handler!(runs, Body));
     Side::new("axum-response-cache", runs, service)
 }
 
 fn tower_http_cache() -> Side {
-    let runs = Arc::default();
+    let runs: Arc<AtomicU64> = Arc::default();
     let layer = tower_http_cache::layer::CacheLayer::builder(tower_http_cache::prelude::InMemoryBackend::new(
         ENTRIES,
     ))
@@ -122,11 +122,11 @@ fn tower_http_cache() -> Side {
 }
 
 fn hitbox() -> Side {
-    let runs = Arc::default();
+    let runs: Arc<AtomicU64> = Arc::default();
     let config = Config::builder()
         .request_predicate(NeutralRequestPredicate::new())
         .response_predicate(NeutralResponsePredicate::new())
-        .extractor(Method::new().path("/{path}*").query("q"))
+        .extractor(Method::new().path("/{path}*").query("q".to_owned()))
         .policy(PolicyConfig::builder().ttl(TTL).build())
         .build();
     let backend = hitbox_moka::MokaBackend::builder().max_entries(ENTRIES).build();
