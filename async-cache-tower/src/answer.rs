@@ -15,6 +15,7 @@ use crate::body::CacheBody;
 use crate::key::{Credentials, Slots, slot_key};
 use crate::layer::Config;
 use crate::response::{Kind, Stored};
+use crate::rules::told_lifetime;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -82,7 +83,13 @@ pub(crate) fn answer<B: Body>(stored: &Stored, request: &Parts, outcome: Outcome
     };
     let is_own = matches!(outcome, Outcome::Stored | Outcome::Loaded) && stored.life.initial_age.is_zero();
     if !is_own {
-        response.headers_mut().insert(AGE, HeaderValue::from(stored.life.age(now).as_secs()));
+        let age = stored.life.age(now).as_secs();
+        // Nobody may take a stale response for fresh. One that was expired by a change may be young.
+        let age = match outcome {
+            Outcome::Stale => age.max(stored.life.lifetime().as_secs()).max(told_lifetime(&stored.headers)),
+            _ => age,
+        };
+        response.headers_mut().insert(AGE, HeaderValue::from(age));
     }
     response
 }

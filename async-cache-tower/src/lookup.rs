@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_cache_core::{Source, Traced};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
@@ -15,7 +16,7 @@ use crate::body::CacheBody;
 use crate::key::{Credentials, Slots, slot_key};
 use crate::layer::Config;
 use crate::load::{Load, News};
-use crate::response::{CachedResponse, Kind};
+use crate::response::{CachedResponse, Kind, Life};
 use crate::service::pass;
 
 /// A GET that may be answered from the cache.
@@ -37,9 +38,12 @@ enum Accept {
     New,
 }
 
+/// What the cache has returned, and where it was.
+type Held = Traced<Arc<CachedResponse>>;
+
 /// The result of a lookup in one slot.
 enum Looked<B: Body, E> {
-    Found(Arc<CachedResponse>, Outcome),
+    Found(Held, Outcome),
     /// This request led the load, and its response is not stored.
     Live(Response<CacheBody<B>>),
     Error(E),
@@ -62,7 +66,7 @@ impl Exchange {
             let key = slot_key(&self.url, self.credentials, slot);
             match self.look(&mut inner, &key).await {
                 Looked::Found(found, outcome) => {
-                    let Kind::Stored(stored) = &found.0 else { break };
+                    let Kind::Stored(stored) = &found.value.0 else { break };
                     if stored.is_selected_by(&self.parts.headers) {
                         let response = answer(stored, &self.parts, outcome);
                         return Ok(with_status(response, &self.config, outcome));
@@ -91,15 +95,15 @@ impl Exchange {
     {
         let looked = self.ask(inner, key, Accept::StaleAtOnce).await;
         let Looked::Found(found, Outcome::Hit) = &looked else { return looked };
-        let Kind::Stored(stored) = &found.0 else { return looked };
+        let Kind::Stored(stored) = &found.value.0 else { return looked };
         // Another variant's age does not matter.
         if !stored.is_selected_by(&self.parts.headers) {
             return looked;
         }
         let now = SystemTime::now();
-        match stored.life.stale_since(now) {
+        match stale_since(&stored.life, found.source, now) {
             Some(since) if since < stored.life.while_revalidate => {
-                Looked::Found(Arc::clone(found), Outcome::Stale)
+                Looked::Found(found.clone(), Outcome::Stale)
             }
             // It may answer only if the load fails. A load is under way.
             Some(_) => self.ask(inner, key, Accept::StaleOnError).await,
@@ -128,12 +132,17 @@ impl Exchange {
         let cache = &self.config.cache;
         let found = match accept {
             Accept::StaleAtOnce => {
-                cache.get_or_load_with(key, load).stale_for(least).stale_while_revalidate(true).await
+                cache.get_or_load_with(key, load).stale_for(least).stale_while_revalidate(true).traced().await
             }
             Accept::StaleOnError => {
-                cache.get_or_load_with(key, load).stale_for(least).stale_while_revalidate(false).await
+                cache
+                    .get_or_load_with(key, load)
+                    .stale_for(least)
+                    .stale_while_revalidate(false)
+                    .traced()
+                    .await
             }
-            Accept::New => cache.refresh_with(key, load).await,
+            Accept::New => cache.refresh_with(key, load).await.map(loaded),
         };
         self.weigh(found.ok(), news.try_recv().ok(), accept)
     }
@@ -141,24 +150,23 @@ impl Exchange {
     /// Chooses between what the cache returned, and what this request's own load told.
     fn weigh<B: Body, E>(
         &self,
-        found: Option<Arc<CachedResponse>>,
+        found: Option<Held>,
         news: Option<News<B, E>>,
         accept: Accept,
     ) -> Looked<B, E> {
         // A stale response replaces a failure for as long as it says itself.
         let fallback = || {
             let found = found.as_ref()?;
-            let Kind::Stored(stored) = &found.0 else { return None };
-            let since = stored.life.stale_since(SystemTime::now())?;
+            let Kind::Stored(stored) = &found.value.0 else { return None };
+            let since = stale_since(&stored.life, found.source, SystemTime::now())?;
             let is_mine = stored.is_selected_by(&self.parts.headers);
-            (is_mine && since < stored.life.if_error)
-                .then(|| Looked::Found(Arc::clone(found), Outcome::Stale))
+            (is_mine && since < stored.life.if_error).then(|| Looked::Found(found.clone(), Outcome::Stale))
         };
         match news {
             Some(News::Stored { own, refusals }) => {
                 let is_known = found.is_some() && refusals == self.config.refusals();
                 let outcome = if is_known { Outcome::Stored } else { Outcome::Loaded };
-                Looked::Found(found.unwrap_or_else(|| Arc::new(own)), outcome)
+                Looked::Found(found.unwrap_or_else(|| loaded(Arc::new(own))), outcome)
             }
             Some(News::NotStored(response)) => Looked::Live(response),
             Some(News::Failed(response)) => fallback().unwrap_or(Looked::Live(response)),
@@ -173,9 +181,22 @@ impl Exchange {
     }
 }
 
-fn is_fresh(found: &CachedResponse) -> bool {
-    match &found.0 {
-        Kind::Stored(stored) => stored.life.stale_since(SystemTime::now()).is_none(),
+/// A response that the handler has just made.
+fn loaded(value: Arc<CachedResponse>) -> Held {
+    Traced { value, source: Source::Load, age: Duration::ZERO }
+}
+
+/// How long a response has been stale: by its own lifetime, or because it was expired by a change. When that was is not
+/// known, so it counts as now. A response that may never answer stale is dropped by such a change. If the cache calls it
+/// stale, L2 cannot be asked.
+fn stale_since(life: &Life, source: Source, now: SystemTime) -> Option<Duration> {
+    let is_expired = || source == Source::Stale && !life.stale_for().is_zero();
+    life.stale_since(now).or_else(|| is_expired().then_some(Duration::ZERO))
+}
+
+fn is_fresh(found: &Held) -> bool {
+    match &found.value.0 {
+        Kind::Stored(stored) => stale_since(&stored.life, found.source, SystemTime::now()).is_none(),
         Kind::NotStorable => false,
     }
 }

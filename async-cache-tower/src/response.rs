@@ -101,6 +101,11 @@ impl Life {
         self.initial_age + self.resident(now)
     }
 
+    /// The age from which it is stale.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.initial_age + self.fresh_for
+    }
+
     /// How long the cache keeps it after it is no longer fresh.
     pub(crate) fn stale_for(&self) -> Duration {
         self.while_revalidate.max(self.if_error)

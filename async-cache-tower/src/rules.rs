@@ -146,7 +146,7 @@ impl Rules {
         {
             return true;
         }
-        let lifetime = (life.initial_age + life.fresh_for).as_secs();
+        let lifetime = life.lifetime().as_secs();
         let mut stored = Response::new(());
         stored.headers_mut().insert(CACHE_CONTROL, max_age(lifetime));
         stored.headers_mut().insert(AGE, HeaderValue::from(life.age(now).as_secs()));
@@ -169,6 +169,14 @@ fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
         let lower = lower.and_then(|lower| HeaderValue::try_from(lower).ok());
         to.append(name.clone(), lower.unwrap_or_else(|| value.clone()));
     }
+}
+
+/// The longest lifetime of which the response tells others, in seconds.
+pub(crate) fn told_lifetime(headers: &HeaderMap) -> u64 {
+    let control = Directives::of(headers);
+    let told =
+        ["max-age", "s-maxage"].map(|name| control.values(name).filter_map(|age| age.parse().ok()).max());
+    told.into_iter().flatten().max().unwrap_or(0)
 }
 
 /// The names in `Vary`, in lower case.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_cache_tower::CacheTags;
+use async_cache_tower::{CacheLayer, CacheTags};
 use axum::Extension;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
-use crate::site::{Answer, Site, layer, numbered};
+use crate::site::{Answer, Site, cache, layer, numbered};
 
 /// Asks until the answer is as wanted. Ages are of the machine's clock, so this takes as long as the response is fresh.
 async fn wait_for(site: &Site, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
@@ -91,4 +91,34 @@ async fn a_handler_may_say_that_the_stale_response_has_not_changed() {
     assert_eq!((renewed.header("cache-control"), renewed.outcome()), ("max-age=600", "hit"));
     site.layer.cache().invalidate_tag("t").await.expect("an L1 alone");
     assert_ne!(site.get("/").await.outcome(), "hit", "it keeps its tags");
+}
+
+/// The response is young, and it would be fresh but for the change. Neither the layer nor a client may take it for fresh.
+#[tokio::test]
+async fn a_response_that_was_expired_by_a_change_is_not_said_to_be_fresh() {
+    let fails = Arc::new(AtomicBool::new(false));
+    for (control, at_once) in [
+        ("max-age=60, stale-if-error=600", false),
+        ("public, s-maxage=50, max-age=60, stale-while-revalidate=600", true),
+    ] {
+        let cache = cache();
+        fails.store(false, Ordering::SeqCst);
+        let told = Arc::clone(&fails);
+        let layer = CacheLayer::new(cache.clone()).cache_status("test");
+        let site = Site::new(layer, move |run, _| match told.load(Ordering::SeqCst) {
+            true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            false => (Extension(CacheTags::new(["t"])), numbered(run, &[("cache-control", control)]))
+                .into_response(),
+        });
+        assert_eq!(site.get("/").await.text(), "1");
+        assert_eq!(site.get("/").await.outcome(), "hit");
+        fails.store(true, Ordering::SeqCst);
+        cache.expire_tag("t").await.expect("it is expired");
+        let stale = site.get("/").await;
+        assert_eq!((stale.text(), stale.outcome()), ("1", "hit; detail=stale"), "{control}");
+        assert!(stale.header("age").parse::<u64>().expect("a number") >= 60, "{control}: {stale:?}");
+        assert!(at_once || site.runs() == 2, "{control}: the handler is asked before a fallback answers");
+        fails.store(false, Ordering::SeqCst);
+        wait_for(&site, "/", |answer| answer.text() != "1" && answer.outcome() == "hit").await;
+    }
 }
