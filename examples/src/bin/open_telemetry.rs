@@ -47,7 +47,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             query.instrument(info_span!("SELECT products"))
         };
         let answer = products.get_or_load(&42, find);
-        let product = async { answer.await }.instrument(info_span!("request", otel.name = request)).await?;
+        let product = answer.instrument(info_span!("request", otel.name = request)).await?;
         assert_eq!(*product, "lamp");
     }
     products.shutdown().await;
