@@ -228,7 +228,7 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
         if let Acquired::Busy(left) = a.region.acquire_one(&k, ask()).await.unwrap() {
             assert!(left <= GRANT_PACE, "{left:?}");
         } else {
-            assert!(begun.elapsed() >= GRANT_PACE, "granted while cooling");
+            assert!(begun.elapsed() >= GRANT_PACE - Duration::from_millis(2), "granted while cooling");
         }
         let granted = async {
             loop {
@@ -240,7 +240,7 @@ async fn a_change_breaks_the_lease_and_leaves_the_key_cooling() {
         };
         let next = tokio::time::timeout(Duration::from_secs(5), granted).await.expect("no livelock");
         assert!(next.seq > lease.seq);
-        assert!(begun.elapsed() >= GRANT_PACE - Duration::from_millis(2), "{:?}", broken.elapsed());
+        assert!(begun.elapsed() >= GRANT_PACE - Duration::from_millis(2), "{:?}", begun.elapsed());
     }
 }
 
