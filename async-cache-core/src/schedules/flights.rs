@@ -8,7 +8,7 @@ use shuttle::sync::atomic::Ordering::SeqCst;
 use crate::backend::{Accept, Acquire, Acquired, NodeId, Region, Token};
 use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
-use crate::local::lead::{Entered, enter};
+use crate::local::lead::Entered;
 use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{Cache, join};
 use crate::schedules::proves;
