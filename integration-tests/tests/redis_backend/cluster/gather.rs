@@ -255,3 +255,27 @@ async fn a_master_that_hangs_or_dies_keeps_no_read_of_another_waiting() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_for_many_keys_answers_those_whose_masters_answer() {
+    let cluster = RedisCluster::start(MASTERS);
+    let node = node(&cluster).await;
+    let keys = Keys::new(&cluster, 240);
+    keys.plant(&cluster);
+    cluster.node(0).kill();
+    let reads = node.region.read_each(&keys.keys, Check::Plain).await;
+    let (mut harmed, mut found) = (0, 0);
+    for (n, read) in reads.into_iter().enumerate() {
+        match keys.master(n) {
+            0 => {
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::Backend);
+                harmed += 1;
+            }
+            _ => {
+                check(read, n);
+                found += 1;
+            }
+        }
+    }
+    assert!(harmed > 20 && found > 20, "{harmed} of the master that is away, {found} of others");
+}
