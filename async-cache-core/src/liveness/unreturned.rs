@@ -33,13 +33,14 @@ impl Unreturned {
         self.added.notify_one();
     }
 
-    /// Removes up to `limit` leases that have not expired, and returns them. Expired ones are dropped.
+    /// Removes up to `limit` leases that have not expired, those first that were added first, and returns them. So each
+    /// has its turn while L2 refuses some. Expired ones are dropped.
     pub(crate) fn take(&self, limit: usize) -> Vec<Owed> {
         let mut leases = self.leases.lock();
         let now = Instant::now();
         leases.retain(|owed| owed.expires > now);
-        let kept = leases.len().saturating_sub(limit);
-        leases.split_off(kept)
+        let taken = leases.len().min(limit);
+        leases.drain(..taken).collect()
     }
 
     /// Whether there is none. Expired ones are dropped first.
@@ -71,6 +72,7 @@ mod tests {
         unreturned.add(vec![owed(0, second)]);
         let taken = unreturned.take(3);
         assert_eq!(taken.len(), 3);
+        assert_eq!(taken[0].lease.0, Key::encode(&0_u64).unwrap(), "the first comes first");
         assert_eq!(unreturned.take(usize::MAX).len(), MAX_UNRETURNED - 3);
         assert!(unreturned.is_empty());
 

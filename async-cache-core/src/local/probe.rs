@@ -72,21 +72,26 @@ impl<V: 'static> L1<V> {
 
     /// A counted hit, or nothing. A [probe](Self::probe) finds everything else.
     #[inline(always)]
-    pub(crate) fn hit_at_once(
-        &self,
-        key: &[u8],
-        min_stamp: Option<&Stamp>,
-        absent_ok: bool,
-    ) -> Option<Answer<V>> {
-        if min_stamp.is_some() {
-            return None;
-        }
+    pub(crate) fn hit_at_once(&self, key: &[u8], absent_ok: bool) -> Option<Answer<V>> {
         let answer = self.hit(key)?;
         if answer.is_none() && !absent_ok {
             return None;
         }
         self.hits.increment();
         Some(answer)
+    }
+
+    /// A counted hit of a lookup of many keys or of a data loader, or nothing. The verifier chooses none of these.
+    #[inline(always)]
+    pub(crate) fn hit_of_many(&self, key: &[u8], min_stamp: Option<&Stamp>) -> Option<Answer<V>> {
+        if min_stamp.is_some() {
+            return None;
+        }
+        let answer = match &self.sampler {
+            None => self.hit(key),
+            Some(_) => self.hit_in_partition(key),
+        };
+        answer.inspect(|_| self.hits.increment())
     }
 
     /// The answer of L1 to a lookup without a stamp, if L1 has one. Apart from encoding the key and counting,
@@ -107,6 +112,10 @@ impl<V: 'static> L1<V> {
         if self.sampler.as_ref().is_some_and(Sampler::chooses) {
             return None;
         }
+        self.hit_in_partition(key)
+    }
+
+    fn hit_in_partition(&self, key: &[u8]) -> Option<Answer<V>> {
         let (index, partition) = self.liveness.node.partition_of(key);
         self.judged(key, index, partition, self.liveness.node.clock.coarse_now())
     }

@@ -1,5 +1,6 @@
 //! The verifier: what it reports of a node with a fault, and that it reports nothing of a sound one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_cache_core::testing::{Mutant, No, Source, ms, until};
@@ -7,7 +8,7 @@ use async_cache_core::{
     ErrorKind, Event, EventStream, Evidence, Knowledge, TieredCache, TieredCacheBuilder, Verify,
 };
 use async_cache_memory::MemoryBackend;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::stage::{Cache, Stage};
 use crate::tier;
@@ -254,6 +255,32 @@ async fn every_kind_of_lookup_is_sampled() {
     more("lookups that are no hits", 0).await;
     node.get("k").await.unwrap();
     more("a hit at once", 1).await;
+}
+
+/// Lookups of many keys and data loaders are not sampled. They answer as without a verifier, and the next lookup of
+/// this thread is not chosen in their place.
+#[tokio::test(start_paused = true)]
+async fn lookups_of_many_keys_leave_the_verifier_no_choice() {
+    let stage = Stage::on(&tier());
+    let node = stage.node_with(|builder| builder.verify(Verify::sample(1.0))).await;
+    let rare = Stage::on(&tier()).node_with(|builder| builder.verify(Verify::sample(1e-9))).await;
+    node.insert("k", 1).await.unwrap();
+    rare.insert("k", 1).await.unwrap();
+    let batch = |_: Vec<String>| async { Ok::<_, No>(HashMap::<String, u64>::new()) };
+    let loader = node.data_loader(batch).delay(Duration::from_secs(1)).build();
+    let begun = Instant::now();
+    assert_eq!(loader.load("k".to_owned()).await.unwrap().as_deref(), Some(&1));
+    assert_eq!(begun.elapsed(), Duration::ZERO, "a hit waits for no batch");
+    rare.get("k").traced().await.unwrap();
+    node.get_many(&["k".to_owned()]).await.unwrap();
+    rare.get("k").traced().await.unwrap();
+    node.get_many_or_load(&["k".to_owned()], batch).await.unwrap();
+    rare.get("k").traced().await.unwrap();
+    sleep(BOUND).await;
+    for cache in [&node, &rare] {
+        let stats = cache.stats();
+        assert_eq!((stats.verified_hits, stats.verify_skipped), (0, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

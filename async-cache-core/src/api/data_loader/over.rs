@@ -36,7 +36,7 @@ where
     /// Answers a hit in L1 at once. Otherwise the key waits for a batch.
     fn peek(&self, key: &K) -> Option<Outcome<V>> {
         let inner = &self.cache.inner;
-        let probed = with_encoded(key, |bytes| match inner.local.hit_at_once(bytes, None, true) {
+        let probed = with_encoded(key, |bytes| match inner.local.hit_of_many(bytes, None) {
             Some(answer) => Some(Ok(answer)),
             // If the calling task is a load of this key, it would wait for itself. That is an error.
             None => check::check_reentry(inner, &Key::from_encoded(bytes)).err().map(Err),

@@ -23,7 +23,7 @@ pub(super) fn hit<V: 'static, Q: CacheKey + ?Sized>(
     key: &Q,
     absent_ok: bool,
 ) -> Option<Answer<V>> {
-    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, None, absent_ok))
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, absent_ok))
 }
 
 /// The result of the probe of L1 for a request, or the error of its key.

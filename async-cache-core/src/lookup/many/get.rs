@@ -57,7 +57,7 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     for (at, key) in keys.into_iter().enumerate() {
         let probed = match first_tier {
             FirstTier::L1 => {
-                if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
+                if let Some(answer) = inner.local.hit_of_many(key.as_bytes(), min_stamp) {
                     answers.push(answer);
                     continue;
                 }

@@ -98,7 +98,7 @@ fn first<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     options: &Options,
 ) -> First<V> {
-    if let Some(answer) = inner.local.hit_at_once(key.as_bytes(), min_stamp, true) {
+    if let Some(answer) = inner.local.hit_of_many(key.as_bytes(), min_stamp) {
         return First::Answer(answer);
     }
     let entry = match inner.local.probe(key.as_bytes(), min_stamp) {
