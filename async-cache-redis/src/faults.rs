@@ -13,8 +13,6 @@ pub enum Mutant {
     RefusedChangeKeepsNumber,
     /// Every server process counts as the same one.
     RunsAlike,
-    /// A replica is used like a master.
-    RoleUnchecked,
     /// A partition stays at the server that had its slot first.
     MapNotFollowed,
     /// The loss of one server's messages counts as the loss of all.

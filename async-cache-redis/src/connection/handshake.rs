@@ -10,8 +10,6 @@ use super::link::{Identity, Link};
 use super::refusals::Refusal;
 use super::rights::{Lack, PROBE, no_command_for, no_namespace};
 use super::server::{Accepted, IdentifyBy, Info};
-#[cfg(feature = "testing")]
-use crate::faults::Mutant;
 use crate::lua::Scripts;
 use crate::reply::{redirected, server_error_text};
 
@@ -116,8 +114,6 @@ async fn prepare(
     let mut lacks = Vec::new();
     for (right, answer) in rights.into_iter().zip(each(connection, pipeline).await?) {
         match (right, answer) {
-            #[cfg(feature = "testing")]
-            ("evalsha", Ok(_)) if Mutant::RoleUnchecked.is_planted() => {}
             ("evalsha", Ok(failed)) => {
                 let failed: Vec<String> = from_redis_value(failed).map_err(|e| Refusal::Error(e.into()))?;
                 for pair in failed.chunks_exact(2) {

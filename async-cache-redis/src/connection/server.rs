@@ -145,8 +145,6 @@ impl Info<'_> {
             _ => {}
         }
         let is_replica = matches!(field(self.replication, "role"), Some("slave" | "replica"));
-        #[cfg(feature = "testing")]
-        let is_replica = is_replica && !Mutant::RoleUnchecked.is_planted();
         if is_replica && accepted.deployment.needs_master() {
             return Err(Refusal::Replica);
         }

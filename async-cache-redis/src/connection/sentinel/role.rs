@@ -6,8 +6,6 @@ use redis::aio::MultiplexedConnection;
 use redis::{ProtocolVersion, RedisError, RedisResult, Value, cmd, from_redis_value};
 
 use crate::connection::refusals::Refusal;
-#[cfg(feature = "testing")]
-use crate::faults::Mutant;
 
 /// Fails with [`Refusal::Replica`] if the server says that it is none.
 ///
@@ -17,10 +15,6 @@ pub(in crate::connection) async fn check_role(
     connection: &mut MultiplexedConnection,
     protocol: ProtocolVersion,
 ) -> Result<(), Refusal> {
-    #[cfg(feature = "testing")]
-    if Mutant::RoleUnchecked.is_planted() {
-        return Ok(());
-    }
     let number = if matches!(protocol, ProtocolVersion::RESP3) { 3 } else { 2 };
     let hello: RedisResult<Value> = cmd("HELLO").arg(number).query_async(connection).await;
     let role = match hello {

@@ -38,10 +38,9 @@ pub(crate) enum Planted {
     DrawnAbsenceUntold,
 }
 
-const REDIS: [RedisMutant; 5] = [
+const REDIS: [RedisMutant; 4] = [
     RedisMutant::RefusedChangeKeepsNumber,
     RedisMutant::RunsAlike,
-    RedisMutant::RoleUnchecked,
     RedisMutant::MapNotFollowed,
     RedisMutant::OneLossLosesAll,
 ];
