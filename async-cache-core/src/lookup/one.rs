@@ -20,11 +20,12 @@ use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::local::request::{CacheMode, FirstTier, Found, LookupRequest, Source};
 use crate::lookup::check::{check, check_first_tier, check_reentry};
+use crate::lookup::count::{self, Role};
 use crate::lookup::loader::BoxLoader;
 use crate::lookup::progress::{End, Progress};
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::lookup::step::{Action, Next, after_flight};
-use crate::lookup::wait::{Caller, Role};
+use crate::lookup::wait::Caller;
 use crate::lookup::{find, load, wait};
 use crate::observe::{StaleCause, trace};
 use crate::remote::read::{Fetched, fetch};
@@ -101,7 +102,7 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     let flight = match lead_flight(inner, lead, loader).await {
         Led::Flying(flight) => flight,
         Led::Ended(Ok((found, by))) => {
-            wait::count(inner, caller.request.key.as_bytes(), by);
+            count::found(inner, caller.request.key.as_bytes(), by);
             return Ok(found);
         }
         Led::Ended(Err(error)) => {

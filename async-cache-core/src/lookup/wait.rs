@@ -12,20 +12,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
 use crate::local::flight::{AnsweredBy, Flight, Landed};
-use crate::local::lead::JoinBound;
 use crate::local::request::{Answer, CacheMode, Found, LookupRequest, Source};
+use crate::lookup::count::{self, Role};
 use crate::lookup::stale;
 use crate::lookup::stale::{StandIn, Standing, is_source_failure};
 use crate::lookup::step::Ended;
 use crate::observe::{Stage, StaleCause};
 use crate::options::Options;
-
-/// The part of a caller in a flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Leads,
-    Joined(JoinBound),
-}
 
 /// The result of waiting for a flight.
 #[derive(Debug)]
@@ -312,7 +305,7 @@ fn stand_in<V: Send + Sync + 'static>(
     let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
     let source = match standing {
         Standing::Unverified => {
-            count(inner, key, AnsweredBy::Unverified);
+            count::found(inner, key, AnsweredBy::Unverified);
             Source::Stale
         }
         _ if is_stale => {
@@ -320,11 +313,11 @@ fn stand_in<V: Send + Sync + 'static>(
             Source::Stale
         }
         Standing::Confirmed => {
-            count(inner, key, AnsweredBy::L2);
+            count::found(inner, key, AnsweredBy::L2);
             Source::L2
         }
         Standing::Verified | Standing::Capped => {
-            count(inner, key, AnsweredBy::L1);
+            count::found(inner, key, AnsweredBy::L1);
             Source::L1
         }
     };
@@ -359,51 +352,12 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
 ) -> Result<Found<V>> {
     match waited {
         Waited::Landed(outcome) => {
-            count_landed(inner, caller, flight, role, &outcome);
-            outcome.map(|answer| Found { answer, source: landed_source(flight, role), born: flight.born() })
+            count::landed(inner, caller.request.key.as_bytes(), flight, role, &outcome);
+            outcome.map(|answer| Found { answer, source: count::source(flight, role), born: flight.born() })
         }
         Waited::StandIn(found) => Ok(found),
         Waited::Abandoned => {
             Err(inner.observer.error(ErrorKind::Shutdown, "the load ended with the runtime"))
         }
-    }
-}
-
-/// The source of the answer of a flight, for one of its callers.
-fn landed_source<V>(flight: &Flight<V>, role: Role) -> Source {
-    match (role, flight.answered_by().source()) {
-        (Role::Leads, source) => source,
-        (Role::Joined(JoinBound::Exceeded), _) | (_, Source::Stale) => Source::Stale,
-        (Role::Joined(JoinBound::Within), _) => Source::Wait,
-    }
-}
-
-/// Counts a lookup whose flight has ended. It is counted once, by its result.
-fn count_landed<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    caller: &Caller,
-    flight: &Flight<V>,
-    role: Role,
-    outcome: &Result<Answer<V>>,
-) {
-    let key = caller.request.key.as_bytes();
-    match (outcome, role, flight.answered_by()) {
-        (Err(_), ..) => inner.observer.counters.misses.add(1),
-        (Ok(_), Role::Joined(JoinBound::Exceeded), _) => count(inner, key, AnsweredBy::Unverified),
-        (Ok(_), Role::Leads, by) | (Ok(_), _, by @ (AnsweredBy::Unverified | AnsweredBy::Backoff)) => {
-            count(inner, key, by);
-        }
-        (Ok(_), Role::Joined(JoinBound::Within), _) => inner.observer.counters.coalesced_waits.add(1),
-    }
-}
-
-/// Counts a lookup by where its answer was found.
-pub(crate) fn count<V: Send + Sync + 'static>(inner: &Inner<V>, key: &[u8], by: AnsweredBy) {
-    match by {
-        AnsweredBy::L1 => inner.local.hits.increment(),
-        AnsweredBy::L2 | AnsweredBy::OtherNode => inner.observer.counters.l2_hits.add(1),
-        AnsweredBy::Load => inner.observer.counters.misses.add(1),
-        AnsweredBy::Backoff => inner.observer.stale_served(key, StaleCause::Backoff),
-        AnsweredBy::Unverified => inner.observer.stale_served(key, StaleCause::Outage),
     }
 }

@@ -15,6 +15,7 @@ use crate::local::flight::Flight;
 use crate::local::lead::{Entered, enter};
 use crate::local::probe::Probe;
 use crate::local::request::{Answer, FirstTier};
+use crate::lookup::count::Role;
 use crate::lookup::find::{self, PastDue};
 use crate::lookup::many::lead::refresh_found_behind;
 use crate::lookup::many::picked::Outcome;
@@ -22,7 +23,7 @@ use crate::lookup::many::plan::{LedKey, PlanMany};
 use crate::lookup::many::{get, lead};
 use crate::lookup::stale::aged;
 use crate::lookup::step::{Next, after_flight};
-use crate::lookup::wait::{Caller, Role};
+use crate::lookup::wait::Caller;
 use crate::lookup::{check, wait};
 use crate::options::Options;
 
