@@ -1,6 +1,6 @@
 //! A `redis-server` process that belongs to a test.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,10 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use redis::{Connection, FromRedisValue, RedisResult};
 use tempfile::TempDir;
+
+mod monitor;
+
+pub use monitor::Monitor;
 
 /// The maximum time in which a server starts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -360,59 +364,6 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Records commands. See [`RedisServer::monitor`].
-#[derive(Debug)]
-pub struct Monitor<'a> {
-    server: &'a RedisServer,
-    lines: BufReader<TcpStream>,
-}
-
-impl Monitor<'_> {
-    /// The commands that clients have sent since this was made, each as `"NAME" "argument" …`. Commands of
-    /// scripts are left out.
-    ///
-    /// # Panics
-    ///
-    /// If the server does not answer.
-    #[must_use]
-    pub fn commands(self) -> Vec<String> {
-        self.by_client().into_iter().map(|(_, command)| command).collect()
-    }
-
-    /// The commands since this was made, each with the address of its client.
-    ///
-    /// # Panics
-    ///
-    /// If the server does not answer.
-    #[must_use]
-    pub fn by_client(mut self) -> Vec<(String, String)> {
-        const END: &str = "end-of-monitor";
-        self.server.cli::<String>(&["ECHO", END]);
-        let mut commands = Vec::new();
-        loop {
-            let line = self.line();
-            let Some((origin, command)) = line.split_once("] ") else { continue };
-            if command.contains(END) {
-                // The commands of the monitor's own connection are left out.
-                commands
-                    .retain(|(_, command): &(String, String)| !command.starts_with("\"CLIENT\" \"SETINFO\""));
-                return commands;
-            }
-            if !origin.ends_with(" lua") {
-                let client = origin.rsplit(' ').next().unwrap_or_default();
-                commands.push((client.to_owned(), command.to_owned()));
-            }
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        self.lines.read_until(b'\n', &mut line).expect("redis-server answers");
-        assert!(!line.is_empty(), "redis-server closed the connection");
-        String::from_utf8_lossy(&line).trim_end().to_owned()
     }
 }
 

@@ -3,14 +3,13 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-use syn::{Attribute, Error, Expr, FnArg, Generics, ImplItemFn, Pat, Result, Signature};
+use syn::{Attribute, Error, Expr, FnArg, ImplItemFn, Pat, Result, Signature};
 
 use super::arguments::Arguments;
 use super::context::Context;
 use super::function::{self, Argument, Passing, Returns};
 use super::key::{self, Named};
-use super::template::{Part, Template};
+use super::template::Template;
 
 pub(crate) fn expand(attribute: &Arguments, function: &ImplItemFn) -> Result<TokenStream> {
     let arguments = function::arguments(function)?;
@@ -129,7 +128,7 @@ impl Call<'_> {
         let signature = Signature { ident: self.body_name(), ..self.function.sig.clone() };
         // This counts as a use of an argument that only the attribute uses.
         let used = self.arguments.iter().map(|argument| &argument.name).filter(|name| {
-            *name != "self" && (!self.attribute.skip.contains(name) || mentions(self.cache(), name))
+            *name != "self" && (!self.attribute.skip.contains(name) || function::mentions(self.cache(), name))
         });
         let statements = &self.function.block.stmts;
         quote! {
@@ -259,7 +258,7 @@ impl Call<'_> {
     }
 
     fn tags(&self) -> TokenStream {
-        let tags = self.attribute.tags.iter().map(formatted);
+        let tags = self.attribute.tags.iter().map(Template::formatted);
         quote!(#(*__options = ::core::mem::take(__options).tag(#tags);)*)
     }
 
@@ -353,7 +352,7 @@ impl Call<'_> {
         let name = self.body_name();
         let passed = self.arguments.iter().map(pass);
         let path = self.path_to(&name);
-        let turbofish = turbofish(&self.function.sig.generics);
+        let turbofish = function::turbofish(&self.function.sig.generics);
         quote!(#path #turbofish (#(#passed),*).await)
     }
 
@@ -362,7 +361,7 @@ impl Call<'_> {
         let krate = &self.attribute.krate;
         let (cache, text, key) = (self.cache(), self.text_keys(), self.key());
         let mut signature = self.signature(&format_ident!("{}_invalidate", self.function.sig.ident));
-        let unused = |name: &Ident| self.attribute.skip.contains(name) && !mentions(cache, name);
+        let unused = |name: &Ident| self.attribute.skip.contains(name) && !function::mentions(cache, name);
         signature.inputs = signature
             .inputs
             .into_iter()
@@ -389,51 +388,8 @@ impl Call<'_> {
     }
 }
 
-/// Types cannot be inferred if only the key mentions them.
-fn turbofish(generics: &Generics) -> TokenStream {
-    let names: Vec<&Ident> = generics
-        .params
-        .iter()
-        .filter_map(|parameter| match parameter {
-            syn::GenericParam::Type(parameter) => Some(&parameter.ident),
-            syn::GenericParam::Const(parameter) => Some(&parameter.ident),
-            syn::GenericParam::Lifetime(_) => None,
-        })
-        .collect();
-    if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
-}
-
 /// A digest of a text (FNV-1a). No compiler version changes it.
 fn digest(text: &str) -> String {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
-}
-
-fn formatted(tag: &Template) -> TokenStream {
-    let mut format = String::new();
-    let mut values = Vec::new();
-    for part in &tag.parts {
-        match part {
-            Part::Text(text) => format.push_str(&text.replace('{', "{{").replace('}', "}}")),
-            Part::Value(value) => {
-                format.push_str("{}");
-                values.push(value);
-            }
-        }
-    }
-    quote!(::std::format!(#format, #(#values),*))
-}
-
-/// Whether an expression mentions a variable.
-fn mentions(expr: &Expr, name: &Ident) -> bool {
-    struct Finder<'a>(&'a Ident, bool);
-    impl<'a> Visit<'a> for Finder<'_> {
-        fn visit_ident(&mut self, ident: &'a Ident) {
-            self.1 |= ident == self.0;
-            visit::visit_ident(self, ident);
-        }
-    }
-    let mut finder = Finder(name, false);
-    finder.visit_expr(expr);
-    finder.1
 }

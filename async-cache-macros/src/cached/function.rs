@@ -1,11 +1,12 @@
 //! The function under the attribute: its arguments, its return type, and whether it can be cached.
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    Error, FnArg, GenericArgument, ImplItemFn, Lifetime, Pat, PathArguments, Receiver, Result, ReturnType,
-    Type, TypeImplTrait, TypeReference,
+    Error, Expr, FnArg, GenericArgument, Generics, ImplItemFn, Lifetime, Pat, PathArguments, Receiver,
+    Result, ReturnType, Type, TypeImplTrait, TypeReference,
 };
 
 /// One argument.
@@ -186,4 +187,32 @@ fn check(ty: &Type, explain: impl Fn(Flaw) -> String) -> Result<()> {
         Some((span, Some(flaw))) => Err(Error::new(span, explain(flaw))),
         _ => Ok(()),
     }
+}
+
+/// Types cannot be inferred if only the key mentions them.
+pub(super) fn turbofish(generics: &Generics) -> TokenStream {
+    let names: Vec<&Ident> = generics
+        .params
+        .iter()
+        .filter_map(|parameter| match parameter {
+            syn::GenericParam::Type(parameter) => Some(&parameter.ident),
+            syn::GenericParam::Const(parameter) => Some(&parameter.ident),
+            syn::GenericParam::Lifetime(_) => None,
+        })
+        .collect();
+    if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) }
+}
+
+/// Whether an expression mentions a variable.
+pub(super) fn mentions(expr: &Expr, name: &Ident) -> bool {
+    struct Finder<'a>(&'a Ident, bool);
+    impl<'a> Visit<'a> for Finder<'_> {
+        fn visit_ident(&mut self, ident: &'a Ident) {
+            self.1 |= ident == self.0;
+            visit::visit_ident(self, ident);
+        }
+    }
+    let mut finder = Finder(name, false);
+    finder.visit_expr(expr);
+    finder.1
 }

@@ -1,7 +1,7 @@
 //! Text with placeholders: `team:{team}`.
 
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use syn::{Error, Expr, Lit, LitStr, Result};
 
 /// A parsed text.
@@ -19,6 +19,22 @@ pub(crate) enum Part {
 }
 
 impl Template {
+    /// The expression that makes the text.
+    pub(crate) fn formatted(&self) -> TokenStream {
+        let mut format = String::new();
+        let mut values = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => format.push_str(&text.replace('{', "{{").replace('}', "}}")),
+                Part::Value(value) => {
+                    format.push_str("{}");
+                    values.push(value);
+                }
+            }
+        }
+        quote!(::std::format!(#format, #(#values),*))
+    }
+
     pub(crate) fn parse(text: &LitStr) -> Result<Self> {
         let (span, value) = (text.span(), text.value());
         let wrong = |what: &str| {
