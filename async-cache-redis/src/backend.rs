@@ -12,8 +12,8 @@ use crate::keys::PartitionKeys;
 #[cfg(feature = "cluster")]
 use crate::topology::{self, cluster::Cluster, region::ClusterRegion};
 
-/// A [`Backend`] on a Redis server, or on a Redis Cluster. Cheap to clone; clones share connections and count as the
-/// same node set: a namespace can be open once among them.
+/// A [`Backend`] on a Redis server, or on a Redis Cluster. It is cheap to clone. Clones share their connections, and
+/// among them a namespace can be open only once.
 ///
 /// Background work and connections end when the last clone and the last region are dropped.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ pub(crate) fn check_namespace(name: &str) -> Result<()> {
 }
 
 impl RedisBackend {
-    /// Opens a namespace of so many partitions.
+    /// Opens a namespace with this number of partitions.
     pub(crate) fn open_region(
         &self,
         spec: RegionSpec,

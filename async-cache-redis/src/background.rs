@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Background {
-    /// Must be called inside a Tokio runtime, which is where the tasks will run.
+    /// Must be called inside a Tokio runtime. The tasks will run there.
     pub(crate) fn new() -> Self {
         let stop = CancellationToken::new();
         let current = Mutex::new(Scope { runtime: Handle::current(), end: stop.child_token() });
@@ -63,14 +63,14 @@ impl Background {
         self.state.ended.load(Ordering::Acquire)
     }
 
-    /// Begins a scope on another runtime, if the current one has ended. `take_down` is called before any caller can
-    /// find that nothing has ended.
+    /// Begins a scope on another runtime, if the current one has ended. Calls `take_down` before
+    /// [`has_ended`](Self::has_ended) returns false again.
     pub(crate) fn begin_again(&self, runtime: Handle, take_down: impl FnOnce()) -> Option<Scope> {
         let mut current = self.state.current.lock();
         if !self.has_ended() {
             return None;
         }
-        // Of several workers of the old runtime, some may not have ended yet.
+        // The old runtime may have several workers. Some of them may still run tasks.
         let scope = Scope { runtime, end: self.stop.child_token() };
         std::mem::replace(&mut *current, scope.clone()).end.cancel();
         take_down();

@@ -14,7 +14,7 @@ pub(crate) struct Beat {
     pub(crate) known_seq: u64,
     pub(crate) node: String,
     pub(crate) number: u64,
-    /// Whether its echo will arrive.
+    /// Whether the node is subscribed, so that the echo will arrive.
     pub(crate) is_heard: bool,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
@@ -25,13 +25,14 @@ pub(crate) type Answer = Result<(RunId, u64), Failure>;
 /// What the caller that adds a heartbeat has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// It is the first: send it, and those that follow, when the tasks have run that can run now.
+    /// It is the first heartbeat of a command. Let all tasks run that are ready now, then send it together
+    /// with the heartbeats that they have added.
     Soon,
     /// Another caller sends it.
     Nothing,
 }
 
-/// The heartbeats of one master. If they are dropped, their callers find out.
+/// The heartbeats of one master. If they are dropped, each caller gets an error.
 #[derive(Default)]
 pub(crate) struct BeatQueue(Mutex<Vec<Beat>>);
 

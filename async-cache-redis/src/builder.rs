@@ -45,7 +45,7 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// Within two seconds, saying which: a wrong URL or password, no server there, a server that
+    /// Within two seconds. The error names the fault: a wrong URL or password, no server at the address, a server that
     /// is not Redis. See [`RedisBackendBuilder::connect`].
     pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
         Self::builder().url(url.as_ref()).connect().await
@@ -55,7 +55,7 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) if the URL is wrong by itself.
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) if the URL is malformed.
     pub async fn connect_lazy(url: impl AsRef<str>) -> Result<Self> {
         Self::builder().url(url.as_ref()).connect_lazy().await
     }
@@ -87,8 +87,8 @@ impl RedisBackend {
     /// subscriber; both must lead to the same database of the same server.
     ///
     /// Connections are taken out of the pool for good, two unless set by
-    /// [`RedisBackendBuilder::connections`]: the pool makes them, and makes new ones when they
-    /// break, but they do not count against its size. Socket options are the caller's business.
+    /// [`RedisBackendBuilder::connections`]: the pool makes them, and makes new ones when they break, but they do not
+    /// count against its size. The caller sets the socket options.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// **Escape hatch:** the server, in the words of the `redis` crate, for what a URL cannot say.
+    /// **Escape hatch:** the server as a type of the `redis` crate, for settings that a URL cannot express.
     ///
     /// TCP_NODELAY is always set; keepalive and user timeout are set unless given.
     pub fn connection_info(mut self, info: ConnectionInfo) -> Self {
@@ -148,10 +148,10 @@ impl RedisBackendBuilder {
     /// Asks `provider` for the credentials of each connection, when it is made: for tokens that expire, and passwords
     /// that are changed. The address then has no credentials.
     ///
-    /// A connection keeps the credentials that it was made with, until it is lost. If the provider fails, panics, or takes
-    /// longer than [`credentials_timeout`](Self::credentials_timeout), the attempt to connect fails, and is repeated as
-    /// any other. While the server is away, each attempt asks, up to some times a second: if issuing a token is slow, limited
-    /// or billed, the provider keeps it while it is valid.
+    /// A connection keeps the credentials that it was made with, until it is lost. If the provider fails, panics, or
+    /// takes longer than [`credentials_timeout`](Self::credentials_timeout), the attempt to connect fails, and is
+    /// repeated as any other. While the server is away, each attempt calls the provider, several times a second. So if
+    /// issuing a token is slow, limited or billed, the provider must keep the token while it is valid.
     ///
     /// ```no_run
     /// # async fn token() -> std::io::Result<String> { Ok(String::new()) }
@@ -205,22 +205,22 @@ impl RedisBackendBuilder {
     /// Deadline of every command, 500 ms unless set: [`read_timeout`](Self::read_timeout) and
     /// [`write_timeout`](Self::write_timeout) in one.
     ///
-    /// Operations on many keys send pipelines of at most 512 keys or 4 MiB, each of which has the
-    /// deadline for itself. Three deadlines in a row, of whichever kind, take a connection down.
+    /// Operations on many keys send pipelines of at most 512 keys or 4 MiB, each with this deadline. Three missed
+    /// deadlines in a row close a connection, reads and writes counted together.
     pub fn command_timeout(self, limit: Duration) -> Self {
         self.read_timeout(limit).write_timeout(limit)
     }
 
-    /// Deadline of the commands that a lookup waits for: reading values, asking for the lease to load one,
-    /// reading the state of the namespace, heartbeats. A lookup may meet it twice, once for the value
-    /// and once for the lease; then its cache's outage policy decides.
+    /// Deadline of the commands that a lookup waits for: reading values, asking for the lease to load one, reading the
+    /// state of the namespace, heartbeats. A lookup may wait for it twice, once for the value and once for the lease.
+    /// Then its cache's outage policy decides.
     pub fn read_timeout(mut self, limit: Duration) -> Self {
         self.settings.deadlines.read = limit;
         self
     }
 
-    /// Deadline of the commands that change something: storing values, invalidating keys and tags, clearing,
-    /// renewing and releasing leases. An insert that has met it is never executed afterwards.
+    /// Deadline of the commands that change something: storing values, invalidating keys and tags, clearing, renewing
+    /// and releasing leases. If an insert misses it, Redis never executes the insert afterwards.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.settings.deadlines.write = limit;
         self
@@ -258,8 +258,8 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// Breaks one rule of the Redis tier, to show that a proof objects. Rules of connections and maps are broken for all
-    /// backends of this process.
+    /// Breaks one rule of the Redis tier, to show that a test fails then. Rules of connections and maps are broken for
+    /// all backends of this process.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
@@ -270,8 +270,8 @@ impl RedisBackendBuilder {
         self
     }
 
-    /// The parts of a backend on one server, and the deadline of a command. Of a cluster, the parts for the first node that
-    /// is named.
+    /// The parts of a backend on one server, and the deadline of a command. For a cluster they are the parts for the
+    /// first node that is named.
     #[cfg(feature = "tools")]
     pub(crate) fn prepare(self) -> Result<(Parts, Duration)> {
         let limit = self.settings.deadlines.longest();
@@ -325,14 +325,15 @@ impl RedisBackendBuilder {
     /// Connects for a service that must start while Redis is away: one attempt is made, and if it fails, others
     /// follow in the background. Until one succeeds, caches on this backend are in an outage.
     ///
-    /// Caches tell a fault that only a change of settings can mend, while attempts to connect go on: calls that
-    /// need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with [`ErrorKind::Config`](async_cache_core::ErrorKind::Config), and
+    /// Some faults only a change of settings can mend. Attempts to connect go on, and meanwhile caches report the
+    /// fault: calls that need Redis and [`ready`](async_cache_core::TieredCache::ready) fail with
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config), and
     /// [`Event::L2Refused`](async_cache_core::Event::L2Refused) is sent.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) for settings that are wrong by themselves: a URL that is none, a limit out of range; and for
-    /// a call outside a Tokio runtime, or in one without timers or I/O.
+    /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) for invalid settings, such as a malformed URL or a
+    /// limit out of range; and for a call outside a Tokio runtime, or in one without timers or I/O.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
         runtime::check()?;
         #[cfg(feature = "cluster")]

@@ -21,8 +21,9 @@ use crate::parts::{Settings, Target};
 /// The settings of a [`RedisBackend`](crate::RedisBackend) in a configuration file, for
 /// [`RedisBackend::from_config`](crate::RedisBackend::from_config).
 ///
-/// A setting that is left out has the default of the [builder](crate::RedisBackendBuilder)'s method of the same name. Durations
-/// are written as `"500ms"` or `"5s"`. A name that is none is an error. It cannot be serialized, because it has secrets.
+/// A setting that is left out has the default of the [builder](crate::RedisBackendBuilder)'s method of the same name.
+/// Durations are written as `"500ms"` or `"5s"`. An unknown name is an error. A `RedisConfig` cannot be serialized,
+/// because it has secrets.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -131,7 +132,7 @@ pub struct SentinelConfig {
     pub tls: Option<TlsConfig>,
 }
 
-/// One of `url` and `sentinel` is needed.
+/// One of `url`, `sentinel` and `cluster` is needed.
 impl<'de> Deserialize<'de> for RedisConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let config = Self::deserialize(deserializer)?;

@@ -1,11 +1,11 @@
-//! Faults for tests: rules of the tier that are broken, to show that a proof objects.
+//! Faults for tests: rules of the tier that are broken, to show that a test fails then.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::lua::{CHANGE, Scripts};
 
-/// A rule of the Redis tier to be broken. The tier is then wrong, and a proof must notice.
+/// A rule of the Redis tier to be broken. A test must fail then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutant {

@@ -20,7 +20,7 @@ use crate::lua::Scripts;
 use crate::pubsub::bus::Bus;
 use crate::pubsub::subscriber::Subscriber;
 
-/// Releases under way for acquires of unknown outcome.
+/// The maximum number of releases under way for acquires of unknown outcome.
 const ORPHANS: usize = 256;
 
 /// Background tasks hold parts of this, never the whole: dropping it ends them.
@@ -75,7 +75,7 @@ impl Inner {
         inner
     }
 
-    /// Keeps the slots up. The scope may have ended since: its successor has tasks of its own.
+    /// Keeps the slots up in this scope. If the scope has ended, its tasks end, and the next scope has its own.
     fn supervise_in(&self, scope: &Scope) {
         for index in 0..self.slots.count() {
             let task = supervise(Arc::clone(&self.slots), index, Arc::clone(&self.connector));
@@ -83,7 +83,7 @@ impl Inner {
         }
     }
 
-    /// Connects again if the runtime of the connections has ended, and gives the first attempt its time.
+    /// Connects again if the runtime of the connections has ended, and waits for the first attempt.
     pub(crate) async fn connected(&self, purpose: Purpose) {
         self.ensure();
         self.slots.first_attempt(purpose).await;
@@ -100,10 +100,10 @@ impl Inner {
 
     #[cold]
     fn begin_again(&self, here: Handle) {
-        // A caller that finds that nothing has ended must not find a connection of the old runtime. An attempt that
-        // is just ending there may still put one in place: the first command on it finds out.
+        // The connections of the old runtime are taken down first, so that no caller uses one of them. An attempt to
+        // connect that is just ending there may still install one. The first command on it then fails.
         let Some(scope) = self.background.begin_again(here, || self.slots.take_down_all()) else { return };
-        // Messages to the old connection have been missed.
+        // The old connection may have missed messages.
         self.bus.lost();
         self.supervise_in(&scope);
         if self.subscribing.load(Ordering::Acquire) {

@@ -5,11 +5,11 @@
 //!
 //! | name | content |
 //! |---|---|
-//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id or token, `v` record ; of tags: `tf` floor, `tl` last change, `ts`, `us`, `tt`, `ml` |
+//! | `{users:0}M` | hash: `s` sequence, `f` floor, `r` run id or token, `v` record; the others: see `tags.lua` |
 //! | `{users:0}V:<key>` | a stored value: seal and frame |
-//! | `{users:0}L:<key>` | the lock: `<token>:<sequence>`, or `~` while cooling |
+//! | `{users:0}L:<key>` | the lease: `<token>:<sequence at the grant>`, or `~` for 10 ms after it was broken |
 //! | `{users:0}W:<key>` | set of the nodes that wait for the load |
-//! | `{users:0}T`, `{users:0}U` | hashes: tag → sequence of its last invalidation, the younger half and the older |
+//! | `{users:0}T`, `{users:0}U` | hashes: tag → its last invalidation and expiry; younger and older half |
 //! | `{users:0}bus` | channel: changes, for every node |
 //! | `{users:0}node:<node>` | channel: echoes and wake-ups, for one node |
 //!

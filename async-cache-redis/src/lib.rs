@@ -9,18 +9,18 @@
 //! # }
 //! ```
 //!
-//! The journey of an operation. Each room uses only rooms below it:
+//! The modules in the order in which an operation passes them. Each uses only modules below it:
 //!
-//! | room | its part |
+//! | module | content |
 //! |---|---|
 //! | `config`, `builder`, `parts`, `backend` | settings; the parts that they ask for; a backend opens one region a namespace |
-//! | `tools/` | what tools of operations ask (feature `tools`) |
+//! | `tools/` | for programs that inspect a namespace or a server (feature `tools`) |
 //! | `topology/` | of a cluster: which server has which partition; sends each operation to its servers, and joins the answers |
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
-//! | `inner`, `background` | shared by the regions of a backend; the tasks that keep it connected |
-//! | `pubsub/` | the way back: from the socket to a region's listener |
+//! | `inner`, `background` | the state that the regions of a backend share; the tasks that keep it connected |
+//! | `pubsub/` | messages: from the socket to a region's listener |
 //! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`, `sentinel/` names the server), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
-//! | `lua/` | executed in Redis, atomically |
+//! | `lua/` | the scripts, which Redis executes atomically |
 //! | `keys`, `limits`, `reply`, `runtime` | names; deadlines, sizes and pauses; the meaning of answers; whether Tokio can keep connections |
 //!
 //! # What it needs

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// Keys in one pipeline. Each pipeline has the deadline of a command for itself.
+/// The maximum number of keys in one pipeline. Each pipeline has the deadline of one command.
 pub(crate) const PIPELINE_KEYS: usize = 512;
-/// Bytes of values in one pipeline. One larger value still goes, alone.
+/// The maximum bytes of values in one pipeline. A larger value is sent alone.
 const PIPELINE_BYTES: usize = 4 << 20;
-/// Longest life of a value: Redis refuses expiries whose sum with its clock overflows.
+/// The longest life of a value. Redis refuses expiries whose sum with its clock overflows.
 const MAX_LIFE: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// How long operations may take.
@@ -19,9 +19,9 @@ pub(crate) struct Deadlines {
 /// The purpose of an operation, which decides about its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To find a value, or the node whose turn it is to load it: a get waits for it.
+    /// Reading a value, or asking for its lease. A lookup waits for it.
     Read,
-    /// To change stored state.
+    /// Changing what is stored.
     Write,
 }
 
@@ -42,20 +42,20 @@ impl Deadlines {
 /// Pauses between attempts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pauses {
-    /// The longest first one.
+    /// The longest first pause.
     pub(crate) first: Duration,
-    /// The longest of all.
+    /// The longest pause.
     pub(crate) longest: Duration,
 }
 
-/// A random pause up to a limit that doubles with every attempt: nodes that lost the same server
-/// must not come back in step.
+/// A random pause up to a limit that doubles with every attempt. It is random so that nodes that lost the
+/// same server do not connect at the same moments.
 pub(crate) fn backoff(attempt: u32, pauses: Pauses) -> Duration {
     let limit = pauses.longest.min(pauses.first.saturating_mul(1 << attempt.min(16)));
     limit.mul_f64(0.2 + 0.8 * fastrand::f64())
 }
 
-/// A span in the unit of Redis; at least one.
+/// A duration in milliseconds, at least 1.
 pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.min(MAX_LIFE).as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -33,18 +33,18 @@ use crate::pubsub::bus::Bus;
 use crate::pubsub::session::Channels;
 use crate::pubsub::subscriber::{Progress, Subscriber};
 
-/// Most connections for commands.
+/// The maximum number of connections for commands.
 const MAX_CONNECTIONS: usize = 64;
 /// Deadline of operations, unless set.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// Most partitions.
+/// The maximum number of partitions.
 const MAX_PARTITIONS: u16 = 1024;
 
 /// Partitions of a namespace in a cluster, unless set.
 #[cfg(feature = "cluster")]
 pub(crate) const CLUSTER_PARTITIONS: u16 = 64;
 
-/// What a builder has been told.
+/// The settings of a builder.
 pub(crate) struct Settings {
     pub(crate) target: Target,
     #[cfg(feature = "tls")]
@@ -59,7 +59,7 @@ pub(crate) struct Settings {
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
     pub(crate) identify: IdentifyBy,
-    /// Asked for, and refused.
+    /// Whether reads from replicas were asked for. They are refused.
     pub(crate) reads_replicas: bool,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Own,
@@ -170,7 +170,7 @@ impl Settings {
         Parts { connector, subscriber, secrets, connections, partitions, deadlines }
     }
 
-    /// For connections that are ours.
+    /// The opener and the source of connections that this crate makes.
     fn ours(&self, opener: Opener) -> Result<(Opener, Source)> {
         let pool = settings::pool(opener.clone(), self.connections)?;
         Ok((opener, Source::Ours(pool)))
@@ -211,7 +211,7 @@ impl Settings {
         Ok(opener)
     }
 
-    /// For a caller's pool: only the subscriber's connection is ours.
+    /// The opener beside a caller's pool. This crate then makes only the subscriber's connection.
     fn callers(&self, info: &ConnectionInfo) -> Result<Opener> {
         let own = |what: &str| {
             Err(wrong(format!("`{what}` does not apply to a pool of your own: give it to the pool")))
@@ -310,7 +310,8 @@ impl Parts {
         let server = subscriber.opener.place();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
         if subscriber.channels == Channels::BySlot {
-            // The cluster has told the address. So a replica there means that its map has changed.
+            // The cluster has told the address, so it is right. If a replica answers there, the roles have
+            // changed.
             slots.address_is_right();
             subscriber.progress.address_is_right();
         }

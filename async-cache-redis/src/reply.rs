@@ -90,7 +90,7 @@ fn server_error(error: &RedisError) -> Option<ServerError> {
     errors.first().map(|(_, error)| error.clone())
 }
 
-/// An error that says no more than that time ran out.
+/// The error of a missed deadline.
 pub(crate) fn out_of_time() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }

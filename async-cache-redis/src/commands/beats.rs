@@ -16,7 +16,7 @@ use crate::inner::Inner;
 use crate::limits::Purpose;
 use crate::pubsub::bus::Bus;
 
-/// Heartbeats in one command.
+/// The maximum number of heartbeats in one command.
 const TOGETHER: usize = 512;
 
 /// Adds a heartbeat to those that are sent next, and waits for its answer.
@@ -44,7 +44,7 @@ pub(super) async fn join(
     }
 }
 
-/// Heartbeats that are sent when the tasks have run that can run now. If the runtime ends before, they are dropped.
+/// Heartbeats that are sent after all tasks that are ready now have run. If the runtime ends before, they are dropped.
 struct Gathering {
     /// Whether the queue has been taken. What is in it since then belongs to the next task.
     taken: bool,
@@ -110,11 +110,11 @@ impl Drop for Gathering {
     }
 }
 
-/// The failure of one heartbeat among others, by the text of its error.
+/// The failure of one heartbeat of a command, from the text of its error.
 async fn refusal(checkout: &Checkout<'_>, text: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(text);
     let (code, detail) = text.trim_start_matches('-').split_once(' ').unwrap_or((&text, ""));
-    // Within a script, a master says in other words that it does not have a slot.
+    // In a script, a master uses another text for the error that it does not have a slot.
     let code = match detail {
         _ if text.contains("non local key") => "MOVED",
         _ if text.contains("cluster is down") => "CLUSTERDOWN",

@@ -1,10 +1,9 @@
 //! Reads of single keys that are under way on the same connection at the same time share a command; in a cluster, where
 //! the keys of a command are of one slot, a pipeline of such commands.
 //!
-//! A `GET` costs its own way through channels, wake-ups and sockets. A key of an `MGET` costs its bytes
-//! alone. So a read that finds others under way joins a batch, and the batch is sent when the tasks have
-//! run that can run now. It waits for no answer: however far the server is, batches do not wait for
-//! one another.
+//! A `GET` costs its own way through channels, wake-ups and sockets. A key of an `MGET` costs its bytes alone. So a
+//! read that finds others under way joins a batch, and the batch is sent after all tasks that are ready now have run.
+//! It does not wait for answers to earlier batches. So a distant server does not delay it.
 //!
 //! To its caller each read is a `GET` of its own: sent after it was asked for, on the connection that was
 //! picked for it, within its own deadline. A read that its batch has no answer for is sent alone.
@@ -37,7 +36,8 @@ pub(super) async fn read(
     let reads = &link.reads;
     let under_way = reads.begin();
     if let Some((answer, due)) = reads.join(name, slot, &under_way) {
-        // On the runtime of the connection: without that runtime the connection answers nothing anyway.
+        // The task runs on the runtime of the connection, because the connection answers only while that runtime
+        // exists.
         match due {
             Due::Now(batch) => drop(link.runtime.spawn(send(batch, Trip::begin(link), limit))),
             Due::Soon => drop(link.runtime.spawn(Gathering(Some(Arc::clone(link))).send(limit))),
@@ -70,8 +70,8 @@ impl Drop for Trip {
     }
 }
 
-/// A batch that is sent when the tasks have run that can run now. If the runtime ends before, it is
-/// dropped, and each of its callers reads its value alone.
+/// A batch that is sent after all tasks that are ready now have run. If the runtime ends before, it is dropped, and
+/// each of its callers reads its value alone.
 struct Gathering(Option<Arc<Link>>);
 
 impl Gathering {
@@ -91,8 +91,8 @@ impl Drop for Gathering {
     }
 }
 
-/// Goes to the end of the run queue, where another thread can take the task from. Tokio's `yield_now`
-/// would resume it only when this very thread has nothing left to do.
+/// Puts the task at the end of the run queue, from which another thread can take it. Tokio's `yield_now` would resume
+/// it only when this thread has nothing left to do.
 pub(super) async fn end_of_the_queue() {
     let mut there = false;
     poll_fn(|cx| {
@@ -132,7 +132,7 @@ async fn ask(link: &Link, mgets: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Value>
     link.pipeline(&pipeline).await
 }
 
-/// Tells the callers of one command their values. Those that are told nothing read their values alone.
+/// Gives the callers of one command their values. A caller that gets nothing reads its value alone.
 fn tell(callers: Callers, answer: RedisResult<Value>) {
     match answer {
         Ok(Value::Array(values)) if values.len() == callers.len() => {
@@ -146,13 +146,14 @@ fn tell(callers: Callers, answer: RedisResult<Value>) {
                 let _ = caller.send(Err(error.clone()));
             }
         }
-        // The server may refuse one name, or the command. That is no answer for the other names.
+        // The server may refuse the command, or one name in it. So the error is no answer for the other names.
         _ => {}
     }
 }
 
-/// Whether each caller of a command would get this error alone, too: it is not the server's, or the slot has another
-/// server. While a slot moves, its server may have one value and not the other: that is no answer for both.
+/// Whether this error is the answer for every caller of the command: the connection failed, or the slot has another
+/// server. While a slot moves, the old server still has some of its values. So that error is no answer for a single
+/// value.
 fn is_everyones(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => kind == ServerErrorKind::Moved,

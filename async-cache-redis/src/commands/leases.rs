@@ -26,8 +26,8 @@ impl RedisRegion {
             Err(error) => return vec![Err(error); asks.len()],
         };
         let mut outcomes: Vec<Result<Acquired>> = Vec::with_capacity(asks.len());
-        // It watches until every answer is known: a caller that goes away between two pipelines would leave
-        // the leases of the first without a holder.
+        // The orphan watches until every answer is known. Otherwise a caller that goes away between two pipelines would
+        // leave the leases of the first without a holder.
         let mut orphan = Orphan::new(&self.inner, &checkout.link);
         for chunk in asks.chunks(PIPELINE_KEYS) {
             let calls: Vec<Cmd> =

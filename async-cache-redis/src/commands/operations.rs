@@ -170,7 +170,7 @@ impl RedisRegion {
     /// Publishes a message that is no change. Returns how many receive it.
     async fn publish(&self, doing: &str, channel: &[u8], message: Vec<u8>) -> Result<u64> {
         let checkout = self.checkout_unchecked(Purpose::Write, doing).await?;
-        // In a cluster a message goes to the subscribers of its slot alone.
+        // In a cluster a message goes only to the subscribers of its slot.
         let mut publish = redis::cmd(if self.member.is_some() { "PUBLISH" } else { "SPUBLISH" });
         publish.arg(channel).arg(message);
         let answer = checkout.answer(checkout.link.query(&publish)).await;
@@ -179,7 +179,7 @@ impl RedisRegion {
 }
 
 impl RedisRegion {
-    /// Runs the script of tags. `letter` is the letter of its message.
+    /// Runs the script that invalidates or expires tags. `letter` begins its message: `T` or `X`.
     async fn change_tags(&self, doing: &str, partition: u16, tags: &Tags, letter: &str) -> Result<u64> {
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Write, doing).await?;

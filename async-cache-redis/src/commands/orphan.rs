@@ -16,7 +16,7 @@ use crate::lua::Scripts;
 /// How long releases are tried. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a release that waits for its answer looks whether its connection is still in use.
+/// The interval at which a release that waits for its answer checks whether its connection is still in use.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Between attempts on other connections.
@@ -41,12 +41,12 @@ impl<'a> Orphan<'a> {
         Self { inner, link, releases: Vec::new() }
     }
 
-    /// Watches more of them.
+    /// Watches more acquires.
     pub(super) fn watch(&mut self, releases: impl IntoIterator<Item = Cmd>) {
         self.releases.extend(releases);
     }
 
-    /// The outcome is known, but for the places of which `unknown` is true.
+    /// Notes that the outcomes are known, except at the places for which `unknown` is true.
     pub(super) fn settled_but(mut self, unknown: impl Fn(usize) -> bool) {
         let mut place = 0..;
         self.releases.retain(|_| place.next().is_some_and(&unknown));
@@ -59,7 +59,7 @@ impl Drop for Orphan<'_> {
         if releases.is_empty() {
             return;
         }
-        // Best effort: beyond the limit the lease lapses.
+        // Beyond the limit of releases the lease expires by itself.
         let Ok(permit) = Arc::clone(&self.inner.orphans).try_acquire_owned() else { return };
         let lost = Lost { slots: Arc::clone(&self.inner.slots), scripts: self.inner.scripts, releases };
         let link = Arc::clone(self.link);
@@ -92,7 +92,7 @@ impl Lost {
             return;
         }
         let run = link.run_text().to_owned();
-        // It may be half open, and then this would keep it open.
+        // The connection may be half open, and a reference to it would keep it open.
         drop(link);
         for round in 0.. {
             sleep(backoff(round, PAUSES)).await;
@@ -103,8 +103,8 @@ impl Lost {
         }
     }
 
-    /// Sends them on the connection of the acquires. A server that stalls gets them once: it executes what it has
-    /// received, in order.
+    /// Sends them on the connection of the acquires. They are sent only once, because a server that stalls later
+    /// executes what it has received, in order.
     async fn send_behind(&self, link: &Arc<Link>) -> Sent {
         let mut sent = pin!(self.send(link));
         loop {

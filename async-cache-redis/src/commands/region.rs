@@ -32,7 +32,7 @@ pub(crate) struct RedisRegion {
     errors: Errors,
     /// The record has been compared in partition 0.
     checked: AtomicBool,
-    /// Another region may have its name since.
+    /// Whether the region is closed. Then another region may have its name.
     closed: AtomicBool,
 }
 
@@ -117,8 +117,8 @@ impl RedisRegion {
 
     /// A connection for one operation.
     ///
-    /// Nodes with different numbers of partitions share partition 0 only, so that is where they
-    /// find out: it is visited before anything is done to another.
+    /// Nodes with different numbers of partitions have only partition 0 in common. So the record is compared
+    /// there before an operation on another partition.
     pub(crate) async fn checkout(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
         let checkout = self.checkout_unchecked(purpose, doing).await?;
         if self.names.len() > 1 && !self.checked.load(Ordering::Relaxed) {
@@ -138,7 +138,8 @@ impl RedisRegion {
         Ok(checkout)
     }
 
-    /// Makes a connection ready for the scripts of this namespace, which has one partition: see the builder.
+    /// Agrees on a run token for the scripts of this namespace. With run tokens it has one partition: see the
+    /// builder.
     async fn agree(&self, checkout: &Checkout<'_>) -> Result<(), Failure> {
         let meta = self.names[0].meta();
         if checkout.answer(checkout.link.agree(meta, self.caller(0))).await? == Agreed::Now {

@@ -48,7 +48,7 @@ impl RedisRegion {
 
     async fn read_many(&self, keys: &[Key]) -> Result<ReadMany> {
         const DOING: &str = "reading values";
-        // One connection for all pipelines: the answer speaks for one run.
+        // All pipelines use one connection, because the answer names one run.
         let checkout = self.checkout_unchecked(Purpose::Read, DOING).await?;
         let mut values = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PIPELINE_KEYS) {
@@ -121,10 +121,10 @@ impl RedisRegion {
         }
     }
 
-    /// One MGET for each partition concerned, and the place in `keys` that each answer belongs to.
+    /// One MGET for each partition concerned, and the place in `keys` of each answer.
     fn reads(&self, keys: &[Key]) -> (Pipeline, Vec<usize>) {
         let mut places: Vec<usize> = (0..keys.len()).collect();
-        // Stable: within a partition the order stays.
+        // The sort is stable, so within a partition the order stays.
         places.sort_by_key(|place| self.partition_of(&keys[*place]));
         let mut pipeline = Pipeline::new();
         for group in places.chunk_by(|a, b| self.partition_of(&keys[*a]) == self.partition_of(&keys[*b])) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::failure::Outage;
 use crate::limits::{Pauses, backoff};
 
-/// While nothing but a change of settings helps. Nobody tells this node of the change, so it goes on asking.
+/// Pauses while only a change of settings helps. The node is not told of the change, so it goes on trying.
 const REFUSED: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
 /// The failed attempts since the last connection.

@@ -17,7 +17,7 @@ impl Cause {
         Self(text.into())
     }
 
-    /// Whether it says this already.
+    /// Whether the text contains `what`.
     pub(crate) fn says(&self, what: &str) -> bool {
         self.0.contains(what)
     }
@@ -42,8 +42,8 @@ const WRONG_PASSWORD: &str = "invalid username-password pair or user is disabled
 /// Passwords that are remembered: several connections may be using different ones.
 const MAX_SECRETS: usize = 16;
 
-/// The length below which a password may be part of ordinary words. There it is kept: gaps in words would tell it, and
-/// make the text unreadable.
+/// A shorter password may be part of ordinary words. Inside a word it is not hidden: the gap would reveal it, and make
+/// the text unreadable.
 const SHORT: usize = 4;
 
 /// Hides a secret that is not part of a longer word.

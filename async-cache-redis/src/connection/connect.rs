@@ -19,12 +19,12 @@ use super::refusals::{NOT_REDIS, Refusal, SPEAKS_TLS, is_not_redis};
 use super::server::Accepted;
 use crate::lua::Scripts;
 
-/// Where commands get their connections.
+/// Makes connections for commands.
 pub(crate) struct Connector {
     pub(crate) source: Source,
     /// The address, if it is always the same.
     pub(crate) addr: Option<ConnectionAddr>,
-    /// Where the server is, as messages tell it.
+    /// The address of the server, as errors show it.
     pub(crate) place: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) scripts: &'static Scripts,
@@ -33,7 +33,7 @@ pub(crate) struct Connector {
     pub(crate) proven: AtomicBool,
 }
 
-/// Who makes connections.
+/// What makes the connections.
 pub(crate) enum Source {
     Ours(managed::Pool<Opener>),
     /// The caller's pool, and the deadline that its connections are given.

@@ -14,7 +14,7 @@ use crate::reply::{server_error_code, server_error_detail};
 pub(crate) enum Failure {
     /// No connection is up: nothing was sent.
     Down(Outage),
-    /// No answer in time. The command may have been executed, or yet be.
+    /// No answer in time. The server may have executed the command, or may still execute it.
     Timeout(Duration),
     /// The connection is of no more use.
     Broken(Cause),
@@ -53,8 +53,8 @@ impl Outage {
         Self { attempted: Some(Instant::now()), lasting, ..Self::lost(cause) }
     }
 
-    /// The outage of two connections: since when both are down, and why. The cause is the newest attempt's:
-    /// a connection that was lost later has no cause but that.
+    /// The outage of two connections: since when both are down, and why. The cause is that of the newest attempt. A
+    /// connection that was only lost knows no better cause.
     pub(crate) fn and(self, other: Self) -> Self {
         let since = self.since.max(other.since);
         let newest = if (self.attempted, self.since) < (other.attempted, other.since) { other } else { self };

@@ -1,4 +1,4 @@
-//! Which server it is, by its answer to HELLO: where INFO may not be asked.
+//! Identifies the server by its answer to HELLO, where INFO may not be asked.
 
 use std::collections::HashMap;
 

@@ -31,8 +31,8 @@ pub(crate) async fn handshake(
     Ok(Link::new(opened, identity))
 }
 
-/// Whether a server can be used whose run id does not matter. HELLO tells less than INFO, and is in no dangerous category.
-/// A proxy may know neither: then nothing is known of the server, and the settings are believed.
+/// Checks a server whose run id is not needed. HELLO tells less than INFO, but is not in the category `@dangerous`. A
+/// proxy may know neither command. Then nothing is known of the server, and the settings are trusted.
 async fn greet(connection: &mut MultiplexedConnection, accepted: Accepted) -> Result<(), Refusal> {
     let mut pipeline = Pipeline::new();
     // A loading server answers the others, but not PING.
@@ -85,7 +85,7 @@ async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> 
 /// Loads the scripts, and finds out whether this user may run them and the other commands. One round trip: a
 /// server that has just come back is slow, and lookups wait for it.
 ///
-/// The scripts of a token are loaded by the connection that has made it up.
+/// The scripts of a token are loaded by the connection that has created the token.
 async fn prepare(
     connection: &mut MultiplexedConnection,
     scripts: &Scripts,

@@ -23,8 +23,8 @@ pub(crate) struct Host {
     pub(crate) secrets: Secrets,
 }
 
-/// A connection, and the task that reads and writes it, if that is ours. The task ends with this: by itself it would
-/// wait for the answers of a server that hangs.
+/// A connection, and the task that reads and writes it, if this crate has spawned that task. Dropping this ends the
+/// task. Otherwise the task would wait for the answers of a server that hangs.
 pub(crate) struct Opened {
     pub(crate) connection: MultiplexedConnection,
     pub(crate) driver: Option<AbortOnDropHandle<()>>,
@@ -33,7 +33,7 @@ pub(crate) struct Opened {
 /// How bytes get to the server.
 #[derive(Clone)]
 pub(crate) enum Transport {
-    /// As the client does it: TCP or a Unix socket.
+    /// TCP or a Unix socket, opened by the `redis` crate.
     Client,
     #[cfg(feature = "tls")]
     Tls(std::sync::Arc<Dialer>),
@@ -49,7 +49,7 @@ pub(crate) enum Login {
 }
 
 impl Host {
-    /// How long it may take to open a connection: credentials are waited for apart.
+    /// How long it may take to open a connection, with the time for credentials.
     pub(crate) fn longest(&self) -> Duration {
         match &self.login {
             Login::Settings => self.limit,
@@ -57,7 +57,7 @@ impl Host {
         }
     }
 
-    /// The same for the server at this address.
+    /// These settings for the server at this address.
     #[cfg(feature = "sentinel")]
     pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, Refusal> {
         let transport = match &self.transport {
@@ -69,7 +69,7 @@ impl Host {
         Ok(Self { info, transport, ..self.clone() })
     }
 
-    /// Opens a connection, by the settings as they are, to the address as it is.
+    /// Opens a connection to this address with these settings.
     pub(super) async fn open(
         &self,
         settings: RedisConnectionInfo,

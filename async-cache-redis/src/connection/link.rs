@@ -28,7 +28,7 @@ pub(crate) struct Link {
     connection: MultiplexedConnection,
     _driver: Option<AbortOnDropHandle<()>>,
     known: Known,
-    /// The identity of the server process; with tokens, what is the same for all connections.
+    /// The identity of the server process. With tokens it is one value for all connections.
     pub(crate) run: RunId,
     /// Timeouts in a row.
     strikes: AtomicU32,
@@ -72,7 +72,7 @@ impl Link {
         }
     }
 
-    /// The server's run id, as the scripts are given it; with tokens, that of no token to be replaced.
+    /// The run id that is sent to the scripts. With tokens it is empty: no token is to be replaced.
     pub(crate) fn run_text(&self) -> &str {
         match &self.known {
             Known::RunId(run) => run,
@@ -87,7 +87,7 @@ impl Link {
         }
     }
 
-    /// Notes a timeout; gives how many there have been in a row.
+    /// Notes a timeout. Returns the number of timeouts in a row.
     pub(crate) fn timed_out(&self) -> u32 {
         self.strikes.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -186,7 +186,7 @@ impl Link {
         }
         pipeline.ignore_errors();
         let mut answers: Vec<RedisResult<T>> = self.pipeline(&pipeline).await?;
-        // With tokens it is the proof of another process, and must not be undone.
+        // With tokens an unknown script proves that another process answers. So the script is not loaded again.
         if answers.len() == calls.calls.len() && !self.has_tokens() {
             self.repeat(calls, &mut answers).await?;
         }
@@ -249,9 +249,9 @@ pub(crate) enum Again {
     ///   2. another client's SCRIPT FLUSH and SCRIPT LOAD leave the first unknown, the second not
     ///   3. sending only the first again would leave `k = a`
     ///
-    /// A change that is executed twice is as good as one that is executed later: its caller still waits. Everything
-    /// else but a fill may be executed twice, too. An acquire is granted once, because its token is the same; reading,
-    /// renewing and releasing come to the same.
+    /// A change that is executed twice is as good as one that is executed later: its caller still waits. The other
+    /// operations may be executed twice, too. An acquire is granted once, because its token is the same. Reading,
+    /// renewing and releasing twice have the effect of once.
     FromFirst,
 }
 

@@ -23,7 +23,7 @@ use super::sentinel::{Sentinels, check_role};
 pub(crate) struct Opener {
     /// The server. If Sentinels name it, its address is that of a Sentinel.
     pub(crate) host: Host,
-    /// They name the server at each connection.
+    /// If they are set, they name the server at each connection.
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Option<Arc<Sentinels>>,
 }
@@ -47,7 +47,7 @@ impl Opener {
         Some(self.host.info.addr())
     }
 
-    /// Where the server is, as messages tell it.
+    /// The address of the server, as errors show it.
     pub(crate) fn place(&self) -> String {
         #[cfg(feature = "sentinel")]
         if let Some(sentinels) = &self.sentinels {
@@ -150,7 +150,7 @@ impl Manager for Opener {
             .set_connection_timeout(None)
             // Deadlines are kept per operation, see `Checkout::answer`.
             .set_response_timeout(None)
-            // Commands wait for room while this many are being written.
+            // At most this many commands wait to be written. Further callers wait for room.
             .set_pipeline_buffer_size(1024);
         self.commands(config).await
     }

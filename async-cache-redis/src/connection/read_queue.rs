@@ -9,19 +9,20 @@ use tokio::sync::oneshot;
 
 use crate::keys::ValueName;
 
-/// Reads under way that still go alone.
+/// While at most this many other reads are under way, a read is sent alone.
 const FEW: usize = 2;
-/// Most keys of a batch.
+/// The maximum number of keys of a batch.
 const BATCH_KEYS: usize = 128;
-/// Most bytes of values expected of a batch: its first value waits for its last.
+/// The maximum bytes of values expected of a batch. All values of a batch arrive together, so the first waits for the
+/// last.
 const BATCH_BYTES: usize = 256 << 10;
-/// A batch of fewer keys is not worth the detour.
+/// A batch of fewer keys costs more than it saves.
 const WORTH: usize = 4;
 /// The size of values before any is known.
 const UNKNOWN: usize = 16 << 10;
-/// With this many batches under way, a connection has enough to do.
+/// With this many batches under way, a connection counts as crowded.
 const CROWD: usize = 4;
-/// Most batches under way.
+/// The maximum number of batches under way.
 const BATCHES: usize = 64;
 
 /// The answer to a read.
@@ -73,7 +74,7 @@ impl Batch {
 pub(crate) enum Due {
     /// The batch is full: send it.
     Now(Batch),
-    /// The batch has just begun: send it when the tasks have run that can run now.
+    /// The batch has just begun. Send it after all tasks that are ready now have run.
     Soon,
     /// Another caller sends it.
     Nothing,
@@ -89,8 +90,7 @@ impl ReadQueue {
         }
     }
 
-    /// Whether another connection is of use: for more batches, or because values are so large that
-    /// none are made.
+    /// Whether a read should use another connection: there are many batches, or values are so large that none are made.
     pub(super) fn is_crowded(&self) -> bool {
         self.batches.load(Ordering::Relaxed) >= CROWD || self.room() < WORTH
     }
@@ -100,7 +100,7 @@ impl ReadQueue {
         UnderWay { reads: &self.reads, others: self.reads.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Adds a read to the batch, unless it had better go alone. In a cluster its name has a slot.
+    /// Adds a read to the batch, unless it is better sent alone. In a cluster its name has a slot.
     pub(crate) fn join(
         &self,
         name: &ValueName<'_>,

@@ -79,7 +79,7 @@ pub(crate) fn lacks_resp3(error: &RedisError) -> bool {
     }
 }
 
-/// Why a namespace is not told of changes. `right` is the name of the command that was refused.
+/// Why a namespace receives no changes. `right` is the name of the command that was refused.
 pub(crate) fn no_subscription(right: &str, error: &RedisError) -> Arc<str> {
     no_command(right, error)
         .filter(|_| Lack::of(&server_error_text(error)) != Some(Lack::Channel))
@@ -91,14 +91,14 @@ pub(crate) fn no_subscription(right: &str, error: &RedisError) -> Arc<str> {
         .into()
 }
 
-/// For a user that may not use the probe's names: why it may use no namespace, either. `None` if it may use
-/// one, or may not read its own rights.
+/// Checks the rights of a user that may not use the probe's names. Returns why it may not use any namespace, or `None`
+/// if it may use one, or may not read its own rights.
 pub(crate) async fn no_namespace(connection: &mut MultiplexedConnection, lack: Lack) -> Option<String> {
     let user: String = cmd("ACL").arg("WHOAMI").query_async(connection).await.ok()?;
     let rights: RedisResult<HashMap<String, Value>> =
         cmd("ACL").arg("GETUSER").arg(user).query_async(connection).await;
     let mut rights = rights.ok()?;
-    // Redis 7: a user may have further rights there.
+    // In Redis 7 a user may have further rights in selectors.
     if rights.remove("selectors").is_some_and(|selectors| !words(selectors).is_empty()) {
         return None;
     }

@@ -151,8 +151,8 @@ impl Info<'_> {
         Ok(())
     }
 
-    /// The name of a server that is neither Redis nor Valkey. Most call a field by their name; KeyDB is known by its
-    /// program alone.
+    /// The name of a server that is neither Redis nor Valkey. Most call a field by their name; KeyDB shows only in the
+    /// name of its program.
     fn other_name(&self) -> Option<String> {
         const OURS: [&str; 3] = ["redis_version", "valkey_version", "gcc_version"];
         let named = self.server("server_name").filter(|name| !name.eq_ignore_ascii_case("valkey"));

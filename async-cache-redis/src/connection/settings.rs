@@ -24,7 +24,7 @@ pub(crate) enum Encryption {
     Tls,
 }
 
-/// Without it such a character ends the password, and the rest is taken for something else.
+/// If such a character is not encoded, it ends the password, and the rest is read as another part of the URL.
 const ENCODE: &str =
     "in a user name or password, percent-encode characters such as `/ ? # @ : %` (`%2F %3F %23 %40 %3A %25`)";
 
@@ -53,7 +53,7 @@ pub(crate) fn parse(url: &str) -> Result<Server> {
     Ok(Server { info, encryption })
 }
 
-/// Reads an address in the words of the client.
+/// Reads an address of the client's type.
 pub(crate) fn given(info: ConnectionInfo) -> Result<Server> {
     match info.addr().clone() {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None } => {

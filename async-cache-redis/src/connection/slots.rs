@@ -16,7 +16,7 @@ use super::link::{Link, forgotten};
 use super::refusals::Address;
 use crate::limits::{Deadlines, Purpose};
 
-/// Timeouts in a row that take a slot down.
+/// The number of timeouts in a row that takes a slot down.
 const STRIKES: u32 = 3;
 
 /// The slots of one backend, used in turn.
@@ -164,8 +164,8 @@ impl Slots {
 
     /// Puts a new connection in its place.
     ///
-    /// A connection to another run is taken down: the server was replaced. If half of the commands still
-    /// went to the old one, each memory would begin an epoch in turns.
+    /// Connections to another run are taken down, because the server was replaced. If half of the commands
+    /// still went to the old server, the two memories would begin new epochs in turns.
     pub(super) fn install(&self, slot: &Slot, link: Link) {
         let run = link.run;
         self.ever_up.store(true, Ordering::Relaxed);
@@ -174,7 +174,7 @@ impl Slots {
         self.take_down_if(|old| old.run != run);
     }
 
-    /// The same for connections that know the server by a token: `link` has just agreed on one.
+    /// Takes down connections with another run token: `link` has just agreed on one with the other nodes.
     pub(crate) fn agreed(&self, link: &Link, meta: &[u8]) {
         let run = link.token_run(meta);
         self.take_down_if(|old| old.token_run(meta).is_some_and(|old| Some(old) != run));

@@ -44,7 +44,8 @@ async fn watch(slots: &Slots, slot: &Slot, link: Arc<Link>) {
 
 /// Returns when a connection has been put in place.
 ///
-/// One slot at a time: more probes would learn no more. After one has succeeded, the others follow.
+/// Only one slot at a time tries to connect, because more attempts would show nothing new. After one has
+/// succeeded, the others follow.
 async fn restore(slots: &Slots, slot: &Slot, connector: &Connector) {
     let _probing = slots.probing.lock().await;
     let mut attempts = Attempts::new(PAUSES);

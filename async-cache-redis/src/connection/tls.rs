@@ -169,7 +169,7 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// The same for another server.
+    /// These settings for another server.
     #[cfg(feature = "sentinel")]
     pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, Refusal> {
         let server = match self.name {

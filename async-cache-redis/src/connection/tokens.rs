@@ -7,8 +7,8 @@
 //! * The scripts of a token are loaded once, by the connection that has made the token up. Nobody ever loads them again:
 //!   a process that is given the scripts of an older one would pass for it.
 //! * A token that is found in `M` is used only if the process knows its scripts.
-//! * A new token takes the place of the one that was found dead, and of no other: nodes with different tokens
-//!   would otherwise begin epochs in turns. The new token begins an epoch (`epoch.lua`).
+//! * A new token replaces only the token in `M` whose scripts the process did not know. Otherwise nodes with different
+//!   tokens would begin new epochs in turns. The new token begins an epoch (`epoch.lua`).
 //! * A connection keeps its token. If a call finds the script unknown, or another token in `M`, the connection is given
 //!   up, and the next one begins again.
 //! * No plain GET is sent: any process would answer it.
@@ -192,7 +192,7 @@ async fn token_in(connection: &mut MultiplexedConnection, meta: &[u8]) -> RedisR
     let found: RedisResult<Option<Vec<u8>>> = cmd("HGET").arg(meta).arg("r").query_async(connection).await;
     match found {
         Ok(found) => Ok(found.unwrap_or_default()),
-        // Another type: the script says so.
+        // `M` has another type. The script reports that.
         Err(error) if server_error_code(&error) == "WRONGTYPE" => Ok(Vec::new()),
         Err(error) => Err(error),
     }

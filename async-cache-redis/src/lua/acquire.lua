@@ -36,7 +36,7 @@ if lease and (lease == COOLING or held(lease)) then
       redis.call('DEL', KEYS[4])
       redis.call('SADD', KEYS[4], ARGV[5])
     end
-    -- At least as long as the next lease: while the key cools, the time left to L is too short.
+    -- W lasts at least as long as the next lease. While the key cools, L ends sooner than that.
     redis.call('PEXPIRE', KEYS[4], math.max(left, ttl))
     return {4, left}
   end

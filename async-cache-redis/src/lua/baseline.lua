@@ -13,7 +13,7 @@ for i, half in ipairs({T, U}) do
     if redis.pcall('HGET', half, '') == mark then
       local fields = redis.call('HGETALL', half)
       for at = 1, #fields, 2 do
-        -- A number that is none is taken for the latest, as in tags.lua.
+        -- A damaged number counts as the latest, as in tags.lua.
         local void, expiry = numbers(fields[at + 1])
         local told = #halves[i]
         halves[i][told + 1] = fields[at]
@@ -21,7 +21,7 @@ for i, half in ipairs({T, U}) do
         halves[i][told + 3] = whole(math.min(expiry, s))
       end
     else
-      -- Lost: see tags.lua.
+      -- This half was lost: see tags.lua.
       floor = math.max(floor, number(meta[2]) or s)
     end
   end

@@ -12,17 +12,16 @@
 --   3. node B invalidates: sequence 6, then 7
 --   4. node A fills with what it read before 3: its lease's 7 passes, and stale data stays
 --
--- The run id is not the identity of the memory: a master that was demoted, followed its former
--- replica and was promoted again is the same process with an older memory, and finds its own run
--- id there. But if a caller knows a higher number than this memory has reached, a younger memory has
--- answered it.
+-- The run id is not the identity of the memory: a master that was demoted, followed its former replica and was promoted
+-- again is the same process with an older memory, and finds its own run id there. But if a caller knows a higher number
+-- than this memory has reached, a younger memory has given it that number.
 --
 -- Numbers come from outside, too: stamps, messages that any client can publish, M itself. A number that
 -- no server can have reached yet is foreign, and counts as absent: the sequence would stay there.
 --
 -- Where the server's run id is not known, RUN_TOKEN takes its place: see connection/tokens.rs. Only the server process
--- into which this text was loaded executes it. If M has another token, that one may be as good, and the caller finds
--- out. The caller then names the one that is to be replaced.
+-- into which this text was loaded executes it. If M has another token, the caller checks whether this process knows
+-- that one's scripts, too. If not, the caller names that token in ARGV[1], and it is replaced.
 --
 -- KEYS[1] M; ARGV[1] run id of this physical connection, or the token to be replaced, ARGV[2] record of the namespace, ARGV[3]
 -- highest sequence number the caller knows.

@@ -41,7 +41,7 @@ pub(crate) struct Scripts {
     /// Of a cluster: many heartbeats in one command.
     #[cfg(feature = "cluster")]
     pub(crate) heartbeats: Option<Script>,
-    /// What they were built around.
+    /// The text of `change.lua`, or of a mutant of it.
     change: Cow<'static, str>,
 }
 
@@ -51,7 +51,7 @@ impl Scripts {
         Self::build(change.into(), None, "PUBLISH")
     }
 
-    /// The same with a run token in their text.
+    /// These scripts with a run token in their text.
     pub(crate) fn marked(&self, token: &str) -> Self {
         Self::build(self.change.clone(), Some(token), "PUBLISH")
     }

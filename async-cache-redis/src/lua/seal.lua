@@ -26,7 +26,7 @@ local function sealed(value)
   end
 end
 
--- The value of sequence `seq` as a change leaves it that expires it; nil if it has no time as a fallback.
+-- The value of sequence `seq` after a change has expired it. nil if the value cannot be a fallback.
 local function expired(value, seq)
   if #value < ENDS_AT + 15 then
     return nil

@@ -5,7 +5,7 @@
 
 -- See epoch.lua: makes the rest go through when memory is full.
 redis.call('PERSIST', M)
--- What the table is told of the past is about the changes before this one.
+-- Marks and floors are about the changes before this one.
 local last = s
 local seq, refused = change(ARGV[7] .. ':', ':' .. ARGV[4])
 if not seq then
@@ -25,7 +25,7 @@ if mark and redis.pcall('HGET', T, '') ~= mark then
 elseif mark then
   local old = now - (number(meta[3]) or 0) > (number(meta[4]) or 0) + tonumber(ARGV[6])
   if old or redis.call('HLEN', T) + #tags > tonumber(ARGV[5]) then
-    -- U goes. All its numbers are from before T was begun, and the mark is the number of then.
+    -- U is dropped. Its numbers are not above the mark of T, which is the sequence at which T was begun.
     floor = math.max(floor, number(mark) or last)
     redis.call('RENAME', T, U)
     redis.call('HSET', M, 'us', mark)

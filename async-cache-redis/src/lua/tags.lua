@@ -43,7 +43,7 @@ local function tags_in(value, at)
   end
 end
 
--- The two numbers of a field. A number that is none is taken for the latest invalidation.
+-- The two numbers of a field. A damaged number counts as the latest invalidation.
 local function numbers(field)
   local void, expiry = string.match(field, '^(%d+):(%d+)$')
   return number(void or field) or math.huge, number(expiry) or 0

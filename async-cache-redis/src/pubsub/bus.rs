@@ -29,7 +29,7 @@ pub(crate) struct Bus {
     ended: AtomicU64,
     /// Regions whose subscriptions the server has ended.
     strays: Mutex<HashSet<u64>>,
-    /// Notifies whoever knows which server has a partition: it is no longer this one.
+    /// Tells the topology that this server no longer has a partition.
     pub(crate) strayed: Arc<Notify>,
 }
 
@@ -110,7 +110,7 @@ impl Bus {
         self.vitals.heard();
         let mut data = push.data.into_iter();
         let (Some(Value::BulkString(name)), second) = (data.next(), data.next()) else { return };
-        // Not held while the listener is told: it may drop a region.
+        // The lock is not held while the listener is told, because the listener may drop a region.
         let Some(route) = self.routes.read().get(&name[..]).cloned() else { return };
         match (push.kind, second) {
             (PushKind::Message | PushKind::SMessage, Some(Value::BulkString(payload))) => {

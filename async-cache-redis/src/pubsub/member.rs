@@ -81,7 +81,7 @@ impl Member {
         }
     }
 
-    /// Whether acknowledgements have been waited for for so long.
+    /// Whether acknowledgements have been missing for this long.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
         let hearing = self.hearing.lock();
         !hearing.awaited.is_empty() && hearing.since.elapsed() >= limit

@@ -1,4 +1,4 @@
-//! The way back: from the subscriber's socket to a region's listener.
+//! Messages: from the subscriber's socket to a region's listener.
 
 pub(crate) mod bus;
 pub(crate) mod member;

@@ -16,10 +16,10 @@ use crate::connection::rights;
 use crate::limits::{Pauses, backoff};
 use crate::reply::{out_of_time, redirected};
 
-/// How often the connection's signs of life are looked at.
+/// The interval at which the connection's signs of life are checked.
 const CHECK: Duration = Duration::from_millis(200);
-/// A connection on which nothing has been heard for so long is asked; one that owes an echo for so
-/// long is given up.
+/// If nothing has arrived on a connection for this time, it is sent a PING. If an echo is missing for this
+/// time, the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Channels in one SUBSCRIBE.
 const CHANNELS: usize = 512;
@@ -37,7 +37,8 @@ pub(crate) struct Connected {
 pub(crate) enum Channels {
     /// Each message reaches all subscribers of the server.
     Plain,
-    /// As those of a slot of a cluster, which end when the slot leaves the server.
+    /// Each message reaches the subscribers of a slot of a cluster. The server ends a subscription when the
+    /// slot leaves it.
     BySlot,
 }
 

@@ -17,8 +17,9 @@ pub(super) enum Socket {
     Pushes(Opened),
     /// RESP2: a task of ours hands messages to the bus. Acknowledgements arrive with the answer to the command.
     ///
-    /// So a message may get there before the acknowledgement that it follows. It is dropped then, and nothing is lost:
-    /// the listener reads a baseline after `Subscribed`, and the change of the message was made before that.
+    /// So a message may be handed to the bus before the acknowledgement that it follows. It is dropped then, and
+    /// nothing is lost: the listener reads a baseline after `Subscribed`, and the baseline contains the change of the
+    /// message.
     Messages { sink: PubSubSink, _reader: AbortOnDropHandle<()> },
 }
 

@@ -1,6 +1,6 @@
 //! The subscriber: one connection of its own, for all regions of a backend.
 //!
-//! Messages are handed to [`Bus::take`] in the order of the socket. Of a server without RESP3 they come as messages of
+//! Messages are handed to [`Bus::take`] in the order of the socket. A server without RESP3 sends them as messages of
 //! RESP2: see [`Socket`].
 
 use std::fmt;
@@ -33,7 +33,7 @@ pub(crate) struct Subscriber {
     pub(crate) progress: Progress,
 }
 
-/// How far a subscriber has come.
+/// The state of a subscriber.
 #[derive(Default)]
 pub(crate) struct Progress {
     /// Only one `run` at a time: a new one waits until the old one is dropped.

@@ -26,7 +26,7 @@ use crate::pubsub::session::Channels;
 use crate::reply::{out_of_time, server_error_text};
 use crate::runtime;
 
-/// A connection on which every question is asked, whatever the answers of the others are. Changes nothing in Redis.
+/// A connection on which every question is asked, even if earlier ones have failed. It changes nothing in Redis.
 pub struct Examiner {
     refused: Option<Error>,
     opened: Opened,
@@ -38,8 +38,8 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    /// Connects, and notes what [`connect`](RedisBackendBuilder::connect) says to these settings. Of a cluster, the first
-    /// node that is named is examined.
+    /// Connects, and notes whether [`connect`](RedisBackendBuilder::connect) accepts these settings. In a cluster it
+    /// examines the first node that is named.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Examiner {
         self.opener.host.info.redis_settings().db()
     }
 
-    /// The time of each of so many `PING`s, one after the other.
+    /// The times of this many `PING`s, one after the other.
     ///
     /// # Errors
     ///

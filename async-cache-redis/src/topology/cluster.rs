@@ -64,7 +64,8 @@ impl Cluster {
         self.background.spawn(Arc::clone(&self.topology).run());
     }
 
-    /// Follows the cluster on the current runtime, if the runtime has ended on which that was done.
+    /// If the runtime of the task that follows the cluster has ended, starts the task again on the current
+    /// runtime.
     pub(super) fn ensure(&self) {
         if self.background.has_ended()
             && let Ok(here) = Handle::try_current()

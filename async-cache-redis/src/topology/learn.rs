@@ -21,9 +21,9 @@ use crate::inner::Inner;
 use crate::limits::{Pauses, Purpose, backoff};
 use crate::parts::{Parts, Settings};
 
-/// How often the nodes are asked although nothing points to a change.
+/// The interval at which the nodes are asked without a sign of a change.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How often they are asked while a server is away.
+/// The interval at which they are asked while a server is away.
 const OUTAGE: Duration = Duration::from_millis(100);
 /// Between two questions.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(10), longest: Duration::from_millis(250) };
@@ -156,7 +156,7 @@ impl Topology {
             match self.ask_seed(&parts).await {
                 Ok(ranges) => return Ok(ranges),
                 Err(error) => {
-                    // What only a change of settings mends is worth most.
+                    // An error that only a change of settings can mend is the most useful one for the user.
                     let better = first.as_ref().is_none_or(|first| first.kind() != ErrorKind::Config);
                     first = if better { Some(error) } else { first };
                 }

@@ -77,7 +77,8 @@ fn range(row: Value, asked: &Address) -> Option<Range> {
     let Value::Array(master) = master else { return None };
     let port = number(master.get(1)?)?;
     let host = match text(master.first()?) {
-        // The node does not know its own address, or it is not to be used: it is where it was asked.
+        // The node does not know its own address, or does not tell it. It is at the address at which it was
+        // asked.
         None => asked.host.clone(),
         Some(host) if host.is_empty() => asked.host.clone(),
         // A node without a name, in a cluster that prefers names.

@@ -4,10 +4,10 @@
 //! backend without a cluster. All names of a partition have one slot, so each partition is on one server. The client's
 //! own connection to clusters is not used: it subscribes again without telling, and a node must learn of every gap.
 //!
-//! A partition whose slot moves is lost and subscribed to anew, as after a reconnect; the others go on. Nothing is
-//! missed meanwhile: the old server ends the subscription when the slot leaves it, and answers no heartbeat for the
-//! slot. So the serving lease of the partition runs out at the latest, and a new one begins with a baseline of the
-//! new server.
+//! When a slot moves, its partition counts as lost and is subscribed to at the new server, as after a reconnect. The
+//! other partitions go on. No change is missed unnoticed: the old server ends the subscription when the slot leaves it,
+//! and answers no heartbeat for the slot. So the serving lease of the partition runs out at the latest, and a new one
+//! begins with a baseline of the new server.
 
 pub(crate) mod cluster;
 mod learn;

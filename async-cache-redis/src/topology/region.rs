@@ -1,8 +1,8 @@
 //! One namespace on a cluster: each operation goes to the servers of its keys, and their answers are joined.
 //!
-//! A server that does not have a slot says so, and has executed nothing. Then the operation is repeated there where the
-//! slot is, within its deadline. While a slot moves key by key, neither server may have all keys of a script: that is
-//! waited for in the same way.
+//! A server that does not have a slot says so, and has executed nothing. Then the operation is repeated at the server
+//! that has the slot, within its deadline. While a slot moves key by key, neither server may have all keys of a script.
+//! Then the operation is repeated until one has.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,8 +69,8 @@ impl ClusterRegion {
         }
     }
 
-    /// For the operations that change or create something. Nodes with different numbers of partitions share
-    /// partition 0 only, so that is where they find out: it is visited before anything is done to another.
+    /// For the operations that change or create something. Nodes with different numbers of partitions have only
+    /// partition 0 in common. So the record is compared there before an operation on another partition.
     async fn checked_spread(&self, purpose: Purpose, doing: &'static str) -> Result<Spread<'_>> {
         let spread = self.spread(purpose, doing);
         if !self.checked.load(Ordering::Relaxed) {
@@ -146,7 +146,7 @@ impl Region for ClusterRegion {
     }
 
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
-        // The way of single reads: nothing is copied.
+        // A read of a single key takes this path, where nothing is copied.
         if let ([key], Check::Plain) = (keys, check)
             && let Some(region) = self.seats.region_of(key.partition(self.seats.partition_count()))
         {
@@ -156,7 +156,7 @@ impl Region for ClusterRegion {
             }
         }
         let read = whole(self.read_each(keys, check).await)?;
-        // An answer of several servers comes from none of them.
+        // Answers of several servers have no run in common, so this one is made up of theirs.
         let run = match read.split_first() {
             Some((first, rest)) if rest.iter().all(|read| read.run == first.run) => first.run,
             _ => RunId(read.iter().fold(1, |run, read| run.rotate_left(7) ^ read.run.0)),
@@ -318,7 +318,7 @@ impl Region for ClusterRegion {
     }
 
     async fn ask(&self, id: u64, question: &[u8]) -> Result<u64> {
-        // Every node hears every partition. One is enough.
+        // Every node hears every partition, so one message is enough.
         let spread = self.spread(Purpose::Write, "asking the nodes of the namespace");
         spread.one(0, |region| Box::pin(async move { region.ask(id, question).await })).await
     }

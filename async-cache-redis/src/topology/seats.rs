@@ -68,8 +68,8 @@ impl Seats {
 
     /// Moves each partition to the server that has its slot by this map. The caller calls it for one map at a time.
     ///
-    /// The old server's subscription is over, and the listener knows, before the new one's begins. The lock is not
-    /// held while the listener is told: it may close the namespace.
+    /// The subscription at the old server ends, and the listener is told, before the one at the new server begins. The
+    /// lock is not held while the listener is told, because the listener may close the namespace.
     pub(super) fn follow(&self, map: &Map) {
         let leaving: Vec<Seat> = {
             let mut state = self.state.write();

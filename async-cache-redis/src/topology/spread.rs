@@ -40,7 +40,7 @@ struct Group<I> {
 }
 
 impl Spread<'_> {
-    /// Runs an operation on the items of each server. An outcome for each item, in their order.
+    /// Runs an operation on the items of each server. Returns an outcome for each item, in their order.
     pub(super) async fn run<'b, I, T>(
         &self,
         items: &[I],
@@ -52,7 +52,7 @@ impl Spread<'_> {
         T: Send + 'b,
     {
         let deadline = Instant::now() + self.limit;
-        // The first attempt keeps its deadlines itself. Long operations have one for each pipeline.
+        // The first attempt has its own deadlines: long operations have one for each pipeline.
         let mut limit = deadline + FIRST_ATTEMPT;
         let mut outcomes: Vec<Option<Result<T>>> = Vec::new();
         outcomes.resize_with(items.len(), || None);
@@ -158,7 +158,8 @@ impl Spread<'_> {
     }
 }
 
-/// All values, or an error. An error whose effect is unknown comes first: the caller must learn of it.
+/// All values, or an error. An error whose effect is unknown has precedence, because the caller must learn of
+/// it.
 pub(super) fn whole<T>(outcomes: Vec<Result<T>>) -> Result<Vec<T>> {
     let unknown = |error: &Error| !error.effect_is_known();
     if let Some(error) =
@@ -169,7 +170,7 @@ pub(super) fn whole<T>(outcomes: Vec<Result<T>>) -> Result<Vec<T>> {
     outcomes.into_iter().collect()
 }
 
-/// Whether a server has refused an operation because the slot is, or goes, elsewhere.
+/// Whether a server has refused an operation because the slot has moved or is moving.
 pub(super) fn is_redirected<T>(outcome: &Result<T>) -> bool {
     let Err(error) = outcome else { return false };
     let mut source = error.source();

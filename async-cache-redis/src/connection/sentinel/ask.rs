@@ -109,8 +109,8 @@ fn of_sentinel(addr: &str, refusal: &Refusal, secrets: &Secrets) -> Refusal {
     }
 }
 
-/// The refusal of all Sentinels. Nothing but a change of settings helps if that is so for more than half of them: a
-/// Sentinel that is down is mended by itself, but a name that the majority does not know is wrong.
+/// The refusal of all Sentinels. It counts as a fault of the settings if that is so for more than half of them. A
+/// Sentinel that is down may come back, but a name that the majority does not know is wrong.
 pub(super) fn together(refusals: &[Refusal]) -> Refusal {
     let lasting = refusals.iter().filter(|refusal| refusal.remedy().is_some()).count();
     let text = |refusal: &Refusal| match refusal {
@@ -121,7 +121,8 @@ pub(super) fn together(refusals: &[Refusal]) -> Refusal {
     if lasting * 2 > refusals.len() { Refusal::Server(texts) } else { Refusal::NoMaster(texts) }
 }
 
-/// The servers that were named, each once: the newest configuration first, of several the one that more Sentinels name.
+/// The servers that were named, without duplicates. The newest configuration comes first, and within it the server that
+/// more Sentinels name.
 pub(super) fn ranked(named: Vec<Named>) -> Vec<Named> {
     let mut servers: Vec<Named> = Vec::new();
     for answer in named {

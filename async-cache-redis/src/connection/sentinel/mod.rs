@@ -39,7 +39,7 @@ impl Sentinels {
     ///
     /// `settings` are those of the servers, with the credentials of this connection.
     pub(super) async fn find(&self, servers: &Host, settings: &RedisConnectionInfo) -> Result<Host, Refusal> {
-        // Why there is none so far.
+        // Why no master was found so far.
         let mut doubt = Refusal::NoMaster(format!("no answer from {self}"));
         let found = timeout(servers.limit * 3 / 4, self.rounds(servers, settings, &mut doubt)).await;
         found.unwrap_or(Err(doubt))
@@ -136,7 +136,7 @@ async fn proven(servers: &Host, settings: &RedisConnectionInfo, candidate: &Name
         Err(Refusal::Replica) => {
             Err(Refusal::NoMaster(format!("{candidate}, which says that it is a replica")))
         }
-        // A right, a password or a certificate: the failover does not end it.
+        // A missing right, a wrong password or certificate remains after the failover.
         Err(refusal) if refusal.remedy().is_some() => Err(refusal),
         Err(refusal) => {
             Err(Refusal::NoMaster(format!("{candidate}, but: {}", refusal.cause(&servers.secrets))))
