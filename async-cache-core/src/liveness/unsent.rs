@@ -284,7 +284,7 @@ mod tests {
         assert!(unsent.voids(&entry(&["t"], 2)) && !unsent.voids(&entry(&["t"], 3)));
     }
 
-    /// Between its being noted and the moving of the generation, a tag voids everything.
+    /// From the moment at which a tag is noted until the generation rises, it voids everything.
     #[test]
     fn nothing_slips_in_while_a_tag_becomes_pending() {
         let unsent = Unsent::default();

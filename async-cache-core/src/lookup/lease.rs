@@ -20,8 +20,8 @@ use crate::observe::{Stage, trace};
 use crate::remote::l2::L2;
 use crate::remote::read::{Fetched, fetch};
 
-/// Asks for the lease and waits for loads on other nodes, until there is a value, a basis for a load, or no
-/// point in going on. Leaves in `lead` the ticket that belongs to the outcome.
+/// Asks for the lease and waits for loads on other nodes, until there is a value, a basis for a load, or a
+/// reason to stop. Leaves in `lead` the ticket that belongs to the outcome.
 pub(crate) async fn pursue<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     lead: &mut Lead<V>,

@@ -84,11 +84,11 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// 1. version 1 is filled, and the wake-up with it is delayed; 2. the key is invalidated;
     /// 3. another node leads; 4. a get starts on this node, and waits for that node; 5. the wake-up arrives.
     ///
-    /// So the value of a wake-up counts under three conditions. This node served when it last asked L2: then
-    /// it had received the changes before step 2, and step 2 unless that was recent. It had applied the
-    /// number that the caller's stamp requires. The value is not older than a change of the key or of a tag
-    /// made on this node (see `lease::ask`). The first two are checked before the slot is emptied. In the
-    /// other order step 5 and the message of step 2 could arrive in between.
+    /// So the value of a wake-up answers only under three conditions. This node served when it last asked L2.
+    /// So it knew every change, except those of the last `max_staleness`. It had applied every change up to
+    /// the caller's stamp. The value is not older than a change of the key or of a tag made on this node (see
+    /// `lease::ask`). The first two are checked before the slot is emptied. In the other order step 5 and the
+    /// message of step 2 could arrive in between.
     pub(crate) fn ticket(&mut self) -> Ticket {
         let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
         let serving = partition.serving_at(self.inner.local.liveness.node.clock.now());

@@ -21,10 +21,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Releases leases that will not be filled, in a task of its own. They expire within `ttl` if nobody renews them.
 ///
-/// A fill of unknown outcome is followed by this, too. If it has stored the value or does so later, it is as good: a
-/// release finds only the lease of its own token, and a fill whose lease is gone is refused. The fill is not sent again
-/// instead. Its answer would say that it was refused, whether the first one had stored the value or a change had broken
-/// the lease.
+/// A release also follows a fill of unknown outcome. If the fill has stored the value, its lease is gone, and the
+/// release finds nothing. If the fill is executed after the release, L2 refuses it. The fill itself is not sent again.
+/// It would be refused if the first one has stored the value, and also if a change has broken the lease, and the answer
+/// does not tell which.
 pub(crate) fn release<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     leases: Vec<(Key, Lease)>,

@@ -75,8 +75,8 @@ impl Aged {
     }
 }
 
-/// Decides that for a lookup with a loader. `draw` returns a random number from (0, 1]. It is called only if
-/// the number matters.
+/// Decides what to do with an entry for a lookup with a loader. `draw` returns a random number from (0, 1]. It is
+/// called only if the number matters.
 pub(crate) fn aged(life: &Expiry, options: &Options, now: Tick, draw: impl FnOnce() -> f64) -> Aged {
     match (life.phase(now), life.may_retry(now)) {
         (Phase::Fresh, _) | (Phase::Ripe, false) => Aged::Answers,
@@ -198,7 +198,7 @@ fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -
     request.min_seq(index)
 }
 
-/// Whether a change that has expired a valid entry leaves it a fallback for this lookup. It does not if the lookup's stamp
+/// Whether an entry that a change has expired may be a fallback for this lookup. It may not if the lookup's stamp
 /// requires that change. Without an L2 changes have no numbers, so then no stamp allows the entry.
 pub(crate) fn is_allowed<V: Send + Sync + 'static>(
     inner: &Inner<V>,
@@ -211,7 +211,7 @@ pub(crate) fn is_allowed<V: Send + Sync + 'static>(
     request.min_stamp.is_none() || reflects() || !is_expired()
 }
 
-/// The life that expiries of its tags have left to an entry that was read before.
+/// The life of an entry that was read before, after the expiries of its tags since then.
 fn life_left<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, entry: &Entry<V>) -> Expiry {
     let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
     match partition.outdates_by_tag(&entry.tags, entry.seq) {

@@ -206,7 +206,8 @@ pub(crate) fn step(known: &mut Knowledge, learnt: Learnt) -> Action {
 fn decide(known: &mut Knowledge, learnt: Learnt) -> Action {
     match learnt {
         Learnt::L1(InL1::Answers) => Action::Answer(AnsweredBy::L1),
-        // Nothing is asked for that may grant a lease. The read says whether L2 still has the value.
+        // The question for the lease is not asked, because it may grant one. A read shows whether L2 still has the
+        // value.
         Learnt::L1(InL1::Unverified(_)) if known.recalls => known.beyond_l1(),
         // L2 can confirm the entry by its token, without sending the value. So ask for both, the confirmation
         // and the lease.

@@ -28,10 +28,11 @@ pub(crate) fn counter() -> u64 {
 /// Whether the processor's counter is equal on all cores and counts faster than [`GLANCE`](super::GLANCE)
 /// requires.
 ///
-/// A thread may move to another core between two glances. The Linux kernel watches the counters, and bases
-/// its own clock on them only while they agree. On other systems nothing guarantees that, or the counters run
-/// as slowly as 24 MHz. In a virtual machine the clock comes from the host. There the processor must report
-/// that the counter never stops, because with a stopped counter a reading would be used too long.
+/// A thread may move to another core between two readings of the counter. The Linux kernel watches the
+/// counters, and bases its own clock on them only while they agree. On other systems nothing guarantees that,
+/// or the counters run as slowly as 24 MHz. In a virtual machine the clock comes from the host. There the
+/// processor must report that the counter never stops, because with a stopped counter a reading would be used
+/// too long.
 pub(crate) fn counter_is_steady() -> bool {
     static STEADY: OnceLock<bool> = OnceLock::new();
     *STEADY.get_or_init(|| {

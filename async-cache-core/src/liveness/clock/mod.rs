@@ -23,11 +23,11 @@ pub(crate) use server::{ServerClock, ServerTime};
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     source: Source,
-    /// For how many ticks of the processor's counter a glance reuses a reading: [`GLANCE`], or 0 if each
-    /// glance reads the clock.
+    /// For how many ticks of the processor's counter [`coarse_now`](Self::coarse_now) reuses a reading: [`GLANCE`], or
+    /// 0 if it always reads the clock.
     reading_lasts: u64,
-    /// The same for the glance of a hit. It is 0 if there is a verifier. Then each hit goes the longer way, where it
-    /// may be sampled.
+    /// For how many ticks [`cached_now`](Self::cached_now), which hits call, reuses a reading. It is 0 if there is a
+    /// verifier. Then each hit takes the longer path, where it may be sampled.
     hit_reading_lasts: u64,
 }
 
@@ -37,19 +37,19 @@ enum Source {
     System(Origin),
     /// Tokio's clock, so that a test can pause the time.
     Tokio(Instant),
-    /// A number that a test moves.
+    /// A number that a test sets.
     #[cfg(all(test, shuttle))]
     Hand(std::sync::Arc<crate::sync::AtomicU64>),
 }
 
-/// A glance reuses one reading of the system's clock for this number of ticks of the processor's counter.
-/// That is about 0.1 ms. It is less than [`Clock::LAG`] if the counter is faster than 262 MHz. See
-/// [`counter_is_steady`] for the machines where that holds.
+/// One reading of the system's clock is reused for this number of ticks of the processor's counter. That is about 0.1
+/// ms. It is less than [`Clock::LAG`] if the counter is faster than 262 MHz. See [`counter_is_steady`] for the machines
+/// where that holds.
 ///
-/// Nothing is calibrated. The counter only shows whether time has passed since the reading. If it is faster
-/// or slower than expected, or starts again from zero, only the lag of a glance changes. That is also true if
-/// the counter stands still while the machine is suspended: a reading lasts for less time than the kernel
-/// needs to stop the processes and to wake them.
+/// Nothing is calibrated. The counter only shows whether time has passed since the reading. If it is faster or slower
+/// than expected, or starts again from zero, only the lag changes. That is also true if the counter stands still while
+/// the machine is suspended: a reading lasts for less time than the kernel needs to stop the processes and to wake
+/// them.
 const GLANCE: u64 = 1 << 18;
 
 thread_local! {
@@ -58,7 +58,7 @@ thread_local! {
 }
 
 impl Clock {
-    /// The longest time by which a glance may lag.
+    /// The longest time by which [`coarse_now`](Self::coarse_now) and [`cached_now`](Self::cached_now) may lag.
     pub(crate) const LAG: Duration = Duration::from_millis(1);
 
     /// The time that the clock shows at its start. Values may be older than the node that reads them from L2.
@@ -100,7 +100,7 @@ impl Clock {
         }
     }
 
-    /// A glance, if it needs no function call.
+    /// The time as of [`coarse_now`](Self::coarse_now), if that needs no function call.
     #[inline]
     pub(crate) fn cached_now(&self) -> Option<Tick> {
         glance(self.hit_reading_lasts)
@@ -224,12 +224,14 @@ mod tests {
 
     #[test]
     fn a_suspension_of_the_machine_counts_whatever_its_counter_did() {
-        // It went on; it started anew; it stood still, and has counted since for as long as a reading lasts.
+        // The counter went on; or it started anew; or it stood still, and has counted since for as long as a reading
+        // lasts.
         for resumed in [10_000 * GLANCE, 77, 11 * GLANCE] {
             let [expected, now, glance] = over_a_suspension(resumed);
             assert_eq!((now, glance), (expected, expected), "{resumed}");
         }
-        // It stood still, and hardly a tick has passed: only a glance may lag, and only for as long as that.
+        // The counter stood still, and has counted for less than that. Then only the coarse time may lag, until that
+        // has passed.
         let [expected, now, _] = over_a_suspension(11 * GLANCE - 1);
         assert_eq!(now, expected);
     }

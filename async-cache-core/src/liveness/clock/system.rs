@@ -54,7 +54,7 @@ fn boot_time() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// The kernel's word for it: `/proc/uptime` counts suspensions, in hundredths of a second.
+    /// The kernel also counts suspensions in `/proc/uptime`, in hundredths of a second.
     #[test]
     fn time_is_read_from_the_clock_that_counts_suspensions() {
         assert!(matches!(Origin::here_and_now(), Origin::Boot(_)));

@@ -1,4 +1,4 @@
-//! What a partition makes of what it hears.
+//! How a partition handles messages.
 
 use super::*;
 use crate::backend::Baseline as Read;

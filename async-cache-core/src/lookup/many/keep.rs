@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// It sleeps until there are others, and does not turn in place.
+    /// It sleeps until leases are added, and does not spin.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_due_once_all_leases_are_lost() {
         let ttl = Duration::from_secs(3);

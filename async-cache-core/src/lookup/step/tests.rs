@@ -45,7 +45,7 @@ fn what_l1_holds() {
         (CACHED, learns(InL1::Fallback(TOKEN)), Action::ReadL2),
         (SKIPS, learns(InL1::Nothing), Action::Acquire(Accept::Any)),
         (SKIPS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
-        // What was invalidated here and not there is asked for by nobody: the read says so.
+        // While an invalidation of the key is pending, no lease is asked for. The read refuses the key.
         (Knowledge { skips_read: true, ..UNSENT }, learns(InL1::Nothing), Action::ReadL2),
         (ALONE, learns(InL1::Nothing), load),
         (ALONE, learns(InL1::Fallback(TOKEN)), load),
@@ -127,7 +127,7 @@ fn how_a_wait_ends() {
     ]);
 }
 
-/// What was refused once is refused in every later question of the same lookup.
+/// A value that did not answer once is excluded from every later question of the lookup.
 #[test]
 fn what_is_acceptable_is_remembered() {
     let mut known = CACHED;
