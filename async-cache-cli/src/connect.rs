@@ -93,7 +93,8 @@ pub(crate) async fn open(shared: &Shared, listener: Weak<dyn Listener>) -> Resul
     })
 }
 
-/// The error of a connection. The library names the call that a program needs, and this one names the argument.
+/// The error of a connection. Where the library's error names the call that a program needs, this text names the
+/// argument.
 fn advised(shared: &Shared, error: Error) -> Failure {
     let failure = Failure::from(error);
     match failure.message().contains(".cluster([") && !shared.cluster {

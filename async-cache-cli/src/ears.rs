@@ -1,4 +1,4 @@
-//! What is heard on the bus of a namespace.
+//! Receives the events of a namespace's bus.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_cache::backend::{BusEvent, Listener};
 use tokio::sync::mpsc;
 
-/// Events that have been heard and not been taken yet.
+/// The maximum number of events that wait to be taken.
 const ROOM: usize = 65_536;
 
 /// Keeps the events until they are taken, up to a limit.
@@ -22,7 +22,7 @@ impl Ears {
         (Arc::new(Self { events, dropped: AtomicU64::new(0) }), receiver)
     }
 
-    /// How many events there was no room for, since this was asked last.
+    /// The number of events that were dropped for want of room since the last call.
     pub(crate) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }

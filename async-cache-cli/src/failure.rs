@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use async_cache::{Error, ErrorKind};
 
-/// What a verb has come to, if it could do its work.
+/// The result of a verb that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Exit code 0.
@@ -74,7 +74,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Output that nobody reads any more, as of `async-cache watch | head`, ends the program in peace.
+/// If the reader of the output has gone, as in `async-cache watch | head`, the program ends without an error.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self { code: 1, kind: "output", message: format!("writing the output: {error}") }

@@ -39,7 +39,7 @@ struct Subject {
     redis_key: String,
 }
 
-/// What the value is good for.
+/// The state of the value.
 struct Finding {
     /// A word for programs.
     state: &'static str,

@@ -84,7 +84,8 @@ pub(crate) fn answer<B: Body>(stored: &Stored, request: &Parts, outcome: Outcome
     let is_own = matches!(outcome, Outcome::Stored | Outcome::Loaded) && stored.life.initial_age.is_zero();
     if !is_own {
         let age = stored.life.age(now).as_secs();
-        // Nobody may take a stale response for fresh. One that was expired by a change may be young.
+        // No client may take a stale response for fresh. If a change has expired it, its own age may still be that of a
+        // fresh one.
         let age = match outcome {
             Outcome::Stale => age.max(stored.life.lifetime().as_secs()).max(told_lifetime(&stored.headers)),
             _ => age,

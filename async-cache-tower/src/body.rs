@@ -16,7 +16,7 @@ pub struct CacheBody<B: Body>(Kind<B>);
 enum Kind<B: Body> {
     /// `None` once it is sent.
     Whole(Option<Bytes>),
-    /// For 304 and HEAD. Its length is unknown, or a server would state a `Content-Length` of 0.
+    /// For 304 and HEAD. Its length counts as unknown. Otherwise a server would state a `Content-Length` of 0.
     Absent,
     /// The frames that were read before the layer gave up buffering, and the rest.
     Stream(VecDeque<Read<B>>, Pin<Box<B>>),

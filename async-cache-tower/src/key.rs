@@ -30,8 +30,8 @@ impl Credentials {
     }
 }
 
-/// The default key: the host in lower case, a space, the path and the query. `None` if the host is not certain: then it is
-/// unknown whose page the response is.
+/// The default key: the host in lower case, a space, the path and the query. `None` if the host is not certain: then
+/// the response may be a page of any of several hosts.
 pub(crate) fn host_and_path(request: &Parts) -> Option<String> {
     Some(key_of(certain_host(request)?, request))
 }

@@ -18,11 +18,11 @@ use crate::service::CacheService;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum RequestDirectives {
-    /// It does not, as RFC 9111 permits. So no stranger can make the handler run for each request, and a browser's reload
-    /// is answered from the cache. Invalidations keep the cache right.
+    /// They are ignored, as RFC 9111 permits. So no stranger can make the handler run for each request, and a browser's
+    /// reload is answered from the cache. Changes need invalidations.
     #[default]
     Ignore,
-    /// It does.
+    /// They are respected.
     Honour,
 }
 
@@ -33,7 +33,7 @@ type OwnKey = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 pub(crate) enum KeyOf {
     /// The host, the path and the query.
     Url,
-    /// The service's choice.
+    /// The result of the service's own function.
     Own(OwnKey),
 }
 
@@ -47,7 +47,8 @@ impl KeyOf {
         key.filter(|key| key.len() <= MAX_KEY_BYTES)
     }
 
-    /// The keys that an unsafe request makes void. A doubt about its host costs more drops, and never a stale page.
+    /// The keys that an unsafe request makes void. If its host is in doubt, they are the keys of all hosts that it may
+    /// mean, so that no stale page remains.
     pub(crate) fn all_of(&self, request: &Parts) -> Vec<String> {
         match self {
             Self::Url => {
@@ -82,8 +83,8 @@ impl CacheLayer {
     /// Makes a layer over this cache. All instances of a service use one namespace. Services that answer differently for
     /// the same host and path need different ones.
     ///
-    /// Of the cache's options, `ttl`, `stale_for` and the stale policies have no effect: the response decides. The others
-    /// do, such as `load_timeout`, `ttl_jitter`, `refresh_ahead` and the outage policy.
+    /// Of the cache's options, `ttl`, `stale_for` and the stale policies have no effect: the response decides. The
+    /// other options have their effect, such as `load_timeout`, `ttl_jitter`, `refresh_ahead` and the outage policy.
     pub fn new(cache: TieredCache<String, CachedResponse>) -> Self {
         let rules = Rules { default_ttl: None, directives: RequestDirectives::Ignore };
         Self {
@@ -127,8 +128,8 @@ impl CacheLayer {
         self
     }
 
-    /// Stores responses with status 200 that do not say how long they are fresh for this long. By default they are not
-    /// stored. Clients are told nothing of it.
+    /// Sets the lifetime of responses with status 200 that do not say how long they are fresh. By default they are not
+    /// stored. No header tells clients of this lifetime.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.config().rules.default_ttl = Some(ttl);
         self
@@ -163,8 +164,8 @@ impl CacheLayer {
     }
 
     /// Adds `Cache-Status` (RFC 9211) to each response, with this name of the cache: `my-service; hit`. By default no
-    /// header says what happened, because strangers can read it, too. A name with other bytes than letters, digits, `-`,
-    /// `_` and `.` is ignored.
+    /// header says whether the cache answered, because strangers can read it, too. A name with other bytes than
+    /// letters, digits, `-`, `_` and `.` is ignored.
     pub fn cache_status(mut self, name: impl AsRef<str>) -> Self {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let name = name.as_ref();

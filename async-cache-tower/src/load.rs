@@ -26,10 +26,10 @@ use crate::tags::{CacheTags, CacheTtl};
 /// How long requests for a URL do not wait for each other after a response that may not be stored.
 const NOT_STORABLE_FOR: Duration = Duration::from_secs(5);
 
-/// What a load tells the request that led it, beside the cache.
+/// What a load sends to the request that led it, past the cache.
 pub(crate) enum News<B: Body, E> {
-    /// The response is stored. The request has its own copy, should the cache fail.
-    /// `refusals` is what [`Config::refusals`] was before the load.
+    /// The response is stored. The request gets its own copy, in case the cache fails. `refusals` is what
+    /// [`Config::refusals`] was before the load.
     Stored { own: CachedResponse, refusals: u64 },
     /// The response is not storable. Only this request may have it.
     NotStored(Response<CacheBody<B>>),
@@ -66,7 +66,7 @@ impl<S> Load<S> {
         A: Default,
         B: Body<Data = Bytes>,
     {
-        // Another variant's validators are not this one's.
+        // The validators of another variant say nothing about this one.
         let previous = context.previous().and_then(|previous| match &previous.0 {
             Kind::Stored(stored) if stored.is_selected_by(&self.parts.headers) => Some(&**stored),
             _ => None,
@@ -101,7 +101,7 @@ fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502..=504)
 }
 
-/// Decides what becomes of a response.
+/// Decides whether a response is stored.
 struct Judge {
     config: Arc<Config>,
     request: Arc<RequestParts>,
@@ -127,7 +127,7 @@ impl Judge {
         }
         let deadline = Instant::now() + self.config.body_timeout;
         match buffer(body, self.config.max_body, deadline).await {
-            // A body that was cut off must not be repeated.
+            // A truncated body must not be stored.
             Buffered::Whole(body) if says.is_none_or(|length| length == Some(body.len())) => {
                 self.store(head, body, life, news)
             }
@@ -188,8 +188,8 @@ fn valid_tags(head: &Parts) -> Option<Vec<String>> {
     Tags::new(&tags).is_ok().then_some(tags)
 }
 
-/// The request for a whole response: the client's conditions are judged on what is stored. With a previous response the
-/// handler may answer 304.
+/// The request for a whole response. The layer checks the client's conditions itself, on the stored response. With a
+/// previous response the handler may answer 304.
 fn request<A: Default>(parts: &RequestParts, previous: Option<&Stored>) -> Request<A> {
     let mut request = Request::from_parts(parts.clone(), A::default());
     let headers = request.headers_mut();
@@ -215,7 +215,7 @@ fn renewed(previous: &Stored, fresh: Parts) -> Parts {
         }
     }
     for name in [AGE, DATE] {
-        // Those of the previous response say how old that one was.
+        // `Age` and `Date` of the previous response do not describe the renewed one.
         if !updates.contains_key(&name) {
             head.headers.remove(name);
         }

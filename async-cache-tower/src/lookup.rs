@@ -105,7 +105,7 @@ impl Exchange {
             Some(since) if since < stored.life.while_revalidate => {
                 Looked::Found(found.clone(), Outcome::Stale)
             }
-            // It may answer only if the load fails. A load is under way.
+            // It may answer only if the load fails. So wait for the load.
             Some(_) => self.ask(inner, key, Accept::StaleOnError).await,
             None if !self.config.rules.allows(&self.parts.headers, &stored.life, now) => {
                 self.ask(inner, key, Accept::New).await
@@ -127,7 +127,8 @@ impl Exchange {
         let load =
             Load { config: Arc::clone(&self.config), inner: inner.clone(), parts: Arc::clone(&self.parts) };
         let load = move |context| load.run::<A, B>(context, sender);
-        // The load sets how long this response is kept; the call needs a value to permit stale answers at all.
+        // The load sets how long this response is kept. The call needs some `stale_for`, or it permits no stale
+        // answers.
         let least = Duration::from_millis(1);
         let cache = &self.config.cache;
         let found = match accept {
@@ -147,14 +148,14 @@ impl Exchange {
         self.weigh(found.ok(), news.try_recv().ok(), accept)
     }
 
-    /// Chooses between what the cache returned, and what this request's own load told.
+    /// Chooses between the answer of the cache and the news of this request's own load.
     fn weigh<B: Body, E>(
         &self,
         found: Option<Held>,
         news: Option<News<B, E>>,
         accept: Accept,
     ) -> Looked<B, E> {
-        // A stale response replaces a failure for as long as it says itself.
+        // A stale response replaces a failure for as long as its own headers allow.
         let fallback = || {
             let found = found.as_ref()?;
             let Kind::Stored(stored) = &found.value.0 else { return None };
@@ -186,9 +187,9 @@ fn loaded(value: Arc<CachedResponse>) -> Held {
     Traced { value, source: Source::Load, age: Duration::ZERO }
 }
 
-/// How long a response has been stale: by its own lifetime, or because it was expired by a change. When that was is not
-/// known, so it counts as now. A response that may never answer stale is dropped by such a change. If the cache calls it
-/// stale, L2 cannot be asked.
+/// How long a response has been stale: by its own lifetime, or because a change has expired it. The time of that change
+/// is not known, so it counts as now. Such a change drops a response that may never answer stale. So if the cache calls
+/// a response of that kind stale, the reason is that L2 cannot be asked, and it counts as fresh.
 fn stale_since(life: &Life, source: Source, now: SystemTime) -> Option<Duration> {
     let is_expired = || source == Source::Stale && !life.stale_for().is_zero();
     life.stale_since(now).or_else(|| is_expired().then_some(Duration::ZERO))

@@ -128,7 +128,7 @@ impl Rules {
         judged
     }
 
-    /// The lifetime that the handler or the layer sets, whatever clients are told.
+    /// The lifetime that the handler or the layer sets for this cache alone.
     fn own_ttl(&self, response: &ResponseParts, control: &Directives) -> Option<Duration> {
         if let Some(CacheTtl(ttl)) = response.extensions.get() {
             return Some(*ttl);
@@ -171,7 +171,7 @@ fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
     }
 }
 
-/// The longest lifetime of which the response tells others, in seconds.
+/// The longest lifetime that the response's headers state, in seconds.
 pub(crate) fn told_lifetime(headers: &HeaderMap) -> u64 {
     let control = Directives::of(headers);
     let told =

@@ -1,4 +1,4 @@
-//! What a fleet of so many nodes costs the server.
+//! What a fleet of this many nodes costs the server.
 //!
 //! The figures are those of docs/operations.md, which `cargo run --release -p benchmarks -- --only growth` measures.
 

@@ -66,7 +66,7 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
     Ok(report.outcome())
 }
 
-/// What `connect` says.
+/// Whether `connect` accepts the server and the user.
 fn accepted(examiner: &Examiner) -> Check {
     let database = match examiner.database() {
         0 => String::new(),

@@ -10,7 +10,7 @@ use crate::output;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Good,
-    /// It works, but may be better otherwise.
+    /// It works, but another setting may be better.
     Doubtful,
     /// It does not work: exit code 1.
     Bad,

@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_millis(5);
 /// A difference between the clocks above this may be a fault.
 const APART: Duration = Duration::from_secs(10);
 
-/// Whether others can read along.
+/// Whether others can read the traffic.
 pub(super) fn encryption(examiner: &Examiner) -> Check {
     let address = examiner.address();
     let is_local = address.starts_with("127.")

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::fleet::{Answers, Node};
 use crate::stats::{health, hit_rate};
 
-/// Fields whose growth is shown.
+/// Counters that are shown as rates.
 const GROWING: [&str; 6] = ["l1_hits", "l2_hits", "misses", "coalesced_waits", "stale_served", "loads"];
 
 /// What is shown.

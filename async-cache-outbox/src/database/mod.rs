@@ -55,7 +55,7 @@ pub trait Store: Send + Sync {
     /// The table, as text for errors.
     fn table(&self) -> String;
 
-    /// How long a relay that holds the lead may be silent, unless the user sets it.
+    /// How long a relay that holds the lead may be silent, if the user does not set it.
     fn session_timeout(&self) -> Duration {
         Duration::from_secs(60)
     }
@@ -101,7 +101,7 @@ pub trait Session: Send {
 /// Whether this relay is the one at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lead {
-    /// It is.
+    /// This one is.
     Held,
     /// Another one is.
     Elsewhere,
@@ -127,7 +127,7 @@ pub struct Row {
     pub(crate) data: Vec<u8>,
 }
 
-/// What a look at the table has shown.
+/// The figures of the table.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Figures {
     pub(crate) rows: i64,

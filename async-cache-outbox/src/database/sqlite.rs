@@ -126,7 +126,7 @@ impl Session for SqliteSession {
         let asked = Instant::now();
         // A lease that ends too late was made before the clock was set back. It counts as expired.
         let free = format!("{lease}.until_ms NOT BETWEEN {NOW} AND {NOW} + 2 * {life}");
-        // A look first, because a refused INSERT takes the lock of the writer, too.
+        // The lease is read first, because even a refused INSERT takes the lock of the writer.
         let look =
             format!("SELECT COUNT(*) FROM {lease} WHERE id = 1 AND holder <> '{holder}' AND NOT ({free})");
         let elsewhere: i64 = sqlx::query_scalar(AssertSqlSafe(look)).fetch_one(&self.pool).await?;

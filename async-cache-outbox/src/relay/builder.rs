@@ -95,8 +95,8 @@ impl RelayBuilder {
         self
     }
 
-    /// Starts the relay in the background. It need not reach the database yet: it tries again until it does, with pauses of
-    /// up to 5 s. [`Relay::stats`] says how it fares.
+    /// Starts the relay in the background. If the database cannot be reached yet, the relay tries again, with pauses of
+    /// up to 5 s. [`Relay::stats`] has its state and its last error.
     ///
     /// # Errors
     ///

@@ -20,8 +20,8 @@ use crate::relay::stats::{RelayStats, Shared};
 /// The most rows that [`RelayStats::backlog`] counts. A larger backlog is given as this number.
 pub const BACKLOG_COUNT: u64 = 100_000;
 
-/// How often a relay tries a row that it cannot read before it leaves the row alone. A relay that comes to be at work tries
-/// such rows anew.
+/// How often a relay tries a row that it cannot read before it leaves the row alone. When a relay takes over, it tries
+/// such rows again.
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// How long a connection to the database may take.

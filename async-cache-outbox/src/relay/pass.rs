@@ -28,7 +28,7 @@ impl Worker {
     ///    applies row 6; 4. the first transaction commits. A relay that asked for ids above 6 would never see row 5. The next
     ///    pass does.
     ///
-    /// Within a pass the position leads past rows that stay, and past the remains of deleted rows.
+    /// Within a pass the position skips rows that stay, and the remains of deleted rows.
     pub(crate) async fn pass(&mut self, session: &mut dyn Session) -> sqlx::Result<Left> {
         let ready = self.caches.ready();
         if ready.is_empty() {

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that double up to a limit, each with a random part, so that instances do not come back in step.
+/// Pauses that double up to a limit, each with a random part, so that instances do not try again at the same
+/// moments.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
     attempts: u32,

@@ -1,4 +1,4 @@
-//! What a relay tells about itself.
+//! The figures of a relay.
 
 use std::time::Duration;
 
