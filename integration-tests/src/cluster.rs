@@ -51,7 +51,7 @@ impl RedisCluster {
         Self::with_replicas(masters, 0)
     }
 
-    /// Starts masters, each with so many replicas. Nodes 0 to `masters - 1` are the masters. Node
+    /// Starts masters, each with this number of replicas. Nodes 0 to `masters - 1` are the masters. Node
     /// `masters + n` is a replica of master `n % masters`.
     ///
     /// # Panics

@@ -31,8 +31,8 @@ fn add(folder: &Path, module: &str, sources: &mut Sources) {
     }
 }
 
-/// The parts of a crate that import one another, directly or by way of others. `part` tells the part of a module:
-/// itself, to find circles of files. A parent and each of its children may import each other.
+/// The parts of a crate that import one another, directly or through others. `part` tells the part of a module: itself,
+/// to find circles of files. A parent and each of its children may import each other.
 pub(crate) fn circles(sources: &Sources, part: impl Fn(&str) -> &str) -> Vec<Vec<String>> {
     groups(&graph(sources, part))
 }

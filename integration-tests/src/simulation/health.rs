@@ -1,4 +1,4 @@
-//! What is wrong with one server touches its own partitions alone: L1 goes on answering for the others.
+//! Judges that a fault of one server concerns only its own partitions, and that L1 goes on answering for the others.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -35,9 +35,9 @@ impl Ward {
         Self(RefCell::new(vec![vec![Health::Harmed(Instant::now()); plan.servers]; plan.nodes]))
     }
 
-    /// Notes a fault that lasts for so long.
+    /// Notes a fault that lasts for `span`.
     pub(super) fn harmed(&self, plan: &Plan, node: usize, server: usize, span: Duration) {
-        // A message may be late. That one has been lost is noticed by the next heartbeat.
+        // A message may be late. If it is lost, the next heartbeat shows it.
         let until = Instant::now() + span + plan.max_staleness * 2 + plan.weather.worst * 4;
         let health = &mut self.0.borrow_mut()[node][server];
         *health = match *health {

@@ -16,7 +16,7 @@ pub(super) struct Server {
 pub(super) struct Servers(pub(super) Vec<Server>);
 
 impl Servers {
-    /// Makes so many servers.
+    /// Makes the servers.
     pub(super) fn new(
         count: usize,
         weather: Weather,

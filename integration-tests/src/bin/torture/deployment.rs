@@ -212,7 +212,7 @@ impl Deployment {
         });
     }
 
-    /// Waits until each master has its replica, and nobody takes any server for failed. Allows failovers again.
+    /// Waits until each master has its replica, and no server counts as failed on another. Allows failovers again.
     pub(crate) async fn get_well(&self) -> std::io::Result<()> {
         if !until(WELL_WITHIN, || self.is_well()).await {
             let what = block_in_place(|| self.describe());

@@ -116,7 +116,8 @@ async fn killed(rig: &mut Rig, rng: &mut Rng, pair: Pair) -> io::Result<String> 
     pair.follow(rig);
     promoted?;
     sleep(ms(rng, 0..1000)).await;
-    // It takes itself for a master until it hears of the other one. Nodes of a cluster wait for that by themselves.
+    // The old master believes to be the master until it hears of the new one. Nodes of a cluster wait for that by
+    // themselves.
     let alone = rig.deployment.cluster().is_none();
     rig.close_ways_to(pair.master, alone);
     block_in_place(|| rig.server(pair.master).restart(Data::Drop));

@@ -50,7 +50,7 @@ impl Backend for Wires {
     }
 }
 
-/// Tells the node of the partitions of one server.
+/// Passes on the events of the partitions that one server has.
 struct Sorter {
     partitions: Vec<u16>,
     listener: Weak<dyn Listener>,
@@ -65,7 +65,8 @@ impl Listener for Sorter {
         match event {
             BusEvent::Subscribed => each(|partition| BusEvent::PartitionSubscribed { partition }),
             BusEvent::Lost => each(|partition| BusEvent::PartitionLost { partition }),
-            // The memory of each server has all partitions, and says of the others that it is behind.
+            // The double of each server has all partitions, and sends events of the other servers' partitions, too.
+            // These are dropped.
             BusEvent::Invalidated { partition, .. }
             | BusEvent::Expired { partition, .. }
             | BusEvent::Cleared { partition, .. }
@@ -105,7 +106,7 @@ impl Spread {
         key.partition(self.info().partitions)
     }
 
-    /// Runs an operation on the items of each server. An outcome for each item, in their order.
+    /// Runs an operation on the items of each server. Returns an outcome for each item, in their order.
     async fn each<I: Clone, T>(
         &self,
         items: &[I],
@@ -157,7 +158,7 @@ impl Region for Spread {
 
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
         let read = whole(self.read_each(keys, check).await)?;
-        // An answer of several servers comes from none of them.
+        // Answers of several servers have no run in common, so this one is made up of theirs.
         let run = match read.split_first() {
             Some((first, rest)) if rest.iter().all(|read| read.run == first.run) => first.run,
             _ => RunId(read.iter().fold(1, |run, read| run.rotate_left(7) ^ read.run.0)),

@@ -98,7 +98,8 @@ impl Pages {
 
     /// Promises 2, 3 and 4 of `docs/staleness.md`.
     ///
-    /// A value that a change has expired is a fallback, if it has time as one. It is none for the stamp of that change.
+    /// A value that a change has expired is a fallback until its `stale_for` is over. It is none for a call with the
+    /// stamp of that change.
     fn judge_staleness(&mut self, asked: &Asked<'_>, key: u64, lives: &[Load]) {
         let is_fallback = (self.takes_stale(asked, key) || asked.unverified)
             && lives.iter().any(|load| load.life.1 > load.life.0);

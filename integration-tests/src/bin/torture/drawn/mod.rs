@@ -269,8 +269,8 @@ async fn change(handle: &Arc<Handle>, mut call: Call, (patience, turn): (Option<
     let alone = if stores { Some(Arc::clone(&handle.desk.inserting).lock_owned().await) } else { None };
     let rows = scope(&call);
     touch(handle, &rows);
-    // An expired value remains a fallback, so an expiry promises no version: it goes along with no commit. The simulation
-    // judges what it promises.
+    // An expired value remains a fallback, so after an expiry no read owes a version. The expiry is made without a
+    // commit. The simulation judges expiries.
     let commits = call.verb.kind() != Kind::Expires;
     let committed = rows.iter().filter(|_| commits);
     let changed: Vec<(usize, u64)> = committed.map(|row| (*row, commit(handle, *row))).collect();
