@@ -3,8 +3,8 @@
 //! Most users want the facade crate, `async-cache-rs`. Authors of backends want [`backend`] and
 //! [`codec`].
 //!
-//! The sources are rooms, each of which uses only those below it: `api`, `lookup`, `changes`, `remote`, `local`,
-//! `liveness`, `backend`, `format`; under all of them `options`, `observe`, `error`, `sync` and `faults`.
+//! Each folder uses only the folders after it: `api`, `lookup`, `changes`, `remote`, `local`, `liveness`, `backend`,
+//! `options`, `format`, `observe`, and last `error`, `sync` and `faults`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -35,7 +35,7 @@ pub mod request {
     };
 }
 
-/// Many keys in one go: batch loaders, [`DataLoader`], warming.
+/// Lookups of many keys: batch loaders, [`DataLoader`], warming.
 pub mod batch {
     pub use crate::api::batch_value::BatchValue;
     pub use crate::api::data_loader::loader::{DataLoader, Update};

@@ -1,4 +1,4 @@
-//! What a backend tells a node without being asked.
+//! The events that a backend sends to a node.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use crate::format::token::NodeId;
 
 /// Receives the events of one region, in the order in which the backend executed them.
 ///
-/// Called from the task that reads the subscriber's socket: an implementation must not block
-/// and must not await.
+/// The task that reads the subscriber's socket calls it, so an implementation must not block.
 pub trait Listener: Send + Sync + 'static {
     /// Takes one event.
     fn notify(&self, event: BusEvent);
@@ -20,13 +19,13 @@ pub trait Listener: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusEvent {
-    /// The subscription to every channel of the region has been acknowledged: each change
-    /// executed from now on will be delivered, or [`BusEvent::Lost`] will.
+    /// The subscription to every channel of the region has been acknowledged: each change executed from now
+    /// on will be delivered, or [`BusEvent::Lost`] will be sent.
     Subscribed,
     /// The subscription is gone. Changes may be missed until the next [`BusEvent::Subscribed`].
     Lost,
-    /// As [`BusEvent::Subscribed`], for one partition. A backend sends it whose partitions are on several
-    /// servers; it may send both kinds.
+    /// As [`BusEvent::Subscribed`], for one partition. A backend whose partitions are on several servers
+    /// sends it. It may send both kinds.
     PartitionSubscribed {
         /// The partition.
         partition: u16,
@@ -36,8 +35,8 @@ pub enum BusEvent {
         /// The partition.
         partition: u16,
     },
-    /// The backend does not let this node subscribe, and will not until somebody changes something there.
-    /// It is asked again, ever less often.
+    /// The backend does not let this node subscribe, until its settings or the user's rights are changed. The
+    /// node tries again, less and less often.
     Refused {
         /// What is not permitted, and the remedy.
         why: Arc<str>,
@@ -95,7 +94,7 @@ pub enum BusEvent {
         /// The number given to the heartbeat.
         beat: u64,
     },
-    /// A load this node waits for has ended.
+    /// A load that this node waits for has ended.
     Woken {
         /// The encoded key.
         key: Bytes,
@@ -121,9 +120,10 @@ pub enum BusEvent {
         /// The answer. See [`Region::ask`](super::Region::ask).
         answer: Bytes,
     },
-    /// A message that is none of this backend's: dropped.
+    /// A message that this backend did not write. It is dropped.
     Foreign,
-    /// A load this node waits for has ended well: its value is stored, and too large to come along.
+    /// A load that this node waits for has ended, and its value is stored. The value is too large for this
+    /// event.
     Stored {
         /// The encoded key.
         key: Bytes,

@@ -1,13 +1,13 @@
-//! What a node knows of how far each partition has come.
+//! The highest sequence numbers that a node knows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The highest sequence number of each partition that a node has met: in an answer, in a message, in
-/// a stamp. Clones are one and the same.
+/// The highest sequence number of each partition that the node has received in an answer, a message or a
+/// stamp. Clones share the numbers.
 ///
-/// A backend sends it along with every operation but plain reads. Memory whose sequence is below
-/// it is older than what was answered before, whichever server process it belongs to:
+/// A backend sends the number with every operation except plain reads. If the sequence of the server's memory
+/// is lower, the memory is older than one that has answered before, whichever process it belongs to:
 ///
 /// 1. server A is master, B its replica; A is cut off, and B is promoted; 2. change 9 is made on A,
 ///    whose stamp a caller keeps; 3. A follows B, and is promoted again: the same process with
@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Known(Arc<OnceLock<Box<[AtomicU64]>>>);
 
 impl Known {
-    /// Makes room for so many partitions, once. Before, nothing is kept.
+    /// Makes room for the numbers of `partitions` partitions, once. Before that no number is kept.
     pub fn begin(&self, partitions: u16) {
         self.0.get_or_init(|| (0..partitions).map(|_| AtomicU64::new(0)).collect());
     }
@@ -27,14 +27,15 @@ impl Known {
         self.of(partition).map_or(0, |seq| seq.load(Ordering::Acquire))
     }
 
-    /// Notes a number. Any number of times, in any order.
+    /// Notes a number. Numbers may be noted repeatedly and in any order.
     pub fn raise(&self, partition: u16, seq: u64) {
         if let Some(known) = self.of(partition) {
             known.fetch_max(seq, Ordering::AcqRel);
         }
     }
 
-    /// Starts anew from a lower number: the backend has said that it cannot have reached the one known.
+    /// Replaces the number by a lower one, because the backend's answer shows that it cannot have given the
+    /// known number.
     pub(crate) fn lower(&self, partition: u16, seq: u64) {
         if let Some(known) = self.of(partition) {
             known.store(seq, Ordering::Release);

@@ -7,39 +7,39 @@ use bytes::Bytes;
 use crate::format::key::Key;
 use crate::format::token::Token;
 
-/// A granted right to load a key and to store the result.
+/// The granted right to load a key and to store the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// The acquisition it was granted to.
+    /// The acquisition to which it was granted.
     pub token: Token,
     /// The partition's sequence number at the grant. A value loaded under this lease reflects
     /// every change up to it.
     pub seq: u64,
 }
 
-/// What a caller of [`Region::acquire`](super::Region::acquire) brings.
+/// The arguments of [`Region::acquire`](super::Region::acquire) for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acquire {
     /// A token never used before.
     pub token: Token,
-    /// Life of the lease unless renewed.
+    /// The duration of the lease, if it is not renewed.
     pub ttl: Duration,
-    /// Which stored value answers.
+    /// The stored values that may answer.
     pub accept: Accept,
 }
 
-/// Which stored value answers an [`Acquire`]. One that does not counts as absent.
+/// The stored values that may answer an [`Acquire`]. Any other value counts as absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
     /// Any valid one.
     Any,
-    /// Any valid one. The caller already holds the one with this token: if it is that, and no change has expired it,
+    /// Any valid value. The caller holds the value with this token. If that one is stored and no change has expired it,
     /// the answer is [`Acquired::Unchanged`], without the payload.
     Known(Token),
-    /// Any valid one but that with this token, which the caller has found and cannot use: it has expired
-    /// (a value is kept past its expiry, as a fallback), or is unreadable.
+    /// Any valid value except the one with this token. The caller has found that one and cannot use it: it has expired
+    /// (it is kept as a fallback), or cannot be read.
     Other(Token),
-    /// None: the caller loads whatever is stored, or what is stored is too short to have a token.
+    /// No value: the caller loads in any case, or the stored bytes are too short to have a token.
     Nothing,
 }
 
@@ -48,7 +48,7 @@ pub enum Accept {
 pub enum Acquired {
     /// A valid value is stored: seal and frame.
     Value(Bytes),
-    /// The valid stored value is the one the caller knows.
+    /// The stored value is valid, and is the one that the caller holds.
     Unchanged {
         /// The partition's sequence number now: the value reflects every change up to it.
         seq: u64,
@@ -58,14 +58,13 @@ pub enum Acquired {
     },
     /// The caller holds the lease and should load.
     Granted(Lease),
-    /// Another acquisition holds the lease. This node has been noted as waiting and will get
-    /// [`BusEvent::Woken`](super::BusEvent::Woken); the lease lapses after the given time.
+    /// Another acquisition holds the lease. This node is noted as a waiter and will get
+    /// [`BusEvent::Woken`](super::BusEvent::Woken). The lease expires after this time.
     Busy(Duration),
-    /// No valid value is stored, and none can be: there is no room for so much as a lease. The caller
-    /// should load, and keep what it loads to itself.
+    /// No valid value is stored, and none can be, because there is no memory even for a lease. The caller should load,
+    /// and not try to store the value here.
     NoRoom {
-        /// The partition's sequence number now: what is loaded from here on reflects every change up
-        /// to it.
+        /// The partition's sequence number now. A load that begins now reflects every change up to it.
         seq: u64,
     },
 }
@@ -73,20 +72,20 @@ pub enum Acquired {
 /// Answer to [`Region::fill`](super::Region::fill).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// The value is stored, the lease is gone, the waiters are woken.
+    /// The value is stored, the lease has ended, and the waiters are woken.
     Stored {
-        /// The sequence number it is sealed with: the lease's, or that of the announced change.
+        /// The sequence number of its seal: that of the lease, or of the announced change.
         seq: u64,
     },
-    /// The lease was lost, broken by an invalidation, or overtaken by a clear or by an invalidation
-    /// of one of the frame's tags: nothing is stored.
+    /// Nothing is stored. The lease was lost or broken, or a clear or a change of one of the frame's tags came after
+    /// its grant.
     Refused,
 }
 
-/// Whether other nodes are to drop the value they hold when a fill replaces it.
+/// Whether other nodes must drop the value that a fill replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announce {
-    /// The load began because there was none.
+    /// The load began because there was no value.
     No,
     /// The load was a refresh: the fill is a change, published as [`BusEvent::Invalidated`](super::BusEvent::Invalidated).
     Yes,
@@ -101,16 +100,16 @@ pub struct Fill {
     pub lease: Lease,
     /// What is stored.
     pub frame: Bytes,
-    /// For how long.
+    /// How long it is stored.
     pub life: Duration,
-    /// Whether other nodes are to hear of it.
+    /// Whether other nodes must drop their older values.
     pub announce: Announce,
 }
 
 /// Answer to [`Region::renew`](super::Region::renew).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
-    /// The lease lives on.
+    /// The lease is extended.
     Held,
     /// The lease is no longer the caller's.
     Lost,

@@ -1,36 +1,36 @@
-//! The life of an entry: when L1 must ask, when it stops being fresh, and when it stops being of any use.
+//! The life of an entry: when L1 must ask L2, when the entry stops being fresh, and when it cannot answer any more.
 
 use std::time::Duration;
 
 use crate::backend::tick::Tick;
 
-/// The points of time at which an entry changes what it is good for.
+/// The times at which an entry passes from one phase to the next.
 ///
 /// ```text
 ///  loaded         ripens     expires              ends
 ///    ├─── fresh ────┼─── ripe ────┼───── stale ───────┤  over
 /// ```
 ///
-/// Beside them stands `ask`: from then on L1 does not answer by itself, although the entry is as fresh as
-/// before. L2 is asked whether it still has it.
+/// `ask` is independent of them. From then on L1 does not answer by itself, although the entry is still fresh. It first
+/// asks L2 whether L2 still has the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
-    /// From here on L2 must be asked before it answers; [`Tick::MAX`] if it may answer until it expires.
+    /// From this time on L2 must be asked before the entry answers. [`Tick::MAX`] if it may answer until it expires.
     pub ask: Tick,
-    /// From here on it may be refreshed; `expires` if not ahead of that.
+    /// From this time on it may be refreshed. It is `expires` if there is no refresh before the expiry.
     pub ripens: Tick,
-    /// End of its logical life.
+    /// The end of its freshness.
     pub expires: Tick,
-    /// End of its use as a fallback.
+    /// The end of its use as a fallback.
     pub ends: Tick,
-    /// A refresh has failed, and the next is not to begin before this.
+    /// After a failed refresh, the time before which the next must not begin.
     pub retry: Tick,
-    /// Refreshes that have failed since it was loaded.
+    /// The number of refreshes that have failed since it was loaded.
     pub failures: u32,
     /// A change has expired it before its time. So it does not reflect every change.
     pub by_change: bool,
-    /// From the end of its load to `expires`, in nanoseconds: the load may be older than the
-    /// clock that counts ticks.
+    /// The time from the end of its load to `expires`, in nanoseconds. The end of the load itself may be before the
+    /// first tick of the clock.
     pub span: u64,
 }
 
@@ -46,7 +46,7 @@ impl Born {
     }
 }
 
-/// What an entry is good for.
+/// The phase of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// It answers.
@@ -55,16 +55,16 @@ pub enum Phase {
     Ripe,
     /// It has expired, and is a fallback.
     Stale,
-    /// It is of no use.
+    /// It cannot answer any more.
     Expired,
 }
 
-/// The most that −ln(U) comes to for a U of 53 random bits, rounded up.
+/// The maximum of −ln(U) for a U of 53 random bits, rounded up.
 const MAX_DRAW: f64 = 37.0;
 
 impl Expiry {
-    /// A life from its ends. `span` is the time from load to expiry; `ahead` is Δ·β, the load's
-    /// cost times the eagerness of refreshing, and zero for no refresh before expiry.
+    /// A life with these ends. `span` is the time from the load to the expiry. `ahead` is Δ·β, the cost of the load
+    /// times the eagerness of refreshing. It is zero if there is no refresh before the expiry.
     #[must_use]
     #[inline]
     pub fn new(expires: Tick, ends: Tick, span: Duration, ahead: Duration) -> Self {
@@ -84,7 +84,7 @@ impl Expiry {
         }
     }
 
-    /// Up to here it answers, and nothing else about its life need be looked at.
+    /// The time until which it answers without any further check of its life.
     #[inline]
     #[must_use]
     pub fn due(&self) -> Tick {
@@ -97,7 +97,7 @@ impl Expiry {
         now >= self.ask
     }
 
-    /// What it is good for at `now`.
+    /// The phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Tick) -> Phase {
         if now < self.ripens {
@@ -122,7 +122,7 @@ impl Expiry {
         Born(self.expires.0.wrapping_sub(self.span) as i64)
     }
 
-    /// Whether a refresh may begin: none has failed a moment ago.
+    /// Whether a refresh may begin. It may not shortly after a failed one.
     #[must_use]
     pub fn may_retry(&self, now: Tick) -> bool {
         now >= self.retry
@@ -136,15 +136,15 @@ impl Expiry {
         -ahead * u.ln() >= self.expires.0.saturating_sub(now.0) as f64
     }
 
-    /// The same life, in a tier that must ask the next one from `cap` on.
+    /// This life in L1, which must ask L2 from `cap` on.
     #[must_use]
     pub fn asking_from(self, cap: Tick) -> Self {
         let ask = if cap < self.expires { cap } else { Tick::MAX };
         Self { ask, ..self }
     }
 
-    /// The same life, expired no later than `cap`: in a tier that has none to ask. What has no use as a
-    /// fallback then has none after `cap` either.
+    /// This life, but expired at `cap` at the latest: for an L1 without an L2. If the entry is no fallback after
+    /// `expires`, it is none after `cap`, either.
     #[must_use]
     pub fn cut_at(self, cap: Tick) -> Self {
         if cap >= self.expires {
@@ -155,27 +155,27 @@ impl Expiry {
         Self { ripens: self.ripens.min(cap), expires: cap, ends, span, ..self }
     }
 
-    /// The same life after a change that expires it. Its end as a fallback does not move. What has none is over.
+    /// This life after a change that expires it. `ends` stays. An entry that is no fallback has ended.
     #[must_use]
     pub fn expired(self, now: Tick) -> Self {
         Self { by_change: true, ..self.cut_at(now) }
     }
 
-    /// The same life as L2 has just confirmed it, with the ends that L2 keeps. That does not prolong it: a
-    /// value's ends are set once, when it is stored.
+    /// This life after L2 has confirmed it, with the ends that L2 keeps. The life does not get longer, because the ends
+    /// of a value are set once, when it is stored.
     #[must_use]
     pub fn confirmed(self, expires: Tick, ends: Tick) -> Self {
         let life = self.cut_at(expires);
         Self { ask: Tick::MAX, ends: life.ends.min(ends).max(life.expires), ..life }
     }
 
-    /// The same life, with the failures noted at another copy of the value.
+    /// This life with the failed refreshes that were noted for another copy of the value.
     #[must_use]
     pub fn with_failures(self, of: Option<Self>) -> Self {
         of.map_or(self, |of| Self { retry: of.retry, failures: of.failures, ..self })
     }
 
-    /// The same life after a failed refresh.
+    /// This life after a failed refresh.
     #[must_use]
     pub fn failed(self, retry: Tick) -> Self {
         Self { retry, failures: self.failures.saturating_add(1), ..self }

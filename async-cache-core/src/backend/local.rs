@@ -1,4 +1,4 @@
-//! The tier inside the process.
+//! L1, the tier in the process.
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
@@ -13,18 +13,18 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::format::token::Token;
 
-/// What L1 holds for a key. Cloning it costs one reference count, or two if it has tags.
+/// An entry of L1. A clone costs one reference count, or two if the entry has tags.
 #[derive(Debug)]
 pub struct Entry<V> {
     /// The value; `None` is a cached absence.
     pub value: Option<Arc<V>>,
-    /// When it expires, and more. The cache checks it; an engine need not.
+    /// When it expires, and its other times. The cache checks them, so an engine need not.
     pub life: Expiry,
-    /// The node's generation when it was read: another generation means "ask again".
+    /// The node's generation when the entry was read. In another generation L2 must confirm it.
     pub generation: u64,
-    /// The sequence number it was granted at: it reflects every change up to this one.
+    /// It reflects every change up to this sequence number.
     pub seq: u64,
-    /// The token it is stored under in L2.
+    /// The token under which L2 stores it.
     pub token: Token,
     /// Its tags.
     pub tags: Tags,
@@ -36,18 +36,18 @@ impl<V> Clone for Entry<V> {
     }
 }
 
-/// What is looked for, and what an entry is held against before it may answer: read before the entry
-/// is. Hashed like the key.
+/// The key of a hit, and the facts that decide whether its entry may answer. They are read before the entry. It has the
+/// hash of the key.
 ///
-/// In cells, though nothing changes: or the compiler would have all of it ready in registers before a
-/// search that mostly looks at one entry, and keep what they held elsewhere.
+/// The fields are cells, although they never change. Otherwise the compiler would load all of them into registers
+/// before the search, which mostly looks at one entry, and would spill what the registers held.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 pub struct HitCheck<'a> {
     key: Cell<&'a [u8]>,
     now: Cell<Tick>,
     generation: Cell<u64>,
-    /// Looked at last, and for tagged entries alone.
+    /// It is read last, and only for entries with tags.
     tags: &'a TagTable,
 }
 
@@ -86,13 +86,13 @@ impl<'a> HitCheck<'a> {
         self.now() < entry.life.due() && self.verifies(entry)
     }
 
-    /// Whether no change may have been missed since it was read.
+    /// Whether the entry is of the present generation, so that no change was missed since it was read.
     #[inline]
     pub(crate) fn is_current<V>(&self, entry: &Entry<V>) -> bool {
         entry.generation == self.generation()
     }
 
-    /// Whether it reflects everything it must, as long as the node serves.
+    /// Whether the entry reflects every change that it must, as long as the node serves.
     #[inline]
     pub(crate) fn verifies<V>(&self, entry: &Entry<V>) -> bool {
         self.is_current(entry) && !self.concerns(&entry.tags, entry.seq)
@@ -103,7 +103,7 @@ impl<'a> HitCheck<'a> {
         self.tags.concerns_hit(tags, seq)
     }
 
-    /// What changes of its tags have done to an entry since.
+    /// The effect of later changes of its tags on an entry.
     pub(crate) fn done_to<V>(&self, entry: &Entry<V>) -> Option<Effect> {
         match self.concerns(&entry.tags, entry.seq) {
             false => None,
@@ -115,11 +115,11 @@ impl<'a> HitCheck<'a> {
 
 /// An L1 engine: a bounded concurrent map from encoded keys to [`Entry`].
 ///
-/// Knows nothing of expiry, generations or invalidation. It may drop any entry at any time; it
-/// must never bring back an entry that was removed or replaced. Once `remove` or `insert` has
-/// returned, every `get` that starts later, on any thread, sees its effect.
+/// It need not know of expiry, generations or invalidation. It may drop any entry at any time, and must never bring
+/// back an entry that was removed or replaced. After `remove` or `insert` has returned, every `get` that starts later,
+/// on any thread, must see its effect.
 pub trait LocalBackend<V>: Send + Sync + 'static {
-    /// The entry under a key, counted as a use of it.
+    /// The entry under a key. The call counts as a use of the entry.
     fn get(&self, key: &[u8]) -> Option<Entry<V>>;
 
     /// Stores or replaces an entry.
@@ -128,26 +128,26 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
     /// Removes an entry.
     fn remove(&self, key: &[u8]);
 
-    /// Frees what is held. Best effort: nothing relies on it.
+    /// Frees the entries. It may miss some, because nothing relies on it.
     fn clear(&self);
 
-    /// Number of entries held, near enough for a gauge.
+    /// The approximate number of entries, for a gauge.
     fn len(&self) -> u64;
 
-    /// The value under a key, if its entry may answer. Here so that it is compiled together with `get`.
+    /// The value under a key, if its entry may answer. It is a method here so that it is compiled together with `get`.
     #[doc(hidden)]
     #[inline]
     fn answer(&self, sight: &HitCheck<'_>) -> Option<Option<Arc<V>>> {
         self.get(sight.key()).filter(|entry| sight.admits(entry)).map(|entry| entry.value)
     }
 
-    /// Itself, as the L1 of one cache: what is called for every lookup. An engine inside another hands out
-    /// the inner one. What it holds belongs to that cache until it is [closed](Self::close).
+    /// Opens it as the L1 of one cache, and returns the engine that every lookup calls. A wrapper may return the engine
+    /// inside it. The entries belong to that cache until it is [closed](Self::close).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) if another cache has it, or if a setting of it cannot be,
-    /// naming the setting.
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) if another cache has it, or if a setting is invalid. The
+    /// message names the setting.
     fn open(self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>>
     where
         Self: Sized,
@@ -156,18 +156,18 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
         Ok(Box::new(self))
     }
 
-    /// The cache has been closed: frees what is held, and whatever is inserted from now on.
+    /// Called when the cache is closed. It frees all entries, and those that are inserted from now on.
     fn close(&self) {
         self.clear();
     }
 
-    /// Inserts that were refused because of their weight.
+    /// The number of inserts that were refused because of their weight.
     fn refused(&self) -> u64 {
         0
     }
 
-    /// Looks at every entry once, one with each step of the iterator, and removes those that are dead. The
-    /// entries shown have no value. What is inserted meanwhile may be passed over.
+    /// Passes every entry to `is_dead`, one with each step of the iterator, and removes those for which it returns
+    /// true. The passed entries have no value. Entries that are inserted meanwhile may be left out.
     fn sweep<'a>(
         &'a self,
         is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
@@ -176,7 +176,7 @@ pub trait LocalBackend<V>: Send + Sync + 'static {
         Box::new(std::iter::empty())
     }
 
-    /// Whether no entry is held, near enough for a gauge.
+    /// Whether there is no entry, approximately, for a gauge.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,11 +1,11 @@
-//! The door for backend authors.
+//! The traits for authors of backends.
 //!
-//! A [`Backend`] is the shared tier (L2): it stores opaque frames, hands out load leases and
-//! carries invalidations between nodes. A [`LocalBackend`] is the tier inside one process (L1):
-//! synchronous and typed, so that a hit neither boxes a future nor decodes a value.
+//! A [`Backend`] is an L2: it stores opaque frames, grants leases and sends changes to all nodes. A
+//! [`LocalBackend`] is an L1. It is synchronous and typed, so that a hit neither boxes a future nor decodes a
+//! value.
 //!
-//! [`testing::conformance`](crate::testing) holds an implementation of [`Backend`] against the
-//! contract written here.
+//! [`testing::conformance`](crate::testing) tests an implementation of [`Backend`] against the contract at
+//! [`Region`].
 
 mod bus;
 mod known;
@@ -40,7 +40,7 @@ use std::sync::{Arc, Weak};
 
 use crate::error::Result;
 
-/// A shared tier. Cheap to clone behind an `Arc`; one value may serve many namespaces.
+/// An L2. One value may serve many namespaces.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Opens one namespace for one node.
     ///

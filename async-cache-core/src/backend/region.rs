@@ -14,17 +14,17 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::format::token::NodeId;
 
-/// Least time between a broken lease and the next grant for the same key.
+/// The minimum time between a broken lease and the next grant for its key.
 pub const GRANT_PACE: Duration = Duration::from_millis(10);
 
-/// Largest stored value sent along with a wake-up, in bytes.
+/// The maximum size of a stored value that is sent with a wake-up, in bytes.
 pub const WAKE_INLINE: usize = 4096;
 
-/// Most tags whose last invalidation a partition keeps by name; the oldest make room, and the tag
-/// floor is raised over them.
+/// The maximum number of tags in the tag table of a partition. If there are more, the oldest are dropped, and the tag
+/// floor rises to their highest number.
 pub const TAG_TABLE: usize = 32_768;
 
-/// What a node says of itself when it opens a namespace.
+/// The arguments with which a node opens a namespace.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RegionSpec {
@@ -32,30 +32,30 @@ pub struct RegionSpec {
     pub namespace: String,
     /// The node.
     pub node: NodeId,
-    /// What must be equal on all nodes of a namespace: format version and codec. Kept by the
-    /// backend beside the sequence; a node that brings another is refused with
+    /// The text that must be equal on all nodes of a namespace: the format version, the codec and the name of the type.
+    /// The backend keeps it beside the sequence, and refuses a node with another record with
     /// [`ErrorKind::Config`](crate::error::ErrorKind::Config).
     pub record: String,
-    /// What the node knows of the sequence of each partition.
+    /// The highest sequence number of each partition that the node knows.
     pub known: Known,
 }
 
 impl RegionSpec {
-    /// A spec with the given parts.
+    /// Makes a spec of these parts.
     pub fn new(namespace: impl Into<String>, node: NodeId, record: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), node, record: record.into(), known: Known::default() }
     }
 }
 
-/// Identity of the server process behind an answer. Two answers with the same run come from the
-/// same memory; a restart, a promotion or a swapped server changes it.
+/// The identity of the server process that sent an answer. It differs after a restart, a promotion, or if another
+/// server answers. The memory of one process may still be replaced by an older one: see [`Known`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunId(pub u64);
 
 /// What a change does to older values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// They are void: they must not answer any more.
+    /// They are void, and must not answer any more.
     Void,
     /// They have expired: they are not fresh any more, and remain fallbacks until their end.
     Expire,
@@ -74,7 +74,7 @@ pub struct State {
     pub time_ms: u64,
 }
 
-/// Answer to [`Region::baseline`]: the state, and what voids tagged values, as of one moment.
+/// The answer to [`Region::baseline`]: the state and the tag table at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
     /// The state.
@@ -96,11 +96,11 @@ pub struct Pulse {
     pub time_ms: u64,
 }
 
-/// Whether [`Region::read`] returns void values, too.
+/// Whether [`Region::read`] may return void values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// The stored bytes as they are, without regard to floor, tags or leases: the cheapest operation. The
-    /// caller checks them.
+    /// The stored bytes as they are, without a check of floor and tags. It is the cheapest operation. The caller checks
+    /// them.
     Plain,
     /// Only values that are not void.
     Valid,
@@ -128,7 +128,7 @@ impl ReadMany {
     }
 }
 
-/// Answer to a read of one key.
+/// The answer to a read of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The server process that answered.
@@ -137,21 +137,19 @@ pub struct Read {
     pub value: Option<Bytes>,
 }
 
-/// What a backend says of itself without asking its server.
+/// The facts about a backend that need no question to its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
-    /// Number of partitions: a constant of the backend, at least 1. A key belongs to
-    /// [`Key::partition`]`(partitions)`.
+    /// The number of partitions, at least 1. It never changes. A key belongs to [`Key::partition`]`(partitions)`.
     pub partitions: u16,
-    /// How long an operation may take before it fails. Where reads have a shorter deadline of their own, this
-    /// is the deadline of changes. A `put` that takes longer is never executed, if its caller sets
-    /// `not_after_ms` by this.
+    /// How long a change may take before it fails. Reads may have another deadline. The caller of `put` computes
+    /// `not_after_ms` from it, so that a `put` that takes longer is never executed.
     pub deadline: Duration,
-    /// False while the backend is known to be unreachable. Then a caller can do without it instead of asking.
+    /// False while the backend is known to be unreachable. Then a caller need not ask it.
     pub available: bool,
 }
 
-/// One namespace on a shared backend, as seen by one node.
+/// One namespace of a backend, as one node sees it.
 ///
 /// # The contract
 ///
@@ -159,56 +157,54 @@ pub struct Info {
 ///   `invalidate_tags`, `expire_tags`, `clear`), a *floor*, and a *tag table*: for each tag the sequence number of
 ///   its last invalidation, and a *tag floor*. Each operation is atomic, and a change is published to every
 ///   subscribed node in the order of its sequence number, never before it can be read.
-/// * A stored value is [`seal(seq)`](crate::format::frame::seal) followed by the frame it was given,
-///   where `seq` is the lease's sequence number (`fill`) or the change's own (`put`). A value
-///   whose seal is below the floor is void, and so is one whose frame has [`Tags`] and whose seal is
-///   below the tag floor or below the table's number for one of them. Nothing else in a frame concerns
-///   the backend: see [`frame`](crate::format::frame). `acquire`, and `read` with [`Check::Valid`], never
-///   return a void value.
-/// * `expire` and `expire_tags` are as `invalidate` and `invalidate_tags`, but for the older values: such a value stays
-///   stored until its end, if its header has a time as a fallback, and is answered with the
-///   [seal of an expired value](crate::format::frame::expired_seal). [`Accept::Known`](super::Accept::Known) does not
-///   confirm it: it is sent whole. A plain read need not tell of an expired tag. The tag table keeps the number of the
-///   last expiry of a tag beside that of its last invalidation.
-/// * The tag table holds at most [`TAG_TABLE`] tags. To make room the tag floor is raised to the
-///   highest number dropped: sound for every value, and felt only by values that were granted
-///   before it and are still alive. Losing the table (eviction, foreign bytes) raises the tag
-///   floor to the last tag change. A clear may empty it.
-/// * If the backend's memory may have been replaced (restart, promotion, flush), the first
-///   operation raises sequence and floor beyond any number seen before: everything stored
-///   earlier is void and every outstanding lease is broken. A sequence below the number that the
-///   caller [knows](RegionSpec::known) is such memory, and raised over it; unless that number is one
-///   that no server can have reached yet. Reads with [`Check::Plain`] are exempt.
+/// * A stored value is [`seal(seq)`](crate::format::frame::seal) followed by the frame it was given, where `seq` is the
+///   lease's sequence number (`fill`) or the change's own (`put`). A value whose seal is below the floor is void, and
+///   so is one whose frame has [`Tags`] and whose seal is below the tag floor or below the table's number for one of
+///   them. Of the rest of a frame the backend reads only the token and the ends: see [`frame`](crate::format::frame).
+///   `acquire`, and `read` with [`Check::Valid`], never return a void value.
+/// * `expire` and `expire_tags` work like `invalidate` and `invalidate_tags`, except for older values that can be
+///   fallbacks (by the header they end after they expire). Such a value stays stored until its end, and is returned
+///   with the [seal of an expired value](crate::format::frame::expired_seal). It is returned whole, even if the caller
+///   has its token ([`Accept::Known`](super::Accept::Known)). A plain read may return a value whose tag has expired
+///   with its old seal. The tag table keeps the number of the last expiry of a tag beside that of its last
+///   invalidation.
+/// * The tag table holds at most [`TAG_TABLE`] tags. To drop tags, the backend raises the tag floor to the highest
+///   number dropped. That voids only tagged values that are older than this number. If the table is lost (eviction,
+///   foreign bytes), the tag floor rises to the last tag change. A clear may empty the table.
+/// * If the backend's memory may have been replaced (restart, promotion, flush), the first operation raises sequence
+///   and floor beyond any number seen before: everything stored earlier is void and every outstanding lease is broken.
+///   This also holds if the sequence is below the number that the caller [knows](RegionSpec::known), unless no server
+///   can have reached that number yet. Reads with [`Check::Plain`] are exempt.
 /// * Breaking a held lease (`put`, `invalidate`, `expire`) leaves its key *cooling* for [`GRANT_PACE`]:
 ///   until then `acquire` answers `Busy` with the time left, so that a key invalidated faster
 ///   than it loads is not loaded by everyone at once. Breaking it again does not extend that.
 ///   A lease granted below the floor does not count as held.
-/// * Asking for a lease again with the token that holds it answers with the same lease: a command sent
-///   twice grants once.
+/// * If `acquire` comes again with the token that holds the lease, it returns the lease again. So a command that is
+///   sent twice grants once.
 /// * Waking sends each waiting node a [`Woken`](super::BusEvent::Woken), with the stored value if
 ///   one was filled or put; a [`Stored`](super::BusEvent::Stored) in its place if the stored value
 ///   has more than [`WAKE_INLINE`] bytes.
-/// * Every operation ends within the backend's command deadline, and at once while the backend
-///   is known to be unreachable, with [`ErrorKind::Backend`](crate::error::ErrorKind::Backend). The
-///   outcome of a change that failed so is unknown: it may have happened, or yet happen.
-/// * A wrong type or foreign bytes under a key are an absent value, and are overwritten.
+/// * Every operation ends within the backend's command deadline, and at once while the backend is known to be
+///   unreachable, with [`ErrorKind::Backend`](crate::error::ErrorKind::Backend). The outcome of a change that failed so
+///   is unknown: the backend may have executed it, or may still execute it.
+/// * A wrong type or foreign bytes under a key count as an absent value, and are overwritten.
 ///
 /// Closing the region, or dropping it, ends its subscription.
 #[async_trait]
 pub trait Region: Debug + Send + Sync + 'static {
-    /// Partitions, deadline and availability. Called often, so it must be cheap.
+    /// Partitions, deadline and availability. It is called often, so it must be cheap.
     fn info(&self) -> Info;
 
-    /// Ends the subscription, and frees the name: the namespace can be opened anew from when this returns,
-    /// although the region lives on. Its operations still work: what is under way is brought to its end.
+    /// Ends the subscription, and frees the name. When it has returned, the namespace can be opened again, even if this
+    /// region still exists. The region's operations still work, so that those under way can end.
     fn close(&self) {}
 
     /// Reads stored values, with as few commands as possible.
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany>;
 
-    /// Reads stored values as [`read`](Self::read) does, with an outcome for each key, in their order. A backend
-    /// whose partitions are on several servers implements it: each answer names its own server, and the keys of
-    /// one server may fail alone.
+    /// Reads stored values as [`read`](Self::read) does, with an outcome for each key, in their order. A backend whose
+    /// partitions are on several servers implements it. Then each answer names its own server, and the keys of one
+    /// server may fail alone.
     async fn read_each(&self, keys: &[Key], check: Check) -> Vec<Result<Read>> {
         match self.read(keys, check).await {
             Ok(ReadMany { run, values }) => values.into_iter().map(|value| Ok(Read { run, value })).collect(),
@@ -216,8 +212,8 @@ pub trait Region: Debug + Send + Sync + 'static {
         }
     }
 
-    /// Reads the state of a partition and its tag table, in one step. Creates the partition, or raises its
-    /// floor, if need be. Checks the namespace record.
+    /// Reads the state of a partition and its tag table, in one step. It creates the partition if it does not exist,
+    /// and raises its floor if the memory may have been replaced. It checks the namespace record.
     async fn baseline(&self, partition: u16) -> Result<Baseline>;
 
     /// For each key: returns the valid value, or grants the lease, or says how long another node holds it. One
@@ -248,9 +244,9 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// Returns the sequence number of each.
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>>;
 
-    /// Notes these tags in the partition's table under a new sequence number, which is returned and
-    /// published: every value that has one of them, stored or being loaded, is void. Takes the same
-    /// time whatever the partition holds.
+    /// Notes these tags in the partition's table under a new sequence number, which is returned and published: every
+    /// older value that has one of them, stored or being loaded, is void. The time does not depend on the number of
+    /// values.
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64>;
 
     /// Expires values, each as a change: breaks the key's lease, wakes its waiters, publishes an
@@ -258,28 +254,28 @@ pub trait Region: Debug + Send + Sync + 'static {
     async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>>;
 
     /// Notes the expiry of these tags in the partition's table under a new sequence number, which is returned and
-    /// published: every value that has one of them has expired, and no load under way is stored that has one. Takes the
-    /// same time whatever the partition holds.
+    /// published: every older value that has one of them has expired, and a load under way whose value has one is not
+    /// stored. The time does not depend on the number of values.
     async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64>;
 
-    /// Raises the partition's floor to a new sequence number, which is returned: every value and
-    /// lease of the partition is void. Takes the same time whatever the partition holds.
+    /// Raises the partition's floor to a new sequence number, which is returned: every value and lease of the partition
+    /// is void. The time does not depend on the number of values.
     async fn clear(&self, partition: u16) -> Result<u64>;
 
     /// Sends an [`Echo`](super::BusEvent::Echo) with this number to this node, over the bus.
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse>;
 
     /// Sends [`Asked`](super::BusEvent::Asked) to every node of the namespace, and to the tools that have it open.
-    /// Returns how many listen, this one included. Each answers by an [`Answered`](super::BusEvent::Answered), or not
-    /// at all: the caller sets a deadline.
+    /// Returns how many listen, this one included. Each sends an [`Answered`](super::BusEvent::Answered), or nothing,
+    /// so the caller sets a deadline.
     ///
     /// | question | answer |
     /// |---|---|
     /// | `stats` | lines `name=value`: the node's process, and all its [`Stats`](crate::Stats) |
     /// | `entry:<key>` | lines `name=value`: what the node's L1 has for the key |
     ///
-    /// Nodes do not answer other questions. Nothing in the cache depends on a question or an answer, and a backend may
-    /// leave both operations out.
+    /// Nodes do not answer other questions. No promise of the cache depends on questions or answers, so a backend need
+    /// not implement the two operations.
     async fn ask(&self, id: u64, question: &[u8]) -> Result<u64> {
         let _ = (id, question);
         Err(Error::new(ErrorKind::Unsupported, "asking the nodes of the namespace: this backend cannot"))
@@ -292,7 +288,7 @@ pub trait Region: Debug + Send + Sync + 'static {
     }
 }
 
-/// One key: the operations on slices, with one element.
+/// The operations on slices, for one key.
 impl dyn Region + '_ {
     /// Reads one stored value.
     ///

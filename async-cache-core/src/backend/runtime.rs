@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Checks that the caller is inside a Tokio runtime that has timers. `doing` begins the message.
 ///
-/// Without timers Tokio panics, and says so by the panic hook. That is its only way to tell.
+/// Without timers Tokio panics, and the panic hook prints that. There is no other way to find out.
 ///
 /// # Errors
 ///

@@ -1,11 +1,10 @@
-//! What a node knows of one partition's tag changes: enough to judge a tagged value by.
+//! The mirror: a node's copy of the tag table of one partition.
 //!
-//! A mirror of the backend's table, kept by the bus. Read by hits without a lock; bounded. It
-//! outlives entries by far, so it holds hashes of tags: two tags that share one void each other's
-//! entries, which is sound.
+//! The bus keeps it current. Hits read it without a lock, and its size is limited. It holds hashes of tags. If two tags
+//! have one hash, a change of one also concerns the entries of the other, which only costs a question to L2 or a load.
 //!
-//! When it is full, its floor is raised to the last change and it starts anew: every tagged entry
-//! from before is "ask L2", whose answer carries a number above the floor.
+//! When it is full, its floor rises to the last change, and it starts empty. For every older entry with tags L2 is
+//! asked. L2's answer has a number above the floor.
 
 use std::sync::OnceLock;
 
@@ -17,32 +16,32 @@ use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Slots for a table that is at most half full. Under a scheduler it is soon full.
+/// The number of slots of a table that is at most half full. Under a scheduler it is small, so that it is soon full.
 const SLOTS: usize = if cfg!(all(test, shuttle)) { 4 } else { 2 * TAG_TABLE };
-/// Fewest slots, for a partition among many: each is told of every tag.
+/// The minimum number of slots. A partition among many has fewer, because every partition receives every tag.
 const MIN_SLOTS: usize = SLOTS / 16;
-/// Slots looked at for one tag. A tag that finds no room in them makes the table count as full.
+/// The number of slots that are searched for one tag. If there is no room in them, the table counts as full.
 const PROBES: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct TagTable {
-    /// Number of the last change of any tag: a younger entry needs no look.
+    /// The number of the last change of any tag. An entry with a higher number need not be looked up.
     latest: AtomicU64,
-    /// Tagged entries from below are void.
+    /// Tagged entries below this number are void.
     floor: AtomicU64,
-    /// Made at the first change: most namespaces have no tags.
+    /// The slots are made at the first change, because most namespaces have no tags.
     slots: OnceLock<Box<[Slot]>>,
     size: usize,
-    /// So that nobody can choose tags that crowd the table.
+    /// The seed of the hash. It is random, so that nobody can choose tags that fall into the same slots.
     seed: u64,
-    /// Slots in use. Whoever changes the table holds it.
+    /// The number of slots in use. A change of the table holds its lock.
     used: Mutex<usize>,
     switch: Switch,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Hash of the tag; 0 for none.
+    /// The hash of the tag, or 0 if the slot is free.
     tag: AtomicU64,
     /// Number of its last change, of either effect.
     seq: AtomicU64,
@@ -57,7 +56,7 @@ enum Place<'a> {
 }
 
 impl TagTable {
-    /// An empty table, for one of so many partitions.
+    /// An empty table, for one of `partitions` partitions.
     pub(crate) fn new(partitions: u16, switch: Switch) -> Self {
         let usual = (SLOTS / usize::from(partitions.max(1))).next_power_of_two().clamp(MIN_SLOTS, SLOTS);
         let size = switch.tag_slots().unwrap_or(usual);
@@ -66,7 +65,7 @@ impl TagTable {
             floor: AtomicU64::new(0),
             slots: OnceLock::new(),
             size,
-            // A schedule is run again and again.
+            // A schedule must run in the same way each time.
             seed: if cfg!(all(test, shuttle)) { 0 } else { fastrand::u64(..) },
             used: Mutex::new(0),
             switch,
@@ -84,7 +83,7 @@ impl TagTable {
         !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq, |slot| &slot.seq)
     }
 
-    /// The same of what a hit has found.
+    /// As [`concerns`](Self::concerns), for a hit.
     #[inline]
     pub(crate) fn concerns_hit(&self, tags: &Tags, seq: u64) -> bool {
         self.concerns(tags, seq) && !self.switch.is(Mutant::HitsIgnoreTags)
@@ -96,8 +95,8 @@ impl TagTable {
         !tags.is_empty() && seq < self.latest() && self.has_newer(tags, seq, |slot| &slot.void)
     }
 
-    /// The order matters: a table that starts anew raises its floor first, then empties the slots,
-    /// so that who finds a slot emptied finds the floor raised.
+    /// The order matters: a table that starts anew first raises its floor, then empties the slots. So a thread that
+    /// finds a slot empty also finds the floor raised.
     #[inline]
     fn has_newer(&self, tags: &Tags, seq: u64, number: impl Fn(&Slot) -> &AtomicU64) -> bool {
         let newer = |tag| match self.place(self.hash(tag)) {
@@ -107,7 +106,7 @@ impl TagTable {
         self.slots.get().is_some() && tags.iter().any(newer) || self.floor.load(Ordering::Acquire) > seq
     }
 
-    /// Notes a change of these tags. Any number of times, in any order.
+    /// Notes a change of these tags. Changes may be noted repeatedly and in any order.
     pub(crate) fn raise(&self, tags: &Tags, seq: u64, effect: Effect) {
         for tag in tags.iter() {
             self.raise_one(tag, seq, effect);
@@ -124,13 +123,14 @@ impl TagTable {
         };
         match place {
             Place::Found(slot) => {
-                // The number of an invalidation first: who sees that the tag has changed must see that it voids.
+                // The number of an invalidation is stored first. So a thread that sees the change of the tag also sees
+                // that it voids.
                 slot.void.fetch_max(void, Ordering::AcqRel);
                 slot.seq.fetch_max(seq, Ordering::AcqRel);
             }
             Place::Free(slot) => {
                 *used += 1;
-                // The numbers first: who sees the tag must see its numbers.
+                // The numbers are stored first. So a thread that sees the tag also sees its numbers.
                 slot.void.store(void, Ordering::Release);
                 slot.seq.store(seq, Ordering::Release);
                 slot.tag.store(hash, Ordering::Release);
@@ -151,13 +151,13 @@ impl TagTable {
         self.latest.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Voids every tagged entry from below.
+    /// Voids every tagged entry below this number.
     pub(crate) fn raise_floor(&self, seq: u64) {
         self.floor.fetch_max(seq, Ordering::AcqRel);
         self.latest.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Forgets all numbers: they were none the backend can have given.
+    /// Forgets all numbers, because the backend cannot have given them.
     pub(crate) fn start_anew(&self, floor: u64) {
         let mut used = self.used.lock();
         self.slots.get().into_iter().flatten().for_each(|slot| slot.tag.store(0, Ordering::Release));
@@ -233,7 +233,7 @@ mod tests {
         assert!(table.voids(&tags(["a"]), 8));
     }
 
-    /// A million distinct tags in a table of fixed size: never a change forgotten.
+    /// No change of a million distinct tags is forgotten, although the table has a fixed size.
     #[test]
     fn any_number_of_tags_fits() {
         for partitions in [1, 64] {

@@ -1,4 +1,4 @@
-//! An entry as an engine keeps it: small, for there are many.
+//! An entry as an engine keeps it, in little memory.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,24 +9,25 @@ use crate::backend::tick::Tick;
 use crate::format::tags::Tags;
 use crate::format::token::{NodeId, Token};
 
-/// All of an [`Entry`] but its value, in 40 bytes instead of 96. What most have none of is kept apart.
+/// All of an [`Entry`] but its value, in 40 bytes instead of 96. Parts that most entries lack are allocated
+/// separately.
 ///
-/// In this order: what a hit looks at comes last, next to the key and the value.
+/// The order of the fields matters: those that a hit reads come last, next to the key and the value.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct PackedEntry {
     seq: u64,
     rest: Rest,
-    /// When the entry is due if it has no tags; otherwise at once, so that one comparison tells both.
+    /// When the entry is [due](Expiry::due) if it has no tags, otherwise zero. So one comparison checks both.
     plainly_due: Tick,
     generation: u64,
 }
 
 #[derive(Debug, Clone)]
 enum Rest {
-    /// The token; and the span, in milliseconds, as exact as a frame has it, plus one; [`ENDLESS`] for a
-    /// life without end.
+    /// The token, and the span in milliseconds plus one. A frame has the span in milliseconds, too.
+    /// [`ENDLESS`] stands for a life without end.
     Plain {
         node: NodeId,
         counter: u32,
@@ -35,8 +36,8 @@ enum Rest {
     More(Arc<More>),
 }
 
-/// All of an entry that does not simply end when it is due: one with tags, a cap in L1, a time as a fallback,
-/// a refresh ahead of its expiry or one that failed; or with a number too large for its place.
+/// The parts of an entry with tags, a cap in L1, a time as a fallback, a refresh before its expiry or a
+/// failed refresh, or with a number that is too large for [`Rest::Plain`].
 #[derive(Debug)]
 struct More {
     life: Expiry,
@@ -96,7 +97,7 @@ impl PackedEntry {
     }
 }
 
-/// A span as it is kept in place, if it can be.
+/// The span in the form of [`Rest::Plain`], if it fits.
 fn packed(span: u64) -> Option<NonZeroU32> {
     if span == u64::MAX {
         return Some(ENDLESS);
@@ -109,7 +110,7 @@ fn unpacked(span: NonZeroU32) -> u64 {
     if span == ENDLESS { u64::MAX } else { u64::from(span.get() - 1) * MS }
 }
 
-/// A life that simply ends when it is due.
+/// The life of an entry that ends when it is due.
 fn plain(due: Tick, span: u64) -> Expiry {
     Expiry {
         ask: Tick::MAX,
@@ -127,7 +128,7 @@ fn plain(due: Tick, span: u64) -> Expiry {
 mod tests {
     use super::*;
 
-    /// Takes an entry apart and puts it together, and tells whether it was kept in one piece.
+    /// Takes an entry apart and puts it together again. Returns whether it was a [`Rest::Plain`].
     fn in_one_piece(life: Expiry, counter: u64, tags: Tags) -> bool {
         let token = Token { node: NodeId(1), counter };
         let entry = Entry { value: Some(Arc::new(3)), life, generation: 4, seq: 5, token, tags };

@@ -3,8 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-/// A point on a cache's monotonic clock, in nanoseconds from a moment some decades before the
-/// cache was built.
+/// A time on a cache's monotonic clock, in nanoseconds. Its zero is some decades before the cache was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tick(pub u64);
 
