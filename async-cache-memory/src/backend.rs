@@ -11,19 +11,18 @@ use bytes::Bytes;
 use crate::local::Local;
 use crate::store::Stores;
 
-/// Most partitions of a shared tier.
+/// The maximum number of partitions of an L2.
 const MAX_PARTITIONS: u16 = 1024;
 
-/// A tier in this process. Clones share everything.
+/// A tier in this process: an L1, an L2 for the nodes of this process, or both. Clones share everything.
 ///
-/// It is the L1 of one cache at a time: another cache that is given a clone is refused when it is
-/// built. As a shared tier it serves any number, apart by their namespaces. It may be both at once.
+/// It is the L1 of one cache at a time. If another cache is built with a clone, `build` returns an error. As
+/// an L2 it serves any number of namespaces.
 ///
-/// As an L1 the type of its values is inferred from the cache it is given to. As a shared tier it
-/// is a `MemoryBackend<Bytes>`, which `MemoryBackend` alone stands for.
+/// As an L1 it has the type of the cache's values, which the compiler infers. As an L2 it is a
+/// `MemoryBackend<Bytes>`, for which `MemoryBackend` is short.
 ///
-/// A value that is dropped from it may be dropped under a lock of the cache's: `V`'s `Drop` must not call
-/// the cache.
+/// It may drop a value under a lock of the cache. So `V`'s `Drop` must not call the cache.
 ///
 /// Its entries are bounded by its capacity. As an L1 it drops entries that have expired, or that a tag or a
 /// clear has made void, in the background, a part at a time; and all entries when the cache is shut down.
@@ -33,7 +32,7 @@ pub struct MemoryBackend<V: 'static = Bytes> {
 }
 
 impl<V: 'static> MemoryBackend<V> {
-    /// Refuses settings that no cache can be built on.
+    /// Refuses invalid settings.
     pub(crate) fn check_settings(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::new(ErrorKind::Config, format!("a MemoryBackend {what}")));
         let Stores { capacity, partitions, .. } = &*self.stores;
@@ -51,7 +50,7 @@ impl<V: 'static> MemoryBackend<V> {
 }
 
 impl<V: Send + Sync + 'static> MemoryBackend<V> {
-    /// The number of entries that have left the L1 and were not told to the
+    /// The number of entries that have left the L1 and were not passed to the
     /// [listener](crate::MemoryBackendBuilder::on_evict), because too many were waiting for it.
     #[must_use]
     pub fn missed_evictions(&self) -> u64 {

@@ -13,7 +13,7 @@ use crate::faults::{Faults, Mutant};
 use crate::local::Local;
 use crate::store::Stores;
 
-/// Describes a [`MemoryBackend`].
+/// The settings of a [`MemoryBackend`].
 #[must_use = "nothing is built until `build` is called"]
 pub struct MemoryBackendBuilder<V> {
     max_capacity: u64,
@@ -27,13 +27,13 @@ pub struct MemoryBackendBuilder<V> {
 }
 
 impl<V: Send + Sync + 'static> MemoryBackend<V> {
-    /// A tier for at most `max_entries` entries.
+    /// Makes a tier for at most `max_entries` entries.
     #[must_use]
     pub fn new(max_entries: u64) -> Self {
         Self::builder().max_capacity(max_entries).build()
     }
 
-    /// Starts to describe a tier.
+    /// Starts with the default settings.
     pub fn builder() -> MemoryBackendBuilder<V> {
         MemoryBackendBuilder::new()
     }
@@ -53,40 +53,39 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         }
     }
 
-    /// Sets the capacity: a number of entries, or with a weigher the sum of their weights.
-    /// Default 10,000. With 0 nothing could be kept: an error of the cache's `build`.
+    /// Sets the capacity: a number of entries, or with a weigher the sum of their weights. The default is 10,000. With
+    /// 0 the cache's `build` returns an error.
     pub fn max_capacity(mut self, capacity: u64) -> Self {
         self.max_capacity = capacity;
         self
     }
 
-    /// Sets how much of the capacity an entry takes, from its encoded key and its value. A cached
-    /// absence weighs 1, and nothing weighs less. Called once per insert.
+    /// Sets how much of the capacity an entry takes, from its encoded key and its value. A cached absence weighs 1,
+    /// which is the minimum. The function is called once for each insert.
     ///
-    /// A value is kept if it fits the whole capacity. One that does not, or at which the weigher panics, is not kept,
-    /// and counted in [`Stats::l1_refused`](async_cache_core::Stats::l1_refused).
+    /// A value that is heavier than the whole capacity, or at which the weigher panics, is not kept, and counts in
+    /// [`Stats::l1_refused`](async_cache_core::Stats::l1_refused).
     pub fn weigher(mut self, weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
     }
 
-    /// Sets the engine that the L1 runs on. Default [`Engine::Quick`], and with
-    /// [`time_to_idle`](Self::time_to_idle) [`Engine::Moka`].
+    /// Sets the engine of the L1. The default is [`Engine::Quick`], and with [`time_to_idle`](Self::time_to_idle)
+    /// [`Engine::Moka`].
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = Some(engine);
         self
     }
 
     /// Drops an entry of the L1 that no lookup has asked for in this time: 1 ms to 100 years. By default entries stay
-    /// until their life is over or their room is needed. It ends no life earlier or later in L2, which answers the next
-    /// lookup.
+    /// until their life is over or their room is needed. It changes nothing in L2, which answers the next lookup.
     ///
-    /// Every lookup of the key in this L1 counts as a use, also one whose entry has expired and is a fallback; so does
-    /// storing the entry. An idle entry answers no lookup, neither as a hit nor as a fallback. Its memory is freed when
-    /// the cache is used, or within about a minute. The time is real time, also where a test pauses the clock.
+    /// Every lookup of the key in this L1 counts as a use, even if the entry is only a fallback. Storing the entry
+    /// counts, too. An idle entry answers no lookup, neither as a hit nor as a fallback. Its memory is freed when the
+    /// cache is used, or within about a minute. The time is real time, also where a test pauses the clock.
     ///
-    /// Such an L1 runs on [`Engine::Moka`], which knows when an entry was used; its hits cost more. Another engine, or
-    /// a time out of range, is an error of the cache's `build`.
+    /// Such an L1 uses [`Engine::Moka`], which knows when an entry was used. Its hits cost more. With another engine,
+    /// or a time out of range, the cache's `build` returns an error.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.time_to_idle = Some(idle);
         self
@@ -95,14 +94,14 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// Calls `listener` for each entry that leaves the L1, with its encoded key, its value (`None` is a cached absence),
     /// and the [cause](EvictionCause).
     ///
-    /// It is called after the entry has left, on a thread of its own, for one entry at a time. It may block, and may use
-    /// the cache. By then the key may have a value again, and calls for different keys may come in another order than
-    /// the entries left. If it panics, the entries behind it are told all the same. At most 8,192 entries wait for it;
-    /// further ones are not told, but [counted](MemoryBackend::missed_evictions). The thread ends when the backend and
-    /// its cache are dropped: a listener that owns a handle of the cache keeps both for ever.
+    /// It is called after the entry has left, on a thread of its own, for one entry at a time. It may block, and may
+    /// use the cache. By then the key may have a value again, and calls for different keys may come in another order
+    /// than the entries left. If it panics, it is still called for the next entries. At most 8,192 entries wait for it.
+    /// For further ones it is not called, but they are [counted](MemoryBackend::missed_evictions). The thread ends when
+    /// the backend and its cache are dropped. So a listener that owns a handle of the cache keeps both for ever.
     ///
-    /// An entry that is only given another life, such as one that was expired, has not left. What is stored in the
-    /// shared tier is not told.
+    /// An entry that only gets another life, such as one that a change expires, has not left. The listener is not
+    /// called for values of the L2.
     ///
     /// ```
     /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::{EvictionCause, MemoryBackend};
@@ -127,28 +126,28 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         self
     }
 
-    /// Sets the number of partitions this tier has as a shared tier, 1 to 1,024. Default 1. Another number is
-    /// an error of the cache's `build`.
+    /// Sets the number of partitions of this tier as an L2: 1 to 1,024. The default is 1. With another number the
+    /// cache's `build` returns an error.
     pub fn partitions(mut self, partitions: u16) -> Self {
         self.partitions = partitions;
         self
     }
 
-    /// Breaks one rule of the shared tier, to show that a proof objects.
+    /// Breaks one rule of the L2, to show that a test fails then.
     #[cfg(feature = "testing")]
     pub fn mutant(mut self, mutant: Mutant) -> Self {
         self.faults.mutant = Some(mutant);
         self
     }
 
-    /// Sets how many invalidated tags a partition of the shared tier remembers.
+    /// Sets how many invalidated tags a partition of the L2 remembers.
     #[cfg(feature = "testing")]
     pub fn tag_table(mut self, tags: usize) -> Self {
         self.faults.tag_table = Some(tags);
         self
     }
 
-    /// Builds it.
+    /// Builds the tier.
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
         let weigher = self.weigher.map(Arc::new);

@@ -1,4 +1,4 @@
-//! Tells a listener which entries have left an L1.
+//! Calls a listener for each entry that has left an L1.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,20 +7,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_cache_core::key::Key;
 
-/// The most entries that wait for the listener.
+/// The maximum number of entries that wait for the listener.
 const MOST_WAITING: usize = 8192;
 
-/// Why an entry has left an L1: what [`on_evict`](crate::MemoryBackendBuilder::on_evict) is told.
+/// Why an entry has left an L1: an argument of the listener of [`on_evict`](crate::MemoryBackendBuilder::on_evict).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EvictionCause {
-    /// It had to make room: the capacity was reached.
+    /// The L1 was full.
     Size,
-    /// Nobody looked it up for `time_to_idle`.
+    /// No lookup used it for `time_to_idle`.
     Idle,
-    /// It was of no use any more: its `ttl` and its `stale_for` are over, or the invalidation of a tag or of
-    /// everything has voided it. Such entries are searched for in the background, so it may have answered last long
-    /// before.
+    /// It could never answer again: its `ttl` and its `stale_for` are over, or the invalidation of a tag or of
+    /// everything has voided it. The background search for such entries may find it long after that.
     Expired,
     /// Another value of its key took its place, by a load or a refresh.
     Replaced,
@@ -28,7 +27,7 @@ pub enum EvictionCause {
     Removed,
 }
 
-/// What is called for each entry that has left.
+/// The function that is called for each entry that has left.
 pub(crate) type Listener<V> = Box<dyn FnMut(&[u8], Option<&Arc<V>>, EvictionCause) + Send>;
 
 /// An entry that has left.
@@ -38,7 +37,7 @@ struct Evicted<V> {
     cause: EvictionCause,
 }
 
-/// The way to the listener. Entries leave under locks of the cache, so the listener runs on a thread of its own.
+/// The queue to the listener. Entries leave under locks of the cache, so the listener runs on a thread of its own.
 pub(crate) struct Outlet<V> {
     waiting: SyncSender<Evicted<V>>,
     missed: AtomicU64,
@@ -48,7 +47,7 @@ impl<V: Send + Sync + 'static> Outlet<V> {
     /// Starts the thread of the listener. It ends when the last engine with this outlet is dropped.
     pub(crate) fn open(listener: Listener<V>) -> Arc<Self> {
         let (waiting, evicted) = sync_channel(MOST_WAITING);
-        // Without a thread there is no receiver, and everything counts as missed.
+        // If the thread cannot start, there is no receiver, and every entry counts as missed.
         let run = move || tell_all(&evicted, listener);
         drop(std::thread::Builder::new().name("async-cache-evicted".to_owned()).spawn(run));
         Arc::new(Self { waiting, missed: AtomicU64::new(0) })
@@ -56,7 +55,7 @@ impl<V: Send + Sync + 'static> Outlet<V> {
 }
 
 impl<V> Outlet<V> {
-    /// Never waits: what finds no room is counted.
+    /// Adds an entry. It never waits: if there is no room, the entry is only counted.
     pub(crate) fn tell(&self, key: &Key, value: Option<Arc<V>>, cause: EvictionCause) {
         if self.waiting.try_send(Evicted { key: key.clone(), value, cause }).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +69,7 @@ impl<V> Outlet<V> {
 
 fn tell_all<V>(evicted: &Receiver<Evicted<V>>, mut listener: Listener<V>) {
     for Evicted { key, value, cause } in evicted {
-        // A panic of the listener, or of the value's `Drop`, concerns this entry alone.
+        // A panic of the listener or of the value's `Drop` must not end the thread.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             listener(key.as_bytes(), value.as_ref(), cause);
             drop(value);

@@ -1,5 +1,5 @@
 //! The hasher of every map here.
 
-/// Hashes are seeded at random for each cache, so that keys chosen from outside cannot be made to
-/// collide; four times as fast as the standard library's on short keys.
+/// The seed is random for each cache, so that nobody can choose keys that collide. It is four times as fast
+/// as the hasher of the standard library on short keys.
 pub(crate) type Hasher = foldhash::quality::RandomState;

@@ -1,10 +1,9 @@
 //! The in-process tier of async-cache.
 //!
-//! [`MemoryBackend`] is two things. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it holds
-//! typed values in a bounded map: [quick_cache], or [moka] if asked for. As a shared tier
-//! ([`Backend`](async_cache_core::Backend)) it stands in for Redis inside one process: several
-//! caches on clones of one value share loaded values, wait for each other's loads and hear each
-//! other's invalidations, with nothing installed.
+//! [`MemoryBackend`] is an L1, an L2, or both. As an L1 ([`LocalBackend`](async_cache_core::LocalBackend)) it
+//! holds typed values in a bounded map: [quick_cache], or [moka] if that is chosen. As an L2
+//! ([`Backend`](async_cache_core::Backend)) it takes the place of Redis inside one process. Caches on clones
+//! of one value then share loaded values, wait for each other's loads, and receive each other's changes.
 //!
 //! [quick_cache]: https://docs.rs/quick_cache
 //! [moka]: https://docs.rs/moka

@@ -11,7 +11,7 @@ use crate::engine::claim::{Claim, Shareable};
 /// The L1 that the clones of a backend share.
 pub(crate) struct Local<V> {
     plan: Plan<V>,
-    /// A setting that no cache can be built on.
+    /// The message about an invalid setting.
     pub(crate) wrong: Option<&'static str>,
     current: Mutex<Current<V>>,
 }
@@ -36,8 +36,8 @@ impl<V: Send + Sync + 'static> Local<V> {
         Arc::clone(&self.current.lock().engine)
     }
 
-    /// Gives the engine to a cache. Two caches do not share one: entries are told apart by the key
-    /// alone, and each was verified by the numbers of its own node.
+    /// Gives the engine to a cache. Two caches must not share one, because entries of two caches could have
+    /// one key, and each entry was checked by the numbers of its own node.
     pub(crate) fn claim(&self, namespace: &str) -> Result<Box<dyn LocalBackend<V>>> {
         let mut current = self.current.lock();
         if let Some((claim, owner)) = &current.claim {

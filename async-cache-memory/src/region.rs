@@ -1,4 +1,4 @@
-//! The backend's part as a shared tier: one namespace, as seen by one node.
+//! The backend as an L2: one namespace, as one node sees it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};

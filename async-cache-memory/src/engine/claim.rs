@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_cache_core::LocalBackend;
 
-/// An engine that gives a cache a handle: the cache calls it through one pointer.
+/// An engine that can give a handle to a cache. So the cache calls it through one pointer.
 pub(crate) trait Shareable<V>: LocalBackend<V> {
     /// A handle for one cache, which ends with `claim`.
     fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>>;
@@ -32,7 +32,7 @@ impl Claim {
 /// 1. a load ends, and its value is about to be stored; 2. the cache is closed, and the engine emptied;
 /// 3. the value is stored, and would never be freed.
 ///
-/// Called after the insert: either the claim has ended, or the emptying comes after the insert.
+/// It is called after the insert. Then either the claim has ended, or the engine is emptied after the insert.
 pub(super) fn too_late(claim: Option<&Arc<Claim>>) -> bool {
     claim.is_some_and(|claim| claim.has_ended())
 }

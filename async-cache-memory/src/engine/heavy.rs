@@ -1,7 +1,7 @@
 //! Entries that weigh more than a shard of the engine may hold: one table for all of them.
 //!
-//! There are few of them, for they are heavy. So one lock is enough, and the entry to be dropped for another
-//! is searched for among all.
+//! There are few of them, because they are heavy. So one lock is enough, and a search among all of them finds
+//! the entry to drop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use async_cache_core::backend::{Entry, HitCheck, PackedEntry};
 use async_cache_core::key::Key;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The table, and a clock that counts the weight stored anywhere in the L1: an entry that has not been asked
-/// for while a whole capacity was stored is the next to be dropped, as in one queue with all other entries.
+/// The table, and a clock that counts the weight stored anywhere in the L1. If an entry was not used while a
+/// whole capacity was stored, it is dropped, as it would be in one queue with all other entries.
 pub(super) struct Heavy<V> {
     table: RwLock<Table<V>>,
     stored: AtomicU64,
@@ -64,7 +64,7 @@ impl<V> Heavy<V> {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Counts weight stored. Tells whether another sixteenth of the capacity has gone by.
+    /// Counts stored weight. Returns whether another sixteenth of the capacity was stored.
     pub(super) fn count(&self, weight: u64, capacity: u64) -> bool {
         let (before, step) = (self.stored.fetch_add(weight, Ordering::Relaxed), (capacity / 16).max(1));
         before / step != (before + weight) / step

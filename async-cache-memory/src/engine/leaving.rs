@@ -1,4 +1,4 @@
-//! What quick_cache calls when an entry makes room for another.
+//! The hooks that quick_cache calls when an entry makes room for another.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ impl<V> Clone for Leaving<V> {
 
 /// The state of one insert.
 pub(super) struct Request<K, V> {
-    /// What is inserted, if there is a listener.
+    /// The entry that is inserted, if there is a listener.
     pub(super) incoming: Option<(Key, Option<Arc<V>>)>,
-    /// What is dropped when the lock is free. There are rarely more than two.
+    /// The entries to drop when the lock is free. There are rarely more than two.
     stash: [Option<(K, Option<Arc<V>>)>; 2],
 }
 

@@ -1,4 +1,4 @@
-//! The engines an L1 can run on: bounded concurrent maps that know nothing of the entries in them.
+//! The engines of an L1: bounded concurrent maps.
 
 pub(crate) mod claim;
 mod heavy;
@@ -18,17 +18,17 @@ use self::weigh::Weigher;
 use self::weighed::Weighed;
 use crate::eviction::Outlet;
 
-/// The map that an L1 runs on.
+/// The map that holds the entries of an L1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Engine {
-    /// [quick_cache](https://docs.rs/quick_cache): Clock-PRO in shards. A hit takes the shard's
-    /// lock for reading and writes at most one counter; nothing is left to be done later.
+    /// [quick_cache](https://docs.rs/quick_cache): Clock-PRO in shards. A hit takes the shard's lock for
+    /// reading, and writes at most one counter.
     #[default]
     Quick,
-    /// [moka](https://docs.rs/moka): W-TinyLFU. A hit costs several times as much, for it is
-    /// recorded in a log that is worked off now and then. Keys that are read once do not drive out keys
-    /// that are read often. A value that it forgets may be dropped some operations later.
+    /// [moka](https://docs.rs/moka): W-TinyLFU. A hit costs several times as much, because moka notes it in a
+    /// log that it processes from time to time. Keys that are read once do not drive out keys that are read
+    /// often. A value that leaves it may be dropped some operations later.
     Moka,
 }
 

@@ -1,4 +1,4 @@
-//! On moka.
+//! The engine on moka.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::weigh::{Weigher, weigh};
 use crate::eviction::{EvictionCause, Outlet};
 use crate::hasher::Hasher;
 
-/// Value, all else of the entry, weight.
+/// The value, the rest of the entry, and the weight.
 type Held<V> = (Option<Arc<V>>, PackedEntry, u32);
 
 /// Handles share everything.
@@ -25,17 +25,16 @@ pub(crate) struct Moka<V> {
     weigher: Option<Arc<Weigher<V>>>,
     refused: Arc<AtomicU64>,
     capacity: u64,
-    /// Whether something happens when an entry leaves or is idle. Then moka's log is worked off in the background,
-    /// too.
+    /// Whether there is a listener or a `time_to_idle`. Then moka's log is also processed in the background.
     watched: bool,
     claim: Option<Arc<Claim>>,
 }
 
-/// What this thread does with the engine: it calls the listener for that at once.
+/// The present operation of this thread on the engine. The engine calls its listener on this thread.
 #[derive(Clone, Copy)]
 enum Doing {
     Nothing,
-    /// It removes an entry that is of no use any more.
+    /// It removes an entry that can never answer again.
     Sweeping,
     /// It stores the value at this address.
     Storing(usize),
@@ -55,7 +54,7 @@ fn address<V>(value: Option<&Arc<V>>) -> usize {
     value.map_or(0, |value| Arc::as_ptr(value).addr())
 }
 
-/// What the listener is told. An entry that is stored again, with another life, has not been replaced.
+/// The cause for the listener. An entry that is stored again with another life has not been replaced.
 fn cause_of<V>(cause: RemovalCause, value: Option<&Arc<V>>) -> Option<EvictionCause> {
     match (cause, DOING.get()) {
         (RemovalCause::Size, _) => Some(EvictionCause::Size),
@@ -143,7 +142,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
             claim.end();
         }
         self.clear();
-        // The engine frees nothing before it has worked off its log.
+        // The engine frees nothing before it has processed its log.
         self.cache.run_pending_tasks();
     }
 
@@ -152,12 +151,12 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
         is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
         if self.watched {
-            // Nobody may use the cache. Then nothing else works off the log, which frees idle entries.
+            // Processing the log frees idle entries. While nobody uses the cache, nothing else processes it.
             self.cache.run_pending_tasks();
         }
         Box::new(self.cache.iter().map(move |(key, (value, terms, _))| {
             if is_dead(key.as_bytes(), &terms.with(value)) {
-                // The entry may have been replaced a moment ago: then the new one is removed, which costs a read.
+                // The entry may have been replaced a moment ago. Then the new one is removed, which costs a read of L2.
                 while_doing(Doing::Sweeping, || self.cache.invalidate(&*key));
             }
         }))

@@ -1,4 +1,4 @@
-//! On quick_cache.
+//! The engine on quick_cache.
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
@@ -16,14 +16,14 @@ use super::leaving::{Leaving, Request};
 use crate::eviction::{EvictionCause, Outlet};
 use crate::hasher::Hasher as EntryHasher;
 
-/// Most entries expected in one shard. A shard's table grows at once, under its lock: this bounds
-/// how long that takes, whatever the capacity.
+/// The maximum number of entries expected in one shard. A shard's table grows in one step under its lock, so this
+/// limits how long that takes.
 const SHARD_ENTRIES: u64 = 8192;
 const MAX_SHARDS: u64 = 4096;
 
 type Entries<V, W> = Cache<Slot<W>, Option<Arc<V>>, Scale, EntryHasher, Leaving<V>>;
 
-/// Entries of one weight each, or with weights of their own. Handles share everything.
+/// An engine whose entries have equal weights, or weights of their own. Handles share everything.
 pub(crate) struct Quick<V, W> {
     cache: Arc<Entries<V, W>>,
     evicted: Option<Arc<Outlet<V>>>,
@@ -32,8 +32,8 @@ pub(crate) struct Quick<V, W> {
 
 /// The engine's key: the key, and all of the entry but its value.
 ///
-/// So an entry is judged in place, by the comparison of keys. An entry that may not answer is not found; of one
-/// that may, only the value is copied.
+/// So the comparison of keys also decides whether the entry may answer. An entry that may not answer is not found. Of
+/// an entry that may, only the value is copied.
 ///
 /// The order of the fields keeps together the bytes that a hit reads: the end of the terms, the key, the value.
 #[repr(C)]
@@ -64,7 +64,7 @@ impl<W> PartialEq for Slot<W> {
 
 impl<W> Eq for Slot<W> {}
 
-/// A key to be looked up, whichever entry it has.
+/// A key to be looked up, even if its entry may not answer.
 #[derive(Hash)]
 struct Bytes<'a>(&'a [u8]);
 
@@ -157,7 +157,7 @@ impl From<One> for u64 {
     }
 }
 
-/// Reads the weight kept with the entry.
+/// Reads the weight that is stored with the entry.
 #[derive(Clone)]
 struct Scale;
 
@@ -223,7 +223,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         self.tell(self.cache.remove(&Bytes(key)), EvictionCause::Removed);
     }
 
-    /// Takes an entry out, and tells nobody.
+    /// Removes an entry without calling the listener.
     pub(super) fn take(&self, key: &[u8]) -> Option<TakenOut<V>> {
         self.cache.remove(&Bytes(key)).map(|(slot, value)| TakenOut { key: slot.key, value })
     }
@@ -248,7 +248,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         self.cache.len() as u64
     }
 
-    /// One entry a step, each under the lock of its shard.
+    /// Checks one entry in each step, under the lock of its shard.
     pub(super) fn sweep<'a>(
         &'a self,
         is_dead: &'a (dyn Fn(&[u8], &Entry<V>) -> bool + Send + Sync),
@@ -256,7 +256,7 @@ impl<V: Send + Sync + 'static, W: Copy + Into<u64> + Send + Sync + 'static> Quic
         let is_dead = move |key: &[u8], terms: &PackedEntry| is_dead(key, &terms.with(None));
         Box::new(self.cache.iter().map(move |(slot, _)| {
             if is_dead(slot.key.as_bytes(), &slot.terms) {
-                // Judged once more where it is: it may have been replaced.
+                // The entry may have been replaced meanwhile, so it is checked once more under the lock.
                 let removed = self.cache.remove(&Dead(slot.key.as_bytes(), &is_dead));
                 self.tell(removed, EvictionCause::Expired);
             }

@@ -1,8 +1,8 @@
-//! On quick_cache, with weights.
+//! The engine on quick_cache, with weights.
 //!
-//! The engine divides the capacity among its shards, and a shard refuses entries heavier than its part. So an
-//! entry heavier than half a shard goes into a table of its own; the capacity of the shards shrinks by
-//! the weight of that table.
+//! The engine divides the capacity among its shards, and a shard refuses entries heavier than its part. So entries
+//! heavier than half a shard are stored in a separate table. The capacity of the shards shrinks by the weight of that
+//! table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::quick::Quick;
 use super::weigh::{Weigher, weigh};
 use crate::eviction::{EvictionCause, Outlet, is_same};
 
-/// The guessed weight of an entry: the engine has to be told how many entries to expect, and remembers half as
+/// The assumed weight of an entry. The engine needs the number of expected entries, and remembers the keys of half as
 /// many that it has dropped.
 const GUESSED_WEIGHT: u64 = 1024;
 
@@ -48,8 +48,8 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         Self { light, inner: Arc::new(inner), claim: None }
     }
 
-    /// Gives the shards the capacity that the table leaves. At least 1 for each: without capacity a shard forgets
-    /// which keys it has dropped.
+    /// Gives the shards the capacity that the table leaves, at least 1 for each. Without capacity a shard forgets which
+    /// keys it has dropped.
     fn share_capacity(&self, table: &Table<V>) {
         let shards = self.light.shards();
         let rest = (self.inner.capacity - table.weight.min(self.inner.capacity)).max(shards);
@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static> Weighed<V> {
         let lap = heavy.count(u64::from(weight), capacity);
         let table = heavy.read();
         if u64::from(weight) <= self.inner.limit.load(Ordering::Relaxed) && !table.contains(key.as_bytes()) {
-            // Under the lock, so that an entry of this key cannot get into the table meanwhile.
+            // This is done under the lock, so that no entry of this key gets into the table meanwhile.
             self.light.store(key, entry, weight);
             let unused = lap && table.len() > 0;
             drop(table);
@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static> Weighed<V> {
     }
 }
 
-/// A shard keeps a little less than its part at once, and more than one entry.
+/// A shard holds a little less than its part of the capacity, and more than one entry.
 fn limit(capacity: u64, shards: u64) -> u64 {
     (capacity.div_ceil(shards) / 2).max(1)
 }

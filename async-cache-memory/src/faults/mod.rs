@@ -1,5 +1,5 @@
-//! Faults for tests (feature `testing`): rules of the shared tier that are broken, to show that a proof objects.
-//! Without the feature no type carries a fault, and [`fault!`] compiles to the code of the rule.
+//! Faults for tests (feature `testing`): rules of the L2 that are broken, to show that a test fails then. Without the
+//! feature no type carries a fault, and [`fault!`] compiles to the code of the rule.
 
 #[cfg(feature = "testing")]
 mod halves;
@@ -35,18 +35,18 @@ pub(crate) use fault;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Faults {
     pub(crate) mutant: Option<Mutant>,
-    /// Most tags in a partition's table.
+    /// The maximum number of tags in a partition's table.
     pub(crate) tag_table: Option<usize>,
 }
 
-/// A rule of the shared tier to be broken. The tier is then wrong, and a proof must notice.
+/// A rule of the L2 to be broken. A test must fail then.
 #[cfg(feature = "testing")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutant {
     /// A fill is stored whoever holds the lease.
     UnconditionalFill,
-    /// A change leaves the lease of its key alone.
+    /// A change does not break the lease of its key.
     InvalidationKeepsLease,
     /// An invalidation is published a moment before the value is removed.
     PublishBeforeDelete,

@@ -68,7 +68,7 @@ impl State {
 }
 
 impl Store {
-    /// The memory becomes an older one, and the process goes on: no node is told.
+    /// Replaces the memory by an older one of the same process. No node is told.
     fn revert(&self, image: &Image) {
         let mut state = self.state.lock();
         let run = state.run;
@@ -76,12 +76,12 @@ impl Store {
         state.run = run;
     }
 
-    /// Replaces the memory; the next operation finds it so.
+    /// Replaces the memory. The next operation finds the new one.
     fn restart(&self, image: Option<&Image>) {
         {
             let mut state = self.state.lock();
             Self::replace(&mut state, image);
-            // Every subscription was lost, and is there again.
+            // Every subscription was lost and made again.
             for event in [BusEvent::Lost, BusEvent::Subscribed] {
                 state.outbox.push(To::Everyone, &event);
             }

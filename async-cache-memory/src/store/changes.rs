@@ -41,7 +41,7 @@ impl State {
         seq
     }
 
-    /// Numbers a change of one key, and breaks its lease. Tells the nodes that waited.
+    /// Numbers a change of one key, and breaks its lease. Returns the nodes that waited.
     fn begin_change(&mut self, key: &Key) -> (u64, BTreeSet<NodeId>) {
         let keeps_lease = fault!(self.faults, InvalidationKeepsLease);
         let partition = self.partition(key);

@@ -1,4 +1,4 @@
-//! Delivery of events: in order, and outside the lock under which they arose.
+//! Delivery of events: in order, and outside the lock under which they were made.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ pub(crate) enum To {
 /// The nodes that listen, and the events that have not been delivered yet. Part of a store's state.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    /// In a fixed order, so that a run of events can be repeated exactly.
+    /// The nodes have a fixed order, so that a run can be repeated exactly.
     listeners: BTreeMap<NodeId, Member>,
     events: VecDeque<(Weak<dyn Listener>, BusEvent)>,
 }
@@ -36,8 +36,8 @@ impl Outbox {
         self.listeners.remove(&node);
     }
 
-    /// Makes a node a subscriber, on its first operation: when the namespace is opened, the
-    /// listener is not yet able to listen.
+    /// Makes a node a subscriber on its first operation. When the namespace is opened, the listener cannot receive
+    /// events yet.
     pub(crate) fn subscribe(&mut self, node: NodeId) {
         if let Some(member) = self.listeners.get_mut(&node)
             && !member.subscribed
@@ -72,8 +72,8 @@ pub(crate) struct Courier(Mutex<()>);
 impl Courier {
     /// Delivers until the outbox is empty, unless another caller is delivering.
     ///
-    /// One caller at a time keeps the order. A caller that finds another one at it leaves its events to that one;
-    /// so a listener may call operations. The last look is outside the courier's lock:
+    /// Only one caller at a time delivers, which keeps the order. If another caller is delivering, a caller leaves its
+    /// events to that one. So a listener may call operations. The last check is outside the courier's lock:
     ///
     /// 1. A finds the outbox empty; 2. B adds an event and finds A busy; 3. A lets go.
     pub(crate) fn run<S>(&self, state: &Mutex<S>, outbox: impl Fn(&mut S) -> &mut Outbox) {

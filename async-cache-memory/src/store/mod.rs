@@ -51,7 +51,7 @@ impl Stores {
         Self {
             capacity,
             partitions,
-            // But for tests, a process' memory is replaced only with the process.
+            // Only tests replace the memory without replacing the process.
             run: AtomicU64::new(FIRST_RUN.0),
             namespaces: Mutex::default(),
             #[cfg(feature = "testing")]
@@ -79,7 +79,7 @@ impl Store {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// The clock that an epoch begins by: far beyond any sequence number that changes alone lead to.
+    /// The clock from which an epoch begins. It is far above any sequence number that changes alone can reach.
     fn time_us(&self) -> u64 {
         (1 << 50) + u64::try_from(self.born.elapsed().as_micros()).unwrap_or(0)
     }

@@ -9,7 +9,7 @@ use async_cache_core::key::Key;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// All that is known of one partition, but for its values.
+/// The state of one partition, without its values.
 #[derive(Clone, Default)]
 pub(crate) struct Partition {
     pub(super) seq: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Partition {
     pub(super) expired_tags: HashMap<Bytes, u64>,
     pub(super) tag_floor: u64,
     pub(super) locks: HashMap<Key, Lock>,
-    /// Number of locks at which the lapsed ones are thrown out.
+    /// The number of locks at which expired ones are removed.
     sweep_at: usize,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Lock {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
     Lease(Lease),
-    /// Broken a moment ago: no lease is granted before the lock lapses.
+    /// Broken a moment ago. No lease is granted before this lock expires.
     Cooling,
 }
 
@@ -65,14 +65,15 @@ impl Partition {
         tags.iter().any(|tag| self.expired_tags.get(tag).is_some_and(|last| *last > seq))
     }
 
-    /// A valid stored value as it is answered: one that a tag has expired says so, and one that has no time as a
-    /// fallback then is absent.
+    /// A valid stored value in the form in which it is returned. If a tag has expired it, its seal says so. If it then
+    /// cannot be a fallback, it is absent.
     pub(super) fn shown(&self, bytes: Bytes) -> Option<Bytes> {
         let seq = unseal(&bytes)?;
         if self.expires(&tags_of(&bytes), seq) { expired(&bytes) } else { Some(bytes) }
     }
 
-    /// Notes a change of tags. A table of more than `most` starts anew, with its floor above all that it held.
+    /// Notes a change of tags. If the table has more than `most` tags, it starts empty, with its floor above all of its
+    /// numbers.
     pub(super) fn note(&mut self, tags: &Tags, seq: u64, effect: Effect, most: usize) {
         if self.tags.len().max(self.expired_tags.len()) + tags.iter().count() > most {
             self.tag_floor = seq;
@@ -86,8 +87,7 @@ impl Partition {
         table.extend(tags.iter().map(|tag| (Bytes::copy_from_slice(tag), seq)));
     }
 
-    /// Locks a key, and throws lapsed locks out once in a while: the lock of a holder that died would stay
-    /// otherwise.
+    /// Locks a key. From time to time it removes expired locks, because the lock of a dead holder would stay otherwise.
     pub(super) fn lock(&mut self, key: &Key, lock: Lock, now: Instant) {
         if self.locks.len() >= self.sweep_at {
             self.locks.retain(|_, lock| lock.until > now);
@@ -96,7 +96,7 @@ impl Partition {
         self.locks.insert(key.clone(), lock);
     }
 
-    /// Takes a lock away from its holder, if it is this lease and still stands.
+    /// Removes a lock, if it is this lease and has not expired.
     pub(super) fn take_lock(&mut self, key: &Key, lease: Lease) -> Option<Lock> {
         let held = self.locks.get(key.as_bytes())?;
         if held.holder != Holder::Lease(lease) || held.until <= Instant::now() {
@@ -105,8 +105,8 @@ impl Partition {
         self.locks.remove(key.as_bytes())
     }
 
-    /// Breaks a lock, and returns the nodes that waited. A lease that stood leaves the key cooling. A key
-    /// that cools already does not cool longer, or a key that changes all the time would never be loaded.
+    /// Breaks a lock, and returns the nodes that waited. After a valid lease the key cools for a while. If it cools
+    /// already, that is not prolonged. Otherwise a key that changes all the time would never be loaded.
     pub(crate) fn break_lock(&mut self, key: &Key) -> BTreeSet<NodeId> {
         let (now, floor) = (Instant::now(), self.floor);
         let Some(lock) = self.locks.get_mut(key.as_bytes()) else { return BTreeSet::new() };

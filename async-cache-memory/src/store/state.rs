@@ -17,8 +17,8 @@ use crate::faults::Faults;
 use crate::faults::fault;
 use crate::hasher::Hasher;
 
-/// How far the sequence jumps at least when an epoch begins. Little, as in `epoch.lua`: a sequence ahead of the clock
-/// could go back.
+/// The minimum leap of the sequence when an epoch begins. It is small, as in `epoch.lua`, because a sequence ahead of
+/// the clock could go back.
 const LEAP: u64 = 1 << 17;
 
 /// How far ahead of the clock, in µs, a sequence may be: as in `epoch.lua`.
@@ -45,7 +45,7 @@ pub(crate) struct Stored {
 pub(crate) struct Caller<'a> {
     /// The server process that it is connected to.
     pub(crate) run: RunId,
-    /// The highest numbers that it knows; nothing for a plain read, which is not checked against them.
+    /// The highest numbers that it knows. `None` for a plain read, which is not checked against them.
     pub(crate) known: Option<&'a Known>,
 }
 
@@ -64,9 +64,9 @@ impl State {
         }
     }
 
-    /// First in every operation. Memory that another server process wrote may be older than answers given since,
-    /// and memory whose sequence is below one that the caller knows is older: then everything in it is void, and
-    /// a new epoch begins.
+    /// Begins every operation. Memory that another server process wrote may be older than answers given since. Memory
+    /// whose sequence is below the number that the caller knows is older. In both cases everything in it is void, and a
+    /// new epoch begins.
     #[inline]
     pub(super) fn check_epoch(&mut self, caller: Caller<'_>, time_us: impl FnOnce() -> u64) {
         let older = |known: &Known| (0..).zip(&self.partitions).any(|(at, part)| part.seq < known.seq(at));
