@@ -1,8 +1,8 @@
 //! Switches for safeguards. A test switches off one safeguard at a time, to show that the proof then fails.
 //! Without the feature `testing` nothing can be switched off, and the compiler removes every hook.
 
-/// A safeguard of one cache that a test can switch off. Without it the code is wrong, and a proof must find
-/// that. Each variant says what the code then does.
+/// A safeguard of one cache that a test can switch off. Without it the code is wrong, and a test must fail.
+/// Each variant says what the code then does.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -44,7 +44,7 @@ pub enum Mutant {
     /// The node forgets the highest number it knows. Only the run id shows that the server's memory has been
     /// replaced.
     ForgetNumbers,
-    /// A load is taken for failed if its value is too large for the wake-up.
+    /// A load counts as failed if its value is too large for the wake-up.
     LargeWakesFail,
     /// A hit is not checked against the invalidated tags.
     HitsIgnoreTags,

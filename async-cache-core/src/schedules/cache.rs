@@ -1,4 +1,4 @@
-//! One node, its database, and what its callers and its background tasks do, on threads.
+//! One node and its database. Its callers and background tasks run on threads.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::options::{Options, StoreOptions};
 use crate::schedules::Verdict;
 use crate::schedules::server::{Map, Server, TIME_MS, Tier};
 
-/// How long a flight may take: beyond every step of the clock here, so that no flight is overdue.
+/// How long a flight may take. It is longer than every step of the clock here, so that no flight is overdue.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) type Events = Receiver<Option<BusEvent>>;
@@ -43,14 +43,14 @@ pub(super) struct Cache {
     /// The database: one value, whose number is its version.
     pub(super) source: AtomicU64,
     pub(super) loads: AtomicU64,
-    /// Versions below this one were invalidated before.
+    /// Versions below this one were invalidated.
     pub(super) gone: AtomicU64,
-    /// Invalidations begun and ended: odd in the middle of one.
+    /// The number of begun and of ended invalidations together. It is odd during an invalidation.
     epoch: AtomicU64,
     leading: std::sync::Mutex<HashSet<u64>>,
 }
 
-/// What a flight ends with: the version, and what L1 is offered.
+/// The end of a flight: the version, and the entry that L1 is offered.
 type End = (u64, Option<Entry<u64>>);
 
 impl Cache {
@@ -141,7 +141,7 @@ impl Cache {
         }
     }
 
-    /// A lookup without one. What it finds in L2 is offered to L1.
+    /// A lookup without a loader. L1 is offered the value of L2.
     pub(super) fn peek(&self) -> Option<u64> {
         self.hit().or_else(|| {
             block_on(one::get(&self.inner, &self.key, None, FirstTier::L1))
@@ -151,7 +151,7 @@ impl Cache {
         })
     }
 
-    /// Demands that what is read now is not from before an invalidation that has ended by now.
+    /// Checks that a read that begins now returns nothing older than an invalidation that has ended.
     pub(super) fn demand_current(&self, read: impl FnOnce() -> Option<u64>) {
         let gone = self.gone.load(SeqCst);
         if let Some(version) = read() {
@@ -169,7 +169,7 @@ impl Cache {
         self.gone.fetch_max(version, SeqCst);
     }
 
-    /// The same, and nobody knows whether the invalidation was executed.
+    /// A change whose invalidation has an unknown outcome.
     pub(super) fn change_undecided(&self) {
         let (version, keys) = (self.source.fetch_add(1, SeqCst) + 1, std::slice::from_ref(&self.key));
         self.inner.local.stripes.change_begins(self.inner.local.engine(), self.key.as_bytes());
@@ -197,7 +197,7 @@ impl Cache {
         thread::spawn(move || work(&cache))
     }
 
-    /// All have ended: nothing is left behind, and nothing was seen that must not be.
+    /// Checks, after the end of all threads, that nothing is left behind and that no check has failed.
     pub(super) fn end(&self) {
         let (in_flight, idle) = (self.inner.local.stripes.in_flight(), self.inner.local.stripes.is_idle());
         self.verdict.demand(in_flight == 0 && idle, || format!("{in_flight} flights are left behind"));
@@ -205,8 +205,8 @@ impl Cache {
     }
 
     fn lead(&self, mut lead: Lead<u64>, epoch: u64) -> u64 {
-        // If none began meanwhile, this leader belongs between two invalidations that are known. In
-        // a fleet, the reply to one and the word from the bus each make room for another leader.
+        // If no invalidation began meanwhile, it is known between which two invalidations this leader loads.
+        // In a fleet, the reply to an invalidation and its message on the bus each allow another leader.
         let counted = self.inner.remote.is_none() && epoch % 2 == 0 && self.epoch.load(SeqCst) == epoch;
         if counted {
             let alone = self.leading.lock().unwrap().insert(epoch);

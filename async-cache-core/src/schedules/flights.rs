@@ -13,7 +13,7 @@ use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{Cache, join};
 use crate::schedules::proves;
 
-/// Demands that all gets shared one load.
+/// Checks that all gets shared one load.
 fn demand_one_load(cache: &Cache) {
     let loads = cache.loads.load(SeqCst);
     cache.verdict.demand(loads == 1, || format!("{loads} loads, one would do"));

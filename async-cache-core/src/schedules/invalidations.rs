@@ -93,8 +93,8 @@ fn changes_told_out_of_order_let_nothing_old_in_and_keep_nothing_new_out() {
     );
 }
 
-/// One change is heard from the bus, the other in the reply to a command, a third is of a key
-/// in the same stripe: each is told on a thread of its own, whatever its number.
+/// One change arrives on the bus, another in the reply to a command, and a third concerns a key of the same
+/// stripe. Each is applied on a thread of its own, in any order of their numbers.
 fn two_changes_and_a_fill(off: Option<Mutant>) {
     let cache = Cache::alone(off);
     let (executed, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -130,7 +130,7 @@ fn two_changes_and_a_fill(off: Option<Mutant>) {
     cache.end();
 }
 
-/// Demands that L1 holds nothing from before a change that it was told of by now.
+/// Checks that L1 holds nothing older than a change that the node has applied.
 fn demand_held(cache: &Cache, told: &AtomicU64) {
     let due = told.load(SeqCst);
     if let Some(entry) = cache.l1().get(cache.key.as_bytes()) {

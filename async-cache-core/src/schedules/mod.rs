@@ -4,20 +4,19 @@
 //! RUSTFLAGS="--cfg shuttle" cargo test -p async-cache-core --lib --target-dir target/shuttle schedules
 //! ```
 //!
-//! The stripes, the flights, the serving lease and all that calls them are the code of every build,
-//! over the types of [`sync`](crate::sync) that yield to [shuttle]'s scheduler: at random, and by PCT,
-//! which finds what needs few changes of thread at the right moments. The tiers are doubles each
-//! of whose operations is one step; time is a number; what Tokio's tasks do here is done by the
-//! test's own threads. Memory is sequentially consistent, as it is not on a machine: what a weaker
-//! ordering would allow is not tried.
+//! The code under test is that of every build. Only the types of [`sync`](crate::sync) differ: they yield to
+//! the scheduler of [shuttle]. It chooses threads at random, and by PCT, which finds faults that need few
+//! changes of thread at the right moments. The tiers are doubles, and each of their operations is one step.
+//! Time is a number. Threads of the test do the work of Tokio's tasks. Memory is sequentially consistent, so
+//! faults of weaker orderings are not found.
 //!
-//! [`proves`] runs a scenario as it is, and then with one fault after another, each of which must be
-//! found: a safeguard that is off ([`Mutant`]), or an order of two steps turned round ([`Fault`]).
-//! A thread that is never woken is found as a deadlock. `SCHEDULES=100000` in the environment tries
-//! more than the thousand of each kind; what fails is printed as a schedule for `shuttle::replay`.
-//! With `-- schedules --nocapture` each fault tells after how many it was found.
+//! [`proves`] runs a scenario as it is, and then with one fault after another. Each fault must be found: a
+//! safeguard that is switched off ([`Mutant`]), or two steps in reversed order ([`Fault`]). A thread that is
+//! never woken is found as a deadlock. `SCHEDULES=100000` in the environment runs that many schedules of each
+//! kind instead of a thousand. A failing schedule is printed for `shuttle::replay`. With `-- schedules
+//! --nocapture` each test prints after how many schedules a fault was found.
 //!
-//! The other tests of the crate are of no use in this build: outside of a schedule these types panic.
+//! The other tests of the crate do not work in this build, because these types panic outside of a schedule.
 //!
 //! [shuttle]: https://docs.rs/shuttle
 
@@ -37,7 +36,7 @@ use shuttle::{Config, FailurePersistence, Runner};
 use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
 
-/// What is wrong with the code that a scenario is run on.
+/// The fault in the code with which a scenario runs.
 #[derive(Debug, Clone, Copy)]
 enum Wrong {
     Off(Mutant),
@@ -46,11 +45,11 @@ enum Wrong {
 
 type Scenario = fn(Option<Mutant>);
 
-/// The threads change places unasked at most this often in a schedule of PCT.
+/// The maximum number of forced changes of thread in a schedule of PCT.
 const DEPTH: usize = 3;
 const SEED: u64 = 0x5EED;
 
-/// The scenario holds, and notices each of these.
+/// Checks that the scenario succeeds, and fails with each of these faults.
 fn proves(scenario: Scenario, wrongs: &[Wrong]) {
     run(scenario, None, FailurePersistence::Print);
     for wrong in wrongs {
@@ -84,8 +83,8 @@ fn run(scenario: Scenario, wrong: Option<Wrong>, persistence: FailurePersistence
             scenario(off);
         });
     };
-    // Each kind finds what the other hardly does. A fault has more time, so that a change of the code,
-    // which deals the schedules anew, does not hide it.
+    // Each kind finds faults that the other hardly finds. A run with a fault gets more schedules. A change of
+    // the code changes all schedules, and must not hide the fault.
     for round in 0..if wrong.is_some() { 5 } else { 1 } {
         with(Box::new(PctScheduler::new_from_seed(SEED + round, DEPTH, schedules)));
         with(Box::new(RandomScheduler::new_from_seed(SEED + round, schedules)));
@@ -98,8 +97,8 @@ thread_local! {
 
 const VIOLATED: &str = "violated:";
 
-/// What the threads of a scenario have seen go wrong. Said at its end: a panic in their midst would
-/// unwind through the locks of others.
+/// The failed checks of the threads of a scenario. They are reported at its end, because a panic of one
+/// thread would unwind through the locks of others.
 #[derive(Debug, Clone, Default)]
 struct Verdict(Arc<Mutex<Option<String>>>);
 

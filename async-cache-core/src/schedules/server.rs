@@ -1,4 +1,4 @@
-//! The tiers: a map in the process, and one shared with nodes elsewhere. Each operation is one step.
+//! The doubles of L1 and L2. Each operation is one step.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -66,7 +66,7 @@ struct Store {
     leases: HashMap<Key, Lease>,
     waiting: Vec<Key>,
     bus: Bus,
-    /// The next invalidation is not executed, and nobody knows.
+    /// The next invalidation is not executed, and its outcome is unknown.
     fails: bool,
     events: Sender<Option<BusEvent>>,
 }
@@ -78,7 +78,7 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// The server, and what its node is to be told, in order, up to `None`.
+    /// The server, and the events for its node in order. `None` ends them.
     pub(super) fn start() -> (Arc<Self>, Receiver<Option<BusEvent>>) {
         let (events, receiver) = channel();
         let store = Store {
@@ -102,12 +102,12 @@ impl Server {
         self.store.lock().fails = true;
     }
 
-    /// Ends the bus behind what has been published.
+    /// Ends the bus after the published events.
     pub(super) fn hang_up(&self) {
         self.store.lock().events.send(None).ok();
     }
 
-    /// A change of this key, made by whomever. Returns its number.
+    /// A change of this key by any node. Returns its number.
     pub(super) fn change(&self, key: &Key) -> u64 {
         let mut store = self.store.lock();
         store.seq += 1;

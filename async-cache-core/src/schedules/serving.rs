@@ -1,4 +1,4 @@
-//! The serving lease: what a hit must not answer, whenever it began.
+//! The serving lease, and the entries with which a hit must not answer.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A database of one row, which counts its queries and which a test can hold still.
+//! A database of one row. It counts its queries, and a test can block them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// The error of a failing query; holds the number of the query.
+/// The error of a failing query, with the number of the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct No(pub usize);
 
@@ -28,7 +28,7 @@ struct Inner {
     loads: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
-    /// Loads that have read the row and may return it.
+    /// The number of loads that have read the row and may return it.
     go: Semaphore,
 }
 
@@ -119,18 +119,18 @@ impl Source {
         }
     }
 
-    /// Lets that many held queries return.
+    /// Lets this many blocked queries return.
     pub fn let_go(&self, loads: usize) {
         self.0.go.add_permits(loads);
     }
 
-    /// Waits until that many loads have begun.
+    /// Waits until this many loads have begun.
     pub async fn begun(&self, loads: usize) {
         until("the load has begun", || self.loads() >= loads).await;
     }
 }
 
-/// Waits for a condition; panics when it does not come true within ten seconds of this runtime's time.
+/// Waits for a condition. Panics if it does not become true within ten seconds of this runtime's time.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition() {

@@ -1,4 +1,4 @@
-//! The bus: what is heard, by whom, in which order.
+//! The bus: which events arrive, at which nodes, and in which order.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ async fn an_echo_is_for_one_node(bench: &Bench<'_>) -> Checked {
     let k = key("k");
     a.settle(&k).await?;
     b.settle(&k).await?;
-    // Another partition's echo may come from elsewhere.
+    // The echo of another partition may come from another server.
     a.heard.wait("the last echo", |event| heard(event.clone()).filter(|beat| *beat == 1)).await?;
     same("by the one", a.heard.events().into_iter().filter_map(heard).collect(), beats)?;
     same("by the other", b.heard.events().into_iter().filter_map(heard).count(), 0)
@@ -142,7 +142,7 @@ async fn a_dropped_region_hears_no_more(bench: &Bench<'_>) -> Checked {
     let ear = Arc::clone(&b.heard);
     drop(b);
     let c = bench.node().await?;
-    // Whoever is told asynchronously may be told of what was under way.
+    // A node that receives events asynchronously may still receive those under way.
     let heard = eventually("a change is not heard", async || {
         let before = ear.events().len();
         a.invalidate(&k).await?;

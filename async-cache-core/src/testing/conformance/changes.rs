@@ -1,4 +1,4 @@
-//! Changes: what they number, void and break.
+//! Changes: their numbers, the values that they void, and the leases that they break.
 
 use bytes::Bytes;
 use tokio::time::Instant;

@@ -1,9 +1,7 @@
-//! Holds an implementation of [`Backend`] against the contract written at
-//! [`Region`](crate::backend::Region).
+//! Tests an implementation of [`Backend`] against the contract at [`Region`](crate::backend::Region).
 //!
-//! Say what is under test with a [`Subject`], and call [`run`]: each clause of the contract is a
-//! [`Case`], run in a namespace of its own by two nodes on handles of their own. Works in paused
-//! time as well as against a real server.
+//! Implement [`Subject`] for the backend under test, and call [`run`]. Each clause of the contract is a [`Case`]. It
+//! runs in its own namespace, with two nodes on separate handles. It works in paused time and against a real server.
 //!
 //! ```no_run
 //! # use std::sync::Arc; use async_cache_core::{Backend, testing::conformance::{self, Subject}};
@@ -50,41 +48,41 @@ use futures_util::future::LocalBoxFuture;
 use crate::backend::Backend;
 use rig::Bench;
 
-/// A shared tier under test.
+/// A backend under test.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A handle of its own on the one tier, as another process would have.
+    /// Returns a new handle on the one L2, as another process would have.
     async fn handle(&self) -> Arc<dyn Backend>;
 
-    /// Replaces the tier's memory by an empty one, as a restart without persistence does.
+    /// Replaces the memory of the L2 by an empty one, as a restart without persistence does.
     async fn lose_memory(&self) -> Hook {
         Hook::Missing
     }
 
-    /// Makes the tier unreachable, so that it answers nothing.
+    /// Makes the L2 unreachable, so that it does not answer.
     async fn stop(&self) -> Hook {
         Hook::Missing
     }
 
-    /// Ends what [`stop`](Self::stop) began.
+    /// Ends the effect of [`stop`](Self::stop).
     async fn go_on(&self) {}
 }
 
-/// Whether a subject can be made to do what a case needs.
+/// Whether a subject can do what a case needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// It was done.
     Done,
-    /// There is no way to: cases that need it are passed over.
+    /// It cannot be done. Cases that need it are left out.
     Missing,
 }
 
 /// One clause of the contract.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it demands.
+    /// The clause of the contract that it tests.
     pub clause: &'static str,
     run: for<'a> fn(&'a Bench<'a>) -> LocalBoxFuture<'a, Checked>,
 }
@@ -100,7 +98,7 @@ impl fmt::Debug for Case {
 pub struct Violation {
     /// The case that found it.
     pub case: Case,
-    /// What was seen.
+    /// The observation.
     pub seen: String,
 }
 
@@ -122,7 +120,7 @@ pub fn cases() -> impl Iterator<Item = Case> {
 ///
 /// # Errors
 ///
-/// What was seen instead.
+/// The observation that breaks the clause.
 pub async fn check(subject: &dyn Subject, case: Case) -> Result<(), Violation> {
     let bench = Bench::new(subject, case.name);
     (case.run)(&bench).await.map_err(|Broken(seen)| Violation { case, seen })
@@ -132,7 +130,7 @@ pub async fn check(subject: &dyn Subject, case: Case) -> Result<(), Violation> {
 ///
 /// # Panics
 ///
-/// If a clause does not hold; names all that do not.
+/// If a clause does not hold. The message names all such clauses.
 pub async fn run(subject: &dyn Subject) {
     let mut violations = Vec::new();
     for case in cases() {
@@ -142,7 +140,7 @@ pub async fn run(subject: &dyn Subject) {
     assert!(list.is_empty(), "the backend breaks its contract:\n{}", list.join("\n"));
 }
 
-/// What was seen instead of what the contract says.
+/// The observation that breaks a clause.
 struct Broken(String);
 
 type Checked<T = ()> = Result<T, Broken>;
@@ -153,7 +151,7 @@ impl From<crate::error::Error> for Broken {
     }
 }
 
-/// The cases of a room: functions of a [`Bench`], each with its clause.
+/// The cases of a file: functions of a [`Bench`], each with its clause.
 macro_rules! clauses {
     ($($name:ident: $clause:literal,)*) => {
         pub(super) const CASES: &[super::Case] = &[$(super::Case {

@@ -26,7 +26,7 @@ async fn lost_memory_is_fenced(bench: &Bench<'_>) -> Checked {
     if bench.subject.lose_memory().await == Hook::Missing {
         return Ok(());
     }
-    // The fill may be the first to get through.
+    // The fill may be the first operation that is executed.
     let filled = eventually("the backend answers again", async || {
         let frame = frame(lease.token, b"old");
         Ok(node

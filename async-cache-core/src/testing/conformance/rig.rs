@@ -1,4 +1,4 @@
-//! Nodes, and what they hear.
+//! Nodes, and the events that they receive.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ pub(super) const RECORD: &str = "conformance";
 pub(super) const LIFE: Duration = Duration::from_secs(3600);
 /// A life whose end a case waits for.
 pub(super) const SHORT: Duration = Duration::from_millis(60);
-/// How long anything may take.
+/// The limit for every wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One case at work: its subject, and a namespace of its own.
+/// A running case: its subject and its namespace.
 pub(super) struct Bench<'a> {
     pub(super) subject: &'a dyn Subject,
     namespace: String,
@@ -46,12 +46,12 @@ impl<'a> Bench<'a> {
         Ok((self.node().await?, self.node().await?))
     }
 
-    /// A subscribed node of the namespace beside.
+    /// A subscribed node of another namespace.
     pub(super) async fn neighbour(&self) -> Checked<Node> {
         self.node_in(&format!("{}-beside", self.namespace), RECORD).await
     }
 
-    /// A node that brings another record.
+    /// A node with another record.
     pub(super) async fn stranger(&self) -> Checked<Node> {
         self.node_in(&self.namespace, "another record").await
     }
@@ -62,7 +62,7 @@ impl<'a> Bench<'a> {
         let handle = self.subject.handle().await;
         let region = handle.open(RegionSpec::new(namespace, id, record), Arc::downgrade(&listener))?;
         let node = Node { region, heard, id, count: AtomicU64::new(0) };
-        // A backend may subscribe as late as with the first operation.
+        // A backend may wait with the subscription until the first operation.
         node.region.state(0).await?;
         node.heard.subscribed(node.region.info().partitions).await?;
         Ok(node)
@@ -100,7 +100,7 @@ impl Node {
         granted(self.acquire(key).await?)
     }
 
-    /// A place in the queue behind a lease.
+    /// Asks for a lease that another node holds. Returns the time until it expires.
     pub(super) async fn queue(&self, key: &Key) -> Checked<Duration> {
         match self.acquire(key).await? {
             Acquired::Busy(left) => Ok(left),
@@ -116,7 +116,7 @@ impl Node {
             .await?)
     }
 
-    /// Puts a value; gives its token, its number, and what is to be stored.
+    /// Puts a value. Returns its token, its number, and the bytes that must be stored.
     pub(super) async fn put(&self, key: &Key, payload: &[u8]) -> Checked<(Token, u64, Bytes)> {
         let token = self.token();
         let frame = frame(token, payload);
@@ -142,7 +142,7 @@ impl Node {
         Ok(self.region.state(self.partition(key)).await?.seq)
     }
 
-    /// Waits until this node has heard everything executed so far in the key's partition.
+    /// Waits until this node has received all events so far of the key's partition.
     pub(super) async fn settle(&self, key: &Key) -> Checked {
         let (partition, beat) = (self.partition(key), self.token().counter | 1 << 40);
         self.region.heartbeat(partition, beat).await?;
@@ -165,7 +165,7 @@ fn only(seqs: &[u64]) -> Checked<u64> {
     }
 }
 
-/// Notes what a node hears.
+/// Notes the events that a node receives.
 #[derive(Default)]
 pub(super) struct Ear {
     events: Mutex<Vec<BusEvent>>,
@@ -184,7 +184,7 @@ impl Ear {
         self.events.lock().clone()
     }
 
-    /// Waits for an event of which `want` gives something, past or future.
+    /// Waits for an event for which `want` returns something. Earlier events count, too.
     pub(super) async fn wait<T>(&self, what: &str, want: impl Fn(&BusEvent) -> Option<T>) -> Checked<T> {
         let search = async {
             loop {
@@ -213,7 +213,7 @@ impl Ear {
         Ok(())
     }
 
-    /// The wake-ups for a key heard so far.
+    /// The wake-ups for a key that have arrived so far.
     pub(super) fn wakes(&self, key: &Key) -> Vec<BusEvent> {
         let about = |event: &BusEvent| match event {
             BusEvent::Woken { key: of, .. } | BusEvent::Stored { key: of } => of == key.as_bytes(),
@@ -222,7 +222,7 @@ impl Ear {
         self.events().into_iter().filter(about).collect()
     }
 
-    /// What came with the wake-ups for a key heard so far.
+    /// The values of the wake-ups for a key that have arrived so far.
     pub(super) fn woken(&self, key: &Key) -> Vec<Option<Bytes>> {
         let value = |event| match event {
             BusEvent::Woken { value, .. } => value,
@@ -231,7 +231,7 @@ impl Ear {
         self.wakes(key).into_iter().map(value).collect()
     }
 
-    /// The numbers of the changes of a partition heard so far.
+    /// The numbers of the changes of a partition that have arrived so far.
     pub(super) fn changes(&self, of: u16) -> Vec<u64> {
         let seq = |event| match event {
             BusEvent::Invalidated { partition, seq, .. }
@@ -249,7 +249,7 @@ impl Ear {
     }
 }
 
-/// Asks again until `probe` gives something.
+/// Calls `probe` again until it returns something.
 pub(super) async fn eventually<T>(
     what: &str,
     mut probe: impl AsyncFnMut() -> Checked<Option<T>>,

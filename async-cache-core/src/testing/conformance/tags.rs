@@ -1,4 +1,4 @@
-//! Tags: what their invalidation voids, refuses and tells.
+//! Tags: the values that their invalidation voids, the fills that L2 refuses, and the events.
 
 use bytes::Bytes;
 
@@ -125,7 +125,7 @@ async fn a_tag_refuses_older_loads(bench: &Bench<'_>) -> Checked {
     let t = tags(&["t"])?;
     invalidate(&b, &k, &t).await?;
     invalidate(&b, &other, &t).await?;
-    // What was loaded before has the tag, which only its frame says.
+    // The load began before the invalidation. Only its frame shows that the value has the tag.
     let frame = tagged(lease.token, &t, b"old");
     let filled =
         a.region.fill_one(Fill { key: k.clone(), lease, frame, life: LIFE, announce: Announce::No }).await?;

@@ -1,4 +1,4 @@
-//! What is stored, and how it is read.
+//! Stored values, and how they are read.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn a_filled_value_is_sealed_with_its_lease(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let k = key("k");
     let lease = a.lease(&k).await?;
-    // A change elsewhere: the seal is still the lease's.
+    // A change of another key. The seal still has the number of the lease.
     b.invalidate(&key("other")).await?;
     same("fill", a.fill(&k, lease, b"v").await?, Filled::Stored { seq: lease.seq })?;
     same("what is stored", b.read(&k).await?, Some(stored(lease.seq, &frame(lease.token, b"v"))))
