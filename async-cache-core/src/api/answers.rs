@@ -12,7 +12,7 @@ use crate::inner::Inner;
 use crate::liveness::questions::Question;
 use crate::local::probe::Probe;
 
-/// The pause after each answer: at most 20 a second, however many questions are published.
+/// The pause after each answer. So the node answers at most 20 questions a second.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers questions, one after the other.
@@ -20,7 +20,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>, region: 
     loop {
         let Question { asker, id, text } = inner.lifecycle.questions.next().await;
         let Some(answer) = answer(&inner, &text) else { continue };
-        // The tool has a deadline. A failure is counted as any other of L2, where it matters.
+        // The tool has a deadline. Nothing depends on the answer, so an error is ignored.
         let _ = region.answer(asker, id, answer.as_bytes()).await;
         sleep(PAUSE).await;
     }
@@ -33,7 +33,7 @@ fn answer<V: 'static>(inner: &Inner<V>, question: &[u8]) -> Option<String> {
     Some(entry(inner, question.strip_prefix(b"entry:")?))
 }
 
-/// This process, and all figures.
+/// The answer to `stats`: this process, and all figures.
 fn stats<V: 'static>(inner: &Inner<V>) -> String {
     let mut out = process();
     let staleness = inner.local.liveness.node.max_staleness.as_millis();
@@ -66,7 +66,7 @@ fn entry<V: 'static>(inner: &Inner<V>, key: &[u8]) -> String {
     out
 }
 
-/// The host and the process. A host whose name is no text has none.
+/// The host, the process and the version. A host name that is not UTF-8 is left out.
 fn process() -> String {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

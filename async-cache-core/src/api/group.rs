@@ -45,9 +45,8 @@ pub struct CacheGroup(Vec<Invalidator>);
 pub struct GroupReport {
     /// The stamps of the caches that were changed, in the order of the group. Each names its namespace.
     pub stamps: Vec<Stamp>,
-    /// The namespaces of the caches whose change has failed, each with its error. What the error means, and what the
-    /// cache does about it, is as after [`TieredCache::invalidate`]: after a `Backend` or `Config` error of L2 the change
-    /// is retried.
+    /// The namespaces of the caches whose change has failed, each with its error. The errors are those of
+    /// [`TieredCache::invalidate`]: after a `Backend` or `Config` error of L2 the cache retries the change.
     pub failed: Vec<(String, Error)>,
 }
 

@@ -95,8 +95,8 @@ pub fn is_expired(stored: &[u8]) -> bool {
     unsealed(stored).is_some_and(|(_, is_expired)| is_expired)
 }
 
-/// Returns a stored value as it is after a change that expires it: with another seal. Returns `None` if the value has
-/// no time as a fallback, or a broken seal: then nothing of it is of use.
+/// Returns a stored value after a change has expired it: it has another seal. Returns `None` if the value cannot be a
+/// fallback or has a broken seal. Then it can be removed.
 #[must_use]
 pub fn expired(stored: &[u8]) -> Option<Bytes> {
     let seq = unseal(stored)?;

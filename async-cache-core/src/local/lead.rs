@@ -28,9 +28,9 @@ pub(crate) enum Entered<V: 'static> {
 /// the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JoinBound {
-    /// It would, or the flight is younger than `max_staleness`.
+    /// It would have, or the flight is younger than `max_staleness`.
     Within,
-    /// Perhaps not. The outage policy accepts that.
+    /// Perhaps it would not have. The outage policy accepts that.
     Exceeded,
 }
 

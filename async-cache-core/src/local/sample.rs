@@ -47,8 +47,8 @@ impl<V> Sampler<V> {
         Self { threshold: verify.threshold(), verify, samples, waiting: Mutex::new(waiting) }
     }
 
-    /// Whether the lookup that is beginning is chosen. A chosen lookup does not end as a hit at once. It goes the
-    /// long way, where its entry is at hand.
+    /// Whether the lookup that is beginning is chosen. A chosen lookup does not end as a hit at once. It takes the
+    /// longer path, which has the whole entry.
     pub(crate) fn chooses(&self) -> bool {
         let chosen = fastrand::u32(..) <= self.threshold;
         if chosen {
@@ -63,7 +63,7 @@ impl<V> Sampler<V> {
     }
 }
 
-/// Whether the lookup that this thread is beginning was chosen. The next one is asked anew.
+/// Whether the lookup that this thread is beginning was chosen. It resets the choice for the next lookup.
 pub(crate) fn take_choice() -> bool {
     CHOSEN.take()
 }

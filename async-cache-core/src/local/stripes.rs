@@ -261,7 +261,8 @@ impl<V: 'static> Stripes<V> {
         self.begin(l1, key, |l1| l1.remove(key));
     }
 
-    /// An expiry of this key begins on this node. All is as for another change, but the entry of L1 expires.
+    /// An expiry of this key begins on this node. It has the effects of `change_begins`, except that the entry of L1
+    /// expires and stays.
     pub(crate) fn expiry_begins(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, now: Tick) {
         self.begin(l1, key.as_bytes(), |l1| expire_in(l1, key, u64::MAX, now));
     }
@@ -296,8 +297,8 @@ impl<V: 'static> Stripes<V> {
         });
     }
 
-    /// L2 has executed an expiry of this key as number `seq`. An entry that does not reflect it expires. All else is as
-    /// for another change.
+    /// L2 has executed an expiry of this key as number `seq`. An entry that does not reflect it expires and stays.
+    /// Otherwise it has the effects of `changed`.
     pub(crate) fn expired(&self, l1: Option<&dyn LocalBackend<V>>, key: &Key, seq: u64, now: Tick) {
         self.apply(l1, key.as_bytes(), seq, |l1| expire_in(l1, key, seq, now));
     }
@@ -386,7 +387,7 @@ impl<V: 'static> Stripes<V> {
     }
 }
 
-/// Expires the entry of a key, if it does not reflect change `seq`. An entry without time as a fallback is removed. The
+/// Expires the entry of a key, if it does not reflect change `seq`. An entry that cannot be a fallback is removed. The
 /// caller holds the lock of the stripe, so that no change can remove the entry meanwhile.
 fn expire_in<V: 'static>(l1: &dyn LocalBackend<V>, key: &Key, seq: u64, now: Tick) {
     let Some(entry) = l1.get(key.as_bytes()).filter(|entry| entry.seq < seq) else { return };

@@ -15,7 +15,7 @@ use metrics::{Key, Label, Level, Metadata, SharedString, Unit, with_recorder};
 use crate::observe::stage::Stage;
 use crate::observe::stats::{Stats, with_figures};
 
-/// What a recorder is told of a metric.
+/// The description of a metric for a recorder.
 struct Described {
     name: &'static str,
     unit: Unit,
@@ -72,7 +72,7 @@ const fn figure(name: &'static str, field: &'static str) -> Described {
     Described { name, unit: Unit::Count, text: field }
 }
 
-/// What a recorder is told of a field of `Stats`.
+/// The description of a field of `Stats` for a recorder.
 fn text_of(field: &'static str) -> &'static str {
     match field {
         "l1_hits" => "Lookups that L1 answered at once.",

@@ -84,8 +84,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.counted(self.staged(self.region.read_one(key, Check::Valid)).await)
     }
 
-    /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one. One outcome for each, in their
-    /// order.
+    /// Reads the stored bytes of many keys, as [`read`](Self::read) does for one. Returns one outcome for each, in
+    /// their order.
     pub(crate) async fn read_many(
         &self,
         keys: &[Key],
@@ -97,7 +97,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         {
             return vec![Err(error); keys.len()];
         }
-        // The keys whose partition this node knows, and those of which the backend must judge first.
+        // The keys whose partition this node knows well enough, and those that the backend must judge first.
         let known: Vec<u16> = partitions
             .iter()
             .filter(|(index, partition)| self.knows(*index, partition, min_stamp))
@@ -121,7 +121,8 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// again.
     async fn read_plainly(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
         let reads = self.counted_each(self.region.read_each(keys, Check::Plain)).await;
-        // After the answer: a heartbeat that was sent before the read proves nothing of the memory that was read.
+        // The number is taken after the answer, because a heartbeat that was sent before the read proves nothing about
+        // the memory that was read.
         let beat = self.local.exists().then(|| self.local.liveness.node.next_beat());
         let mut values = Vec::with_capacity(keys.len());
         let (mut doubtful, mut places) = (Vec::new(), Vec::new());

@@ -31,8 +31,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Get::new(&self.inner, key)
     }
 
-    /// Looks a key up, and loads it if neither tier has it. However many callers in the fleet ask at the same
-    /// time, the loader runs once.
+    /// Looks a key up, and loads it if neither tier has it. If many callers in the fleet ask at the same time, the
+    /// loader runs once.
     ///
     /// The load runs in its own task. A caller that is cancelled does not stop it. All waiting callers get its
     /// error, and the error is not cached.

@@ -1,4 +1,4 @@
-//! What a lookup tells of its answer.
+//! Where the answer of a lookup was found, and its age.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,9 +14,9 @@ pub struct Traced<T> {
     pub value: T,
     /// Where it was found.
     pub source: Source,
-    /// The time since the value was stored, by the stamp that is stored with it: since the end of its load, or since
-    /// its insert, on whichever node that was. It is zero if this lookup has loaded it just now, and if there is
-    /// nothing. Across nodes it is exact to a few milliseconds, as the expiry is: both are kept on the clock of L2.
+    /// The time since the value was stored: since the end of its load, or since its insert, on any node. L2 stores this
+    /// time with the value. It is zero if this lookup has loaded it just now, and if there is nothing. Across nodes it
+    /// is exact to a few milliseconds, like the expiry: L2 keeps both on its own clock.
     pub age: Duration,
 }
 
@@ -32,8 +32,8 @@ impl<T> Traced<T> {
     }
 }
 
-/// A lookup that tells where its answer was found: the result of `traced` on a request. Set the options of the request
-/// before that.
+/// A lookup that also returns where its answer was found: the result of `traced` on a request. Set the options of the
+/// request before that.
 #[must_use = "a request does nothing until it is awaited"]
 pub struct TracedRequest<R>(pub(super) R);
 

@@ -1,4 +1,4 @@
-//! What a stored value says of itself, for tools that know neither its type nor its codec.
+//! Reads the header of a stored value, for tools that know neither its type nor its codec.
 
 use std::time::Duration;
 
