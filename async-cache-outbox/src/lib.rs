@@ -53,6 +53,7 @@ mod error;
 mod outbox;
 mod relay;
 mod table;
+mod trigger;
 
 pub use change::{Change, InNamespace};
 pub use database::OutboxDatabase;
@@ -62,6 +63,8 @@ pub use relay::builder::RelayBuilder;
 pub use relay::stats::{RelayStats, Role};
 pub use relay::{BACKLOG_COUNT, MAX_ATTEMPTS, Relay};
 pub use table::{DEFAULT_TABLE, MAX_NAME_BYTES};
+pub use trigger::Trigger;
+pub use trigger::builder::TriggerBuilder;
 
 /// Compiles the examples of the page, and runs those that need no server.
 #[cfg(all(doctest, feature = "postgres", feature = "mysql", feature = "sqlite"))]

@@ -12,6 +12,7 @@ use crate::database::OutboxDatabase;
 use crate::error::Error;
 use crate::relay::builder::RelayBuilder;
 use crate::table::Table;
+use crate::trigger::builder::TriggerBuilder;
 
 /// The largest number of invalidations in one call.
 pub const MAX_CHANGES: usize = 100_000;
@@ -33,8 +34,8 @@ pub enum Wake {
 /// A cheap handle. Every call that writes takes a connection. **Pass the connection of the transaction that makes the
 /// change**: `&mut *tx`. On another connection the row would be committed before or without the change.
 pub struct Outbox<DB> {
-    table: Table,
-    wake: Wake,
+    pub(crate) table: Table,
+    pub(crate) wake: Wake,
     database: PhantomData<fn() -> DB>,
 }
 
@@ -175,6 +176,23 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             let table = &self.table;
             Error::database(format!("writing {count} invalidations to the outbox table `{table}`"), source)
         })
+    }
+
+    /// Builds triggers on a table, `table` or `schema.table`: whoever changes its rows, by whatever program, the outbox gets the
+    /// invalidations in the same transaction.
+    ///
+    /// ```
+    /// # #[cfg(feature = "postgres")] {
+    /// use async_cache_outbox::Outbox;
+    ///
+    /// let outbox = Outbox::<sqlx::Postgres>::new();
+    /// let trigger =
+    ///     outbox.trigger("users").namespace("users").key_column("id").tag("team:", "team_id").build().unwrap();
+    /// print!("{}", trigger.create_sql()); // for a migration; or `trigger.install(&pool).await?`
+    /// # }
+    /// ```
+    pub fn trigger(&self, table: &str) -> TriggerBuilder<DB> {
+        TriggerBuilder::new(self.clone(), table)
     }
 
     /// Builds a relay that applies the rows. Every instance of the service starts one. One of them is at work, and another

@@ -11,6 +11,9 @@ pub const DEFAULT_TABLE: &str = "async_cache_outbox";
 /// databases (63 bytes in PostgreSQL, 64 characters in MySQL).
 pub const MAX_NAME_BYTES: usize = 48;
 
+/// The longest name of anything in PostgreSQL, in bytes. MySQL allows one character more.
+pub(crate) const MAX_IDENTIFIER_BYTES: usize = 63;
+
 /// A checked name, with an optional schema. It consists of letters, digits and `_`, so it can be quoted as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -19,22 +22,46 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads `table` or `schema.table`.
+    /// Reads `table` or `schema.table` of an outbox.
     pub(crate) fn new(text: &str) -> Result<Self, Error> {
+        Self::read(text, MAX_NAME_BYTES).ok_or_else(|| {
+            Error::Config(format!(
+                "`{}` cannot name an outbox table: use `table` or `schema.table`, each part of 1 to {MAX_NAME_BYTES} ASCII \
+                 letters, digits and `_`, not beginning with a digit",
+                text.escape_debug()
+            ))
+        })
+    }
+
+    /// Reads `table` or `schema.table` of any table of the user.
+    pub(crate) fn of_user(text: &str) -> Result<Self, Error> {
+        Self::read(text, MAX_IDENTIFIER_BYTES).ok_or_else(|| {
+            Error::Config(format!(
+                "`{}` is a table that cannot be watched: its name has the form `table` or `schema.table`, each part of 1 to \
+                 {MAX_IDENTIFIER_BYTES} ASCII letters, digits and `_`, not beginning with a digit. Write the trigger by hand",
+                text.escape_debug()
+            ))
+        })
+    }
+
+    fn read(text: &str, most: usize) -> Option<Self> {
         let (schema, name) = match text.split_once('.') {
             Some((schema, name)) => (Some(schema), name),
             None => (None, text),
         };
-        for part in schema.into_iter().chain([name]) {
-            check(part, text)?;
-        }
-        Ok(Self { schema: schema.map(ToOwned::to_owned), name: name.to_owned() })
+        let parts = schema.into_iter().chain([name]);
+        let fits = parts.into_iter().all(|part| part.len() <= most && is_plain(part));
+        fits.then(|| Self { schema: schema.map(ToOwned::to_owned), name: name.to_owned() })
     }
 
     /// The name without the schema.
-    #[cfg(feature = "postgres")]
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The schema, if the name has one.
+    pub(crate) fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
     }
 
     /// The name as SQL, in the database's quotes.
@@ -52,20 +79,10 @@ impl Table {
     }
 }
 
-fn check(part: &str, text: &str) -> Result<(), Error> {
-    let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !letters
-        || part.is_empty()
-        || part.len() > MAX_NAME_BYTES
-        || part.starts_with(|c: char| c.is_ascii_digit())
-    {
-        return Err(Error::Config(format!(
-            "`{}` cannot name an outbox table: use `table` or `schema.table`, each part of 1 to {MAX_NAME_BYTES} ASCII \
-             letters, digits and `_`, not beginning with a digit",
-            text.escape_debug()
-        )));
-    }
-    Ok(())
+/// Whether a name can be quoted as it is: ASCII letters, digits and `_`, not beginning with a digit.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    letters && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }
 
 impl Default for Table {

@@ -18,6 +18,7 @@ use sqlx::{Database, Pool};
 use crate::change::Change;
 use crate::outbox::Wake;
 use crate::table::Table;
+use crate::trigger::{Column, Plan, Statements};
 
 /// A database that can hold an outbox: `sqlx::Postgres`, `sqlx::MySql` or `sqlx::Sqlite`, each with its feature.
 pub trait OutboxDatabase: Dialect {}
@@ -43,6 +44,25 @@ pub trait Dialect: Database {
         wake: Wake,
         changes: Vec<Change>,
     ) -> sqlx::Result<()>;
+
+    /// The statements that install and remove triggers.
+    #[doc(hidden)]
+    fn trigger(plan: &Plan) -> Statements;
+
+    /// Refuses a trigger that this database cannot have.
+    #[doc(hidden)]
+    fn check_trigger(plan: &Plan) -> Result<(), String> {
+        let _ = plan;
+        Ok(())
+    }
+
+    /// The columns of a table of the user, none if there is no such table.
+    #[doc(hidden)]
+    async fn columns(connection: &mut Self::Connection, table: &Table) -> sqlx::Result<Vec<Column>>;
+
+    /// Runs statements.
+    #[doc(hidden)]
+    async fn execute(connection: &mut Self::Connection, sql: String) -> sqlx::Result<()>;
 
     /// The relay's access to the table.
     #[doc(hidden)]

@@ -13,6 +13,7 @@ use crate::change::Change;
 use crate::outbox::Wake;
 use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS};
 use crate::table::Table;
+use crate::trigger::{self, Column, Plan, Statements};
 
 #[async_trait]
 impl Dialect for MySql {
@@ -55,6 +56,22 @@ impl Dialect for MySql {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
         }
         Ok(())
+    }
+
+    fn trigger(plan: &Plan) -> Statements {
+        trigger::mysql::statements(plan)
+    }
+
+    fn check_trigger(plan: &Plan) -> Result<(), String> {
+        trigger::mysql::check(plan)
+    }
+
+    async fn columns(connection: &mut MySqlConnection, table: &Table) -> sqlx::Result<Vec<Column>> {
+        trigger::mysql::columns(connection, table).await
+    }
+
+    async fn execute(connection: &mut MySqlConnection, sql: String) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 
     fn store(pool: &MySqlPool, table: &Table) -> Arc<dyn Store> {

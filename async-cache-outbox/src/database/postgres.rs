@@ -13,6 +13,7 @@ use crate::change::Change;
 use crate::outbox::Wake;
 use crate::relay::{BACKLOG_COUNT, CONNECT_TIMEOUT, MAX_ATTEMPTS};
 use crate::table::Table;
+use crate::trigger::{self, Column, Plan, Statements};
 
 /// The first half of the advisory locks of this crate. The second is the table's object id.
 const LOCK_CLASS: i32 = 0x6163_6f62;
@@ -65,6 +66,18 @@ impl Dialect for Postgres {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(kinds).bind(data);
         let query = if wake == Wake::Notify { query.bind(table.name()) } else { query };
         query.execute(connection).await.map(drop)
+    }
+
+    fn trigger(plan: &Plan) -> Statements {
+        trigger::postgres::statements(plan)
+    }
+
+    async fn columns(connection: &mut PgConnection, table: &Table) -> sqlx::Result<Vec<Column>> {
+        trigger::postgres::columns(connection, table).await
+    }
+
+    async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 
     fn store(pool: &PgPool, table: &Table) -> Arc<dyn Store> {

@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::outbox::Wake;
 use crate::relay::MAX_ATTEMPTS;
 use crate::table::Table;
+use crate::trigger::{self, Column, Plan, Statements};
 
 /// The most rows of one INSERT: three parameters each, and SQLite takes 32,766.
 const INSERT_ROWS: usize = 5_000;
@@ -65,6 +66,22 @@ impl Dialect for Sqlite {
             query.build().persistent(part.len() == 1).execute(&mut *connection).await?;
         }
         Ok(())
+    }
+
+    fn trigger(plan: &Plan) -> Statements {
+        trigger::sqlite::statements(plan)
+    }
+
+    fn check_trigger(plan: &Plan) -> Result<(), String> {
+        trigger::sqlite::check(plan)
+    }
+
+    async fn columns(connection: &mut SqliteConnection, table: &Table) -> sqlx::Result<Vec<Column>> {
+        trigger::sqlite::columns(connection, table).await
+    }
+
+    async fn execute(connection: &mut SqliteConnection, sql: String) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 
     fn store(pool: &SqlitePool, table: &Table) -> Arc<dyn Store> {

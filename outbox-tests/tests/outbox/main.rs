@@ -7,4 +7,5 @@ mod outages;
 mod promise;
 mod rows;
 mod table;
+mod trigger;
 mod wakes;
