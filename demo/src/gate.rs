@@ -156,6 +156,13 @@ impl Region for Guarded {
         Info { available: info.available && self.pass().is_ok(), ..info }
     }
 
+    fn outage(&self) -> Option<Error> {
+        match self.pass() {
+            Ok(inner) => inner.outage(),
+            Err(stopped) => Some(stopped),
+        }
+    }
+
     fn close(&self) {
         self.inner.close();
     }

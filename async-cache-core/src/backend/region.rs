@@ -195,6 +195,12 @@ pub trait Region: Debug + Send + Sync + 'static {
     /// Partitions, deadline and availability. It is called often, so it must be cheap.
     fn info(&self) -> Info;
 
+    /// While [`available`](Info::available) is false: the error that an operation would return, for the log. It names
+    /// the server and the cause. A backend may leave it out.
+    fn outage(&self) -> Option<Error> {
+        None
+    }
+
     /// Ends the subscription, and frees the name. When it has returned, the namespace can be opened again, even if this
     /// region still exists. The region's operations still work, so that those under way can end.
     fn close(&self) {}

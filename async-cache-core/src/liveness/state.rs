@@ -194,7 +194,12 @@ impl Liveness {
         if self.told.l2_lost.swap(lost, Ordering::Relaxed) != lost {
             self.observer.events.tell(|| if lost { Event::L2Lost } else { Event::L2Regained });
             if lost {
-                self.observer.log.lost(failure);
+                // A heartbeat may find the outage before any command has failed.
+                let known = match failure {
+                    None => self.region.as_ref().and_then(|region| region.outage()),
+                    Some(_) => None,
+                };
+                self.observer.log.lost(failure.or(known.as_ref()));
             }
         }
         let pending = self.unsent.len();

@@ -7,7 +7,7 @@ use async_cache_core::backend::{
     State, TAG_TABLE,
 };
 use async_cache_core::key::Key;
-use async_cache_core::{Result, Tags};
+use async_cache_core::{Error, Result, Tags};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -23,6 +23,9 @@ use crate::pubsub::message;
 /// tags.
 const LOAD: Duration = Duration::from_secs(60);
 
+/// What comes first while nothing else is asked of a server.
+const HEARTBEAT: &str = "sending a heartbeat";
+
 /// Tags, the number of the last invalidation and that of the last expiry of each, as a script answers a hash.
 type TagList = Vec<(Vec<u8>, u64, u64)>;
 
@@ -35,6 +38,11 @@ impl Region for RedisRegion {
             deadline: slots.deadlines.write,
             available: slots.available(),
         }
+    }
+
+    fn outage(&self) -> Option<Error> {
+        let down = self.inner.slots.pick(Purpose::Read).err()?;
+        Some(self.error(HEARTBEAT, down))
     }
 
     fn close(&self) {
@@ -138,7 +146,6 @@ pub(crate) enum Echo {
 
 impl RedisRegion {
     pub(crate) async fn beat(&self, partition: u16, beat: u64, echo: Echo) -> Result<Pulse> {
-        const DOING: &str = "sending a heartbeat";
         let names = self.names_of(partition)?;
         #[cfg(feature = "cluster")]
         if let Some(script) = &self.inner.scripts.heartbeats {
@@ -152,15 +159,15 @@ impl RedisRegion {
                 is_heard: echo == Echo::Due,
                 answer,
             });
-            let (run, time_ms) = beat.await.map_err(|failure| self.error(DOING, failure))?;
+            let (run, time_ms) = beat.await.map_err(|failure| self.error(HEARTBEAT, failure))?;
             return Ok(Pulse { run, time_ms });
         }
-        let checkout = self.checkout(Purpose::Read, DOING).await?;
+        let checkout = self.checkout(Purpose::Read, HEARTBEAT).await?;
         let mut call = self.call(&checkout, &self.inner.scripts.heartbeat, partition, &[names.meta()]);
         call.arg(&self.node).arg(beat);
         let vitals = &self.inner.bus.vitals;
         let sent = (echo == Echo::Due).then(|| vitals.now());
-        let time_ms = self.script(DOING, &checkout, &self.inner.scripts.heartbeat, &call).await?;
+        let time_ms = self.script(HEARTBEAT, &checkout, &self.inner.scripts.heartbeat, &call).await?;
         if let Some(sent) = sent {
             vitals.pulse(sent);
         }

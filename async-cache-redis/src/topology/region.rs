@@ -141,6 +141,12 @@ impl Region for ClusterRegion {
         }
     }
 
+    /// That of one server: the first that has a partition and is away.
+    fn outage(&self) -> Option<Error> {
+        let spread = self.spread(Purpose::Read, "sending a heartbeat");
+        (0..self.seats.partition_count()).find_map(|partition| spread.outage_of(partition))
+    }
+
     fn close(&self) {
         self.leave();
     }

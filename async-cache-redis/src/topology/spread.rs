@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_cache_core::backend::Region as _;
 use async_cache_core::{Error, ErrorKind, Result};
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
@@ -131,6 +132,14 @@ impl Spread<'_> {
             group.items.push(item.clone());
         }
         groups
+    }
+
+    /// Why a partition cannot be asked, if that is known.
+    pub(super) fn outage_of(&self, partition: u16) -> Option<Error> {
+        match self.seats.region_of(partition) {
+            Some(region) => region.outage(),
+            None => Some(self.nowhere(partition)),
+        }
     }
 
     fn nowhere(&self, partition: u16) -> Error {

@@ -13,11 +13,11 @@ use tracing_subscriber::fmt::MakeWriter;
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Collects the warnings of this thread.
+    /// Collects what this thread logs, but no details.
     fn collect(&self) -> tracing::subscriber::DefaultGuard {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(self.clone())
-            .with_max_level(tracing::Level::WARN)
+            .with_max_level(tracing::Level::INFO)
             .with_ansi(false)
             .finish();
         tracing::subscriber::set_default(subscriber)
@@ -25,9 +25,16 @@ impl Log {
 
     /// Waits for the first line with this text.
     async fn line(&self, what: &'static str) -> String {
+        self.line_of("rows", what).await
+    }
+
+    /// Waits for the first line about a namespace with this text.
+    async fn line_of(&self, namespace: &str, what: &'static str) -> String {
+        let namespace = format!("namespace=\"{namespace}\"");
         eventually(what, || {
             let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-            text.lines().find(|line| line.contains(what)).map(ToOwned::to_owned)
+            let mut lines = text.lines().filter(|line| line.contains(&namespace));
+            lines.find(|line| line.contains(what)).map(ToOwned::to_owned)
         })
         .await
     }
@@ -84,4 +91,62 @@ async fn of_an_outage() {
     for part in ["namespace=\"rows\"", "cause=", &format!("127.0.0.1:{port}")] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
+}
+
+/// The first heartbeat finds the outage before any command has failed.
+#[tokio::test]
+async fn of_an_outage_at_the_start() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let server = RedisServer::start();
+    let port = server.port();
+    drop(server);
+    let url = format!("redis://app:hunter2@127.0.0.1:{port}/3");
+    let _cache = cache(RedisBackend::connect_lazy(&*url).await.unwrap());
+    let line = log.line("L2 cannot be reached").await;
+    for part in ["namespace=\"rows\"", "cause=", &format!("127.0.0.1:{port}"), "refused"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!line.contains("hunter2") && !line.contains("app"), "{line}");
+}
+
+/// Messages name the Sentinels that were asked, or the nodes of the cluster.
+#[tokio::test]
+async fn of_several_servers_that_are_away_at_the_start() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let ports = [RedisServer::start().port(), RedisServer::start().port()];
+    let urls = ports.map(|port| format!("redis://app:hunter2@127.0.0.1:{port}"));
+    for (namespace, builder) in [
+        ("sentinels", RedisBackend::builder().sentinel("mymaster", urls.clone())),
+        ("cluster", RedisBackend::builder().cluster(urls.clone())),
+    ] {
+        let backend = builder.connect_lazy().await.unwrap();
+        let cache: TieredCache<u64, u64> = TieredCache::builder()
+            .namespace(namespace)
+            .l1(MemoryBackend::new(10))
+            .l2(backend)
+            .build()
+            .unwrap();
+        let line = log.line_of(namespace, "L2 cannot be reached").await;
+        let named = ports.iter().filter(|port| line.contains(&format!("127.0.0.1:{port}"))).count();
+        // Of a cluster, the node that was asked last.
+        assert!(line.contains("cause=") && named >= if namespace == "cluster" { 1 } else { 2 }, "{line}");
+        assert!(!line.contains("hunter2") && !line.contains("app"), "{line}");
+        cache.shutdown().await;
+    }
+}
+
+/// Only the second time there was something to hold.
+#[tokio::test]
+async fn of_a_start_and_of_the_end_of_a_fault() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let server = RedisServer::start();
+    let _cache = cache(RedisBackend::connect(server.url()).await.unwrap());
+    let started = log.line("L1 answers").await;
+    assert!(!started.contains("again") && !started.contains("held"), "{started}");
+    server.cli::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    assert!(log.line("L1 no longer answers").await.contains("cause=BusLost"));
+    assert!(log.line("L1 answers again").await.contains("held="));
 }
