@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_cache_core::testing::No;
+use async_cache_core::testing::{No, until};
 use async_cache_core::{DataLoader, Error, LoadFailureLog, Loaded, TieredCache};
 use async_cache_memory::MemoryBackend;
 use tracing::Instrument;
@@ -90,6 +90,22 @@ type Names = HashMap<String, String>;
 async fn batch(keys: Vec<String>) -> Result<Names, No> {
     tracing::info!("inside the loader");
     Ok(keys.into_iter().map(|key| (key.clone(), key)).collect())
+}
+
+/// The start of a cache is told in other words than the end of a fault.
+#[tokio::test(start_paused = true)]
+async fn the_start_of_a_cache_is_logged_as_no_recovery() {
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::INFO);
+    let l2 = MemoryBackend::new(100);
+    let cache: TieredCache<String, String> =
+        TieredCache::builder().namespace("rows").l1(MemoryBackend::new(10)).l2(l2.clone()).build().unwrap();
+    cache.ready().await.unwrap();
+    until("L1 serves", || cache.is_serving()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let text = log.take();
+    assert!(text.contains("L1 answers namespace=\"rows\""), "{text}");
+    assert!(!text.contains("again") && !text.contains("held"), "{text}");
 }
 
 /// Every way to a loader, under a span of the caller's.

@@ -60,7 +60,7 @@ pub enum Event {
         /// The reason.
         cause: SuspendCause,
     },
-    /// L1 answers, for the first time or again.
+    /// L1 answers, for the first time or again. The first one says nothing of a fault.
     L1Resumed {
         /// The state of the entries that L1 held.
         held: Resumed,

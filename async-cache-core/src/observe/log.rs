@@ -9,6 +9,7 @@ pub(crate) use imp::{Log, wanted};
 mod imp {
     use std::error::Error as _;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use tracing::level_filters::LevelFilter;
     use tracing::{debug, info, warn};
@@ -28,11 +29,17 @@ mod imp {
     pub(crate) struct Log {
         namespace: Arc<str>,
         limits: Limits,
+        /// Whether L1 has begun to answer before.
+        has_answered: AtomicBool,
     }
 
     impl Log {
         pub(crate) fn of(namespace: &Arc<str>) -> Self {
-            Self { namespace: Arc::clone(namespace), limits: Limits::default() }
+            Self {
+                namespace: Arc::clone(namespace),
+                limits: Limits::default(),
+                has_answered: AtomicBool::new(false),
+            }
         }
 
         /// The number of suppressed warnings before this one, or nothing if this one is suppressed. Nobody
@@ -51,6 +58,10 @@ mod imp {
                 Event::InvalidationPending { pending } => {
                     let Some(suppressed) = self.admit(Warning::InvalidationPending) else { return };
                     warn!(target: TARGET, namespace, pending, suppressed, "an invalidation could not be sent and is being retried");
+                }
+                // The start of a cache is no recovery: nothing was held, and there was no fault.
+                Event::L1Resumed { .. } if !self.has_answered.swap(true, Ordering::Relaxed) => {
+                    info!(target: TARGET, namespace, "L1 answers");
                 }
                 Event::L1Resumed { held } => {
                     info!(target: TARGET, namespace, ?held, "L1 answers again");
