@@ -63,7 +63,7 @@ mod pages {
     mod outages {}
     #[doc = include_str!("../../docs/values.md")]
     mod values {}
-    #[cfg(all(feature = "redis", feature = "tls"))]
+    #[cfg(all(feature = "cluster", feature = "sentinel", feature = "tls"))]
     #[doc = include_str!("../../docs/operations.md")]
     mod operations {}
     #[cfg(feature = "testing")]
