@@ -8,6 +8,8 @@ use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, LocalBackend, Result};
 use bytes::Bytes;
 
+#[cfg(feature = "testing")]
+use crate::faults::restart::{self, Snapshot};
 use crate::local::Local;
 use crate::store::Stores;
 
@@ -55,6 +57,27 @@ impl<V: Send + Sync + 'static> MemoryBackend<V> {
     #[must_use]
     pub fn missed_evictions(&self) -> u64 {
         self.local.missed_evictions()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl MemoryBackend<Bytes> {
+    /// The content of the shared tier now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        restart::snapshot(&self.stores)
+    }
+
+    /// Goes on as the same server process with the older memory of `snapshot`: a master that was
+    /// demoted, followed its former replica, and was promoted again. A namespace opened
+    /// since stays as it is.
+    pub fn revert(&self, snapshot: &Snapshot) {
+        restart::revert(&self.stores, snapshot);
+    }
+
+    /// Goes on as another server process with the memory of `snapshot`; with none, empty.
+    pub fn restart(&self, snapshot: Option<&Snapshot>) {
+        restart::restart(&self.stores, snapshot);
     }
 }
 

@@ -15,9 +15,9 @@ use bytes::Bytes;
 
 use crate::backend::MemoryBackend;
 #[cfg(feature = "testing")]
-use crate::faults::fault;
+use crate::faults::{fault, halves};
 use crate::store::state::{Caller, State as Memory};
-use crate::store::{Store, Stores};
+use crate::store::{Store, Stores, changes, leases};
 
 impl Backend for MemoryBackend<Bytes> {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
@@ -109,19 +109,23 @@ impl Region for MemoryRegion {
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
-        self.operate(|state| asks.iter().map(|(key, ask)| Ok(state.acquire(self.node, key, *ask))).collect())
+        self.operate(|state| {
+            asks.iter().map(|(key, ask)| Ok(leases::acquire(state, self.node, key, *ask))).collect()
+        })
     }
 
     async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
-        self.operate(|state| fills.iter().map(|fill| Ok(state.fill(fill))).collect())
+        self.operate(|state| fills.iter().map(|fill| Ok(leases::fill(state, fill))).collect())
     }
 
     async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
-        Ok(self.operate(|state| leases.iter().map(|(key, lease)| state.renew(key, *lease, ttl)).collect()))
+        Ok(self.operate(|state| {
+            leases.iter().map(|(key, lease)| leases::renew(state, key, *lease, ttl)).collect()
+        }))
     }
 
     async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
-        self.operate(|state| leases.iter().for_each(|(key, lease)| state.release(key, *lease)));
+        self.operate(|state| leases.iter().for_each(|(key, lease)| leases::release(state, key, *lease)));
         Ok(())
     }
 
@@ -130,44 +134,45 @@ impl Region for MemoryRegion {
             let message = "an insert was given up before it was executed";
             return Err(Error::new(ErrorKind::Backend, message).in_namespace(&self.namespace));
         }
-        let put =
-            |state: &mut Memory| entries.iter().map(|(key, frame)| state.put(key, frame, life)).collect();
+        let put = |state: &mut Memory| {
+            entries.iter().map(|(key, frame)| changes::put(state, key, frame, life)).collect()
+        };
         Ok(self.operate(put))
     }
 
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
         #[cfg(feature = "testing")]
         if fault!(self.stores.faults, PublishBeforeDelete) {
-            let seqs = self.operate(|state| keys.iter().map(|key| state.announce(key)).collect());
+            let seqs = self.operate(|state| keys.iter().map(|key| halves::announce(state, key)).collect());
             tokio::time::sleep(Duration::from_millis(5)).await;
-            self.operate(|state| keys.iter().for_each(|key| state.remove(key)));
+            self.operate(|state| keys.iter().for_each(|key| halves::remove(state, key)));
             return Ok(seqs);
         }
-        Ok(self.operate(|state| keys.iter().map(|key| state.invalidate(key)).collect()))
+        Ok(self.operate(|state| keys.iter().map(|key| changes::invalidate(state, key)).collect()))
     }
 
     async fn clear(&self, partition: u16) -> Result<u64> {
         self.check(partition)?;
-        Ok(self.operate(|state| state.clear(partition)))
+        Ok(self.operate(|state| changes::clear(state, partition)))
     }
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         self.check(partition)?;
-        Ok(self.operate(|state| state.change_tags(partition, tags, Effect::Void)))
+        Ok(self.operate(|state| changes::change_tags(state, partition, tags, Effect::Void)))
     }
 
     async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        Ok(self.operate(|state| keys.iter().map(|key| state.expire(key)).collect()))
+        Ok(self.operate(|state| keys.iter().map(|key| changes::expire(state, key)).collect()))
     }
 
     async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
         self.check(partition)?;
-        Ok(self.operate(|state| state.change_tags(partition, tags, Effect::Expire)))
+        Ok(self.operate(|state| changes::change_tags(state, partition, tags, Effect::Expire)))
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
         self.check(partition)?;
-        self.operate(|state| state.echo(self.node, partition, beat));
+        self.operate(|state| changes::echo(state, self.node, partition, beat));
         Ok(Pulse { run: self.run(), time_ms: self.store.time_ms() })
     }
 }

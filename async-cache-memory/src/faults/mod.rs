@@ -2,7 +2,7 @@
 //! feature no type carries a fault, and [`fault!`] compiles to the code of the rule.
 
 #[cfg(feature = "testing")]
-mod halves;
+pub(crate) mod halves;
 #[cfg(feature = "testing")]
 pub(crate) mod restart;
 

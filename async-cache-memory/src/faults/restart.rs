@@ -5,13 +5,11 @@ use std::sync::atomic::Ordering;
 
 use async_cache_core::backend::{BusEvent, RunId};
 use async_cache_core::key::Key;
-use bytes::Bytes;
 
-use crate::backend::MemoryBackend;
-use crate::store::Store;
 use crate::store::deliver::To;
 use crate::store::partition::Partition;
 use crate::store::state::{State, Stored};
+use crate::store::{Store, Stores};
 
 /// The content of a shared tier at one moment.
 #[derive(Clone, Default)]
@@ -23,32 +21,27 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-impl MemoryBackend<Bytes> {
-    /// The content of the shared tier now.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let namespaces = self.stores.namespaces.lock();
-        Snapshot(namespaces.iter().map(|(name, store)| (name.clone(), store.state.lock().image())).collect())
-    }
+/// The content of the namespaces now.
+pub(crate) fn snapshot(stores: &Stores) -> Snapshot {
+    let namespaces = stores.namespaces.lock();
+    Snapshot(namespaces.iter().map(|(name, store)| (name.clone(), image(&store.state.lock()))).collect())
+}
 
-    /// Goes on as the same server process with the older memory of `snapshot`: a master that was
-    /// demoted, followed its former replica, and was promoted again. A namespace opened
-    /// since stays as it is.
-    pub fn revert(&self, snapshot: &Snapshot) {
-        for (name, store) in &*self.stores.namespaces.lock() {
-            if let Some(image) = snapshot.0.get(name) {
-                store.revert(image);
-            }
+/// Goes on as the same server process with older memory.
+pub(crate) fn revert(stores: &Stores, snapshot: &Snapshot) {
+    for (name, store) in &*stores.namespaces.lock() {
+        if let Some(image) = snapshot.0.get(name) {
+            store.revert(image);
         }
     }
+}
 
-    /// Goes on as another server process with the memory of `snapshot`; with none, empty.
-    pub fn restart(&self, snapshot: Option<&Snapshot>) {
-        self.stores.run.fetch_add(1, Ordering::SeqCst);
-        for (name, store) in &*self.stores.namespaces.lock() {
-            let image = snapshot.and_then(|snapshot| snapshot.0.get(name));
-            store.restart(image);
-        }
+/// Goes on as another server process.
+pub(crate) fn restart(stores: &Stores, snapshot: Option<&Snapshot>) {
+    stores.run.fetch_add(1, Ordering::SeqCst);
+    for (name, store) in &*stores.namespaces.lock() {
+        let image = snapshot.and_then(|snapshot| snapshot.0.get(name));
+        store.restart(image);
     }
 }
 
@@ -60,11 +53,9 @@ struct Image {
     values: HashMap<Key, Stored>,
 }
 
-impl State {
-    fn image(&self) -> Image {
-        let values = self.values.iter().map(|(key, stored)| ((*key).clone(), stored)).collect();
-        Image { run: self.run, partitions: self.partitions.clone(), values }
-    }
+fn image(state: &State) -> Image {
+    let values = state.values.iter().map(|(key, stored)| ((*key).clone(), stored)).collect();
+    Image { run: state.run, partitions: state.partitions.clone(), values }
 }
 
 impl Store {

@@ -12,9 +12,9 @@
 //! | `lease.lua`, `tags.lua` | `Partition::break_lock`, `Partition::voids`, `Partition::expires`, `Partition::note` |
 //! | `wake.lua` | `State::wake` |
 
-mod changes;
+pub(crate) mod changes;
 pub(crate) mod deliver;
-mod leases;
+pub(crate) mod leases;
 pub(crate) mod partition;
 pub(crate) mod state;
 
@@ -135,7 +135,7 @@ mod tests {
                 accept: Accept::Any,
             };
             let acquired = store.operate(node, Caller { run: FIRST_RUN, known: None }, |state| {
-                state.acquire(node, &Key::encode(&n).unwrap(), ask)
+                leases::acquire(state, node, &Key::encode(&n).unwrap(), ask)
             });
             assert!(matches!(acquired, Acquired::Granted(_)));
             tokio::time::advance(Duration::from_millis(1)).await;
