@@ -25,10 +25,8 @@ use crate::runtime;
 #[cfg(feature = "cluster")]
 use crate::topology::cluster::Cluster;
 
-#[cfg(feature = "cluster")]
-mod cluster;
-#[cfg(feature = "sentinel")]
-mod sentinel;
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+mod several;
 
 /// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 #[cfg(feature = "cluster")]
 use super::beats;
 use super::region::RedisRegion;
+use super::{leases, values};
 #[cfg(feature = "cluster")]
 use crate::beat_queue::Beat;
 use crate::limits::{Purpose, millis};
@@ -50,7 +51,7 @@ impl Region for RedisRegion {
     }
 
     async fn read(&self, keys: &[Key], check: Check) -> Result<ReadMany> {
-        self.read_values(keys, check).await
+        values::read(self, keys, check).await
     }
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
@@ -75,27 +76,27 @@ impl Region for RedisRegion {
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
-        self.acquire_leases(asks).await
+        leases::acquire(self, asks).await
     }
 
     async fn fill(&self, fills: &[Fill]) -> Vec<Result<Filled>> {
-        self.fill_leases(fills).await
+        leases::fill(self, fills).await
     }
 
     async fn renew(&self, leases: &[(Key, Lease)], ttl: Duration) -> Result<Vec<Renewed>> {
-        self.renew_leases(leases, ttl).await
+        leases::renew(self, leases, ttl).await
     }
 
     async fn release(&self, leases: &[(Key, Lease)]) -> Result<()> {
-        self.release_leases(leases).await
+        leases::release(self, leases).await
     }
 
     async fn put(&self, entries: &[(Key, Bytes)], life: Duration, not_after_ms: u64) -> Result<Vec<u64>> {
-        self.put_values(entries, life, not_after_ms).await
+        values::put(self, entries, life, not_after_ms).await
     }
 
     async fn invalidate(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        self.invalidate_values(keys).await
+        values::invalidate(self, keys).await
     }
 
     async fn invalidate_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {
@@ -103,7 +104,7 @@ impl Region for RedisRegion {
     }
 
     async fn expire(&self, keys: &[Key]) -> Result<Vec<u64>> {
-        self.expire_values(keys).await
+        values::expire(self, keys).await
     }
 
     async fn expire_tags(&self, partition: u16, tags: &Tags) -> Result<u64> {

@@ -156,7 +156,7 @@ impl Region for ClusterRegion {
         if let ([key], Check::Plain) = (keys, check)
             && let Some(region) = self.seats.region_of(key.partition(self.seats.partition_count()))
         {
-            let read = region.read_values(keys, check).await;
+            let read = region.read(keys, check).await;
             if !is_redirected(&read) {
                 return read;
             }
@@ -183,7 +183,7 @@ impl Region for ClusterRegion {
         spread
             .run(keys, place, |region, keys| {
                 Box::pin(async move {
-                    match region.read_values(&keys, check).await {
+                    match region.read(&keys, check).await {
                         Ok(ReadMany { run, values }) => {
                             values.into_iter().map(|value| Ok(Read { run, value })).collect()
                         }
@@ -210,7 +210,7 @@ impl Region for ClusterRegion {
             .run(
                 asks,
                 |ask| place(&ask.0),
-                |region, asks| Box::pin(async move { region.acquire_leases(&asks).await }),
+                |region, asks| Box::pin(async move { region.acquire(&asks).await }),
             )
             .await
     }
@@ -225,7 +225,7 @@ impl Region for ClusterRegion {
             .run(
                 fills,
                 |fill| place(&fill.key),
-                |region, fills| Box::pin(async move { region.fill_leases(&fills).await }),
+                |region, fills| Box::pin(async move { region.fill(&fills).await }),
             )
             .await
     }
@@ -236,9 +236,7 @@ impl Region for ClusterRegion {
         let renewed = spread.run(
             leases,
             |lease| place(&lease.0),
-            |region, leases| {
-                Box::pin(async move { each(region.renew_leases(&leases, ttl).await, leases.len()) })
-            },
+            |region, leases| Box::pin(async move { each(region.renew(&leases, ttl).await, leases.len()) }),
         );
         whole(renewed.await)
     }
@@ -249,9 +247,7 @@ impl Region for ClusterRegion {
         let released = spread.run(
             leases,
             |lease| place(&lease.0),
-            |region, leases| {
-                Box::pin(async move { vec![region.release_leases(&leases).await; leases.len()] })
-            },
+            |region, leases| Box::pin(async move { vec![region.release(&leases).await; leases.len()] }),
         );
         whole(released.await).map(drop)
     }
@@ -263,9 +259,7 @@ impl Region for ClusterRegion {
             entries,
             |entry| place(&entry.0),
             |region, entries| {
-                Box::pin(
-                    async move { each(region.put_values(&entries, life, not_after_ms).await, entries.len()) },
-                )
+                Box::pin(async move { each(region.put(&entries, life, not_after_ms).await, entries.len()) })
             },
         );
         whole(put.await)
@@ -275,7 +269,7 @@ impl Region for ClusterRegion {
         let spread = self.checked_spread(Purpose::Write, "invalidating keys").await?;
         let place = self.place();
         let invalidated = spread.run(keys, place, |region, keys| {
-            Box::pin(async move { each(region.invalidate_values(&keys).await, keys.len()) })
+            Box::pin(async move { each(region.invalidate(&keys).await, keys.len()) })
         });
         whole(invalidated.await)
     }
@@ -292,7 +286,7 @@ impl Region for ClusterRegion {
         let spread = self.checked_spread(Purpose::Write, "expiring keys").await?;
         let place = self.place();
         let expired = spread.run(keys, place, |region, keys| {
-            Box::pin(async move { each(region.expire_values(&keys).await, keys.len()) })
+            Box::pin(async move { each(region.expire(&keys).await, keys.len()) })
         });
         whole(expired.await)
     }
