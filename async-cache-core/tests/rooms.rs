@@ -64,3 +64,16 @@ fn no_files_import_one_another_in_a_circle() {
     sources.get_mut("local::ticket").expect("a low module").push_str("\nuse crate::local::l1::L1;\n");
     assert_ne!(rooms::circles(&sources, |module| module), Vec::<Vec<String>>::new(), "a circle is found");
 }
+
+#[test]
+fn no_type_has_methods_in_more_than_two_files() {
+    let mut sources = sources();
+    assert_eq!(rooms::scattered(&sources), Vec::<String>::new());
+
+    sources.get_mut("inner").expect("a module").push_str("\nimpl<K, V> TieredCache<K, V> {}\n");
+    let found = rooms::scattered(&sources);
+    assert!(
+        matches!(&found[..], [one] if one.starts_with("TieredCache: ")),
+        "methods in a third file: {found:?}"
+    );
+}

@@ -29,3 +29,16 @@ fn no_rooms_import_one_another_in_a_circle() {
     let sources = rooms::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     assert_eq!(rooms::circles(&sources, room), NONE);
 }
+
+#[test]
+fn no_type_has_methods_in_more_than_two_files() {
+    let mut sources = rooms::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert_eq!(rooms::scattered(&sources), Vec::<String>::new());
+
+    sources.get_mut("keys").expect("a module").push_str("\nimpl RedisBackendBuilder {}\n");
+    let found = rooms::scattered(&sources);
+    assert!(
+        matches!(&found[..], [one] if one.starts_with("RedisBackendBuilder: ")),
+        "methods in a third file: {found:?}"
+    );
+}

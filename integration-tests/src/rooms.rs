@@ -1,4 +1,5 @@
-//! Finds which files of a crate import one another. The crates' own tests include this file.
+//! Finds which files of a crate import one another, and which files give a type its methods. The crates' own tests
+//! include this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -49,6 +50,41 @@ pub(crate) fn graph(sources: &Sources, part: impl Fn(&str) -> &str) -> Graph<'_>
         graph.entry(from).or_default().extend(targets);
     }
     graph
+}
+
+/// The types whose own methods are in more than two files, each with these files.
+pub(crate) fn scattered(sources: &Sources) -> Vec<String> {
+    let mut owners = BTreeMap::<String, BTreeSet<&str>>::new();
+    for (module, code) in sources {
+        let code = format!("\n{code}");
+        for (at, item) in code.match_indices("\nimpl") {
+            let head = code[at + item.len()..].split('{').next().unwrap_or_default();
+            if let Some(owner) = owner(head) {
+                owners.entry(owner).or_default().insert(module);
+            }
+        }
+    }
+    owners.retain(|_, modules| modules.len() > 2);
+    let list = |modules: BTreeSet<&str>| modules.into_iter().collect::<Vec<_>>().join(", ");
+    owners.into_iter().map(|(owner, modules)| format!("{owner}: {}", list(modules))).collect()
+}
+
+/// The type of an `impl`, by the text between this word and the body. `None` if it implements a trait.
+fn owner(head: &str) -> Option<String> {
+    let (words, mut depth, mut owner) = (words(head), 0, None);
+    for (at, word) in words.iter().enumerate() {
+        match word.as_str() {
+            "<" => depth += 1,
+            ">" if words[at - 1] != "-" => depth -= 1,
+            "for" if depth == 0 => return None,
+            "where" => break,
+            name if depth == 0 && name.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                owner = Some(name.to_owned());
+            }
+            _ => {}
+        }
+    }
+    owner
 }
 
 fn groups(graph: &Graph<'_>) -> Vec<Vec<String>> {

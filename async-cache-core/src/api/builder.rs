@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::background;
-use crate::api::cache::TieredCache;
+use crate::api::cache::{TieredCache, first_handle};
 use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec, check_runtime};
 use crate::changes::early_events::EarlyEventBuffer;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,6 @@ use crate::faults::mutant::Mutant;
 use crate::faults::mutant::Switch;
 use crate::format::codec::{Bincode, Codec, RoundTrip};
 use crate::format::frame::{FORMAT_VERSION, Format};
-use crate::format::key::CacheKey;
 use crate::inner::{Inner, Policy};
 use crate::liveness::lifecycle::Lifecycle;
 use crate::liveness::node::Node;
@@ -227,7 +226,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
             inner.local.liveness.node.resync.notify_one();
             background::start(&inner, heartbeat);
         });
-        Ok(TieredCache::new(inner))
+        Ok(first_handle(inner))
     }
 
     /// Returns the cache without its background tasks, and its listener, which is still closed.
@@ -313,18 +312,6 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         }
         self.options.validate()?;
         self.options.store.check_tiers(self.l1.is_some())
-    }
-}
-
-// The bound is on the method and not on the `impl`. So the compiler reports the bound that a key type lacks,
-// and not a missing method.
-impl<K, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Starts to put a cache together.
-    pub fn builder() -> TieredCacheBuilder<K, V>
-    where
-        K: CacheKey,
-    {
-        TieredCacheBuilder::new()
     }
 }
 

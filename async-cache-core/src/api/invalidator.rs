@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::api::cache::TieredCache;
+use crate::api::cache::{TieredCache, with_key_type};
 use crate::changes::invalidate;
 use crate::error::Result;
-use crate::format::key::{CacheKey, Key};
+use crate::format::key::Key;
 use crate::liveness::stamp::Stamp;
 
 /// Invalidates entries of one cache by encoded keys and by tags. It does not have the cache's types, so a list can hold the
@@ -97,13 +97,9 @@ impl fmt::Debug for Invalidator {
     }
 }
 
-impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// A handle that invalidates by encoded keys, without the types of this cache.
-    #[must_use]
-    pub fn invalidator(&self) -> Invalidator {
-        // The type of the keys is replaced, because it may borrow.
-        Invalidator(Arc::new(self.with_key_type::<String>()))
-    }
+/// The invalidator of a cache. The type of the keys is replaced, because it may borrow.
+pub(crate) fn invalidator<K, V: Send + Sync + 'static>(cache: &TieredCache<K, V>) -> Invalidator {
+    Invalidator(Arc::new(with_key_type::<String, K, V>(cache)))
 }
 
 #[async_trait]

@@ -1,6 +1,5 @@
-//! The method `get_many_or_load`, and keys that may repeat.
+//! The request of `get_many_or_load`, and keys that may repeat.
 
-use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
@@ -12,7 +11,6 @@ use futures_util::future::{BoxFuture, join};
 use parking_lot::Mutex;
 
 use crate::api::batch_value::{BatchValue, TypedBatch, box_batch};
-use crate::api::cache::TieredCache;
 use crate::error::{BoxError, ErrorKind, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
@@ -165,7 +163,21 @@ where
     Arc::new(move |places: Vec<usize>| batch(places.into_iter().map(|place| keys[place].clone()).collect()))
 }
 
-/// A lookup of many keys with a loader: [`TieredCache::get_many_or_load`].
+/// A lookup of many keys with a loader:
+/// [`TieredCache::get_many_or_load`](crate::api::cache::TieredCache::get_many_or_load).
+///
+/// The loader receives the distinct keys that this node must load. For keys that other tasks or nodes are
+/// loading, the call waits. If such a load fails, or if its node dies, the loader is called again for those
+/// keys. So the loader must be `Clone`. A closure is `Clone` if everything that it captures is.
+///
+/// The loader returns a map. The values of the map may be plain values,
+/// [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` means that the key has
+/// no value; the absence is cached for `negative_ttl`. If the map lacks a key, the answer is `None`, too,
+/// but it is not cached: the map may lack the key for another reason than its absence. A key in the map
+/// that was not requested is ignored, and counted in
+/// [`Stats::unasked_keys`](crate::observe::Stats::unasked_keys).
+///
+/// A key that is too long to be cached is loaded by each call.
 #[must_use = "a request does nothing until it is awaited"]
 pub struct GetManyOrLoad<'a, K, V: 'static> {
     inner: &'a Arc<Inner<V>>,
@@ -175,6 +187,29 @@ pub struct GetManyOrLoad<'a, K, V: 'static> {
 }
 
 impl<'a, K, V> GetManyOrLoad<'a, K, V> {
+    pub(crate) fn new<Q, F, Fut, R, E>(
+        inner: &'a Arc<Inner<V>>,
+        keys: impl IntoIterator<Item = &'a Q>,
+        loader: F,
+    ) -> Self
+    where
+        K: Clone + Eq + Hash + Send + 'static,
+        Q: CacheKey + ToOwned<Owned = K> + ?Sized + 'a,
+        F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
+        R: Into<BatchValue<V>>,
+        E: Into<BoxError> + 'static,
+    {
+        let loader = Mutex::new(loader);
+        let batch = box_batch(move |keys| {
+            let loader = loader.lock().clone();
+            loader(keys)
+        });
+        let (keys, options) = (Distinct::new(keys), inner.policy.defaults.clone());
+        let terms = Terms { min_stamp: None, first_tier: FirstTier::L1, options };
+        Self { inner, keys, terms, batch }
+    }
+
     /// Makes the lookup return no value from before this stamp, on any node.
     ///
     /// Never take a [`Stamp`] from a client unsigned: a forged one empties the cache.
@@ -206,70 +241,6 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let Self { inner, keys, terms, batch } = self;
         Box::pin(async move { look_up(inner, keys, terms, batch).await?.into_iter().collect() })
-    }
-}
-
-impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Looks many keys up, and loads the keys that neither tier has with one call of the loader. The answers
-    /// are in the order of the keys, which may repeat. One call takes at most 100,000 keys.
-    ///
-    /// The loader receives the distinct keys that this node must load. For keys that other tasks or nodes are
-    /// loading, the call waits. If such a load fails, or if its node dies, the loader is called again for those
-    /// keys. So the loader must be `Clone`. A closure is `Clone` if everything that it captures is.
-    ///
-    /// The loader returns a map. The values of the map may be plain values,
-    /// [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` means that the key has
-    /// no value; the absence is cached for `negative_ttl`. If the map lacks a key, the answer is `None`, too,
-    /// but it is not cached: the map may lack the key for another reason than its absence. A key in the map
-    /// that was not requested is ignored, and counted in
-    /// [`Stats::unasked_keys`](crate::observe::Stats::unasked_keys).
-    ///
-    /// ```
-    /// # use std::collections::HashMap;
-    /// # use async_cache_core::TieredCache;
-    /// # use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
-    /// let names: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
-    /// names.insert(&1, "Ada".to_string()).await?;
-    ///
-    /// let found = names
-    ///     .get_many_or_load(&[1, 2, 3, 2], |missing: Vec<u64>| async move {
-    ///         assert_eq!(missing, [2, 3]); // SELECT id, name FROM users WHERE id = ANY(missing)
-    ///         Ok::<_, std::io::Error>(HashMap::from([(2, "Grace".to_string())]))
-    ///     })
-    ///     .await?;
-    /// let found: Vec<Option<&str>> = found.iter().map(|name| name.as_ref().map(|name| name.as_str())).collect();
-    /// assert_eq!(found, [Some("Ada"), Some("Grace"), None, Some("Grace")]);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// A key that is too long to be cached is loaded by each call.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`get_or_load`](Self::get_or_load). The call returns the error of the first key, in their
-    /// order, that could not be found or loaded. The values of the other keys are still cached.
-    pub fn get_many_or_load<'a, Q, F, Fut, R, E>(
-        &'a self,
-        keys: impl IntoIterator<Item = &'a Q>,
-        loader: F,
-    ) -> GetManyOrLoad<'a, K, V>
-    where
-        K: Borrow<Q> + Clone + Eq + Hash + 'static,
-        Q: CacheKey + ToOwned<Owned = K> + ?Sized + 'a,
-        F: FnOnce(Vec<K>) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<HashMap<K, R>, E>> + Send + 'static,
-        R: Into<BatchValue<V>>,
-        E: Into<BoxError> + 'static,
-    {
-        let loader = Mutex::new(loader);
-        let batch = box_batch(move |keys| {
-            let loader = loader.lock().clone();
-            loader(keys)
-        });
-        let (keys, options) = (Distinct::new(keys), self.inner.policy.defaults.clone());
-        let terms = Terms { min_stamp: None, first_tier: FirstTier::L1, options };
-        GetManyOrLoad { inner: &self.inner, keys, terms, batch }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::changes::intent::{Change, Intent};
 use crate::changes::send::{is_retried, send_clear, send_expire, send_insert, send_invalidate, send_tags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
-use crate::format::tags::Tags;
+use crate::format::tags::{MAX_TAGS, Tags};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::observe::trace;
@@ -61,12 +61,19 @@ pub(crate) async fn invalidate_all<V: Send + Sync + 'static>(inner: &Arc<Inner<V
     in_own_task(inner, "clear", intent, |inner| async move { send_clear(&inner).await }).await
 }
 
+/// Splits tags into sets. Each set has at most as many tags as one change may have.
+fn in_sets<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Result<Vec<Tags>> {
+    let tags: Vec<T> = tags.into_iter().collect();
+    tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|tag| tag.as_ref().as_bytes()))).collect()
+}
+
 /// Invalidates or expires tags. If the outcome is unknown, they are invalidated.
-pub(crate) async fn change_tags<V: Send + Sync + 'static>(
+pub(crate) async fn change_tags<V: Send + Sync + 'static, T: AsRef<str>>(
     inner: &Arc<Inner<V>>,
-    tags: Vec<Tags>,
+    tags: impl IntoIterator<Item = T>,
     effect: Effect,
 ) -> Result<Stamp> {
+    let tags = in_sets(tags).map_err(|error| error.in_namespace(&inner.observer.namespace))?;
     let count = tags.iter().map(|tags| tags.iter().count()).sum();
     check_change(inner, count)?;
     let intent = Intent::new(inner, Change::Tags(tags.clone()));

@@ -84,6 +84,17 @@ impl Drop for Listening {
 ///
 /// It keeps up to 1,024 events for a slow listener. Beyond that the oldest are dropped, and [`Event::Dropped`]
 /// takes their place. The stream ends when the cache has been dropped.
+///
+/// ```
+/// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::MemoryBackend;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+/// use futures_util::StreamExt;
+/// let mut events = users.subscribe();
+/// let _ = users.get_or_load(&42, || async { Err::<String, _>(std::io::Error::other("no database")) }).await;
+/// println!("{:?}", events.next().await); // a load has failed: of which key, and how
+/// # Ok(()) }
+/// ```
 #[must_use = "a stream does nothing until it is polled"]
 pub struct EventStream {
     events: BoxStream<'static, Event>,

@@ -1,15 +1,17 @@
-//! The methods that change the cache. Each returns a stamp.
+//! The methods that change the cache, each of which returns a stamp, and the methods about the cache itself.
 
 use std::sync::Arc;
 
-use crate::api::cache::TieredCache;
+use crate::api::cache::{Shutdown, TieredCache, encode, shut_down};
+use crate::api::figures;
+use crate::api::invalidator::{Invalidator, invalidator};
 use crate::api::request::Insert;
 use crate::backend::Effect;
 use crate::changes::invalidate;
 use crate::error::Result;
 use crate::format::key::{CacheKey, FoundBy, Key};
-use crate::format::tags::{MAX_TAGS, Tags};
 use crate::liveness::stamp::Stamp;
+use crate::observe::{EventStream, Stats};
 
 impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Stores a value in both tiers, and replaces the entries on other nodes. Loads of the key that are under
@@ -19,10 +21,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// decides their order, not the source. So the older value may stay in the cache.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&42, "user 42".to_owned()).ttl(std::time::Duration::from_secs(60)).await?;
     /// assert!(users.contains(&42).await?);
     /// # Ok(()) }
@@ -46,10 +46,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Stores many values, with one round trip for each partition. See [`insert`](Self::insert).
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert_many([(1, "user 1".to_owned()), (2, "user 2".to_owned())]).await?;
     /// assert!(users.contains(&2).await?);
     /// # Ok(()) }
@@ -69,10 +67,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// namespace from which every read reflects that change.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&42, "old".to_owned()).await?;
     /// // First commit the change, then:
     /// let stamp = users.invalidate(&42).await?;
@@ -96,21 +92,15 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
-        invalidate::invalidate(
-            &self.inner,
-            vec![Key::encode(key).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?],
-        )
-        .await
+        invalidate::invalidate(&self.inner, vec![encode(&self.inner, key)?]).await
     }
 
     /// Invalidates many keys. See [`invalidate`](Self::invalidate). Keys that are too long to be cached are
     /// skipped.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&1, "user 1".to_owned()).await?;
     /// users.invalidate_many([&1, &2]).await?;
     /// assert!(!users.contains(&1).await?);
@@ -125,11 +115,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized + 'a,
     {
-        invalidate::invalidate(
-            &self.inner,
-            keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect(),
-        )
-        .await
+        let keys = keys.into_iter().filter_map(|key| Key::encode(key).ok()).collect();
+        invalidate::invalidate(&self.inner, keys).await
     }
 
     /// Removes every entry of this namespace that has the tag, on every node. Loads under way are not stored
@@ -137,10 +124,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// partition, whatever the number of entries.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&42, "user 42".to_owned()).tag("team:9").await?;
     /// users.invalidate_tag("team:9").await?;
     /// assert!(!users.contains(&42).await?);
@@ -158,10 +143,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Invalidates many tags. See [`invalidate_tag`](Self::invalidate_tag).
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&42, "user 42".to_owned()).tag("team:9").await?;
     /// users.invalidate_tags(["team:8", "team:9"]).await?;
     /// assert!(!users.contains(&42).await?);
@@ -172,9 +155,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// The errors of [`invalidate_tag`](Self::invalidate_tag). An error concerns all tags of the call.
     pub async fn invalidate_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
-        let changes =
-            tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-        invalidate::change_tags(&self.inner, changes, Effect::Void).await
+        invalidate::change_tags(&self.inner, tags, Effect::Void).await
     }
 
     /// Expires a key on every node: its value is not fresh any more, wherever it is, and the next lookup loads. Until its
@@ -186,8 +167,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// of the expiry (`at_least`) never gets the old value.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
     /// users.insert(&42, "Ada".to_owned()).stale_for(std::time::Duration::from_secs(3600)).await?;
@@ -207,15 +187,13 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         K: FoundBy<Q, By>,
         Q: CacheKey + ?Sized,
     {
-        let key = Key::encode(key).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-        invalidate::expire(&self.inner, vec![key]).await
+        invalidate::expire(&self.inner, vec![encode(&self.inner, key)?]).await
     }
 
     /// Expires many keys. See [`expire`](Self::expire). Keys that are too long to be cached are skipped.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
     /// users.insert(&1, "Ada".to_owned()).stale_for(std::time::Duration::from_secs(3600)).await?;
@@ -241,8 +219,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// takes one round trip for each partition, whatever the number of entries.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
     /// users.insert(&42, "Ada".to_owned()).tag("team:9").stale_for(std::time::Duration::from_secs(3600)).await?;
@@ -263,8 +240,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// Expires many tags. See [`expire_tag`](Self::expire_tag).
     ///
     /// ```
-    /// # use async_cache_core::{Error, Result, Source, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn down() -> Result<String, std::io::Error> { Err(std::io::Error::other("the source is down")) }
     /// users.insert(&42, "Ada".to_owned()).tag("team:9").stale_for(std::time::Duration::from_secs(3600)).await?;
@@ -277,18 +253,14 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     ///
     /// The errors of [`expire_tag`](Self::expire_tag). An error concerns all tags of the call.
     pub async fn expire_tags<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> Result<Stamp> {
-        let changes =
-            tag_changes(tags).map_err(|error| error.in_namespace(&self.inner.observer.namespace))?;
-        invalidate::change_tags(&self.inner, changes, Effect::Expire).await
+        invalidate::change_tags(&self.inner, tags, Effect::Expire).await
     }
 
     /// Removes every entry of this namespace, on every node. The time does not depend on the number of entries.
     ///
     /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
     /// users.insert(&42, "user 42".to_owned()).await?;
     /// users.invalidate_all().await?;
     /// assert!(!users.contains(&42).await?);
@@ -301,10 +273,106 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     pub async fn invalidate_all(&self) -> Result<Stamp> {
         invalidate::invalidate_all(&self.inner).await
     }
+
+    /// A handle that invalidates by encoded keys, without the types of this cache.
+    #[must_use]
+    pub fn invalidator(&self) -> Invalidator {
+        invalidator(self)
+    }
 }
 
-/// Splits tags into sets. Each set has at most as many tags as one change may have.
-fn tag_changes<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Result<Vec<Tags>> {
-    let tags: Vec<T> = tags.into_iter().collect();
-    tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|tag| tag.as_ref().as_bytes()))).collect()
+impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.inner.observer.namespace
+    }
+
+    /// Returns whether L1 may answer. It may while the node knows every change that is older than
+    /// `max_staleness`.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.inner.local.liveness.node.is_serving()
+    }
+
+    /// Returns for each partition whether L1 may answer for its keys. Tests use it to find what a fault has harmed.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn serving_partitions(&self) -> Vec<bool> {
+        self.inner.local.liveness.node.serving_partitions()
+    }
+
+    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). Without an L2 it returns at once.
+    ///
+    /// It is for a service that takes its first requests only when its cache works fully. The cache is also
+    /// correct without this wait: until L1 may answer, lookups go to L2. The wait has no limit while L2 cannot
+    /// be reached, so set one:
+    ///
+    /// ```
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
+    /// match tokio::time::timeout(std::time::Duration::from_secs(5), users.ready()).await {
+    ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
+    ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * [`Shutdown`](crate::error::ErrorKind::Shutdown): the cache was shut down.
+    /// * The error with which L2 refuses this node, such as [`Config`](crate::error::ErrorKind::Config) if
+    ///   other nodes use another codec.
+    pub async fn ready(&self) -> Result<()> {
+        self.inner.lifecycle.ready(&self.inner.local.liveness).await
+    }
+
+    /// Returns the counters and gauges of this cache on this node.
+    ///
+    /// ```
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
+    /// users.get_or_load(&42, || find(42)).await?;
+    /// users.get(&42).await?;
+    /// assert_eq!((users.stats().loads, users.stats().l1_hits), (1, 1));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        figures::stats(&self.inner)
+    }
+
+    /// Returns a stream of the events from now on. It ends when the cache is dropped. `next` is a method of
+    /// `StreamExt` in the crate `futures-util`.
+    pub fn subscribe(&self) -> EventStream {
+        self.inner.observer.events.subscribe()
+    }
+
+    /// Returns whether no load, read, wait or pending change is left. Tests use it to find leaks.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.inner.local.stripes.is_idle() && self.inner.local.liveness.unsent.len() == 0
+    }
+
+    /// Shuts the cache down. It stops background tasks and loads, waits until they have ended, and sends the
+    /// invalidations that have not reached L2 yet. Every later lookup returns an error of kind
+    /// [`Shutdown`](crate::error::ErrorKind::Shutdown). The namespace can be opened again, even while clones of
+    /// this handle live.
+    ///
+    /// This takes at most three seconds. The result counts the invalidations that have not reached L2 by then.
+    /// Other nodes may serve the old values of those keys until they expire.
+    ///
+    /// ```
+    /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// let left = users.shutdown().await;
+    /// assert_eq!(left.pending_invalidations, 0);
+    /// assert!(users.get(&42).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    pub async fn shutdown(&self) -> Shutdown {
+        shut_down(&self.inner).await
+    }
 }

@@ -1,20 +1,22 @@
-//! The public methods of a cache. They encode their keys and call `lookup` and `changes`.
+//! The handle of a cache. Its public methods encode their keys and call `lookup` and `changes`.
+
+// The documentation lists the methods in this order.
+mod lookups;
 
 mod changes;
-mod lookups;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
 use crate::api::figures;
 use crate::changes::retry::flush;
 use crate::error::{Result, guard};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::lookup::release;
-use crate::observe::{EventStream, Stats};
 
 /// A cache of values in up to two tiers: L1 in this process, and L2 that a fleet shares.
 ///
@@ -59,143 +61,35 @@ impl<V: 'static> Drop for Last<V> {
     }
 }
 
-impl<K, V: 'static> TieredCache<K, V> {
-    pub(crate) fn new(inner: Arc<Inner<V>>) -> Self {
-        Self { _last: Arc::new(Last(Arc::clone(&inner))), inner, _key: PhantomData }
-    }
+/// The first handle of a cache.
+pub(crate) fn first_handle<K, V>(inner: Arc<Inner<V>>) -> TieredCache<K, V> {
+    TieredCache { _last: Arc::new(Last(Arc::clone(&inner))), inner, _key: PhantomData }
 }
 
-impl<K, V: 'static> TieredCache<K, V> {
-    /// The same cache for keys of another type.
-    pub(crate) fn with_key_type<Q>(&self) -> TieredCache<Q, V> {
-        TieredCache { inner: Arc::clone(&self.inner), _last: Arc::clone(&self._last), _key: PhantomData }
-    }
+/// The same cache for keys of another type.
+pub(crate) fn with_key_type<Q, K, V>(cache: &TieredCache<K, V>) -> TieredCache<Q, V> {
+    TieredCache { inner: Arc::clone(&cache.inner), _last: Arc::clone(&cache._last), _key: PhantomData }
 }
 
-impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
-    /// Returns a stream of the events from now on. It ends when the cache is dropped. `next` is a method of
-    /// `StreamExt` in the crate `futures-util`.
-    ///
-    /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
-    /// use futures_util::StreamExt;
-    /// let mut events = users.subscribe();
-    /// let _ = users.get_or_load(&42, || async { Err::<String, _>(std::io::Error::other("no database")) }).await;
-    /// println!("{:?}", events.next().await); // a load has failed: of which key, and how
-    /// # Ok(()) }
-    /// ```
-    pub fn subscribe(&self) -> EventStream {
-        self.inner.observer.events.subscribe()
-    }
+/// Encodes a key. Its error names the cache.
+pub(crate) fn encode<V: 'static, Q: CacheKey + ?Sized>(inner: &Inner<V>, key: &Q) -> Result<Key> {
+    Key::encode(key).map_err(|error| error.in_namespace(&inner.observer.namespace))
+}
 
-    /// Returns the counters and gauges of this cache on this node.
-    ///
-    /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
-    /// users.get_or_load(&42, || find(42)).await?;
-    /// users.get(&42).await?;
-    /// assert_eq!((users.stats().loads, users.stats().l1_hits), (1, 1));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        figures::stats(&self.inner)
+/// Closes the cache, and waits for the end of what is under way.
+async fn shut_down<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Shutdown {
+    close(inner);
+    if tokio::runtime::Handle::try_current().is_ok() {
+        let end = async {
+            tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
+            // A change that was under way may have failed, and then its invalidation is pending.
+            flush(inner).await;
+            release::last(inner).await;
+        };
+        // A task does not end if nothing runs its runtime, so the wait has a limit.
+        let _ = tokio::time::timeout(SHUTDOWN, end).await;
     }
-
-    /// The namespace.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.inner.observer.namespace
-    }
-
-    /// Shuts the cache down. It stops background tasks and loads, waits until they have ended, and sends the
-    /// invalidations that have not reached L2 yet. Every later lookup returns an error of kind
-    /// [`Shutdown`](crate::error::ErrorKind::Shutdown). The namespace can be opened again, even while clones of
-    /// this handle live.
-    ///
-    /// This takes at most three seconds. The result counts the invalidations that have not reached L2 by then.
-    /// Other nodes may serve the old values of those keys until they expire.
-    ///
-    /// ```
-    /// # use async_cache_core::{Error, Loaded, LoadContext, Result, TieredCache}; use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-    /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
-    /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
-    /// let left = users.shutdown().await;
-    /// assert_eq!(left.pending_invalidations, 0);
-    /// assert!(users.get(&42).await.is_err());
-    /// # Ok(()) }
-    /// ```
-    pub async fn shutdown(&self) -> Shutdown {
-        let inner = &self.inner;
-        close(inner);
-        if tokio::runtime::Handle::try_current().is_ok() {
-            let end = async {
-                tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
-                // A change that was under way may have failed, and then its invalidation is pending.
-                flush(inner).await;
-                release::last(inner).await;
-            };
-            // A task does not end if nothing runs its runtime, so the wait has a limit.
-            let _ = tokio::time::timeout(SHUTDOWN, end).await;
-        }
-        Shutdown { pending_invalidations: inner.local.liveness.unsent.len() as u64 }
-    }
-
-    /// Waits until L1 may answer: see [`is_serving`](Self::is_serving). Without an L2 it returns at once.
-    ///
-    /// It is for a service that takes its first requests only when its cache works fully. The cache is also
-    /// correct without this wait: until L1 may answer, lookups go to L2. The wait has no limit while L2 cannot
-    /// be reached, so set one:
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use async_cache_core::{Result, TieredCache};
-    /// # use async_cache_memory::MemoryBackend;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
-    /// # let users: TieredCache<u64, String> = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
-    /// match tokio::time::timeout(Duration::from_secs(5), users.ready()).await {
-    ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
-    ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// * [`Shutdown`](crate::error::ErrorKind::Shutdown): the cache was shut down.
-    /// * The error with which L2 refuses this node, such as [`Config`](crate::error::ErrorKind::Config) if
-    ///   other nodes use another codec.
-    pub async fn ready(&self) -> Result<()> {
-        self.inner.lifecycle.ready(&self.inner.local.liveness).await
-    }
-
-    /// Returns whether no load, read, wait or pending change is left. Tests use it to find leaks.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.inner.local.stripes.is_idle() && self.inner.local.liveness.unsent.len() == 0
-    }
-
-    /// Returns for each partition whether L1 may answer for its keys. Tests use it to find what a fault has harmed.
-    #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn serving_partitions(&self) -> Vec<bool> {
-        self.inner.local.liveness.node.serving_partitions()
-    }
-
-    /// Returns whether L1 may answer. It may while the node knows every change that is older than
-    /// `max_staleness`.
-    #[must_use]
-    pub fn is_serving(&self) -> bool {
-        self.inner.local.liveness.node.is_serving()
-    }
+    Shutdown { pending_invalidations: inner.local.liveness.unsent.len() as u64 }
 }
 
 /// Closes the cache: L1 stops answering, and loads and background tasks stop.
@@ -218,22 +112,9 @@ fn close<V: 'static>(inner: &Inner<V>) {
     }
 }
 
-/// The maximum number of keys for which space is reserved in advance. The size hint of an iterator may be any
-/// number.
-const FORETOLD_KEYS: usize = 1024;
-
-fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {
-    let keys = keys.into_iter();
-    let mut encoded = Vec::with_capacity(keys.size_hint().0.min(FORETOLD_KEYS));
-    for key in keys {
-        encoded.push(Key::encode(key)?);
-    }
-    Ok(encoded)
-}
-
 impl<K, V: 'static> Clone for TieredCache<K, V> {
     fn clone(&self) -> Self {
-        self.with_key_type()
+        with_key_type(self)
     }
 }
 

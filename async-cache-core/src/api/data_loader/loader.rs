@@ -44,6 +44,30 @@ use crate::options::{Defaults, Options};
 /// It is a cheap handle, and all clones share one loader.
 ///
 /// ```
+/// # use std::collections::HashMap;
+/// # use std::time::Duration;
+/// # use async_cache_core::TieredCache;
+/// # use async_cache_memory::MemoryBackend;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+/// let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+/// let authors = users
+///     .data_loader(|ids: Vec<u64>| async move {
+///         // SELECT id, name FROM users WHERE id = ANY(ids)
+///         Ok::<HashMap<u64, String>, std::io::Error>(ids.into_iter().map(|id| (id, format!("user {id}"))).collect())
+///     })
+///     .max_batch_size(100)
+///     .delay(Duration::from_millis(1))
+///     .build();
+///
+/// let names = authors.load_many([1, 2, 1]).await;
+/// assert_eq!(names[2].as_ref().unwrap().as_ref().unwrap().as_str(), "user 1");
+/// assert_eq!(users.stats().loads, 1);
+/// # Ok(()) }
+/// ```
+///
+/// Without a cache:
+///
+/// ```
 /// # use async_cache_core as async_cache;
 /// # use std::collections::HashMap;
 /// use async_cache::DataLoader;

@@ -9,11 +9,11 @@ mod errors;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::api::cache::TieredCache;
+use crate::api::cache::{TieredCache, encode};
 use crate::api::request::{GetOrLoad, GetOrLoadOptional, Refresh, RefreshOptional};
 use crate::changes::invalidate;
 use crate::error::{BoxError, Error, ErrorKind, Result};
-use crate::format::key::{CacheKey, Key};
+use crate::format::key::CacheKey;
 use crate::liveness::stamp::Stamp;
 use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::{BoxLoader, box_loader, box_optional_loader};
@@ -72,8 +72,7 @@ where
     V: Send + Sync + 'static,
     Q: CacheKey + ?Sized,
 {
-    let key = Key::encode(key).map_err(|error| error.in_namespace(&cache.inner.observer.namespace))?;
-    invalidate::invalidate(&cache.inner, vec![key]).await
+    invalidate::invalidate(&cache.inner, vec![encode(&cache.inner, key)?]).await
 }
 
 /// Returns the path of the parent of a function, from the path of an item beside the function.

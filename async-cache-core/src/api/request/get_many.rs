@@ -6,11 +6,24 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::format::key::Key;
+use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::request::{Answer, FirstTier};
 use crate::lookup::many::get;
+
+/// The maximum number of keys for which space is reserved in advance. The size hint of an iterator may be any
+/// number.
+const FORETOLD_KEYS: usize = 1024;
+
+fn encode_all<'a, Q: CacheKey + ?Sized + 'a>(keys: impl IntoIterator<Item = &'a Q>) -> Result<Vec<Key>> {
+    let keys = keys.into_iter();
+    let mut encoded = Vec::with_capacity(keys.size_hint().0.min(FORETOLD_KEYS));
+    for key in keys {
+        encoded.push(Key::encode(key)?);
+    }
+    Ok(encoded)
+}
 
 /// A lookup of many keys: [`TieredCache::get_many`](crate::api::cache::TieredCache::get_many).
 #[must_use = "a request does nothing until it is awaited"]
@@ -22,8 +35,11 @@ pub struct GetMany<'a, V> {
 }
 
 impl<'a, V> GetMany<'a, V> {
-    pub(crate) fn new(inner: &'a Arc<Inner<V>>, keys: Result<Vec<Key>>) -> Self {
-        Self { inner, keys, min_stamp: None, first_tier: FirstTier::L1 }
+    pub(crate) fn new<'q, Q: CacheKey + ?Sized + 'q>(
+        inner: &'a Arc<Inner<V>>,
+        keys: impl IntoIterator<Item = &'q Q>,
+    ) -> Self {
+        Self { inner, keys: encode_all(keys), min_stamp: None, first_tier: FirstTier::L1 }
     }
 
     /// Makes the lookup return no value from before this stamp, on any node.

@@ -251,6 +251,52 @@ fn value<V>(answer: Answer<V>) -> Arc<V> {
 
 lookups! {
     /// A lookup with a loader: [`TieredCache::get_or_load`](crate::api::cache::TieredCache::get_or_load).
+    ///
+    /// The load inherits the `tracing` span of its caller, and nothing else of the caller's task. A
+    /// `tokio::task_local!` that the caller has set is not set in the load, and reading it panics
+    /// ([`LoaderPanicked`](crate::error::ErrorKind::LoaderPanicked)). Read it before, and move it into the
+    /// closure. If the value depends on it, such as on a tenant, make it a part of the key: all callers of one
+    /// key get the same value.
+    ///
+    /// ```
+    /// # use async_cache_core::{Result, TieredCache}; use async_cache_memory::MemoryBackend;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let users: TieredCache<(u32, u64), String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
+    /// # async fn find(tenant: u32, id: u64) -> Result<String> { Ok(format!("user {id} of {tenant}")) }
+    /// tokio::task_local! { static TENANT: u32; }
+    ///
+    /// # TENANT.scope(9, async {
+    /// let tenant = TENANT.get(); // here, not in the loader
+    /// let user = users.get_or_load(&(tenant, 42), move || find(tenant, 42)).await?;
+    /// assert_eq!(*user, "user 42 of 9");
+    /// # Result::Ok(()) }).await
+    /// # }
+    /// ```
+    ///
+    /// The load outlives the call, so it must own what it uses. `|| self.load(id)` borrows `self`, and the
+    /// compiler reports "borrowed data escapes outside of method" (E0521). Give the load its own handle:
+    ///
+    /// ```
+    /// # use async_cache_core::{Error, TieredCache};
+    /// # #[derive(Clone)] struct Pool;
+    /// #[derive(Clone)] // of handles: cheap
+    /// struct Repository {
+    ///     pool: Pool,
+    ///     users: TieredCache<u64, String>,
+    /// }
+    ///
+    /// impl Repository {
+    ///     async fn load(&self, id: u64) -> Result<String, std::io::Error> {
+    /// #       let _ = &self.pool;
+    ///         Ok(format!("user {id}")) // a query
+    ///     }
+    ///
+    ///     async fn user(&self, id: u64) -> Result<std::sync::Arc<String>, Error> {
+    ///         let this = self.clone(); // or of what the load needs: `self.pool.clone()`
+    ///         self.users.get_or_load(&id, move || async move { this.load(id).await }).await
+    ///     }
+    /// }
+    /// ```
     GetOrLoad, false, CacheMode::Use, Arc<V>, value;
     /// A lookup with a loader that may find nothing:
     /// [`TieredCache::get_or_load_optional`](crate::api::cache::TieredCache::get_or_load_optional).

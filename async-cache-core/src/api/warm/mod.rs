@@ -1,4 +1,4 @@
 //! Warming: filling a cache before its first lookups.
 
 pub(crate) mod report;
-pub(crate) mod verbs;
+pub(crate) mod steps;

@@ -31,6 +31,31 @@ pub(crate) type Work<'a, K> = Box<dyn Fn(Vec<K>, Options) -> BoxFuture<'a, Step<
 
 /// A request that warms a cache: [`TieredCache::warm`](crate::api::cache::TieredCache::warm) and
 /// [`TieredCache::warm_many`](crate::api::cache::TieredCache::warm_many).
+///
+/// The keys are taken from the iterator as loads end. So memory and tasks do not grow with the number of
+/// keys. A failure does not stop the others: the report lists the first 10,000 failures. If the request is
+/// dropped before its end, it takes no more keys, and the loads under way run to their end.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use async_cache_core::TieredCache;
+/// # use async_cache_memory::MemoryBackend;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> async_cache_core::Result<()> {
+/// let squares: TieredCache<u64, u64> = TieredCache::builder().l1(MemoryBackend::new(10_000)).build()?;
+/// squares.insert(&1, 1).await?;
+/// let load = |n: u64| async move { if n == 13 { Err(std::io::Error::other("unlucky")) } else { Ok(n * n) } };
+///
+/// let report = squares.warm(1..=100, load).concurrency(16).on_progress(|p| println!("{} done", p.done)).await;
+/// assert_eq!((report.loaded, report.skipped), (98, 1));
+/// assert_eq!(report.failed[0].0, 13);
+///
+/// let load = |keys: Vec<u64>| async move {
+///     Ok::<HashMap<u64, u64>, std::io::Error>(keys.into_iter().map(|n| (n, n * n)).collect())
+/// };
+/// let report = squares.warm_many(1001..=2000, load).batch_size(250).await;
+/// assert_eq!((report.loaded, squares.stats().loads), (1000, 99 + 4));
+/// # Ok(()) }
+/// ```
 #[must_use = "a request does nothing until it is awaited"]
 pub struct Warm<'a, K, V: 'static> {
     inner: &'a Arc<Inner<V>>,
