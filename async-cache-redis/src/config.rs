@@ -11,6 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::connection::credentials::{Credentials, Provider};
+use crate::connection::replicas::SubscribeOn;
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::settings::Watched;
 use crate::connection::server::{IdentifyBy, UnknownServers};
@@ -47,9 +48,12 @@ use crate::parts::{Settings, Target};
 #[serde(remote = "Self", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// See [`url`](crate::RedisBackendBuilder::url). Empty with `sentinel` or `cluster`.
+    /// See [`url`](crate::RedisBackendBuilder::url). Empty with `urls`, `sentinel` or `cluster`.
     #[serde(default)]
     pub url: String,
+    /// See [`urls`](crate::RedisBackendBuilder::urls), instead of `url`.
+    #[serde(default)]
+    pub urls: Vec<String>,
     /// The Sentinels that name the server, instead of `url`.
     #[serde(default)]
     pub sentinel: Option<SentinelConfig>,
@@ -92,6 +96,9 @@ pub struct RedisConfig {
     /// `"info"` or `"scripts"`: see [`identify_server_by`](crate::RedisBackendBuilder::identify_server_by).
     #[serde(default)]
     pub identify_server_by: Option<IdentifyBy>,
+    /// `"master"` or `"replicas"`: see [`subscribe_on`](crate::RedisBackendBuilder::subscribe_on).
+    #[serde(default)]
+    pub subscribe_on: Option<SubscribeOn>,
 }
 
 /// The part of a [`RedisConfig`] about TLS: paths of files in PEM, which are read when the backend is built.
@@ -132,11 +139,12 @@ pub struct SentinelConfig {
     pub tls: Option<TlsConfig>,
 }
 
-/// One of `url`, `sentinel` and `cluster` is needed.
+/// One of `url`, `urls`, `sentinel` and `cluster` is needed.
 impl<'de> Deserialize<'de> for RedisConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let config = Self::deserialize(deserializer)?;
-        if config.url.is_empty() && config.sentinel.is_none() && config.cluster.is_empty() {
+        let none = config.url.is_empty() && config.urls.is_empty() && config.cluster.is_empty();
+        if none && config.sentinel.is_none() {
             return Err(D::Error::missing_field("url"));
         }
         Ok(config)
@@ -148,6 +156,7 @@ impl RedisConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            urls: Vec::new(),
             sentinel: None,
             cluster: Vec::new(),
             username: None,
@@ -162,12 +171,14 @@ impl RedisConfig {
             credentials_timeout: None,
             allow_unknown_server: None,
             identify_server_by: None,
+            subscribe_on: None,
         }
     }
 
     /// The settings of a builder.
     pub(crate) fn settings(self) -> Result<Settings> {
-        let mut settings = Settings { target: target(self.url, self.cluster)?, ..Settings::default() };
+        let mut settings =
+            Settings { target: target(self.url, self.urls, self.cluster)?, ..Settings::default() };
         if let Some(sentinel) = self.sentinel {
             sentinel.apply(&mut settings)?;
         }
@@ -182,6 +193,7 @@ impl RedisConfig {
         set(&mut settings.connect_timeout, self.connect_timeout);
         set(&mut settings.credentials_timeout, self.credentials_timeout);
         set(&mut settings.identify, self.identify_server_by);
+        set(&mut settings.subscribe_on, self.subscribe_on);
         if self.allow_unknown_server == Some(true) {
             settings.unknown = UnknownServers::Allow;
         }
@@ -194,7 +206,7 @@ impl SentinelConfig {
     fn apply(self, settings: &mut Settings) -> Result<()> {
         if !matches!(&settings.target, Target::Url(url) if url.is_empty()) {
             return Err(wrong(
-                "`sentinel` and `url` or `cluster` are both given: the server is at one of them",
+                "`sentinel` and `url`, `urls` or `cluster` are both given: the server is at one of them",
             ));
         }
         settings.target = Target::Sentinels(Watched { master: self.master, urls: self.urls });
@@ -233,14 +245,15 @@ fn provider(user: Option<String>, password: Option<String>) -> Result<Option<Pro
     not(feature = "cluster"),
     expect(clippy::needless_pass_by_value, reason = "with the feature `cluster` it is used up")
 )]
-fn target(url: String, cluster: Vec<String>) -> Result<Target> {
-    match (url.is_empty(), cluster.is_empty()) {
-        (_, true) => Ok(Target::Url(url)),
-        (false, false) => Err(wrong("`url` and `cluster` are given: which of them is meant?")),
+fn target(url: String, urls: Vec<String>, cluster: Vec<String>) -> Result<Target> {
+    match (url.is_empty(), urls.is_empty(), cluster.is_empty()) {
+        (_, true, true) => Ok(Target::Url(url)),
+        (true, false, true) => Ok(Target::Urls(urls)),
         #[cfg(feature = "cluster")]
-        (true, false) => Ok(Target::Cluster(cluster)),
+        (true, true, false) => Ok(Target::Cluster(cluster)),
         #[cfg(not(feature = "cluster"))]
-        (true, false) => Err(wrong("`cluster` needs the feature `cluster` of async-cache-rs")),
+        (true, true, false) => Err(wrong("`cluster` needs the feature `cluster` of async-cache-rs")),
+        _ => Err(wrong("two of `url`, `urls` and `cluster` are given: which of them is meant?")),
     }
 }
 
@@ -298,10 +311,10 @@ impl fmt::Debug for RedisConfig {
         let mut shown = f.debug_struct("RedisConfig");
         match &self.sentinel {
             Some(sentinel) => shown.field("sentinel", sentinel),
-            None if !self.cluster.is_empty() => shown.field(
-                "cluster",
-                &self.cluster.iter().map(|url| without_credentials(url)).collect::<Vec<_>>(),
-            ),
+            None if !self.cluster.is_empty() => {
+                shown.field("cluster", &all_without_credentials(&self.cluster))
+            }
+            None if !self.urls.is_empty() => shown.field("urls", &all_without_credentials(&self.urls)),
             None => shown.field("url", &without_credentials(&self.url)),
         };
         shown
@@ -317,6 +330,7 @@ impl fmt::Debug for RedisConfig {
             .field("credentials_timeout", &self.credentials_timeout)
             .field("allow_unknown_server", &self.allow_unknown_server)
             .field("identify_server_by", &self.identify_server_by)
+            .field("subscribe_on", &self.subscribe_on)
             .finish()
     }
 }
@@ -324,15 +338,18 @@ impl fmt::Debug for RedisConfig {
 /// Everything but secrets.
 impl fmt::Debug for SentinelConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<String> = self.urls.iter().map(|url| without_credentials(url)).collect();
         f.debug_struct("SentinelConfig")
             .field("master", &self.master)
-            .field("urls", &urls)
+            .field("urls", &all_without_credentials(&self.urls))
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("tls", &self.tls)
             .finish()
     }
+}
+
+fn all_without_credentials(urls: &[String]) -> Vec<String> {
+    urls.iter().map(|url| without_credentials(url)).collect()
 }
 
 /// Credentials are before an `@`, or in the query of a Unix socket's URL.

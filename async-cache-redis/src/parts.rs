@@ -16,7 +16,9 @@ use crate::connection::credentials::Provider;
 use crate::connection::failure::Outage;
 use crate::connection::host::{Host, Login, Transport};
 use crate::connection::link::Link;
-use crate::connection::opener::Opener;
+use crate::connection::listed::{self, Listed};
+use crate::connection::opener::{Finder, Opener};
+use crate::connection::replicas::SubscribeOn;
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::Sentinels;
 #[cfg(feature = "sentinel")]
@@ -59,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) scripts: &'static Scripts,
     pub(crate) unknown: UnknownServers,
     pub(crate) identify: IdentifyBy,
+    pub(crate) subscribe_on: SubscribeOn,
     /// Whether reads from replicas were asked for. They are refused.
     pub(crate) reads_replicas: bool,
     #[cfg(feature = "sentinel")]
@@ -73,6 +76,8 @@ pub(crate) enum Target {
     /// The configuration is wrong.
     Wrong(Error),
     Url(String),
+    /// Several addresses of one server, or of a master and its replicas.
+    Urls(Vec<String>),
     #[cfg(feature = "sentinel")]
     Sentinels(Watched),
     /// Some nodes of a cluster.
@@ -97,6 +102,7 @@ impl Default for Settings {
             scripts: lua::scripts(),
             unknown: UnknownServers::Refuse,
             identify: IdentifyBy::Info,
+            subscribe_on: SubscribeOn::Master,
             reads_replicas: false,
             #[cfg(feature = "sentinel")]
             sentinels: Own::default(),
@@ -114,6 +120,7 @@ impl Settings {
             Target::Missing => return Err(wrong("no server given: call `url`")),
             Target::Wrong(error) => return Err(error),
             Target::Url(url) => self.ours(self.opener(settings::parse(&url)?)?)?,
+            Target::Urls(urls) => self.ours(self.listed(&urls)?)?,
             #[cfg(feature = "cluster")]
             Target::Cluster(_) => return Err(wrong("a cluster is more than one server")),
             #[cfg(feature = "sentinel")]
@@ -146,7 +153,7 @@ impl Settings {
         sharded.prepare_node(&settings::parse(first)?, Deployment::ClusterNode)
     }
 
-    fn parts(&self, opener: Opener, source: Source, deployment: Deployment) -> Parts {
+    fn parts(&self, mut opener: Opener, source: Source, deployment: Deployment) -> Parts {
         let channels = match deployment {
             Deployment::Single => Channels::Plain,
             #[cfg(feature = "cluster")]
@@ -161,6 +168,9 @@ impl Settings {
             accepted: Accepted { unknown: self.unknown, deployment, identify: self.identify },
             proven: AtomicBool::new(false),
         });
+        if self.subscribe_on == SubscribeOn::Replicas {
+            opener.replicas = Some(Arc::default());
+        }
         let secrets = opener.host.secrets.clone();
         let bus = Arc::new(Bus::new(Arc::clone(&self.strayed)));
         let (command_timeout, progress) = (self.deadlines.longest(), Progress::default());
@@ -172,7 +182,7 @@ impl Settings {
 
     /// The opener and the source of connections that this crate makes.
     fn ours(&self, opener: Opener) -> Result<(Opener, Source)> {
-        let pool = settings::pool(opener.clone(), self.connections)?;
+        let pool = opener.clone().pool(self.connections)?;
         Ok((opener, Source::Ours(pool)))
     }
 
@@ -194,6 +204,26 @@ impl Settings {
         Ok(Opener::to(Host { info, transport, login, limit: self.connect_timeout, secrets }))
     }
 
+    /// For the server that is the master of several addresses.
+    fn listed(&self, urls: &[String]) -> Result<Opener> {
+        let mut openers: Vec<Opener> =
+            listed::servers(urls)?.into_iter().map(|server| self.opener(server)).collect::<Result<_>>()?;
+        if openers.len() == 1 {
+            return Ok(openers.remove(0));
+        }
+        if self.identify == IdentifyBy::Scripts {
+            return Err(wrong(
+                "`urls` needs `IdentifyBy::Info`: only INFO tells whether two addresses lead to one server. With \
+                 `IdentifyBy::Scripts` give one address (`url`), for example that of a proxy, or Sentinels",
+            ));
+        }
+        let mut opener = openers[0].clone();
+        let secrets = &opener.host.secrets;
+        let members = openers.into_iter().map(|member| Host { secrets: secrets.clone(), ..member.host });
+        opener.finder = Finder::Listed(Arc::new(Listed::new(members.collect())));
+        Ok(opener)
+    }
+
     /// For the servers that Sentinels watch.
     #[cfg(feature = "sentinel")]
     fn watched(&self, watched: Watched, own: Own) -> Result<Opener> {
@@ -207,7 +237,8 @@ impl Settings {
             credentials_timeout: self.credentials_timeout,
             secrets: opener.host.secrets.clone(),
         };
-        opener.sentinels = Some(Arc::new(Sentinels::new(watched.master, &addresses, &own, &shared)?));
+        let sentinels = Sentinels::new(watched.master, &addresses, &own, &shared)?;
+        opener.finder = Finder::Sentinels(Arc::new(sentinels));
         Ok(opener)
     }
 
@@ -256,6 +287,22 @@ impl Settings {
         }
     }
 
+    /// Whether the replicas can be found and reached.
+    fn check_replicas(&self) -> Result<()> {
+        let why = match &self.target {
+            #[cfg(feature = "cluster")]
+            Target::Cluster(_) => "a Redis Cluster spreads the messages over its masters: add masters",
+            Target::Pool(..) => {
+                "with a pool of your own only the client that you give receives messages: give the address"
+            }
+            _ if self.identify == IdentifyBy::Scripts => {
+                "the replicas are found by INFO, which `IdentifyBy::Scripts` does without: use `IdentifyBy::Info`"
+            }
+            _ => return Ok(()),
+        };
+        Err(wrong(format!("`SubscribeOn::Replicas` cannot be used here: {why}")))
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if self.reads_replicas {
             return Err(wrong(
@@ -266,6 +313,9 @@ impl Settings {
         #[cfg(feature = "sentinel")]
         if !matches!(self.target, Target::Sentinels(_)) && self.sentinels.are_set() {
             return Err(wrong("settings for Sentinels are given, but no Sentinels: call `sentinel`"));
+        }
+        if self.subscribe_on == SubscribeOn::Replicas {
+            self.check_replicas()?;
         }
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             return Err(wrong(format!(

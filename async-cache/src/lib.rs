@@ -180,5 +180,6 @@ pub use async_cache_redis::testing as redis_testing;
 pub use async_cache_redis::tools;
 #[cfg(feature = "redis")]
 pub use async_cache_redis::{
-    Credentials, IdentifyBy, RedisBackend, RedisBackendBuilder, RedisConfig, SentinelConfig, TlsConfig,
+    Credentials, IdentifyBy, RedisBackend, RedisBackendBuilder, RedisConfig, SentinelConfig, SubscribeOn,
+    TlsConfig,
 };

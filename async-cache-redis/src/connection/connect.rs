@@ -81,7 +81,6 @@ impl Connector {
                 return Ok(link);
             }
             Ok(Err(Refusal::Error(error))) if error.is_timeout() => Refusal::Timeout,
-            #[cfg(feature = "sentinel")]
             Ok(Err(Refusal::Replica)) if self.addr.is_none() => super::opener::no_longer(&self.place),
             Ok(Err(refusal)) => refusal,
             Err(_) => Refusal::Timeout,

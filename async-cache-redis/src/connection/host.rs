@@ -58,7 +58,6 @@ impl Host {
     }
 
     /// These settings for the server at this address.
-    #[cfg(feature = "sentinel")]
     pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, Refusal> {
         let transport = match &self.transport {
             Transport::Client => Transport::Client,

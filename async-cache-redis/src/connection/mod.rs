@@ -9,10 +9,12 @@ mod greeting;
 mod handshake;
 pub(crate) mod host;
 pub(crate) mod link;
+pub(crate) mod listed;
 pub(crate) mod opener;
 mod probe;
 pub(crate) mod read_queue;
 pub(crate) mod refusals;
+pub(crate) mod replicas;
 pub(crate) mod rights;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;

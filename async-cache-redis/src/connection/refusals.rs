@@ -43,9 +43,11 @@ pub(crate) enum Refusal {
     Closed(&'static str),
     /// It leads to a replica.
     Replica,
-    /// The Sentinels name no server that says that it is the master. A failover may be under way.
-    #[cfg(feature = "sentinel")]
+    /// No server says that it is the master, of those that Sentinels name or that are listed. A failover may be under
+    /// way.
     NoMaster(String),
+    /// The roles of the listed servers do not fit: none is the master, or several are.
+    Roles(String),
     /// It leads to a server that cannot be used, or not by this user.
     Server(String),
 }
@@ -59,12 +61,12 @@ impl Refusal {
     /// The remedy, if nothing but a change of settings helps, here or at the server.
     pub(super) fn remedy(&self) -> Option<String> {
         let error = match self {
-            Self::Server(why) => return Some(why.clone()),
+            Self::Server(why) | Self::Roles(why) => return Some(why.clone()),
             Self::Replica => return Some(REPLICA.to_owned()),
             Self::Error(error) => error,
-            Self::Timeout | Self::Pool(_) | Self::Credentials(_) | Self::Closed(_) => return None,
-            #[cfg(feature = "sentinel")]
-            Self::NoMaster(_) => return None,
+            Self::Timeout | Self::Pool(_) | Self::Credentials(_) | Self::Closed(_) | Self::NoMaster(_) => {
+                return None;
+            }
         };
         let text = error.to_string();
         if text.to_ascii_lowercase().contains("hello")
@@ -116,10 +118,10 @@ impl Refusal {
     }
 
     /// Whether it passes without a change of settings, if the address is right. A replica is met during a failover,
-    /// and a peer that does not speak Redis is a proxy whose server is away.
+    /// and so is an old master that does not know yet that it was demoted; and a peer that does not speak Redis is a proxy whose server is away.
     fn passes(&self) -> bool {
         match self {
-            Self::Replica => true,
+            Self::Replica | Self::Roles(_) => true,
             Self::Error(error) => is_not_redis(error),
             _ => false,
         }
@@ -131,8 +133,7 @@ impl Refusal {
             Self::Error(error) => secrets.cause(error),
             Self::Timeout => Cause::ours("no connection in time"),
             Self::Replica => Cause::ours(REPLICA),
-            Self::Server(why) => Cause::ours(why.as_str()),
-            #[cfg(feature = "sentinel")]
+            Self::Server(why) | Self::Roles(why) => Cause::ours(why.as_str()),
             Self::NoMaster(why) => Cause::ours(format!("finding the master: {why}")),
             Self::Pool(why) => secrets.cause(why),
             Self::Credentials(why) => why.clone(),

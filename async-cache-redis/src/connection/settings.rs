@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
-use deadpool::managed::Pool;
 use redis::io::tcp::{TcpSettings, socket2};
 use redis::{ConnectionAddr, ConnectionInfo};
 
 use super::cause::Secrets;
-use super::opener::Opener;
 
 /// Where a server is, and whether it is spoken to by TLS.
 #[derive(Clone)]
@@ -53,6 +51,15 @@ pub(crate) fn parse(url: &str) -> Result<Server> {
     Ok(Server { info, encryption })
 }
 
+/// Whether two URLs differ in their addresses alone.
+pub(in crate::connection) fn agree(one: &Server, other: &Server) -> bool {
+    let [a, b] = [one, other].map(|server| server.info.redis_settings());
+    one.encryption == other.encryption
+        && a.db() == b.db()
+        && a.username() == b.username()
+        && a.password() == b.password()
+}
+
 /// Reads an address of the client's type.
 pub(crate) fn given(info: ConnectionInfo) -> Result<Server> {
     match info.addr().clone() {
@@ -86,15 +93,6 @@ pub(crate) fn with_tcp_defaults(info: ConnectionInfo) -> ConnectionInfo {
         settings = settings.set_user_timeout(IDLE + 2 * INTERVAL);
     }
     info.set_tcp_settings(settings)
-}
-
-/// The pool for a backend that was given an address.
-pub(crate) fn pool(opener: Opener, size: usize) -> Result<Pool<Opener>> {
-    // The opener has deadlines, and `Connector::link` has one for everything.
-    Pool::builder(opener).max_size(size).build().map_err(|error| {
-        let cause = Secrets::default().cause(error);
-        Error::new(ErrorKind::Config, "building the connection pool").with_source(cause)
-    })
 }
 
 #[cfg(test)]

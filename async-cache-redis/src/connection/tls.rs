@@ -160,7 +160,6 @@ enum Name {
 pub(crate) struct Dialer {
     connector: TlsConnector,
     server: ServerName<'static>,
-    #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "only Sentinels name further servers"))]
     name: Name,
     host: String,
     port: u16,
@@ -170,7 +169,6 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// These settings for another server.
-    #[cfg(feature = "sentinel")]
     pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, Refusal> {
         let server = match self.name {
             Name::Given => self.server.clone(),

@@ -15,6 +15,7 @@ mod odds;
 mod outages;
 mod reading;
 mod replaced;
+mod replicas;
 mod revoked;
 mod rights;
 mod rotation;

@@ -27,4 +27,5 @@ mod strange;
 mod tag_table;
 mod tls;
 mod tokens;
+mod urls;
 mod whole;

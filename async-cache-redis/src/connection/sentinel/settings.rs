@@ -56,7 +56,7 @@ impl Watched {
         }
         let servers: Vec<Server> = self.urls.iter().map(|url| address(url)).collect::<Result<_>>()?;
         let [first, others @ ..] = &servers[..] else { unreachable!("there is at least one") };
-        if others.iter().any(|other| !agree(first, other)) {
+        if others.iter().any(|other| !settings::agree(first, other)) {
             return Err(wrong(
                 "the URLs differ in more than host and port: user, password, database and scheme are those of the \
                  servers. Give `sentinel_credentials` and `sentinel_tls` for what holds for the Sentinels alone",
@@ -75,14 +75,6 @@ fn address(url: &str) -> Result<Server> {
         server.info = server.info.set_addr(ConnectionAddr::Tcp(host, PORT));
     }
     Ok(server)
-}
-
-fn agree(one: &Server, other: &Server) -> bool {
-    let [a, b] = [one, other].map(|server| server.info.redis_settings());
-    one.encryption == other.encryption
-        && a.db() == b.db()
-        && a.username() == b.username()
-        && a.password() == b.password()
 }
 
 impl Sentinels {
