@@ -37,7 +37,7 @@ impl RedisBackendBuilder {
     /// lags makes invalidations arrive later, but no promise depends on it: see the page `docs/operations.md` of the
     /// repository.
     ///
-    /// It needs [`IdentifyBy::Info`], and is not for a Redis Cluster or a [`pool`](Self::pool).
+    /// It needs [`IdentifyBy::Info`](crate::IdentifyBy::Info), and is not for a Redis Cluster or a [`pool`](Self::pool).
     pub fn subscribe_on(mut self, servers: SubscribeOn) -> Self {
         self.settings.subscribe_on = servers;
         self

@@ -23,7 +23,6 @@ use tokio_rustls::rustls::{
     AlertDescription as Alert, CertificateError, ClientConfig, Error as TlsError, RootCertStore, crypto::ring,
 };
 
-#[cfg(feature = "sentinel")]
 use super::refusals::Refusal;
 
 /// How to speak TLS with the server: the settings for `rediss://` and `valkeys://` (feature `tls`).
