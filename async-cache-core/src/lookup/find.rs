@@ -1,6 +1,6 @@
 //! What the tiers have for the leader of a flight.
 
-use crate::backend::{Entry, Tick};
+use crate::backend::{Accept, Entry, Tick};
 use crate::inner::Inner;
 use crate::local::flight::AnsweredBy;
 use crate::local::lead::Lead;
@@ -16,7 +16,7 @@ use crate::remote::read::{Fetched, fetch};
 pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> Seen<V> {
     let request = &*lead.request;
     if request.first_tier != FirstTier::L1 {
-        return Seen::bare(Learnt::L1(InL1::Nothing));
+        return Seen::bare(Learnt::L1(InL1::Nothing(Accept::Any)));
     }
     match inner.local.probe(request.key.as_bytes(), request.min_stamp.as_ref()) {
         Probe::Hit(entry) | Probe::Ripe(entry) if request.is_answered_by(&entry) => {
@@ -30,9 +30,11 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) 
         Probe::Hit(entry) | Probe::Ripe(entry) | Probe::Stale(entry) => {
             let token = entry.token;
             lead.found_stale(entry, Tick(0));
-            Seen::bare(Learnt::L1(InL1::Fallback(token)))
+            Seen::bare(Learnt::L1(InL1::Nothing(Accept::Other(token))))
         }
-        Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => Seen::bare(Learnt::L1(InL1::Nothing)),
+        Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => {
+            Seen::bare(Learnt::L1(InL1::Nothing(Accept::Any)))
+        }
     }
 }
 
@@ -66,7 +68,7 @@ pub(crate) fn read<V: Send + Sync + 'static>(
             let token = entry.token;
             inner.local.admit(&request.key, ticket, entry.clone(), request.options.store.l1_ttl);
             lead.found_stale(entry, asked);
-            Seen::bare(Learnt::L2(InL2::Fallback(token)))
+            Seen::bare(Learnt::L2(InL2::Nothing(Accept::Other(token))))
         }
         Fetched::Absent(accept) => Seen::bare(Learnt::L2(InL2::Nothing(accept))),
         Fetched::Unreachable(error) => Seen::failed(Learnt::L2(InL2::Unreachable), error),

@@ -55,9 +55,8 @@ pub(crate) enum InL1 {
     Answers,
     /// An entry that answers if L2 confirms its token.
     Unverified(Token),
-    /// An entry that does not answer, but is a fallback.
-    Fallback(Token),
-    Nothing,
+    /// No entry that answers; and the values of L2 that may answer. The value of a fallback is not one of them.
+    Nothing(Accept),
 }
 
 /// The result of a read of L2.
@@ -66,9 +65,8 @@ pub(crate) enum InL2 {
     Answers,
     /// An expired value that answers, because its refresh failed on this node a moment ago.
     BacksOff,
-    /// A value that does not answer, but is a fallback.
-    Fallback(Token),
-    /// No value that answers; and the values that may answer in place of the lease.
+    /// No value that answers; and the values that may answer in place of the lease. The value of a fallback is not
+    /// one of them.
     Nothing(Accept),
     Unreachable,
 }
@@ -212,17 +210,16 @@ fn decide(known: &mut Knowledge, learnt: Learnt) -> Action {
         // L2 can confirm the entry by its token, without sending the value. So ask for both, the confirmation
         // and the lease.
         Learnt::L1(InL1::Unverified(token)) => known.acquire(Accept::Known(token)),
-        Learnt::L1(InL1::Fallback(token)) => {
-            known.accept = Accept::Other(token);
+        Learnt::L1(InL1::Nothing(accept)) => {
+            known.accept = accept;
             known.beyond_l1()
         }
-        Learnt::L1(InL1::Nothing) => known.beyond_l1(),
 
         Learnt::L2(InL2::Answers) => Action::Answer(AnsweredBy::L2),
         Learnt::L2(InL2::BacksOff) => Action::Answer(AnsweredBy::Backoff),
-        Learnt::L2(InL2::Fallback(token)) => known.acquire(Accept::Other(token)),
-        Learnt::L2(InL2::Nothing(accept)) if known.accept == Accept::Any => known.acquire(accept),
-        Learnt::L2(InL2::Nothing(_)) => known.acquire(known.accept),
+        // If L2 has no value at all, the entry of L1 says which value is refused.
+        Learnt::L2(InL2::Nothing(Accept::Any)) => known.acquire(known.accept),
+        Learnt::L2(InL2::Nothing(accept)) => known.acquire(accept),
         Learnt::L2(InL2::Unreachable) => known.in_outage(),
 
         Learnt::Lease(Reply::Granted(lease)) => Action::Load(Basis::Leased(lease)),

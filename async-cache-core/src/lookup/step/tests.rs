@@ -41,20 +41,20 @@ fn what_l1_holds() {
         (CACHED, learns(InL1::Answers), Action::Answer(AnsweredBy::L1)),
         (CACHED, learns(InL1::Unverified(TOKEN)), Action::Acquire(Accept::Known(TOKEN))),
         (UNSENT, learns(InL1::Unverified(TOKEN)), load),
-        (CACHED, learns(InL1::Nothing), Action::ReadL2),
-        (CACHED, learns(InL1::Fallback(TOKEN)), Action::ReadL2),
-        (SKIPS, learns(InL1::Nothing), Action::Acquire(Accept::Any)),
-        (SKIPS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
+        (CACHED, learns(InL1::Nothing(Accept::Any)), Action::ReadL2),
+        (CACHED, learns(InL1::Nothing(Accept::Other(TOKEN))), Action::ReadL2),
+        (SKIPS, learns(InL1::Nothing(Accept::Any)), Action::Acquire(Accept::Any)),
+        (SKIPS, learns(InL1::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
         // While an invalidation of the key is pending, no lease is asked for. The read refuses the key.
-        (Knowledge { skips_read: true, ..UNSENT }, learns(InL1::Nothing), Action::ReadL2),
-        (ALONE, learns(InL1::Nothing), load),
-        (ALONE, learns(InL1::Fallback(TOKEN)), load),
-        (RELOADS, learns(InL1::Nothing), Action::Acquire(Accept::Nothing)),
-        (RELOADS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
-        (WITH_PREVIOUS, learns(InL1::Nothing), Action::ReadL2),
-        (WITH_PREVIOUS, learns(InL1::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
-        (Knowledge { skips_read: true, ..WITH_PREVIOUS }, learns(InL1::Nothing), Action::ReadL2),
-        (Knowledge { l2: Access::Unsent, ..RELOADS }, learns(InL1::Nothing), load),
+        (Knowledge { skips_read: true, ..UNSENT }, learns(InL1::Nothing(Accept::Any)), Action::ReadL2),
+        (ALONE, learns(InL1::Nothing(Accept::Any)), load),
+        (ALONE, learns(InL1::Nothing(Accept::Other(TOKEN))), load),
+        (RELOADS, learns(InL1::Nothing(Accept::Any)), Action::Acquire(Accept::Nothing)),
+        (RELOADS, learns(InL1::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Nothing)),
+        (WITH_PREVIOUS, learns(InL1::Nothing(Accept::Any)), Action::ReadL2),
+        (WITH_PREVIOUS, learns(InL1::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Nothing)),
+        (Knowledge { skips_read: true, ..WITH_PREVIOUS }, learns(InL1::Nothing(Accept::Any)), Action::ReadL2),
+        (Knowledge { l2: Access::Unsent, ..RELOADS }, learns(InL1::Nothing(Accept::Any)), load),
     ]);
 }
 
@@ -66,11 +66,11 @@ fn what_l2_has() {
     decides(&[
         (CACHED, learns(InL2::Answers), Action::Answer(AnsweredBy::L2)),
         (CACHED, learns(InL2::BacksOff), Action::Answer(AnsweredBy::Backoff)),
-        (CACHED, learns(InL2::Fallback(TOKEN)), Action::Acquire(Accept::Other(TOKEN))),
-        (WITH_PREVIOUS, learns(InL2::Fallback(TOKEN)), Action::Acquire(Accept::Nothing)),
+        (WITH_PREVIOUS, learns(InL2::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Nothing)),
         (CACHED, learns(InL2::Nothing(Accept::Any)), Action::Acquire(Accept::Any)),
         (CACHED, learns(InL2::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
         (knows_other, learns(InL2::Nothing(Accept::Any)), Action::Acquire(Accept::Other(OTHER))),
+        (knows_other, learns(InL2::Nothing(Accept::Other(TOKEN))), Action::Acquire(Accept::Other(TOKEN))),
         (UNSENT, learns(InL2::Nothing(Accept::Any)), load),
         (CACHED, learns(InL2::Unreachable), load),
         (FAILS, learns(InL2::Unreachable), Action::Fail),
@@ -103,17 +103,17 @@ fn an_earlier_error_takes_the_place_of_a_load_and_not_of_a_value() {
     let alone = Knowledge { recalls: true, ..ALONE };
     decides(&[
         (RECALLS, Learnt::L1(InL1::Answers), Action::Answer(AnsweredBy::L1)),
-        (RECALLS, Learnt::L1(InL1::Nothing), Action::ReadL2),
-        (RECALLS, Learnt::L1(InL1::Fallback(TOKEN)), Action::ReadL2),
+        (RECALLS, Learnt::L1(InL1::Nothing(Accept::Any)), Action::ReadL2),
+        (RECALLS, Learnt::L1(InL1::Nothing(Accept::Other(TOKEN))), Action::ReadL2),
         (RECALLS, Learnt::L1(InL1::Unverified(TOKEN)), Action::ReadL2),
         (RECALLS, Learnt::L2(InL2::Answers), Action::Answer(AnsweredBy::L2)),
         (RECALLS, Learnt::L2(InL2::BacksOff), Action::Answer(AnsweredBy::Backoff)),
         (RECALLS, Learnt::L2(InL2::Nothing(Accept::Any)), Action::FailAgain),
-        (RECALLS, Learnt::L2(InL2::Fallback(TOKEN)), Action::FailAgain),
+        (RECALLS, Learnt::L2(InL2::Nothing(Accept::Other(TOKEN))), Action::FailAgain),
         (RECALLS, Learnt::L2(InL2::Unreachable), Action::FailAgain),
         (Knowledge { fails_in_outage: true, ..RECALLS }, Learnt::L2(InL2::Unreachable), Action::Fail),
-        (alone, Learnt::L1(InL1::Nothing), Action::FailAgain),
-        (alone, Learnt::L1(InL1::Fallback(TOKEN)), Action::FailAgain),
+        (alone, Learnt::L1(InL1::Nothing(Accept::Any)), Action::FailAgain),
+        (alone, Learnt::L1(InL1::Nothing(Accept::Other(TOKEN))), Action::FailAgain),
     ]);
 }
 
@@ -136,7 +136,7 @@ fn what_is_acceptable_is_remembered() {
     assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(TOKEN)));
 
     let mut known = SKIPS;
-    step(&mut known, Learnt::L1(InL1::Fallback(OTHER)));
+    step(&mut known, Learnt::L1(InL1::Nothing(Accept::Other(OTHER))));
     assert_eq!(step(&mut known, Learnt::Waited(Woken::Due)), Action::Acquire(Accept::Other(OTHER)));
 }
 

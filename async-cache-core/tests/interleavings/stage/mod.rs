@@ -39,6 +39,8 @@ struct Inner {
     heartbeats: AtomicUsize,
     /// How often a value was asked for.
     reads: AtomicUsize,
+    /// How often the lease of a key was asked for.
+    asks: AtomicUsize,
     reads_fail: AtomicBool,
     /// The tier is known to be unreachable.
     away: AtomicBool,
@@ -77,6 +79,7 @@ impl Stage {
             full: AtomicBool::new(false),
             heartbeats: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            asks: AtomicUsize::new(0),
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             usurped: AtomicBool::new(false),
@@ -187,6 +190,11 @@ impl Stage {
         self.0.reads.load(Ordering::SeqCst)
     }
 
+    /// How often the node has asked for the lease of a key.
+    pub(crate) fn asks(&self) -> usize {
+        self.0.asks.load(Ordering::SeqCst)
+    }
+
     /// How many heartbeats the node has sent.
     pub(crate) fn heartbeats(&self) -> usize {
         self.0.heartbeats.load(Ordering::SeqCst)
@@ -271,7 +279,15 @@ impl Stage {
 
     /// A node behind this stage that keeps nothing of its own.
     pub(crate) fn bare_node(&self) -> Cache {
-        TieredCache::builder().namespace("rows").l2(self.clone()).build().unwrap()
+        self.bare_node_with(|builder| builder)
+    }
+
+    /// The same, with options.
+    pub(crate) fn bare_node_with(
+        &self,
+        options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
+    ) -> Cache {
+        options(TieredCache::builder().namespace("rows").l2(self.clone())).build().unwrap()
     }
 
     async fn let_go(&self, held: &AtomicBool) {

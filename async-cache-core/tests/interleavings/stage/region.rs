@@ -54,6 +54,7 @@ impl Region for Staged {
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {
+        self.stage.0.asks.fetch_add(asks.len(), Ordering::SeqCst);
         if let Err(error) = self.stage.read() {
             return vec![Err(error); asks.len()];
         }
