@@ -12,7 +12,6 @@ pub(crate) mod many;
 pub(crate) mod one;
 pub(crate) mod progress;
 pub(crate) mod queue;
-pub(crate) mod release;
 pub(crate) mod stale;
 pub(crate) mod step;
 pub(crate) mod verify;
