@@ -155,7 +155,7 @@ async fn a_service_s_configuration_file_is_read_and_its_errors_quote_no_secret()
         ),
         (format!("url = \"redis://127.0.0.1:{port}\"\npassword = \"hunter2\nx = 1"), 2, "line 2"),
         (format!("url = \"redis://127.0.0.1:{port}\"\npassword = 4711"), 2, "line 2"),
-        ("urls = 1".to_owned(), 2, "urls"),
+        ("ulr = 1".to_owned(), 2, "ulr"),
     ] {
         std::fs::write(file, &text).unwrap();
         let mut command = program();
