@@ -25,7 +25,6 @@ use crate::runtime;
 #[cfg(feature = "cluster")]
 use crate::topology::cluster::Cluster;
 
-mod replicated;
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod several;
 
