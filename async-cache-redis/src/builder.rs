@@ -25,7 +25,6 @@ use crate::runtime;
 #[cfg(feature = "cluster")]
 use crate::topology::cluster::Cluster;
 
-#[cfg(any(feature = "cluster", feature = "sentinel"))]
 mod several;
 
 /// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
