@@ -30,7 +30,7 @@ struct State {
 /// A partition's place at a server.
 struct Seat {
     region: Arc<RedisRegion>,
-    /// `None` after the namespace has been closed.
+    /// `None` until the old seat has been left, and after the namespace has been closed.
     subscription: Option<Subscription>,
 }
 
@@ -68,30 +68,34 @@ impl Seats {
 
     /// Moves each partition to the server that has its slot by this map. The caller calls it for one map at a time.
     ///
-    /// The subscription at the old server ends, and the listener is told, before the one at the new server begins. The
-    /// lock is not held while the listener is told, because the listener may close the namespace.
+    /// Operations find the new server from now on. The subscription at the old server ends, and the listener is told, before
+    /// the one at the new server begins. The lock is not held while the listener is told, because the listener may close the
+    /// namespace.
     pub(super) fn follow(&self, map: &Map) {
-        let leaving: Vec<Seat> = {
-            let mut state = self.state.write();
-            let seats = state.seats.iter_mut().zip(&*self.names);
-            seats
-                .filter_map(|(seat, names)| {
-                    let owner = map.server_of(names.slot)?;
-                    #[cfg(feature = "testing")]
-                    if Mutant::MapNotFollowed.is_planted() {
-                        return None;
-                    }
-                    seat.take_if(|seat| !Arc::ptr_eq(&seat.region.inner, owner))
-                })
-                .collect()
-        };
-        leaving.into_iter().for_each(Seat::leave);
+        let left = self.change_seats(map);
+        left.into_iter().for_each(Seat::leave);
         let mut state = self.state.write();
-        let closed = state.closed;
-        for (partition, names) in (0..).zip(&*self.names) {
-            let at = usize::from(partition);
+        if state.closed {
+            return;
+        }
+        for (partition, seat) in (0..).zip(&mut state.seats) {
+            if let Some(seat) = seat.as_mut().filter(|seat| seat.subscription.is_none()) {
+                seat.subscription = Some(self.subscribe(partition, &seat.region.inner));
+            }
+        }
+    }
+
+    /// Gives each partition a seat at the server that has its slot by this map, without a subscription. Returns the seats
+    /// that it had.
+    fn change_seats(&self, map: &Map) -> Vec<Seat> {
+        let mut left = Vec::new();
+        let mut state = self.state.write();
+        for (at, names) in self.names.iter().enumerate() {
             let Some(owner) = map.server_of(names.slot) else { continue };
-            if state.seats[at].is_some() {
+            let is_there = |seat: &Seat| Arc::ptr_eq(&seat.region.inner, owner);
+            #[cfg(feature = "testing")]
+            let is_there = |seat: &Seat| is_there(seat) || Mutant::MapNotFollowed.is_planted();
+            if state.seats[at].as_ref().is_some_and(is_there) {
                 continue;
             }
             let mut known = state.seats.iter().flatten().map(|seat| &seat.region);
@@ -100,9 +104,9 @@ impl Seats {
                 let (spec, names) = (self.spec.clone(), Arc::clone(&self.names));
                 Arc::new(RedisRegion::new(Arc::clone(owner), spec, names, None))
             });
-            let subscription = (!closed).then(|| self.subscribe(partition, owner));
-            state.seats[at] = Some(Seat { region, subscription });
+            left.extend(state.seats[at].replace(Seat { region, subscription: None }));
         }
+        left
     }
 
     fn subscribe(&self, partition: u16, server: &Arc<Inner>) -> Subscription {
