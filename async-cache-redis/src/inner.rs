@@ -16,7 +16,6 @@ use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Slots;
 use crate::connection::supervisor::supervise;
 use crate::limits::Purpose;
-use crate::lua::Scripts;
 use crate::pubsub::bus::Bus;
 use crate::pubsub::subscriber::Subscriber;
 
@@ -30,7 +29,6 @@ pub(crate) struct Inner {
     pub(crate) partitions: u16,
     pub(crate) database: i64,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) scripts: &'static Scripts,
     pub(crate) identify: IdentifyBy,
     pub(crate) bus: Arc<Bus>,
     /// Namespaces that are open.
@@ -59,7 +57,6 @@ impl Inner {
             partitions,
             database: subscriber.opener.host.info.redis_settings().db(),
             slots,
-            scripts: connector.scripts,
             identify: connector.accepted.identify,
             bus: Arc::clone(&subscriber.bus),
             open_names: Mutex::default(),

@@ -26,7 +26,7 @@
 //! # What it needs
 //!
 //! Redis 6.0 or later, standalone or the master of replicas, which Sentinels may name (feature `sentinel`); or a Redis
-//! Cluster of 7.0 or later (feature `cluster`). The user must be allowed `GET`,
+//! Cluster (feature `cluster`). The user must be allowed `GET`,
 //! `MGET`, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, `PUBLISH`, `SUBSCRIBE`, the commands that the scripts call, and
 //! the channels and keys of its namespaces, all of which start with `{<namespace>:`.
 

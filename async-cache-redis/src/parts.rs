@@ -32,7 +32,6 @@ use crate::inner::Inner;
 use crate::limits::Deadlines;
 use crate::lua::{self, Scripts};
 use crate::pubsub::bus::Bus;
-use crate::pubsub::session::Channels;
 use crate::pubsub::subscriber::{Progress, Subscriber};
 
 /// The maximum number of connections for commands.
@@ -149,16 +148,10 @@ impl Settings {
     pub(crate) fn prepare_first_node(self, urls: &[String]) -> Result<Parts> {
         self.validate()?;
         let first = urls.first().ok_or_else(|| wrong("`cluster` has no URL: give at least one node"))?;
-        let sharded = Self { scripts: lua::sharded_scripts(), ..self };
-        sharded.prepare_node(&settings::parse(first)?, Deployment::ClusterNode)
+        self.prepare_node(&settings::parse(first)?, Deployment::ClusterNode)
     }
 
     fn parts(&self, mut opener: Opener, source: Source, deployment: Deployment) -> Parts {
-        let channels = match deployment {
-            Deployment::Single => Channels::Plain,
-            #[cfg(feature = "cluster")]
-            Deployment::Cluster | Deployment::ClusterNode => Channels::BySlot,
-        };
         let connector = Arc::new(Connector {
             source,
             addr: opener.addr().cloned(),
@@ -174,7 +167,7 @@ impl Settings {
         let secrets = opener.host.secrets.clone();
         let bus = Arc::new(Bus::new(Arc::clone(&self.strayed)));
         let (command_timeout, progress) = (self.deadlines.longest(), Progress::default());
-        let subscriber = Subscriber { opener, channels, bus, command_timeout, progress };
+        let subscriber = Subscriber { opener, deployment, bus, command_timeout, progress };
         let Self { connections, deadlines, .. } = *self;
         let partitions = self.partitions.unwrap_or(1);
         Parts { connector, subscriber, secrets, connections, partitions, deadlines }
@@ -359,7 +352,7 @@ impl Parts {
         let Self { connector, subscriber, secrets, connections, partitions, deadlines } = self;
         let server = subscriber.opener.place();
         let slots = Arc::new(Slots::new(first, connections, deadlines, secrets));
-        if subscriber.channels == Channels::BySlot {
+        if subscriber.deployment.is_cluster() {
             // The cluster has told the address, so it is right. If a replica answers there, the roles have
             // changed.
             slots.address_is_right();

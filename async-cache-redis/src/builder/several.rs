@@ -14,7 +14,7 @@ use crate::connection::tls::Tls;
 use crate::parts::Target;
 
 impl RedisBackendBuilder {
-    /// A Redis Cluster of Redis 7.0 or later, or Valkey, by the URLs of some of its nodes. The others are found.
+    /// A Redis Cluster of Redis 6.0 or later, or Valkey, by the URLs of some of its nodes. The others are found.
     ///
     /// The nodes have the same user, password and kind of encryption. Which node is given does not matter, and one that
     /// answers suffices: the name of a service that leads to any of them will do. The nodes must be reachable at the

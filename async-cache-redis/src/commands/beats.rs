@@ -4,7 +4,7 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use redis::{Script, Value, make_extension_error};
+use redis::{Value, make_extension_error};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -20,16 +20,11 @@ use crate::pubsub::bus::Bus;
 const TOGETHER: usize = 512;
 
 /// Adds a heartbeat to those that are sent next, and waits for its answer.
-pub(super) async fn join(
-    inner: &Inner,
-    script: &'static Script,
-    beat: impl FnOnce(oneshot::Sender<Answer>) -> Beat,
-) -> Answer {
+pub(super) async fn join(inner: &Inner, beat: impl FnOnce(oneshot::Sender<Answer>) -> Beat) -> Answer {
     let (sender, answer) = oneshot::channel();
     if inner.beats.add(beat(sender)) == Due::Soon {
         let gathering = Gathering {
             taken: false,
-            script,
             beats: Arc::clone(&inner.beats),
             slots: Arc::clone(&inner.slots),
             bus: Arc::clone(&inner.bus),
@@ -48,7 +43,6 @@ pub(super) async fn join(
 struct Gathering {
     /// Whether the queue has been taken. What is in it since then belongs to the next task.
     taken: bool,
-    script: &'static Script,
     beats: Arc<BeatQueue>,
     slots: Arc<Slots>,
     bus: Arc<Bus>,
@@ -72,13 +66,13 @@ impl Gathering {
     }
 
     async fn send_together(&self, checkout: &Checkout<'_>, beats: Vec<Beat>) {
-        let mut call = checkout.link.call_without_keys(self.script);
+        let script = &checkout.link.lua.heartbeats;
+        let mut call = checkout.link.call_without_keys(script);
         for Beat { meta, record, known_seq, node, number, .. } in &beats {
             call.arg(&meta[..]).arg(record).arg(known_seq).arg(node).arg(number);
         }
         let sent = self.bus.vitals.now();
-        let answers: Result<Vec<Value>, Failure> =
-            checkout.answer(checkout.link.script(self.script, &call)).await;
+        let answers: Result<Vec<Value>, Failure> = checkout.answer(checkout.link.script(script, &call)).await;
         let count = beats.len();
         let mut answers = match answers {
             Ok(answers) if answers.len() == count => answers.into_iter().map(Ok).collect::<Vec<_>>(),
@@ -113,7 +107,8 @@ impl Drop for Gathering {
 /// The failure of one heartbeat of a command, from the text of its error.
 async fn refusal(checkout: &Checkout<'_>, text: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(text);
-    let (code, detail) = text.trim_start_matches('-').split_once(' ').unwrap_or((&text, ""));
+    let text = without_place(&text);
+    let (code, detail) = text.trim_start_matches('-').split_once(' ').unwrap_or((text, ""));
     // In a script, a master uses another text for the error that it does not have a slot.
     let code = match detail {
         _ if text.contains("non local key") => "MOVED",
@@ -124,5 +119,31 @@ async fn refusal(checkout: &Checkout<'_>, text: &[u8]) -> Failure {
     match checkout.answer(ready(Err::<(), _>(error))).await {
         Err(failure) => failure,
         Ok(()) => Failure::Timeout(checkout.limit),
+    }
+}
+
+/// The text of an error without the place in the script, which Redis 6 puts before it: `@user_script: 7: `.
+fn without_place(text: &str) -> &str {
+    let rest = text.strip_prefix("@user_script:").and_then(|rest| rest.split_once(": "));
+    match rest {
+        Some((line, rest)) if line.trim().bytes().all(|byte| byte.is_ascii_digit()) => without_place(rest),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_in_a_script_is_no_part_of_an_error() {
+        for (text, error) in [
+            ("@user_script: 20: -OOM command not allowed", "-OOM command not allowed"),
+            ("@user_script:20: @user_script: 20: BADRECORD x: y", "BADRECORD x: y"),
+            ("BADRECORD @user_script: 20: y", "BADRECORD @user_script: 20: y"),
+            ("MOVED 7 127.0.0.1:1", "MOVED 7 127.0.0.1:1"),
+        ] {
+            assert_eq!(without_place(text), error);
+        }
     }
 }

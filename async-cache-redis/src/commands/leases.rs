@@ -36,7 +36,7 @@ pub(crate) async fn acquire(region: &RedisRegion, asks: &[(Key, Acquire)]) -> Ve
             region,
             doing,
             &checkout,
-            Calls { script: &region.inner.scripts.acquire, calls: &calls, again: Again::FromFirst },
+            Calls { script: &checkout.link.lua.acquire, calls: &calls, again: Again::FromFirst },
         )
         .await;
         let lost = answers.is_err();
@@ -75,7 +75,7 @@ pub(crate) async fn fill(region: &RedisRegion, fills: &[Fill]) -> Vec<Result<Fil
             region,
             doing,
             &checkout,
-            Calls { script: &region.inner.scripts.fill, calls: &calls, again: Again::Forgotten },
+            Calls { script: &checkout.link.lua.fill, calls: &calls, again: Again::Forgotten },
         )
         .await
         {
@@ -104,7 +104,7 @@ pub(crate) async fn renew(
             region,
             doing,
             &checkout,
-            Calls { script: &region.inner.scripts.renew, calls: &calls, again: Again::FromFirst },
+            Calls { script: &checkout.link.lua.renew, calls: &calls, again: Again::FromFirst },
         )
         .await?
         {
@@ -125,7 +125,7 @@ pub(crate) async fn release(region: &RedisRegion, leases: &[(Key, Lease)]) -> Re
             region,
             doing,
             &checkout,
-            Calls { script: &region.inner.scripts.release, calls: &calls, again: Again::FromFirst },
+            Calls { script: &checkout.link.lua.release, calls: &calls, again: Again::FromFirst },
         )
         .await?
         {
@@ -156,7 +156,7 @@ async fn each<T: FromRedisValue>(
 }
 
 fn acquire_call(region: &RedisRegion, checkout: &Checkout<'_>, key: &Key, ask: &Acquire) -> Cmd {
-    let mut call = region.key_call(checkout, &region.inner.scripts.acquire, key);
+    let mut call = region.key_call(checkout, &checkout.link.lua.acquire, key);
     call.arg(ask.token.to_string()).arg(&region.node).arg(millis(ask.ttl));
     let (mode, token) = match ask.accept {
         Accept::Any => ("A", None),
@@ -169,20 +169,20 @@ fn acquire_call(region: &RedisRegion, checkout: &Checkout<'_>, key: &Key, ask: &
 }
 
 fn fill_call(region: &RedisRegion, checkout: &Checkout<'_>, fill: &Fill) -> Cmd {
-    let mut call = region.key_call(checkout, &region.inner.scripts.fill, &fill.key);
+    let mut call = region.key_call(checkout, &checkout.link.lua.fill, &fill.key);
     call.arg(lease_text(&fill.lease)).arg(fill.lease.seq).arg(millis(fill.life));
     call.arg(u8::from(fill.announce == Announce::Yes)).arg(&fill.frame[..]);
     call
 }
 
 fn renew_call(region: &RedisRegion, checkout: &Checkout<'_>, key: &Key, lease: &Lease, ttl: Duration) -> Cmd {
-    let mut call = region.key_call(checkout, &region.inner.scripts.renew, key);
+    let mut call = region.key_call(checkout, &checkout.link.lua.renew, key);
     call.arg(lease_text(lease)).arg(lease.seq).arg(millis(ttl));
     call
 }
 
 fn release_call(region: &RedisRegion, checkout: &Checkout<'_>, key: &Key, token: Token) -> Cmd {
-    let mut call = region.key_call(checkout, &region.inner.scripts.release, key);
+    let mut call = region.key_call(checkout, &checkout.link.lua.release, key);
     call.arg(token.to_string());
     call
 }

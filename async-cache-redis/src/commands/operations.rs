@@ -58,9 +58,9 @@ impl Region for RedisRegion {
         const DOING: &str = "reading the state and the tags of the namespace";
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Read, DOING).await?;
-        let call = self.call(&checkout, &self.inner.scripts.baseline, partition, &names.with_tags());
+        let call = self.call(&checkout, &checkout.link.lua.baseline, partition, &names.with_tags());
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
-            self.script(DOING, &checkout, &self.inner.scripts.baseline, &call).await?;
+            self.script(DOING, &checkout, &checkout.link.lua.baseline, &call).await?;
         let (mut tags, mut expired_tags) = (Vec::new(), Vec::new());
         for (tag, void, expiry) in young.into_iter().chain(old).filter(|(tag, ..)| !tag.is_empty()) {
             let tag = Bytes::from(tag);
@@ -115,8 +115,8 @@ impl Region for RedisRegion {
         const DOING: &str = "clearing the namespace";
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Write, DOING).await?;
-        let call = self.call(&checkout, &self.inner.scripts.clear, partition, &names.with_tags());
-        self.script(DOING, &checkout, &self.inner.scripts.clear, &call).await
+        let call = self.call(&checkout, &checkout.link.lua.clear, partition, &names.with_tags());
+        self.script(DOING, &checkout, &checkout.link.lua.clear, &call).await
     }
 
     async fn heartbeat(&self, partition: u16, beat: u64) -> Result<Pulse> {
@@ -149,9 +149,9 @@ impl RedisRegion {
     pub(crate) async fn beat(&self, partition: u16, beat: u64, echo: Echo) -> Result<Pulse> {
         let names = self.names_of(partition)?;
         #[cfg(feature = "cluster")]
-        if let Some(script) = &self.inner.scripts.heartbeats {
+        if self.member.is_none() {
             self.inner.connected(Purpose::Read).await;
-            let beat = beats::join(&self.inner, script, |answer| Beat {
+            let beat = beats::join(&self.inner, |answer| Beat {
                 meta: names.meta().to_vec(),
                 record: self.record.clone(),
                 known_seq: self.spec.known.seq(partition),
@@ -164,11 +164,11 @@ impl RedisRegion {
             return Ok(Pulse { run, time_ms });
         }
         let checkout = self.checkout(Purpose::Read, HEARTBEAT).await?;
-        let mut call = self.call(&checkout, &self.inner.scripts.heartbeat, partition, &[names.meta()]);
+        let mut call = self.call(&checkout, &checkout.link.lua.heartbeat, partition, &[names.meta()]);
         call.arg(&self.node).arg(beat);
         let vitals = &self.inner.bus.vitals;
         let sent = (echo == Echo::Due).then(|| vitals.now());
-        let time_ms = self.script(HEARTBEAT, &checkout, &self.inner.scripts.heartbeat, &call).await?;
+        let time_ms = self.script(HEARTBEAT, &checkout, &checkout.link.lua.heartbeat, &call).await?;
         if let Some(sent) = sent {
             vitals.pulse(sent);
         }
@@ -178,8 +178,7 @@ impl RedisRegion {
     /// Publishes a message that is no change. Returns how many receive it.
     async fn publish(&self, doing: &str, channel: &[u8], message: Vec<u8>) -> Result<u64> {
         let checkout = self.checkout_unchecked(Purpose::Write, doing).await?;
-        // In a cluster a message goes only to the subscribers of its slot.
-        let mut publish = redis::cmd(if self.member.is_some() { "PUBLISH" } else { "SPUBLISH" });
+        let mut publish = redis::cmd(checkout.link.lua.publish);
         publish.arg(channel).arg(message);
         let answer = checkout.answer(checkout.link.query(&publish)).await;
         answer.map_err(|failure| self.error(doing, failure))
@@ -191,8 +190,8 @@ impl RedisRegion {
     async fn change_tags(&self, doing: &str, partition: u16, tags: &Tags, letter: &str) -> Result<u64> {
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Write, doing).await?;
-        let mut call = self.call(&checkout, &self.inner.scripts.tag, partition, &names.with_tags());
+        let mut call = self.call(&checkout, &checkout.link.lua.tag, partition, &names.with_tags());
         call.arg(tags.packed()).arg(TAG_TABLE / 2).arg(millis(LOAD)).arg(letter);
-        self.script(doing, &checkout, &self.inner.scripts.tag, &call).await
+        self.script(doing, &checkout, &checkout.link.lua.tag, &call).await
     }
 }

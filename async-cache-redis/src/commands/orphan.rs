@@ -11,7 +11,6 @@ use crate::connection::link::{Again, Calls, Link};
 use crate::connection::slots::Slots;
 use crate::inner::Inner;
 use crate::limits::{PIPELINE_KEYS, Pauses, Purpose, backoff};
-use crate::lua::Scripts;
 
 /// How long releases are tried. After that the lease lapses by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +60,7 @@ impl Drop for Orphan<'_> {
         }
         // Beyond the limit of releases the lease expires by itself.
         let Ok(permit) = Arc::clone(&self.inner.orphans).try_acquire_owned() else { return };
-        let lost = Lost { slots: Arc::clone(&self.inner.slots), scripts: self.inner.scripts, releases };
+        let lost = Lost { slots: Arc::clone(&self.inner.slots), releases };
         let link = Arc::clone(self.link);
         self.inner.background.spawn(async move {
             let _permit = permit;
@@ -80,7 +79,6 @@ enum Sent {
 /// Releases whose acquires have no answer.
 struct Lost {
     slots: Arc<Slots>,
-    scripts: &'static Scripts,
     releases: Vec<Cmd>,
 }
 
@@ -119,7 +117,7 @@ impl Lost {
 
     async fn send(&self, link: &Link) -> RedisResult<()> {
         for calls in self.releases.chunks(PIPELINE_KEYS) {
-            let calls = Calls { script: &self.scripts.release, calls, again: Again::FromFirst };
+            let calls = Calls { script: &link.lua.release, calls, again: Again::FromFirst };
             link.scripts::<()>(calls).await?;
         }
         Ok(())

@@ -187,8 +187,8 @@ impl RedisRegion {
         partition: u16,
     ) -> Result<(u64, u64, u64), Failure> {
         let meta = [self.names[usize::from(partition)].meta()];
-        let call = self.call(checkout, &self.inner.scripts.state, partition, &meta);
-        checkout.answer(checkout.link.script(&self.inner.scripts.state, &call)).await
+        let call = self.call(checkout, &checkout.link.lua.state, partition, &meta);
+        checkout.answer(checkout.link.script(&checkout.link.lua.state, &call)).await
     }
 
     /// As [`read_state`](Self::read_state), and connects first.

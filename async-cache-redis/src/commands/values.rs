@@ -16,13 +16,14 @@ use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Checkout;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
+use crate::lua::Scripts;
 use crate::reply::bytes;
 
 pub(crate) async fn read(region: &RedisRegion, keys: &[Key], check: Check) -> Result<ReadMany> {
     match (keys, check) {
         // Only a script proves which process answers.
         (keys, Check::Plain) if region.inner.identify == IdentifyBy::Scripts => {
-            read_by(region, &region.inner.scripts.get, keys).await
+            read_by(region, |lua| &lua.get, keys).await
         }
         ([key], Check::Plain) => read_value(region, key).await,
         (keys, Check::Valid) => read_valid(region, keys).await,
@@ -103,12 +104,13 @@ async fn read_partitions(
 }
 
 async fn read_valid(region: &RedisRegion, keys: &[Key]) -> Result<ReadMany> {
-    read_by(region, &region.inner.scripts.get_valid, keys).await
+    read_by(region, |lua| &lua.get_valid, keys).await
 }
 
-async fn read_by(region: &RedisRegion, script: &Script, keys: &[Key]) -> Result<ReadMany> {
+async fn read_by(region: &RedisRegion, script: fn(&Scripts) -> &Script, keys: &[Key]) -> Result<ReadMany> {
     let doing = if keys.len() == 1 { "reading a value" } else { "reading values" };
     let checkout = region.checkout(Purpose::Read, doing).await?;
+    let script = script(checkout.link.lua);
     let mut values = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(PIPELINE_KEYS) {
         let calls: Vec<Cmd> = chunk.iter().map(|key| region.key_call(&checkout, script, key)).collect();
@@ -154,12 +156,12 @@ pub(crate) async fn put(
         let calls: Vec<Cmd> = chunk
             .iter()
             .map(|(key, frame)| {
-                let mut call = region.key_call(&checkout, &region.inner.scripts.put, key);
+                let mut call = region.key_call(&checkout, &checkout.link.lua.put, key);
                 call.arg(not_after_ms).arg(millis(life)).arg(&frame[..]);
                 call
             })
             .collect();
-        seqs.extend(change_each(region, DOING, &checkout, &region.inner.scripts.put, &calls).await?);
+        seqs.extend(change_each(region, DOING, &checkout, &checkout.link.lua.put, &calls).await?);
     }
     Ok(seqs)
 }
@@ -169,11 +171,9 @@ pub(crate) async fn invalidate(region: &RedisRegion, keys: &[Key]) -> Result<Vec
     let checkout = region.checkout(Purpose::Write, DOING).await?;
     let mut seqs = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(PIPELINE_KEYS) {
-        let calls: Vec<Cmd> = chunk
-            .iter()
-            .map(|key| region.key_call(&checkout, &region.inner.scripts.invalidate, key))
-            .collect();
-        seqs.extend(change_each(region, DOING, &checkout, &region.inner.scripts.invalidate, &calls).await?);
+        let calls: Vec<Cmd> =
+            chunk.iter().map(|key| region.key_call(&checkout, &checkout.link.lua.invalidate, key)).collect();
+        seqs.extend(change_each(region, DOING, &checkout, &checkout.link.lua.invalidate, &calls).await?);
     }
     Ok(seqs)
 }
@@ -183,7 +183,7 @@ pub(crate) async fn expire(region: &RedisRegion, keys: &[Key]) -> Result<Vec<u64
     let checkout = region.checkout(Purpose::Write, DOING).await?;
     let mut seqs = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(PIPELINE_KEYS) {
-        let script = &region.inner.scripts.expire;
+        let script = &checkout.link.lua.expire;
         let calls: Vec<Cmd> = chunk.iter().map(|key| region.key_call(&checkout, script, key)).collect();
         seqs.extend(change_each(region, DOING, &checkout, script, &calls).await?);
     }

@@ -104,6 +104,10 @@ impl Connector {
             (Transport::Tls(_), Refusal::Timeout | Refusal::Closed(_))
                 if probe::speaks_plain_redis(addr).await =>
             {
+                #[cfg(feature = "cluster")]
+                if self.accepted.deployment == super::server::Deployment::Cluster {
+                    return Refusal::Server(super::refusals::TOLD_WITHOUT_TLS.to_owned());
+                }
                 Refusal::Server(super::refusals::SPEAKS_NO_TLS.to_owned())
             }
             _ => refusal,

@@ -3,6 +3,7 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult, Value, from_redis_value};
 
+use super::channels::Channels;
 use super::failure::is_forbidden;
 use super::greeting::Greeting;
 use super::host::Opened;
@@ -20,15 +21,31 @@ pub(crate) async fn handshake(
     accepted: Accepted,
 ) -> Result<Link, Refusal> {
     let connection = &mut opened.connection;
-    let identity = match accepted.identify {
-        IdentifyBy::Info => Identity::RunId(examine(connection, accepted).await?),
+    let (identity, scripts) = match accepted.identify {
+        IdentifyBy::Info => {
+            let (run, channels) = examine(connection, accepted).await?;
+            (Identity::RunId(run), scripts_for(channels, scripts))
+        }
         IdentifyBy::Scripts => {
             greet(connection, accepted).await?;
-            Identity::Token(scripts)
+            (Identity::Token, scripts)
         }
     };
-    prepare(connection, scripts, accepted.identify).await?;
-    Ok(Link::new(opened, identity))
+    prepare(connection, scripts, accepted).await?;
+    Ok(Link::new(opened, identity, scripts))
+}
+
+/// The scripts for a server whose messages travel so. Those of a server without others are given.
+pub(crate) fn scripts_for(channels: Channels, alone: &'static Scripts) -> &'static Scripts {
+    match channels {
+        Channels::Plain => alone,
+        #[cfg(feature = "cluster")]
+        Channels::BySlot => crate::lua::sharded_scripts(),
+        #[cfg(feature = "cluster")]
+        Channels::Everywhere => crate::lua::scripts(),
+        #[cfg(not(feature = "cluster"))]
+        Channels::BySlot | Channels::Everywhere => alone,
+    }
 }
 
 /// Checks a server whose run id is not needed. HELLO tells less than INFO, but is not in the category `@dangerous`. A
@@ -60,8 +77,11 @@ async fn greet(connection: &mut MultiplexedConnection, accepted: Accepted) -> Re
 /// The sections of INFO that are asked for.
 const SECTIONS: [&str; 3] = ["server", "replication", "cluster"];
 
-/// The run id of a server that can be used.
-async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> Result<String, Refusal> {
+/// The run id of a server that can be used, and how its messages travel.
+async fn examine(
+    connection: &mut MultiplexedConnection,
+    accepted: Accepted,
+) -> Result<(String, Channels), Refusal> {
     let mut pipeline = Pipeline::new();
     // A loading server answers INFO, but not PING.
     pipeline.cmd("PING");
@@ -79,7 +99,7 @@ async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> 
         })?);
     }
     let info = Info { server: &answers[1], replication: &answers[2], cluster: &answers[3] };
-    info.check(accepted)
+    Ok((info.check(accepted)?, Channels::of(accepted.deployment, info.server)))
 }
 
 /// Loads the scripts, and finds out whether this user may run them and the other commands. One round trip: a
@@ -89,14 +109,15 @@ async fn examine(connection: &mut MultiplexedConnection, accepted: Accepted) -> 
 async fn prepare(
     connection: &mut MultiplexedConnection,
     scripts: &Scripts,
-    identify: IdentifyBy,
+    accepted: Accepted,
 ) -> Result<(), Refusal> {
     let mut pipeline = Pipeline::new();
     let mut rights: Vec<&str> = Vec::new();
-    let first = match identify {
+    let first = match accepted.identify {
         #[cfg(feature = "cluster")]
-        IdentifyBy::Info => scripts.all().into_iter().chain(&scripts.heartbeats).collect(),
-        #[cfg(not(feature = "cluster"))]
+        IdentifyBy::Info if accepted.deployment.is_cluster() => {
+            scripts.all().into_iter().chain([&scripts.heartbeats]).collect()
+        }
         IdentifyBy::Info => scripts.all().to_vec(),
         IdentifyBy::Scripts => {
             pipeline.cmd("SCRIPT").arg("EXISTS").arg(scripts.rights.get_hash());

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) reads: ReadQueue,
     /// The runtime that it was made on, and lives on.
     pub(crate) runtime: Handle,
+    /// The scripts for this server.
+    pub(crate) lua: &'static Scripts,
 }
 
 /// How the scripts learn which server process executes them.
@@ -42,7 +44,7 @@ pub(crate) enum Identity {
     /// By the run id that INFO has told.
     RunId(String),
     /// By the token in their text.
-    Token(&'static Scripts),
+    Token,
 }
 
 enum Known {
@@ -51,14 +53,14 @@ enum Known {
 }
 
 impl Link {
-    pub(crate) fn new(opened: Opened, identity: Identity) -> Self {
+    pub(crate) fn new(opened: Opened, identity: Identity, lua: &'static Scripts) -> Self {
         let mut hasher = DefaultHasher::new();
         let known = match identity {
             Identity::RunId(run) => {
                 run.hash(&mut hasher);
                 Known::RunId(run)
             }
-            Identity::Token(scripts) => Known::Tokens(Tokens::new(scripts)),
+            Identity::Token => Known::Tokens(Tokens::new(lua)),
         };
         let run = RunId(hasher.finish());
         Self {
@@ -69,6 +71,7 @@ impl Link {
             strikes: AtomicU32::new(0),
             reads: ReadQueue::new(),
             runtime: Handle::current(),
+            lua,
         }
     }
 

@@ -2,11 +2,12 @@
 
 pub(crate) mod attempts;
 pub(crate) mod cause;
+pub(crate) mod channels;
 pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod failure;
 mod greeting;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod listed;

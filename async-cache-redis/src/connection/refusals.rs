@@ -17,6 +17,10 @@ pub(super) const SPEAKS_TLS: &str = if cfg!(feature = "tls") {
 #[cfg(feature = "tls")]
 pub(super) const SPEAKS_NO_TLS: &str =
     "the server does not speak TLS on this port: write `redis://`, or connect to its port for TLS";
+/// At an address that a cluster has told.
+#[cfg(all(feature = "tls", feature = "cluster"))]
+pub(super) const TOLD_WITHOUT_TLS: &str =
+    "the cluster tells this port, which does not speak TLS: set `tls-cluster yes` on its nodes";
 pub(super) const NOT_REDIS: &str = "what answers there does not speak Redis";
 
 /// Whether an address is known to be right.

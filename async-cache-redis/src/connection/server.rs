@@ -52,9 +52,14 @@ impl Deployment {
         }
     }
 
+    /// Whether it is a node of a cluster.
+    pub(crate) fn is_cluster(self) -> bool {
+        self != Self::Single
+    }
+
     /// Whether the scripts may identify the server, so that INFO is not needed.
     pub(super) fn allows_scripts(self) -> bool {
-        self == Self::Single
+        !self.is_cluster()
     }
 }
 
@@ -119,8 +124,7 @@ impl Info<'_> {
             }
         }
         let version = self.server("redis_version").unwrap_or_default();
-        let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-        if major < 6 {
+        if major_version(self.server).is_none_or(|major| major < 6) {
             return Err(Refusal::Server(format!("Redis {version} is too old: use 6.0 or later")));
         }
         let in_cluster = mode == "cluster" || field(self.cluster, "cluster_enabled") == Some("1");
@@ -134,13 +138,6 @@ impl Info<'_> {
             #[cfg(feature = "cluster")]
             Deployment::Cluster | Deployment::ClusterNode if !in_cluster => {
                 return no("this is not a node of a Redis Cluster: connect with `url` instead of `cluster`");
-            }
-            #[cfg(feature = "cluster")]
-            Deployment::Cluster | Deployment::ClusterNode if major < 7 => {
-                return Err(Refusal::Server(format!(
-                    "Redis {version} publishes each message to all nodes of a cluster: use 7.0 or later, which \
-                     publishes by slots"
-                )));
             }
             _ => {}
         }
@@ -176,6 +173,11 @@ impl Info<'_> {
     fn server(&self, name: &str) -> Option<&str> {
         field(self.server, name)
     }
+}
+
+/// The first number of the version, in the answer to `INFO server`.
+pub(super) fn major_version(server: &str) -> Option<u32> {
+    field(server, "redis_version")?.split('.').next()?.parse().ok()
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -239,7 +241,7 @@ mod tests {
         const MEMBER: &str = "cluster_enabled:1\r\n";
         assert_eq!(why(SERVER, MEMBER), "abc");
         assert!(why(SERVER, ALONE).contains("`url`"));
-        assert!(why(&SERVER.replace("7.0.15", "6.2.14"), MEMBER).contains("7.0 or later"));
+        assert_eq!(why(&SERVER.replace("7.0.15", "6.2.14"), MEMBER), "abc");
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub(crate) struct Scripts {
     pub(crate) inspect: Script,
     /// Of a cluster: many heartbeats in one command.
     #[cfg(feature = "cluster")]
-    pub(crate) heartbeats: Option<Script>,
+    pub(crate) heartbeats: Script,
+    /// The command by which they publish.
+    pub(crate) publish: &'static str,
     /// The text of `change.lua`, or of a mutant of it.
     change: Cow<'static, str>,
 }
@@ -48,22 +50,21 @@ pub(crate) struct Scripts {
 impl Scripts {
     /// Builds the scripts around `change.lua`, or a version of it that lacks a rule.
     pub(crate) fn new(change: impl Into<Cow<'static, str>>) -> Self {
-        Self::build(change.into(), None, "PUBLISH")
+        Self::build(change.into(), None, PLAIN)
     }
 
     /// These scripts with a run token in their text.
     pub(crate) fn marked(&self, token: &str) -> Self {
-        Self::build(self.change.clone(), Some(token), "PUBLISH")
+        Self::build(self.change.clone(), Some(token), PLAIN)
     }
 
-    /// Builds the scripts with a command that publishes.
-    fn build(text: Cow<'static, str>, token: Option<&str>, publish: &str) -> Self {
+    fn build(text: Cow<'static, str>, token: Option<&str>, dialect: Dialect) -> Self {
         const SEAL: &str = include_str!("seal.lua");
         const LEASE: &str = include_str!("lease.lua");
         const WAKE: &str = include_str!("wake.lua");
         const TAGS: &str = include_str!("tags.lua");
         const VALID: &str = include_str!("valid.lua");
-        let named = |code: &str| code.replace("'PUBLISH'", &format!("'{publish}'"));
+        let named = |code: &str| code.replace("'PUBLISH'", &format!("'{}'", dialect.publish));
         let join = |parts: &[&str]| {
             let code = named(&joined(token, parts));
             Script::new(&code)
@@ -88,19 +89,14 @@ impl Scripts {
             #[cfg(feature = "tools")]
             inspect: join(&[SEAL, LEASE, TAGS, VALID, include_str!("inspect.lua")]),
             #[cfg(feature = "cluster")]
-            heartbeats: None,
+            heartbeats: {
+                let beat = named(&joined(None, &[include_str!("heartbeat.lua")]));
+                let beat = format!("local function beat(KEYS, ARGV)\n{beat}\nend\n");
+                Script::new(&[dialect.head, &beat, include_str!("heartbeats.lua")].concat())
+            },
+            publish: dialect.publish,
             change: text,
         }
-    }
-
-    /// The script of many heartbeats.
-    #[cfg(feature = "cluster")]
-    fn with_heartbeats(self) -> Self {
-        // Names of different slots are allowed, and writing when memory is full, as for a single heartbeat.
-        let head = "#!lua flags=allow-cross-slot-keys,allow-oom\nlocal function beat(KEYS, ARGV)\n";
-        let beat = joined(None, &[include_str!("heartbeat.lua")]).replace("'PUBLISH'", "'SPUBLISH'");
-        let code = format!("{head}{beat}\nend\n{}", include_str!("heartbeats.lua"));
-        Self { heartbeats: Some(Script::new(&code)), ..self }
     }
 
     /// The scripts that operations run.
@@ -125,6 +121,7 @@ impl Scripts {
                 heartbeats: _,
             #[cfg(feature = "tools")]
                 inspect: _,
+            publish: _,
             change: _,
         } = self;
         [
@@ -146,14 +143,34 @@ pub(crate) struct Caller<'a> {
 /// How a change is numbered and announced.
 pub(crate) const CHANGE: &str = include_str!("change.lua");
 
+/// What differs between servers.
+#[derive(Clone, Copy)]
+struct Dialect {
+    /// The command that publishes.
+    publish: &'static str,
+    /// The first line of the script of many heartbeats.
+    #[cfg(feature = "cluster")]
+    head: &'static str,
+}
+
+/// Redis before 7.0 knows no first line with flags, and allows what the flags of [`SHARDED`] ask for.
+const PLAIN: Dialect = Dialect {
+    publish: "PUBLISH",
+    #[cfg(feature = "cluster")]
+    head: "",
+};
+
 static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::new(CHANGE));
 
-/// For a Redis Cluster: a message goes to the subscribers of its slot alone.
+/// For a Redis Cluster from 7.0 on: a message goes to the subscribers of its slot alone.
 #[cfg(feature = "cluster")]
-static SHARDED: LazyLock<Scripts> =
-    LazyLock::new(|| Scripts::build(CHANGE.into(), None, "SPUBLISH").with_heartbeats());
+static SHARDED: LazyLock<Scripts> = LazyLock::new(|| {
+    // Names of different slots are allowed, and writing when memory is full, as for a single heartbeat.
+    let head = "#!lua flags=allow-cross-slot-keys,allow-oom\n";
+    Scripts::build(CHANGE.into(), None, Dialect { publish: "SPUBLISH", head })
+});
 
-/// The scripts for a Redis Cluster, built once.
+/// The scripts for a Redis Cluster from 7.0 on, built once.
 #[cfg(feature = "cluster")]
 pub(crate) fn sharded_scripts() -> &'static Scripts {
     &SHARDED

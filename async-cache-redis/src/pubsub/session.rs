@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::bus::Bus;
 use super::member::Member;
 use super::socket::{Acknowledged, Socket};
+use crate::connection::channels::Channels;
 use crate::connection::failure::is_forbidden;
 use crate::connection::rights;
 use crate::limits::{Pauses, backoff};
@@ -30,16 +31,7 @@ const REFUSED: Pauses = Pauses { first: Duration::from_millis(500), longest: Dur
 pub(crate) struct Connected {
     pub(super) number: u64,
     pub(super) socket: Socket,
-}
-
-/// How channels are subscribed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Channels {
-    /// Each message reaches all subscribers of the server.
-    Plain,
-    /// Each message reaches the subscribers of a slot of a cluster. The server ends a subscription when the
-    /// slot leaves it.
-    BySlot,
+    pub(super) channels: Channels,
 }
 
 /// The outcome of subscriptions.
@@ -67,13 +59,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        bus: Arc<Bus>,
-        kind: Channels,
-        command_timeout: Duration,
-        connected: Connected,
-    ) -> Self {
-        let Connected { number, socket } = connected;
+    pub(super) fn new(bus: Arc<Bus>, command_timeout: Duration, connected: Connected) -> Self {
+        let Connected { number, socket, channels: kind } = connected;
         Self {
             bus,
             kind,
@@ -118,8 +105,8 @@ impl Session {
             let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
             match self.kind {
                 Channels::Plain => within(self.command_timeout, self.socket.unsubscribe(&names)).await?,
-                Channels::BySlot => {
-                    within(self.command_timeout, self.socket.unsubscribe_by_slot(&names)).await?;
+                kind => {
+                    within(self.command_timeout, self.socket.unsubscribe_each(kind, &names)).await?;
                 }
             }
         }
@@ -132,7 +119,7 @@ impl Session {
             members.into_values().filter(|member| !self.members.contains_key(&member.id)).collect();
         let subscribed = match self.kind {
             Channels::Plain => self.subscribe_all(new).await?,
-            Channels::BySlot => self.subscribe_by_slot(new).await?,
+            _ => self.subscribe_each(new).await?,
         };
         self.refused_until = match subscribed {
             Subscribed::All => None,
@@ -163,7 +150,7 @@ impl Session {
     }
 
     /// Subscribes for partitions of a cluster, many with one round trip.
-    async fn subscribe_by_slot(&mut self, new: Vec<Arc<Member>>) -> RedisResult<Subscribed> {
+    async fn subscribe_each(&mut self, new: Vec<Arc<Member>>) -> RedisResult<Subscribed> {
         let mut outcome = Subscribed::All;
         for members in new.chunks(CHANNELS) {
             let mut names: Vec<&[u8]> = Vec::new();
@@ -171,8 +158,8 @@ impl Session {
                 member.subscribing(self.number);
                 names.extend(member.names().map(AsRef::<[u8]>::as_ref));
             }
-            let answers = within(self.command_timeout, self.socket.subscribe_by_slot(&names)).await?;
-            let mut answers = answers.into_iter();
+            let subscribed = self.socket.subscribe_each(self.kind, &names);
+            let mut answers = within(self.command_timeout, subscribed).await?.into_iter();
             for member in members {
                 let own = answers.by_ref().take(member.names().count());
                 // All of them are taken, so that the next member finds its own.
@@ -183,7 +170,8 @@ impl Session {
                 };
                 if is_forbidden(&error) {
                     outcome = Subscribed::SomeRefused;
-                    member.refused(&rights::no_subscription("ssubscribe", &error));
+                    let [_, subscribe, _] = self.kind.commands();
+                    member.refused(&rights::no_subscription(&subscribe.to_ascii_lowercase(), &error));
                 } else if redirected(&error) {
                     outcome = if outcome == Subscribed::All { Subscribed::SomeElsewhere } else { outcome };
                     self.bus.strayed.notify_one();

@@ -8,6 +8,7 @@ use redis::{ErrorKind, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bus::Bus;
+use crate::connection::channels::Channels;
 use crate::connection::host::Opened;
 use crate::reply::redirected;
 
@@ -60,26 +61,29 @@ impl Socket {
         }
     }
 
-    /// Subscribes to channels of slots of a cluster: an outcome for each. They are acknowledged on the bus.
-    pub(super) async fn subscribe_by_slot(
+    /// Subscribes to channels of partitions of a cluster: an outcome for each. They are acknowledged on the bus.
+    pub(super) async fn subscribe_each(
         &mut self,
+        channels: Channels,
         names: &[&[u8]],
     ) -> RedisResult<Vec<RedisResult<Value>>> {
-        self.each_by_slot("SSUBSCRIBE", names).await
+        let [_, subscribe, _] = channels.commands();
+        self.each(subscribe, names).await
     }
 
-    pub(super) async fn unsubscribe_by_slot(&mut self, names: &[&[u8]]) -> RedisResult<()> {
-        for outcome in self.each_by_slot("SUNSUBSCRIBE", names).await? {
+    pub(super) async fn unsubscribe_each(&mut self, channels: Channels, names: &[&[u8]]) -> RedisResult<()> {
+        let [_, _, unsubscribe] = channels.commands();
+        for outcome in self.each(unsubscribe, names).await? {
             // If the slot has left the server, it has ended the subscription.
             outcome.map(drop).or_else(|error| if redirected(&error) { Ok(()) } else { Err(error) })?;
         }
         Ok(())
     }
 
-    /// One command for each channel: those of one command must have one slot.
-    async fn each_by_slot(&mut self, command: &str, names: &[&[u8]]) -> RedisResult<Vec<RedisResult<Value>>> {
+    /// One command for each channel: by slots, those of one command must have one slot.
+    async fn each(&mut self, command: &str, names: &[&[u8]]) -> RedisResult<Vec<RedisResult<Value>>> {
         let Self::Pushes(Opened { connection, .. }) = self else {
-            return Err((ErrorKind::RESP3NotSupported, "channels of slots need RESP3").into());
+            return Err((ErrorKind::RESP3NotSupported, "channels of a cluster need RESP3").into());
         };
         let mut pipeline = Pipeline::with_capacity(names.len());
         for name in names {

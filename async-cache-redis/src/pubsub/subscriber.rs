@@ -13,12 +13,15 @@ use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::time::{sleep, timeout};
 
 use super::bus::Bus;
-use super::session::{Channels, Connected, Session};
+use super::session::{Connected, Session};
 use super::socket::Socket;
 use crate::connection::attempts::Attempts;
+use crate::connection::channels::Channels;
+use crate::connection::host::Opened;
 use crate::connection::opener::Opener;
 use crate::connection::refusals::{Address, Refusal};
 use crate::connection::rights::{self, Lack, PROBE};
+use crate::connection::server::Deployment;
 use crate::limits::Pauses;
 use crate::reply::{redirected, server_error_text};
 
@@ -27,7 +30,7 @@ const PAUSES: Pauses = Pauses { first: Duration::from_millis(20), longest: Durat
 
 pub(crate) struct Subscriber {
     pub(crate) opener: Opener,
-    pub(crate) channels: Channels,
+    pub(crate) deployment: Deployment,
     pub(crate) bus: Arc<Bus>,
     pub(crate) command_timeout: Duration,
     pub(crate) progress: Progress,
@@ -67,8 +70,7 @@ impl Subscriber {
             match connection {
                 Ok(connected) => {
                     self.progress.ever_up.store(true, Ordering::Relaxed);
-                    let mut session =
-                        Session::new(Arc::clone(&self.bus), self.channels, self.command_timeout, connected);
+                    let mut session = Session::new(Arc::clone(&self.bus), self.command_timeout, connected);
                     if session.reconcile().await.is_ok() {
                         attempts.succeeded();
                         session.serve().await;
@@ -104,32 +106,29 @@ impl Subscriber {
     /// a namespace is found out when that namespace is opened.
     pub(crate) async fn prove(&self) -> Result<(), Refusal> {
         let mut connected = self.connect().await?;
-        let socket = &mut connected.socket;
+        let Connected { socket, channels, .. } = &mut connected;
         let tried = async {
             let probe = [PROBE.as_bytes()];
-            match self.channels {
-                Channels::Plain => [
-                    ("subscribe", socket.subscribe(&probe).await.map(drop)),
-                    ("unsubscribe", socket.unsubscribe(&probe).await),
-                ],
-                Channels::BySlot => {
-                    let subscribed = socket.subscribe_by_slot(&probe).await;
+            match *channels {
+                Channels::Plain => {
+                    [socket.subscribe(&probe).await.map(drop), socket.unsubscribe(&probe).await]
+                }
+                channels => {
+                    let subscribed = socket.subscribe_each(channels, &probe).await;
                     let first = subscribed.and_then(|mut each| each.pop().unwrap_or(Ok(Value::Nil)));
-                    [
-                        ("ssubscribe", first.map(drop)),
-                        ("sunsubscribe", socket.unsubscribe_by_slot(&probe).await),
-                    ]
+                    [first.map(drop), socket.unsubscribe_each(channels, &probe).await]
                 }
             }
         };
         let tried = timeout(self.command_timeout, tried).await.map_err(|_| Refusal::Timeout)?;
-        for (right, tried) in tried {
+        let [_, rights @ ..] = channels.commands();
+        for (right, tried) in rights.into_iter().zip(tried) {
             match tried {
                 // The user may lack the probe's channel, and have those of its namespaces.
                 Err(error) if Lack::of(&server_error_text(&error)) == Some(Lack::Channel) => {}
                 // Another node has the slot of the probe's channel. Rights are checked before that.
                 Err(error) if redirected(&error) => {}
-                Err(error) => return Err(Refusal::of_command(right, error)),
+                Err(error) => return Err(Refusal::of_command(&right.to_ascii_lowercase(), error)),
                 Ok(()) => {}
             }
         }
@@ -153,15 +152,31 @@ impl Subscriber {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_push_sender(push);
-        let socket = match self.opener.pushes(config).await {
-            Ok(connection) => Socket::Pushes(connection),
+        let (socket, channels) = match self.opener.pushes(config).await {
+            Ok(mut opened) => {
+                let channels = self.channels(&mut opened).await?;
+                (Socket::Pushes(opened), channels)
+            }
             // Some servers and proxies do not know HELLO, and some users may not run it.
-            Err(Refusal::Error(error)) if rights::lacks_resp3(&error) && self.channels == Channels::Plain => {
-                Socket::messages(self.opener.messages().await?, Arc::clone(&self.bus), number)
+            Err(Refusal::Error(error)) if rights::lacks_resp3(&error) && !self.deployment.is_cluster() => {
+                let messages = self.opener.messages().await?;
+                (Socket::messages(messages, Arc::clone(&self.bus), number), Channels::Plain)
             }
             Err(refusal) => return Err(refusal),
         };
         self.bus.vitals.heard();
-        Ok(Connected { number, socket })
+        Ok(Connected { number, socket, channels })
+    }
+
+    /// How messages travel at the server of this connection. It may be another version than at the last one.
+    async fn channels(&self, opened: &mut Opened) -> Result<Channels, Refusal> {
+        if !self.deployment.is_cluster() {
+            return Ok(Channels::Plain);
+        }
+        let mut info = redis::cmd("INFO");
+        let asked = info.arg("server").query_async::<String>(&mut opened.connection);
+        let told = timeout(self.command_timeout, asked).await.map_err(|_| Refusal::Timeout)?;
+        let told = told.map_err(|error| Refusal::of_command("info", error))?;
+        Ok(Channels::of(self.deployment, &told))
     }
 }

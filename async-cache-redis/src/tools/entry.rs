@@ -106,7 +106,7 @@ type Answer = ((u64, u64, u64), (Option<Vec<u8>>, String, i64), (Option<Vec<u8>>
 pub(super) async fn read(region: &RedisRegion, key: &Key) -> Result<StoredEntry> {
     const DOING: &str = "inspecting a key";
     let checkout = region.checkout(Purpose::Read, DOING).await?;
-    let script = &region.inner.scripts.inspect;
+    let script = &checkout.link.lua.inspect;
     let call = region.key_call(&checkout, script, key);
     let (now, value, lease, waiters): Answer = region.script(DOING, &checkout, script, &call).await?;
     let (time_ms, seq, floor) = now;

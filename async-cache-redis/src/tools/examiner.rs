@@ -16,13 +16,14 @@ use super::rights::Rights;
 pub use super::rights::{Right, RightState};
 use crate::builder::RedisBackendBuilder;
 use crate::connection::cause::Secrets;
+use crate::connection::channels::Channels;
+use crate::connection::handshake::scripts_for;
 use crate::connection::host::{Opened, Transport};
 use crate::connection::opener::Opener;
 use crate::connection::refusals::Refusal;
 use crate::connection::rights::{PROBE, lacks_resp3, no_command};
 use crate::keys::PartitionKeys;
-use crate::lua::{self, Scripts};
-use crate::pubsub::session::Channels;
+use crate::lua;
 use crate::reply::{out_of_time, server_error_text};
 use crate::runtime;
 
@@ -31,7 +32,6 @@ pub struct Examiner {
     refused: Option<Error>,
     opened: Opened,
     opener: Opener,
-    scripts: &'static Scripts,
     channels: Channels,
     secrets: Secrets,
     limit: Duration,
@@ -61,9 +61,13 @@ impl Examiner {
             (Err(_), Some(refused)) => return Err(refused),
             (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
         };
-        let scripts = parts.connector.scripts;
-        let channels = parts.subscriber.channels;
-        Ok(Self { refused, opened, opener, scripts, channels, secrets: parts.secrets, limit })
+        let deployment = parts.connector.accepted.deployment;
+        let mut examiner =
+            Self { refused, opened, opener, channels: Channels::Plain, secrets: parts.secrets, limit };
+        // Without the right to INFO, nodes are refused, and it is told as one that is missing.
+        let server: RedisResult<String> = examiner.raw(cmd("INFO").arg("server")).await;
+        examiner.channels = Channels::of(deployment, &server.unwrap_or_default());
+        Ok(examiner)
     }
 
     /// Why [`connect`](RedisBackendBuilder::connect) refuses the server or the user. `None` if it accepts them.
@@ -141,7 +145,7 @@ impl Examiner {
         rights.note("ping", self.raw::<Value>(&cmd("PING")).await);
         rights.note("get", self.raw::<Value>(cmd("GET").arg(&name)).await);
         rights.note("mget", self.raw::<Value>(cmd("MGET").arg(&name)).await);
-        if self.channels == Channels::BySlot {
+        if self.channels != Channels::Plain {
             rights.note("cluster|info", self.raw::<Value>(cmd("CLUSTER").arg("INFO")).await);
             rights.note("cluster|slots", self.raw::<Value>(cmd("CLUSTER").arg("SLOTS")).await);
         }
@@ -151,7 +155,7 @@ impl Examiner {
     }
 
     async fn rights_of_scripts(&self, name: &[u8], rights: &mut Rights) {
-        let script = &self.scripts.rights;
+        let script = &scripts_for(self.channels, lua::scripts()).rights;
         let mut load = Pipeline::new();
         load.load_script(script);
         let mut connection = self.opened.connection.clone();
@@ -184,18 +188,16 @@ impl Examiner {
     }
 
     fn commands_of_scripts(&self) -> impl Iterator<Item = String> + use<> {
-        let by_slot = self.channels == Channels::BySlot;
+        let [publish, ..] = self.channels.commands();
         lua::tried_commands().map(move |command| match command {
-            "PUBLISH" if by_slot => "spublish".to_owned(),
+            "PUBLISH" => publish.to_ascii_lowercase(),
             command => command.to_ascii_lowercase(),
         })
     }
 
     async fn rights_to_subscribe(&self, channel: &[u8], rights: &mut Rights) {
-        let [subscribe, unsubscribe] = match self.channels {
-            Channels::Plain => ["subscribe", "unsubscribe"],
-            Channels::BySlot => ["ssubscribe", "sunsubscribe"],
-        };
+        let [_, commands @ ..] = self.channels.commands();
+        let [subscribe, unsubscribe] = &commands.map(str::to_ascii_lowercase);
         let push = |_| Ok::<(), ()>(());
         let (subscribed, unsubscribed) = match self.opener.pushes(config().set_push_sender(push)).await {
             Ok(mut pushes) => {

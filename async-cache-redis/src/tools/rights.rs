@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use redis::RedisResult;
 
+use crate::connection::channels::Channels;
 use crate::connection::rights::{Lack, no_command_for};
-use crate::pubsub::session::Channels;
 use crate::reply::server_error_text;
 
 /// One right that a node needs.
@@ -62,8 +62,8 @@ impl Rights {
         self.no_channels |= lack == Some(Lack::Channel);
         let is_missing = error.is_some_and(|text| no_command_for(right, text).is_some());
         let state = match is_missing {
-            // The channels of a cluster's slots need RESP3.
-            true if right == "hello" && self.channels == Channels::BySlot => RightState::Missing,
+            // The channels of a cluster need RESP3.
+            true if right == "hello" && self.channels != Channels::Plain => RightState::Missing,
             true if OPTIONAL.contains(&right) => RightState::Forgone,
             true => RightState::Missing,
             false => RightState::Granted,

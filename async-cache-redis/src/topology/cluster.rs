@@ -12,7 +12,6 @@ use super::learn::Topology;
 use crate::background::Background;
 use crate::connection::settings::{self, Server};
 use crate::limits::Deadlines;
-use crate::lua;
 use crate::parts::{CLUSTER_PARTITIONS, Settings, Target, wrong};
 
 /// It ends with the last handle and region. The background task holds the topology only.
@@ -47,7 +46,6 @@ impl Cluster {
         let Target::Cluster(urls) = std::mem::replace(&mut settings.target, Target::Missing) else {
             return Err(wrong("no cluster given: call `cluster`"));
         };
-        settings.scripts = lua::sharded_scripts();
         let partitions = *settings.partitions.get_or_insert(CLUSTER_PARTITIONS);
         let deadlines = settings.deadlines;
         let topology = Arc::new(Topology::new(settings, seeds(&urls)?));

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Opened`](Action::Opened), [`StateMoved`](Action::StateMoved), [`RestMoved`](Action::RestMoved), [`Given`](Action::Given), [`Left`](Action::Left) | `CLUSTER SETSLOT`, `MIGRATE`; the old master ends the subscriptions |
 //! | [`Followed`](Action::Followed), [`Subscribed`](Action::Subscribed) | `Topology::learn`, `Seats::follow`; `Seats::subscribe`, `Session::reconcile` |
+//! | [`Relayed`](Action::Relayed), [`RelayLost`](Action::RelayLost) | an older cluster brings a message of the other master to the master of the seat |
 //! | [`Delivered`](Action::Delivered) | `Member::dropped`, `PartitionListener`, `Listener::notify` |
 //! | [`StateRead`](Action::StateRead), [`Baseline`](Action::Baseline) | `resync_all`, `state.lua`, `Partition::baseline` |
 //! | [`Beat`](Action::Beat), [`LeaseLapsed`](Action::LeaseLapsed) | `beat`, `heartbeats.lua`; `Partition::serving_at` turns false |
@@ -14,7 +15,9 @@
 //! | [`RowRead`](Action::RowRead), [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered) | `load::produce`, `fill.lua`, `Lead::land` |
 //!
 //! A command is executed by the master that has its keys, whenever one has all of them; `Spread` repeats it until then. So
-//! the model does not ask to which master it was sent first. Messages reach the node from the master of its seat only.
+//! the model does not ask to which master it was sent first. Messages reach the node from the master of its seat only. In a
+//! cluster older than Redis 7.0 that master passes on those of the other one, too, late or never, and does not end the
+//! subscriptions when the slot leaves it.
 
 mod node;
 mod slot;
@@ -51,6 +54,13 @@ enum Mutant {
     NewSeatFirst,
 }
 
+/// How messages travel: `connection/channels.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Channels {
+    BySlot,
+    Everywhere,
+}
+
 /// The next event. The numbers are those of flights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
@@ -61,6 +71,8 @@ enum Action {
     Left,
     Followed,
     Subscribed,
+    Relayed,
+    RelayLost,
     Delivered,
     OldSeatEnds,
     StateRead,
@@ -85,6 +97,7 @@ enum Action {
 #[derive(Clone, Copy, Debug)]
 struct Moves {
     mutant: Mutant,
+    channels: Channels,
     opening: Opening,
     budget: Budget,
 }
@@ -102,7 +115,9 @@ impl Moves {
             (A::Given, slot.may_be_given()),
             (A::Left, slot.may_leave()),
             (A::Followed, slot.is_owner(1 - node.seat)),
-            (A::Subscribed, deaf && slot.is_owner(node.seat)),
+            (A::Subscribed, deaf && (slot.is_owner(node.seat) || self.channels == Channels::Everywhere)),
+            (A::Relayed, !world.relayed.is_empty()),
+            (A::RelayLost, !world.relayed.is_empty()),
             (A::Delivered, !node.bus.is_empty()),
             (A::OldSeatEnds, node.ending && node.phase != Phase::Deaf),
             (A::StateRead, matches!(node.phase, Phase::Syncing(_)) && node.state.is_none()),
@@ -141,7 +156,7 @@ impl Model for Moves {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::opening(self.opening, self.budget)]
+        vec![World::opening(self.opening, self.channels, self.budget)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -168,6 +183,8 @@ impl Model for Moves {
             Action::Left => world.left()?,
             Action::Followed => world.node.follow(mutant),
             Action::Subscribed => world.subscribed(),
+            Action::Relayed => world.relayed()?,
+            Action::RelayLost => drop(world.relayed.remove(0)),
             Action::Delivered => {
                 let message = world.node.bus.pop_at(0)?;
                 world.node.notify(message);
@@ -277,38 +294,43 @@ const THERE_AND_BACK: Budget = Budget { moves: 2, silences: 1, ..MOVE };
 const THERE_AND_BACK_LOADING: Budget = Budget { gets: 0, ..THERE_AND_BACK };
 
 macro_rules! scenes {
-    ($($name:ident: $opening:ident, $full:expr, $small:expr;)*) => {
+    ($($name:ident: $channels:ident, $opening:ident, $full:expr, $small:expr;)*) => {
         $(#[test] fn $name() {
             let budget = if in_full() { $full } else { $small };
-            holds(stringify!($name), Moves { mutant: Mutant::None, opening: Opening::$opening, budget });
+            let (mutant, channels, opening) = (Mutant::None, Channels::$channels, Opening::$opening);
+            holds(stringify!($name), Moves { mutant, channels, opening, budget });
         })*
     };
 }
 
 scenes! {
-    a_slot_moves_while_l1_has_a_copy: Held, TWO_GETS, Budget { beats: 0, ..MOVE };
-    a_slot_moves_while_its_node_loads: Loading, MOVE, Budget { beats: 0, gets: 0, ..MOVE };
-    a_slot_moves_while_only_l2_has_the_value: Stored, MOVE, Budget { beats: 0, ..MOVE };
-    a_slot_moves_there_and_back: Held, THERE_AND_BACK, Budget { beats: 0, silences: 0, ..THERE_AND_BACK };
-    a_slot_moves_there_and_back_during_a_load: Loading, THERE_AND_BACK_LOADING, Budget { beats: 0, silences: 0, ..THERE_AND_BACK_LOADING };
+    a_slot_moves_while_l1_has_a_copy: BySlot, Held, TWO_GETS, Budget { beats: 0, ..MOVE };
+    a_slot_moves_while_its_node_loads: BySlot, Loading, MOVE, Budget { beats: 0, gets: 0, ..MOVE };
+    a_slot_moves_while_only_l2_has_the_value: BySlot, Stored, MOVE, Budget { beats: 0, ..MOVE };
+    a_slot_moves_there_and_back: BySlot, Held, THERE_AND_BACK, Budget { beats: 0, silences: 0, ..THERE_AND_BACK };
+    a_slot_moves_there_and_back_during_a_load: BySlot, Loading, THERE_AND_BACK_LOADING, Budget { beats: 0, silences: 0, ..THERE_AND_BACK_LOADING };
+    a_slot_moves_in_an_older_cluster: Everywhere, Held, MOVE, Budget { beats: 0, ..MOVE };
+    a_slot_moves_in_an_older_cluster_while_its_node_loads: Everywhere, Loading, MOVE, Budget { beats: 0, gets: 0, ..MOVE };
+    a_slot_moves_there_and_back_in_an_older_cluster: Everywhere, Held, Budget { gets: 0, ..THERE_AND_BACK }, Budget { gets: 0, silences: 0, ..THERE_AND_BACK };
 }
 
 macro_rules! mutants {
-    ($($name:ident: $mutant:ident, $opening:ident;)*) => {
+    ($($name:ident: $mutant:ident, $channels:ident, $opening:ident;)*) => {
         $(#[test] fn $name() {
-            let mutant = Mutant::$mutant;
-            is_caught(mutant, Moves { mutant, opening: Opening::$opening, budget: MOVE });
+            let (mutant, channels) = (Mutant::$mutant, Channels::$channels);
+            is_caught(mutant, Moves { mutant, channels, opening: Opening::$opening, budget: MOVE });
         })*
     };
 }
 
 mutants! {
-    entries_that_outlive_the_seat: EntriesGoOn, Held;
-    a_load_that_outlives_the_seat: TicketsGoOn, Loading;
-    a_heartbeat_of_another_master: AnyMasterVouches, Held;
-    a_read_from_the_old_master: OldMasterAnswers, Stored;
-    a_fill_with_a_lease_of_the_old_master: FillOfOldLease, Loading;
-    a_refusal_that_counts_as_a_change: RefusalIsAnAnswer, Held;
-    l1_serves_without_a_seat: ServeWhileSuspended, Held;
-    a_new_seat_before_the_old_one_is_lost: NewSeatFirst, Held;
+    entries_that_outlive_the_seat: EntriesGoOn, BySlot, Held;
+    a_load_that_outlives_the_seat: TicketsGoOn, BySlot, Loading;
+    a_heartbeat_of_another_master: AnyMasterVouches, BySlot, Held;
+    a_heartbeat_of_another_master_in_an_older_cluster: AnyMasterVouches, Everywhere, Held;
+    a_read_from_the_old_master: OldMasterAnswers, BySlot, Stored;
+    a_fill_with_a_lease_of_the_old_master: FillOfOldLease, BySlot, Loading;
+    a_refusal_that_counts_as_a_change: RefusalIsAnAnswer, BySlot, Held;
+    l1_serves_without_a_seat: ServeWhileSuspended, BySlot, Held;
+    a_new_seat_before_the_old_one_is_lost: NewSeatFirst, BySlot, Held;
 }

@@ -1,8 +1,10 @@
 //! The cluster, the node, and a writer elsewhere. The functions have the names of those in the code.
 
-use super::Mutant;
+use arrayvec::ArrayVec;
+
 use super::node::{Flight, Message, Node, State, Step, Ticket};
 use super::slot::{About, Acquired, Lock, Slot, Value, run_of};
+use super::{Channels, Mutant};
 use crate::phase::Phase;
 
 /// Versions 0 (none) to 3.
@@ -45,6 +47,9 @@ pub(super) enum Broken {
 pub(super) struct World {
     pub(super) slot: Slot,
     pub(super) node: Node,
+    channels: Channels,
+    /// In an older cluster: messages on their way between the masters, and the one that they go to.
+    pub(super) relayed: ArrayVec<(u8, Message), 2>,
     /// The version of the row, and the highest one whose invalidation has returned. It returns when it is executed.
     pub(super) row: u8,
     pub(super) promised: u8,
@@ -59,7 +64,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn opening(opening: Opening, left: Budget) -> Self {
+    pub(super) fn opening(opening: Opening, channels: Channels, left: Budget) -> Self {
         let value = Value { version: 1, seq: 1, token: OLD_TOKEN };
         let lease = Lock { token: OLD_TOKEN, seq: 1 };
         let mut node = Node::serving((opening == Opening::Held).then_some(value));
@@ -73,6 +78,8 @@ impl World {
         Self {
             slot,
             node,
+            channels,
+            relayed: ArrayVec::new(),
             row: 1,
             promised: 1,
             stamps: [0, 1, 0, 0],
@@ -89,10 +96,25 @@ impl World {
     }
 
     fn publish(&mut self, master: u8, message: Message) -> Option<()> {
+        if self.channels == Channels::Everywhere {
+            // A message that does not fit is lost.
+            let _ = self.relayed.try_push((1 - master, message));
+        }
+        self.deliver(master, message)
+    }
+
+    /// A master has a message for its subscribers.
+    fn deliver(&mut self, master: u8, message: Message) -> Option<()> {
         if self.heard_master() == Some(master) {
             self.node.bus.try_push(message).ok()?;
         }
         Some(())
+    }
+
+    /// A master receives a message of the other one.
+    pub(super) fn relayed(&mut self) -> Option<()> {
+        let (master, message) = self.relayed.remove(0);
+        self.deliver(master, message)
     }
 
     pub(super) fn given(&mut self) {
@@ -100,9 +122,12 @@ impl World {
         self.loads_allowed += 1;
     }
 
-    /// The old master gives the slot up, and ends the subscriptions to its channels.
+    /// The old master gives the slot up, and ends the subscriptions to its channels, unless it is older than Redis 7.0.
     pub(super) fn left(&mut self) -> Option<()> {
         let master = self.slot.leave();
+        if self.channels == Channels::Everywhere {
+            return Some(());
+        }
         self.publish(master, Message::Unsubscribed)?;
         if self.heard_master() == Some(master) {
             self.node.subscribed = false;
