@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::server::{RedisServer, free_port};
+use redis::RedisResult;
+
+use crate::server::{RedisServer, free_port, major_version};
 
 /// The number of slots of a cluster.
 const SLOTS: usize = 16_384;
@@ -14,10 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many keys move in one command.
 const KEYS: &str = "100";
 
+/// What nodes older than Redis 7.0 add to their port: there they listen for other nodes.
+const OLD_BUS: u16 = 10_000;
+
 /// The settings of one node.
 #[derive(Debug)]
 pub struct NodeSettings {
-    /// The port on which it listens for other nodes.
+    /// The port on which it listens for other nodes. Nodes older than Redis 7.0 have one of their own.
     pub bus_port: u16,
     /// The port that it tells other nodes. It may be that of a proxy.
     pub told_bus_port: u16,
@@ -38,6 +43,8 @@ pub struct RedisCluster {
     nodes: Vec<Arc<RedisServer>>,
     bus_ports: Vec<u16>,
     masters: usize,
+    /// The number of nodes that have been removed. They are not running any more.
+    removed: usize,
 }
 
 impl RedisCluster {
@@ -71,14 +78,16 @@ impl RedisCluster {
     /// If there is no `redis-server`, or if it does not become a cluster.
     #[must_use]
     pub fn with_settings(masters: usize, settings: &[NodeSettings]) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), bus_ports: Vec::new(), masters };
+        let mut cluster = Self { nodes: Vec::new(), bus_ports: Vec::new(), masters, removed: 0 };
         for node in settings {
             cluster.launch(node);
         }
         for index in 0..masters {
-            let (first, last) = (index * SLOTS / masters, (index + 1) * SLOTS / masters - 1);
-            let range = [first.to_string(), last.to_string()];
-            cluster.nodes[index].cli::<()>(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
+            // Nodes older than Redis 7.0 know no ADDSLOTSRANGE.
+            let slots = index * SLOTS / masters..(index + 1) * SLOTS / masters;
+            let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+            let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+            cluster.nodes[index].cli::<()>(&words.collect::<Vec<_>>());
             let epoch = (index + 1).to_string();
             cluster.nodes[index].cli::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
         }
@@ -95,13 +104,11 @@ impl RedisCluster {
     fn launch(&mut self, settings: &NodeSettings) {
         let port = settings.bus_port.to_string();
         let told = settings.told_bus_port.to_string();
+        let is_old = major_version() < 7;
+        let bus = ["--cluster-port", &port, "--cluster-announce-bus-port", &told];
         let mut arguments = vec![
             "--cluster-enabled",
             "yes",
-            "--cluster-port",
-            &port,
-            "--cluster-announce-bus-port",
-            &told,
             "--cluster-node-timeout",
             "1500",
             "--cluster-replica-validity-factor",
@@ -111,9 +118,11 @@ impl RedisCluster {
             "--repl-diskless-sync-delay",
             "0",
         ];
+        arguments.extend(if is_old { &[][..] } else { &bus });
         arguments.extend(settings.arguments.iter().map(String::as_str));
-        self.nodes.push(Arc::new(RedisServer::with_arguments(&arguments)));
-        self.bus_ports.push(settings.told_bus_port);
+        let node = RedisServer::with_arguments(&arguments);
+        self.bus_ports.push(if is_old { node.port() + OLD_BUS } else { settings.told_bus_port });
+        self.nodes.push(Arc::new(node));
     }
 
     fn meet(&self, index: usize) {
@@ -137,7 +146,7 @@ impl RedisCluster {
     ///
     /// If that takes too long.
     pub fn settle(&self) {
-        let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
+        let known = format!("cluster_known_nodes:{}\r", self.nodes.len() - self.removed);
         for node in self.running() {
             until("the nodes know one another", || {
                 let info: String = node.cli(&["CLUSTER", "INFO"]);
@@ -215,6 +224,66 @@ impl RedisCluster {
         self.meet(index);
         self.settle();
         index
+    }
+
+    /// Moves the slots of a master to two others, one half to each, lets all nodes forget it, and kills it.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn remove_master(&mut self, index: usize, heirs: [usize; 2]) {
+        let slots = self.slots_of(index);
+        let halves = slots.split_at(slots.len() / 2);
+        for (slots, heir) in [halves.0, halves.1].into_iter().zip(heirs) {
+            self.hand_over(slots, index, heir);
+        }
+        let id = self.id(index);
+        for node in self.running().filter(|node| node.port() != self.nodes[index].port()) {
+            node.cli::<()>(&["CLUSTER", "FORGET", &id]);
+        }
+        self.nodes[index].kill();
+        self.removed += 1;
+        self.settle();
+    }
+
+    /// The slots of a master, as it knows them.
+    #[must_use]
+    pub fn slots_of(&self, index: usize) -> Vec<u16> {
+        let node = &self.nodes[index];
+        let known: String = node.cli(&["CLUSTER", "NODES"]);
+        (0..SLOTS as u16).filter(|slot| owner_in(&known, *slot) == Some(node.port())).collect()
+    }
+
+    /// Moves slots to another master: those without keys all at once.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn hand_over(&self, slots: &[u16], from: usize, to: usize) {
+        let target = self.id(to);
+        let mut count = redis::pipe();
+        for slot in slots {
+            count.cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot);
+        }
+        let counts: Vec<usize> = self.run(from, &count).expect("the numbers of keys");
+        let mut hand = redis::pipe();
+        for (slot, keys) in slots.iter().zip(counts) {
+            if keys > 0 {
+                self.move_slot(*slot, to);
+            } else {
+                hand.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&target).ignore();
+            }
+        }
+        let hand_over = if hand.is_empty() { &[][..] } else { &[to, from] };
+        for node in hand_over.iter().copied() {
+            self.run::<()>(node, &hand).expect("the slots are handed over");
+        }
+        let last = *slots.last().expect("slots");
+        until("all nodes know the new owner", || self.owner_of(last) == Some(to));
+    }
+
+    fn run<T: redis::FromRedisValue>(&self, index: usize, pipeline: &redis::Pipeline) -> RedisResult<T> {
+        pipeline.query(&mut self.nodes[index].connection()?)
     }
 
     /// Moves a slot with its keys, as `redis-cli --cluster reshard` does.

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod delay;
 pub mod fleet;
 pub mod listen;
+pub mod older;
 pub mod process;
 pub mod proxy;
 pub mod sentinels;

@@ -75,10 +75,20 @@ struct State {
     /// The number of connections on which a client has subscribed.
     subscribers: AtomicUsize,
     routes: [RouteState; 2],
-    /// What answers call `127.0.0.1`, if they are changed.
-    alias: Option<Alias>,
+    answers: Answers,
     /// The addresses of clients whose data is lost.
     shut_out: RwLock<Vec<IpAddr>>,
+}
+
+/// What clients are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// What the server answers.
+    Unchanged,
+    /// The same with this address in place of `127.0.0.1`: so a Sentinel leads to proxies.
+    Renamed(Alias),
+    /// The same, but `INFO` tells a version 6 of Redis.
+    OfRedis6,
 }
 
 /// The text of an address that is as long as `127.0.0.1`.
@@ -108,16 +118,15 @@ impl Proxy {
     ///
     /// If there is no free port.
     pub async fn start(target: u16) -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), target, None).await
+        Self::start_at(([127, 0, 0, 1], 0).into(), target, Answers::Unchanged).await
     }
 
-    /// Listens at an address and forwards to `target` on `127.0.0.1`. With an alias, answers contain it in place of
-    /// `127.0.0.1`: so a Sentinel leads to proxies.
+    /// Listens at an address and forwards to `target` on `127.0.0.1`.
     ///
     /// # Panics
     ///
     /// If the address is in use.
-    pub async fn start_at(address: SocketAddr, target: u16, alias: Option<Alias>) -> Self {
+    pub async fn start_at(address: SocketAddr, target: u16, answers: Answers) -> Self {
         let listener = tokio::net::TcpListener::bind(address).await.expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let route = || RouteState {
@@ -130,7 +139,7 @@ impl Proxy {
             asked: AtomicUsize::new(0),
             subscribers: AtomicUsize::new(0),
             routes: [route(), route()],
-            alias,
+            answers,
             shut_out: RwLock::default(),
         });
         let mut tasks = JoinSet::new();
@@ -285,8 +294,8 @@ impl Line {
             if len == 0 {
                 return Ok(());
             }
-            if let (Direction::Back, Some(alias)) = (way, &self.state.alias) {
-                rename(&mut buffer[..len], alias);
+            if way == Direction::Back {
+                self.state.answers.change(&mut buffer[..len]);
             }
             let bytes = &buffer[..len];
             if way == Direction::There
@@ -336,10 +345,19 @@ impl Line {
     }
 }
 
-fn rename(bytes: &mut [u8], alias: &Alias) {
-    for at in 0..bytes.len().saturating_sub(LOCAL.len() - 1) {
-        if bytes[at..].starts_with(LOCAL) {
-            bytes[at..at + LOCAL.len()].copy_from_slice(alias);
+impl Answers {
+    fn change(self, bytes: &mut [u8]) {
+        const VERSION: &[u8] = b"redis_version:";
+        let (found, at, text): (_, _, &[u8]) = match &self {
+            Self::Unchanged => return,
+            Self::Renamed(alias) => (LOCAL, 0, alias),
+            Self::OfRedis6 => (VERSION, VERSION.len(), b"6"),
+        };
+        let width = found.len().max(at + text.len());
+        for start in 0..(bytes.len() + 1).saturating_sub(width) {
+            if bytes[start..].starts_with(found) {
+                bytes[start + at..start + at + text.len()].copy_from_slice(text);
+            }
         }
     }
 }

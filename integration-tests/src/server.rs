@@ -4,6 +4,7 @@ use std::io::{BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -50,6 +51,23 @@ pub enum Data {
 /// The server under test: `REDIS_SERVER` has its path, if it is not the installed one.
 fn program() -> PathBuf {
     std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()).into()
+}
+
+/// The first number of the version of the server under test.
+///
+/// # Panics
+///
+/// If it cannot be run.
+#[must_use]
+pub fn major_version() -> u32 {
+    static MAJOR: OnceLock<u32> = OnceLock::new();
+    *MAJOR.get_or_init(|| {
+        let told = Command::new(program()).arg("--version").output().expect("redis-server runs");
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let version =
+            told.split(' ').find_map(|word| word.strip_prefix("v=")?.split('.').next()?.parse().ok());
+        version.unwrap_or_else(|| panic!("no version in {told}"))
+    })
 }
 
 impl RedisServer {

@@ -3,6 +3,9 @@
 mod away;
 mod batches;
 mod cancelled;
+#[path = "../redis_backend/certificates.rs"]
+#[expect(dead_code, reason = "the tests of one server use the rest")]
+mod certificates;
 mod cluster;
 mod connections;
 mod expired;

@@ -1,6 +1,6 @@
 //! Certificates for tests, and servers that have them.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use integration_tests::RedisServer;
 use integration_tests::server::free_port;
@@ -64,11 +64,45 @@ impl Authority {
     }
 }
 
+/// The files of a server that has a certificate.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    /// Writes a certificate, its key, and the certificate of the authority that clients' certificates must have.
+    pub(crate) fn new(authority: &Authority, shown: &Signed) -> Self {
+        let files = Self(TempDir::with_prefix("async-cache-tls-").unwrap());
+        let texts =
+            [("ca.pem", &authority.pem()), ("server.pem", &shown.certificate), ("server.key", &shown.key)];
+        for (name, text) in texts {
+            std::fs::write(files.path(name), text).unwrap();
+        }
+        files
+    }
+
+    /// The arguments of a server that speaks TLS on this port.
+    pub(crate) fn arguments(&self, port: u16) -> Vec<String> {
+        let file = |name: &str| self.path(name).to_str().expect("a path in UTF-8").to_owned();
+        [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", file("server.pem")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-ca-cert-file", file("ca.pem")),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
 /// A server with a port for TLS beside its plain one.
 pub(crate) struct TlsServer {
     pub(crate) server: RedisServer,
     pub(crate) port: u16,
-    _files: TempDir,
+    _files: Files,
 }
 
 impl TlsServer {
@@ -79,17 +113,9 @@ impl TlsServer {
 
     /// With this certificate. It accepts client certificates of the authority.
     pub(crate) fn start(authority: &Authority, shown: &Signed, further: &[&str]) -> Self {
-        let files = TempDir::with_prefix("async-cache-tls-").unwrap();
-        let file = |name: &str, text: &str| {
-            let path = files.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path_text(&path)
-        };
-        let (ca, certificate) = (file("ca.pem", &authority.pem()), file("server.pem", &shown.certificate));
-        let (key, port) = (file("server.key", &shown.key), free_port());
-        let port_text = port.to_string();
-        let mut arguments = vec!["--tls-port", &port_text, "--tls-cert-file", &certificate];
-        arguments.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &ca]);
+        let (files, port) = (Files::new(authority, shown), free_port());
+        let files_and_port = files.arguments(port);
+        let mut arguments: Vec<&str> = files_and_port.iter().map(String::as_str).collect();
         if !further.contains(&"--tls-auth-clients") {
             arguments.extend(["--tls-auth-clients", "no"]);
         }
@@ -101,8 +127,4 @@ impl TlsServer {
     pub(crate) fn url(&self) -> String {
         format!("rediss://127.0.0.1:{}", self.port)
     }
-}
-
-fn path_text(path: &Path) -> String {
-    path.to_str().expect("a path in UTF-8").to_owned()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use integration_tests::cluster::{NodeSettings, RedisCluster, owner_in};
-use integration_tests::proxy::Alias;
+use integration_tests::proxy::{Alias, Answers};
 use integration_tests::sentinels::MASTER;
 use integration_tests::server::free_port;
 use integration_tests::{Proxy, RedisServer, Route, Sentinels};
@@ -165,15 +165,16 @@ impl Deployment {
         let url = |server: &RedisServer| format!("redis://{ip}:{}", server.port());
         let mut links = Vec::new();
         for (server, process) in self.servers().into_iter().enumerate() {
-            let proxy = Proxy::start_at(at(process.port()), process.port(), None).await;
+            let proxy = Proxy::start_at(at(process.port()), process.port(), Answers::Unchanged).await;
             links.push(Link { server, handle, proxy });
         }
         let servers: Vec<String> = self.servers().into_iter().map(url).collect();
         let alias: Option<Alias> = ip.to_string().into_bytes().try_into().ok();
+        let answers = alias.map_or(Answers::Unchanged, Answers::Renamed);
         let mut watchers = Vec::new();
         let members = self.sentinels().map(|sentinels| &sentinels.members[..]).unwrap_or_default();
         for member in members {
-            watchers.push(Proxy::start_at(at(member.port()), member.port(), alias).await);
+            watchers.push(Proxy::start_at(at(member.port()), member.port(), answers).await);
         }
         let urls = if members.is_empty() { servers.clone() } else { members.iter().map(url).collect() };
         Ways { links, watchers, urls, servers }

@@ -2,8 +2,12 @@
 
 mod changes;
 mod failover;
+mod load;
+mod masters;
 mod moves;
+mod older;
 mod table;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +30,11 @@ async fn node(cluster: &RedisCluster, max_staleness: Duration) -> Cache {
 }
 
 async fn node_with(cluster: &RedisCluster, max_staleness: Duration, command_timeout: Duration) -> Cache {
-    let redis = RedisBackend::builder().cluster(cluster.urls()).command_timeout(command_timeout);
+    node_at(&cluster.urls(), max_staleness, command_timeout).await
+}
+
+async fn node_at(urls: &[String], max_staleness: Duration, command_timeout: Duration) -> Cache {
+    let redis = RedisBackend::builder().cluster(urls).command_timeout(command_timeout);
     let cache = TieredCache::builder()
         .namespace("rows")
         .l1(MemoryBackend::new(10_000))

@@ -1,12 +1,11 @@
 //! A slot moves from one master to another.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_cache::testing::until;
 use integration_tests::cluster::RedisCluster;
 
+use super::load::Load;
 use super::table::Table;
 use super::{LONG, keys_here_and_elsewhere, master_of, node, slot_of};
 
@@ -26,29 +25,7 @@ async fn a_slot_that_moves_under_load_costs_at_most_one_load_per_key() {
     }
     table.forget_loads();
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut tasks = Vec::new();
-    for node in [&a, &b, &a, &b] {
-        let (node, table, stop) = (node.clone(), table.clone(), Arc::clone(&stop));
-        let keys = [&here[..], &elsewhere, &written].concat();
-        tasks.push(tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                for key in &keys {
-                    table.get(&node, key, BOUND).await;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }));
-    }
-    let (node, writer, stopped) = (a.clone(), table.clone(), Arc::clone(&stop));
-    tasks.push(tokio::spawn(async move {
-        while !stopped.load(Ordering::Relaxed) {
-            for key in &written {
-                writer.write(&node, key).await;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }));
+    let load = Load::begin([&a, &b], &table, &[&here[..], &elsewhere].concat(), &written, BOUND);
     let (slot, from) = (slot_of(&cluster, &here[0]), master_of(&cluster, &here[0]));
     let cluster = tokio::task::spawn_blocking(move || {
         for to in [(from + 1) % 3, from, (from + 2) % 3] {
@@ -63,10 +40,7 @@ async fn a_slot_that_moves_under_load_costs_at_most_one_load_per_key() {
         table.get(&a, key, BOUND).await;
         table.get(&b, key, BOUND).await;
     }
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.unwrap();
-    }
+    load.end().await;
     let loads: Vec<usize> = here.iter().map(|key| table.loads(key)).collect();
     assert!(loads.iter().all(|loads| *loads <= 3), "three moves: {loads:?}");
     assert!(elsewhere.iter().all(|key| table.loads(key) == 0), "other partitions are not concerned");

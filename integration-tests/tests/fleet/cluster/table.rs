@@ -63,10 +63,13 @@ impl Table {
             row.version += 1;
             row.version
         });
-        let done = cache.invalidate(key).await.is_ok();
-        if done {
+        let done = cache.invalidate(key).await;
+        if let Err(error) = &done {
+            eprintln!("{key}: {error:#}");
+        }
+        if done.is_ok() {
             self.row(key, |row| row.invalidated.push((Instant::now(), version)));
         }
-        done
+        done.is_ok()
     }
 }

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use futures_util::poll;
 use integration_tests::RedisServer;
 use integration_tests::cluster::RedisCluster;
+use integration_tests::server::major_version;
 use redis::Value;
 use tokio::task::JoinHandle;
 
@@ -220,7 +221,9 @@ async fn while_a_slot_moves_only_a_key_that_has_left_waits() {
         check(read, n);
     }
     let errors: String = source.cli(&["INFO", "errorstats"]);
-    assert!(errors.contains("errorstat_TRYAGAIN:count=1\r"), "they are refused together once: {errors}");
+    // Before 7.0, the key that has left alone is refused in the same words.
+    let together = if major_version() < 7 { "ASK:count=2\r" } else { "TRYAGAIN:count=1\r" };
+    assert!(errors.contains(&format!("errorstat_{together}")), "they are refused together once: {errors}");
     while cluster.move_keys(slot, from, to) {}
     cluster.end_move(slot, from, to);
     check(left.await, gone);

@@ -6,3 +6,4 @@ mod conform;
 mod connect;
 mod gather;
 mod rights;
+mod seats;
