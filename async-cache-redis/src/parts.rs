@@ -1,11 +1,10 @@
 //! From settings to the parts of a backend.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::{Error, Result};
 use deadpool_redis::Pool;
 use redis::{Client, ConnectionInfo};
 use tokio::sync::Notify;
@@ -24,7 +23,7 @@ use crate::connection::sentinel::Sentinels;
 #[cfg(feature = "sentinel")]
 use crate::connection::sentinel::settings::{Own, Shared, Watched};
 use crate::connection::server::{Accepted, Deployment, IdentifyBy, UnknownServers};
-use crate::connection::settings::{self, Encryption, Server};
+use crate::connection::settings::{self, Encryption, Server, wrong};
 use crate::connection::slots::Slots;
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
@@ -360,10 +359,6 @@ impl Parts {
         }
         Inner::new(server, partitions, slots, connector, subscriber)
     }
-}
-
-pub(crate) fn wrong(what: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub mod surface;
 pub mod switch;
 pub mod traffic;
 
-pub use listen::{Recorder, eventually};
+pub use listen::{Recorder, eventually, eventually_is};
 pub use proxy::{Conditions, Flow, Proxy, Route};
 pub use sentinels::Sentinels;
 pub use server::{Data, RedisServer};

@@ -26,6 +26,19 @@ pub async fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// Waits until a lookup, or another operation, has the wanted outcome.
+///
+/// # Panics
+///
+/// If it has another one for [`PATIENCE`].
+pub async fn eventually_is(what: &str, mut outcome: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !outcome().await {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// A listener that records every event.
 #[derive(Debug, Default)]
 pub struct Recorder {

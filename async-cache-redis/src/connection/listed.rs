@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use async_cache_core::{Error, ErrorKind, Result};
+use async_cache_core::Result;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::host::Host;
 use super::refusals::Refusal;
-use super::settings::{self, Server};
+use super::settings::{self, Server, wrong};
 
 /// Most addresses.
 const MAX_ADDRESSES: usize = 16;
@@ -138,10 +138,6 @@ async fn examine(host: &Host, settings: &RedisConnectionInfo) -> std::result::Re
         Some("master" | "primary") => Ok(field(&told.1, "run_id:").unwrap_or_default()),
         _ => Err(Refusal::Replica),
     }
-}
-
-fn wrong(what: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
 }
 
 /// As it is shown in messages.

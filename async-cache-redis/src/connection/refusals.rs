@@ -121,8 +121,9 @@ impl Refusal {
         }
     }
 
-    /// Whether it passes without a change of settings, if the address is right. A replica is met during a failover,
-    /// and so is an old master that does not know yet that it was demoted; and a peer that does not speak Redis is a proxy whose server is away.
+    /// Whether it passes without a change of settings, if the address is right. During a failover there may be a replica
+    /// at it, or an old master that does not know yet that it was demoted. A peer that does not speak Redis may be a proxy
+    /// whose server is away.
     fn passes(&self) -> bool {
         match self {
             Self::Replica | Self::Roles(_) => true,

@@ -1,5 +1,6 @@
 //! The settings of connections: from a URL, and those that the client leaves out.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
@@ -25,6 +26,11 @@ pub(crate) enum Encryption {
 /// If such a character is not encoded, it ends the password, and the rest is read as another part of the URL.
 const ENCODE: &str =
     "in a user name or password, percent-encode characters such as `/ ? # @ : %` (`%2F %3F %23 %40 %3A %25`)";
+
+/// An error of the settings.
+pub(crate) fn wrong(what: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("building a RedisBackend: {what}"))
+}
 
 /// Reads a URL.
 pub(crate) fn parse(url: &str) -> Result<Server> {

@@ -10,9 +10,9 @@ use tokio::runtime::Handle;
 
 use super::learn::Topology;
 use crate::background::Background;
-use crate::connection::settings::{self, Server};
+use crate::connection::settings::{self, Server, wrong};
 use crate::limits::Deadlines;
-use crate::parts::{CLUSTER_PARTITIONS, Settings, Target, wrong};
+use crate::parts::{CLUSTER_PARTITIONS, Settings, Target};
 
 /// It ends with the last handle and region. The background task holds the topology only.
 pub(crate) struct Cluster {

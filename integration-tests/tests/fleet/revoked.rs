@@ -6,7 +6,7 @@ use async_cache::testing::{ms, until};
 use async_cache::{Error, ErrorKind, Event, MemoryBackend, OutagePolicy, RedisBackend, TieredCache};
 use futures_util::StreamExt;
 use integration_tests::fleet::Cache;
-use integration_tests::{RedisServer, eventually};
+use integration_tests::{RedisServer, eventually, eventually_is};
 
 /// A change of the user `app`, the change back, and what the errors say meanwhile.
 struct Revocation {
@@ -84,9 +84,7 @@ async fn reports_the_refusal_and_recovers(connected: Connected, case: &Revocatio
 
     set(&server, case.restore);
     eventually("the invalidation lands", || (node.stats().pending_invalidations == 0).then_some(())).await;
-    while healthy.get("k").await.unwrap().is_some() {
-        tokio::time::sleep(ms(1)).await;
-    }
+    eventually_is("the old value is gone", async || healthy.get("k").await.unwrap().is_none()).await;
     eventually("it serves again", || (node.is_serving() && !node.stats().l2_refused).then_some(())).await;
     node.ready().await.unwrap();
     node.insert("k", 3).await.unwrap();

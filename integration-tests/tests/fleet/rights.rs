@@ -6,8 +6,8 @@ use async_cache::redis_testing::Mutant;
 use async_cache::testing::{ms, until};
 use async_cache::{ErrorKind, Event, MemoryBackend, RedisBackend, RedisBackendBuilder, TieredCache};
 use futures_util::StreamExt;
-use integration_tests::RedisServer;
 use integration_tests::fleet::{Cache, Fleet};
+use integration_tests::{RedisServer, eventually_is};
 
 /// A healthy node, and a node that has lost the right to publish and has tried to invalidate a key.
 async fn silenced(
@@ -45,9 +45,7 @@ async fn healthy_nodes_verify_nothing_for_a_node_that_may_not_publish() {
 
     fleet.server().set_user("app", "allchannels");
     until("the invalidation lands", || silent.stats().pending_invalidations == 0).await;
-    while healthy.get("a").await.unwrap().is_some() {
-        tokio::time::sleep(ms(1)).await;
-    }
+    eventually_is("the old value is gone", async || healthy.get("a").await.unwrap().is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

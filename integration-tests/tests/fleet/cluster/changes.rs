@@ -2,6 +2,7 @@
 
 use async_cache::testing::until;
 use integration_tests::cluster::RedisCluster;
+use integration_tests::eventually_is;
 
 use super::{LONG, master_of, node};
 
@@ -50,9 +51,7 @@ async fn changes_of_keys_tags_and_everything_reach_the_other_node() {
     let heard = b.stats().invalidations_received;
     until("the other node has heard", || b.stats().invalidations_received >= heard).await;
     for key in &keys {
-        while b.get(key).await.unwrap().is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        eventually_is("the old value is gone", async || b.get(key).await.unwrap().is_none()).await;
     }
 }
 

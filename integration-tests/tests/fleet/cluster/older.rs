@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_cache::testing::until;
+use integration_tests::eventually_is;
 use integration_tests::fleet::Cache;
 use integration_tests::older::OlderCluster;
 use integration_tests::server::major_version;
@@ -29,9 +30,7 @@ async fn an_older_cluster_is_used_by_its_plain_channels() {
         assert_eq!(b.get(key).await.unwrap().as_deref(), Some(&1));
         a.invalidate(key).await.unwrap();
         // No heartbeat tells of it within this test.
-        while b.get(key).await.unwrap().is_some() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually_is("the old value is gone", async || b.get(key).await.unwrap().is_none()).await;
     }
     let mut heard = 0;
     for (index, node) in older.cluster.nodes().iter().enumerate() {

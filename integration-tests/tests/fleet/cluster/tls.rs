@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_cache::testing::until;
 use async_cache::{MemoryBackend, RedisBackend, RedisBackendBuilder, TieredCache, Tls};
 use integration_tests::cluster::{NodeSettings, RedisCluster};
+use integration_tests::eventually_is;
 use integration_tests::fleet::Cache;
-use integration_tests::server::free_port;
+use integration_tests::server::{free_port, major_version};
 
 use super::{LONG, master_of};
 use crate::certificates::{Authority, Files, Validity};
@@ -65,9 +66,7 @@ async fn changes_reach_the_other_node_over_tls_at_every_master() {
     assert!(found.iter().all(|value| value.as_deref() == Some(&1)), "{found:?}");
     b.invalidate_many(&keys).await.unwrap();
     for key in &keys {
-        while a.get(key).await.unwrap().is_some() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually_is("the old value is gone", async || a.get(key).await.unwrap().is_none()).await;
     }
     for (node, port) in encrypted.cluster.nodes().iter().zip(&encrypted.ports) {
         let clients: String = node.cli(&["CLIENT", "LIST"]);
@@ -80,9 +79,8 @@ async fn changes_reach_the_other_node_over_tls_at_every_master() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_tell_ports_without_tls_are_an_error_that_names_the_setting() {
     let encrypted = Encrypted::start("no");
-    let told: Vec<redis::Value> = encrypted.cluster.node(0).cli(&["CLUSTER", "SLOTS"]);
-    assert_eq!(told.len(), 3);
-    if let Err(error) = encrypted.builder().connect().await {
-        assert!(error.to_string().contains("tls-cluster yes"), "{error}");
+    match encrypted.builder().connect().await {
+        Err(error) => assert!(error.to_string().contains("tls-cluster yes"), "{error}"),
+        Ok(_) => assert!(major_version() > 7, "the ports that Redis 7.0 tells do not speak TLS"),
     }
 }
