@@ -28,6 +28,10 @@ const IMPATIENT: Duration = Duration::from_millis(30);
 /// The shortest `wait_timeout` that is drawn. On the node of such a call a longer load counts as a failed load.
 const SHORTEST_WAIT_NS: u64 = 200_000_000;
 
+/// The time from the end of a loader that leaves a key out to the end of its flight, which other callers may join until
+/// then. Nothing waits in between, but the thread may lose its processor.
+const LANDS_WITHIN_MS: u64 = 5;
+
 /// The effects of a load without a result are over after this time.
 pub(super) const AFTERMATH_NS: u64 = 700_000_000;
 
@@ -127,10 +131,7 @@ impl Database {
                 facts.note(&fact(Known::Confirmed, previous, life));
                 Brings::Unchanged
             }
-            Fate::LeftOut => {
-                facts.note(&fact(Known::LeftOut, 0, (0, 0)));
-                Brings::LeftOut
-            }
+            Fate::LeftOut => Brings::LeftOut,
             Fate::Absent => {
                 // A loader chooses options for values only. An absence is stored with the options of the call.
                 let asked = &ask.call.effective;
@@ -356,6 +357,16 @@ impl Drop for Running {
             Fate::Refused | Fate::Failed => What::LoadFails,
         };
         ledger.note(at, self.handle, what, self.version);
+        if fate == Fate::LeftOut {
+            let until_ms = end / 1_000_000 + LANDS_WITHIN_MS;
+            ledger.facts(at).note(&Fact {
+                known: Known::LeftOut,
+                origin: 0,
+                version: self.version,
+                until_ms: (until_ms, until_ms),
+                marks: self.marks,
+            });
+        }
         let (since, until) = row.lives();
         // The value of a load that began during a change may not be stored.
         let undisturbed = row.touched_at().load(Ordering::Acquire) < self.called;
