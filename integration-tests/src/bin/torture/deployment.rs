@@ -230,7 +230,7 @@ impl Deployment {
     }
 
     /// What the servers say of themselves and of one another.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let of = |server: &RedisServer| {
             let ask = |words: &[&str]| server.try_cli::<String>(words).unwrap_or_default();
             let (info, nodes) = (ask(&["INFO", "replication"]), ask(&["CLUSTER", "NODES"]));

@@ -264,6 +264,8 @@ impl Rig {
     fn describe(&self, lagging: usize) -> NotRecovered {
         let read = |count| self.ledger.count(lagging, count).load(Ordering::Relaxed);
         let (serving, pending) = (read(Count::Serving), read(Count::Pending));
+        // The cause may be at the servers.
+        eprintln!("torture: what the servers say:{}", self.deployment.describe());
         NotRecovered(format!(
             "handle {lagging} was not well again after {RECOVERY:?}: serving {serving}, {pending} pending"
         ))
