@@ -56,8 +56,8 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
         self
     }
 
-    /// The name of the triggers, to which they add `_insert` and the like. By default `async_cache_<table>_<namespace>`, or
-    /// `async_cache_<table>` if both are the same.
+    /// The name of the triggers, to which they add `_insert` and the like. By default `async_cache_<table>`, followed by `_`
+    /// and eight hexadecimal digits if the namespace has another name than the table.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -99,7 +99,7 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
                 ));
             }
         }
-        let name = self.name.unwrap_or_else(|| default_name(table.name(), &namespace));
+        let name = self.name.unwrap_or_else(|| default_name(table.name(), &self.table, &namespace));
         if name.len() > MAX_NAME_BYTES || !is_plain(&name) {
             return wrong(format!(
                 "`{}` cannot name them: choose 1 to {MAX_NAME_BYTES} ASCII letters, digits and `_`, not beginning with a \
@@ -116,12 +116,16 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
     }
 }
 
-fn default_name(table: &str, namespace: &str) -> String {
-    if namespace == table {
+/// Names of different triggers differ, because a trigger replaces another one of its name. `path` is the table's name with
+/// its schema.
+fn default_name(table: &str, path: &str, namespace: &str) -> String {
+    if namespace == path {
         return format!("async_cache_{table}");
     }
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    format!("async_cache_{table}_{}", namespace.chars().map(letter).collect::<String>())
+    // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/
+    let bytes = path.bytes().chain([0]).chain(namespace.bytes());
+    let digest = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("async_cache_{table}_{digest:08x}")
 }
 
 impl<DB> fmt::Debug for TriggerBuilder<DB> {
@@ -132,5 +136,22 @@ impl<DB> fmt::Debug for TriggerBuilder<DB> {
             .field("key", &self.key)
             .field("tags", &self.tags)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn triggers_of_different_tables_or_namespaces_have_different_names() {
+        let of =
+            [("t", "t"), ("t", "n"), ("t", "n-1"), ("t", "n_1"), ("t_n", "1"), ("s.t", "n"), ("s.t", "t")];
+        let name = |(path, namespace): (&str, &str)| {
+            default_name(path.rsplit('.').next().unwrap_or(path), path, namespace)
+        };
+        let names: std::collections::BTreeSet<String> = of.into_iter().map(name).collect();
+        assert_eq!(names.len(), of.len(), "{names:?}");
+        assert_eq!(name(("users", "users")), "async_cache_users");
     }
 }
