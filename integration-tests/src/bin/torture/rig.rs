@@ -254,21 +254,24 @@ impl Rig {
                         return Ok(first - begun);
                     }
                 }
-                Some(lagging) if begun.elapsed() > RECOVERY => return Err(self.describe(lagging)),
+                Some(_) if begun.elapsed() > RECOVERY => return Err(self.describe(since)),
                 Some(_) => well_since = None,
             }
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    fn describe(&self, lagging: usize) -> NotRecovered {
-        let read = |count| self.ledger.count(lagging, count).load(Ordering::Relaxed);
-        let (serving, pending) = (read(Count::Serving), read(Count::Pending));
+    fn describe(&self, since: u64) -> NotRecovered {
         // The cause may be at the servers.
         eprintln!("torture: what the servers say:{}", self.deployment.describe());
-        NotRecovered(format!(
-            "handle {lagging} was not well again after {RECOVERY:?}: serving {serving}, {pending} pending"
-        ))
+        let state = |handle| {
+            let read = |count| self.ledger.count(handle, count).load(Ordering::Relaxed);
+            let (serving, pending) = (read(Count::Serving), read(Count::Pending));
+            format!("handle {handle}: serving {serving}, {pending} pending")
+        };
+        let lagging: Vec<String> =
+            self.handles().filter(|handle| !self.well(*handle, since)).map(state).collect();
+        NotRecovered(format!("not well again after {RECOVERY:?}: {}", lagging.join("; ")))
     }
 
     pub(crate) fn handles(&self) -> impl Iterator<Item = usize> + use<> {
