@@ -163,18 +163,20 @@ impl Deployment {
         let ip = address(handle);
         let at = |port: u16| SocketAddr::from((ip, port));
         let url = |server: &RedisServer| format!("redis://{ip}:{}", server.port());
+        let alias: Option<Alias> = ip.to_string().into_bytes().try_into().ok();
+        let renamed = alias.map_or(Answers::Unchanged, Answers::Renamed);
+        // A master tells the addresses of its replicas. The nodes of a cluster tell ports alone.
+        let told = if self.sentinels().is_some() { renamed } else { Answers::Unchanged };
         let mut links = Vec::new();
         for (server, process) in self.servers().into_iter().enumerate() {
-            let proxy = Proxy::start_at(at(process.port()), process.port(), Answers::Unchanged).await;
+            let proxy = Proxy::start_at(at(process.port()), process.port(), told).await;
             links.push(Link { server, handle, proxy });
         }
         let servers: Vec<String> = self.servers().into_iter().map(url).collect();
-        let alias: Option<Alias> = ip.to_string().into_bytes().try_into().ok();
-        let answers = alias.map_or(Answers::Unchanged, Answers::Renamed);
         let mut watchers = Vec::new();
         let members = self.sentinels().map(|sentinels| &sentinels.members[..]).unwrap_or_default();
         for member in members {
-            watchers.push(Proxy::start_at(at(member.port()), member.port(), answers).await);
+            watchers.push(Proxy::start_at(at(member.port()), member.port(), renamed).await);
         }
         let urls = if members.is_empty() { servers.clone() } else { members.iter().map(url).collect() };
         Ways { links, watchers, urls, servers }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_cache::key::Key;
 use async_cache::{
-    Error, MemoryBackend, OutagePolicy, RedisBackend, RedisBackendBuilder, TieredCache, TieredCacheBuilder,
+    Error, MemoryBackend, OutagePolicy, RedisBackend, RedisBackendBuilder, SubscribeOn, TieredCache,
+    TieredCacheBuilder,
 };
 use clap::Args;
 use integration_tests::sentinels::MASTER;
@@ -156,7 +157,7 @@ async fn serve(args: NodeArgs, ledger: &'static Ledger) {
     let mut handles = Vec::new();
     for (at, url) in args.urls.iter().enumerate() {
         let index = args.first + at;
-        let Some(redis) = connect(&args, url).await else {
+        let Some(redis) = connect(&args, index, url).await else {
             ledger.add(index, Count::Refused, 1);
             return orders::wait_for_the_end();
         };
@@ -233,11 +234,15 @@ async fn traffic(args: &NodeArgs, handles: Vec<Arc<Handle>>) {
 }
 
 /// Connects, and tries again while the server is away. A guest may be refused.
-async fn connect(args: &NodeArgs, url: &str) -> Option<RedisBackend> {
+async fn connect(args: &NodeArgs, index: usize, url: &str) -> Option<RedisBackend> {
+    // Among several handles some receive the messages on a replica.
+    let receives_on = if index % 2 == 1 { SubscribeOn::Replicas } else { SubscribeOn::Master };
     loop {
         let builder = match args.topology {
             Topology::Single => RedisBackend::builder().url(url),
-            Topology::Sentinel => RedisBackend::builder().sentinel(MASTER, url.split(',')),
+            Topology::Sentinel => {
+                RedisBackend::builder().sentinel(MASTER, url.split(',')).subscribe_on(receives_on)
+            }
             Topology::Cluster => RedisBackend::builder().cluster(url.split(',')),
         };
         let builder = args.mutant.redis().fold(builder, RedisBackendBuilder::mutant);
