@@ -73,6 +73,11 @@ impl Cluster {
         }
     }
 
+    /// Runs a task on the runtime of the background.
+    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
+    }
+
     /// The nodes that the user has named, for messages.
     pub(crate) fn seeds(&self) -> String {
         self.topology.seeds()

@@ -20,6 +20,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::seats::Seats;
@@ -40,7 +42,8 @@ pub(crate) struct ClusterRegion {
 }
 
 /// A visit to partition 0. The operations that wait for it share it: at the start there are two for each partition.
-type Visit = BoxFuture<'static, Result<()>>;
+/// `None` if the task has ended with its runtime.
+type Visit = BoxFuture<'static, Option<Result<()>>>;
 
 /// Opens a namespace.
 pub(crate) fn open(
@@ -74,30 +77,36 @@ impl ClusterRegion {
     async fn checked_spread(&self, purpose: Purpose, doing: &'static str) -> Result<Spread<'_>> {
         let spread = self.spread(purpose, doing);
         if !self.checked.load(Ordering::Relaxed) {
-            self.visit(spread.limit, doing).await?;
+            // The visit has a deadline itself. Its runtime may have ended.
+            let visited = timeout(2 * spread.limit, self.visit(spread.limit, doing)).await;
+            visited.ok().flatten().unwrap_or_else(|| Err(spread.late()))?;
             self.checked.store(true, Ordering::Relaxed);
         }
         Ok(spread)
     }
 
     /// Visits partition 0, or joins the visit that is under way. It ends within the deadline of its first caller.
+    ///
+    /// It runs on the runtime of the background, because nothing may run that of the first caller any more.
     fn visit(&self, limit: Duration, doing: &'static str) -> Shared<Visit> {
         let mut visit = self.visit.lock();
         let under_way = visit.as_ref().and_then(WeakShared::upgrade);
         if let Some(under_way) = under_way.filter(|visit| visit.peek().is_none()) {
             return under_way;
         }
-        let (cluster, seats) = (Arc::clone(&self.cluster), Arc::clone(&self.seats));
-        let begun = async move {
-            let spread = Spread { topology: &cluster.topology, seats: &seats, limit, doing };
+        let (topology, seats) = (Arc::clone(&self.cluster.topology), Arc::clone(&self.seats));
+        let (told, outcome) = oneshot::channel();
+        self.cluster.run(async move {
+            let spread = Spread { topology: &topology, seats: &seats, limit, doing };
             let states = spread.run(
                 &[0],
                 |_: &u16| 0,
                 |region, _| Box::pin(async move { vec![region.state_of(0, doing).await] }),
             );
-            whole(states.await).map(drop)
-        };
-        let begun = begun.boxed().shared();
+            // The callers may be gone.
+            let _ = told.send(whole(states.await).map(drop));
+        });
+        let begun = outcome.map(std::result::Result::ok).boxed().shared();
         *visit = begun.downgrade();
         begun
     }

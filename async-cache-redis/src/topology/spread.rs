@@ -158,7 +158,7 @@ impl Spread<'_> {
         Error::new(ErrorKind::Backend, message).in_namespace(&self.seats.spec.namespace)
     }
 
-    fn late(&self) -> Error {
+    pub(super) fn late(&self) -> Error {
         let message = format!(
             "{}: the Redis Cluster did not answer within {:?}; the command may yet be executed",
             self.doing, self.limit

@@ -7,3 +7,4 @@ mod connect;
 mod gather;
 mod rights;
 mod seats;
+mod visits;
