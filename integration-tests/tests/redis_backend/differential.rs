@@ -12,7 +12,6 @@ use async_cache_core::backend::{
 use async_cache_core::frame::{is_expired, unseal};
 use async_cache_core::key::Key;
 use async_cache_memory::MemoryBackend;
-use async_cache_redis::RedisBackend;
 use bytes::Bytes;
 use integration_tests::{Recorder, RedisServer};
 use proptest::prelude::*;
@@ -20,7 +19,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use crate::rig::{LIFE, RECORD, frame};
+use crate::rig::{LIFE, RECORD, frame, patient};
 
 const KEYS: usize = 3;
 const NODES: usize = 2;
@@ -401,7 +400,7 @@ fn the_double_does_what_the_scripts_do() {
     let redis: Vec<Arc<dyn Backend>> = runtime.block_on(async {
         let mut handles: Vec<Arc<dyn Backend>> = Vec::new();
         for _ in 0..NODES {
-            handles.push(Arc::new(RedisBackend::connect(server.url()).await.unwrap()));
+            handles.push(Arc::new(patient(server.url()).connect().await.unwrap()));
         }
         handles
     });

@@ -10,13 +10,19 @@ use async_cache_core::backend::{
 };
 use async_cache_core::frame::{SEAL_LEN, TOKEN_OFFSET, seal};
 use async_cache_core::key::Key;
-use async_cache_redis::RedisBackend;
+use async_cache_redis::{RedisBackend, RedisBackendBuilder};
 use bytes::Bytes;
+use integration_tests::listen::PATIENCE;
 use integration_tests::{Recorder, RedisServer};
 
 pub(crate) const RECORD: &str = "v1 test";
 pub(crate) const LIFE: Duration = Duration::from_secs(60);
 pub(crate) const TTL: Duration = Duration::from_secs(5);
+
+/// The builder of a backend whose deadlines a busy machine does not miss.
+pub(crate) fn patient(url: String) -> RedisBackendBuilder {
+    RedisBackend::builder().url(url).connect_timeout(PATIENCE).command_timeout(PATIENCE)
+}
 
 /// A node: its connections, a region, and the events so far.
 pub(crate) struct Node {
@@ -29,7 +35,7 @@ pub(crate) struct Node {
 impl Node {
     /// A node of the namespace `ns` that has subscribed.
     pub(crate) async fn on(server: &RedisServer) -> Self {
-        Self::of(RedisBackend::connect(server.url()).await.unwrap()).await
+        Self::of(patient(server.url()).connect().await.unwrap()).await
     }
 
     pub(crate) async fn of(backend: RedisBackend) -> Self {

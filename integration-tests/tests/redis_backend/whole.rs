@@ -3,19 +3,18 @@
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{BusEvent, Check};
 use async_cache_core::key::Key;
-use async_cache_redis::RedisBackend;
 use bytes::Bytes;
 use integration_tests::RedisServer;
 
-use crate::rig::{LIFE, Node, RECORD, frame, key, stored};
+use crate::rig::{LIFE, Node, RECORD, frame, key, patient, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_another_format_is_refused_everywhere() {
     let server = RedisServer::start();
     let node = Node::on(&server).await;
     let seq = node.region.state(0).await.unwrap().seq;
-    let other = Node::unsubscribed(RedisBackend::connect(server.url()).await.unwrap(), "ns", "v2 other");
-    let many = RedisBackend::builder().url(server.url()).partitions(4).connect().await.unwrap();
+    let other = Node::unsubscribed(patient(server.url()).connect().await.unwrap(), "ns", "v2 other");
+    let many = patient(server.url()).partitions(4).connect().await.unwrap();
     let parted = Node::unsubscribed(many, "ns", RECORD);
     // The key is in a partition that only one of the two has.
     let far = (0..).map(|n| key(&n.to_string())).find(|key| key.partition(4) == 3).unwrap();
@@ -38,9 +37,7 @@ async fn a_node_of_another_format_is_refused_everywhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_work_together() {
     let server = RedisServer::start();
-    let connect = async || {
-        Node::of(RedisBackend::builder().url(server.url()).partitions(4).connect().await.unwrap()).await
-    };
+    let connect = async || Node::of(patient(server.url()).partitions(4).connect().await.unwrap()).await;
     let (a, b) = (connect().await, connect().await);
     assert_eq!(a.region.info().partitions, 4);
     let keys: Vec<Key> = (0..2000).map(|n| key(&format!("key {n}"))).collect();
