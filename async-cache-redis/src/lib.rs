@@ -19,7 +19,7 @@
 //! | `commands/` | turns an operation into a command, a script or a pipeline; reads of single keys that are under way at the same time share a command (`coalesce`) |
 //! | `inner`, `background` | the state that the regions of a backend share; the tasks that keep it connected |
 //! | `pubsub/` | messages: from the socket to a region's listener |
-//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`; `listed` and `sentinel/` find the master, `replicas` its replicas), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`) and restored (`supervisor`) |
+//! | `connection/` | a connection is opened (`opener`, `tls`, `credentials`; `listed` and `sentinel/` find the master, `replicas` its replicas), made (`connect`), proved (`handshake`, `server`, `rights`), used (`slots`, `link`; `repeat` sends calls of forgotten scripts again) and restored (`supervisor`) |
 //! | `lua/` | the scripts, which Redis executes atomically |
 //! | `keys`, `limits`, `reply`, `runtime` | names; deadlines, sizes and pauses; the meaning of answers; whether Tokio can keep connections |
 //!

@@ -10,7 +10,7 @@ use redis::{Cmd, FromRedisValue, RedisResult, Value};
 
 use super::orphan::Orphan;
 use super::region::RedisRegion;
-use crate::connection::link::{Again, Calls};
+use crate::connection::repeat::{Again, Calls};
 use crate::connection::slots::Checkout;
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
 use crate::reply::{acquired, filled, renewed};

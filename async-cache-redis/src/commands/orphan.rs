@@ -7,7 +7,8 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult};
 use tokio::time::{sleep, timeout};
 
-use crate::connection::link::{Again, Calls, Link};
+use crate::connection::link::Link;
+use crate::connection::repeat::{Again, Calls};
 use crate::connection::slots::Slots;
 use crate::inner::Inner;
 use crate::limits::{PIPELINE_KEYS, Pauses, Purpose, backoff};

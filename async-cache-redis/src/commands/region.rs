@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_cache_core::backend::RegionSpec;
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result};
-use redis::{Cmd, FromRedisValue, Script};
+use redis::{Cmd, FromRedisValue};
 
 use super::errors::Errors;
 use crate::connection::failure::Failure;
@@ -16,7 +16,7 @@ use crate::connection::tokens::Agreed;
 use crate::inner::Inner;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::Purpose;
-use crate::lua::Caller;
+use crate::lua::{Caller, Script};
 use crate::pubsub::member::Member;
 
 pub(crate) struct RedisRegion {

@@ -7,16 +7,16 @@ use async_cache_core::backend::{Check, ReadMany};
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisResult, Script, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::coalesce;
 use super::region::RedisRegion;
-use crate::connection::link::{Again, Calls};
+use crate::connection::repeat::{Again, Calls};
 use crate::connection::server::IdentifyBy;
 use crate::connection::slots::Checkout;
 use crate::keys::{PartitionKeys, ValueName};
 use crate::limits::{PIPELINE_KEYS, Purpose, millis, pipeline_len};
-use crate::lua::Scripts;
+use crate::lua::{Script, Scripts};
 use crate::reply::bytes;
 
 pub(crate) async fn read(region: &RedisRegion, keys: &[Key], check: Check) -> Result<ReadMany> {

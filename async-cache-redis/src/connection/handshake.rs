@@ -120,17 +120,17 @@ async fn prepare(
         }
         IdentifyBy::Info => scripts.all().to_vec(),
         IdentifyBy::Scripts => {
-            pipeline.cmd("SCRIPT").arg("EXISTS").arg(scripts.rights.get_hash());
+            pipeline.cmd("SCRIPT").arg("EXISTS").arg(scripts.rights.hash());
             rights.push("script|exists");
             Vec::new()
         }
     };
     for script in first.into_iter().chain([&scripts.rights]) {
-        pipeline.load_script(script);
+        pipeline.add_command(script.load());
         rights.push("script|load");
     }
     pipeline.cmd("GET").arg(PROBE);
-    pipeline.cmd("EVALSHA").arg(scripts.rights.get_hash()).arg(0).arg(PROBE);
+    pipeline.cmd("EVALSHA").arg(scripts.rights.hash()).arg(0).arg(PROBE);
     rights.extend(["get", "evalsha"]);
     let mut lacks = Vec::new();
     for (right, answer) in rights.into_iter().zip(each(connection, pipeline).await?) {

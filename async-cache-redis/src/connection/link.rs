@@ -5,20 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_cache_core::backend::RunId;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value,
-    from_redis_value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::host::Opened;
 use super::read_queue::ReadQueue;
+use super::repeat::{Again, Calls, forgotten, repeat};
 use super::tokens::{Agreed, Tokens};
-use crate::lua::{Caller, Scripts};
-
-/// How often in a row a forgotten script is loaded without any call being executed.
-const IN_VAIN: u32 = 16;
+use crate::lua::{Caller, Script, Scripts};
 
 /// A connection that has been through the handshake.
 ///
@@ -126,7 +121,7 @@ impl Link {
     pub(crate) fn call(&self, script: &Script, keys: &[impl AsRef<[u8]>], caller: Caller<'_>) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         match &self.known {
-            Known::RunId(_) => cmd.arg(script.get_hash()),
+            Known::RunId(_) => cmd.arg(script.hash()),
             Known::Tokens(tokens) => cmd.arg(tokens.hash(keys[0].as_ref(), script)),
         };
         cmd.arg(keys.len());
@@ -141,7 +136,7 @@ impl Link {
     #[cfg(feature = "cluster")]
     pub(crate) fn call_without_keys(&self, script: &Script) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.get_hash()).arg(0).arg(self.run_text());
+        cmd.arg(script.hash()).arg(0).arg(self.run_text());
         cmd
     }
 
@@ -161,7 +156,7 @@ impl Link {
             Err(error) if forgotten(&error) && !self.has_tokens() => {
                 let mut answer = [Err(error)];
                 let calls = Calls { script, calls: std::slice::from_ref(call), again: Again::Forgotten };
-                self.repeat(calls, &mut answer).await?;
+                repeat(&mut self.connection.clone(), calls, &mut answer).await?;
                 let [answer] = answer;
                 answer
             }
@@ -191,86 +186,8 @@ impl Link {
         let mut answers: Vec<RedisResult<T>> = self.pipeline(&pipeline).await?;
         // With tokens an unknown script proves that another process answers. So the script is not loaded again.
         if answers.len() == calls.calls.len() && !self.has_tokens() {
-            self.repeat(calls, &mut answers).await?;
+            repeat(&mut self.connection.clone(), calls, &mut answers).await?;
         }
         Ok(answers)
     }
-
-    /// Repeats calls of a script that the server has forgotten, until it has executed all of them.
-    ///
-    /// SCRIPT LOAD and the calls go in one pipeline, which the server executes in one go, or in few. If they were
-    /// sent one after the other, even rare flushes would become errors:
-    ///   1. a SCRIPT FLUSH comes while nobody runs the script
-    ///   2. many callers find out at once, and each sends SCRIPT LOAD
-    ///   3. the next SCRIPT FLUSH comes between their loads and their calls
-    async fn repeat<T: FromRedisValue>(
-        &self,
-        calls: Calls<'_>,
-        answers: &mut [RedisResult<T>],
-    ) -> RedisResult<()> {
-        let (mut left, mut in_vain) = (usize::MAX, 0);
-        loop {
-            let places = calls.again.places(answers);
-            in_vain = if places.len() < left { 0 } else { in_vain + 1 };
-            left = places.len();
-            if left == 0 || in_vain == IN_VAIN {
-                return Ok(());
-            }
-            let mut pipeline = Pipeline::with_capacity(1 + left);
-            pipeline.load_script(calls.script);
-            for place in &places {
-                pipeline.add_command(calls.calls[*place].clone());
-            }
-            pipeline.ignore_errors();
-            let mut fresh = self.pipeline::<Vec<RedisResult<Value>>>(&pipeline).await?.into_iter();
-            // The user may have lost the right to load scripts.
-            fresh.next().transpose()?;
-            for (place, answer) in places.into_iter().zip(fresh) {
-                answers[place] = answer.and_then(|value| Ok(from_redis_value(value)?));
-            }
-        }
-    }
-}
-
-/// Calls of one script.
-#[derive(Clone, Copy)]
-pub(crate) struct Calls<'a> {
-    pub(crate) script: &'a Script,
-    pub(crate) calls: &'a [Cmd],
-    pub(crate) again: Again,
-}
-
-/// Which calls of a pipeline are sent again if the server did not know the script of some of them. Another client may
-/// have loaded it meanwhile, so that later calls were executed although earlier ones were not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
-    /// Those that were not executed: for fills. A fill that is executed twice finds its lease gone, and would be reported
-    /// as refused although its value is stored. The order does not count, because each fill has a key of its own.
-    Forgotten,
-    /// Everything from the first call that was not executed: for changes, because their order counts.
-    ///   1. a batch puts `k = a`, then `k = b`
-    ///   2. another client's SCRIPT FLUSH and SCRIPT LOAD leave the first unknown, the second not
-    ///   3. sending only the first again would leave `k = a`
-    ///
-    /// A change that is executed twice is as good as one that is executed later: its caller still waits. The other
-    /// operations may be executed twice, too. An acquire is granted once, because its token is the same. Reading,
-    /// renewing and releasing twice have the effect of once.
-    FromFirst,
-}
-
-impl Again {
-    fn places<T>(self, answers: &[RedisResult<T>]) -> Vec<usize> {
-        let mut unknown =
-            answers.iter().enumerate().filter(|(_, answer)| answer.as_ref().is_err_and(forgotten));
-        match self {
-            Self::Forgotten => unknown.map(|(place, _)| place).collect(),
-            Self::FromFirst => {
-                unknown.next().map_or_else(Vec::new, |(first, _)| (first..answers.len()).collect())
-            }
-        }
-    }
-}
-
-pub(super) fn forgotten(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

@@ -15,6 +15,7 @@ pub(crate) mod opener;
 mod probe;
 pub(crate) mod read_queue;
 pub(crate) mod refusals;
+pub(crate) mod repeat;
 pub(crate) mod replicas;
 pub(crate) mod rights;
 #[cfg(feature = "sentinel")]

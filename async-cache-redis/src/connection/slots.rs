@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::cause::{Cause, Secrets};
 use super::failure::{Failure, Outage};
-use super::link::{Link, forgotten};
+use super::link::Link;
 use super::refusals::Address;
+use super::repeat::forgotten;
 use crate::limits::{Deadlines, Purpose};
 
 /// The number of timeouts in a row that takes a slot down.

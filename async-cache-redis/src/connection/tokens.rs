@@ -24,10 +24,10 @@ use std::time::Duration;
 use async_cache_core::backend::RunId;
 use parking_lot::RwLock;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, RedisResult, Script, Value, cmd};
+use redis::{Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::sync::Mutex;
 
-use crate::lua::{Caller, Scripts};
+use crate::lua::{Caller, Script, Scripts};
 use crate::reply::server_error_code;
 
 /// A token begins with it, and no run id does.
@@ -60,7 +60,7 @@ struct Marked {
 impl Marked {
     fn new(scripts: &Scripts, token: &str) -> Self {
         let marked = scripts.marked(token);
-        let hash = |script: &Script| script.get_hash().to_owned();
+        let hash = |script: &Script| script.hash().to_owned();
         let hashes = scripts.all().map(hash).into_iter().zip(marked.all().map(hash)).collect();
         let mut hasher = DefaultHasher::new();
         token.hash(&mut hasher);
@@ -68,7 +68,7 @@ impl Marked {
     }
 
     fn hash(&self, script: &Script) -> &str {
-        let found = self.hashes.iter().find(|(plain, _)| plain == script.get_hash());
+        let found = self.hashes.iter().find(|(plain, _)| plain == script.hash());
         found.map_or(UNKNOWN, |(_, marked)| marked)
     }
 
@@ -87,7 +87,7 @@ impl Marked {
     async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let mut pipeline = Pipeline::new();
         for script in self.scripts.all() {
-            pipeline.load_script(script).ignore();
+            pipeline.add_command(script.load()).ignore();
         }
         let () = pipeline.query_async(connection).await?;
         if self.are_known(connection).await? { Ok(()) } else { Err(replaced()) }
@@ -102,7 +102,7 @@ impl Marked {
         caller: Caller<'_>,
     ) -> RedisResult<Installed> {
         let mut call = cmd("EVALSHA");
-        call.arg(self.scripts.state.get_hash()).arg(1).arg(meta);
+        call.arg(self.scripts.state.hash()).arg(1).arg(meta);
         call.arg(was).arg(caller.record).arg(caller.known_seq);
         match call.query_async::<Value>(connection).await {
             Ok(_) => Ok(Installed::Done),

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use async_cache_core::backend::{GRANT_PACE, WAKE_INLINE};
 use async_cache_core::frame::{ENDS_OFFSET, EXTENSIONS_LEN_OFFSET, SEAL_LEN, TAGS_EXTENSION, TOKEN_OFFSET};
 use async_cache_core::tags::MAX_TAGS;
-use redis::Script;
+
+mod script;
+pub(crate) use script::Script;
 
 const RIGHTS: &str = include_str!("rights.lua");
 

@@ -157,13 +157,13 @@ impl Examiner {
     async fn rights_of_scripts(&self, name: &[u8], rights: &mut Rights) {
         let script = &scripts_for(self.channels, lua::scripts()).rights;
         let mut load = Pipeline::new();
-        load.load_script(script);
+        load.add_command(script.load());
         let mut connection = self.opened.connection.clone();
         let loaded = self.in_time(load.query_async::<Vec<Value>>(&mut connection)).await;
         let is_loaded = loaded.is_ok();
         rights.note("script|load", loaded);
         let mut call = cmd("EVALSHA");
-        call.arg(script.get_hash()).arg(0).arg(name);
+        call.arg(script.hash()).arg(0).arg(name);
         let answer = if is_loaded { self.raw::<Value>(&call).await } else { Err(out_of_time()) };
         let failed =
             answer.as_ref().ok().and_then(|failed| from_redis_value::<Vec<String>>(failed.clone()).ok());
