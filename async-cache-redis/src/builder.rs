@@ -247,9 +247,9 @@ impl RedisBackendBuilder {
     /// How a node knows that the same server process answers it as before: by `INFO` unless set.
     ///
     /// [`IdentifyBy::Scripts`] is for a user that may not run `INFO`, and for a proxy that leads an open connection to
-    /// another server. It needs the right `+script|exists`, Redis 7 or later or Valkey, and one partition. A proxy must
-    /// not load scripts by itself. All nodes of a namespace must be set alike: the first one with scripts shuts the
-    /// others out.
+    /// another server. It needs the right `+script|exists`, Redis 7 or later or Valkey, and one partition. A Redis
+    /// Cluster is refused: use [`IdentifyBy::Info`] there. A proxy must not load scripts by itself. All nodes of a
+    /// namespace must be set alike: the first one with scripts shuts the others out.
     pub fn identify_server_by(mut self, identify: IdentifyBy) -> Self {
         self.settings.identify = identify;
         self

@@ -322,7 +322,9 @@ impl Settings {
         }
         #[cfg(feature = "cluster")]
         if self.identify == IdentifyBy::Scripts && matches!(self.target, Target::Cluster(_)) {
-            return Err(wrong("`IdentifyBy::Scripts` is not for a Redis Cluster: use `IdentifyBy::Info`"));
+            return Err(wrong(
+                "`IdentifyBy::Scripts` is not for a Redis Cluster: use `IdentifyBy::Info`, and permit `+info`",
+            ));
         }
         if self.identify == IdentifyBy::Scripts && self.partitions.is_some_and(|partitions| partitions != 1) {
             return Err(wrong("with `IdentifyBy::Scripts` a namespace has one partition"));

@@ -40,7 +40,11 @@ impl Greeting {
                 return no("this is a Sentinel, which holds no data: connect to the master that it watches"
                     .to_owned());
             }
-            "cluster" => return no("this is a node of a Redis Cluster, which `IdentifyBy::Scripts` is not for: use `IdentifyBy::Info`".to_owned()),
+            "cluster" => {
+                return no("this is a node of a Redis Cluster, which `IdentifyBy::Scripts` is not for: connect with \
+                           `RedisBackend::builder().cluster([..])` and `IdentifyBy::Info`, and permit `+info`"
+                    .to_owned());
+            }
             _ => {}
         }
         if self.role == "replica" || self.role == "slave" {

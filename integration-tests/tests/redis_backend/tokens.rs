@@ -233,7 +233,7 @@ fn greeting(fields: &[(&str, &str)]) -> String {
 async fn servers_whose_scripts_prove_nothing_are_refused() {
     for (fields, part) in [
         ([("server", "redis"), ("version", "6.2.14"), ("mode", "standalone"), ("role", "master")], "6.2.14"),
-        ([("server", "redis"), ("version", "7.2.4"), ("mode", "cluster"), ("role", "master")], "Cluster"),
+        ([("server", "redis"), ("version", "7.2.4"), ("mode", "cluster"), ("role", "master")], "`+info`"),
         ([("server", "redis"), ("version", "7.2.4"), ("mode", "sentinel"), ("role", "master")], "Sentinel"),
         ([("server", "redis"), ("version", "7.2.4"), ("mode", "standalone"), ("role", "replica")], "replica"),
         ([("server", "other"), ("version", "7.2.4"), ("mode", "standalone"), ("role", "master")], "`other`"),
@@ -255,7 +255,10 @@ async fn servers_whose_scripts_prove_nothing_are_refused() {
         RedisBackend::builder().cluster(["redis://127.0.0.1"]).identify_server_by(IdentifyBy::Scripts);
     let error = cluster.connect_lazy().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("Cluster"), "{error}");
+    assert!(
+        error.to_string().contains("IdentifyBy::Info") && error.to_string().contains("`+info`"),
+        "{error}"
+    );
     let error = builder("redis://127.0.0.1").partitions(2).connect_lazy().await.unwrap_err();
     assert!(error.to_string().contains("one partition"), "{error}");
 }
