@@ -51,11 +51,11 @@ const HISTOGRAMS: [Described; 5] = [L2_READ, L2_WRITE, LOAD, WAIT, LAG];
 
 static METADATA: Metadata<'static> = Metadata::new("async_cache", Level::INFO, Some(module_path!()));
 
-/// The counts and gauges of `Stats`. Their texts are in [`text_of`].
+/// The counts and gauges of `Stats`.
 macro_rules! published {
-    ($($count:ident)*; $($gauge:ident)*) => {
-        const COUNTS: &[Described] = &[$(figure(concat!("async_cache_", stringify!($count), "_total"), stringify!($count))),*];
-        const GAUGES: &[Described] = &[$(figure(concat!("async_cache_", stringify!($gauge)), stringify!($gauge))),*];
+    ($($count:ident $count_text:literal)*; $($gauge:ident $gauge_text:literal)*) => {
+        const COUNTS: &[Described] = &[$(figure(concat!("async_cache_", stringify!($count), "_total"), $count_text)),*];
+        const GAUGES: &[Described] = &[$(figure(concat!("async_cache_", stringify!($gauge)), $gauge_text)),*];
 
         fn counts(stats: &Stats) -> impl Iterator<Item = u64> + use<> {
             [$(stats.$count),*].into_iter()
@@ -68,51 +68,14 @@ macro_rules! published {
 }
 with_figures!(published);
 
-const fn figure(name: &'static str, field: &'static str) -> Described {
-    Described { name, unit: Unit::Count, text: field }
-}
-
-/// The description of a field of `Stats` for a recorder.
-fn text_of(field: &'static str) -> &'static str {
-    match field {
-        "l1_hits" => "Lookups that L1 answered at once.",
-        "l2_hits" => "Lookups that L2 answered.",
-        "misses" => "Lookups without a cached answer: they loaded, found nothing, or failed.",
-        "loads" => "Loader runs that began on this node. A batch is one run.",
-        "load_failures" => "Loader runs that failed, and keys of a batch with their own error.",
-        "coalesced_waits" => "Lookups that another task's load or read of the same cache answered.",
-        "lease_waits" => "Waits of a load for another node's load of the same key.",
-        "stale_served" => "Lookups that were answered with an expired or unverified value.",
-        "invalidations_sent" => "Keys and tags that this node invalidated or overwrote, and clears.",
-        "invalidations_received" => {
-            "Invalidations, overwrites and clears that this node received, its own included."
-        }
-        "fills_rejected" => "Loaded or read values that were not stored.",
-        "l1_refused" => "Values that are heavier than all of L1, or could not be weighed.",
-        "codec_failures" => "Values that could not be stored in L2.",
-        "amended_choices" => "Values whose loader chose an invalid option.",
-        "unreadable" => "Stored values and messages that cannot be read.",
-        "unasked_keys" => "Keys that batch loaders returned without a request.",
-        "l2_errors" => "Operations on L2 that failed or timed out.",
-        "verified_hits" => "Hits in L1 that the verifier has checked.",
-        "verify_skipped" => "Sampled hits that the verifier did not check.",
-        "stale_hits" => "Hits that were proved to be older than max_staleness allows.",
-        "suspected_hits" => "Hits that may have been older than max_staleness allows.",
-        "flushes" => "Times that this node may have missed messages, so that all of L1 was verified again.",
-        "l1_suspended" => "Whether L1 does not answer, because this node may have missed messages.",
-        "l2_refused" => "Whether L2 refuses an operation that this node needs.",
-        "l2_breaker_open" => "Whether L2 is known to be unreachable, so that operations fail at once.",
-        "entries" => "Approximate number of entries in L1.",
-        "in_flight" => "Loads and reads under way.",
-        "pending_invalidations" => "Invalidations of unknown outcome that are being retried.",
-        described => described,
-    }
+const fn figure(name: &'static str, text: &'static str) -> Described {
+    Described { name, unit: Unit::Count, text }
 }
 
 /// Describes every metric to the recorder that is installed now.
 pub(crate) fn describe() {
     with_recorder(|recorder| {
-        let parts = |metric: &Described| (metric.name.into(), Some(metric.unit), text_of(metric.text).into());
+        let parts = |metric: &Described| (metric.name.into(), Some(metric.unit), metric.text.into());
         for (name, unit, text) in COUNTS.iter().map(parts) {
             recorder.describe_counter(name, unit, text);
         }

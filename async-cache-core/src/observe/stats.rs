@@ -83,14 +83,38 @@ pub struct Stats {
     pub pending_invalidations: u64,
 }
 
-/// Hands the names of all counts, then those of all gauges, to a macro.
+/// Hands the names of all counts, then those of all gauges, to a macro. Each has its description for a recorder.
 macro_rules! with_figures {
     ($macro:ident) => {
         $macro! {
-            l1_hits l2_hits misses loads load_failures coalesced_waits lease_waits stale_served
-            invalidations_sent invalidations_received fills_rejected l1_refused codec_failures amended_choices
-            unreadable unasked_keys l2_errors flushes verified_hits verify_skipped stale_hits suspected_hits;
-            l1_suspended l2_refused l2_breaker_open entries in_flight pending_invalidations
+            l1_hits "Lookups that L1 answered at once."
+            l2_hits "Lookups that L2 answered."
+            misses "Lookups without a cached answer: they loaded, found nothing, or failed."
+            loads "Loader runs that began on this node. A batch is one run."
+            load_failures "Loader runs that failed, and keys of a batch with their own error."
+            coalesced_waits "Lookups that another task's load or read of the same cache answered."
+            lease_waits "Waits of a load for another node's load of the same key."
+            stale_served "Lookups that were answered with an expired or unverified value."
+            invalidations_sent "Keys and tags that this node invalidated or overwrote, and clears."
+            invalidations_received "Invalidations, overwrites and clears that this node received, its own included."
+            fills_rejected "Loaded or read values that were not stored."
+            l1_refused "Values that are heavier than all of L1, or could not be weighed."
+            codec_failures "Values that could not be stored in L2."
+            amended_choices "Values whose loader chose an invalid option."
+            unreadable "Stored values and messages that cannot be read."
+            unasked_keys "Keys that batch loaders returned without a request."
+            l2_errors "Operations on L2 that failed or timed out."
+            flushes "Times that this node may have missed messages, so that all of L1 was verified again."
+            verified_hits "Hits in L1 that the verifier has checked."
+            verify_skipped "Sampled hits that the verifier did not check."
+            stale_hits "Hits that were proved to be older than max_staleness allows."
+            suspected_hits "Hits that may have been older than max_staleness allows.";
+            l1_suspended "Whether L1 does not answer, because this node may have missed messages."
+            l2_refused "Whether L2 refuses an operation that this node needs."
+            l2_breaker_open "Whether L2 is known to be unreachable, so that operations fail at once."
+            entries "Approximate number of entries in L1."
+            in_flight "Loads and reads under way."
+            pending_invalidations "Invalidations of unknown outcome that are being retried."
         }
     };
 }
@@ -98,7 +122,7 @@ macro_rules! with_figures {
 pub(crate) use with_figures;
 
 macro_rules! listed {
-    ($($count:ident)*; $($gauge:ident)*) => {
+    ($($count:ident $count_text:literal)*; $($gauge:ident $gauge_text:literal)*) => {
         impl Stats {
             /// The name and the number of every field. A `bool` is 0 or 1.
             pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
@@ -182,58 +206,26 @@ impl StripedCounter {
     }
 }
 
-/// The counters of [`Stats`], except the hits in L1. L1 counts them itself.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) l2_hits: Counter,
-    pub(crate) misses: Counter,
-    pub(crate) loads: Counter,
-    pub(crate) load_failures: Counter,
-    pub(crate) coalesced_waits: Counter,
-    pub(crate) lease_waits: Counter,
-    pub(crate) stale_served: Counter,
-    pub(crate) invalidations_sent: Counter,
-    pub(crate) invalidations_received: Counter,
-    pub(crate) fills_rejected: Counter,
-    pub(crate) codec_failures: Counter,
-    pub(crate) amended_choices: Counter,
-    pub(crate) unreadable: Counter,
-    pub(crate) unasked_keys: Counter,
-    pub(crate) l2_errors: Counter,
-    pub(crate) flushes: Counter,
-    pub(crate) verified_hits: Counter,
-    pub(crate) verify_skipped: Counter,
-    pub(crate) stale_hits: Counter,
-    pub(crate) suspected_hits: Counter,
-}
-
-impl Counters {
-    /// Reads the counters. The gauges keep their default values.
-    pub(crate) fn snapshot(&self) -> Stats {
-        Stats {
-            l2_hits: self.l2_hits.get(),
-            misses: self.misses.get(),
-            loads: self.loads.get(),
-            load_failures: self.load_failures.get(),
-            coalesced_waits: self.coalesced_waits.get(),
-            lease_waits: self.lease_waits.get(),
-            stale_served: self.stale_served.get(),
-            invalidations_sent: self.invalidations_sent.get(),
-            invalidations_received: self.invalidations_received.get(),
-            fills_rejected: self.fills_rejected.get(),
-            codec_failures: self.codec_failures.get(),
-            amended_choices: self.amended_choices.get(),
-            unreadable: self.unreadable.get(),
-            unasked_keys: self.unasked_keys.get(),
-            l2_errors: self.l2_errors.get(),
-            flushes: self.flushes.get(),
-            verified_hits: self.verified_hits.get(),
-            verify_skipped: self.verify_skipped.get(),
-            stale_hits: self.stale_hits.get(),
-            suspected_hits: self.suspected_hits.get(),
-            ..Stats::default()
+macro_rules! counters {
+    ($($count:ident)*) => {
+        /// The counters of [`Stats`], except those of L1. L1 counts them itself.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $count: Counter,)*
         }
-    }
+
+        impl Counters {
+            /// Reads the counters. The gauges keep their default values.
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($count: self.$count.get(),)* ..Stats::default() }
+            }
+        }
+    };
+}
+counters! {
+    l2_hits misses loads load_failures coalesced_waits lease_waits stale_served invalidations_sent
+    invalidations_received fills_rejected codec_failures amended_choices unreadable unasked_keys l2_errors flushes
+    verified_hits verify_skipped stale_hits suspected_hits
 }
 
 #[cfg(test)]
