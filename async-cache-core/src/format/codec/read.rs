@@ -66,6 +66,16 @@ macro_rules! visits {
     };
 }
 
+/// What has values inside, which are one level deeper.
+macro_rules! enters {
+    ($($name:ident: $part:ident),* $(,)?) => {
+        $(fn $name<A: $part<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+            let left = self.below()?;
+            self.inner.$name(Reader { inner, left })
+        })*
+    };
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for Reader<V> {
     type Value = V::Value;
 
@@ -89,29 +99,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Reader<V> {
         self.inner.visit_unit()
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        let left = self.below()?;
-        self.inner.visit_some(Reader { inner: deserializer, left })
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        let left = self.below()?;
-        self.inner.visit_newtype_struct(Reader { inner: deserializer, left })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let left = self.below()?;
-        self.inner.visit_seq(Reader { inner: access, left })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let left = self.below()?;
-        self.inner.visit_map(Reader { inner: access, left })
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let left = self.below()?;
-        self.inner.visit_enum(Reader { inner: access, left })
+    enters! {
+        visit_some: Deserializer, visit_newtype_struct: Deserializer, visit_seq: SeqAccess, visit_map: MapAccess,
+        visit_enum: EnumAccess,
     }
 }
 

@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use serde::ser;
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser};
 
 use crate::format::codec::{MAX_DEPTH, TOO_DEEP};
 
@@ -60,6 +59,16 @@ macro_rules! plain {
     ($($name:ident: $type:ty),*) => {
         $(fn $name(self, value: $type) -> Result<S::Ok, S::Error> {
             self.inner.$name(value)
+        })*
+    };
+}
+
+/// The containers, each with the number of levels by which its values are deeper.
+macro_rules! opens {
+    ($($levels:literal, $name:ident($($arg:ident: $type:ty),*) -> $part:ident;)*) => {
+        $(fn $name(self, $($arg: $type),*) -> Result<Self::$part, S::Error> {
+            let rules = self.rules.below($levels)?;
+            Ok(Writer { inner: self.inner.$name($($arg),*)?, rules })
         })*
     };
 }
@@ -159,55 +168,14 @@ impl<S: Serializer> Serializer for Writer<S> {
         self.inner.serialize_newtype_variant(name, index, variant, &Ruled(value, rules))
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        let rules = self.rules.below(1)?;
-        Ok(Writer { inner: self.inner.serialize_seq(len)?, rules })
-    }
-
-    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        let rules = self.rules.below(1)?;
-        Ok(Writer { inner: self.inner.serialize_tuple(len)?, rules })
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let rules = self.rules.below(1)?;
-        Ok(Writer { inner: self.inner.serialize_tuple_struct(name, len)?, rules })
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        let rules = self.rules.below(2)?;
-        Ok(Writer { inner: self.inner.serialize_tuple_variant(name, index, variant, len)?, rules })
-    }
-
-    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        let rules = self.rules.below(1)?;
-        Ok(Writer { inner: self.inner.serialize_map(len)?, rules })
-    }
-
-    fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        let rules = self.rules.below(1)?;
-        Ok(Writer { inner: self.inner.serialize_struct(name, len)?, rules })
-    }
-
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
-        let rules = self.rules.below(2)?;
-        Ok(Writer { inner: self.inner.serialize_struct_variant(name, index, variant, len)?, rules })
+    opens! {
+        1, serialize_seq(len: Option<usize>) -> SerializeSeq;
+        1, serialize_tuple(len: usize) -> SerializeTuple;
+        1, serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
+        1, serialize_map(len: Option<usize>) -> SerializeMap;
+        1, serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+        2, serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
+        2, serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
