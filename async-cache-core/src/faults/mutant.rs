@@ -1,12 +1,25 @@
 //! Switches for safeguards. A test switches off one safeguard at a time, to show that the proof then fails.
 //! Without the feature `testing` nothing can be switched off, and the compiler removes every hook.
 
-/// A safeguard of one cache that a test can switch off. Without it the code is wrong, and a test must fail.
-/// Each variant says what the code then does.
-#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[$attr:meta])* $name:ident,)*) => {
+        /// A safeguard of one cache that a test can switch off. Without it the code is wrong, and a test must fail.
+        /// Each variant says what the code then does.
+        #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "exported for tests alone"))]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Mutant {
+            $($(#[$attr])* $name,)*
+        }
+
+        #[cfg(feature = "testing")]
+        impl Mutant {
+            /// All mutants.
+            pub const ALL: [Self; [$(stringify!($name)),*].len()] = [$(Self::$name),*];
+        }
+    };
+}
+mutants! {
     /// A change does not raise the stripe's counts. A load that was running at that time may still store its
     /// value in L1.
     NoStamp,
@@ -71,41 +84,6 @@ pub enum Mutant {
     SuccessorsLeadAlone,
     /// The leases of a batch are renewed only while its loader runs, and they are not longer for many keys.
     LeasesKeptFromLoad,
-}
-
-#[cfg(feature = "testing")]
-impl Mutant {
-    /// All mutants.
-    pub const ALL: [Self; 28] = [
-        Self::NoStamp,
-        Self::StampAfterReply,
-        Self::CheckThenInsert,
-        Self::NoSecondRemoval,
-        Self::JoinAfterInvalidation,
-        Self::JoinWhileSuspended,
-        Self::ReconnectWithoutFlush,
-        Self::FlushBeforeSubscribed,
-        Self::HeartbeatWithoutSequenceCheck,
-        Self::ServeWhileSuspended,
-        Self::TokenSharedPerClient,
-        Self::TrustAnyRun,
-        Self::ReadPastPending,
-        Self::PutAtAnyTime,
-        Self::LoseWakes,
-        Self::ForgetNumbers,
-        Self::LargeWakesFail,
-        Self::HitsIgnoreTags,
-        Self::JoinersUnchecked,
-        Self::JoinersCheckedBySeal,
-        Self::TagsForgotten,
-        Self::FallbackUnchecked,
-        Self::TrustUnknownServerTime,
-        Self::CapMeansStale,
-        Self::RefusalsRetriedLikeOutages,
-        Self::WaitWithoutDeadline,
-        Self::SuccessorsLeadAlone,
-        Self::LeasesKeptFromLoad,
-    ];
 }
 
 /// The safeguard that is switched off, and a lowered limit. Outside of tests there is neither.
