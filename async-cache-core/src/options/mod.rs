@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::error::{Error, ErrorKind, Result};
 pub(crate) use choice::Choice;
 pub use load::LoadOptions;
-pub(crate) use setters::{load_setters, negative_setters, stale_setters, store_setters};
+pub(crate) use setters::{load_setters, negative_setters, setters, stale_setters, store_setters};
 pub use store::StoreOptions;
 pub(crate) use store::Term;
 pub use verify::Verify;
