@@ -41,7 +41,7 @@ pub mod batch {
     pub use crate::api::data_loader::loader::{DataLoader, Update};
     pub use crate::api::many::GetManyOrLoad;
     pub use crate::api::warm::report::{Warm, WarmProgress, WarmReport};
-    pub use crate::lookup::many::picked::PerKey;
+    pub use crate::lookup::many::plan::PerKey;
 }
 
 #[doc(hidden)]
@@ -66,10 +66,11 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use key::CacheKey;
 pub use liveness::stamp::Stamp;
 pub use local::request::Source;
-pub use lookup::loaded::{LoadContext, Loaded};
+pub use lookup::loader::LoadContext;
 pub use observe::{
     Amended, Event, EventStream, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, Stats,
     SuspendCause, UnreadableCause,
 };
+pub use options::Loaded;
 pub use options::{Defaults, LoadOptions, OutagePolicy, StoreOptions, Verify};
 pub use tags::Tags;

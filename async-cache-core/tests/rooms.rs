@@ -61,7 +61,7 @@ fn no_files_import_one_another_in_a_circle() {
     let mut sources = sources();
     assert_eq!(rooms::circles(&sources, |module| module), Vec::<Vec<String>>::new());
 
-    sources.get_mut("local::ticket").expect("a low module").push_str("\nuse crate::local::l1::L1;\n");
+    sources.get_mut("local::request").expect("a low module").push_str("\nuse crate::local::l1::L1;\n");
     assert_ne!(rooms::circles(&sources, |module| module), Vec::<Vec<String>>::new(), "a circle is found");
 }
 

@@ -10,7 +10,7 @@ use crate::api::figures;
 use crate::backend::{Entry, Region};
 use crate::inner::Inner;
 use crate::liveness::questions::Question;
-use crate::local::probe::Probe;
+use crate::local::l1::Probe;
 
 /// The pause after each answer. So the node answers at most 20 questions a second.
 const PAUSE: Duration = Duration::from_millis(50);

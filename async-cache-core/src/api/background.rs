@@ -12,7 +12,7 @@ use crate::changes::retry;
 use crate::inner::Inner;
 use crate::liveness::heartbeat;
 use crate::local::sweep;
-use crate::lookup::{fill, verify};
+use crate::lookup::{load, verify};
 
 /// The pause before a task that panicked starts again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
     let region = Arc::clone(&l2.region);
     until_closed(inner, move |inner| answers::run(inner, Arc::clone(&region)));
     until_closed(inner, retry::run);
-    until_closed(inner, fill::return_leases);
+    until_closed(inner, load::return_leases);
 }
 
 /// Runs a background task until the cache closes. The task drops values, and the `Drop` of `V` may panic. After

@@ -8,9 +8,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::error::{BoxError, Result, boxed};
-use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::Given;
-use crate::lookup::many::picked::{PerKey, Picked};
+use crate::lookup::many::plan::{PerKey, Picked};
+use crate::options::Loaded;
 
 /// The result of a batch loader for one key.
 ///

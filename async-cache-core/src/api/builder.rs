@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::api::background;
 use crate::api::cache::{TieredCache, first_handle};
 use crate::backend::{Backend, Known, Listener, LocalBackend, NodeId, RegionSpec, check_runtime};
-use crate::changes::early_events::EarlyEventBuffer;
+use crate::changes::listener::EarlyEventBuffer;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 use crate::faults::mutant::Mutant;
@@ -26,8 +26,7 @@ use crate::observe::{LoadFailureLog, Observer};
 use crate::options::{
     Defaults, Options, OutagePolicy, Verify, load_setters, negative_setters, stale_setters, store_setters,
 };
-use crate::remote::l2::L2;
-use crate::remote::miss_rate::MissRate;
+use crate::remote::l2::{L2, MissRate};
 
 /// The maximum length of a namespace, in bytes.
 pub const MAX_NAMESPACE_BYTES: usize = 128;

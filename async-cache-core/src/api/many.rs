@@ -18,8 +18,7 @@ use crate::liveness::stamp::Stamp;
 use crate::local::request::{Answer, FirstTier};
 use crate::lookup::loader::{Given, Payload, run_loader};
 use crate::lookup::many::get_or_load;
-use crate::lookup::many::picked::Outcome;
-use crate::lookup::many::plan::{BatchLoader, PlanMany};
+use crate::lookup::many::plan::{BatchLoader, Outcome, PlanMany};
 use crate::observe::Event;
 use crate::options::{Options, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -171,7 +170,7 @@ where
 /// keys. So the loader must be `Clone`. A closure is `Clone` if everything that it captures is.
 ///
 /// The loader returns a map. The values of the map may be plain values,
-/// [`Loaded`](crate::lookup::loaded::Loaded) values, or `Option`s of either. `None` means that the key has
+/// [`Loaded`](crate::options::Loaded) values, or `Option`s of either. `None` means that the key has
 /// no value; the absence is cached for `negative_ttl`. If the map lacks a key, the answer is `None`, too,
 /// but it is not cached: the map may lack the key for another reason than its absence. A key in the map
 /// that was not requested is ignored, and counted in

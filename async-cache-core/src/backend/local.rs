@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::backend::life::Expiry;
+use crate::backend::life::{Expiry, Tick};
 use crate::backend::region::Effect;
 use crate::backend::tag_table::TagTable;
-use crate::backend::tick::Tick;
 use crate::error::Result;
 use crate::format::key::Key;
 use crate::format::tags::Tags;

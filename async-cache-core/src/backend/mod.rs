@@ -16,13 +16,12 @@ mod region;
 mod runtime;
 pub(crate) mod tag_table;
 mod terms;
-mod tick;
 
 pub use bus::{BusEvent, Listener};
 pub use known::Known;
 pub use lease::{Accept, Acquire, Acquired, Announce, Fill, Filled, Lease, Renewed};
 pub(crate) use life::Born;
-pub use life::{Expiry, Phase};
+pub use life::{Expiry, Phase, Tick};
 pub use local::{Entry, HitCheck, LocalBackend};
 pub use region::{
     Baseline, Check, Effect, GRANT_PACE, Info, Pulse, Read, ReadMany, Region, RegionSpec, RunId, State,
@@ -31,7 +30,6 @@ pub use region::{
 #[doc(hidden)]
 pub use runtime::check_runtime;
 pub use terms::PackedEntry;
-pub use tick::Tick;
 
 pub use crate::format::token::{NodeId, Token};
 

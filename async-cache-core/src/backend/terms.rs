@@ -3,9 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::backend::life::Expiry;
+use crate::backend::life::{Expiry, Tick};
 use crate::backend::local::{Entry, HitCheck};
-use crate::backend::tick::Tick;
 use crate::format::tags::Tags;
 use crate::format::token::{NodeId, Token};
 

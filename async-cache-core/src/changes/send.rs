@@ -15,7 +15,7 @@ use crate::inner::Inner;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::l1::{NewEntry, new_entry};
-use crate::local::ticket::Ticket;
+use crate::local::stripe::Ticket;
 use crate::observe::Stage;
 use crate::options::StoreOptions;
 use crate::remote::l2::L2;

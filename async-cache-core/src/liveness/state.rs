@@ -18,6 +18,7 @@ use crate::format::key::Key;
 use crate::liveness::clock::ServerTime;
 use crate::liveness::node::Node;
 use crate::liveness::partition::Partition;
+use crate::liveness::stamp::{Stamp, foreign};
 use crate::liveness::unreturned::Unreturned;
 use crate::liveness::unsent::Unsent;
 use crate::observe::{Event, Observer, Resumed, SuspendCause};
@@ -89,6 +90,19 @@ impl Liveness {
             news: Notify::new(),
             mended: Notify::new(),
         }
+    }
+
+    /// Checks whether a stamp belongs to this cache. It must be called before L1 is asked, so that a hit cannot
+    /// hide the error.
+    pub(crate) fn check_stamp(&self, min_stamp: Option<&Stamp>) -> Result<()> {
+        let Some(stamp) = min_stamp else { return Ok(()) };
+        if stamp.namespace() != &*self.observer.namespace {
+            return Err(foreign(stamp.namespace(), &self.observer.namespace));
+        }
+        // The node that made the stamp got its number from the server, so the server's memory has reached that
+        // number.
+        self.node.knows(stamp);
+        Ok(())
     }
 
     /// Whether L2 is known to be unreachable.

@@ -10,7 +10,7 @@ use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::liveness::partition::Partition;
 use crate::local::request::{Answer, CacheMode, FirstTier, LookupRequest, Source};
-use crate::local::ticket::Ticket;
+use crate::local::stripe::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
 /// One lookup of a key, and all callers that wait for it.

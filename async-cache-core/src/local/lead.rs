@@ -8,14 +8,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::faults::planted;
 use crate::format::key::Key;
-use crate::local::failed::FailedLoad;
-use crate::local::flight::Fallback;
-use crate::local::flight::{AnsweredBy, Flight, Landed};
+use crate::local::flight::{AnsweredBy, Fallback, Flight, Landed};
 use crate::local::l1::L1;
 use crate::local::request::{Answer, CacheMode, LookupRequest};
-use crate::local::stripe::Admitted;
+use crate::local::stripe::{Admitted, FailedLoad, Ticket};
 use crate::local::stripes::Enter;
-use crate::local::ticket::Ticket;
 use crate::options::OutagePolicy;
 use crate::sync::Ordering;
 
@@ -101,7 +98,7 @@ impl<V: 'static> Lead<V> {
         let mut stripe = self.l1.stripes.stripe(self.key().as_bytes()).lock();
         let current = stripe.flights.get(self.key().as_bytes());
         if current.is_some_and(|current| Arc::ptr_eq(current, &self.flight)) {
-            stripe.failed.note(self.key(), failed);
+            stripe.failed.note(self.key(), now, failed);
         }
     }
 
@@ -216,9 +213,9 @@ fn recalled<V: 'static>(l1: &L1<V>, request: &LookupRequest) -> Option<Error> {
     }
     let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
     let (now, applied) = (l1.liveness.node.clock.now(), partition.applied());
-    let mut stripe = l1.stripes.stripe(request.key.as_bytes()).lock();
-    let load = stripe.failed.of(request.key.as_bytes(), now)?;
-    let holds = now < load.failed.after(error_ttl)
+    let stripe = l1.stripes.stripe(request.key.as_bytes()).lock();
+    let load = stripe.failed.of(request.key.as_bytes())?;
+    let holds = now < load.until.min(load.failed.after(error_ttl))
         && load.generation == partition.generation()
         && partition.last_tag_change() <= load.seq
         && request.min_seq(index) <= load.seq.max(applied);

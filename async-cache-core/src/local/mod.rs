@@ -1,15 +1,10 @@
 //! L1 of this node, and the state that decides whether it may store a value.
 
-pub(crate) mod failed;
 pub(crate) mod flight;
 pub(crate) mod l1;
 pub(crate) mod lead;
-pub(crate) mod postponed;
-pub(crate) mod probe;
 pub(crate) mod request;
 pub(crate) mod sample;
 pub(crate) mod stripe;
 pub(crate) mod stripes;
 pub(crate) mod sweep;
-pub(crate) mod ticket;
-pub(crate) mod waiters;

@@ -1,6 +1,4 @@
-//! Samples of hits, for the verifier. The hit itself only draws a random number.
-
-use std::cell::Cell;
+//! Samples of hits, for the verifier. A hit itself only draws a random number.
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -14,11 +12,6 @@ use crate::options::Verify;
 
 /// The maximum number of samples that wait for their check. Further ones are dropped, and counted.
 const WAITING: usize = 64;
-
-thread_local! {
-    /// Whether the lookup that this thread is beginning was chosen.
-    static CHOSEN: Cell<bool> = const { Cell::new(false) };
-}
 
 /// A loader that runs once more. Its result is `None` if it found the previous value unchanged.
 pub(crate) type Rerun<V> =
@@ -47,23 +40,13 @@ impl<V> Sampler<V> {
         Self { threshold: verify.threshold(), verify, samples, waiting: Mutex::new(waiting) }
     }
 
-    /// Whether the lookup that is beginning is chosen. A chosen lookup does not end as a hit at once. It takes the
-    /// longer path, which has the whole entry.
-    pub(crate) fn chooses(&self) -> bool {
-        let chosen = fastrand::u32(..) <= self.threshold;
-        if chosen {
-            CHOSEN.set(true);
-        }
-        chosen
+    /// Draws whether a lookup is chosen.
+    pub(crate) fn draws(&self) -> bool {
+        fastrand::u32(..) <= self.threshold
     }
 
     /// Hands a hit to the verifier. Returns whether there was room for it.
     pub(crate) fn offer(&self, sample: Sample<V>) -> bool {
         self.samples.try_send(sample).is_ok()
     }
-}
-
-/// Whether the lookup that this thread is beginning was chosen. It resets the choice for the next lookup.
-pub(crate) fn take_choice() -> bool {
-    CHOSEN.take()
 }

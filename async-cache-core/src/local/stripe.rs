@@ -1,19 +1,19 @@
-//! The state of one stripe: its flights, and the changes that it has seen.
+//! The state of one stripe: its flights, the changes that it has seen, its waiters, and the loads that have failed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::{Entry, LocalBackend};
+use crate::backend::{Entry, LocalBackend, Tick};
+use crate::error::Error;
 use crate::faults::mutant::{Mutant, Switch};
+use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
-use crate::local::failed::FailedLoads;
 use crate::local::flight::Flight;
-use crate::local::postponed::Postponed;
-use crate::local::ticket::Ticket;
-use crate::local::waiters::WakeSlot;
+use crate::sync::{Mutex, Notify};
 
 /// A map with the hash of L1: seeded, and much cheaper than the standard hasher.
 pub(crate) type ByKey<T> = HashMap<Key, T, foldhash::quality::RandomState>;
@@ -34,8 +34,10 @@ pub(crate) struct Stripe<V> {
     pub(crate) plain: u64,
     pub(crate) flights: ByKey<Arc<Flight<V>>>,
     pub(crate) waiting: ByKey<Vec<Arc<WakeSlot>>>,
-    pub(crate) postponed: Postponed,
-    pub(crate) failed: FailedLoads,
+    /// The refreshes that have failed, of keys without an entry in L1.
+    pub(crate) postponed: Remembered<Postponed, 64>,
+    /// The last failed load of each key.
+    pub(crate) failed: Remembered<FailedLoad, 16>,
     pub(crate) faults: Switch,
     /// The entry that [`Mutant::CheckThenInsert`] has checked and not inserted yet.
     #[cfg(feature = "testing")]
@@ -145,6 +147,162 @@ impl<V: 'static> Stripe<V> {
     }
 }
 
+/// What a stripe knew of changes when a read or load began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    pub(crate) local: u64,
+    pub(crate) remote: u64,
+    pub(crate) generation: u64,
+    /// A value that is read from now on reflects every change up to this number.
+    pub(crate) seq: u64,
+    /// A value that is loaded from now on reflects every change up to this number.
+    pub(crate) reached: u64,
+    /// The highest number of a change of the stripe that this node knows to be executed.
+    pub(crate) last_seq: u64,
+}
+
+impl Ticket {
+    /// The ticket of a read whose value is not stored in L1, because there is no L1.
+    pub(crate) const NONE: Self =
+        Self { local: u64::MAX, remote: u64::MAX, generation: 0, seq: 0, reached: 0, last_seq: 0 };
+}
+
+/// The place where one waiter receives its wake-up.
+#[derive(Debug)]
+pub(crate) struct WakeSlot {
+    wake: Mutex<Option<Wake>>,
+    notify: Arc<Notify>,
+}
+
+/// What a wake-up says about the load of another node.
+#[derive(Debug, Clone)]
+pub(crate) enum Wake {
+    /// The value was stored. These are the stored bytes.
+    Value(Bytes),
+    /// The value was stored, but is too large for the wake-up.
+    Stored,
+    /// The load has ended, and nothing was stored.
+    Ended,
+    /// The load may have ended. The bus was lost, and the wake-up may be lost with it.
+    Lost,
+}
+
+impl WakeSlot {
+    /// A new slot. One waiter may have many slots with the same `notify`.
+    pub(crate) fn new(notify: &Arc<Notify>) -> Self {
+        Self { wake: Mutex::default(), notify: Arc::clone(notify) }
+    }
+
+    pub(crate) fn tell(&self, wake: Wake) {
+        if planted!(RingBeforeTelling) {
+            self.notify.notify_one();
+            *self.wake.lock() = Some(wake);
+            return;
+        }
+        *self.wake.lock() = Some(wake);
+        self.notify.notify_one();
+    }
+
+    /// Tells the waiter of a loss. A wake-up that it has not read yet is kept, because it says more.
+    pub(crate) fn tell_of_loss(&self) {
+        self.wake.lock().get_or_insert(Wake::Lost);
+        self.notify.notify_one();
+    }
+
+    /// Drops a wake-up that was not read.
+    pub(crate) fn forget(&self) {
+        *self.wake.lock() = None;
+    }
+
+    /// The next wake-up. Cancel-safe.
+    pub(crate) async fn woken(&self) -> Wake {
+        loop {
+            if let Some(wake) = self.take() {
+                return wake;
+            }
+            self.notify.notified().await;
+        }
+    }
+
+    /// The wake-up that has arrived, if there is one.
+    pub(crate) fn take(&self) -> Option<Wake> {
+        self.wake.lock().take()
+    }
+}
+
+/// What a stripe remembers of some keys for a while. When there are `MOST` of them, those whose time is over are
+/// removed. If there are none, a further key is not remembered.
+#[derive(Debug)]
+pub(crate) struct Remembered<T, const MOST: usize>(ByKey<T>);
+
+/// A thing that is remembered until some time.
+pub(crate) trait Passing {
+    fn until(&self) -> Tick;
+}
+
+impl<T, const MOST: usize> Default for Remembered<T, MOST> {
+    fn default() -> Self {
+        Self(ByKey::default())
+    }
+}
+
+impl<T: Passing, const MOST: usize> Remembered<T, MOST> {
+    pub(crate) fn note(&mut self, key: &Key, now: Tick, thing: T) {
+        if self.0.len() >= MOST {
+            self.0.retain(|_, other| other.until() > now);
+        }
+        if self.0.len() < MOST || self.0.contains_key(key.as_bytes()) {
+            self.0.insert(key.clone(), thing);
+        }
+    }
+
+    pub(crate) fn of(&self, key: &[u8]) -> Option<&T> {
+        self.0.get(key)
+    }
+
+    /// The key has changed on this node, or has been loaded.
+    pub(crate) fn forget(&mut self, key: &[u8]) {
+        // The map is nearly always empty. Then the key need not be hashed.
+        if !self.0.is_empty() {
+            self.0.remove(key);
+        }
+    }
+}
+
+/// A refresh that has failed, of a key without an entry in L1: there is no L1, or it has dropped the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Postponed {
+    /// The time of the next attempt.
+    pub(crate) retry: Tick,
+    /// The number of failures in a row.
+    pub(crate) failures: u32,
+}
+
+impl Passing for Postponed {
+    fn until(&self) -> Tick {
+        self.retry
+    }
+}
+
+/// A load that has failed on this node a moment ago. Its error answers lookups with `error_ttl`.
+#[derive(Debug)]
+pub(crate) struct FailedLoad {
+    pub(crate) error: Error,
+    pub(crate) failed: Tick,
+    /// The end of the `error_ttl` of the load's own lookup.
+    pub(crate) until: Tick,
+    /// The generation in which the load began.
+    pub(crate) generation: u64,
+    /// The load reflected every change up to this number.
+    pub(crate) seq: u64,
+}
+
+impl Passing for FailedLoad {
+    fn until(&self) -> Tick {
+        self.until
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +318,24 @@ mod tests {
         (0..RECENT as u32 - 1).for_each(|n| recent.note(100 + n, 20 + u64::from(n)));
         assert!(recent.may_concern(3, 6) && !recent.may_concern(3, 7), "7 had to make room");
         assert!(recent.may_concern(2, 8), "9 is still known");
+    }
+
+    fn until(until: u64) -> Postponed {
+        Postponed { retry: Tick(until), failures: 1 }
+    }
+
+    #[test]
+    fn what_is_remembered_is_limited_and_what_has_passed_makes_room() {
+        const MOST: usize = 16;
+        let mut all = Remembered::<Postponed, MOST>::default();
+        let key = |n: usize| Key::encode(&n).unwrap();
+        (0..2 * MOST).for_each(|n| all.note(&key(n), Tick(1), until(10)));
+        assert_eq!((all.0.len(), all.of(key(2 * MOST).as_bytes())), (MOST, None));
+        all.note(&key(0), Tick(5), until(20));
+        assert_eq!(all.of(key(0).as_bytes()), Some(&until(20)), "a later one counts");
+        all.note(&key(2 * MOST), Tick(10), until(30));
+        assert_eq!(all.0.len(), 2);
+        all.forget(key(0).as_bytes());
+        assert_eq!(all.of(key(0).as_bytes()), None);
     }
 }

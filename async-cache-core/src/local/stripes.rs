@@ -22,13 +22,11 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
-use crate::local::failed::FailedLoads;
 use crate::local::flight::Flight;
-use crate::local::postponed::Postponed;
 use crate::local::request::{CacheMode, LookupRequest};
-use crate::local::stripe::{Admitted, ByKey, Recent, Stripe, key_hash};
-use crate::local::ticket::Ticket;
-use crate::local::waiters::{Wake, WakeSlot};
+use crate::local::stripe::{
+    Admitted, ByKey, Postponed, Recent, Remembered, Stripe, Ticket, Wake, WakeSlot, key_hash,
+};
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
 /// Under a scheduler each stripe costs time in every schedule. With a single stripe all keys are neighbours,
@@ -67,8 +65,8 @@ impl<V: 'static> Stripes<V> {
                 plain: 0,
                 flights: ByKey::default(),
                 waiting: ByKey::default(),
-                postponed: Postponed::default(),
-                failed: FailedLoads::default(),
+                postponed: Remembered::default(),
+                failed: Remembered::default(),
                 faults,
                 #[cfg(feature = "testing")]
                 checked: None,
@@ -205,7 +203,10 @@ impl<V: 'static> Stripes<V> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
         match l1.and_then(|l1| Some((l1, l1.get(key.as_bytes())?))) {
             Some((l1, entry)) => l1.insert(key, Entry { life: entry.life.failed(retry), ..entry }),
-            None => stripe.postponed.note(key, now, retry),
+            None => {
+                let before = stripe.postponed.of(key.as_bytes()).map_or(0, |before| before.failures);
+                stripe.postponed.note(key, now, Postponed { retry, failures: before.saturating_add(1) });
+            }
         }
     }
 
@@ -218,11 +219,8 @@ impl<V: 'static> Stripes<V> {
 
     /// The given life of a value, with the failed refreshes that were noted while L1 had no entry of the key.
     pub(crate) fn with_postponed(&self, key: &[u8], life: Expiry) -> Expiry {
-        self.stripe(key).lock().postponed.of(key).map_or(life, |(retry, failures)| Expiry {
-            retry,
-            failures,
-            ..life
-        })
+        let stripe = self.stripe(key).lock();
+        stripe.postponed.of(key).map_or(life, |of| Expiry { retry: of.retry, failures: of.failures, ..life })
     }
 
     /// Offers the value of a flight to L1 and removes the flight, in one step. A later caller finds either
@@ -311,7 +309,9 @@ impl<V: 'static> Stripes<V> {
         apply: impl FnOnce(&dyn LocalBackend<V>),
     ) {
         let mut stripe = self.stripe(key).lock();
-        stripe.failed.changed(key, seq);
+        if stripe.failed.of(key).is_some_and(|failed| failed.seq < seq) {
+            stripe.failed.forget(key);
+        }
         if !self.faults.is(Mutant::NoStamp) {
             stripe.remote += 1;
             stripe.last_seq = stripe.last_seq.max(seq);

@@ -11,11 +11,10 @@ use crate::inner::Inner;
 use crate::local::flight::Elsewhere;
 use crate::local::lead::Lead;
 use crate::local::request::CacheMode;
-use crate::lookup::progress::{Progress, Seen};
+use crate::lookup::progress::{self, Progress, Seen};
 use crate::lookup::queue::Queue;
-use crate::lookup::stale::{OutageDecision, decide_in_outage};
+use crate::lookup::stale::{self, OutageDecision, decide_in_outage};
 use crate::lookup::step::{Action, Basis, Learnt, Reply, Woken};
-use crate::lookup::{find, stale};
 use crate::observe::{Stage, trace};
 use crate::remote::l2::L2;
 use crate::remote::read::{Fetched, fetch};
@@ -138,7 +137,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
                 Fetched::Found(entry, _) if lead.request.is_answered_by(&entry) => {
                     Seen::of(Learnt::Lease(Reply::Answers), entry)
                 }
-                Fetched::Stale(entry, _) if find::backs_off(inner, &lead.request, &entry) => {
+                Fetched::Stale(entry, _) if progress::backs_off(inner, &lead.request, &entry) => {
                     Seen::of(Learnt::Lease(Reply::BacksOff), entry)
                 }
                 Fetched::Found(entry, ticket) | Fetched::Stale(entry, ticket) => {

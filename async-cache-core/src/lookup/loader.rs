@@ -1,20 +1,71 @@
-//! Loaders in the one form that the lookup uses, and what they produce.
+//! Loaders in the one form that the lookup uses, what they receive, and what they produce. And the refusal of a
+//! loader that asks for the key that it is loading.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use smallvec::SmallVec;
 
-use crate::backend::Entry;
+use crate::backend::{Entry, NodeId, Tick};
 use crate::error::{BoxError, ErrorKind, Result, boxed, guard};
+use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::local::lead::Lead;
 use crate::local::request::{Answer, CacheMode, LookupRequest};
-use crate::lookup::loaded::{Keep, LoadContext, Loaded};
 use crate::lookup::step::{Basis, StoreIn, store_in};
 use crate::observe::{Amended, Timer};
-use crate::options::{Choice, Options, StoreOptions};
+use crate::options::{Choice, Keep, Loaded, Options, StoreOptions};
+
+/// What a loader receives: see
+/// [`TieredCache::get_or_load_with`](crate::api::cache::TieredCache::get_or_load_with).
+pub struct LoadContext<V> {
+    pub(crate) previous: Option<Arc<V>>,
+    pub(crate) age: Option<Duration>,
+    pub(crate) attempt: u32,
+}
+
+impl<V> LoadContext<V> {
+    pub(crate) fn of(previous: Option<&Entry<V>>, now: Tick) -> Self {
+        Self {
+            previous: previous.and_then(|entry| entry.value.clone()),
+            age: previous.map(|entry| entry.life.age(now)),
+            attempt: previous.map_or(1, |entry| entry.life.failures.saturating_add(1)),
+        }
+    }
+
+    /// The value that this load is to replace. Either it has expired and is kept as a fallback, or it is
+    /// refreshed before its expiry or on demand. It is never an invalidated value.
+    #[must_use]
+    pub fn previous(&self) -> Option<&Arc<V>> {
+        self.previous.as_ref()
+    }
+
+    /// The time since the previous value was loaded, or last found unchanged.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.age
+    }
+
+    /// The number of this attempt. It is 1 plus the number of loads on this node that have failed since the
+    /// previous value was loaded.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl<V> fmt::Debug for LoadContext<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadContext")
+            .field("previous", &self.previous.is_some())
+            .field("age", &self.age)
+            .field("attempt", &self.attempt)
+            .finish()
+    }
+}
 
 /// The result of a loader. Its only type parameter is the value type of the cache.
 pub(crate) struct Given<V> {
@@ -190,4 +241,49 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
         keep = if to == Amended::Uncached { Keep::Uncached } else { keep };
     }
     Ok(Produced { value, options, keep, cost })
+}
+
+tokio::task_local! {
+    static LOADING: Arc<Chain>;
+}
+
+/// The loads inside which this task runs, the innermost first.
+struct Chain {
+    node: NodeId,
+    /// Sorted.
+    keys: SmallVec<[Key; 1]>,
+    outer: Option<Arc<Chain>>,
+}
+
+/// Refuses a key that the calling task is already loading, directly or through other keys.
+///
+/// A loader that asks from a task of its own making is not detected. `load_timeout` ends it.
+pub(crate) fn check_reentry<V: 'static>(inner: &Inner<V>, key: &Key) -> Result<()> {
+    let mut next = current();
+    while let Some(chain) = next {
+        if chain.node == inner.local.liveness.node.id && chain.keys.binary_search(key).is_ok() {
+            return Err(inner.observer.error(
+                ErrorKind::Reentrant,
+                "a loader asked for the key it is loading: read the source directly, or use another key",
+            ));
+        }
+        next = chain.outer.clone();
+    }
+    Ok(())
+}
+
+fn current() -> Option<Arc<Chain>> {
+    LOADING.try_with(Arc::clone).ok()
+}
+
+/// Runs `load` as the load of `keys`, inside the loads of the calling task.
+pub(crate) fn within_load<F: Future>(
+    node: NodeId,
+    keys: impl IntoIterator<Item = Key>,
+    load: F,
+) -> impl Future<Output = F::Output> {
+    let mut keys: SmallVec<[Key; 1]> = keys.into_iter().collect();
+    keys.sort_unstable();
+    let chain = Chain { node, keys, outer: current() };
+    LOADING.scope(Arc::new(chain), load)
 }

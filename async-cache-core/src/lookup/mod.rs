@@ -1,12 +1,7 @@
 //! A lookup: what L1 has, then what L2 has, then the lease, the load and the fill.
 
-pub(crate) mod check;
-pub(crate) mod count;
-pub(crate) mod fill;
-pub(crate) mod find;
 pub(crate) mod lease;
 pub(crate) mod load;
-pub(crate) mod loaded;
 pub(crate) mod loader;
 pub(crate) mod many;
 pub(crate) mod one;

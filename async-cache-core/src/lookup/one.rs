@@ -1,11 +1,11 @@
 //! The lookup of one key.
 //!
-//! 1. [`probe`](crate::local::probe): L1 is asked, if the node serves. A hit ends here, without waiting.
+//! 1. [`L1`](crate::local::l1): it is probed, if the node serves. A hit ends here, without waiting.
 //! 2. [`flight`](crate::local::flight): one caller of each key leads. The others wait for its result.
-//! 3. [`fetch`]: the leader reads L2. It skips that if the [`miss_rate`](crate::remote::miss_rate) is high.
+//! 3. [`fetch`]: the leader reads L2. It skips that if the [`MissRate`](crate::remote::l2::MissRate) is high.
 //! 4. [`lease`](super::lease): if L2 has nothing, one node of the fleet gets the lease. The others wait.
 //! 5. [`load`]: the loader runs in its own task, under a deadline.
-//! 6. [`fill`](super::fill): the value goes to L2, then to L1, unless an invalidation came during the load.
+//! 6. [`fill`](load): the value goes to L2, then to L1, unless an invalidation came during the load.
 
 use std::sync::Arc;
 
@@ -19,14 +19,12 @@ use crate::liveness::stamp::Stamp;
 use crate::local::flight::Flight;
 use crate::local::lead::{Entered, Lead, enter};
 use crate::local::request::{CacheMode, FirstTier, Found, LookupRequest, Source};
-use crate::lookup::check::{check, check_first_tier, check_reentry};
-use crate::lookup::count::{self, Role};
-use crate::lookup::loader::BoxLoader;
-use crate::lookup::progress::{End, Progress};
+use crate::lookup::load;
+use crate::lookup::loader::{BoxLoader, check_reentry};
+use crate::lookup::progress::{End, Progress, Role, count_found, in_l1, in_l2, refreshes};
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::lookup::step::{Action, Next, after_flight};
-use crate::lookup::wait::Caller;
-use crate::lookup::{find, load, wait};
+use crate::lookup::wait::{self, Caller};
 use crate::observe::{StaleCause, trace};
 use crate::remote::read::{Fetched, fetch};
 
@@ -37,8 +35,9 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     first_tier: FirstTier,
 ) -> Result<Found<V>> {
-    check(inner, min_stamp)?;
-    check_first_tier(inner, first_tier)?;
+    inner.lifecycle.check_open()?;
+    inner.local.liveness.check_stamp(min_stamp)?;
+    inner.local.check_first_tier(first_tier)?;
     let ticket = inner.local.ticket_to_read(key);
     let unreachable = match fetch(inner.remote.as_ref(), key, min_stamp, ticket, &inner.policy.defaults).await
     {
@@ -76,8 +75,9 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     request: LookupRequest,
     loader: BoxLoader<V>,
 ) -> Result<Found<V>> {
-    check(inner, request.min_stamp.as_ref())?;
-    check_first_tier(inner, request.first_tier)?;
+    inner.lifecycle.check_open()?;
+    inner.local.liveness.check_stamp(request.min_stamp.as_ref())?;
+    inner.local.check_first_tier(request.first_tier)?;
     inner.local.check_options(&request.options)?;
     check_reentry(inner, &request.key)?;
     let mut caller = Caller::new(inner, request);
@@ -102,7 +102,7 @@ pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     let flight = match lead_flight(inner, lead, loader).await {
         Led::Flying(flight) => flight,
         Led::Ended(Ok((found, by))) => {
-            count::found(inner, caller.request.key.as_bytes(), by);
+            count_found(inner, caller.request.key.as_bytes(), by);
             return Ok(found);
         }
         Led::Ended(Err(error)) => {
@@ -151,9 +151,9 @@ async fn lead_flight<V: Send + Sync + 'static>(
 ) -> Led<V> {
     let skips_read = inner.remote.as_ref().is_some_and(|l2| l2.miss_rate.skip_read());
     let mut progress = Progress::begin(inner, &lead.request, loader.wants_previous(), skips_read);
-    let mut action = progress.learn(inner, &lead, find::in_l1(inner, &lead));
+    let mut action = progress.learn(inner, &lead, in_l1(inner, &lead));
     if action == Action::ReadL2 {
-        let seen = find::in_l2(inner, &lead).await;
+        let seen = in_l2(inner, &lead).await;
         action = progress.learn(inner, &lead, seen);
     }
     if let Action::Acquire(_) | Action::Load(_) = action {
@@ -168,7 +168,7 @@ async fn lead_flight<V: Send + Sync + 'static>(
         return Led::Flying(flight);
     }
     let refresh = match (action, progress.answer()) {
-        (Action::Answer(by), Some(entry)) if find::refreshes(inner, &lead.request, entry, by) => {
+        (Action::Answer(by), Some(entry)) if refreshes(inner, &lead.request, entry, by) => {
             Some(lead.request.behind(entry.token))
         }
         _ => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::{Accept, Lease, Token};
 use crate::local::flight::AnsweredBy;
-use crate::lookup::loaded::Keep;
+use crate::options::Keep;
 
 /// What is known of the lookup of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

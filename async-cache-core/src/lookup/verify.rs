@@ -19,11 +19,10 @@ use crate::error::{BoxError, Result, guard};
 use crate::format::frame;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::local::probe::Probe;
+use crate::local::l1::Probe;
 use crate::local::request::Answer;
 use crate::local::sample::{Rerun, Sample, Sampler};
-use crate::lookup::loaded::LoadContext;
-use crate::lookup::loader::{BoxLoader, Given, Payload};
+use crate::lookup::loader::{BoxLoader, Given, LoadContext, Payload};
 use crate::observe::{Evidence, Knowledge};
 use crate::remote::l2::L2;
 

@@ -13,9 +13,8 @@ use crate::faults::mutant::Mutant;
 use crate::inner::Inner;
 use crate::local::flight::{AnsweredBy, Flight, Landed};
 use crate::local::request::{Answer, CacheMode, Found, LookupRequest, Source};
-use crate::lookup::count::{self, Role};
-use crate::lookup::stale;
-use crate::lookup::stale::{StandIn, Standing, is_source_failure};
+use crate::lookup::progress::{Role, count_found, count_landed, source_of};
+use crate::lookup::stale::{self, StandIn, Standing, is_source_failure};
 use crate::lookup::step::Ended;
 use crate::observe::{Stage, StaleCause};
 use crate::options::Options;
@@ -305,7 +304,7 @@ fn stand_in<V: Send + Sync + 'static>(
     let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
     let source = match standing {
         Standing::Unverified => {
-            count::found(inner, key, AnsweredBy::Unverified);
+            count_found(inner, key, AnsweredBy::Unverified);
             Source::Stale
         }
         _ if is_stale => {
@@ -313,11 +312,11 @@ fn stand_in<V: Send + Sync + 'static>(
             Source::Stale
         }
         Standing::Confirmed => {
-            count::found(inner, key, AnsweredBy::L2);
+            count_found(inner, key, AnsweredBy::L2);
             Source::L2
         }
         Standing::Verified | Standing::Capped => {
-            count::found(inner, key, AnsweredBy::L1);
+            count_found(inner, key, AnsweredBy::L1);
             Source::L1
         }
     };
@@ -352,8 +351,8 @@ pub(crate) fn returned<V: Send + Sync + 'static>(
 ) -> Result<Found<V>> {
     match waited {
         Waited::Landed(outcome) => {
-            count::landed(inner, caller.request.key.as_bytes(), flight, role, &outcome);
-            outcome.map(|answer| Found { answer, source: count::source(flight, role), born: flight.born() })
+            count_landed(inner, caller.request.key.as_bytes(), flight, role, &outcome);
+            outcome.map(|answer| Found { answer, source: source_of(flight, role), born: flight.born() })
         }
         Waited::StandIn(found) => Ok(found),
         Waited::Abandoned => {

@@ -1,6 +1,5 @@
 //! The options of a cache, a call or a value: how values are stored, and how they are loaded.
 
-mod amend;
 pub(crate) mod choice;
 mod load;
 mod setters;
@@ -12,7 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-pub(crate) use choice::Choice;
+pub use choice::Loaded;
+pub(crate) use choice::{Choice, Keep};
 pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, setters, stale_setters, store_setters};
 pub use store::StoreOptions;

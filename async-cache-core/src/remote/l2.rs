@@ -1,6 +1,7 @@
-//! [`L2`]: the tier that the fleet shares.
+//! [`L2`]: the tier that the fleet shares, the form of its values, and how often it has none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use crate::format::codec::{Codec, RoundTrip};
 use crate::format::frame::{self, Format, Header};
 use crate::format::key::Key;
 use crate::local::l1::L1;
+use crate::local::request::CacheMode;
 use crate::options::Term;
-use crate::remote::miss_rate::MissRate;
 
 /// The tier that the fleet shares, and the form of its values.
 pub(crate) struct L2<V> {
@@ -85,5 +86,67 @@ impl<V: 'static> L2<V> {
                 Err(self.local.observer.error(ErrorKind::Codec, message).with_source(cause))
             }
         }
+    }
+}
+
+/// The share of lookups for which L2 had no value. It is a moving average over about the last [`SPAN`]
+/// lookups. It decides whether a lookup first reads L2, or asks for the lease at once. That question returns a
+/// stored value, too.
+///
+/// A plain read costs Redis much less than a script. But a lookup needs the script, too, if the read finds
+/// nothing. While most reads find nothing (the fleet is cold, or keys are requested only once), the read is
+/// skipped. Then a lookup that loads waits for one round trip less.
+#[derive(Debug, Default)]
+pub(crate) struct MissRate(AtomicU32);
+
+const ALL: u32 = 1 << 16;
+const SPAN: u32 = 32;
+/// A script that returns a value costs about ten times a read. So the read is skipped only while most reads
+/// find nothing.
+const MOST: u32 = ALL / 4 * 3;
+
+impl MissRate {
+    /// L2 had a value.
+    pub(crate) fn found(&self) {
+        let share = self.0.load(Ordering::Relaxed);
+        self.0.store(share - share / SPAN, Ordering::Relaxed);
+    }
+
+    /// L2 had no value, and a load began or was waited for. A reload is not counted, because it did not ask
+    /// for a value.
+    pub(crate) fn missed(&self, mode: CacheMode) {
+        if mode == CacheMode::Reload {
+            return;
+        }
+        let share = self.0.load(Ordering::Relaxed);
+        self.0.store(share + (ALL - share) / SPAN, Ordering::Relaxed);
+    }
+
+    /// Whether to skip the read, and to ask for the lease at once.
+    pub(crate) fn skip_read(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MOST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_turns_when_misses_are_the_rule_and_turn_back() {
+        let rate = MissRate::default();
+        let turns = (1..).find(|_| {
+            rate.missed(CacheMode::Use);
+            rate.skip_read()
+        });
+        assert!((20..60).contains(&turns.unwrap()), "{turns:?}");
+        (0..1_000).for_each(|_| rate.missed(CacheMode::Use));
+        let back = (1..).find(|_| {
+            rate.found();
+            !rate.skip_read()
+        });
+        assert!(back.unwrap() < 20, "{back:?}");
+        (0..1_000).for_each(|i| if i % 2 == 0 { rate.found() } else { rate.missed(CacheMode::Use) });
+        assert!(!rate.skip_read());
     }
 }

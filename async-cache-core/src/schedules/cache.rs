@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shuttle::future::block_on;
-use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use shuttle::sync::atomic::AtomicU64;
+use shuttle::sync::atomic::Ordering::SeqCst;
 use shuttle::sync::mpsc::Receiver;
 use shuttle::thread::{self, JoinHandle};
 
@@ -24,9 +25,9 @@ use crate::local::flight::{AnsweredBy, Landed};
 use crate::local::l1::{NewEntry, new_entry};
 use crate::local::lead::{self, Entered, Lead};
 use crate::local::request::{CacheMode, FirstTier, LookupRequest};
-use crate::lookup::progress::{Progress, Seen};
+use crate::lookup::progress::{self, Progress, Seen};
 use crate::lookup::step::{Action, Basis, Learnt, Reply};
-use crate::lookup::{find, lease, one};
+use crate::lookup::{lease, one};
 use crate::options::{Options, StoreOptions};
 use crate::schedules::Verdict;
 use crate::schedules::server::{Map, Server, TIME_MS, Tier};
@@ -213,9 +214,9 @@ impl Cache {
             self.verdict.demand(alone, || format!("two lead in epoch {epoch}"));
         }
         let mut progress = Progress::begin(&self.inner, &lead.request, false, false);
-        let mut action = progress.learn(&self.inner, &lead, find::in_l1(&self.inner, &lead));
+        let mut action = progress.learn(&self.inner, &lead, progress::in_l1(&self.inner, &lead));
         if action == Action::ReadL2 {
-            let seen = block_on(find::in_l2(&self.inner, &lead));
+            let seen = block_on(progress::in_l2(&self.inner, &lead));
             action = progress.learn(&self.inner, &lead, seen);
         }
         if let Action::Acquire(accept) = action {

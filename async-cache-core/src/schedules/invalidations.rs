@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use shuttle::sync::atomic::AtomicU64;
+use shuttle::sync::atomic::Ordering::SeqCst;
 
 use crate::backend::Effect;
 use crate::faults::mutant::Mutant;
@@ -10,7 +11,7 @@ use crate::faults::schedule::Fault;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::liveness::stamp::Stamp;
-use crate::local::probe::Probe;
+use crate::local::l1::Probe;
 use crate::local::stripe::Admitted;
 use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{Cache, Events, join};

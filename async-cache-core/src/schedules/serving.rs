@@ -9,7 +9,7 @@ use crate::backend::{BusEvent, Listener, Region};
 use crate::faults::mutant::Mutant;
 use crate::faults::schedule::Fault;
 use crate::liveness::stamp::Stamp;
-use crate::local::probe::Probe;
+use crate::local::l1::Probe;
 use crate::schedules::Wrong::{Off, Planted};
 use crate::schedules::cache::{Cache, join};
 use crate::schedules::proves;

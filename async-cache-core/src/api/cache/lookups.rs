@@ -15,9 +15,9 @@ use crate::api::warm::report::Warm;
 use crate::api::warm::steps;
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, FoundBy};
-use crate::lookup::loaded::{LoadContext, Loaded};
-use crate::lookup::loader::{box_informed_loader, box_loader, box_optional_loader};
-use crate::lookup::many::picked::PerKey;
+use crate::lookup::loader::{LoadContext, box_informed_loader, box_loader, box_optional_loader};
+use crate::lookup::many::plan::PerKey;
+use crate::options::Loaded;
 
 // The bound is on the method and not on the `impl`. So the compiler reports the bound that a key type lacks,
 // and not a missing method.

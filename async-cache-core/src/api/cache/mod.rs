@@ -16,7 +16,7 @@ use crate::changes::retry::flush;
 use crate::error::{Result, guard};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
-use crate::lookup::fill;
+use crate::lookup::load;
 
 /// A cache of values in up to two tiers: L1 in this process, and L2 that a fleet shares.
 ///
@@ -84,7 +84,7 @@ async fn shut_down<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Shutdown 
             tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
             // A change that was under way may have failed, and then its invalidation is pending.
             flush(inner).await;
-            fill::return_last(inner).await;
+            load::return_last(inner).await;
         };
         // A task does not end if nothing runs its runtime, so the wait has a limit.
         let _ = tokio::time::timeout(SHUTDOWN, end).await;

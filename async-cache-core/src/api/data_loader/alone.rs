@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use crate::api::data_loader::source::{Memory, Source};
 use crate::error::{BoxError, Error, ErrorKind, Result, guard};
-use crate::lookup::many::picked::{Outcome, Picked};
+use crate::lookup::many::plan::{Outcome, Picked};
 use crate::options::{LoadOptions, Options};
 
 tokio::task_local! {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::api::data_loader::source::{Memory, Source};
 use crate::error::{Error, ErrorKind};
 use crate::liveness::lifecycle::OUTSIDE_TOKIO;
-use crate::lookup::many::picked::Outcome;
+use crate::lookup::many::plan::Outcome;
 use crate::observe::trace;
 use crate::options::Options;
 

@@ -14,7 +14,7 @@ use crate::api::data_loader::gather::{Entered, Gathering, Settings, outside_toki
 use crate::api::data_loader::source::Source;
 use crate::error::{BoxError, Result, boxed};
 use crate::lookup::many::get::MAX_KEYS;
-use crate::lookup::many::picked::{PerKey, Picked};
+use crate::lookup::many::plan::{PerKey, Picked};
 use crate::observe::trace;
 use crate::options::{Defaults, Options};
 

@@ -14,8 +14,8 @@ use crate::changes::invalidate;
 use crate::error::Result;
 use crate::format::key::{CacheKey, Key, with_encoded};
 use crate::local::request::FirstTier;
-use crate::lookup::check;
-use crate::lookup::many::picked::Outcome;
+use crate::lookup::loader::check_reentry;
+use crate::lookup::many::plan::Outcome;
 use crate::options::Options;
 
 struct Over<K, V: 'static> {
@@ -38,7 +38,7 @@ where
         let probed = with_encoded(key, |bytes| match inner.local.hit_of_many(bytes, None) {
             Some(answer) => Some(Ok(answer)),
             // If the calling task is a load of this key, it would wait for itself. That is an error.
-            None => check::check_reentry(inner, &Key::from_encoded(bytes)).err().map(Err),
+            None => check_reentry(inner, &Key::from_encoded(bytes)).err().map(Err),
         });
         // A key that is too long to be cached has no entry in L1. It is loaded each time.
         probed.ok().flatten()

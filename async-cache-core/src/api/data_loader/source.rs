@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::lookup::many::picked::Outcome;
+use crate::lookup::many::plan::Outcome;
 use crate::options::Options;
 
 /// How long the loader itself joins loads of a key and keeps their values.

@@ -15,9 +15,8 @@ use crate::changes::invalidate;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::format::key::CacheKey;
 use crate::liveness::stamp::Stamp;
-use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::{BoxLoader, box_loader, box_optional_loader};
-use crate::options::StoreOptions;
+use crate::options::{Loaded, StoreOptions};
 pub use errors::*;
 
 macro_rules! verbs {

@@ -7,11 +7,10 @@ use crate::error::{Error, Result};
 use crate::format::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::probe::Probe;
+use crate::local::l1::{Probe, take_choice};
 use crate::local::request::{Answer, Found, Source};
-use crate::local::sample::{Sample, take_choice};
-use crate::lookup::check;
-use crate::lookup::find::{self, PastDue};
+use crate::local::sample::Sample;
+use crate::lookup::progress::{self, PastDue};
 use crate::lookup::stale::{Aged, aged};
 use crate::observe::trace;
 use crate::options::Options;
@@ -46,7 +45,7 @@ pub(super) fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     options: Option<&Options>,
 ) -> First<V> {
     let chosen = take_choice();
-    if let Err(error) = check::check_stamp(inner, min_stamp) {
+    if let Err(error) = inner.local.liveness.check_stamp(min_stamp) {
         return First::Failed(error);
     }
     let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
@@ -82,7 +81,7 @@ fn past_due<V: Send + Sync + 'static>(
         None if now < entry.life.expires => Aged::Answers,
         None => Aged::Load,
     };
-    match find::past_due(inner, key, entry, aged) {
+    match progress::past_due(inner, key, entry, aged) {
         PastDue::Answer(entry) => First::Hit(Found::of(entry, aged.source())),
         PastDue::AnswerAndRefresh(entry) => {
             let token = entry.token;

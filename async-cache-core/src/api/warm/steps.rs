@@ -13,12 +13,11 @@ use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::local::request::{CacheMode, FirstTier, LookupRequest};
-use crate::lookup::loaded::Loaded;
 use crate::lookup::loader::box_loader;
 use crate::lookup::many::get_or_load;
 use crate::lookup::many::plan::{BatchLoader, PlanMany};
 use crate::lookup::one;
-use crate::options::Options;
+use crate::options::{Loaded, Options};
 
 /// Loads one key if neither tier has it.
 async fn warm_one<K, V, F, Fut, R, E>(

@@ -5,10 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
-use crate::local::probe::Probe;
+use crate::local::l1::Probe;
 use crate::local::request::{Answer, FirstTier};
-use crate::local::ticket::Ticket;
-use crate::lookup::check;
+use crate::local::stripe::Ticket;
 use crate::lookup::stale::{OutageDecision, decide_in_outage};
 use crate::observe::StaleCause;
 use crate::remote::l2::L2;
@@ -48,8 +47,9 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     first_tier: FirstTier,
 ) -> Result<Vec<Answer<V>>> {
-    check::check(inner, min_stamp)?;
-    check::check_first_tier(inner, first_tier)?;
+    inner.lifecycle.check_open()?;
+    inner.local.liveness.check_stamp(min_stamp)?;
+    inner.local.check_first_tier(first_tier)?;
     check_count(inner, keys.len())?;
     let count = keys.len();
     let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);

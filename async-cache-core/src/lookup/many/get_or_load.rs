@@ -12,19 +12,17 @@ use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::flight::Flight;
+use crate::local::l1::Probe;
 use crate::local::lead::{Entered, enter};
-use crate::local::probe::Probe;
 use crate::local::request::{Answer, FirstTier};
-use crate::lookup::count::Role;
-use crate::lookup::find::{self, PastDue};
-use crate::lookup::many::lead::refresh_found_behind;
-use crate::lookup::many::picked::Outcome;
-use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::many::{get, lead};
+use crate::lookup::loader::check_reentry;
+use crate::lookup::many::get;
+use crate::lookup::many::lead::{self, refresh_found_behind};
+use crate::lookup::many::plan::{LedKey, Outcome, PlanMany};
+use crate::lookup::progress::{self, PastDue, Role};
 use crate::lookup::stale::aged;
 use crate::lookup::step::{Next, after_flight};
-use crate::lookup::wait::Caller;
-use crate::lookup::{check, wait};
+use crate::lookup::wait::{self, Caller};
 use crate::options::Options;
 
 /// What L1 has for one of many keys.
@@ -66,7 +64,7 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
                 refresh.push((place, token));
                 Some(Ok(answer))
             }
-            First::Open => check::check_reentry(inner, key).err().map(Err),
+            First::Open => check_reentry(inner, key).err().map(Err),
         };
         if outcome.is_none() {
             open.push(Waiting { place, caller: Caller::new(inner, plan.request(key, min_stamp)) });
@@ -87,9 +85,10 @@ pub(crate) fn check_plan<V: Send + Sync + 'static>(
     min_stamp: Option<&Stamp>,
     plan: &PlanMany<V>,
 ) -> Result<()> {
-    check::check(inner, min_stamp)?;
+    inner.lifecycle.check_open()?;
+    inner.local.liveness.check_stamp(min_stamp)?;
     get::check_count(inner, keys.len())?;
-    check::check_first_tier(inner, plan.first_tier)?;
+    inner.local.check_first_tier(plan.first_tier)?;
     inner.local.check_options(&plan.options)
 }
 
@@ -111,7 +110,7 @@ fn first<V: Send + Sync + 'static>(
         Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => return First::Open,
     };
     let aged = aged(&entry.life, options, inner.local.liveness.node.clock.now(), || 1.0 - fastrand::f64());
-    match find::past_due(inner, key.as_bytes(), entry, aged) {
+    match progress::past_due(inner, key.as_bytes(), entry, aged) {
         PastDue::Answer(entry) => First::Answer(entry.value),
         PastDue::AnswerAndRefresh(entry) => First::AnswerAndRefresh(entry.value, entry.token),
         PastDue::Nothing => First::Open,

@@ -12,16 +12,16 @@ use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::lead::{Entered, enter};
-use crate::lookup::fill::release;
-use crate::lookup::lease::{makes_do, settles};
-use crate::lookup::many::keep;
-use crate::lookup::many::keep::{Kept, PART};
+use crate::lookup::lease::{self, makes_do, settles};
+use crate::lookup::load::release;
+use crate::lookup::loader::within_load;
+use crate::lookup::many::keep::{self, Kept, PART};
 use crate::lookup::many::load::{Claimed, spawn};
 use crate::lookup::many::plan::{LedKey, PlanMany};
-use crate::lookup::progress::{Progress, Seen};
+use crate::lookup::progress::{self, Progress, Seen};
 use crate::lookup::queue::Queue;
 use crate::lookup::step::{Action, Learnt, Reply, Woken};
-use crate::lookup::{check, find, lease, wait};
+use crate::lookup::wait;
 use crate::observe::{Stage, trace};
 use crate::remote::l2::L2;
 use crate::remote::read::Fetched;
@@ -54,11 +54,7 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     if !open.is_empty() {
         let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
         // The task runs inside the loads of the caller, so that a loader that waits for itself gets an error.
-        inner.lifecycle.tasks.spawn(trace::here(check::within_load(
-            inner.local.liveness.node.id,
-            [],
-            seeking,
-        )));
+        inner.lifecycle.tasks.spawn(trace::here(within_load(inner.local.liveness.node.id, [], seeking)));
     }
 }
 
@@ -74,7 +70,7 @@ async fn find_many<V: Send + Sync + 'static>(
     for led in led {
         // One command reads all keys, so skipping the read would save nothing.
         let mut progress = Progress::begin(inner, &led.lead.request, false, false);
-        let seen = find::in_l1(inner, &led.lead);
+        let seen = progress::in_l1(inner, &led.lead);
         let action = progress.learn(inner, &led.lead, seen);
         let next = Open { led, progress, action };
         if action == Action::ReadL2 { unread.push(next) } else { open.extend(or_landed(inner, next)) }
@@ -83,10 +79,10 @@ async fn find_many<V: Send + Sync + 'static>(
     let keys: Vec<&LedKey<V>> = unread.iter().map(|open| &open.led).collect();
     let read = read_all(inner, &keys, min_stamp).await;
     for (Open { led, mut progress, .. }, fetched) in unread.into_iter().zip(read) {
-        let seen = find::read(inner, &led.lead, asked, fetched);
+        let seen = progress::read(inner, &led.lead, asked, fetched);
         let action = progress.learn(inner, &led.lead, seen);
         if let (Action::Answer(by), Some(entry)) = (action, progress.answer())
-            && find::refreshes(inner, &led.lead.request, entry, by)
+            && progress::refreshes(inner, &led.lead.request, entry, by)
         {
             refresh.push((led.place, led.lead.key().clone(), entry.token));
         }

@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Announce, Entry, Fill, Lease};
-use crate::changes::replace;
+use crate::changes::retry;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::inner::Inner;
 use crate::local::request::Answer;
-use crate::lookup::fill::{Held, release};
-use crate::lookup::loader::{Given, Produced, place, resolve, run_loader};
-use crate::lookup::many::keep;
-use crate::lookup::many::keep::{Kept, PART};
-use crate::lookup::many::picked::Picked;
-use crate::lookup::many::plan::{LedKey, PlanMany};
+use crate::lookup::load::{self, Held, release};
+use crate::lookup::loader::{Given, Produced, place, resolve, run_loader, within_load};
+use crate::lookup::many::keep::{self, Kept, PART};
+use crate::lookup::many::plan::{LedKey, Picked, PlanMany};
 use crate::lookup::progress::{land, land_load};
 use crate::lookup::step::{Basis, StoreIn};
-use crate::lookup::{check, fill, wait};
+use crate::lookup::wait;
 use crate::observe::{Stage, trace};
 
 /// A key to be loaded on this node, and the basis of the load.
@@ -39,7 +37,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key().clone()).collect();
     let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
-    let (count, load) = (keys.len(), check::within_load(inner.local.liveness.node.id, keys, load));
+    let (count, load) = (keys.len(), within_load(inner.local.liveness.node.id, keys, load));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
 }
 
@@ -147,7 +145,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
             }
             if !forgotten.is_empty() {
                 let keys: Vec<Key> = forgotten.iter().map(|(led, _)| led.lead.key().clone()).collect();
-                replace::forget(inner, &keys).await;
+                retry::forget(inner, &keys).await;
                 forgotten.into_iter().for_each(|(led, answer)| {
                     land(led.lead, Ok(answer), None);
                 });
@@ -183,7 +181,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
             if outcome.is_err() {
                 unfilled.push((led.lead.key().clone(), lease));
             }
-            let entry = fill::filled(inner, &led.lead.request, outcome, entry).await;
+            let entry = load::filled(inner, &led.lead.request, outcome, entry).await;
             land(led.lead, Ok(answer), entry);
         }
         release(inner, unfilled, self.held.ttl);
@@ -228,7 +226,7 @@ fn stock<V: Send + Sync + 'static>(
         StoreIn::Fleet(lease) => stock_everywhere(inner, led, lease, &produced),
         StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
-            Storing::Land(Ok(answer), Some(fill::entry(inner, &produced, term, loaded_at)))
+            Storing::Land(Ok(answer), Some(load::entry(inner, &produced, term, loaded_at)))
         }
         StoreIn::Removed => Storing::Forget(answer),
         StoreIn::Nowhere => Storing::Land(Ok(answer), None),
@@ -243,7 +241,7 @@ fn stock_everywhere<V: Send + Sync + 'static>(
 ) -> Storing<V> {
     let answer = produced.value.clone();
     let term = produced.options.store.draw_term(answer.is_none());
-    let entry = fill::entry(inner, produced, term, lease.seq);
+    let entry = load::entry(inner, produced, term, lease.seq);
     let Some(l2) = &inner.remote else { return Storing::Land(Ok(answer), Some(entry)) };
     match l2.frame_of(led.lead.key(), &entry, term, produced.cost) {
         Ok(frame) => {

@@ -5,5 +5,4 @@ pub(crate) mod get_or_load;
 pub(crate) mod keep;
 pub(crate) mod lead;
 pub(crate) mod load;
-pub(crate) mod picked;
 pub(crate) mod plan;

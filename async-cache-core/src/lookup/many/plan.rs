@@ -1,16 +1,17 @@
-//! What a lookup of many keys asks for.
+//! What a lookup of many keys asks for, and what its loader returns, in the order of the requested keys.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Result, boxed};
 use crate::format::key::Key;
 use crate::liveness::stamp::Stamp;
 use crate::local::lead::Lead;
-use crate::local::request::{CacheMode, FirstTier, LookupRequest};
+use crate::local::request::{Answer, CacheMode, FirstTier, LookupRequest};
 use crate::lookup::loader::Given;
-use crate::lookup::many::picked::Picked;
 use crate::options::Options;
 
 /// What a lookup of many keys asks for, without the keys.
@@ -45,3 +46,52 @@ pub(crate) struct LedKey<V: 'static> {
     pub(crate) place: usize,
     pub(crate) lead: Lead<V>,
 }
+
+/// One answer for each requested key, in their order. It is `None` if the function returned nothing for the
+/// key.
+pub(crate) struct Picked<T> {
+    pub(crate) answers: Vec<Option<Result<T, BoxError>>>,
+    /// The number of keys that it returned without a request.
+    pub(crate) unasked: usize,
+}
+
+impl<T> Picked<T> {
+    pub(crate) fn new<K: Eq + Hash, R>(
+        asked: &[K],
+        mut found: HashMap<K, R>,
+        answer: impl Fn(R) -> Result<T, BoxError>,
+    ) -> Self {
+        let answers = asked.iter().map(|key| found.remove(key).map(&answer)).collect();
+        Self { answers, unasked: found.len() }
+    }
+}
+
+/// The result of a batch function with an outcome for each key: the map, or a `Result` of it.
+///
+/// It is `HashMap<K, Result<R, E>>`, or `Result<HashMap<K, Result<R, E>>, B>`, where `B` is the failure of
+/// the whole batch.
+pub trait PerKey<K, R> {
+    /// The map, with each error boxed.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the whole batch.
+    fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError>;
+}
+
+impl<K: Eq + Hash, R, E: Into<BoxError> + 'static> PerKey<K, R> for HashMap<K, Result<R, E>> {
+    fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError> {
+        Ok(self.into_iter().map(|(key, outcome)| (key, outcome.map_err(boxed))).collect())
+    }
+}
+
+impl<K: Eq + Hash, R, E: Into<BoxError> + 'static, B: Into<BoxError> + 'static> PerKey<K, R>
+    for Result<HashMap<K, Result<R, E>>, B>
+{
+    fn per_key(self) -> Result<HashMap<K, Result<R, BoxError>>, BoxError> {
+        self.map_err(boxed).and_then(PerKey::per_key)
+    }
+}
+
+/// The outcome of one key.
+pub(crate) type Outcome<V> = Result<Answer<V>>;
