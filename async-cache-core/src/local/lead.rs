@@ -73,7 +73,7 @@ impl<V: 'static> Lead<V> {
     ///
     /// 1. An entry is found new enough; 2. a get with a later stamp joins; 3. the entry answers both.
     pub(crate) fn suffices(&self, entry: &Entry<V>) -> bool {
-        self.l1.stripes.land(self.key(), &self.flight, None);
+        self.l1.stripes.land(self.key(), &self.flight, false, None);
         entry.seq >= self.flight.max_min_seq.load(Ordering::Acquire)
     }
 
@@ -124,13 +124,11 @@ impl<V: 'static> Lead<V> {
             self.flight.born_at(entry.life.born());
             self.flight.came_from(entry.seq, &entry.tags);
         }
-        if outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load {
-            l1.stripes.loaded(self.key().as_bytes());
-        }
+        let loaded = outcome.is_ok() && self.flight.answered_by() == AnsweredBy::Load;
         let offer = entry.and_then(|entry| {
             l1.engine().map(|engine| (engine, partition, self.ticket, l1.capped(entry, self.l1_ttl)))
         });
-        if l1.stripes.land(self.key(), &self.flight, offer) == Some(Admitted::Rejected) {
+        if l1.stripes.land(self.key(), &self.flight, loaded, offer) == Some(Admitted::Rejected) {
             l1.observer.fill_rejected(self.key().as_bytes());
         }
         self.flight.end(Landed::Answer(outcome));
@@ -145,7 +143,7 @@ impl<V: 'static> Drop for Lead<V> {
         if self.flight.landed.get().is_some() {
             return;
         }
-        self.l1.stripes.land(self.key(), &self.flight, None);
+        self.l1.stripes.land(self.key(), &self.flight, false, None);
         let landed = match std::thread::panicking() && self.flight.has_loaded() {
             true => Landed::Answer(Err(self.l1.observer.error(
                 ErrorKind::LoaderPanicked,

@@ -89,6 +89,12 @@ pub(crate) enum CacheMode {
 }
 
 impl LookupRequest {
+    /// A lookup that any cached value answers, from L1 on.
+    pub(crate) fn of(key: Key, options: Options) -> Self {
+        let (mode, first_tier) = (CacheMode::Use, FirstTier::L1);
+        Self { key, min_stamp: None, mode, absent_ok: false, first_tier, background: false, options }
+    }
+
     pub(crate) fn accepts<V>(&self, answer: &Answer<V>) -> bool {
         self.absent_ok || answer.is_some()
     }

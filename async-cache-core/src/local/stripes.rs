@@ -210,13 +210,6 @@ impl<V: 'static> Stripes<V> {
         }
     }
 
-    /// Notes that the key has been loaded. Earlier failures no longer count.
-    pub(crate) fn loaded(&self, key: &[u8]) {
-        let mut stripe = self.stripe(key).lock();
-        stripe.postponed.forget(key);
-        stripe.failed.forget(key);
-    }
-
     /// The given life of a value, with the failed refreshes that were noted while L1 had no entry of the key.
     pub(crate) fn with_postponed(&self, key: &[u8], life: Expiry) -> Expiry {
         let stripe = self.stripe(key).lock();
@@ -224,14 +217,19 @@ impl<V: 'static> Stripes<V> {
     }
 
     /// Offers the value of a flight to L1 and removes the flight, in one step. A later caller finds either
-    /// the value or the flight.
+    /// the value or the flight. If the key has been loaded, its earlier failures no longer count.
     pub(crate) fn land(
         &self,
         key: &Key,
         flight: &Arc<Flight<V>>,
+        loaded: bool,
         offer: Option<Offer<'_, V>>,
     ) -> Option<Admitted> {
         let mut stripe = self.stripe(key.as_bytes()).lock();
+        if loaded {
+            stripe.postponed.forget(key.as_bytes());
+            stripe.failed.forget(key.as_bytes());
+        }
         if planted!(LandInTwoSteps) {
             self.remove_flight(&mut stripe, key.as_bytes(), true);
             drop(stripe);

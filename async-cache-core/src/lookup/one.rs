@@ -72,7 +72,7 @@ pub(crate) async fn get<V: Send + Sync + 'static>(
 /// A lookup with a loader, after the probe has missed.
 pub(crate) async fn get_or_load<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    request: LookupRequest,
+    request: Arc<LookupRequest>,
     loader: BoxLoader<V>,
 ) -> Result<Found<V>> {
     inner.lifecycle.check_open()?;

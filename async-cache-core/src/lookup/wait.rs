@@ -77,14 +77,14 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Begins a lookup.
-    pub(crate) fn new<V: Send + Sync + 'static>(inner: &Inner<V>, request: LookupRequest) -> Self {
+    pub(crate) fn new<V: Send + Sync + 'static>(inner: &Inner<V>, request: Arc<LookupRequest>) -> Self {
         let (_, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
         Self {
             soft: request.options.load.soft_timeout.map(|limit| Instant::now() + limit),
             known: partition.last_tag_change(),
             begun: inner.local.liveness.node.clock.coarse_now(),
             limit: patience(inner, &request.options),
-            request: Arc::new(request),
+            request,
         }
     }
 

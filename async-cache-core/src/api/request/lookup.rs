@@ -143,13 +143,15 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     }
 
     /// The request and the loader. The request starts once.
-    fn start(&mut self, key: Key, absent_ok: bool, mode: CacheMode) -> (LookupRequest, BoxLoader<V>) {
+    fn start(&mut self, key: Key, absent_ok: bool, mode: CacheMode) -> (Arc<LookupRequest>, BoxLoader<V>) {
         let mut options = self.options.take().unwrap_or_else(|| self.inner.policy.defaults.clone());
         let Some((loader, boxing)) = self.loader.take() else { unreachable!("a request is started once") };
         let loader = boxing(loader, &mut options.store);
         let min_stamp = self.min_stamp.cloned();
         let first_tier = self.first_tier;
-        (LookupRequest { key, min_stamp, mode, absent_ok, first_tier, background: false, options }, loader)
+        let request =
+            LookupRequest { key, min_stamp, mode, absent_ok, first_tier, background: false, options };
+        (Arc::new(request), loader)
     }
 }
 

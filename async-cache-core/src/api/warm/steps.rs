@@ -12,7 +12,7 @@ use crate::api::warm::report::{Pace, Step, Warm, Warmed, Work};
 use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
-use crate::local::request::{CacheMode, FirstTier, LookupRequest};
+use crate::local::request::{FirstTier, LookupRequest};
 use crate::lookup::loader::box_loader;
 use crate::lookup::many::get_or_load;
 use crate::lookup::many::plan::{BatchLoader, PlanMany};
@@ -45,16 +45,7 @@ where
         load(own)
     };
     let loader = box_loader::<V, _, _, R, E>(loader, &mut options.store);
-    let mode = CacheMode::Use;
-    let request = LookupRequest {
-        key: encoded,
-        min_stamp: None,
-        mode,
-        absent_ok: false,
-        first_tier: FirstTier::L1,
-        background: false,
-        options,
-    };
+    let request = Arc::new(LookupRequest::of(encoded, options));
     let warmed = match one::get_or_load(&inner, request, loader).await {
         Ok(_) if begun.load(Ordering::Relaxed) => Ok(Warmed::Loaded),
         Ok(_) => Ok(Warmed::Skipped),

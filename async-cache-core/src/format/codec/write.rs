@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer, ser};
+use serde::ser;
+use serde::{Serialize, Serializer};
 
 use crate::format::codec::{MAX_DEPTH, TOO_DEEP};
 

@@ -67,7 +67,7 @@ pub(crate) async fn get_many_or_load<V: Send + Sync + 'static>(
             First::Open => check_reentry(inner, key).err().map(Err),
         };
         if outcome.is_none() {
-            open.push(Waiting { place, caller: Caller::new(inner, plan.request(key, min_stamp)) });
+            open.push(Waiting { place, caller: Caller::new(inner, Arc::new(plan.request(key, min_stamp))) });
         }
         outcomes.push(outcome);
     }

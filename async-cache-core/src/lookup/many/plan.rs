@@ -10,7 +10,7 @@ use crate::error::{BoxError, Result, boxed};
 use crate::format::key::Key;
 use crate::liveness::stamp::Stamp;
 use crate::local::lead::Lead;
-use crate::local::request::{Answer, CacheMode, FirstTier, LookupRequest};
+use crate::local::request::{Answer, FirstTier, LookupRequest};
 use crate::lookup::loader::Given;
 use crate::options::Options;
 
@@ -30,13 +30,10 @@ impl<V> PlanMany<V> {
     /// The request for one of the keys. An absence answers as well as a value.
     pub(crate) fn request(&self, key: &Key, min_stamp: Option<&Stamp>) -> LookupRequest {
         LookupRequest {
-            key: key.clone(),
             min_stamp: min_stamp.cloned(),
-            mode: CacheMode::Use,
             absent_ok: true,
             first_tier: self.first_tier,
-            background: false,
-            options: self.options.clone(),
+            ..LookupRequest::of(key.clone(), self.options.clone())
         }
     }
 }
