@@ -57,7 +57,7 @@ fn entry<V: 'static>(inner: &Inner<V>, key: &[u8]) -> String {
     };
     let _ = writeln!(out, "state={state}");
     if let Some(Entry { value, life, seq, token, .. }) = entry {
-        let now = inner.local.liveness.node.clock.now();
+        let now = inner.local.now();
         let (age, left) = (life.age(now).as_millis(), life.expires.since(now).as_millis());
         let absence = u8::from(value.is_none());
         let _ =

@@ -45,7 +45,7 @@ pub(crate) async fn expire<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, keys
     check_change(inner, keys.len())?;
     let keys: Arc<[Key]> = keys.into();
     let intent = Intent::new(inner, Change::Keys(Arc::clone(&keys)));
-    let now = inner.local.liveness.node.clock.now();
+    let now = inner.local.now();
     for key in &*keys {
         inner.local.stripes.expiry_begins(inner.local.engine(), key, now);
     }

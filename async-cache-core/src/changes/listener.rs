@@ -49,7 +49,7 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             }
             BusEvent::Expired { partition, seq, key } => {
                 self.observer.counters.invalidations_received.add(1);
-                let now = self.local.liveness.node.clock.now();
+                let now = self.local.now();
                 self.local.stripes.expired(self.local.engine(), &Key::from_encoded(&key), seq, now);
                 about(self, partition, |partition| partition.heard(seq))
             }
@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                         && let Some(sent) = partition.proved_at()
                     {
                         // The echo came behind every change, so they were under way as long.
-                        self.observer.lagged(self.local.liveness.node.clock.now().since(sent));
+                        self.observer.lagged(self.local.now().since(sent));
                     }
                     news
                 })

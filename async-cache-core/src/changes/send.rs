@@ -42,7 +42,7 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
 pub(crate) async fn send_expire<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) -> Result<Stamp> {
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
     let seqs = l2.region.expire(keys).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
-    let now = inner.local.liveness.node.clock.now();
+    let now = inner.local.now();
     for (key, seq) in keys.iter().zip(&seqs) {
         inner.local.stripes.expired(inner.local.engine(), key, *seq, now);
     }
@@ -178,7 +178,7 @@ async fn put<V: Send + Sync + 'static>(
         frames = rest;
         // After this node has given up a command, L2 must not execute it: the caller may insert a newer value
         // meanwhile.
-        let given_up = inner.local.liveness.node.clock.now().after(l2.region.info().deadline);
+        let given_up = inner.local.now().after(l2.region.info().deadline);
         let put = put_part(inner, l2, part, life, given_up).await;
         seqs.extend(put.map_err(|error| error_after(error, seqs.len()))?);
     }

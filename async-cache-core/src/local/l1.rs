@@ -70,6 +70,24 @@ impl<V: 'static> L1<V> {
         })
     }
 
+    /// The time of the node's clock.
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        self.liveness.node.clock.now()
+    }
+
+    /// The time, or a time shortly before it.
+    #[inline]
+    pub(crate) fn coarse_now(&self) -> Tick {
+        self.liveness.node.clock.coarse_now()
+    }
+
+    /// The partition of a key, and its index.
+    #[inline]
+    pub(crate) fn partition_of(&self, key: &[u8]) -> (u16, &Partition) {
+        self.liveness.node.partition_of(key)
+    }
+
     #[inline]
     pub(crate) fn engine(&self) -> Option<&dyn LocalBackend<V>> {
         self.exists.then_some(&*self.engine)

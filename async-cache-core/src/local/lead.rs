@@ -54,7 +54,7 @@ impl<V: 'static> Lead<V> {
 
     /// Notes that the flight begins its next step, which may take up to `limit`.
     pub(crate) fn goes_on(&self, limit: Duration) {
-        let due = self.l1.liveness.node.clock.now().after(limit);
+        let due = self.l1.now().after(limit);
         self.flight.due.fetch_max(due.0, Ordering::AcqRel);
     }
 
@@ -79,7 +79,7 @@ impl<V: 'static> Lead<V> {
 
     /// Notes that the refresh has failed. The next attempt must wait for `backoff`.
     pub(crate) fn postpone(&self, backoff: Duration) {
-        let now = self.l1.liveness.node.clock.now();
+        let now = self.l1.now();
         self.l1.stripes.postpone(self.l1.engine(), self.key(), now, now.after(backoff));
     }
 
@@ -92,7 +92,7 @@ impl<V: 'static> Lead<V> {
         if error_ttl.is_zero() {
             return;
         }
-        let (now, generation) = (self.l1.liveness.node.clock.now(), self.ticket.generation);
+        let (now, generation) = (self.l1.now(), self.ticket.generation);
         let failed =
             FailedLoad { error: error.clone(), failed: now, until: now.after(error_ttl), generation, seq };
         let mut stripe = self.l1.stripes.stripe(self.key().as_bytes()).lock();
@@ -119,7 +119,7 @@ impl<V: 'static> Lead<V> {
     /// Ends the flight. L1 gets the value first, then the callers.
     pub(crate) fn land(self, outcome: Result<Answer<V>>, entry: Option<Entry<V>>) {
         let l1 = &*self.l1;
-        let (_, partition) = l1.liveness.node.partition_of(self.key().as_bytes());
+        let (_, partition) = l1.partition_of(self.key().as_bytes());
         if let Some(entry) = &entry {
             self.flight.born_at(entry.life.born());
             self.flight.came_from(entry.seq, &entry.tags);
@@ -164,9 +164,9 @@ pub(crate) fn enter<V: 'static>(
     limit: Duration,
     needs_value: bool,
 ) -> Entered<V> {
-    let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
+    let (index, partition) = l1.partition_of(request.key.as_bytes());
     let min_seq = request.min_seq(index);
-    let now = l1.liveness.node.clock.now();
+    let now = l1.now();
     let recalls = recalled(l1, request).is_some();
     let mut bound = JoinBound::Within;
     let joinable = |flight: &Flight<V>| {
@@ -209,8 +209,8 @@ fn recalled<V: 'static>(l1: &L1<V>, request: &LookupRequest) -> Option<Error> {
     if error_ttl.is_zero() || request.mode == CacheMode::Reload {
         return None;
     }
-    let (index, partition) = l1.liveness.node.partition_of(request.key.as_bytes());
-    let (now, applied) = (l1.liveness.node.clock.now(), partition.applied());
+    let (index, partition) = l1.partition_of(request.key.as_bytes());
+    let (now, applied) = (l1.now(), partition.applied());
     let stripe = l1.stripes.stripe(request.key.as_bytes()).lock();
     let load = stripe.failed.of(request.key.as_bytes())?;
     let holds = now < load.until.min(load.failed.after(error_ttl))

@@ -31,8 +31,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(l1: Arc<L1<V>>) {
     let (mut voided, mut idle) = (voided_now(&l1.liveness.node), 0);
     loop {
         ticks.tick().await;
-        let (before, now) =
-            (std::mem::replace(&mut voided, voided_now(&l1.liveness.node)), l1.liveness.node.clock.now());
+        let (before, now) = (std::mem::replace(&mut voided, voided_now(&l1.liveness.node)), l1.now());
         idle += 1;
         if before == voided && now < l1.stripes.first_end() && idle < AT_LEAST {
             continue;
@@ -54,9 +53,8 @@ pub(crate) async fn run<V: Send + Sync + 'static>(l1: Arc<L1<V>>) {
 }
 
 fn is_dead<V: 'static>(l1: &L1<V>, key: &[u8], entry: &Entry<V>) -> bool {
-    let (_, partition) = l1.liveness.node.partition_of(key);
-    let is_dead =
-        entry.life.phase(l1.liveness.node.clock.coarse_now()) == Phase::Expired || partition.voids(entry);
+    let (_, partition) = l1.partition_of(key);
+    let is_dead = entry.life.phase(l1.coarse_now()) == Phase::Expired || partition.voids(entry);
     if !is_dead {
         l1.stripes.note_end(entry.life.ends);
     }

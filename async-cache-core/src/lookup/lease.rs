@@ -68,7 +68,7 @@ async fn ask<V: Send + Sync + 'static>(
     held: Option<&Entry<V>>,
     accept: Accept,
 ) -> Seen<V> {
-    let asked = inner.local.liveness.node.clock.now();
+    let asked = inner.local.now();
     let Some(l2) = inner.remote.as_ref().filter(|_| !inner.local.liveness.is_unsent(lead.key().as_bytes()))
     else {
         return Seen::bare(Learnt::Lease(Reply::Unsent));
@@ -120,7 +120,7 @@ pub(crate) fn reply<V: Send + Sync + 'static>(
     let reached = |seq| {
         l2.miss_rate.missed(lead.request.mode);
         lead.flight().granted(seq);
-        inner.local.liveness.node.partition_of(lead.key().as_bytes()).1.knows(seq);
+        inner.local.partition_of(lead.key().as_bytes()).1.knows(seq);
     };
     match answer {
         Ok(Acquired::Granted(lease)) => {
@@ -188,7 +188,7 @@ fn unchanged<V: Send + Sync + 'static>(
     ends: (u64, u64),
     asked: Tick,
 ) -> Seen<V> {
-    let now = inner.local.liveness.node.clock.now();
+    let now = inner.local.now();
     let time = match inner.local.liveness.server_time(lead.key().as_bytes()) {
         _ if inner.policy.faults.is(Mutant::TrustUnknownServerTime) => {
             return Seen::of(Learnt::Lease(Reply::Answers), entry);

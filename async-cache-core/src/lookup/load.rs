@@ -120,7 +120,7 @@ async fn produce<V: Send + Sync + 'static>(
 ) -> Result<Produced<V>> {
     inner.observer.counters.loads.add(1);
     let request = &*lead.request;
-    let (limit, begun) = (request.options.load.load_timeout, inner.local.liveness.node.clock.now());
+    let (limit, begun) = (request.options.load.load_timeout, inner.local.now());
     let previous = match loader.wants_previous() {
         true => stale::previous(inner, request, &lead.flight),
         false => None,
@@ -129,7 +129,7 @@ async fn produce<V: Send + Sync + 'static>(
     lead.flight.load_begins(begun);
     let given = run_loader(inner, move || loader.run(context), limit).await;
     lead.flight.load_ends();
-    let cost = inner.local.liveness.node.clock.now().since(begun);
+    let cost = inner.local.now().since(begun);
     let outcome = given.and_then(|given| resolve(inner, request, given, previous, cost));
     match &outcome {
         Ok(_) if inner.policy.faults.is(Mutant::JoinersCheckedBySeal) => {}

@@ -183,7 +183,7 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) 
 
 /// Reads L2.
 pub(crate) async fn in_l2<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) -> Seen<V> {
-    let asked = inner.local.liveness.node.clock.now();
+    let asked = inner.local.now();
     let LookupRequest { key, min_stamp, options, .. } = &*lead.request;
     let fetched = fetch(inner.remote.as_ref(), key, min_stamp.as_ref(), lead.ticket, options).await;
     read(inner, lead, asked, fetched)
@@ -227,10 +227,7 @@ pub(crate) fn backs_off<V: Send + Sync + 'static>(
     request.is_plain()
         && request.accepts(&entry.value)
         && is_allowed(inner, request, entry)
-        && matches!(
-            aged(&entry.life, &request.options, inner.local.liveness.node.clock.now(), || 1.0),
-            Aged::Serve(_)
-        )
+        && matches!(aged(&entry.life, &request.options, inner.local.now(), || 1.0), Aged::Serve(_))
 }
 
 /// Whether an entry of L2 answers and is refreshed in the background, as a hit in L1 would be.
@@ -242,9 +239,7 @@ pub(crate) fn refreshes<V: Send + Sync + 'static>(
 ) -> bool {
     by == AnsweredBy::L2
         && request.is_plain()
-        && aged(&entry.life, &request.options, inner.local.liveness.node.clock.now(), || {
-            1.0 - fastrand::f64()
-        }) == Aged::Refresh
+        && aged(&entry.life, &request.options, inner.local.now(), || 1.0 - fastrand::f64()) == Aged::Refresh
 }
 
 /// What a new lookup does with an entry of L1 that is close to its expiry or past it.

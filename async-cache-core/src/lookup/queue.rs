@@ -89,8 +89,8 @@ impl<'a, V: 'static> Queue<'a, V> {
     /// `lease::ask`). The first two are checked before the slot is emptied. In the other order step 5 and the
     /// message of step 2 could arrive in between.
     pub(crate) fn ticket(&mut self) -> Ticket {
-        let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
-        let serving = partition.serving_at(self.inner.local.liveness.node.clock.now());
+        let (_, partition) = self.inner.local.partition_of(self.key.as_bytes());
+        let serving = partition.serving_at(self.inner.local.now());
         self.wakes = match serving && partition.applied() >= self.min_seq {
             true => Wakes::Timely,
             false => Wakes::MayBeOld,
@@ -125,7 +125,7 @@ impl<'a, V: 'static> Queue<'a, V> {
 
     /// The longest time to wait before the waiter asks again by itself.
     pub(crate) fn pause(&mut self, lapses_in: Duration, give_up: Instant) -> Duration {
-        let (_, partition) = self.inner.local.liveness.node.partition_of(self.key.as_bytes());
+        let (_, partition) = self.inner.local.partition_of(self.key.as_bytes());
         let poll = match self.poll {
             Some(last) => (last * 2).min(POLL_MAX),
             None => {
@@ -134,11 +134,7 @@ impl<'a, V: 'static> Queue<'a, V> {
                 if let Some(l2) = &self.inner.remote {
                     l2.miss_rate.missed(self.mode);
                 }
-                if partition.serving_at(self.inner.local.liveness.node.clock.now()) {
-                    POLL_LISTENING
-                } else {
-                    POLL_BLIND
-                }
+                if partition.serving_at(self.inner.local.now()) { POLL_LISTENING } else { POLL_BLIND }
             }
         };
         self.poll = Some(poll);

@@ -137,7 +137,7 @@ pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
 ) -> Option<StandIn<V>> {
     let fallback = flight.fallback()?;
     let entry = as_of_now(inner, &request.key, &fallback.entry);
-    let fresh = matches!(entry.life.phase(inner.local.liveness.node.clock.now()), Phase::Fresh | Phase::Ripe);
+    let fresh = matches!(entry.life.phase(inner.local.now()), Phase::Fresh | Phase::Ripe);
     (fresh
         && request.accepts(&fallback.entry.value)
         && is_allowed(inner, request, &fallback.entry)
@@ -193,7 +193,7 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
 
 /// The number that the lookup's stamp requires. It is 0 without a stamp.
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> u64 {
-    let (index, _) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    let (index, _) = inner.local.partition_of(request.key.as_bytes());
     request.min_seq(index)
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn is_allowed<V: Send + Sync + 'static>(
     request: &LookupRequest,
     entry: &Entry<V>,
 ) -> bool {
-    let (index, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    let (index, partition) = inner.local.partition_of(request.key.as_bytes());
     let reflects = || inner.remote.is_some() && entry.seq >= request.min_seq(index);
     let is_expired = || entry.life.by_change || partition.outdates_by_tag(&entry.tags, entry.seq);
     request.min_stamp.is_none() || reflects() || !is_expired()
@@ -212,9 +212,9 @@ pub(crate) fn is_allowed<V: Send + Sync + 'static>(
 
 /// The life of an entry that was read before, after the expiries of its tags since then.
 fn life_left<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, entry: &Entry<V>) -> Expiry {
-    let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
+    let (_, partition) = inner.local.partition_of(key.as_bytes());
     match partition.outdates_by_tag(&entry.tags, entry.seq) {
-        true => entry.life.expired(inner.local.liveness.node.clock.now()),
+        true => entry.life.expired(inner.local.now()),
         false => entry.life,
     }
 }
@@ -232,8 +232,8 @@ fn holds<V: Send + Sync + 'static>(
     fallback: &Fallback<V>,
 ) -> bool {
     let Fallback { entry, ticket, confirmed, reflects } = fallback;
-    let (_, partition) = inner.local.liveness.node.partition_of(key.as_bytes());
-    let now = inner.local.liveness.node.clock.now();
+    let (_, partition) = inner.local.partition_of(key.as_bytes());
+    let now = inner.local.now();
     let recent = *confirmed > Tick(0) && now <= confirmed.after(inner.local.liveness.node.max_staleness);
     let life = life_left(inner, key, entry);
     if !(recent || partition.serving_at(now)) || life.phase(now) == Phase::Expired {
@@ -254,12 +254,12 @@ fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupReques
     if request.first_tier != FirstTier::L1 {
         return None;
     }
-    let (index, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+    let (index, partition) = inner.local.partition_of(request.key.as_bytes());
     let entry = as_of_now(inner, &request.key, &inner.local.engine()?.get(request.key.as_bytes())?);
     // `applied` says nothing about an entry of an older generation.
     let late_enough = entry.seq >= request.min_seq(index);
     let usable = inner.policy.outage == OutagePolicy::ServeL1
-        && entry.life.phase(inner.local.liveness.node.clock.now()) != Phase::Expired
+        && entry.life.phase(inner.local.now()) != Phase::Expired
         && !partition.voids(&entry)
         && !inner.local.liveness.unsent.voids(&entry);
     (usable && late_enough && request.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
@@ -276,22 +276,20 @@ pub(crate) enum OutageDecision<V> {
 }
 
 /// Decides by the outage policy. `held` is the entry of L1 that has not expired, if there is one.
-pub(crate) fn decide_in_outage<V>(
+pub(crate) fn decide_in_outage<V: 'static>(
     inner: &Inner<V>,
     key: &[u8],
     held: Option<Entry<V>>,
     error: Error,
 ) -> OutageDecision<V> {
-    let (_, partition) = inner.local.liveness.node.partition_of(key);
+    let (_, partition) = inner.local.partition_of(key);
     match (inner.policy.outage, held) {
         (OutagePolicy::Fail, _) => OutageDecision::Fail(error),
         // A void value does not answer, not even in an outage. An entry that has expired while L2 was asked
         // does not answer, either.
         (OutagePolicy::ServeL1, Some(entry))
-            if matches!(
-                entry.life.phase(inner.local.liveness.node.clock.now()),
-                Phase::Fresh | Phase::Ripe
-            ) && !partition.voids(&entry)
+            if matches!(entry.life.phase(inner.local.now()), Phase::Fresh | Phase::Ripe)
+                && !partition.voids(&entry)
                 && !partition.outdates_by_tag(&entry.tags, entry.seq)
                 && !inner.local.liveness.unsent.voids(&entry) =>
         {

@@ -62,7 +62,7 @@ pub(crate) fn rerun<V: Send + Sync + 'static>(
     loader: BoxLoader<V>,
     entry: &Entry<V>,
 ) -> Rerun<V> {
-    let context = LoadContext::of(Some(entry), inner.local.liveness.node.clock.now());
+    let context = LoadContext::of(Some(entry), inner.local.now());
     Box::new(move || {
         let loading = loader.run(context);
         Box::pin(async move {
@@ -135,7 +135,7 @@ async fn look<V: Send + Sync + 'static>(
         Some(_) => inner.local.liveness.node.max_staleness,
         None => Duration::ZERO,
     };
-    let (seen, due) = (inner.local.liveness.node.clock.now(), Instant::now() + bound + GRACE);
+    let (seen, due) = (inner.local.now(), Instant::now() + bound + GRACE);
     Ok(Some(Suspect { key, entry, state, source_differs, seen, due }))
 }
 
@@ -163,7 +163,7 @@ async fn state_if_unconfirmed<V: Send + Sync + 'static>(
     if let Stored::Same = stored(inner, sampler, l2, key, entry).await? {
         return Ok(None);
     }
-    let (partition, _) = inner.local.liveness.node.partition_of(key.as_bytes());
+    let (partition, _) = inner.local.partition_of(key.as_bytes());
     l2.region.baseline(partition).await.map(Some)
 }
 

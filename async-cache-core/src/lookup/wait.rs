@@ -78,11 +78,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// Begins a lookup.
     pub(crate) fn new<V: Send + Sync + 'static>(inner: &Inner<V>, request: Arc<LookupRequest>) -> Self {
-        let (_, partition) = inner.local.liveness.node.partition_of(request.key.as_bytes());
+        let (_, partition) = inner.local.partition_of(request.key.as_bytes());
         Self {
             soft: request.options.load.soft_timeout.map(|limit| Instant::now() + limit),
             known: partition.last_tag_change(),
-            begun: inner.local.liveness.node.clock.coarse_now(),
+            begun: inner.local.coarse_now(),
             limit: patience(inner, &request.options),
             request,
         }
@@ -140,7 +140,7 @@ async fn out_of_time<V: Send + Sync + 'static>(
         requeued().await;
     }
     loop {
-        let now = inner.local.liveness.node.clock.coarse_now();
+        let now = inner.local.coarse_now();
         let load_end = caller.load_deadline(flight.loading_since(), now);
         let end = match role {
             Role::Leads => flight.due(),
@@ -174,7 +174,7 @@ async fn given_up<V: Send + Sync + 'static>(
     role: Role,
     passed: Limit,
 ) -> Waited<V> {
-    let now = inner.local.liveness.node.clock.now();
+    let now = inner.local.now();
     let may_ask_again = role != Role::Leads && caller.deadline().since(now) >= caller.limit / 2;
     if passed == Limit::Lookup && may_ask_again {
         return Waited::Abandoned;
@@ -198,7 +198,7 @@ async fn given_up<V: Send + Sync + 'static>(
 
 /// Whether the result of a flight is too old for a caller that joined it.
 fn is_too_old<V: Send + Sync + 'static>(inner: &Inner<V>, caller: &Caller, flight: &Flight<V>) -> bool {
-    let (_, partition) = inner.local.liveness.node.partition_of(caller.request.key.as_bytes());
+    let (_, partition) = inner.local.partition_of(caller.request.key.as_bytes());
     // The leader of the flight may need less than the stamp of this caller, and a change may have expired the answer.
     let expired = flight.answered_by() == AnsweredBy::Backoff
         && (caller.request.min_stamp.is_some()
@@ -301,7 +301,7 @@ fn stand_in<V: Send + Sync + 'static>(
 ) -> Waited<V> {
     let StandIn { entry, standing } = found;
     let key = caller.request.key.as_bytes();
-    let is_stale = entry.life.phase(inner.local.liveness.node.clock.now()) == Phase::Stale;
+    let is_stale = entry.life.phase(inner.local.now()) == Phase::Stale;
     let source = match standing {
         Standing::Unverified => {
             count_found(inner, key, AnsweredBy::Unverified);

@@ -67,7 +67,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// While the node serves, its floor and its mirror are at most `max_staleness` old. Then a plain read is
     /// enough, and the node's [verdict](Self::verdict) decides. Otherwise the backend judges first.
     async fn read(&self, key: &Key, min_stamp: Option<&Stamp>) -> Result<Read> {
-        let (index, partition) = self.local.liveness.node.partition_of(key.as_bytes());
+        let (index, partition) = self.local.partition_of(key.as_bytes());
         if !self.local.liveness.knows_server_time(partition) {
             self.learn_before_reading(std::slice::from_ref(key)).await?;
         }
@@ -126,7 +126,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let mut values = Vec::with_capacity(keys.len());
         let (mut doubtful, mut places) = (Vec::new(), Vec::new());
         for (key, read) in keys.iter().zip(reads) {
-            let (_, partition) = self.local.liveness.node.partition_of(key.as_bytes());
+            let (_, partition) = self.local.partition_of(key.as_bytes());
             values.push(match read {
                 Ok(read) if !self.is_about(partition, read.run) => {
                     places.push(values.len());
@@ -166,7 +166,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// Whether the node's knowledge of the partition is recent enough to judge a plain read. The time may lag
     /// a little, as for a hit; the serving lease is shorter to allow for that.
     fn knows(&self, index: u16, partition: &Partition, min_stamp: Option<&Stamp>) -> bool {
-        partition.serving_at(self.local.liveness.node.clock.coarse_now())
+        partition.serving_at(self.local.coarse_now())
             && min_stamp.is_none_or(|stamp| self.may_read_plainly(stamp, index, partition))
     }
 
@@ -213,7 +213,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Checks stored bytes, judges them by what this node knows, and decodes them.
     pub(crate) fn verdict(&self, key: &Key, stored: &[u8], ticket: Ticket, options: &Options) -> Fetched<V> {
-        let now = self.local.liveness.node.clock.coarse_now();
+        let now = self.local.coarse_now();
         let (seq, header, payload) = match frame::read(self.format, stored) {
             Ok(parts) => parts,
             Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt, stored),
@@ -230,7 +230,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         //
         // 1. an invalidation of a tag fails on this node, and becomes pending; 2. a get asks L2, which finds
         //    a value with the tag valid; 3. the retry succeeds: nothing is pending; 4. the answer arrives.
-        let (_, partition) = self.local.liveness.node.partition_of(key.as_bytes());
+        let (_, partition) = self.local.partition_of(key.as_bytes());
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return useless(stored);
         }

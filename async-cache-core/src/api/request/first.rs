@@ -75,7 +75,7 @@ fn past_due<V: Send + Sync + 'static>(
     entry: Entry<V>,
     options: Option<&Options>,
 ) -> First<V> {
-    let now = inner.local.liveness.node.clock.now();
+    let now = inner.local.now();
     let aged = match options {
         Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
         None if now < entry.life.expires => Aged::Answers,

@@ -26,7 +26,7 @@ impl<T> Traced<T> {
         found: Found<V>,
         finish: impl FnOnce(Option<std::sync::Arc<V>>) -> T,
     ) -> Self {
-        let now = inner.local.liveness.node.clock.now();
+        let now = inner.local.now();
         let age = found.born.map_or(Duration::ZERO, |born| born.age(now));
         Self { value: finish(found.answer), source: found.source, age }
     }

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::format::key::CacheKey;

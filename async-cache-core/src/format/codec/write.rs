@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use serde::ser;
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser};
 
 use crate::format::codec::{MAX_DEPTH, TOO_DEEP};
 

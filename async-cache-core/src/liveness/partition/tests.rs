@@ -1,8 +1,7 @@
 //! How a partition handles messages.
 
 use super::*;
-use crate::backend::Baseline as Read;
-use crate::backend::State;
+use crate::backend::{Baseline as Read, State};
 use crate::liveness::news::Baseline;
 
 const STALENESS: Duration = Duration::from_secs(1);

@@ -109,7 +109,7 @@ fn first<V: Send + Sync + 'static>(
         Probe::Ripe(entry) | Probe::Stale(entry) => entry,
         Probe::Unverified(_) | Probe::Capped(_) | Probe::Miss => return First::Open,
     };
-    let aged = aged(&entry.life, options, inner.local.liveness.node.clock.now(), || 1.0 - fastrand::f64());
+    let aged = aged(&entry.life, options, inner.local.now(), || 1.0 - fastrand::f64());
     match progress::past_due(inner, key.as_bytes(), entry, aged) {
         PastDue::Answer(entry) => First::Answer(entry.value),
         PastDue::AnswerAndRefresh(entry) => First::AnswerAndRefresh(entry.value, entry.token),

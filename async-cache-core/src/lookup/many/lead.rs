@@ -75,7 +75,7 @@ async fn find_many<V: Send + Sync + 'static>(
         let next = Open { led, progress, action };
         if action == Action::ReadL2 { unread.push(next) } else { open.extend(or_landed(inner, next)) }
     }
-    let asked = inner.local.liveness.node.clock.now();
+    let asked = inner.local.now();
     let keys: Vec<&LedKey<V>> = unread.iter().map(|open| &open.led).collect();
     let read = read_all(inner, &keys, min_stamp).await;
     for (Open { led, mut progress, .. }, fetched) in unread.into_iter().zip(read) {
@@ -267,7 +267,7 @@ async fn ask_part<'a, V: Send + Sync + 'static>(
         asks.push((key.led.lead.key().clone(), ask));
         asking.push(key);
     }
-    let (asked, began) = (inner.local.liveness.node.clock.now(), Instant::now());
+    let (asked, began) = (inner.local.now(), Instant::now());
     let answers = inner.observer.stage(Stage::Lease, l2.region.acquire(&asks)).await;
     kept.took(began.elapsed());
     let mut granted = Vec::new();

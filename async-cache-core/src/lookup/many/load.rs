@@ -55,7 +55,7 @@ async fn run<V: Send + Sync + 'static>(
     let held = Held { inner: &inner, leases, ttl: keep::longest_ttl(&plan.options) };
     let limit = wait::patience_with(&inner, &plan.options, claimed.len());
     claimed.iter().for_each(|claimed| claimed.led.lead.goes_on(limit));
-    let begun = inner.local.liveness.node.clock.now();
+    let begun = inner.local.now();
     claimed.iter().for_each(|claimed| claimed.led.lead.flight.load_begins(begun));
     let picked = tokio::select! {
         biased;
@@ -63,7 +63,7 @@ async fn run<V: Send + Sync + 'static>(
         never = keep::keep_alive(&inner, &kept) => match never {},
     };
     claimed.iter().for_each(|claimed| claimed.led.lead.flight.load_ends());
-    let cost = inner.local.liveness.node.clock.now().since(begun);
+    let cost = inner.local.now().since(begun);
     match picked {
         Ok(picked) if inner.policy.faults.is(Mutant::LeasesKeptFromLoad) => {
             Storage { inner: &inner, kept: &kept, held, down: None }.store(claimed, picked, cost).await;
