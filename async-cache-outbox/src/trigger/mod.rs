@@ -37,6 +37,7 @@ pub struct Trigger<DB> {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) outbox: Table,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL can wake a relay"))]
     pub(crate) wake: Wake,
     pub(crate) table: Table,
     pub(crate) namespace: String,
