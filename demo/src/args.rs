@@ -66,6 +66,10 @@ pub(crate) struct ServeArgs {
     /// How long a product is fresh
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     pub(crate) ttl: f64,
+
+    /// Keep an outbox in the database, with a relay on each instance (feature `outbox`)
+    #[arg(long)]
+    pub(crate) outbox: bool,
 }
 
 /// The instances, and what they share.

@@ -17,6 +17,7 @@ use crate::events::Journal;
 use crate::messages::{Command, Message, Setup, Tiers};
 use crate::notices;
 use crate::orders::{Desk, Parts};
+use crate::outbox::Relay;
 use crate::traffic::Traffic;
 
 /// How long an expired product is kept as a fallback, if the instance serves.
@@ -33,6 +34,7 @@ pub(crate) struct Instance {
     setup: Arc<Setup>,
     pub(crate) driver: Arc<Driver>,
     desk: Option<Desk>,
+    relay: Option<Arc<Relay>>,
     out: mpsc::Sender<Message>,
 }
 
@@ -71,7 +73,11 @@ impl Instance {
         if desk.is_some() {
             notices::pass_on(cache, out.clone());
         }
-        Ok(Self { setup: Arc::new(setup), driver, desk, out })
+        let relay = match setup.outbox {
+            true => Some(Arc::new(Relay::start(&setup.database, cache).await?)),
+            false => None,
+        };
+        Ok(Self { setup: Arc::new(setup), driver, desk, relay, out })
     }
 
     /// Executes orders until it is told to finish, or the sender is gone.
@@ -105,6 +111,9 @@ impl Instance {
         }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
+        if let Some(relay) = &self.relay {
+            relay.shutdown().await;
+        }
         reporting.cancel();
         let _ = reporter.await;
         self.say(Message::Finished).await;
@@ -118,12 +127,14 @@ impl Instance {
     /// Sends a batch at intervals, and a last one.
     fn report(&self, until: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let (driver, desk, out) = (Arc::clone(&self.driver), self.desk.clone(), self.out.clone());
+        let relay = self.relay.clone();
         async move {
             loop {
                 let last = until.is_cancelled();
                 let (events, complete_to) = driver.journal.take();
                 let l2_unreachable = desk.as_ref().is_some_and(|desk| !desk.reaches_the_tier());
-                let tiers = Tiers { l2_unreachable, ..tiers(&driver) };
+                let relay = relay.as_ref().map(|relay| relay.figures());
+                let tiers = Tiers { l2_unreachable, relay, ..tiers(&driver) };
                 if out.send(Message::Batch { events, complete_to, tiers }).await.is_err() || last {
                     return;
                 }
@@ -183,6 +194,7 @@ pub(crate) fn tiers(driver: &Driver) -> Tiers {
         pending_invalidations: stats.pending_invalidations,
         load_failures: stats.load_failures,
         l2_unreachable: false,
+        relay: None,
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `figures`, `table`, `progress` | the output of a run |
 //! | `serve` | the service over HTTP, and the dashboard |
 //! | `orders`, `gate`, `copies`, `notices` | what the server asks of an instance; its switches, and the view into its L1 |
+//! | `outbox`, `writer` | the relays of the outbox (feature `outbox`), and a process that is killed after its commit |
 
 mod args;
 mod catalogue;
@@ -27,6 +28,8 @@ mod keys;
 mod messages;
 mod notices;
 mod orders;
+#[cfg_attr(not(feature = "outbox"), path = "outbox_absent.rs")]
+mod outbox;
 #[cfg_attr(not(unix), path = "own_redis_elsewhere.rs")]
 mod own_redis;
 mod progress;
@@ -38,6 +41,7 @@ mod serve;
 mod shared;
 mod table;
 mod traffic;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -57,6 +61,12 @@ pub(crate) enum Failure {
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(fleet::INSTANCE) {
         return match fleet::be_an_instance() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(1, &why),
+        };
+    }
+    if std::env::args().nth(1).as_deref() == Some(writer::WRITER) {
+        return match writer::be_a_writer() {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(1, &why),
         };

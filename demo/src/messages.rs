@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) writes: f64,
     /// The lifetime of a product in milliseconds, if the instance serves and takes orders.
     pub(crate) serve_ttl_ms: Option<u64>,
+    /// Whether the instance has a relay for the outbox in the database.
+    pub(crate) outbox: bool,
 }
 
 /// An order to an instance.
@@ -87,4 +89,18 @@ pub(crate) struct Tiers {
     pub(crate) pending_invalidations: u64,
     pub(crate) load_failures: u64,
     pub(crate) l2_unreachable: bool,
+    /// What its relay says, if there is an outbox.
+    pub(crate) relay: Option<RelayFigures>,
+}
+
+/// Figures of the relay of an instance.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct RelayFigures {
+    /// Whether it is the one at work. The others know no `rows`.
+    pub(crate) at_work: bool,
+    /// Rows in the outbox, and the age of the oldest.
+    pub(crate) rows: u64,
+    pub(crate) oldest_ms: u64,
+    /// Rows that it has applied since its start.
+    pub(crate) applied: u64,
 }

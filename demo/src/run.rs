@@ -138,6 +138,7 @@ impl Stage {
             rate: None,
             writes: args.writes / 100.0,
             serve_ttl_ms: None,
+            outbox: false,
         };
         (0..of).map(setup).map(amend).collect()
     }

@@ -211,6 +211,30 @@ fn a_redis_that_is_none_is_refused() {
     assert!(errors.contains("password") && !errors.contains("wrong@"), "{errors}");
 }
 
+/// The first command of the README is what a newcomer waits for.
+#[test]
+fn the_first_build_has_neither_sqlx_nor_the_outbox() {
+    let tree = |features: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--package",
+            "async-cache-demo",
+            "--edges",
+            "normal,build",
+        ]);
+        let output = cargo.args(["--prefix", "none"]).args(features).output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).expect("text");
+        let large = |line: &&str| line.starts_with("sqlx") || line.starts_with("async-cache-outbox");
+        lines.lines().filter(large).count()
+    };
+    assert_eq!(tree(&[]), 0);
+    assert!(tree(&["--features", "outbox"]) > 0);
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in text")
 }

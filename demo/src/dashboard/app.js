@@ -60,6 +60,7 @@ function show(pulse) {
   pulse.instances.forEach((view, i) => cards[i].show(view, pulse.switches.cut[i]));
   if (pulse.product.id === product.id) product.show(pulse.product, pulse.instances);
   switches(pulse.switches);
+  outbox(pulse.outbox);
   const fine = { what: "All is well.", effect: "Every instance answers from its own memory, and hears of every change." };
   if (pulse.problems.length === 0) banner("good", [fine]);
   else banner("warn", pulse.problems);
@@ -91,6 +92,14 @@ function switches({ tier_stopped, database }) {
   if (!radio.checked && !radio.closest("fieldset").dataset.busy) radio.checked = true;
 }
 
+function outbox(seen) {
+  if (seen === null) return;
+  const oldest = seen.rows === 0 ? "" : `, the oldest for ${time(seen.oldest_s * 1000)}`;
+  const waiting = `${plural(seen.rows, "row waits", "rows wait")}${oldest}; ${plural(seen.applied, "row", "rows")} applied.`;
+  const who = seen.at_work === null ? "No relay is at work." : `The relay of instance ${seen.at_work} is at work.`;
+  say($("outbox"), `In the outbox: ${waiting} ${who}`);
+}
+
 function trials() {
   const name = TIERS[facts.tier];
   say($("tier-title"), `Stop ${name}`);
@@ -108,6 +117,8 @@ function trials() {
     const errors = failed === 0 ? "" : ` ${count(failed)} of them got an error.`;
     return `${words} The slowest request took ${time(slowest_ms)}, of which the query took ${query_ms}.${errors}`;
   }));
+  $("crash-trial").hidden = !facts.outbox;
+  $("crash").addEventListener("click", () => act($("crash"), $("crash-result"), () => product.crash()));
   $("tier").addEventListener("click", () => act($("tier"), $("tier-result"), async () => {
     await send("/api/tier", { stopped: !stopped });
     return "";

@@ -1,6 +1,6 @@
 // One product: its row in the database, and the copies in the memory of the instances.
 
-import { $, act, age, make, mark, price, read, say, send, time } from "./words.js";
+import { $, act, age, make, mark, plural, price, read, say, send, time } from "./words.js";
 
 const FIELDS = [["version", "Version"], ["price", "Price"], ["stock", "Stock"], ["age", "Age"], ["source", "Source"]];
 // How long a changed field is highlighted.
@@ -72,8 +72,7 @@ export class Product {
   async change() {
     if (this.row === null) throw new Error(`there is no product ${this.id}`);
     const writer = Number($("writer").value);
-    const cents = 100 + Math.floor(Math.random() * 50000);
-    const result = await send("/api/change", { product: this.id, instance: writer, price_cents: cents });
+    const result = await send("/api/change", { product: this.id, instance: writer, price_cents: anyPrice() });
     const until = Date.now() + HIGHLIGHT_MS;
     this.cards.forEach((card) => card.arrive(result, until));
     const words = [`Instance ${writer} changed the price from ${price(result.from_cents)} to ${price(result.to_cents)}.`];
@@ -82,6 +81,24 @@ export class Product {
       else words.push(`Instance ${instance} showed it ${after(shown_ms)}${dropped_ms === null ? "" : `, its copy was gone ${after(dropped_ms)}`}.`);
     }
     if (result.pending !== null) words.push(`The invalidation is being retried: ${result.pending}.`);
+    return words.join(" ");
+  }
+
+  // A process changes the product without traffic, and is killed after its commit.
+  async crash() {
+    if (this.id !== this.facts.quiet) this.pick(this.facts.quiet);
+    const result = await send("/api/crash", { price_cents: anyPrice() });
+    const until = Date.now() + HIGHLIGHT_MS;
+    this.cards.forEach((card) => card.arrive(result, until));
+    const words = [
+      `A process changed the price of product ${result.product} from ${price(result.from_cents)} to ${price(result.to_cents)}, and was killed ${time(result.killed_ms)} after its commit (${result.status}).`,
+      `It invalidated nothing; ${plural(result.rows, "row was", "rows were")} in the outbox.`,
+    ];
+    if (result.last_gone_ms !== null) words.push(`The last of ${plural(result.arrivals.length, "copy", "copies")} was gone ${time(result.last_gone_ms)} after the commit.`);
+    for (const { instance, dropped_ms, error } of result.arrivals) {
+      if (dropped_ms !== null) words.push(`Instance ${instance}: ${after(dropped_ms)}.`);
+      else words.push(`Instance ${instance} has dropped no copy${error === null ? "" : `: ${error}`}.`);
+    }
     return words.join(" ");
   }
 
@@ -99,7 +116,9 @@ export class Product {
   }
 }
 
-// Times count from the return of the change.
+const anyPrice = () => 100 + Math.floor(Math.random() * 50000);
+
+// Times count from the return of the change, or of the commit.
 const after = (ms) => (ms === 0 ? "at once" : `after ${time(ms)}`);
 
 const SOURCES = {

@@ -18,6 +18,7 @@ use crate::referee::Referee;
 use crate::serve::answer::Refusal;
 use crate::serve::asked::{Asked, REPLY_WITHIN, gone};
 use crate::serve::pulse::Pulse;
+use crate::writer::Writers;
 
 /// Most orders under way.
 const MAX_ORDERS: usize = 512;
@@ -39,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) query_ms: u16,
     /// Requests per second of the demo's own traffic.
     pub(crate) rate: u32,
+    /// Whether the database has an outbox.
+    pub(crate) outbox: bool,
 }
 
 /// The shared tier.
@@ -67,6 +70,8 @@ pub(crate) struct Rest {
     pub(crate) truth: Database,
     /// Redis, if the demo has started it.
     pub(crate) own_redis: Option<OwnRedis>,
+    /// Processes that are killed after their commit, if there is an outbox.
+    pub(crate) writers: Option<Writers>,
 }
 
 /// What is broken on purpose.
@@ -96,6 +101,7 @@ pub(crate) struct Hub {
     pub(crate) pulse: watch::Sender<Arc<Pulse>>,
     /// The rows themselves.
     pub(crate) truth: Database,
+    pub(crate) writers: Option<Writers>,
     instances: Vec<Instance>,
     pub(crate) pending: Mutex<HashMap<u64, Pending>>,
     next_order: AtomicU64,
@@ -124,7 +130,7 @@ pub(crate) struct Pending {
 
 impl Hub {
     pub(crate) fn new(facts: Facts, fleet: Fleet, referee: Referee, rest: Rest) -> Arc<Self> {
-        let Rest { truth, own_redis } = rest;
+        let Rest { truth, own_redis, writers } = rest;
         let (commands, messages, children) = fleet.into_parts();
         let instance =
             |commands| Instance { commands, alive: AtomicBool::new(true), ready: AtomicBool::new(false) };
@@ -136,6 +142,7 @@ impl Hub {
             referee: Mutex::new(referee),
             pulse: watch::Sender::default(),
             truth,
+            writers,
             instances,
             pending: Mutex::default(),
             next_order: AtomicU64::new(0),

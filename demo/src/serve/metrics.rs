@@ -45,6 +45,19 @@ fn text(pulse: &Pulse) -> String {
     ] {
         family(name, "counter", help, vec![(String::new(), count as f64)]);
     }
+    if let Some(outbox) = &pulse.outbox {
+        let alone = |value| vec![(String::new(), value)];
+        let at_work = outbox.at_work.map(|instance| (format!("{{instance=\"{instance}\"}}"), 1.0));
+        family(
+            "outbox_at_work",
+            "gauge",
+            "1 for the instance whose relay is at work.",
+            at_work.into_iter().collect(),
+        );
+        family("outbox_rows", "gauge", "Rows that wait in the outbox.", alone(outbox.rows as f64));
+        family("outbox_oldest_seconds", "gauge", "The age of the oldest of them.", alone(outbox.oldest_s));
+        family("outbox_applied_total", "counter", "Rows that were applied.", alone(outbox.applied as f64));
+    }
     out
 }
 

@@ -5,12 +5,13 @@
 //! | `hub` | the instances as the server knows them: orders, replies, switches, the log |
 //! | `pulse` | what the dashboard shows of them, twice a second; `problems` is its banner |
 //! | `products` | `GET` and `PUT /products/{id}`, and the search |
-//! | `trials` | the buttons of the dashboard |
+//! | `trials` | the buttons of the dashboard; `crash` is the one of the outbox |
 //! | `pages` | the dashboard's files, `/live`, `/metrics` and `/healthz` |
 //! | `guard` | which requests are refused: those of other sites |
 
 mod answer;
 mod asked;
+mod crash;
 mod guard;
 mod hub;
 mod metrics;
@@ -29,12 +30,13 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
 
-use crate::Failure;
 use crate::args::{FleetArgs, SPAWN, ServeArgs};
 use crate::database::Database;
 use crate::messages::Setup;
 use crate::referee::Referee;
 use crate::run::{Stage, mode};
+use crate::writer::Writers;
+use crate::{Failure, outbox};
 use hub::{Facts, Hub, Rest, Tier};
 
 /// Rows in the database, unless the arguments say otherwise: with a short lifetime, few enough to be found fresh.
@@ -44,6 +46,9 @@ const MAX_BODY: usize = 16 * 1024;
 
 /// Serves until the process is told to end.
 pub(crate) async fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    if args.outbox {
+        outbox::check().map_err(|why| Failure::Input(format!("--outbox: {why}")))?;
+    }
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::Input(format!("--listen: cannot listen on {}: {error}", args.listen)))?;
@@ -52,16 +57,21 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let mut stage = Stage::set(&args.fleet, args.fleet.products.unwrap_or(PRODUCTS)).await?;
     eprintln!("filling the database, starting {} instances", args.fleet.size());
     let path = stage.fill_database()?;
+    if args.outbox {
+        outbox::migrate(&path).await.map_err(Failure::Run)?;
+    }
     let (rate, ttl) = (f64::from(args.rate) / f64::from(args.fleet.size()), args.ttl * 1000.0);
     // Copies go when they are invalidated or expire, and not because others need the room.
     let l1_entries = args.fleet.l1_entries.unwrap_or(2 * u64::from(stage.products) + 64);
-    let amend = |setup| Setup { rate: Some(rate), serve_ttl_ms: Some(ttl as u64), l1_entries, ..setup };
+    let (serve_ttl_ms, outbox) = (Some(ttl as u64), args.outbox);
+    let amend = |setup| Setup { rate: Some(rate), serve_ttl_ms, l1_entries, outbox, ..setup };
     let fleet = stage.start(&args.fleet, stage.setups(&args.fleet, &path, amend)).await?;
     let referee = Referee::new(args.fleet.size(), stage.apart().watched);
     let own_redis = stage.own_redis.take();
     // The dashboard's own look at the rows is no query of an instance.
     let truth = Database::open(&path, u16::MAX, Duration::ZERO, Arc::new(|_, _| 0));
-    let rest = Rest { truth, own_redis };
+    let writers = Writers { database: path, namespace: args.fleet.namespace.clone() };
+    let rest = Rest { truth, own_redis, writers: args.outbox.then_some(writers) };
     let hub = Hub::new(facts(args, &stage), fleet, referee, rest);
     hub.begin().await.map_err(Failure::Run)?;
     pulse::start(&hub);
@@ -88,6 +98,7 @@ fn facts(args: &ServeArgs, stage: &Stage) -> Facts {
         ttl_s: args.ttl,
         query_ms: args.fleet.query_ms,
         rate: args.rate,
+        outbox: args.outbox,
     }
 }
 
@@ -112,6 +123,7 @@ fn router(hub: Arc<Hub>) -> Router {
         .route("/api/live", get(pages::live))
         .route("/api/rush", post(trials::rush))
         .route("/api/change", post(trials::change))
+        .route("/api/crash", post(crash::crash))
         .route("/api/subscriber", post(trials::subscriber))
         .route("/api/tier", post(trials::tier))
         .route("/api/database", post(trials::database))

@@ -6,6 +6,9 @@ use crate::database::Health;
 use crate::serve::hub::{Facts, Tier};
 use crate::serve::pulse::{Pulse, View};
 
+/// A row that waits longer in the outbox is a problem, in seconds. The relay polls each second.
+const LONG_S: f64 = 3.0;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
@@ -24,6 +27,7 @@ pub(crate) fn of(facts: &Facts, pulse: &Pulse) -> Vec<Problem> {
     problems.extend(in_doubt(facts, pulse));
     problems.extend(database(pulse.switches.database));
     problems.extend(pending(facts, pulse));
+    problems.extend(outbox(facts, pulse));
     problems
 }
 
@@ -105,6 +109,19 @@ fn pending(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
     (pending > 0).then(|| Problem::new(what, "The instance that wrote retries until it does."))
 }
 
+fn outbox(facts: &Facts, pulse: &Pulse) -> Option<Problem> {
+    let outbox = pulse.outbox.as_ref()?;
+    if outbox.at_work.is_none() {
+        let effect = "Rows wait in the outbox until another instance takes over, after about 10 s.";
+        return Some(Problem::new("No relay is at work.", effect));
+    }
+    let (rows, oldest, tier) = (outbox.rows, outbox.oldest_s, facts.tier.name());
+    let wait = if rows == 1 { "row waits" } else { "rows wait" };
+    let what = format!("{rows} {wait} in the outbox, the oldest for {oldest:.0} s.");
+    let effect = format!("The relay tries again until {tier} has taken the invalidations.");
+    (rows > 0 && oldest >= LONG_S).then(|| Problem::new(what, effect))
+}
+
 fn is_cut(pulse: &Pulse, view: &View) -> bool {
     pulse.switches.cut.get(usize::from(view.instance) - 1).copied().unwrap_or_default()
 }
@@ -129,6 +146,7 @@ fn capitalised(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::serve::hub::Switches;
+    use crate::serve::pulse::Outbox;
 
     fn facts(tier: Tier) -> Facts {
         Facts {
@@ -140,6 +158,7 @@ mod tests {
             ttl_s: 10.0,
             query_ms: 2,
             rate: 0,
+            outbox: false,
         }
     }
 
@@ -154,6 +173,17 @@ mod tests {
         let mut pulse = healthy();
         change(&mut pulse);
         of(&facts(tier), &pulse).into_iter().map(|problem| problem.what).collect()
+    }
+
+    #[test]
+    fn an_outbox_that_is_not_emptied_is_a_problem() {
+        let with = |outbox: Outbox| said(Tier::OwnRedis, |pulse| pulse.outbox = Some(outbox));
+        let at_work = Outbox { at_work: Some(1), ..Outbox::default() };
+        assert_eq!(with(at_work.clone()), [""; 0]);
+        assert_eq!(with(Outbox { rows: 1, oldest_s: 1.2, ..at_work.clone() }), [""; 0]);
+        let long = Outbox { rows: 2, oldest_s: 12.0, ..at_work };
+        assert_eq!(with(long), ["2 rows wait in the outbox, the oldest for 12 s."]);
+        assert_eq!(with(Outbox::default()), ["No relay is at work."]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{self, MILLISECOND};
-use crate::messages::Tiers;
+use crate::messages::{RelayFigures, Tiers};
 use crate::referee::{Answers, MAX_STALENESS, Referee};
 use crate::serve::hub::{Entry, Hub, Switches};
 use crate::serve::problems::{self, Problem};
@@ -31,6 +31,8 @@ pub(crate) struct Pulse {
     pub(crate) queries: u64,
     pub(crate) queries_per_s: f64,
     pub(crate) instances: Vec<View>,
+    /// `None` if there is none.
+    pub(crate) outbox: Option<Outbox>,
     pub(crate) log: Vec<Entry>,
 }
 
@@ -42,6 +44,18 @@ pub(crate) struct Promise {
     pub(crate) stale: u64,
     /// Older reads on instances that could not reach the shared tier: the promise did not bind them.
     pub(crate) unbound: u64,
+}
+
+/// The outbox, as the relays of the instances that live see it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Outbox {
+    /// The instance whose relay is at work. `None` if there is none at the moment.
+    pub(crate) at_work: Option<u16>,
+    /// Rows that wait, and the age of the oldest.
+    pub(crate) rows: u64,
+    pub(crate) oldest_s: f64,
+    /// Rows that these relays have applied.
+    pub(crate) applied: u64,
 }
 
 /// One instance.
@@ -126,6 +140,8 @@ fn pulse(hub: &Hub, number: u64, before: &mut Before) -> Pulse {
         stale: seen.stale,
         unbound: seen.unbound,
     };
+    let relays = referee.instances().iter().map(|seat| seat.tiers.relay);
+    let outbox = outbox(instances.iter().zip(relays));
     drop(referee);
     let switches = hub.switches();
     let mut pulse = Pulse {
@@ -137,10 +153,26 @@ fn pulse(hub: &Hub, number: u64, before: &mut Before) -> Pulse {
         queries,
         queries_per_s,
         instances,
+        outbox,
         log: hub.log(),
     };
     pulse.problems = problems::of(&hub.facts, &pulse);
     pulse
+}
+
+fn outbox<'a>(relays: impl Iterator<Item = (&'a View, Option<RelayFigures>)>) -> Option<Outbox> {
+    let mut outbox = None;
+    for (view, relay) in relays.filter(|(view, _)| view.alive) {
+        let Some(relay) = relay else { continue };
+        let outbox = outbox.get_or_insert_with(Outbox::default);
+        outbox.applied += relay.applied;
+        if relay.at_work {
+            outbox.at_work = Some(view.instance);
+            outbox.rows = relay.rows;
+            outbox.oldest_s = relay.oldest_ms as f64 / 1000.0;
+        }
+    }
+    outbox
 }
 
 fn view(referee: &mut Referee, instance: u16, before: &mut Counts, seconds: f64) -> View {

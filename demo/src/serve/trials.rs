@@ -10,18 +10,19 @@ use futures_util::future;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::catalogue::Change;
+use crate::catalogue::{Change, Product};
 use crate::clock::MILLISECOND;
 use crate::conductor::{COLD_QUERY_MS, COLD_TASKS};
 use crate::database::Health;
-use crate::orders::{Changed, Order, Reply, Shown};
+use crate::orders::{Order, Reply, Shown};
 use crate::rush::{Cold, Rush, soon};
 use crate::serve::answer::Refusal;
+use crate::serve::asked::Asked;
 use crate::serve::hub::{Hub, Tier};
 use crate::serve::products::{MAX_NUMBER, numbered, unexpected};
 use crate::traffic::Apart;
 
-type Answered = Result<Json<Value>, Refusal>;
+pub(crate) type Answered = Result<Json<Value>, Refusal>;
 
 /// `POST /api/rush`: 1,000 requests, over all instances, for a product that no tier has.
 pub(crate) async fn rush(State(hub): State<Arc<Hub>>) -> Answered {
@@ -69,11 +70,11 @@ pub(crate) struct ChangeAsked {
 
 /// How a change arrived at an instance.
 #[derive(Debug, Serialize)]
-struct Arrival {
+pub(crate) struct Arrival {
     instance: u16,
     /// Milliseconds from the return of the change until its copy was gone; 0 if it was gone before. `None` if
     /// it held none.
-    dropped_ms: Option<f64>,
+    pub(crate) dropped_ms: Option<f64>,
     /// The same for the first request that was answered with the new price. `None` if there was none.
     shown_ms: Option<f64>,
     error: Option<String>,
@@ -86,28 +87,15 @@ pub(crate) async fn change(State(hub): State<Arc<Hub>>, Json(asked): Json<Change
         return Err(Refusal::invalid(format!("price_cents is at most {MAX_NUMBER}")));
     }
     let product = asked.product;
-    let row = hub.truth.product(product).await;
-    let row = row.map_err(|error| Refusal::unavailable(format!("the database: {error}")))?;
-    let row = row.ok_or_else(|| Refusal::not_found(format!("product {product}")))?;
-    let (version, others) = (row.version, hub.living().into_iter().filter(|instance| *instance != writer));
-    let mut watches = Vec::new();
-    for instance in others {
-        // It takes a copy with the first look, if it has none.
-        let mut asked = hub.order(instance, Order::Watch { product, above: version }).await?;
-        asked.reply().await?;
-        hub.ask(instance, Order::Read { product }).await?;
-        watches.push((instance, asked));
-    }
+    let row = row(&hub, product).await?;
+    let others = hub.living().into_iter().filter(|instance| *instance != writer);
+    let watches = watch(&hub, others, &row).await?;
     let change = Change::Set { name: None, price_cents: Some(asked.price_cents), stock: None };
     let changed = match hub.ask(writer, Order::Change { product, change }).await? {
         Reply::Changed(changed) => changed,
         reply => return Err(unexpected(&reply)),
     };
-    let arrivals = watches.into_iter().map(|(instance, mut asked)| {
-        let changed = &changed;
-        async move { arrival(instance, changed, asked.reply().await) }
-    });
-    let arrivals = future::join_all(arrivals).await;
+    let arrivals = arrivals(watches, changed.at).await;
     let (version, number) = (changed.version, writer + 1);
     let first = arrivals.iter().filter_map(|arrival| arrival.shown_ms).fold(0.0, f64::max);
     let missing = arrivals.iter().filter(|arrival| arrival.shown_ms.is_none()).count();
@@ -121,8 +109,44 @@ pub(crate) async fn change(State(hub): State<Arc<Hub>>, Json(asked): Json<Change
     })))
 }
 
-fn arrival(instance: u16, changed: &Changed, reply: Result<Reply, Refusal>) -> Arrival {
-    let since = |at: u64| ms(at.saturating_sub(changed.at));
+/// The row of a product.
+pub(crate) async fn row(hub: &Hub, product: u32) -> Result<Product, Refusal> {
+    let row = hub.truth.product(product).await;
+    let row = row.map_err(|error| Refusal::unavailable(format!("the database: {error}")))?;
+    row.ok_or_else(|| Refusal::not_found(format!("product {product}")))
+}
+
+/// Instances that look for a newer version of a product.
+pub(crate) type Watches<'a> = Vec<(u16, Asked<'a>)>;
+
+/// Makes instances look for a newer version than this one. Each takes a copy with its first look, if it has none.
+pub(crate) async fn watch<'a>(
+    hub: &'a Hub,
+    instances: impl IntoIterator<Item = u16>,
+    row: &Product,
+) -> Result<Watches<'a>, Refusal> {
+    let (product, above) = (row.id, row.version);
+    let mut watches = Vec::new();
+    for instance in instances {
+        let mut asked = hub.order(instance, Order::Watch { product, above }).await?;
+        asked.reply().await?;
+        hub.ask(instance, Order::Read { product }).await?;
+        watches.push((instance, asked));
+    }
+    Ok(watches)
+}
+
+/// Waits until all have seen it, or have given up. Their times count from `since`.
+pub(crate) async fn arrivals(watches: Watches<'_>, since: u64) -> Vec<Arrival> {
+    let arrivals = watches.into_iter().map(|(instance, mut asked)| async move {
+        let reply = asked.reply().await;
+        arrival(instance, since, reply)
+    });
+    future::join_all(arrivals).await
+}
+
+fn arrival(instance: u16, since: u64, reply: Result<Reply, Refusal>) -> Arrival {
+    let since = |at: u64| ms(at.saturating_sub(since));
     let instance = instance + 1;
     match reply {
         Ok(Reply::Shown(Shown { at, dropped_at, .. })) => {
@@ -187,6 +211,6 @@ pub(crate) async fn database(State(hub): State<Arc<Hub>>, Json(asked): Json<Data
 }
 
 /// Milliseconds, to the microsecond.
-fn ms(nanoseconds: u64) -> f64 {
+pub(crate) fn ms(nanoseconds: u64) -> f64 {
     (nanoseconds as f64 / MILLISECOND as f64 * 1000.0).round() / 1000.0
 }

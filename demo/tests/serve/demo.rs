@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Slow machines have slow disks, so the tests use few rows and little traffic.
-const SMALL: [&str; 6] = ["--products", "300", "--rate", "150", "--ttl", "2"];
+const SMALL: [[&str; 2]; 3] = [["--products", "300"], ["--rate", "150"], ["--ttl", "2"]];
 /// The product that no traffic reads.
 pub(crate) const QUIET: u32 = 303;
 /// A generous limit for what should take a moment.
@@ -26,7 +26,8 @@ impl Demo {
     /// Starts it on a free port, and waits until it serves.
     pub(crate) fn serve(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_async-cache-demo"));
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(SMALL).args(args);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
+        command.args(SMALL.iter().filter(|[name, _]| !args.contains(name)).flatten());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the demo runs");
         let mut said = String::new();

@@ -79,7 +79,8 @@ fn decode(text: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_page_fits_and_is_accessible_whatever_is_wrong() {
-    let page = Page::open(Demo::serve(&["--instances", "3"])).await;
+    let outbox = if cfg!(feature = "outbox") { &["--outbox"][..] } else { &[] };
+    let page = Page::open(Demo::serve(&[&["--instances", "3"], outbox].concat())).await;
     let axe = axe();
     page.banner("All is well.").await;
     page.click("#read").await;
@@ -91,6 +92,11 @@ async fn the_page_fits_and_is_accessible_whatever_is_wrong() {
     page.until("the rush is over", "$('rush-result').innerText.includes('1 query')").await;
     page.click("#change").await;
     page.until("the change is over", "$('change-result').innerText.includes('changed the price')").await;
+    if cfg!(feature = "outbox") {
+        page.size(DESKTOP).await;
+        page.click("#crash").await;
+        page.until("the crash is over", "$('crash-result').innerText.includes('its commit')").await;
+    }
     check(&page, &axe, "changed").await;
 
     for (path, body) in [

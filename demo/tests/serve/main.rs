@@ -7,4 +7,6 @@ mod browser;
 mod dashboard;
 mod demo;
 mod looks;
+#[cfg(feature = "outbox")]
+mod outbox;
 mod service;
