@@ -55,11 +55,12 @@ use syn::parse_macro_input;
 /// * The function returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`, with `T: Clone`. Each hit clones the value, so
 ///   use an `Arc` for a large value. A `None` is cached for `negative_ttl`; an error is not cached.
 /// * If the function fails, the caller that led its run gets the function's own error, of any type. The waiting callers get a
-///   clone if `E` is `Clone`. Otherwise `E` must be `From<async_cache::Error>`, like
-///   `anyhow::Error`, `Box<dyn Error + Send + Sync>`, and an enum with `#[from] async_cache::Error`. Then they get the
-///   conversion of the cache's error, whose `source` contains the function's message. Errors of the cache itself (a key
-///   that is too long, a load over its limit, a cache shut down) are converted by `From`, too. If `E` has no such `From`, the
-///   function runs as if there were no cache. A panic continues in every waiting caller.
+///   clone if `E` is `Clone` and `std::error::Error`: prefer such an `E`, and keep a part that is not `Clone` in an `Arc`.
+///   Otherwise `E` must be `From<async_cache::Error>`, like `anyhow::Error`, `Box<dyn Error + Send + Sync>`, and an enum
+///   with `#[from] async_cache::Error`. Then they get the conversion of the cache's error. Its `source` has the function's
+///   message, but not the function's error, which the leading caller owns: `loader_error::<E>()` does not find it. Errors of
+///   the cache itself (a key that is too long, a load over its limit, a cache shut down) are converted by `From`, too. If
+///   `E` has no such `From`, the function runs as if there were no cache. A panic continues in every waiting caller.
 /// * Methods and associated functions work in `impl` blocks of types, but not in traits or in `impl` blocks of traits.
 ///   There, call a method of the type.
 ///

@@ -59,6 +59,8 @@ mod pages {
     mod invalidation {}
     #[doc = include_str!("../../docs/migrating.md")]
     mod migrating {}
+    #[doc = include_str!("../../docs/options.md")]
+    mod options {}
     #[doc = include_str!("../../docs/outages.md")]
     mod outages {}
     #[doc = include_str!("../../docs/values.md")]
