@@ -5,8 +5,9 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use async_cache::{MemoryBackend, TieredCache, cached};
+use async_cache::{MemoryBackend, TieredCache, Verify, cached};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use tokio::runtime::Runtime;
@@ -17,11 +18,15 @@ type Value = [u64; 12];
 type Bare<K> = Cache<K, Arc<Value>, UnitWeighter, foldhash::quality::RandomState>;
 
 /// Every case, and the number of runs to count.
-pub(crate) const CASES: [(&str, usize); 12] = [
+pub(crate) const CASES: [(&str, usize); 16] = [
     ("bare_str", 10_000),
     ("bare_u64", 10_000),
     ("get_str", 10_000),
     ("get_u64", 10_000),
+    ("get_str_over_l2", 10_000),
+    ("get_u64_over_l2", 10_000),
+    ("get_str_verified", 10_000),
+    ("get_u64_verified", 10_000),
     ("get_or_load_str", 10_000),
     ("get_or_load_u64", 10_000),
     ("get_many_of_10", 2_000),
@@ -85,6 +90,39 @@ fn fill<K: async_cache::CacheKey>(
     runtime.block_on(cache.insert_many(entries).into_future()).expect("an insert");
 }
 
+/// A cache of two tiers whose node serves. With `verify` it samples one hit out of a hundred.
+fn tiered<K: async_cache::CacheKey>(
+    runtime: &Runtime,
+    keys: impl Iterator<Item = K>,
+    verify: Option<Verify<Value>>,
+) -> TieredCache<K, Value> {
+    let mut builder = TieredCache::builder()
+        .namespace("rows")
+        .l1(MemoryBackend::new(KEYS as u64 * 2))
+        .l2(MemoryBackend::new(KEYS as u64 * 2))
+        // The serving lease lasts for the whole count, in which no task runs that would extend it.
+        .max_staleness(Duration::from_secs(600));
+    if let Some(verify) = verify {
+        builder = builder.verify(verify);
+    }
+    let cache = builder.build().expect("a cache");
+    runtime.block_on(cache.ready()).expect("a node that serves");
+    fill(runtime, &cache, keys);
+    cache
+}
+
+/// Counts a text key's hit, or a number's.
+fn tiered_gets(runtime: &Runtime, case: &str, times: usize, texts: &[String]) {
+    let verify = case.ends_with("_verified").then(|| Verify::sample(0.01));
+    if case.starts_with("get_str") {
+        let cache = tiered(runtime, texts.iter().cloned(), verify);
+        measured(times, |i| drop(black_box(hit(cache.get(texts[i].as_str())))));
+    } else {
+        let cache = tiered(runtime, (0..KEYS as u64).map(|i| 100_000 + i), verify);
+        measured(times, |i| drop(black_box(hit(cache.get(&(100_000 + i as u64))))));
+    }
+}
+
 fn shared(runtime: &Runtime) -> TieredCache<u64, Value> {
     let cache = TieredCache::builder()
         .namespace("rows")
@@ -132,6 +170,9 @@ pub(crate) fn run(case: &str, times: usize) {
         "get_u64" => {
             let cache = cache(&runtime, numbers());
             measured(times, |i| drop(black_box(hit(cache.get(&(100_000 + i as u64))))));
+        }
+        "get_str_over_l2" | "get_u64_over_l2" | "get_str_verified" | "get_u64_verified" => {
+            tiered_gets(&runtime, case, times, &texts);
         }
         "get_or_load_str" => {
             let cache = cache(&runtime, texts.iter().cloned());
