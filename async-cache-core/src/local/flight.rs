@@ -10,7 +10,6 @@ use crate::faults::planted;
 use crate::format::tags::Tags;
 use crate::liveness::partition::Partition;
 use crate::local::request::{Answer, CacheMode, FirstTier, LookupRequest, Source};
-use crate::local::stripe::Ticket;
 use crate::sync::{AtomicU64, Notify, OnceLock, Ordering};
 
 /// One lookup of a key, and all callers that wait for it.
@@ -112,6 +111,26 @@ impl<V> Clone for Landed<V> {
             Self::Abandoned => Self::Abandoned,
         }
     }
+}
+
+/// What a stripe knew of changes when a read or load began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    pub(crate) local: u64,
+    pub(crate) remote: u64,
+    pub(crate) generation: u64,
+    /// A value that is read from now on reflects every change up to this number.
+    pub(crate) seq: u64,
+    /// A value that is loaded from now on reflects every change up to this number.
+    pub(crate) reached: u64,
+    /// The highest number of a change of the stripe that this node knows to be executed.
+    pub(crate) last_seq: u64,
+}
+
+impl Ticket {
+    /// The ticket of a read whose value is not stored in L1, because there is no L1.
+    pub(crate) const NONE: Self =
+        Self { local: u64::MAX, remote: u64::MAX, generation: 0, seq: 0, reached: 0, last_seq: 0 };
 }
 
 /// A fallback that a flight has found, and the facts that decide whether it may still answer.

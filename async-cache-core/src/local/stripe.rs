@@ -12,7 +12,7 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
-use crate::local::flight::Flight;
+use crate::local::flight::{Flight, Ticket};
 use crate::sync::{Mutex, Notify};
 
 /// A map with the hash of L1: seeded, and much cheaper than the standard hasher.
@@ -145,26 +145,6 @@ impl<V: 'static> Stripe<V> {
             _l1.insert(&key, entry);
         }
     }
-}
-
-/// What a stripe knew of changes when a read or load began.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket {
-    pub(crate) local: u64,
-    pub(crate) remote: u64,
-    pub(crate) generation: u64,
-    /// A value that is read from now on reflects every change up to this number.
-    pub(crate) seq: u64,
-    /// A value that is loaded from now on reflects every change up to this number.
-    pub(crate) reached: u64,
-    /// The highest number of a change of the stripe that this node knows to be executed.
-    pub(crate) last_seq: u64,
-}
-
-impl Ticket {
-    /// The ticket of a read whose value is not stored in L1, because there is no L1.
-    pub(crate) const NONE: Self =
-        Self { local: u64::MAX, remote: u64::MAX, generation: 0, seq: 0, reached: 0, last_seq: 0 };
 }
 
 /// The place where one waiter receives its wake-up.

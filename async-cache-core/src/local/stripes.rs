@@ -22,10 +22,10 @@ use crate::faults::mutant::{Mutant, Switch};
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::liveness::partition::Partition;
-use crate::local::flight::Flight;
+use crate::local::flight::{Flight, Ticket};
 use crate::local::request::{CacheMode, LookupRequest};
 use crate::local::stripe::{
-    Admitted, ByKey, Postponed, Recent, Remembered, Stripe, Ticket, Wake, WakeSlot, key_hash,
+    Admitted, ByKey, Postponed, Recent, Remembered, Stripe, Wake, WakeSlot, key_hash,
 };
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 

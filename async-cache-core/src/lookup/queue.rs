@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::format::key::Key;
 use crate::inner::Inner;
+use crate::local::flight::Ticket;
 use crate::local::lead::Lead;
 use crate::local::request::CacheMode;
-use crate::local::stripe::{Ticket, Wake, WakeSlot};
+use crate::local::stripe::{Wake, WakeSlot};
 use crate::lookup::progress::Seen;
 use crate::lookup::step::{Learnt, Reply};
 use crate::observe::Timer;

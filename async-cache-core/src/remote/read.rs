@@ -15,7 +15,7 @@ use crate::liveness::clock::ServerTime;
 use crate::liveness::news::{News, Server};
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
-use crate::local::stripe::Ticket;
+use crate::local::flight::Ticket;
 use crate::observe::{Stage, SuspendCause, UnreadableCause};
 use crate::options::Options;
 use crate::remote::l2::L2;
