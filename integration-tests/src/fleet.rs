@@ -1,12 +1,13 @@
 //! Several nodes of one namespace with a shared tier.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_cache::backend::Backend;
 use async_cache::testing::until;
 use async_cache::{MemoryBackend, RedisBackend, TieredCache, TieredCacheBuilder};
 
+use crate::listen::PATIENCE;
 use crate::proxy::Proxy;
 use crate::server::RedisServer;
 
@@ -62,9 +63,7 @@ impl Fleet {
     pub async fn backend(&self) -> Arc<dyn Backend> {
         match self {
             Self::Memory(memory) => Arc::new(memory.clone()),
-            Self::Redis(server) => {
-                Arc::new(RedisBackend::connect(server.url()).await.expect("the server answers"))
-            }
+            Self::Redis(server) => Arc::new(connected(|| RedisBackend::connect(server.url())).await),
         }
     }
 
@@ -88,8 +87,8 @@ impl Fleet {
         let backend: Arc<dyn Backend> = match self {
             Self::Memory(_) => self.backend().await,
             Self::Redis(server) => {
-                let builder = RedisBackend::builder().url(server.url()).command_timeout(TIME);
-                Arc::new(builder.connect().await.expect("the server answers"))
+                let connect = || RedisBackend::builder().url(server.url()).command_timeout(TIME).connect();
+                Arc::new(connected(connect).await)
             }
         };
         on(backend, |builder| builder.lease_ttl(TIME).ttl(10 * TIME)).await
@@ -118,7 +117,20 @@ impl Fleet {
         options: impl FnOnce(TieredCacheBuilder<String, u64>) -> TieredCacheBuilder<String, u64>,
     ) -> Cache {
         let url = self.server().url_at(proxy.port());
-        on(Arc::new(RedisBackend::connect(url).await.expect("the server answers")), options).await
+        on(Arc::new(connected(|| RedisBackend::connect(url.clone())).await), options).await
+    }
+}
+
+/// The first connection. A busy machine may miss its deadline of one second several times.
+async fn connected<F: Future<Output = async_cache::Result<RedisBackend>>>(
+    connect: impl Fn() -> F,
+) -> RedisBackend {
+    let start = Instant::now();
+    loop {
+        match connect().await {
+            Ok(backend) => return backend,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "the server does not answer: {error}"),
+        }
     }
 }
 

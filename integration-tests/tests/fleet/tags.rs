@@ -160,7 +160,7 @@ async fn a_clear_and_a_failing_loader(fleet: Fleet) {
 /// One tag of thousands of entries: all are removed in one round trip.
 async fn many_entries_one_tag(fleet: Fleet) {
     const ENTRIES: u64 = 20_000;
-    let (one, two) = (fleet.node().await, fleet.node().await);
+    let (one, two) = (fleet.patient_node().await, fleet.patient_node().await);
     let keys: Vec<String> = (0..ENTRIES).map(|n| format!("k{n}")).collect();
     for part in keys.chunks(5000) {
         one.insert_many(part.iter().map(|key| (key.clone(), 1))).tag("all").await.unwrap();

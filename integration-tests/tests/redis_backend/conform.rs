@@ -1,12 +1,13 @@
 //! The contract of a backend, on a real server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_cache_core::Backend;
 use async_cache_core::testing::conformance::{self, Hook, Subject};
-use async_cache_redis::RedisBackend;
+use integration_tests::listen::PATIENCE;
 use integration_tests::{Data, RedisServer};
+
+use crate::rig::patient;
 
 struct Server {
     server: RedisServer,
@@ -17,8 +18,8 @@ struct Server {
 impl Subject for Server {
     async fn handle(&self) -> Arc<dyn Backend> {
         // Enough time for a busy machine.
-        let builder = RedisBackend::builder().command_timeout(Duration::from_secs(5));
-        let builder = builder.url(self.server.url()).partitions(self.partitions);
+        // The answer with a full tag table is long.
+        let builder = patient(self.server.url()).command_timeout(2 * PATIENCE).partitions(self.partitions);
         Arc::new(builder.connect().await.expect("the server answers"))
     }
 

@@ -7,6 +7,7 @@ use async_cache_core::backend::{Backend, BusEvent, Check, Read, State};
 use async_cache_core::testing::conformance::{self, Hook, Subject};
 use async_cache_core::{Error, ErrorKind, Tags};
 use async_cache_redis::{IdentifyBy, RedisBackend, RedisBackendBuilder};
+use integration_tests::listen::PATIENCE;
 use integration_tests::stub::{Stub, bulk, info};
 use integration_tests::switch::Switch;
 use integration_tests::{Data, RedisServer, eventually};
@@ -268,7 +269,10 @@ struct Server(RedisServer);
 #[async_trait::async_trait]
 impl Subject for Server {
     async fn handle(&self) -> Arc<dyn Backend> {
-        Arc::new(builder(&self.0.url()).connect().await.expect("the server answers"))
+        // The answer with a full tag table is long.
+        Arc::new(
+            builder(&self.0.url()).command_timeout(2 * PATIENCE).connect().await.expect("the server answers"),
+        )
     }
 
     async fn lose_memory(&self) -> Hook {
