@@ -7,6 +7,7 @@ use crate::error::ErrorKind;
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::inner::Inner;
+use crate::liveness::ledger::Noted;
 use crate::liveness::news::News;
 use crate::liveness::partition::Partition;
 use crate::liveness::questions::Question;
@@ -123,9 +124,11 @@ fn about<V>(inner: &Inner<V>, partition: u16, apply: impl FnOnce(&Partition) -> 
 fn note<V>(inner: &Inner<V>, partition: u16, seq: u64, key: &[u8]) {
     let node = &inner.local.liveness.node;
     if let Some(ledger) = &node.ledger
-        && node.partition(partition).is_some_and(|partition| partition.applied() >= seq)
+        && let Some(partition) = node.partition(partition)
+        && partition.applied() >= seq
+        && let Some(run) = partition.run()
     {
-        ledger.note(key, seq, node.clock.now());
+        ledger.received.note(key, Noted { seq, at: node.clock.now(), run });
     }
 }
 

@@ -12,6 +12,7 @@ use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::inner::Inner;
+use crate::liveness::ledger::Noted;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::flight::Ticket;
@@ -35,7 +36,21 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
     }
+    note_returned(inner, keys, &seqs);
     Ok(stamp(inner, keys, &seqs))
+}
+
+/// Notes changes for the verifier. This node has removed the older values of their keys from L1.
+fn note_returned<V>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) {
+    let node = &inner.local.liveness.node;
+    let Some(ledger) = &node.ledger else { return };
+    let at = node.clock.now();
+    for (key, seq) in keys.iter().zip(seqs) {
+        let (_, partition) = node.partition_of(key.as_bytes());
+        if let Some(run) = partition.run() {
+            ledger.returned.note(key.as_bytes(), Noted { seq: *seq, at, run });
+        }
+    }
 }
 
 /// Sends expiries of keys, and expires the entries of L1.
@@ -161,6 +176,7 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
         inner.local.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);
     }
+    note_returned(inner, &keys, &seqs);
     Ok(stamp(inner, &keys, &seqs))
 }
 
