@@ -40,31 +40,35 @@ impl Change {
     ///
     /// # Errors
     ///
-    /// If the key is too long, or the namespace is empty or too long.
+    /// If the key is too long, or the namespace is empty or too long. [`Error::Config`] for a cache without an L2.
     pub fn key<Q: CacheKey + ?Sized>(namespace: impl InNamespace, key: &Q) -> Result<Self, Error> {
-        Self::new(namespace.namespace(), Kind::Key, Key::encode(key)?.as_bytes())
+        Self::new(&namespace, Kind::Key, Key::encode(key)?.as_bytes())
     }
 
     /// Invalidates all entries with a tag.
     ///
     /// # Errors
     ///
-    /// If the tag or the namespace is empty or too long.
+    /// If the tag or the namespace is empty or too long. [`Error::Config`] for a cache without an L2.
     pub fn tag(namespace: impl InNamespace, tag: impl AsRef<str>) -> Result<Self, Error> {
         Tags::new([tag.as_ref()])?;
-        Self::new(namespace.namespace(), Kind::Tag, tag.as_ref().as_bytes())
+        Self::new(&namespace, Kind::Tag, tag.as_ref().as_bytes())
     }
 
     /// Invalidates all entries of a namespace.
     ///
     /// # Errors
     ///
-    /// If the namespace is empty or too long.
+    /// If the namespace is empty or too long. [`Error::Config`] for a cache without an L2.
     pub fn all(namespace: impl InNamespace) -> Result<Self, Error> {
-        Self::new(namespace.namespace(), Kind::All, &[])
+        Self::new(&namespace, Kind::All, &[])
     }
 
-    fn new(namespace: &str, kind: Kind, data: &[u8]) -> Result<Self, Error> {
+    fn new(cache: &impl InNamespace, kind: Kind, data: &[u8]) -> Result<Self, Error> {
+        let namespace = cache.namespace();
+        if cache.is_alone() {
+            return Err(alone(namespace));
+        }
         if !(1..=MAX_NAMESPACE_BYTES).contains(&namespace.len()) {
             let bytes = namespace.len();
             let what = format!("a namespace has 1 to {MAX_NAMESPACE_BYTES} bytes, this one has {bytes}");
@@ -74,15 +78,32 @@ impl Change {
     }
 }
 
+/// The error for a cache without an L2.
+pub(crate) fn alone(namespace: &str) -> Error {
+    Error::Config(format!(
+        "the cache `{namespace}` has no L2, so a relay could reach only the instance at work: call `invalidate` instead. A \
+         crash empties such a cache, so there is nothing to lose"
+    ))
+}
+
 /// What has a namespace: a cache, or its name.
 pub trait InNamespace {
     /// The namespace.
     fn namespace(&self) -> &str;
+
+    /// Whether this is a cache without an L2. A relay could reach only the cache of its own process.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
 impl<K: CacheKey, V: Send + Sync + 'static> InNamespace for TieredCache<K, V> {
     fn namespace(&self) -> &str {
         self.namespace()
+    }
+
+    fn is_alone(&self) -> bool {
+        !self.invalidator().has_l2()
     }
 }
 
@@ -101,6 +122,10 @@ impl InNamespace for String {
 impl<T: InNamespace + ?Sized> InNamespace for &T {
     fn namespace(&self) -> &str {
         (**self).namespace()
+    }
+
+    fn is_alone(&self) -> bool {
+        (**self).is_alone()
     }
 }
 

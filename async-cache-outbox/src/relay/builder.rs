@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::change;
 use crate::database::Store;
 use crate::error::Error;
 use crate::relay::Relay;
@@ -127,11 +128,7 @@ impl RelayBuilder {
             return wrong("the relay has no cache: add each one with `.cache(&cache)`".to_owned());
         }
         if let Some(alone) = self.caches.iter().find(|cache| !cache.has_l2()) {
-            return wrong(format!(
-                "the cache `{}` has no L2, so a relay could reach only the instance at work: call `invalidate` instead. A \
-                 crash empties such a cache",
-                alone.namespace()
-            ));
+            return Err(change::alone(alone.namespace()));
         }
         let Options { poll_interval, takeover_interval, batch, session_timeout, .. } = self.options;
         for (name, interval) in [("poll_interval", poll_interval), ("takeover_interval", takeover_interval)] {

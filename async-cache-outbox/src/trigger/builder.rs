@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use async_cache_core::{MAX_NAMESPACE_BYTES, Tags};
 
-use crate::change::InNamespace;
+use crate::change::{self, InNamespace};
 use crate::database::OutboxDatabase;
 use crate::error::Error;
 use crate::outbox::Outbox;
@@ -23,6 +23,8 @@ pub struct TriggerBuilder<DB> {
     outbox: Outbox<DB>,
     table: String,
     namespace: Option<String>,
+    /// Whether the namespace is that of a cache without an L2.
+    is_alone: bool,
     name: Option<String>,
     key: Vec<String>,
     tags: Vec<TagColumn>,
@@ -31,12 +33,21 @@ pub struct TriggerBuilder<DB> {
 impl<DB: OutboxDatabase> TriggerBuilder<DB> {
     pub(crate) fn new(outbox: Outbox<DB>, table: &str) -> Self {
         let table = table.to_owned();
-        Self { outbox, table, namespace: None, name: None, key: Vec::new(), tags: Vec::new() }
+        Self {
+            outbox,
+            table,
+            namespace: None,
+            is_alone: false,
+            name: None,
+            key: Vec::new(),
+            tags: Vec::new(),
+        }
     }
 
     /// The cache, or its namespace. It is required.
     pub fn namespace(mut self, cache: impl InNamespace) -> Self {
         self.namespace = Some(cache.namespace().to_owned());
+        self.is_alone = cache.is_alone();
         self
     }
 
@@ -67,7 +78,7 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the namespace is missing, if there is neither a key nor a tag, and for names that are outside their
+    /// [`Error::Config`] if the namespace is missing or is that of a cache without an L2, if there is neither a key nor a tag, and for names that are outside their
     /// limits or contain other characters than ASCII letters, digits and `_`.
     pub fn build(self) -> Result<Trigger<DB>, Error> {
         let table = Table::of_user(&self.table)?;
@@ -75,6 +86,9 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
         let Some(namespace) = self.namespace else {
             return wrong("the namespace is missing: set it with `.namespace(&cache)`".to_owned());
         };
+        if self.is_alone {
+            return Err(change::alone(&namespace));
+        }
         if !(1..=MAX_NAMESPACE_BYTES).contains(&namespace.len()) {
             let bytes = namespace.len();
             return wrong(format!("a namespace has 1 to {MAX_NAMESPACE_BYTES} bytes, this one has {bytes}"));

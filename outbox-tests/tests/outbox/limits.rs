@@ -54,6 +54,26 @@ async fn what_no_cache_can_hold_is_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn the_rows_of_a_cache_without_an_l2_are_refused_when_they_are_written() {
+    let scene = Scene::<Sqlite>::new().await;
+    let alone: TieredCache<String, u64> =
+        TieredCache::builder().namespace("alone").l1(MemoryBackend::new(1)).build().unwrap();
+    let mut tx = scene.begin().await;
+    let refused = |outcome: Result<(), Error>| match outcome {
+        Err(Error::Config(said)) => assert!(said.contains("`alone` has no L2"), "{said}"),
+        other => panic!("{other:?}"),
+    };
+    refused(scene.outbox.invalidate(&mut *tx, &alone, "1").await);
+    refused(scene.outbox.invalidate_many(&mut *tx, &alone, ["1", "2"]).await);
+    refused(scene.outbox.invalidate_tag(&mut *tx, &alone, "team:9").await);
+    refused(scene.outbox.invalidate_all(&mut *tx, &alone).await);
+    refused(Change::key(&alone, "1").map(drop));
+    refused(scene.outbox.trigger("users").namespace(&alone).key_column("id").build().map(drop));
+    tx.commit().await.unwrap();
+    assert_eq!(scene.rows().await, 0);
+}
+
+#[tokio::test]
 async fn passwords_stay_out_of_debug_and_errors() {
     let (_l2, [here, _]) = two_nodes().await;
     // Nobody listens there.
