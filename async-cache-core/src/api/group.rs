@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
-use crate::api::cache::TieredCache;
+use crate::api::cache::{Shutdown, TieredCache};
 use crate::api::invalidator::Invalidator;
 use crate::error::{Error, Result};
 use crate::format::key::CacheKey;
 use crate::liveness::stamp::Stamp;
 
-/// Several caches of any types, whose entries share tags. One call changes the entries with a tag in all of them.
+/// Several caches of any types. One call changes the entries with a tag in all of them, waits until all are ready, or shuts
+/// all down.
 ///
 /// A cheap handle. It keeps its caches open, as clones of them do.
 ///
@@ -86,6 +87,23 @@ impl CacheGroup {
     /// Does in every cache, at the same time, what [`TieredCache::invalidate_all`] does.
     pub async fn invalidate_all(&self) -> GroupReport {
         self.in_all(Invalidator::invalidate_all).await
+    }
+
+    /// Waits until L1 may answer in every cache: see [`TieredCache::ready`]. The caches wait at the same time. The wait has no
+    /// limit while L2 cannot be reached, so set one with `tokio::time::timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The first error of [`TieredCache::ready`], at once. It names the namespace.
+    pub async fn ready(&self) -> Result<()> {
+        try_join_all(self.0.iter().map(Invalidator::ready)).await.map(drop)
+    }
+
+    /// Shuts every cache down, at the same time: see [`TieredCache::shutdown`]. This takes at most three seconds. The result
+    /// counts the invalidations of all caches that have not reached L2 by then.
+    pub async fn shutdown(&self) -> Shutdown {
+        let left = join_all(self.0.iter().map(Invalidator::shutdown)).await;
+        Shutdown { pending_invalidations: left.iter().map(|left| left.pending_invalidations).sum() }
     }
 
     async fn in_all<'a, Changing>(&'a self, change: impl Fn(&'a Invalidator) -> Changing) -> GroupReport

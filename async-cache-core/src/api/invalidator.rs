@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::api::cache::{TieredCache, with_key_type};
+use crate::api::cache::{Shutdown, TieredCache, with_key_type};
 use crate::changes::invalidate;
 use crate::error::Result;
 use crate::format::key::Key;
@@ -43,6 +43,14 @@ impl Invalidator {
     #[must_use]
     pub fn has_l2(&self) -> bool {
         self.0.has_l2()
+    }
+
+    pub(crate) async fn ready(&self) -> Result<()> {
+        self.0.ready().await
+    }
+
+    pub(crate) async fn shutdown(&self) -> Shutdown {
+        self.0.shutdown().await
     }
 
     /// Does what [`TieredCache::invalidate_many`] does.
@@ -106,6 +114,8 @@ pub(crate) fn invalidator<K, V: Send + Sync + 'static>(cache: &TieredCache<K, V>
 trait Invalidate: Send + Sync {
     fn namespace(&self) -> &str;
     fn has_l2(&self) -> bool;
+    async fn ready(&self) -> Result<()>;
+    async fn shutdown(&self) -> Shutdown;
     async fn keys(&self, keys: Vec<Key>) -> Result<Stamp>;
     async fn tags(&self, tags: Vec<String>) -> Result<Stamp>;
     async fn expire_keys(&self, keys: Vec<Key>) -> Result<Stamp>;
@@ -121,6 +131,14 @@ impl<V: Send + Sync + 'static> Invalidate for TieredCache<String, V> {
 
     fn has_l2(&self) -> bool {
         self.inner.remote.is_some()
+    }
+
+    async fn ready(&self) -> Result<()> {
+        self.ready().await
+    }
+
+    async fn shutdown(&self) -> Shutdown {
+        self.shutdown().await
     }
 
     async fn keys(&self, keys: Vec<Key>) -> Result<Stamp> {

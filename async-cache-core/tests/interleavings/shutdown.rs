@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_cache_core::Shutdown;
+use async_cache_core::{CacheGroup, ErrorKind, Shutdown};
 use tokio::time::Instant;
 
 use crate::stage::Stage;
@@ -60,6 +60,22 @@ async fn a_shutdown_ends_in_an_outage_and_tells_what_is_left() {
         // Whoever asks again is told the same.
         assert_eq!(node.shutdown().await.pending_invalidations, 1, "{change:?}");
     }
+}
+
+/// The caches of a group are shut down at the same time, and what all of them leave is added up.
+#[tokio::test(start_paused = true)]
+async fn the_caches_of_a_group_end_together() {
+    let (users, teams) = (Stage::on(&tier()), Stage::on(&tier()));
+    let (here, there) = (users.node().await, teams.node().await);
+    let group = CacheGroup::new().with(&here).with(&there);
+    group.ready().await.unwrap();
+    for stage in [(&users, &here), (&teams, &there)] {
+        Change::ALL[0].fail(stage.0, stage.1).await;
+    }
+    let begun = Instant::now();
+    assert_eq!(group.shutdown().await.pending_invalidations, 2);
+    assert!(begun.elapsed() <= Duration::from_millis(3_010), "{:?}", begun.elapsed());
+    assert_eq!(group.ready().await.unwrap_err().kind(), ErrorKind::Shutdown);
 }
 
 /// What is refused is not tried until the limit: it does not help.
