@@ -108,6 +108,50 @@ async fn the_start_of_a_cache_is_logged_as_no_recovery() {
     assert!(!text.contains("again") && !text.contains("held"), "{text}");
 }
 
+/// After a deploy: the log says what the codec misses in the old values, and shows no value.
+#[cfg(feature = "json")]
+#[tokio::test(start_paused = true)]
+async fn a_value_that_the_codec_cannot_read_is_logged_with_its_reason() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Old {
+        name: String,
+    }
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Added {
+        name: String,
+        email: String,
+    }
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Changed {
+        name: u64,
+    }
+
+    let log = Log::default();
+    let _guard = log.collect(tracing::Level::INFO);
+    let l2 = MemoryBackend::new(100);
+    async fn read<V>(l2: &MemoryBackend, key: &str) -> async_cache_core::Stats
+    where
+        V: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        let builder = TieredCache::<String, V>::builder().namespace("rows").schema("Row");
+        let cache = builder.l2_with(l2.clone(), async_cache_core::Json).build().unwrap();
+        assert!(cache.get(key).await.unwrap().is_none());
+        cache.stats()
+    }
+    let builder = TieredCache::<String, Old>::builder().namespace("rows").schema("Row");
+    let old = builder.l2_with(l2.clone(), async_cache_core::Json).build().unwrap();
+    old.insert("k", Old { name: "a secret".to_owned() }).await.unwrap();
+
+    let stats = read::<Added>(&l2, "k").await;
+    assert_eq!((stats.unreadable, stats.codec_failures), (1, 0));
+    let text = log.take();
+    assert!(text.contains("cause=Codec error=\"missing field `email` at line"), "{text}");
+    read::<Changed>(&l2, "k").await;
+    let text = log.take();
+    assert!(text.contains("error=\"invalid type: string, expected u64"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
 /// Every way to a loader, under a span of the caller's.
 async fn every_way(cache: &TieredCache<String, String>, log: &Log, expected: impl Fn(&str, &str)) {
     let single = || async {
@@ -253,6 +297,7 @@ async fn warnings_of_one_kind_are_limited_and_those_left_out_are_counted() {
     }
     let text = log.take();
     assert_eq!(text.matches("a load failed").count(), 10, "{text}");
+    assert!(!text.contains("suppressed"), "none was yet: {text}");
     assert_eq!(cache.stats().load_failures, 1_000);
 
     // Another kind has a limit of its own, and so has another cache.

@@ -254,7 +254,7 @@ impl<K, V: Send + Sync + 'static> TieredCacheBuilder<K, V> {
         if self.verify.is_some() {
             node = node.watched();
         }
-        let observer = Observer::new(Arc::clone(&namespace), self.failure_log);
+        let observer = Observer::new(Arc::clone(&namespace), self.failure_log, &self.outage);
         let region = opened.as_ref().map(|(region, _)| Arc::clone(region));
         let liveness = Liveness::new(node, Arc::clone(&observer), region, engine.is_some());
         let local = L1::new(engine, liveness, self.outage, self.verify, opened.is_some());

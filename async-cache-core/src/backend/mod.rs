@@ -4,7 +4,7 @@
 //! [`LocalBackend`] is an L1. It is synchronous and typed, so that a hit neither boxes a future nor decodes a
 //! value.
 //!
-//! [`testing::conformance`](crate::testing) tests an implementation of [`Backend`] against the contract at
+//! `testing::conformance` (feature `testing`) tests an implementation of [`Backend`] against the contract at
 //! [`Region`].
 
 mod bus;

@@ -49,16 +49,34 @@ impl StdError for Opaque {
     }
 }
 
-/// Writes the sources of an error, each after a colon.
+/// Writes the sources of an error, each after a colon. A text that was written already is left out.
 pub(super) fn write_sources(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut source = error.source();
+    let (mut source, mut written) = (error.source(), error.to_string());
     // The limit is needed because the errors come from the caller and may form a circle.
     for _ in 0..16 {
         let Some(cause) = source else { break };
-        write!(f, ": {cause}")?;
+        let text = cause.to_string();
+        if !written.contains(&text) {
+            write!(f, ": {text}")?;
+            written = text;
+        }
         source = cause.source();
     }
     Ok(())
+}
+
+/// The message of a codec without the value that serde quotes: `invalid type: string "Ada", expected u64`.
+#[cfg(feature = "tracing")]
+pub(crate) fn without_values(text: &str) -> String {
+    let quoting = ["invalid type: ", "invalid value: ", "unknown variant "];
+    let begin = quoting.iter().filter_map(|form| Some(text.find(form)? + form.len())).min();
+    let Some((before, rest)) = begin.and_then(|begin| text.split_at_checked(begin)) else {
+        return text.to_owned();
+    };
+    let kind = rest.split(['"', '`', ',']).next().unwrap_or_default().trim_end();
+    let expected = rest.rfind(", expected").map_or("", |at| &rest[at..]);
+    let unexpected = format!("{before}{kind}");
+    format!("{}{expected}", unexpected.trim_end())
 }
 
 /// The error of a loader, and the boxed error that stands for it in messages.
@@ -168,5 +186,24 @@ impl fmt::Display for Spoken {
 impl StdError for Spoken {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_value_is_left_out_of_the_message_of_a_codec() {
+        for (text, shown) in [
+            ("missing field `email` at line 1 column 9", "missing field `email` at line 1 column 9"),
+            ("invalid type: string \"a, expected b\", expected u64", "invalid type: string, expected u64"),
+            ("invalid type: map, expected a string", "invalid type: map, expected a string"),
+            ("invalid value: integer `7`, expected 1", "invalid value: integer, expected 1"),
+            ("unknown variant `Ada`, expected `A` or `B`", "unknown variant, expected `A` or `B`"),
+            ("unknown variant `Ada`, there are no variants", "unknown variant"),
+        ] {
+            assert_eq!(without_values(text), shown);
+        }
     }
 }

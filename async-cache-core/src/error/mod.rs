@@ -7,6 +7,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "tracing")]
+pub(crate) use cause::without_values;
 pub(crate) use cause::{Carried, Spoken, boxed};
 
 /// A boxed error, as loaders and codecs return it.
@@ -218,6 +220,13 @@ mod tests {
         assert!(error.loader_error::<fmt::Error>().is_none());
         assert_eq!(format!("{error:#}"), "namespace `users`: loading a key failed: disk on fire");
         assert!(!error.is_temporary());
+    }
+
+    #[test]
+    fn a_cause_that_the_message_has_is_written_once() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = Error::new(ErrorKind::Backend, "reading: not tried (disk on fire)").with_source(cause);
+        assert_eq!(format!("{error:#}"), "reading: not tried (disk on fire)");
     }
 
     #[test]

@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_that_sleeps_is_told_how_much_it_missed() {
-        let events = Events::of(&Arc::new(Log::of(&"rows".into())));
+        let events = Events::of(&Arc::new(Log::of(&"rows".into(), &"")));
         let mut stream = events.subscribe();
         for pending in 0..CAPACITY + 10 {
             events.tell(|| Event::InvalidationPending { pending });
@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_made_for_nobody() {
-        let events = Events::of(&Arc::new(Log::of(&"rows".into())));
+        let events = Events::of(&Arc::new(Log::of(&"rows".into(), &"")));
         events.tell(|| unreachable!("nobody listens"));
         drop(events.subscribe());
         events.tell(|| unreachable!("nobody listens any more"));

@@ -1,21 +1,22 @@
 //! What a cache logs with `tracing` (feature `tracing`).
 //!
 //! Faults are warnings, with their cause where it is known. At most ten warnings of one kind are logged in a
-//! minute. The next one has the number of those that were suppressed.
+//! minute. The next one has the number of those that were suppressed, if there were any.
 
 pub(crate) use imp::{Log, wanted};
 
 #[cfg(feature = "tracing")]
 mod imp {
     use std::error::Error as _;
+    use std::fmt::Debug;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use tracing::level_filters::LevelFilter;
     use tracing::{debug, info, warn};
 
-    use crate::error::{Error, ErrorKind};
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
+    use crate::error::{BoxError, Error, ErrorKind, without_values};
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog, UnreadableCause};
     use crate::observe::limits::{Limits, Warning};
     use crate::observe::trace::TARGET;
 
@@ -28,35 +29,50 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Log {
         namespace: Arc<str>,
+        /// What lookups do while L2 cannot be reached.
+        policy: String,
         limits: Limits,
         /// Whether L1 has begun to answer before.
         has_answered: AtomicBool,
     }
 
+    /// A warning that is logged.
+    struct Admitted {
+        /// The number of suppressed warnings before this one, if there were any.
+        suppressed: Option<u64>,
+    }
+
     impl Log {
-        pub(crate) fn of(namespace: &Arc<str>) -> Self {
+        pub(crate) fn of(namespace: &Arc<str>, policy: &dyn Debug) -> Self {
             Self {
                 namespace: Arc::clone(namespace),
+                policy: format!("{policy:?}"),
                 limits: Limits::default(),
                 has_answered: AtomicBool::new(false),
             }
         }
 
-        /// The number of suppressed warnings before this one, or nothing if this one is suppressed. Nobody
-        /// counts warnings that no subscriber would get.
-        fn admit(&self, warning: Warning) -> Option<u64> {
-            if LevelFilter::current() < LevelFilter::WARN { None } else { self.limits.admit(warning) }
+        /// Returns nothing if this warning is suppressed. Nobody counts warnings that no subscriber would get.
+        fn admit(&self, warning: Warning) -> Option<Admitted> {
+            if LevelFilter::current() < LevelFilter::WARN {
+                return None;
+            }
+            let before = self.limits.admit(warning)?;
+            Some(Admitted { suppressed: (before > 0).then_some(before) })
         }
 
         pub(crate) fn event(&self, event: &Event) {
             let namespace = &*self.namespace;
             match event {
                 Event::L1Suspended { cause } => {
-                    let Some(suppressed) = self.admit(Warning::L1Suspended) else { return };
-                    warn!(target: TARGET, namespace, ?cause, suppressed, "L1 no longer answers");
+                    let Some(Admitted { suppressed }) = self.admit(Warning::L1Suspended) else { return };
+                    let outage_policy = &*self.policy;
+                    warn!(target: TARGET, namespace, ?cause, outage_policy, suppressed, "L1 may have missed changes");
                 }
                 Event::InvalidationPending { pending } => {
-                    let Some(suppressed) = self.admit(Warning::InvalidationPending) else { return };
+                    let Some(Admitted { suppressed }) = self.admit(Warning::InvalidationPending) else {
+                        return;
+                    };
                     warn!(target: TARGET, namespace, pending, suppressed, "an invalidation could not be sent and is being retried");
                 }
                 // The start of a cache is no recovery: nothing was held, and there was no fault.
@@ -72,19 +88,16 @@ mod imp {
                 Event::InvalidationLanded { pending } => {
                     info!(target: TARGET, namespace, pending, "retried invalidations have landed");
                 }
-                Event::Unreadable { key, cause } => {
-                    info!(target: TARGET, namespace, %key, ?cause, "a value stored in L2 cannot be read, and is loaded again");
-                }
                 Event::ChoiceAmended { key, to } => {
-                    let Some(suppressed) = self.admit(Warning::ChoiceAmended) else { return };
+                    let Some(Admitted { suppressed }) = self.admit(Warning::ChoiceAmended) else { return };
                     warn!(target: TARGET, namespace, %key, ?to, suppressed, "a loader chose an invalid option");
                 }
                 Event::StaleHit { key, evidence, knew } => {
-                    let Some(suppressed) = self.admit(Warning::StaleHit) else { return };
+                    let Some(Admitted { suppressed }) = self.admit(Warning::StaleHit) else { return };
                     warn!(target: TARGET, namespace, %key, ?evidence, proved = evidence.is_proof(), ?knew, suppressed, "L1 answers with a value that is older than `max_staleness` allows");
                 }
                 // These are logged with their causes where they happen.
-                Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused => {}
+                Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused | Event::Unreadable { .. } => {}
                 other => {
                     debug!(target: TARGET, namespace, event = ?other);
                 }
@@ -93,30 +106,39 @@ mod imp {
 
         /// Logs the cause, if it is known. An event has no room for it.
         pub(crate) fn lost(&self, why: Option<&Error>) {
-            let Some(suppressed) = self.admit(Warning::L2Lost) else { return };
+            let Some(Admitted { suppressed }) = self.admit(Warning::L2Lost) else { return };
             let cause = why.map(|error| format!("{error:#}"));
             warn!(target: TARGET, namespace = &*self.namespace, cause, suppressed, "L2 cannot be reached");
         }
 
         /// Logs an operation that failed although L2 can be reached.
         pub(crate) fn l2_failed(&self, error: &Error) {
-            let Some(suppressed) = self.admit(Warning::L2Failed) else { return };
+            let Some(Admitted { suppressed }) = self.admit(Warning::L2Failed) else { return };
             let cause = format_args!("{error:#}");
             warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "an operation on L2 failed");
         }
 
         /// Logs the cause, because an event has no room for it.
         pub(crate) fn refused(&self, why: &Error) {
-            let Some(suppressed) = self.admit(Warning::L2Refused) else { return };
+            let Some(Admitted { suppressed }) = self.admit(Warning::L2Refused) else { return };
             let cause = format_args!("{why:#}");
             warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "L2 does not permit this node what it needs");
         }
 
         /// Logs the cause, because an event has no room for it.
         pub(crate) fn not_encoded(&self, error: &Error) {
-            let Some(suppressed) = self.admit(Warning::NotEncoded) else { return };
+            let Some(Admitted { suppressed }) = self.admit(Warning::NotEncoded) else { return };
             let cause = error.source().map(ToString::to_string);
             warn!(target: TARGET, namespace = &*self.namespace, %error, cause, suppressed, "a value cannot be stored in L2");
+        }
+
+        /// Logs a stored value that is a miss. `error` is that of the codec, if the codec could not read the value.
+        pub(crate) fn unreadable(&self, key: KeyHash, cause: UnreadableCause, error: Option<&BoxError>) {
+            if LevelFilter::current() < LevelFilter::INFO {
+                return;
+            }
+            let error = error.map(|error| without_values(&error.to_string()));
+            info!(target: TARGET, namespace = &*self.namespace, %key, ?cause, error, "a value stored in L2 cannot be read, and is loaded again");
         }
 
         /// Logs keys that could not be loaded.
@@ -124,7 +146,7 @@ mod imp {
             let (namespace, kind) = (&*self.namespace, error.kind());
             match log {
                 LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
-                    let Some(suppressed) = self.admit(Warning::LoadFailed) else { return };
+                    let Some(Admitted { suppressed }) = self.admit(Warning::LoadFailed) else { return };
                     let cause = format_args!("{error:#}");
                     warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, suppressed, "a load failed");
                 }
@@ -138,10 +160,11 @@ mod imp {
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
+    use std::fmt::Debug;
     use std::sync::Arc;
 
-    use crate::error::Error;
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog};
+    use crate::error::{BoxError, Error};
+    use crate::observe::event::{Event, KeyHash, LoadFailureLog, UnreadableCause};
 
     pub(crate) fn wanted() -> bool {
         false
@@ -153,7 +176,7 @@ mod imp {
 
     #[expect(clippy::unused_self, reason = "the log with the feature has these methods")]
     impl Log {
-        pub(crate) fn of(_: &Arc<str>) -> Self {
+        pub(crate) fn of(_: &Arc<str>, _: &dyn Debug) -> Self {
             Self
         }
 
@@ -166,6 +189,8 @@ mod imp {
         pub(crate) fn refused(&self, _: &Error) {}
 
         pub(crate) fn not_encoded(&self, _: &Error) {}
+
+        pub(crate) fn unreadable(&self, _: KeyHash, _: UnreadableCause, _: Option<&BoxError>) {}
 
         pub(crate) fn load_failed(&self, _: LoadFailureLog, _: KeyHash, _: usize, _: &Error) {}
     }

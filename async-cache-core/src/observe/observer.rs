@@ -1,9 +1,10 @@
 //! Counts, sends and logs what happens in a cache, in one place.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::observe::event::{
     Amended, Event, Evidence, KeyHash, Knowledge, LoadFailureLog, StaleCause, UnreadableCause,
 };
@@ -28,8 +29,13 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(namespace: Arc<str>, failure_log: LoadFailureLog) -> Arc<Self> {
-        let log = Arc::new(Log::of(&namespace));
+    /// `policy` is what lookups do in an outage, as the log shows it.
+    pub(crate) fn new(
+        namespace: Arc<str>,
+        failure_log: LoadFailureLog,
+        policy: &dyn fmt::Debug,
+    ) -> Arc<Self> {
+        let log = Arc::new(Log::of(&namespace, policy));
         Arc::new(Self {
             counters: Counters::default(),
             events: Events::of(&log),
@@ -100,11 +106,12 @@ impl Observer {
         self.log.not_encoded(error);
     }
 
-    /// Notes that a stored value in L2 cannot be read.
+    /// Notes that a stored value in L2 cannot be read. `error` is that of the codec, if there is one.
     #[cold]
-    pub(crate) fn unreadable(&self, key: &[u8], cause: UnreadableCause) {
+    pub(crate) fn unreadable(&self, key: &[u8], cause: UnreadableCause, error: Option<&BoxError>) {
         self.counters.unreadable.add(1);
         self.events.tell(|| Event::Unreadable { key: KeyHash::of(key), cause });
+        self.log.unreadable(KeyHash::of(key), cause, error);
     }
 
     /// Notes that one call of a loader failed for a key, or for `keys` keys of which `key` is one.

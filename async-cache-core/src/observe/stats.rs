@@ -48,8 +48,9 @@ pub struct Stats {
     /// Values whose loader chose an invalid option. Each was returned to its callers;
     /// [`Amended`](crate::observe::event::Amended) says whether it is cached.
     pub amended_choices: u64,
-    /// Stored values that were damaged, foreign, or of another codec or schema version: each is a miss, and is
-    /// overwritten. Also messages on the bus that this crate did not write: each is dropped.
+    /// Stored values that were damaged, foreign, of another codec or schema version, or that the codec could not
+    /// read, as after a deploy that adds a field: each is a miss, and is overwritten. Also messages on the bus that
+    /// this crate did not write: each is dropped.
     pub unreadable: u64,
     /// Keys that batch loaders returned without a request. They are ignored.
     pub unasked_keys: u64,

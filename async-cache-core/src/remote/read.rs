@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, join};
 
 use crate::backend::{Accept, Check, Entry, Expiry, Phase, Read, RunId, Tick};
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::frame::{self, Header, Unreadable, token_of};
 use crate::format::key::Key;
@@ -216,9 +216,9 @@ impl<V: Send + Sync + 'static> L2<V> {
         let now = self.local.coarse_now();
         let (seq, header, payload) = match frame::read(self.format, stored) {
             Ok(parts) => parts,
-            Err(Unreadable::Corrupt) => return self.unreadable(key, UnreadableCause::Corrupt, stored),
+            Err(Unreadable::Corrupt) => return self.unreadable(key, stored, UnreadableCause::Corrupt, None),
             Err(Unreadable::OtherFormat) => {
-                return self.unreadable(key, UnreadableCause::OtherFormat, stored);
+                return self.unreadable(key, stored, UnreadableCause::OtherFormat, None);
             }
         };
         if self.local.liveness.unsent.voids_read(&header.tags) {
@@ -259,10 +259,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             Some(held) => held.value,
             None => match self.decode(payload) {
                 Ok(value) => Some(value.into()),
-                Err(_) => {
-                    self.local.observer.counters.codec_failures.add(1);
-                    return self.unreadable(key, UnreadableCause::Codec, stored);
-                }
+                Err(error) => return self.unreadable(key, stored, UnreadableCause::Codec, Some(&error)),
             },
         };
         let life = match (failures, phase) {
@@ -277,8 +274,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
-    fn unreadable(&self, key: &Key, cause: UnreadableCause, stored: &[u8]) -> Fetched<V> {
-        self.local.observer.unreadable(key.as_bytes(), cause);
+    fn unreadable(
+        &self,
+        key: &Key,
+        stored: &[u8],
+        cause: UnreadableCause,
+        error: Option<&BoxError>,
+    ) -> Fetched<V> {
+        self.local.observer.unreadable(key.as_bytes(), cause, error);
         useless(stored)
     }
 }

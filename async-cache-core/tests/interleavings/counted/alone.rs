@@ -69,7 +69,7 @@ async fn a_value_that_cannot_be_written_or_read() {
         case.adds_and_tells(write, &unwritten, &[told]).await;
         case.cache.invalidate("k").await.unwrap();
         case.other().insert("k", UNREADABLE).await.unwrap();
-        let unread = [LOADED[0], LOADED[1], ("codec_failures", 1), ("unreadable", 1)];
+        let unread = [LOADED[0], LOADED[1], ("unreadable", 1)];
         let read = async || assert_eq!(case.ask(now).await.unwrap(), Some(1));
         let told = |event: &Event| matches!(event, Event::Unreadable { cause: UnreadableCause::Codec, .. });
         case.adds_and_tells(read, &unread, &[told]).await;
