@@ -33,6 +33,7 @@ pub mod request {
     pub use crate::api::request::{
         Get, GetMany, GetOrLoad, GetOrLoadOptional, Insert, Refresh, RefreshOptional, TracedRequest,
     };
+    pub use crate::options::IntoLoaded;
 }
 
 /// Lookups of many keys: batch loaders, [`DataLoader`], warming.

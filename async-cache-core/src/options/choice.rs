@@ -17,6 +17,18 @@ pub struct Loaded<V> {
     pub(crate) keep: Keep,
 }
 
+/// The success of a loader: the value, or [`Loaded`]. Every type that becomes a [`Loaded`] implements it.
+#[diagnostic::on_unimplemented(
+    message = "the loader returns `{Self}`, but the cache holds `{V}`",
+    label = "the loader's `Ok` must be `{V}` or `Loaded<{V}>`",
+    note = "a loader that may find nothing returns `Result<Option<{V}>, _>`: call `get_or_load_optional` or \
+            `refresh_optional` with it"
+)]
+pub trait IntoLoaded<V>: Into<Loaded<V>> {}
+
+#[diagnostic::do_not_recommend]
+impl<V, R: Into<Loaded<V>>> IntoLoaded<V> for R {}
+
 /// Whether a loaded value is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-pub use choice::Loaded;
 pub(crate) use choice::{Choice, Keep};
+pub use choice::{IntoLoaded, Loaded};
 pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, setters, stale_setters, store_setters};
 pub use store::StoreOptions;

@@ -183,6 +183,7 @@ impl Call<'_> {
         let (text, tags, copies, load) = (self.text_keys(), self.tags(), self.copies(), self.load());
         let finish = self.finish();
         let errors = self.errors();
+        let value_type = function::value_check(self.function, self.returns, krate);
         let checks =
             (verb == "get_or_load" || verb == "get_or_load_optional").then(|| self.with_name(key::checks));
         let caller = errors.is_some().then(|| quote!(let __caller = __own.caller();));
@@ -197,6 +198,7 @@ impl Call<'_> {
                 let __outcome = {
                     let __cache = &(#cache);
                     #text
+                    #value_type
                     #key
                     #checks
                     let __key = (&#krate::decorated::Probe(__key)).key();

@@ -1,7 +1,7 @@
 //! The function under the attribute: its arguments, its return type, and whether it can be cached.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
@@ -116,6 +116,20 @@ fn passing(ty: &Type, name: &Ident) -> Result<Passing> {
         (_, Some(Type::Reference(reference))) => Ok(Passing::OptionalReference(reference.elem.clone())),
         _ => Ok(Passing::Value(Box::new(ty.clone()))),
     }
+}
+
+/// The check that the cache holds what the function returns.
+pub(crate) fn value_check(function: &ImplItemFn, returns: Returns, krate: &syn::Path) -> Option<TokenStream> {
+    let ReturnType::Type(_, output) = &function.sig.output else { return None };
+    let name = match returns {
+        Returns::Plain => "must_hold",
+        Returns::Optional => "must_hold_some",
+        Returns::Fallible => "must_hold_ok",
+        Returns::FallibleOptional => "must_hold_ok_some",
+    };
+    let check = Ident::new(name, output.span());
+    let ty = quote_spanned!(output.span()=> ::core::marker::PhantomData::<fn() -> #output>);
+    Some(quote_spanned!(output.span()=> #krate::decorated::#check(__cache, #ty);))
 }
 
 /// The function's return type.

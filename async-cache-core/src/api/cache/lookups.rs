@@ -17,7 +17,7 @@ use crate::error::{BoxError, Result};
 use crate::format::key::{CacheKey, FoundBy};
 use crate::lookup::loader::{LoadContext, box_informed_loader, box_loader, box_optional_loader};
 use crate::lookup::many::plan::PerKey;
-use crate::options::Loaded;
+use crate::options::IntoLoaded;
 
 // The bound is on the method and not on the `impl`. So the compiler reports the bound that a key type lacks,
 // and not a missing method.
@@ -126,14 +126,14 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         GetOrLoad::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
     /// Works like [`get_or_load`](Self::get_or_load). The loader receives the previous value, and may return
-    /// [`Loaded::unchanged`].
+    /// [`Loaded::unchanged`](crate::options::Loaded::unchanged).
     ///
     /// ```
     /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
@@ -163,7 +163,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         GetOrLoad::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
@@ -193,7 +193,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         GetOrLoadOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
@@ -259,14 +259,14 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         Refresh::new(&self.inner, key, loader, box_loader::<V, F, Fut, R, E>)
     }
 
     /// Works like [`refresh`](Self::refresh). The loader receives the previous value, and may return
-    /// [`Loaded::unchanged`].
+    /// [`Loaded::unchanged`](crate::options::Loaded::unchanged).
     ///
     /// ```
     /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
@@ -286,7 +286,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce(LoadContext<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         Refresh::new(&self.inner, key, loader, box_informed_loader::<V, F, Fut, R, E>)
@@ -317,7 +317,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         Q: CacheKey + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<R>, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         RefreshOptional::new(&self.inner, key, loader, box_optional_loader::<V, F, Fut, R, E>)
@@ -332,7 +332,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
         I::IntoIter: Send + 'a,
         F: Fn(K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        R: IntoLoaded<V>,
         E: Into<BoxError> + 'static,
     {
         steps::of_one(&self.inner, keys.into_iter(), load)

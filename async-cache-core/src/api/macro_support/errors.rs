@@ -157,10 +157,10 @@ impl<E: From<Error> + Send + 'static> GiveOpaque<E> for &Errors<E> {
 
 /// An error that every waiting caller of a load can get.
 #[diagnostic::on_unimplemented(
-    message = "the error `{Self}` of a `#[cached]` function must be `Clone`, or `From<async_cache::Error>`",
-    label = "a caller who waited for another caller's run needs an error, too, so `{Self}` must be `Clone` and \
-             `Into<Box<dyn std::error::Error + Send + Sync>>` (callers get the error itself), or \
-             `From<async_cache::Error>`"
+    message = "the error `{Self}` of a `#[cached]` function must be `Clone` and `std::error::Error`, or `From<async_cache::Error>`",
+    label = "a caller who waited for another caller's run needs an error, too: with `Clone` and `std::error::Error` (or \
+             `Into<Box<dyn std::error::Error + Send + Sync>>`) callers get the error itself, with \
+             `From<async_cache::Error>` its message"
 )]
 pub trait Shareable {}
 

@@ -7,6 +7,7 @@
 mod errors;
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::api::cache::{TieredCache, encode};
@@ -149,6 +150,37 @@ impl Text for Cow<'static, str> {}
 
 /// The place of the compile error for a cache with other keys.
 pub fn must_have_text_keys<K: Text, V>(_: &TieredCache<K, V>) {}
+
+/// A cache's values, which a decorated function returns.
+#[diagnostic::on_unimplemented(
+    message = "the function returns `{T}`, but the cache holds `{Self}`",
+    label = "return `{Self}`, or use a `TieredCache<_, {T}>`"
+)]
+pub trait Holds<T> {}
+
+impl<T> Holds<T> for T {}
+
+/// No function returns it. With one implementation of [`Holds`] alone the compiler would infer the function's type from
+/// the cache's, and report the fault in other words.
+#[derive(Debug)]
+pub struct Unreturned<T>(PhantomData<fn() -> T>);
+
+impl<T> Holds<Unreturned<T>> for T {}
+
+/// The return type of a function.
+pub type Returning<T> = PhantomData<fn() -> T>;
+
+/// The place of the compile error for a function that returns another type than the cache holds.
+pub fn must_hold<K, V: Holds<T>, T>(_: &TieredCache<K, V>, _: Returning<T>) {}
+
+/// [`must_hold`], for a function that returns an `Option`.
+pub fn must_hold_some<K, V: Holds<T>, T>(_: &TieredCache<K, V>, _: Returning<Option<T>>) {}
+
+/// [`must_hold`], for a function that returns a `Result`.
+pub fn must_hold_ok<K, V: Holds<T>, T, E>(_: &TieredCache<K, V>, _: Returning<Result<T, E>>) {}
+
+/// [`must_hold`], for a function that returns a `Result` of an `Option`.
+pub fn must_hold_ok_some<K, V: Holds<T>, T, E>(_: &TieredCache<K, V>, _: Returning<Result<Option<T>, E>>) {}
 
 /// The place of the compile error for an argument that is not a key.
 pub fn must_be_key<Q: CacheKey + ?Sized>(_: &Q) {}
