@@ -145,7 +145,9 @@ impl<'de> Deserialize<'de> for RedisConfig {
         let config = Self::deserialize(deserializer)?;
         let none = config.url.is_empty() && config.urls.is_empty() && config.cluster.is_empty();
         if none && config.sentinel.is_none() {
-            return Err(D::Error::missing_field("url"));
+            return Err(D::Error::custom(
+                "no server is given: set `url`, `urls`, `cluster` or the table `[sentinel]`",
+            ));
         }
         Ok(config)
     }

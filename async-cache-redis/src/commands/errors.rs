@@ -1,6 +1,7 @@
 //! The errors of a region: the operation, the reason, and the remedy.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind};
 
@@ -19,6 +20,14 @@ impl fmt::Display for Redirected {
 }
 
 impl std::error::Error for Redirected {}
+
+/// The duration of an outage, for people.
+fn duration(outage: Duration) -> String {
+    match outage.as_secs() {
+        0 => "less than a second".to_owned(),
+        _ => format!("{outage:.1?}"),
+    }
+}
 
 /// The names that the errors of one region mention.
 pub(super) struct Errors {
@@ -41,8 +50,8 @@ impl Errors {
             ))
             .with_source(outage.cause),
             Failure::Down(outage) => backend(format!(
-                "{doing}: not tried, Redis at {server} has been unreachable for {:.1?}",
-                outage.since.elapsed()
+                "{doing}: not tried, Redis at {server} has been unreachable for {}",
+                duration(outage.since.elapsed())
             ))
             .with_source(outage.cause),
             Failure::Timeout(limit) => backend(format!(

@@ -80,8 +80,8 @@ impl Refusal {
         }
         let known = match (error.kind(), server_error_code(error).as_str()) {
             (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
-                "wrong user name or password, or none given where one is needed; in a URL, a password without a \
-                 user name is written `redis://:password@host`"
+                "wrong user name or password, or none given where one is needed, or one given where the server has none: leave \
+                 it out then. In a URL, a password without a user name is written `redis://:password@host`"
             }
             _ if text.contains("refused to switch database") => {
                 "it has no database of this number, or the user may not run SELECT (`+select`)"

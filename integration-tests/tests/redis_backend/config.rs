@@ -110,7 +110,7 @@ fn what_is_no_setting_is_refused_by_its_name() {
     for (text, name) in [
         ("url = \"redis://h\"\nconections = 3", "conections"),
         ("url = \"redis://h\"\n[tls]\nca = \"pem\"", "ca"),
-        ("connections = 3", "url"),
+        ("connections = 3", "set `url`, `urls`, `cluster` or the table `[sentinel]`"),
         ("url = \"redis://h\"\nread_timeout = \"soon\"", "read_timeout"),
     ] {
         let error = toml::from_str::<RedisConfig>(text).expect_err(text).to_string();

@@ -76,6 +76,18 @@ async fn a_wrong_password_or_an_unknown_user_is_told_and_taken_up_once_it_is_kno
     taken_up(cache).await;
 }
 
+#[tokio::test]
+async fn a_password_for_a_server_that_has_none_is_told_and_taken_up_once_it_has() {
+    let server = RedisServer::start();
+    let cache = told(
+        &format!("redis://:hunter2@127.0.0.1:{}", server.port()),
+        "one given where the server has none: leave it out",
+    )
+    .await;
+    server.cli::<()>(&["CONFIG", "SET", "requirepass", "hunter2"]);
+    taken_up(cache).await;
+}
+
 /// If the word were blanked in a known message, the gap would reveal it.
 #[tokio::test]
 async fn a_password_that_is_a_common_word_is_not_told_by_a_gap() {
