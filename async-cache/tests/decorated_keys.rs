@@ -13,9 +13,11 @@ fn cache(namespace: &str) -> Cache {
 }
 
 static LOCAL: LazyLock<Cache> = LazyLock::new(|| cache("local"));
+/// Of one test alone, which counts its loads.
+static BLOCKS: LazyLock<Cache> = LazyLock::new(|| cache("blocks"));
 
 async fn one(id: u64) -> u64 {
-    #[cached(cache = LOCAL)]
+    #[cached(cache = BLOCKS)]
     async fn find(id: u64) -> u64 {
         id + 10
     }
@@ -23,7 +25,7 @@ async fn one(id: u64) -> u64 {
 }
 
 async fn two(id: u64) -> u64 {
-    #[cached(cache = LOCAL)]
+    #[cached(cache = BLOCKS)]
     async fn find(id: u64) -> u64 {
         id + 20
     }
@@ -32,14 +34,14 @@ async fn two(id: u64) -> u64 {
     find(id).await
 }
 
-#[cached(cache = LOCAL)]
+#[cached(cache = BLOCKS)]
 async fn find(id: u64) -> u64 {
     id + 30
 }
 
 macro_rules! block_of {
     ($base:expr, $id:expr) => {{
-        #[cached(cache = LOCAL)]
+        #[cached(cache = BLOCKS)]
         async fn find(id: u64) -> u64 {
             id + $base
         }
@@ -56,7 +58,7 @@ macro_rules! two_blocks {
 async fn blocks(id: u64) -> [u64; 4] {
     let first = {
         const BASE: u64 = 60;
-        #[cached(cache = LOCAL)]
+        #[cached(cache = BLOCKS)]
         async fn find(id: u64) -> u64 {
             id + BASE
         }
@@ -64,21 +66,21 @@ async fn blocks(id: u64) -> [u64; 4] {
     };
     let second = {
         const BASE: u64 = 70;
-        #[cached(cache = LOCAL)]
+        #[cached(cache = BLOCKS)]
         async fn find(id: u64) -> u64 {
             id + BASE
         }
         find(id).await
     };
     let closure = || async {
-        #[cached(cache = LOCAL)]
+        #[cached(cache = BLOCKS)]
         async fn find(id: u64) -> u64 {
             id + 80
         }
         find(1).await
     };
     let other = || async {
-        #[cached(cache = LOCAL)]
+        #[cached(cache = BLOCKS)]
         async fn find(id: u64) -> u64 {
             id + 90
         }
@@ -94,13 +96,13 @@ async fn local_functions_of_one_name_are_apart() {
         assert_eq!(two_blocks!(1), (41, 51));
         assert_eq!(blocks(1).await, [61, 71, 81, 91]);
     }
-    let loads = LOCAL.stats().loads;
+    let loads = BLOCKS.stats().loads;
     one(1).await;
     find(1).await;
-    assert_eq!(LOCAL.stats().loads, loads, "each is cached");
+    assert_eq!(BLOCKS.stats().loads, loads, "each is cached");
     find_invalidate(1).await.unwrap();
     assert_eq!((one(1).await, find(1).await), (11, 31));
-    assert_eq!(LOCAL.stats().loads, loads + 1, "one is invalidated");
+    assert_eq!(BLOCKS.stats().loads, loads + 1, "one is invalidated");
 }
 
 mod left {
