@@ -88,7 +88,8 @@ pub(crate) async fn open(shared: &Shared, listener: Weak<dyn Listener>) -> Resul
     Namespace::open(&backend, &name, listener).await?.ok_or_else(|| {
         Failure::found(format!(
             "Redis has no namespace `{name}` in this database: no cache has been opened under this name, or Redis has \
-             lost its state since"
+             lost its state since. Check the name, the server and the number of the database; a namespace comes into \
+             being when a cache is opened"
         ))
     })
 }

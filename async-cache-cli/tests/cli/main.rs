@@ -8,6 +8,7 @@ mod cluster;
 mod doctor;
 mod inspect;
 mod rig;
+mod scripts;
 mod stats;
 mod tls;
 mod watch;

@@ -177,7 +177,7 @@ impl RedisRegion {
 
     /// Publishes a message that is no change. Returns how many receive it.
     async fn publish(&self, doing: &str, channel: &[u8], message: Vec<u8>) -> Result<u64> {
-        let checkout = self.checkout_unchecked(Purpose::Write, doing).await?;
+        let checkout = self.checkout_without_scripts(Purpose::Write, doing).await?;
         let mut publish = redis::cmd(checkout.link.lua.publish);
         publish.arg(channel).arg(message);
         let answer = checkout.answer(checkout.link.query(&publish)).await;

@@ -130,12 +130,22 @@ impl RedisRegion {
 
     /// A connection for a plain read, which does not depend on the number of partitions.
     pub(crate) async fn checkout_unchecked(&self, purpose: Purpose, doing: &str) -> Result<Checkout<'_>> {
-        self.inner.connected(purpose).await;
-        let checkout = self.inner.slots.pick(purpose).map_err(|failure| self.error(doing, failure))?;
+        let checkout = self.checkout_without_scripts(purpose, doing).await?;
         if checkout.link.has_tokens() {
             self.agree(&checkout).await.map_err(|failure| self.error(doing, failure))?;
         }
         Ok(checkout)
+    }
+
+    /// A connection for commands that are no scripts. It agrees on no run token, which may write to `M`: a tool must not
+    /// create the record of a namespace that does not exist.
+    pub(crate) async fn checkout_without_scripts(
+        &self,
+        purpose: Purpose,
+        doing: &str,
+    ) -> Result<Checkout<'_>> {
+        self.inner.connected(purpose).await;
+        self.inner.slots.pick(purpose).map_err(|failure| self.error(doing, failure))
     }
 
     /// Agrees on a run token for the scripts of this namespace. With run tokens it has one partition: see the
@@ -155,6 +165,18 @@ impl RedisRegion {
     /// The call of a script about one key, ready for its own arguments.
     pub(crate) fn key_call(&self, checkout: &Checkout<'_>, script: &Script, key: &Key) -> Cmd {
         self.call(checkout, script, self.partition_of(key), &self.names_for(key).of_key(key))
+    }
+
+    /// The call of a script with a run token in its text, on which this connection need not have agreed.
+    #[cfg(feature = "tools")]
+    pub(crate) fn marked_call(&self, script: &Script, key: &Key) -> Cmd {
+        let keys = self.names_for(key).of_key(key);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.hash()).arg(keys.len());
+        keys.iter().for_each(|name| _ = call.arg(name));
+        // It replaces no token, and knows no number.
+        call.arg("").arg(&self.record).arg(0);
+        call
     }
 
     /// The call of a script about a partition, ready for its own arguments.

@@ -13,6 +13,8 @@ use super::host::Opened;
 use super::read_queue::ReadQueue;
 use super::repeat::{Again, Calls, forgotten, repeat};
 use super::tokens::{Agreed, Tokens};
+#[cfg(feature = "tools")]
+use super::tokens::{Marked, known_scripts};
 use crate::lua::{Caller, Script, Scripts};
 
 /// A connection that has been through the handshake.
@@ -138,6 +140,22 @@ impl Link {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(script.hash()).arg(0).arg(self.run_text());
         cmd
+    }
+
+    /// The scripts of the run token that was found in `M`, if the process that answers knows them.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn known_scripts(&self, found: &[u8]) -> RedisResult<Option<Marked>> {
+        known_scripts(&mut self.connection.clone(), self.lua, found).await
+    }
+
+    /// Runs `inspect.lua` with a run token in its text.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn inspect<T: FromRedisValue>(
+        &self,
+        marked: &Marked,
+        call: impl FnOnce(&Script) -> Cmd,
+    ) -> RedisResult<Option<T>> {
+        marked.inspect(&mut self.connection.clone(), call).await
     }
 
     /// Runs a command.

@@ -50,7 +50,7 @@ pub(super) struct Tokens {
 }
 
 /// The scripts of a token.
-struct Marked {
+pub(crate) struct Marked {
     run: RunId,
     /// The hash of each script without a token, and the one with it.
     hashes: Vec<(String, String)>,
@@ -91,6 +91,26 @@ impl Marked {
         }
         let () = pipeline.query_async(connection).await?;
         if self.are_known(connection).await? { Ok(()) } else { Err(replaced()) }
+    }
+
+    /// Runs `inspect.lua`, which only tools load. Returns `None` if another process answers than the token's, or if `M`
+    /// has another token by now.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn inspect<T: redis::FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        call: impl FnOnce(&Script) -> redis::Cmd,
+    ) -> RedisResult<Option<T>> {
+        let script = &self.scripts.inspect;
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(script.load()).ignore().add_command(call(script));
+        let answer = match pipeline.query_async::<(T,)>(connection).await {
+            Ok((answer,)) => answer,
+            Err(error) if server_error_code(&error) == OTHER_RUN => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Afterwards: the connection may have been led to another process in between.
+        Ok(self.are_known(connection).await?.then_some(answer))
     }
 
     /// Puts the token in the place of another one, or of none.
@@ -159,12 +179,9 @@ impl Tokens {
         }
         for attempt in 0..ATTEMPTS {
             let found = token_in(connection, meta).await?;
-            if let Some(token) = token(&found) {
-                let marked = Marked::new(self.scripts, &token);
-                if marked.are_known(connection).await? {
-                    self.agreed.write().insert(meta.to_vec(), Arc::new(marked));
-                    return Ok(Agreed::Now);
-                }
+            if let Some(marked) = known_scripts(connection, self.scripts, &found).await? {
+                self.agreed.write().insert(meta.to_vec(), Arc::new(marked));
+                return Ok(Agreed::Now);
             }
             if own.is_none() && attempt == 0 {
                 tokio::time::sleep(PAUSE.mul_f64(fastrand::f64())).await;
@@ -206,6 +223,17 @@ fn token(found: &[u8]) -> Option<String> {
 
 fn made_up() -> String {
     format!("{MARK}{:032x}", fastrand::u128(..))
+}
+
+/// The scripts of the token that was found in `M`, if the process that answers knows them. Loads and installs nothing.
+pub(super) async fn known_scripts(
+    connection: &mut MultiplexedConnection,
+    scripts: &Scripts,
+    found: &[u8],
+) -> RedisResult<Option<Marked>> {
+    let Some(token) = token(found) else { return Ok(None) };
+    let marked = Marked::new(scripts, &token);
+    Ok(marked.are_known(connection).await?.then_some(marked))
 }
 
 /// The connection is of no more use.

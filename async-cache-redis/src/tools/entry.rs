@@ -99,16 +99,40 @@ impl StoredEntry {
     }
 }
 
+const DOING: &str = "inspecting a key";
+
 /// The answer of `inspect.lua`.
 type Answer = ((u64, u64, u64), (Option<Vec<u8>>, String, i64), (Option<Vec<u8>>, bool, i64), Vec<String>);
 
 /// Reads everything that Redis has under a key.
 pub(super) async fn read(region: &RedisRegion, key: &Key) -> Result<StoredEntry> {
-    const DOING: &str = "inspecting a key";
     let checkout = region.checkout(Purpose::Read, DOING).await?;
     let script = &checkout.link.lua.inspect;
     let call = region.key_call(&checkout, script, key);
-    let (now, value, lease, waiters): Answer = region.script(DOING, &checkout, script, &call).await?;
+    let answer: Answer = region.script(DOING, &checkout, script, &call).await?;
+    entry_of(region, answer)
+}
+
+/// Reads it where the nodes know the server by a token in their scripts. Returns `None` if the server does not know
+/// these scripts, or if the token has been replaced.
+pub(super) async fn read_with_token(
+    region: &RedisRegion,
+    key: &Key,
+    token: &[u8],
+) -> Result<Option<StoredEntry>> {
+    // A connection that has agreed on a token may have installed a new one.
+    let checkout = region.checkout_without_scripts(Purpose::Read, DOING).await?;
+    let link = &checkout.link;
+    let reading = async {
+        let Some(scripts) = link.known_scripts(token).await? else { return Ok(None) };
+        link.inspect::<Answer>(&scripts, |script| region.marked_call(script, key)).await
+    };
+    let answer = checkout.answer(reading).await.map_err(|failure| region.error(DOING, failure))?;
+    answer.map(|answer| entry_of(region, answer)).transpose()
+}
+
+fn entry_of(region: &RedisRegion, answer: Answer) -> Result<StoredEntry> {
+    let (now, value, lease, waiters) = answer;
     let (time_ms, seq, floor) = now;
     let (bytes, rule, kept_ms) = value;
     let value = match (bytes, &*rule) {

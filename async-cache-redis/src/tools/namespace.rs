@@ -15,6 +15,9 @@ use crate::commands::region::RedisRegion;
 use crate::connection::failure::Failure;
 use crate::limits::Purpose;
 
+/// How often a key is inspected anew because its run token was replaced.
+const TOKEN_ATTEMPTS: usize = 3;
+
 /// A namespace that has been opened for a tool, as a node of its own that holds no values.
 ///
 /// Dropping it ends its subscription.
@@ -36,7 +39,7 @@ pub struct Partition {
     /// Values below this number are void; `None` if it is missing or damaged.
     pub floor: Option<u64>,
     /// Whether the state was written to this server process. If not, the server has been replaced or restarted since,
-    /// and the next command of a node voids everything that is stored. True if that is not known, because of a token.
+    /// and the next command of a node voids everything that is stored.
     pub current: bool,
     /// Whether its nodes know the server by a token in their scripts, and not by its run id.
     pub has_token: bool,
@@ -126,16 +129,21 @@ impl Namespace {
         // Scripts void everything if the server has been replaced. A tool that only looks leaves that to the nodes.
         let number = key.partition(self.record.partitions);
         let region = at_server_of(&self.opened, number, &self.name)?;
-        let partition = read_partition(&region, number).await?;
-        if partition.has_token {
-            let what = "inspecting a key: its nodes know the server by a token in their scripts (`IdentifyBy::Scripts`), and \
-                        this version inspects only what is stored with a run id";
-            return Err(Error::new(ErrorKind::Unsupported, what).in_namespace(&self.name));
+        // The token may be replaced between two commands.
+        for _ in 0..TOKEN_ATTEMPTS {
+            let (partition, run) = read_meta(&region, number).await?;
+            if !partition.current {
+                return Ok(StoredEntry::replaced());
+            }
+            if !partition.has_token {
+                return entry::read(&region, key).await;
+            }
+            if let Some(entry) = entry::read_with_token(&region, key, &run).await? {
+                return Ok(entry);
+            }
         }
-        if !partition.current {
-            return Ok(StoredEntry::replaced());
-        }
-        entry::read(&region, key).await
+        let what = "inspecting a key: the server is replaced again and again";
+        Err(Error::new(ErrorKind::Backend, what).in_namespace(&self.name))
     }
 
     /// The backend on which it was opened.
@@ -159,7 +167,7 @@ async fn read_record(backend: &RedisBackend, name: &str) -> Result<Option<String
     let probe = backend.open_region(spec, Weak::<Deaf>::new(), 1)?;
     let region = at_server_of(&probe, 0, name)?;
     let meta = region.names_of(0)?.meta();
-    let checkout = region.checkout_unchecked(Purpose::Read, DOING).await?;
+    let checkout = region.checkout_without_scripts(Purpose::Read, DOING).await?;
     let mut hget = cmd("HGET");
     hget.arg(meta).arg("v");
     let text: Option<Vec<u8>> = checkout.answer(checkout.link.query(&hget)).await.map_err(|failure| {
@@ -199,19 +207,32 @@ fn at_server_of(opened: &Opened, partition: u16, name: &str) -> Result<Arc<Redis
     }
 }
 
-/// Reads the state of a partition without a script, which would begin a new epoch after the server was replaced.
 async fn read_partition(region: &RedisRegion, partition: u16) -> Result<Partition> {
+    Ok(read_meta(region, partition).await?.0)
+}
+
+/// Reads the state of a partition, and the run that wrote it: without a script, which would begin a new epoch after the
+/// server was replaced.
+async fn read_meta(region: &RedisRegion, partition: u16) -> Result<(Partition, Vec<u8>)> {
     const DOING: &str = "reading the state of the namespace";
     let names = region.names_of(partition)?;
-    let checkout = region.checkout_unchecked(Purpose::Read, DOING).await?;
+    let checkout = region.checkout_without_scripts(Purpose::Read, DOING).await?;
     let mut hmget = cmd("HMGET");
     hmget.arg(names.meta()).arg(&["s", "f", "r"]);
     let answer = checkout.answer(checkout.link.query(&hmget)).await;
     let fields: Vec<Option<Vec<u8>>> = answer.map_err(|failure| region.error(DOING, failure))?;
     let field = |at: usize| fields.get(at)?.as_deref();
     let number = |at| std::str::from_utf8(field(at)?).ok()?.parse().ok();
-    // Only the scripts of a run token can tell. They are not run here.
-    let has_token = field(2).is_some_and(|run| run.starts_with(b"t:"));
-    let current = has_token || field(2) == Some(checkout.link.run_text().as_bytes());
-    Ok(Partition { seq: number(0), floor: number(1), current, has_token })
+    let run = field(2).unwrap_or_default();
+    let has_token = run.starts_with(b"t:");
+    let current = match has_token {
+        true => {
+            let known = checkout.answer(checkout.link.known_scripts(run)).await;
+            known.map_err(|failure| region.error(DOING, failure))?.is_some()
+        }
+        // The run id of a connection that knows the server by its scripts is empty.
+        false => !run.is_empty() && run == checkout.link.run_text().as_bytes(),
+    };
+    let partition = Partition { seq: number(0), floor: number(1), current, has_token };
+    Ok((partition, run.to_vec()))
 }
