@@ -272,12 +272,16 @@ impl RedisBackendBuilder {
     #[cfg(feature = "tools")]
     pub(crate) fn prepare(self) -> Result<(Parts, Duration)> {
         let limit = self.settings.deadlines.longest();
-        #[cfg(feature = "cluster")]
-        if let Target::Cluster(urls) = &self.settings.target {
-            let urls = urls.clone();
-            return Ok((self.settings.prepare_first_node(&urls)?, limit));
-        }
         Ok((self.settings.prepare()?, limit))
+    }
+
+    /// The settings if they are those of a cluster, and otherwise the builder.
+    #[cfg(all(feature = "cluster", feature = "tools"))]
+    pub(crate) fn into_cluster(self) -> Result<Settings, Box<Self>> {
+        match self.settings.target {
+            Target::Cluster(_) => Ok(self.settings),
+            _ => Err(Box::new(self)),
+        }
     }
 
     /// Checks the settings as far as that needs no server.

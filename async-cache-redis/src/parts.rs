@@ -142,12 +142,15 @@ impl Settings {
         Ok(self.parts(opener, source, deployment))
     }
 
-    /// Makes the parts for the node of a cluster at the first of these URLs. Connects to nothing.
+    /// The node of a cluster at the first URL, after all settings are checked.
     #[cfg(all(feature = "cluster", feature = "tools"))]
-    pub(crate) fn prepare_first_node(self, urls: &[String]) -> Result<Parts> {
+    pub(crate) fn first_node(&self) -> Result<Server> {
         self.validate()?;
-        let first = urls.first().ok_or_else(|| wrong("`cluster` has no URL: give at least one node"))?;
-        self.prepare_node(&settings::parse(first)?, Deployment::ClusterNode)
+        let first = match &self.target {
+            Target::Cluster(urls) => urls.first(),
+            _ => None,
+        };
+        settings::parse(first.ok_or_else(|| wrong("`cluster` has no URL: give at least one node"))?)
     }
 
     fn parts(&self, mut opener: Opener, source: Source, deployment: Deployment) -> Parts {

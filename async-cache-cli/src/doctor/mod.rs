@@ -4,6 +4,8 @@ mod cost;
 mod report;
 mod server;
 
+use std::time::Duration;
+
 use async_cache::tools::{Examiner, Right, RightState};
 use async_cache::{Error, RedisBackend};
 use serde_json::json;
@@ -21,34 +23,14 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
     let in_cluster = !config.cluster.is_empty();
     let name = connect::namespace_name(shared);
     let mut report = Report::default();
-    let examiner = Examiner::connect(RedisBackend::from_config(config)).await?;
-    report.add(accepted(&examiner));
-    report.add(server::encryption(&examiner));
-    let facts = match examiner.info().await {
-        Ok(facts) => {
-            report.add(server::version(&facts));
-            report.add(server::topology(&facts, in_cluster));
-            facts
-        }
-        Err(error) => {
-            report.add(unanswered("version", &error));
-            report.add(unanswered("topology", &error));
-            server::Facts::new()
-        }
+    let first = Examiner::connect(RedisBackend::from_config(config)).await?;
+    let subject = Subject { in_cluster, name: name.as_deref(), limit: shared.timeout };
+    let (facts, refused) = match in_cluster {
+        true => (server::Facts::new(), examine_masters(&mut report, &first, &subject).await),
+        false => (examine(&mut report, &first, &subject, None).await, first.refused().is_some()),
     };
-    report.rights = examiner.rights(name.as_deref()).await;
-    report.add(rights(&report.rights, name.as_deref()));
-    report.add(match server::clock(&examiner).await {
-        Ok(check) => check,
-        Err(error) => unanswered("clock", &error),
-    });
-    report.add(match examiner.round_trips(server::PINGS).await {
-        Ok(times) => server::latency(times, shared.timeout),
-        Err(error) => unanswered("latency", &error),
-    });
-    report.add(server::memory(&facts));
-    let mut fleet = match (&name, examiner.refused()) {
-        (Some(_), None) => Some(Fleet::open(shared, "doctor").await),
+    let mut fleet = match (&name, refused) {
+        (Some(_), false) => Some(Fleet::open(shared, "doctor").await),
         _ => None,
     };
     report.add(record(name.is_some(), fleet.as_ref()).await);
@@ -64,6 +46,80 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
     });
     report.print(shared.json)?;
     Ok(report.outcome())
+}
+
+/// What is examined at each server.
+struct Subject<'a> {
+    in_cluster: bool,
+    /// The namespace.
+    name: Option<&'a str>,
+    /// The deadline of a command.
+    limit: Duration,
+}
+
+/// Examines each master of a cluster. Returns whether one refuses nodes, or cannot be reached.
+async fn examine_masters(report: &mut Report, first: &Examiner, subject: &Subject<'_>) -> bool {
+    let masters = match first.masters().await {
+        Ok(masters) => masters,
+        Err(error) => {
+            report.add(unanswered("masters", &error));
+            examine(report, first, subject, Some(&first.address())).await;
+            return true;
+        }
+    };
+    report.add(Check::new("masters", Status::Good, format!("{} with slots", masters.len())));
+    let mut refused = false;
+    for (host, port) in masters {
+        let node = format!("{host}:{port}");
+        match first.at(&host, port).await {
+            Ok(examiner) => {
+                examine(report, &examiner, subject, Some(&node)).await;
+                refused |= examiner.refused().is_some();
+            }
+            Err(error) => {
+                report.add(unanswered("connect", &error).at(Some(&node)));
+                refused = true;
+            }
+        }
+    }
+    refused
+}
+
+/// Examines a server, and returns what it says of itself. `node` is its name if it is one of several.
+async fn examine(
+    report: &mut Report,
+    examiner: &Examiner,
+    subject: &Subject<'_>,
+    node: Option<&str>,
+) -> server::Facts {
+    let mut add = |check: Check| report.add(check.at(node));
+    add(accepted(examiner));
+    add(server::encryption(examiner));
+    let facts = match examiner.info().await {
+        Ok(facts) => {
+            add(server::version(&facts));
+            add(server::topology(&facts, subject.in_cluster));
+            facts
+        }
+        Err(error) => {
+            add(unanswered("version", &error));
+            add(unanswered("topology", &error));
+            server::Facts::new()
+        }
+    };
+    let tried = examiner.rights(subject.name).await;
+    add(rights(&tried, subject.name));
+    add(match server::clock(examiner).await {
+        Ok(check) => check,
+        Err(error) => unanswered("clock", &error),
+    });
+    add(match examiner.round_trips(server::PINGS).await {
+        Ok(times) => server::latency(times, subject.limit),
+        Err(error) => unanswered("latency", &error),
+    });
+    add(server::memory(&facts));
+    report.add_rights(tried);
+    facts
 }
 
 /// Whether `connect` accepts the server and the user.

@@ -22,6 +22,8 @@ pub(super) enum Status {
 #[derive(Debug)]
 pub(super) struct Check {
     name: &'static str,
+    /// The node of a cluster that it is about.
+    node: Option<String>,
     status: Status,
     text: String,
     /// Figures for programs.
@@ -30,7 +32,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(name: &'static str, status: Status, text: String) -> Self {
-        Self { name, status, text, figures: Value::Null }
+        Self { name, node: None, status, text, figures: Value::Null }
+    }
+
+    /// The same, about a node of a cluster.
+    pub(super) fn at(self, node: Option<&str>) -> Self {
+        Self { node: node.map(str::to_owned), ..self }
     }
 
     pub(super) fn with(self, figures: Value) -> Self {
@@ -52,12 +59,32 @@ impl Check {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     checks: Vec<Check>,
-    pub(super) rights: Vec<Right>,
+    rights: Vec<Right>,
+}
+
+fn severity(state: RightState) -> u8 {
+    match state {
+        RightState::Granted => 0,
+        RightState::Forgone => 1,
+        RightState::Unknown => 2,
+        RightState::Missing => 3,
+    }
 }
 
 impl Report {
     pub(super) fn add(&mut self, check: Check) {
         self.checks.push(check);
+    }
+
+    /// Adds the rights of a user at one server. Of those at several servers the worst counts.
+    pub(super) fn add_rights(&mut self, rights: Vec<Right>) {
+        for right in rights {
+            match self.rights.iter_mut().find(|known| known.name == right.name) {
+                Some(known) if severity(right.state) > severity(known.state) => known.state = right.state,
+                Some(_) => {}
+                None => self.rights.push(right),
+            }
+        }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -75,14 +102,15 @@ impl Report {
             return Ok(output::json(&json!({ "ok": ok, "checks": checks, "rights": rights }))?);
         }
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
-        for Check { name, status, text, .. } in &self.checks {
+        for Check { name, node, status, text, .. } in &self.checks {
             let word = match status {
                 Status::Good => "ok     ",
                 Status::Doubtful => "warning",
                 Status::Bad => "PROBLEM",
                 Status::Skipped => "skipped",
             };
-            output::line(&format!("{word}  {name:width$}  {text}"))?;
+            let node = node.as_ref().map_or_else(String::new, |node| format!("{node}: "));
+            output::line(&format!("{word}  {name:width$}  {node}{text}"))?;
         }
         Ok(())
     }
@@ -96,6 +124,9 @@ fn check_json(check: &Check) -> Value {
         Status::Skipped => "skipped",
     };
     let mut out = json!({ "name": check.name, "status": status, "text": check.text });
+    if let Some(node) = &check.node {
+        out["node"] = node.as_str().into();
+    }
     if !check.figures.is_null() {
         out["figures"] = check.figures.clone();
     }

@@ -89,3 +89,49 @@ async fn a_node_of_a_cluster_is_examined_with_the_rights_that_clusters_need() {
         "{answer:?}"
     );
 }
+
+/// The first node is in order. Only an examination of every master finds what another one lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_master_is_examined() {
+    let cluster = RedisCluster::start(3);
+    let _node = node(&cluster).await;
+    let answer = on(&cluster, &["doctor", "--json"]).await;
+    let report = answer.json();
+    let nodes = |name: &str| {
+        let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["name"] == name);
+        checks.map(|check| check["node"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut masters: Vec<_> = (0..3).map(|at| format!("127.0.0.1:{}", cluster.node(at).port())).collect();
+    masters.sort_unstable();
+    for name in ["connect", "topology", "rights", "clock", "latency", "eviction"] {
+        let mut examined = nodes(name);
+        examined.sort_unstable();
+        assert_eq!(examined, masters, "{name}: {report}");
+    }
+    assert_eq!(answer.code, 0, "{answer:?}");
+
+    let last = cluster.node(2);
+    last.cli::<()>(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    last.set_user("default", "on nopass ~* &* +@all -spublish");
+    let answer = on(&cluster, &["doctor", "--json"]).await;
+    let report = answer.json();
+    let of_last: Vec<_> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| {
+            check["node"].as_str().is_some_and(|node| node.ends_with(&format!(":{}", last.port())))
+        })
+        .collect();
+    let text = |name: &str| of_last.iter().find(|check| check["name"] == name).unwrap()["text"].to_string();
+    assert_eq!(answer.code, 1, "{report}");
+    assert!(text("rights").contains("+spublish"), "{report}");
+    assert!(text("eviction").contains("noeviction"), "{report}");
+    let rights = report["rights"].as_array().unwrap();
+    assert!(
+        rights.iter().any(|right| right["right"] == "+spublish" && right["state"] == "missing"),
+        "{report}"
+    );
+    let told = on(&cluster, &["doctor"]).await.out;
+    assert!(told.contains(&format!("127.0.0.1:{}: the user lacks", last.port())), "{told}");
+}

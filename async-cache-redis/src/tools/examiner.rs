@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_cache_core::{Error, ErrorKind, Result};
@@ -24,6 +26,7 @@ use crate::connection::refusals::Refusal;
 use crate::connection::rights::{PROBE, lacks_resp3, no_command};
 use crate::keys::PartitionKeys;
 use crate::lua;
+use crate::parts::Parts;
 use crate::reply::{out_of_time, server_error_text};
 use crate::runtime;
 
@@ -31,10 +34,12 @@ use crate::runtime;
 pub struct Examiner {
     refused: Option<Error>,
     opened: Opened,
-    opener: Opener,
+    pub(super) opener: Opener,
     channels: Channels,
     secrets: Secrets,
-    limit: Duration,
+    pub(super) limit: Duration,
+    #[cfg(feature = "cluster")]
+    pub(super) cluster: Option<Arc<super::masters::Seed>>,
 }
 
 impl Examiner {
@@ -46,7 +51,16 @@ impl Examiner {
     /// That of `connect`, if there is no connection on which questions could be asked.
     pub async fn connect(builder: RedisBackendBuilder) -> Result<Self> {
         runtime::check()?;
+        #[cfg(feature = "cluster")]
+        let builder = match builder.into_cluster() {
+            Ok(settings) => return Self::of_first_node(settings).await,
+            Err(builder) => *builder,
+        };
         let (parts, limit) = builder.prepare()?;
+        Self::of(parts, limit).await
+    }
+
+    pub(super) async fn of(parts: Parts, limit: Duration) -> Result<Self> {
         let proven = async {
             parts.connector.link().await?;
             parts.subscriber.prove().await
@@ -62,8 +76,16 @@ impl Examiner {
             (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
         };
         let deployment = parts.connector.accepted.deployment;
-        let mut examiner =
-            Self { refused, opened, opener, channels: Channels::Plain, secrets: parts.secrets, limit };
+        let mut examiner = Self {
+            refused,
+            opened,
+            opener,
+            channels: Channels::Plain,
+            secrets: parts.secrets,
+            limit,
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        };
         // Without the right to INFO, nodes are refused, and it is told as one that is missing.
         let server: RedisResult<String> = examiner.raw(cmd("INFO").arg("server")).await;
         examiner.channels = Channels::of(deployment, &server.unwrap_or_default());
@@ -232,7 +254,7 @@ impl Examiner {
     }
 
     /// Runs a command. `right` is its name in an ACL.
-    async fn run<T: FromRedisValue>(&self, right: &str, command: &Cmd) -> Result<T> {
+    pub(super) async fn run<T: FromRedisValue>(&self, right: &str, command: &Cmd) -> Result<T> {
         self.raw(command).await.map_err(|error| {
             let asking = format!("asking Redis at {} ({})", self.address(), right.to_ascii_uppercase());
             match no_command(right, &error) {

@@ -6,6 +6,8 @@
 
 mod entry;
 mod examiner;
+#[cfg(feature = "cluster")]
+mod masters;
 mod namespace;
 mod record;
 mod rights;

@@ -64,6 +64,22 @@ impl Map {
     }
 }
 
+/// The masters in the answer to `CLUSTER SLOTS` of a node: host and port of each, in the order of the slots. `None` if it
+/// is no such answer.
+#[cfg(feature = "tools")]
+pub(crate) fn masters(answer: Value, host: &str, port: u16) -> Option<Vec<(String, u16)>> {
+    let mut ranges = parse(answer, &Address { host: host.to_owned(), port })?;
+    ranges.sort_by_key(|range| range.first);
+    let mut masters = Vec::new();
+    for Address { host, port } in ranges.into_iter().map(|range| range.master) {
+        let master = (host, port);
+        if !masters.contains(&master) {
+            masters.push(master);
+        }
+    }
+    Some(masters)
+}
+
 /// Reads the answer to `CLUSTER SLOTS` of the node at `asked`. `None` if it is no such answer.
 pub(super) fn parse(answer: Value, asked: &Address) -> Option<Vec<Range>> {
     let Value::Array(rows) = answer else { return None };

@@ -11,7 +11,7 @@
 
 pub(crate) mod cluster;
 mod learn;
-mod map;
+pub(crate) mod map;
 pub(crate) mod region;
 mod seats;
 mod spread;
