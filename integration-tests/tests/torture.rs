@@ -144,6 +144,7 @@ objections! {
     objects_to_numbers_forgotten_by_a_server_that_went_back: "staleness" "ForgetNumbers" "demote";
     objects_to_hits_that_ignore_tags: "staleness" "HitsIgnoreTags" "none";
     lets_the_verifier_report_a_change_of_its_node: "verifier" "NoStamp" "delay,reorder";
+    lets_the_verifier_report_a_tag_that_its_node_invalidated: "verifier" "HitsIgnoreTags" "none";
     lets_the_verifier_report_a_change_that_was_received: "verifier" "ForgetNumbers" "demote";
     objects_to_tasks_that_stay: "growth" "TaskLeftBehind" "none";
     objects_to_keys_that_stay_in_redis: "growth" "KeyLeftBehind" "none";

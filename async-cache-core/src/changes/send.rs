@@ -115,6 +115,13 @@ async fn send_tags_to<V: Send + Sync + 'static>(
     let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
     let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
     partition.tags_changed(tags, seq, effect);
+    // An expiry voids no value.
+    if let (Effect::Void, Some(ledger), Some(run)) =
+        (effect, &inner.local.liveness.node.ledger, partition.run())
+    {
+        let change = Noted { seq, at: inner.local.now(), run };
+        ledger.returned.note_tags(index, tags, change);
+    }
     Ok((index, seq))
 }
 

@@ -8,7 +8,7 @@ use crate::backend::{Baseline, Entry, Tick};
 use crate::error::Result;
 use crate::format::key::Key;
 use crate::inner::Inner;
-use crate::liveness::ledger::Noted;
+use crate::liveness::ledger::Changes;
 use crate::observe::Evidence;
 
 /// An entry that L2 or the source did not confirm.
@@ -46,17 +46,18 @@ pub(crate) async fn at_once<V: Send + Sync + 'static>(
     let node = &inner.local.liveness.node;
     let (Some(ledger), Some(l2)) = (&node.ledger, &inner.remote) else { return Ok(None) };
     let key = key.as_bytes();
-    let unreflected = |change: Option<Noted>, bound: Duration| {
-        change.filter(|change| entry.seq < change.seq && change.at.after(bound) < begun)
+    let (index, _) = node.partition_of(key);
+    let unreflected = |changes: &Changes, bound: Duration| {
+        let mut changes = changes.of(key, index, &entry.tags);
+        changes.find(|change| entry.seq < change.seq && change.at.after(bound) < begun)
     };
-    let (change, evidence) = match unreflected(ledger.returned.last(key), Duration::ZERO) {
+    let (change, evidence) = match unreflected(&ledger.returned, Duration::ZERO) {
         Some(change) => (change, Evidence::ChangeReturned),
-        None => match unreflected(ledger.received.last(key), node.max_staleness) {
+        None => match unreflected(&ledger.received, node.max_staleness) {
             Some(change) => (change, Evidence::ChangeReceived),
             None => return Ok(None),
         },
     };
-    let (index, _) = node.partition_of(key);
     let read = l2.region.baseline(index).await?;
     let remembers = read.state.run == change.run && read.state.floor <= change.seq;
     Ok(remembers.then_some((evidence, read)))
@@ -72,8 +73,10 @@ pub(crate) fn proof<V: Send + Sync + 'static>(
     applied: u64,
 ) -> Option<Evidence> {
     let node = &inner.local.liveness.node;
-    let received = node.ledger.as_ref().and_then(|ledger| ledger.received.last(suspect.key.as_bytes()));
-    if received.is_some_and(|change| {
+    let key = suspect.key.as_bytes();
+    let (index, partition) = node.partition_of(key);
+    let mut received = node.ledger.iter().flat_map(|ledger| ledger.received.of(key, index, &entry.tags));
+    if received.any(|change| {
         entry.seq < change.seq && change.seq <= applied && change.at.after(node.max_staleness) < now
     }) {
         return Some(Evidence::ChangeReceived);
@@ -82,7 +85,6 @@ pub(crate) fn proof<V: Send + Sync + 'static>(
     if suspect.seen.after(node.max_staleness) >= now {
         return None;
     }
-    let (_, partition) = node.partition_of(suspect.key.as_bytes());
     if partition.is_about(read.state.run) && applied < read.state.seq {
         return Some(Evidence::ChangeUnknown);
     }
