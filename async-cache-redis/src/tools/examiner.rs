@@ -39,7 +39,7 @@ pub struct Examiner {
     secrets: Secrets,
     pub(super) limit: Duration,
     #[cfg(feature = "cluster")]
-    pub(super) cluster: Option<Arc<super::masters::Seed>>,
+    pub(super) cluster: Option<Arc<super::seed::Seed>>,
 }
 
 impl Examiner {

@@ -6,16 +6,11 @@ use async_cache_core::{Error, ErrorKind, Result};
 use redis::{ConnectionAddr, Value, cmd};
 
 use super::examiner::Examiner;
+use super::seed::Seed;
 use crate::connection::server::Deployment;
 use crate::connection::settings::Server;
 use crate::parts::Settings;
 use crate::topology::map;
-
-/// The settings of a cluster, and its first node.
-pub(super) struct Seed {
-    settings: Settings,
-    server: Server,
-}
 
 impl Examiner {
     /// Connects to the first node that the settings name.

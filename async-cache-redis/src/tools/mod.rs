@@ -11,6 +11,8 @@ mod masters;
 mod namespace;
 mod record;
 mod rights;
+#[cfg(feature = "cluster")]
+mod seed;
 
 use async_cache_core::Result;
 
