@@ -80,6 +80,19 @@ fn method(line: &str) -> Option<&str> {
     rest.split(['(', '<']).next()
 }
 
+/// The name of the setter that begins on this line, if there is one: a method, or a line of the macro that writes
+/// setters, `name(argument: type) = value;`.
+fn setter(line: &str) -> Option<&str> {
+    if line.contains("(mut self") {
+        return method(line).filter(|name| !name.starts_with('$'));
+    }
+    let (name, rest) = line.trim_start().split_once('(')?;
+    let (argument, rest) = rest.split_once(": ")?;
+    let is_name =
+        |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte));
+    (!name.is_empty() && is_name(name) && is_name(argument) && rest.contains(") = ")).then_some(name)
+}
+
 /// The public methods of a type that take `self` by reference.
 fn methods_of(owner: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -125,10 +138,8 @@ fn every_option_is_drawn() {
     for source in sources() {
         let loaders = source.contains("impl<K, V> DataLoader<K, V>");
         for line in source.lines() {
-            let Some(name) = method(line) else { continue };
-            if line.contains("(mut self") || (loaders && line.contains("(self, ")) {
-                public.insert(name.to_owned());
-            }
+            let of_a_loader = || method(line).filter(|_| loaders && line.contains("(self, "));
+            public.extend(setter(line).or_else(of_a_loader).map(str::to_owned));
         }
     }
     let not_in_use = NOT_IN_USE.iter().map(|(name, _)| name);
@@ -180,9 +191,7 @@ fn setters_in(beginning: &str) -> BTreeSet<String> {
             match line {
                 _ if line.starts_with(beginning) => inside = true,
                 _ if line.starts_with('}') => inside = false,
-                _ if inside && line.contains("(mut self") => {
-                    found.extend(method(line).map(str::to_owned));
-                }
+                _ if inside => found.extend(setter(line).map(str::to_owned)),
                 _ => {}
             }
         }
