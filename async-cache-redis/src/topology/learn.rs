@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_cache_core::{Error, ErrorKind, Result};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use redis::{ConnectionAddr, Pipeline, RedisResult, Value, from_redis_value};
 use tokio::sync::Notify;
@@ -146,15 +148,18 @@ impl Topology {
         self.adopt(ranges).await
     }
 
-    /// Asks the seeds, one after the other.
+    /// Asks all seeds at the same time, so that one that hangs delays nothing. The first map of a working cluster is taken,
+    /// and without one that of a node that is cut off.
     async fn ask_seeds(&self) -> Result<Vec<Range>> {
-        let mut seeds: Vec<&Server> = self.seeds.iter().collect();
-        fastrand::shuffle(&mut seeds);
+        let parts = self.seeds.iter().map(|seed| self.settings.prepare_node(seed, Deployment::ClusterNode));
+        let parts: Vec<Parts> = parts.collect::<Result<_>>()?;
+        let mut asked: FuturesUnordered<_> = parts.iter().map(|parts| self.ask_seed(parts)).collect();
+        let mut second_best = None;
         let mut first: Option<Error> = None;
-        for seed in seeds {
-            let parts = self.settings.prepare_node(seed, Deployment::ClusterNode)?;
-            match self.ask_seed(&parts).await {
-                Ok(ranges) => return Ok(ranges),
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok((Sight::Ok, ranges)) => return Ok(ranges),
+                Ok((Sight::Fail, ranges)) => second_best = Some(ranges),
                 Err(error) => {
                     // An error that only a change of settings can mend is the most useful one for the user.
                     let better = first.as_ref().is_none_or(|first| first.kind() != ErrorKind::Config);
@@ -162,10 +167,11 @@ impl Topology {
                 }
             }
         }
-        Err(first.unwrap_or_else(|| Error::new(ErrorKind::Config, "no node of the cluster is given")))
+        let none = || Error::new(ErrorKind::Config, "no node of the cluster is given");
+        second_best.ok_or_else(|| first.unwrap_or_else(none))
     }
 
-    async fn ask_seed(&self, parts: &Parts) -> Result<Vec<Range>> {
+    async fn ask_seed(&self, parts: &Parts) -> Result<(Sight, Vec<Range>)> {
         let refused = |refusal| parts.connector.explain(refusal, &parts.secrets);
         let link = match parts.connector.link().await {
             Ok(link) => link,
@@ -177,7 +183,7 @@ impl Topology {
             Err(_) => Err(refused(Refusal::Timeout).await),
             Ok(Err(error)) => Err(refused(Refusal::Error(error)).await),
             Ok(Ok(answers)) => match told(answers).map(|told| sight(told, &address_of(addr))) {
-                Ok(Some((_, ranges))) => Ok(ranges),
+                Ok(Some(seen)) => Ok(seen),
                 Ok(None) => {
                     let what = format!("connecting to Redis at {addr}: its cluster has no slots yet");
                     Err(Error::new(ErrorKind::Backend, what))

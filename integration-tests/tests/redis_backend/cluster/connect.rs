@@ -1,10 +1,14 @@
 //! Connecting to a cluster.
 
+use std::net::TcpListener;
+use std::time::Duration;
+
 use async_cache_core::backend::BusEvent;
 use async_cache_core::{Error, ErrorKind};
 use async_cache_redis::{RedisBackend, RedisConfig};
 use integration_tests::RedisServer;
 use integration_tests::cluster::RedisCluster;
+use tokio::time::timeout;
 
 use crate::rig::{Node, RECORD};
 
@@ -21,6 +25,19 @@ async fn one_node_that_answers_suffices() {
     }
     let config: RedisConfig = toml::from_str(&format!("cluster = [\"{}\"]", cluster.node(0).url())).unwrap();
     RedisBackend::from_config(config).await.expect("a configuration file names nodes, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_hang_do_not_delay_the_connection() {
+    let cluster = RedisCluster::start(1);
+    let hanging = [(); 7].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let urls = hanging.iter().map(|socket| format!("redis://{}", socket.local_addr().unwrap()));
+    let urls: Vec<String> = urls.chain([cluster.node(0).url()]).collect();
+    // A node that hangs would delay it for the deadline of a connection.
+    let (limit, deadline) = (Duration::from_secs(15), Duration::from_secs(60));
+    let builder = || RedisBackend::builder().cluster(&urls).connect_timeout(deadline);
+    timeout(limit, builder().connect()).await.expect("it is not delayed").unwrap();
+    timeout(limit, builder().connect_lazy()).await.expect("it is not delayed").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
