@@ -21,8 +21,6 @@ use crate::messages::Message;
 use crate::rush::{Cold, Rush};
 use crate::search::Search;
 
-/// How long an instance looks for a change before it gives up.
-const LOOK_FOR: u64 = 5 * clock::SECOND;
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_micros(50);
 
@@ -39,9 +37,9 @@ pub(crate) enum Order {
     Forget { product: u32 },
     /// Send requests for a product at once.
     Rush(Rush),
-    /// Look at a product again and again, until a version above this one is answered. The first reply says
-    /// that the looking has begun.
-    Watch { product: u32, above: u32 },
+    /// Look at a product again and again, until a version above this one is answered, for so many seconds at most. The
+    /// first reply says that the looking has begun.
+    Watch { product: u32, above: u32, seconds: u64 },
     /// Show the copy in L1, without using it.
     Copy { product: u32 },
     /// Break something, or mend it.
@@ -149,9 +147,9 @@ impl Desk {
     /// Executes an order, and sends its replies.
     pub(crate) async fn execute(self, id: u64, order: Order) {
         let reply = match order {
-            Order::Watch { product, above } => {
+            Order::Watch { product, above, seconds } => {
                 self.reply(id, Reply::Watching).await;
-                self.watch(product, above).await
+                self.watch(product, above, seconds).await
             }
             order => self.reply_to(order).await,
         };
@@ -212,12 +210,12 @@ impl Desk {
     }
 
     /// Looks from a thread of its own, because Tokio's timers are too coarse for this measurement.
-    async fn watch(&self, product: u32, above: u32) -> Reply {
+    async fn watch(&self, product: u32, above: u32, seconds: u64) -> Reply {
         let (mut caller, runtime) = (self.driver.caller(), tokio::runtime::Handle::current());
         let copies = self.parts.copies.clone();
         let began = clock::now();
         let looking = tokio::task::spawn_blocking(move || {
-            while clock::now() - began < LOOK_FOR {
+            while clock::now() - began < seconds * clock::SECOND {
                 let at = clock::now();
                 match runtime.block_on(caller.read(product, Purpose::Lag)) {
                     Ok((Some(found), _)) if found.version > above => {
@@ -228,7 +226,7 @@ impl Desk {
                 }
                 caller.report();
             }
-            Reply::Failed(format!("it did not show the change within {} s", LOOK_FOR / clock::SECOND))
+            Reply::Failed(format!("it did not show the change within {seconds} s"))
         });
         looking.await.unwrap_or_else(|_| Reply::Failed("the instance is ending".to_owned()))
     }

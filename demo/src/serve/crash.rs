@@ -7,15 +7,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use crate::serve::answer::Refusal;
 use crate::serve::hub::Hub;
 use crate::serve::products::MAX_NUMBER;
 use crate::serve::trials::{Answered, Arrival, arrivals, ms, row, watch};
 
-/// Two writers at once would be taken for one another: each instance waits for a newer version.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// How many seconds an instance looks for the change: a writer starts and commits within 20, and another relay takes over
+/// within 10 if the one at work has ended.
+const LOOK_FOR_S: u64 = 35;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,15 +27,16 @@ pub(crate) struct CrashAsked {
 /// killed after its commit. All instances look when their copy goes.
 pub(crate) async fn crash(State(hub): State<Arc<Hub>>, Json(asked): Json<CrashAsked>) -> Answered {
     let Some(writers) = &hub.writers else {
-        let why = "the demo has no outbox: start it with --features outbox -- serve --outbox";
+        let why = "the demo has no outbox: start it with `cargo run --release -p async-cache-demo --features outbox -- \
+                   serve --outbox`";
         return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     };
     if asked.price_cents > MAX_NUMBER {
         return Err(Refusal::invalid(format!("price_cents is at most {MAX_NUMBER}")));
     }
-    let _one_at_a_time = ONE_AT_A_TIME.lock().await;
+    let _one_at_a_time = hub.watching.lock().await;
     let row = row(&hub, hub.facts.quiet).await?;
-    let watches = watch(&hub, hub.living(), &row).await?;
+    let watches = watch(&hub, hub.living(), &row, LOOK_FOR_S).await?;
     let killed = writers.kill_one(row.id, asked.price_cents).await.map_err(Refusal::unavailable)?;
     let committed = &killed.committed;
     let arrivals = arrivals(watches, committed.at).await;

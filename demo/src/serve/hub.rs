@@ -110,6 +110,8 @@ pub(crate) struct Hub {
     switches: Mutex<Switches>,
     /// One change of the switches at a time.
     switching: tokio::sync::Mutex<()>,
+    /// One change at a time whose arrival is watched: each instance waits for a newer version, whoever makes it.
+    pub(crate) watching: tokio::sync::Mutex<()>,
     own_redis: Option<OwnRedis>,
     log: Mutex<(u64, VecDeque<Entry>)>,
     messages: Mutex<Option<mpsc::Receiver<(u16, Message)>>>,
@@ -150,6 +152,7 @@ impl Hub {
             turn: AtomicUsize::new(0),
             switches: Mutex::new(switches),
             switching: tokio::sync::Mutex::new(()),
+            watching: tokio::sync::Mutex::new(()),
             own_redis,
             log: Mutex::default(),
             messages: Mutex::new(Some(messages)),

@@ -24,6 +24,9 @@ use crate::traffic::Apart;
 
 pub(crate) type Answered = Result<Json<Value>, Refusal>;
 
+/// How many seconds an instance looks for a change before it gives up.
+const LOOK_FOR_S: u64 = 5;
+
 /// `POST /api/rush`: 1,000 requests, over all instances, for a product that no tier has.
 pub(crate) async fn rush(State(hub): State<Arc<Hub>>) -> Answered {
     let living = hub.living();
@@ -87,9 +90,10 @@ pub(crate) async fn change(State(hub): State<Arc<Hub>>, Json(asked): Json<Change
         return Err(Refusal::invalid(format!("price_cents is at most {MAX_NUMBER}")));
     }
     let product = asked.product;
+    let _one_at_a_time = hub.watching.lock().await;
     let row = row(&hub, product).await?;
     let others = hub.living().into_iter().filter(|instance| *instance != writer);
-    let watches = watch(&hub, others, &row).await?;
+    let watches = watch(&hub, others, &row, LOOK_FOR_S).await?;
     let change = Change::Set { name: None, price_cents: Some(asked.price_cents), stock: None };
     let changed = match hub.ask(writer, Order::Change { product, change }).await? {
         Reply::Changed(changed) => changed,
@@ -101,7 +105,7 @@ pub(crate) async fn change(State(hub): State<Arc<Hub>>, Json(asked): Json<Change
     let missing = arrivals.iter().filter(|arrival| arrival.shown_ms.is_none()).count();
     hub.note(match missing {
         0 => format!("Product {product} was changed on instance {number}: every instance showed it within {first:.2} ms"),
-        _ => format!("Product {product} was changed on instance {number}: {missing} of the others did not show it within 5 s"),
+        _ => format!("Product {product} was changed on instance {number}: {missing} of the others did not show it within {LOOK_FOR_S} s"),
     });
     Ok(Json(json!({
         "product": product, "version": version, "written_on": number, "from_cents": row.price_cents,
@@ -119,16 +123,18 @@ pub(crate) async fn row(hub: &Hub, product: u32) -> Result<Product, Refusal> {
 /// Instances that look for a newer version of a product.
 pub(crate) type Watches<'a> = Vec<(u16, Asked<'a>)>;
 
-/// Makes instances look for a newer version than this one. Each takes a copy with its first look, if it has none.
+/// Makes instances look for a newer version than this one, for so many seconds. Each takes a copy with its first look, if
+/// it has none.
 pub(crate) async fn watch<'a>(
     hub: &'a Hub,
     instances: impl IntoIterator<Item = u16>,
     row: &Product,
+    seconds: u64,
 ) -> Result<Watches<'a>, Refusal> {
     let (product, above) = (row.id, row.version);
     let mut watches = Vec::new();
     for instance in instances {
-        let mut asked = hub.order(instance, Order::Watch { product, above }).await?;
+        let mut asked = hub.order(instance, Order::Watch { product, above, seconds }).await?;
         asked.reply().await?;
         hub.ask(instance, Order::Read { product }).await?;
         watches.push((instance, asked));
