@@ -26,8 +26,8 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
     let first = Examiner::connect(RedisBackend::from_config(config)).await?;
     let subject = Subject { in_cluster, name: name.as_deref(), limit: shared.timeout };
     let (facts, refused) = match in_cluster {
-        true => (server::Facts::new(), examine_masters(&mut report, &first, &subject).await),
-        false => (examine(&mut report, &first, &subject, None).await, first.refused().is_some()),
+        true => (None, examine_masters(&mut report, &first, &subject).await),
+        false => (Some(examine(&mut report, &first, &subject, None).await), first.refused().is_some()),
     };
     let mut fleet = match (&name, refused) {
         (Some(_), false) => Some(Fleet::open(shared, "doctor").await),
@@ -40,9 +40,9 @@ pub(crate) async fn run(shared: &Shared, how: &Doctor) -> Result<Outcome, Failur
         report.add(check);
         nodes = count;
     }
-    report.add(match in_cluster {
-        true => Check::new("cost", Status::Skipped, "not estimated for a cluster".to_owned()),
-        false => cost::cost(how.nodes.or(nodes), &facts),
+    report.add(match &facts {
+        None => Check::new("cost", Status::Skipped, "not estimated for a cluster".to_owned()),
+        Some(facts) => cost::cost(how.nodes.or(nodes), facts),
     });
     report.print(shared.json)?;
     Ok(report.outcome())

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use async_cache::{MemoryBackend, RedisBackend, TieredCache};
+use async_cache::{IdentifyBy, MemoryBackend, RedisBackend, TieredCache};
 use integration_tests::RedisServer;
 use serde_json::Value;
 
@@ -65,7 +65,13 @@ pub(crate) async fn at(url: &str, words: &[&str]) -> Answer {
 
 /// A node of the namespace `users`.
 pub(crate) async fn node(server: &RedisServer) -> TieredCache<u64, String> {
-    let redis = RedisBackend::builder().url(server.url()).command_timeout(PATIENCE).connect().await.unwrap();
+    node_by(server, IdentifyBy::Info).await
+}
+
+/// A node that knows the server in this way.
+pub(crate) async fn node_by(server: &RedisServer, identify: IdentifyBy) -> TieredCache<u64, String> {
+    let builder = RedisBackend::builder().url(server.url()).identify_server_by(identify);
+    let redis = builder.command_timeout(PATIENCE).connect().await.unwrap();
     let builder = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(redis);
     let cache = builder.ttl(Duration::from_secs(600)).build().unwrap();
     cache.ready().await.unwrap();

@@ -1,11 +1,9 @@
 //! On a server that the nodes know by their scripts (`identify_server_by = "scripts"`).
 
-use std::time::Duration;
-
-use async_cache::{IdentifyBy, MemoryBackend, RedisBackend, TieredCache};
+use async_cache::{IdentifyBy, TieredCache};
 use integration_tests::{Data, RedisServer};
 
-use crate::rig::{Answer, PATIENCE, program, run};
+use crate::rig::{Answer, node_by, program, run};
 
 /// Runs a verb on a namespace, with a configuration file.
 async fn on(server: &RedisServer, namespace: &str, words: &[&str]) -> Answer {
@@ -19,12 +17,7 @@ async fn on(server: &RedisServer, namespace: &str, words: &[&str]) -> Answer {
 }
 
 async fn node(server: &RedisServer) -> TieredCache<u64, String> {
-    let builder = RedisBackend::builder().url(server.url()).identify_server_by(IdentifyBy::Scripts);
-    let redis = builder.command_timeout(PATIENCE).connect().await.unwrap();
-    let builder = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(redis);
-    let cache = builder.ttl(Duration::from_secs(600)).build().unwrap();
-    cache.ready().await.unwrap();
-    cache
+    node_by(server, IdentifyBy::Scripts).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,22 +32,18 @@ async fn a_value_is_inspected_and_the_nodes_keep_their_token() {
     assert_eq!((answer.code, &seen["state"]), (0, &"fresh".into()), "{answer:?}");
     assert_eq!(seen["l2"]["tags"], serde_json::json!(["team:9"]), "{seen}");
     assert_eq!(seen["l1"]["nodes"][0]["state"], "fresh", "{seen}");
+    let answer = crate::rig::on(&server, &["inspect", "42", "--json"]).await;
+    assert_eq!(
+        (answer.code, &answer.json()["state"]),
+        (0, &"fresh".into()),
+        "without the setting: {answer:?}"
+    );
     let answer = on(&server, "users", &["inspect", "43", "--json"]).await;
     assert_eq!((answer.code, &answer.json()["state"]), (1, &"none".into()), "{answer:?}");
     cache.invalidate_tag("team:9").await.unwrap();
     let answer = on(&server, "users", &["inspect", "42", "--json"]).await;
     assert_eq!((answer.code, &answer.json()["state"]), (1, &"void".into()), "{answer:?}");
     assert_eq!(token(), before);
-}
-
-/// A tool that connects by INFO inspects it, too.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_is_inspected_by_a_tool_without_that_setting() {
-    let server = RedisServer::start();
-    let cache = node(&server).await;
-    cache.insert(&42, "Ada".to_owned()).await.unwrap();
-    let answer = crate::rig::on(&server, &["inspect", "42", "--json"]).await;
-    assert_eq!((answer.code, &answer.json()["state"]), (0, &"fresh".into()), "{answer:?}");
 }
 
 /// The process that answers does not know the scripts of the token. A command of a node would install another one.

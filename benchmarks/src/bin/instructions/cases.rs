@@ -111,6 +111,10 @@ fn tiered<K: async_cache::CacheKey>(
     cache
 }
 
+fn numbers() -> impl Iterator<Item = u64> {
+    (0..KEYS as u64).map(|i| 100_000 + i)
+}
+
 /// Counts a text key's hit, or a number's.
 fn tiered_gets(runtime: &Runtime, case: &str, times: usize, texts: &[String]) {
     let verify = case.ends_with("_verified").then(|| Verify::sample(0.01));
@@ -118,7 +122,7 @@ fn tiered_gets(runtime: &Runtime, case: &str, times: usize, texts: &[String]) {
         let cache = tiered(runtime, texts.iter().cloned(), verify);
         measured(times, |i| drop(black_box(hit(cache.get(texts[i].as_str())))));
     } else {
-        let cache = tiered(runtime, (0..KEYS as u64).map(|i| 100_000 + i), verify);
+        let cache = tiered(runtime, numbers(), verify);
         measured(times, |i| drop(black_box(hit(cache.get(&(100_000 + i as u64))))));
     }
 }
@@ -152,7 +156,6 @@ pub(crate) fn run(case: &str, times: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let texts: Vec<String> = (0..KEYS).map(|i| format!("user:{i:05}")).collect();
-    let numbers = || (0..KEYS as u64).map(|i| 100_000 + i);
     let load = |i: usize| move || async move { Ok::<_, std::convert::Infallible>(value(i)) };
     match case {
         "bare_str" => {
