@@ -100,7 +100,7 @@ impl CacheGroup {
     }
 
     /// Shuts every cache down, at the same time: see [`TieredCache::shutdown`]. This takes at most three seconds. The result
-    /// counts the invalidations of all caches that have not reached L2 by then.
+    /// is the number of invalidations, of all caches together, that have not reached L2 by then.
     pub async fn shutdown(&self) -> Shutdown {
         let left = join_all(self.0.iter().map(Invalidator::shutdown)).await;
         Shutdown { pending_invalidations: left.iter().map(|left| left.pending_invalidations).sum() }

@@ -304,8 +304,8 @@ impl<V: 'static> L1<V> {
         self.judged(key, index, partition, self.liveness.node.clock.coarse_now())
     }
 
-    /// Lets the verifier choose the lookup that is beginning. A chosen lookup does not end as a hit at once. It takes the
-    /// longer path, which has the whole entry.
+    /// Lets the verifier choose the lookup that is beginning, and returns whether it did. A chosen lookup does not end as a
+    /// hit at once. It takes the longer path, which has the whole entry.
     pub(crate) fn choose(&self) -> bool {
         let chosen = self.sampler.as_ref().is_some_and(Sampler::draws);
         if chosen {

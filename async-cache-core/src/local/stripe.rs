@@ -34,9 +34,9 @@ pub(crate) struct Stripe<V> {
     pub(crate) plain: u64,
     pub(crate) flights: ByKey<Arc<Flight<V>>>,
     pub(crate) waiting: ByKey<Vec<Arc<WakeSlot>>>,
-    /// The refreshes that have failed, of keys without an entry in L1.
+    /// The refreshes that have failed, of keys without an entry in L1: of at most 64 keys in a stripe.
     pub(crate) postponed: Remembered<Postponed, 64>,
-    /// The last failed load of each key.
+    /// The last failed load of each key: of at most 16 keys in a stripe.
     pub(crate) failed: Remembered<FailedLoad, 16>,
     pub(crate) faults: Switch,
     /// The entry that [`Mutant::CheckThenInsert`] has checked and not inserted yet.
@@ -211,7 +211,7 @@ impl WakeSlot {
 }
 
 /// What a stripe remembers of some keys for a while. When there are `MOST` of them, those whose time is over are
-/// removed. If there are none, a further key is not remembered.
+/// removed. If no time is over, a further key is not remembered.
 #[derive(Debug)]
 pub(crate) struct Remembered<T, const MOST: usize>(ByKey<T>);
 
@@ -240,7 +240,7 @@ impl<T: Passing, const MOST: usize> Remembered<T, MOST> {
         self.0.get(key)
     }
 
-    /// The key has changed on this node, or has been loaded.
+    /// The key has changed, or has been loaded.
     pub(crate) fn forget(&mut self, key: &[u8]) {
         // The map is nearly always empty. Then the key need not be hashed.
         if !self.0.is_empty() {

@@ -161,7 +161,7 @@ async fn keep_alive<V: 'static>(
 
 /// Stores a value in L2 that was loaded under a lease. Returns the entry that L1 is offered. It is `None` if
 /// an invalidation has broken the lease, because the loaded value may be old.
-pub(crate) async fn fill<V: Send + Sync + 'static>(
+async fn fill<V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
     request: &LookupRequest,
     lease: Lease,

@@ -1,5 +1,5 @@
-//! The progress of the lookup of one key: what the tiers have for the leader of its flight, what is known by that, and
-//! how its end is counted. Each lookup is counted once, by its result.
+//! The progress of the lookup of one key: what the tiers have for the leader of its flight, what is therefore known,
+//! and how its end is counted. Each lookup is counted once, by its result.
 
 use crate::backend::{Accept, Entry, Tick};
 use crate::error::{Error, ErrorKind, Result};

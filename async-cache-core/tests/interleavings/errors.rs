@@ -31,6 +31,21 @@ async fn an_error_from_before_the_stamp_does_not_answer() {
     assert_eq!(*found.unwrap(), 1);
 }
 
+/// 1. the key is invalidated elsewhere; 2. a load fails, which reflects that; 3. this node hears of the invalidation.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_reflects_a_change_outlives_its_message() {
+    let tier = tier();
+    let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+    let (node, source) = (stage.node().await, Source::new());
+    let heard = node.stats().invalidations_received;
+    stage.hold_events();
+    other.invalidate("k").await.unwrap();
+    assert_eq!(fail(&node, &source).await, Some(1));
+    stage.let_events_go();
+    until("it has heard of it", || node.stats().invalidations_received > heard).await;
+    assert_eq!(fail(&node, &source).await, Some(1), "nothing has changed since");
+}
+
 /// 1. a get that remembers an error asks L2 for the value; 2. a get without the option comes.
 #[tokio::test(start_paused = true)]
 async fn a_caller_without_the_option_does_not_join_what_ends_with_an_error() {

@@ -21,8 +21,8 @@ on! {
     }
     l2: crate::rig::Tiers::l2() => {
         a_cold_load_is_told_of_nothing, an_unchanged_value_starts_a_new_life, the_value_and_its_age_are_told,
-        unchanged_needs_something_before, a_refresh_is_told_too, an_invalidated_value_is_not_told,
-        a_changed_value_replaces,
+        attempts_are_counted, unchanged_needs_something_before, a_refresh_is_told_too,
+        an_invalidated_value_is_not_told, a_changed_value_replaces,
     }
 }
 
