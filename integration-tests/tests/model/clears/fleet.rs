@@ -293,7 +293,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `L2::verdict`, `find::read`; then a ticket for the next question: `Queue::ticket`.
+    /// `L2::verdict`, `progress::read`; then a ticket for the next question: `Queue::ticket`.
     pub(super) fn got(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let flight = self.flights[f];
         let Step::Got { plain, value } = flight.step else { return None };
@@ -385,7 +385,7 @@ impl Fleet {
         Some(())
     }
 
-    /// `fill::filled`.
+    /// `load::filled`.
     pub(super) fn filled(&mut self, f: usize, mutant: Mutant) -> Option<()> {
         let Flight { step: Step::Filled { version, loaded_at, seq }, reload, node, partition, .. } =
             self.flights[f]

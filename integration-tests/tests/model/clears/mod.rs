@@ -2,13 +2,13 @@
 //!
 //! | transition | function |
 //! |---|---|
-//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `find::in_l1` |
+//! | [`Start`](Action::Start) | `one::get_or_load` up to the first command: `probe`, `Stripes::enter`, `progress::in_l1` |
 //! | [`Joined`](Action::Joined) | `Stripes::enter`: a get joins, knowing of tag changes up to `Call::known` |
 //! | [`GetExecuted`](Action::GetExecuted), [`Got`](Action::Got) | `L2::read`: GET or `get_valid.lua`; `L2::verdict` |
 //! | [`AcquireExecuted`](Action::AcquireExecuted), [`Found`](Action::Found), [`Polled`](Action::Polled) | `acquire.lua`, `valid.lua`; `lease::reply`; `Queue::wait` |
 //! | [`Woken`](Action::Woken) | the end of `fill.lua`, `Stripes::wake`, `Queue::ticket`, `lease::brought` |
 //! | [`RowRead`](Action::RowRead) | `load::produce`: only now are the tags known, `Flight::came_from` |
-//! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `fill::filled`, `Lead::land`, `Flight::too_old_since` |
+//! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `load::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed) | `Unsent::add_tags`; the retry's way is that of the change, then `Unsent::landed` |

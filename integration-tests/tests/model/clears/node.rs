@@ -74,7 +74,7 @@ pub(super) struct Node {
     pub(super) sides: [Side; PARTITIONS],
     /// The highest version whose change was made on this node and has returned.
     pub(super) own: u8,
-    /// Whether an invalidation of the tag on this node may not have reached the server: `Unsent::holds_tag_of`.
+    /// Whether an invalidation of the tag on this node may not have reached the server: `Unsent::voids_read`.
     pub(super) pending: bool,
 }
 

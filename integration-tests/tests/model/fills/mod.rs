@@ -7,7 +7,7 @@
 //! | [`AcquireExecuted`](Action::AcquireExecuted), [`AcquireAnswered`](Action::AcquireAnswered) | `lease::pursue`, `acquire.lua` |
 //! | [`Woken`](Action::Woken), [`Polled`](Action::Polled), [`Impatient`](Action::Impatient) | `Queue::wait`, `Queue::is_out_of_patience` |
 //! | [`RowRead`](Action::RowRead) | `load::produce` |
-//! | [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered), [`FillLost`](Action::FillLost) | `fill::fill`, `fill.lua`, `Lead::land`, `Stripes::land` |
+//! | [`FillExecuted`](Action::FillExecuted), [`FillAnswered`](Action::FillAnswered), [`FillLost`](Action::FillLost) | `load::fill`, `fill.lua`, `Lead::land`, `Stripes::land` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate::invalidate` or `insert` up to the command: `Stripes::change_begins` |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_invalidate`, `send_insert`, `invalidate.lua`, `put.lua`, `Stripes::changed` |
 //! | [`ChangeFailed`](Action::ChangeFailed), [`LateChange`](Action::LateChange) | `retry_later`; a command that was given up is executed |
