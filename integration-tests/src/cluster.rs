@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::server::{RedisServer, free_port, major_version};
+use crate::ports::free_port;
+use crate::server::{RedisServer, major_version};
 
 /// The number of slots of a cluster.
 const SLOTS: usize = 16_384;

@@ -5,6 +5,7 @@ pub mod delay;
 pub mod fleet;
 pub mod listen;
 pub mod older;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod sentinels;

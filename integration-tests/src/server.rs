@@ -1,7 +1,7 @@
 //! A `redis-server` process that belongs to a test.
 
 use std::io::{BufReader, ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use redis::{Connection, FromRedisValue, RedisResult};
 use tempfile::TempDir;
+
+use crate::ports::free_port;
 
 mod monitor;
 
@@ -120,7 +122,7 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!("redis-server did not start");
+        panic!("redis-server did not start: {:?}", role());
     }
 
     /// Runs the process. Returns false if it ended without an answer.
@@ -383,15 +385,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A free port.
-///
-/// # Panics
-///
-/// If there is none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

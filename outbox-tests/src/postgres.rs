@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use nix::sys::signal::Signal;
 
 use crate::server::{Home, PATIENCE, Process, initialize, program};

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_cache::{MemoryBackend, TieredCache};
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use parking_lot::Mutex;

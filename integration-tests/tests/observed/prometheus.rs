@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use integration_tests::RedisServer;
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 

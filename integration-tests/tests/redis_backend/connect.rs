@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_cache_core::backend::{Backend, NodeId, RegionSpec};
 use async_cache_core::{Error, ErrorKind};
 use async_cache_redis::RedisBackend;
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use integration_tests::{Recorder, RedisServer, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

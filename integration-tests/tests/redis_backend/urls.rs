@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_cache_core::backend::BusEvent;
 use async_cache_core::{Error, ErrorKind};
 use async_cache_redis::{IdentifyBy, RedisBackend, RedisBackendBuilder, RedisConfig, SubscribeOn};
-use integration_tests::server::free_port;
+use integration_tests::ports::free_port;
 use integration_tests::{RedisServer, eventually};
 
 use crate::rig::{Node, key};

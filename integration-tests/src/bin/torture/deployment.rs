@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use integration_tests::cluster::{NodeSettings, RedisCluster, owner_in};
+use integration_tests::ports::free_port;
 use integration_tests::proxy::{Alias, Answers};
 use integration_tests::sentinels::MASTER;
-use integration_tests::server::free_port;
 use integration_tests::{Proxy, RedisServer, Route, Sentinels};
 use redis::FromRedisValue;
 use serde::Serialize;

@@ -8,7 +8,8 @@ use async_cache::{MemoryBackend, RedisBackend, RedisBackendBuilder, TieredCache,
 use integration_tests::cluster::{NodeSettings, RedisCluster};
 use integration_tests::eventually_is;
 use integration_tests::fleet::Cache;
-use integration_tests::server::{free_port, major_version};
+use integration_tests::ports::free_port;
+use integration_tests::server::major_version;
 
 use super::{LONG, master_of};
 use crate::certificates::{Authority, Files, Validity};
