@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::backend::{Announce, Entry, Fill, Filled, Lease, Renewed};
@@ -287,22 +288,45 @@ pub(crate) fn release<V: Send + Sync + 'static>(
         return;
     }
     let expires = Instant::now() + ttl;
-    let at_work = Arc::clone(inner);
-    inner.lifecycle.tasks.spawn(async move {
-        let owed = leases.into_iter().map(|lease| Owed { lease, expires }).collect();
-        drop(try_return(&at_work, owed).await);
-    });
+    let owed = leases.into_iter().map(|lease| Owed { lease, expires }).collect();
+    let returning = Returning { inner: Arc::clone(inner), owed };
+    // A future may be dropped by a thread without a runtime. Then a task of the background returns its leases.
+    if let Ok(runtime) = Handle::try_current() {
+        inner.lifecycle.tasks.spawn_on(async move { drop(returning.send().await) }, &runtime);
+    }
 }
 
-/// Returns leases. If that fails, they are kept for the next attempt: the connection may have been lost together with
-/// the fill, and another one is made within the second.
-async fn try_return<V: Send + Sync + 'static>(inner: &Inner<V>, owed: Vec<Owed>) -> Result<()> {
-    let Some(l2) = inner.remote.as_ref().filter(|_| !owed.is_empty()) else { return Ok(()) };
-    let leases: Vec<(Key, Lease)> = owed.iter().map(|owed| owed.lease.clone()).collect();
-    l2.region.release(&leases).await.map_err(|error| {
-        inner.local.liveness.unreturned.add(owed);
-        inner.local.liveness.l2_failed(error)
-    })
+/// Leases on their way to L2. They are kept for another attempt if this one fails, because the connection may have been
+/// lost together with the fill, and another one is made within the second. They are kept, too, if the runtime of the
+/// attempt ends.
+struct Returning<V: Send + Sync + 'static> {
+    inner: Arc<Inner<V>>,
+    owed: Vec<Owed>,
+}
+
+impl<V: Send + Sync + 'static> Returning<V> {
+    async fn send(mut self) -> Result<()> {
+        let Some(l2) = self.inner.remote.as_ref().filter(|_| !self.owed.is_empty()) else { return Ok(()) };
+        let leases: Vec<(Key, Lease)> = self.owed.iter().map(|owed| owed.lease.clone()).collect();
+        let returned = l2.region.release(&leases).await;
+        returned.map_err(|error| self.inner.local.liveness.l2_failed(error))?;
+        self.owed.clear();
+        Ok(())
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for Returning<V> {
+    fn drop(&mut self) {
+        if !self.owed.is_empty() {
+            self.inner.local.liveness.unreturned.add(std::mem::take(&mut self.owed));
+        }
+    }
+}
+
+/// Sends some of the leases that could not be returned before.
+async fn send_again<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Result<()> {
+    let owed = inner.local.liveness.unreturned.take(PART);
+    Returning { inner: Arc::clone(inner), owed }.send().await
 }
 
 /// Retries what could not be returned, until the cache is closed. An outage is waited for without a command.
@@ -316,7 +340,7 @@ pub(crate) async fn return_leases<V: Send + Sync + 'static>(inner: Arc<Inner<V>>
         } else if liveness.is_cut_off() {
             sleep(pauses.short()).await;
         } else {
-            match try_return(&inner, liveness.unreturned.take(PART)).await {
+            match send_again(&inner).await {
                 Ok(()) => pauses.over(),
                 Err(error) if error.is_temporary() => sleep(pauses.short()).await,
                 Err(_) => liveness.pause(pauses.longer().min(LONGEST_PAUSE)).await,
@@ -326,9 +350,9 @@ pub(crate) async fn return_leases<V: Send + Sync + 'static>(inner: Arc<Inner<V>>
 }
 
 /// The last attempt before the node ends.
-pub(crate) async fn return_last<V: Send + Sync + 'static>(inner: &Inner<V>) {
+pub(crate) async fn return_last<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) {
     while !inner.local.liveness.unreturned.is_empty() {
-        if try_return(inner, inner.local.liveness.unreturned.take(PART)).await.is_err() {
+        if send_again(inner).await.is_err() {
             return;
         }
     }

@@ -173,3 +173,53 @@ fn a_server_that_is_away_when_the_runtime_changes_is_an_outage() {
         cache.shutdown().await;
     });
 }
+
+/// Begins a load that never ends, on this runtime.
+fn load_for_ever(runtime: Runtime, cache: &Cache) -> Runtime {
+    let (cache, (begun, begins)) = (cache.clone(), std::sync::mpsc::channel());
+    runtime.spawn(async move {
+        let load = move || {
+            begun.send(()).expect("the test waits for it");
+            std::future::pending::<Result<u64, std::io::Error>>()
+        };
+        cache.get_or_load("k", load).await
+    });
+    // A runtime of one thread runs its tasks in `block_on` alone.
+    while begins.try_recv().is_err() {
+        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+    }
+    runtime
+}
+
+async fn loaded(cache: Cache) -> u64 {
+    *cache.get_or_load("k", || async { Ok::<_, std::io::Error>(2) }).await.expect("it loads")
+}
+
+/// The runtime of a leader ends. Its lease lasts long, but the node knows that the load is gone.
+#[test]
+fn a_load_that_ends_with_its_runtime_keeps_nobody_waiting() {
+    let server = RedisServer::start();
+    for runtime in RUNTIMES {
+        on(many_threads(), async {
+            let redis = RedisBackend::connect(server.url()).await.expect("the server answers");
+            let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(100)).l2(redis);
+            let cache: Cache = builder.lease_ttl(Duration::from_secs(60)).build().expect("a valid cache");
+            cache.ready().await.expect("the server answers");
+            let other = another(&server).await;
+            let leads = cache.clone();
+            let begins = tokio::task::spawn_blocking(move || load_for_ever(runtime(), &leads));
+            let first = begins.await.expect("it begins");
+            let mut joined = Box::pin(loaded(cache.clone()));
+            assert!(futures_util::poll!(&mut joined).is_pending(), "it joins the load");
+            let waiting = tokio::spawn(loaded(other.clone()));
+            until("it waits for the lease", || other.stats().in_flight > 0).await;
+            tokio::task::spawn_blocking(move || drop(first)).await.expect("it ends");
+            let ended = std::time::Instant::now();
+            assert_eq!((joined.await, waiting.await.expect("no panic")), (2, 2));
+            assert!(ended.elapsed() < Duration::from_secs(8), "the lease was kept for {:?}", ended.elapsed());
+            cache.invalidate("k").await.expect("the server answers");
+            cache.shutdown().await;
+            other.shutdown().await;
+        });
+    }
+}
