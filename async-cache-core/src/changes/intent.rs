@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::Effect;
 use crate::faults::planted;
@@ -12,8 +13,28 @@ use crate::inner::Inner;
 /// A change to be retried as an invalidation if its outcome stays unknown.
 pub(crate) enum Change {
     Keys(Arc<[Key]>),
-    Tags(Vec<Tags>),
-    Clear,
+    Tags(Vec<Tags>, Landed),
+    Clear(Landed),
+}
+
+/// The partitions in which a change of the whole namespace has been made. It is retried in the others alone: a
+/// partition whose server answers has nothing to do with one whose server is away.
+#[derive(Clone)]
+pub(crate) struct Landed(Arc<[AtomicBool]>);
+
+impl Landed {
+    /// Nowhere yet.
+    pub(crate) fn nowhere(partitions: u16) -> Self {
+        Self((0..partitions).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    pub(crate) fn note(&self, partition: u16) {
+        self.0[usize::from(partition)].store(true, Ordering::Release);
+    }
+
+    fn is_missing(&self, partition: u16) -> bool {
+        !self.0[usize::from(partition)].load(Ordering::Acquire)
+    }
 }
 
 /// The note that a change is being made. It is created before anything is sent or removed. If the outcome
@@ -48,14 +69,22 @@ fn keep<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
     if inner.remote.is_none() {
         return change_alone(inner, change);
     }
+    let liveness = &inner.local.liveness;
+    let missing = |landed: &Landed| {
+        liveness.node.partitions().filter(|(index, _)| landed.is_missing(*index)).collect::<Vec<_>>()
+    };
     match change {
         Change::Keys(keys) => retry_later(inner, keys),
-        Change::Tags(tags) => {
-            inner.local.liveness.unsent.add_tags(tags, || inner.local.liveness.node.move_generations());
+        Change::Tags(tags, landed) => {
+            for (index, partition) in missing(landed) {
+                liveness.unsent.of(index).add_tags(tags, || partition.next_generation());
+            }
         }
-        Change::Clear => {
-            inner.local.liveness.unsent.add_clear();
-            inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
+        Change::Clear(landed) => {
+            for (index, partition) in missing(landed) {
+                liveness.unsent.of(index).add_clear();
+                partition.move_generation();
+            }
         }
     }
 }
@@ -67,12 +96,12 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
             keys.iter()
                 .for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
         }
-        Change::Tags(tags) => {
+        Change::Tags(tags, _) => {
             for (_, partition) in inner.local.liveness.node.partitions() {
                 tags.iter().for_each(|tags| partition.change_tags_alone(tags, Effect::Void));
             }
         }
-        Change::Clear => {
+        Change::Clear(_) => {
             inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
         }
     }
@@ -89,9 +118,9 @@ fn change_alone<V: Send + Sync + 'static>(inner: &Inner<V>, change: &Change) {
 pub(crate) fn retry_later<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     if planted!(EmptyThenQueue) {
         keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
-        return inner.local.liveness.unsent.add(keys);
+        return inner.local.liveness.add_unsent(keys);
     }
-    inner.local.liveness.unsent.add(keys);
+    inner.local.liveness.add_unsent(keys);
     for key in keys {
         inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes());
     }

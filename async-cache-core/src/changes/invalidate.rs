@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::backend::Effect;
-use crate::changes::intent::{Change, Intent};
+use crate::changes::intent::{Change, Intent, Landed};
 use crate::changes::send::{is_retried, send_clear, send_expire, send_insert, send_invalidate, send_tags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::Key;
@@ -55,10 +55,11 @@ pub(crate) async fn expire<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, keys
 
 pub(crate) async fn invalidate_all<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Result<Stamp> {
     check_change(inner, 1)?;
-    let intent = Intent::new(inner, Change::Clear);
+    let landed = Landed::nowhere(inner.local.liveness.node.partition_count());
+    let intent = Intent::new(inner, Change::Clear(landed.clone()));
     inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.move_generation());
     inner.observer.counters.invalidations_sent.add(1);
-    in_own_task(inner, "clear", intent, |inner| async move { send_clear(&inner).await }).await
+    in_own_task(inner, "clear", intent, |inner| async move { send_clear(&inner, &landed).await }).await
 }
 
 /// Splits tags into sets. Each set has at most as many tags as one change may have.
@@ -76,13 +77,20 @@ pub(crate) async fn change_tags<V: Send + Sync + 'static, T: AsRef<str>>(
     let tags = in_sets(tags).map_err(|error| error.in_namespace(&inner.observer.namespace))?;
     let count = tags.iter().map(|tags| tags.iter().count()).sum();
     check_change(inner, count)?;
-    let intent = Intent::new(inner, Change::Tags(tags.clone()));
+    let landed = Landed::nowhere(inner.local.liveness.node.partition_count());
+    let intent = Intent::new(inner, Change::Tags(tags.clone(), landed.clone()));
     inner.observer.counters.invalidations_sent.add(count);
     let what = match effect {
         Effect::Void => "invalidation",
         Effect::Expire => "expiry",
     };
-    in_own_task(inner, what, intent, move |inner| async move { send_tags(&inner, &tags, effect).await }).await
+    in_own_task(
+        inner,
+        what,
+        intent,
+        move |inner| async move { send_tags(&inner, &tags, effect, &landed).await },
+    )
+    .await
 }
 
 /// Stores values as changes. Other nodes drop their values of the keys, and running loads lose their leases.

@@ -1,9 +1,12 @@
 //! Pending invalidations. They are retried until L2 has executed them. And the removal of values that a load has shown to
 //! be old, if the loaded value does not replace them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
 use crate::backend::Effect;
@@ -23,46 +26,69 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// The pause between attempts while the cache is being shut down.
 const FLUSH_EVERY: Duration = Duration::from_millis(25);
 
-/// Retries pending invalidations until the cache is closed.
+/// Retries pending invalidations until the cache is closed. A partition whose server is away keeps no other one
+/// waiting.
 pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
-    let mut pauses = Pauses::new(RETRY_EVERY);
+    let mut retrying = FuturesUnordered::new();
+    let mut busy = HashSet::new();
     loop {
-        let Some(work) = inner.local.liveness.unsent.next() else {
-            inner.local.liveness.unsent.added.notified().await;
-            continue;
-        };
-        match attempt(&inner, &work).await {
+        for index in inner.local.liveness.unsent.partitions() {
+            if busy.insert(index) {
+                retrying.push(retry(&inner, index));
+            }
+        }
+        tokio::select! {
+            () = inner.local.liveness.unsent.added() => {}
+            Some(index) = retrying.next() => drop(busy.remove(&index)),
+        }
+    }
+}
+
+/// Retries the pending invalidations of a partition until it has none. Returns the partition.
+async fn retry<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> u16 {
+    let liveness = &inner.local.liveness;
+    let mut pauses = Pauses::new(RETRY_EVERY);
+    while let Some(work) = liveness.unsent.of(index).next() {
+        match attempt(inner, index, &work).await {
             Ok(()) => {
                 pauses.over();
-                inner.local.liveness.unsent.landed(&work);
-                inner.local.liveness.emit_state_changes(None);
+                liveness.unsent.of(index).landed(&work);
+                liveness.emit_state_changes(None);
             }
             Err(error) => {
                 let like_outage =
                     error.is_temporary() || inner.policy.faults.is(Mutant::RefusalsRetriedLikeOutages);
                 match like_outage {
                     true => sleep(pauses.short()).await,
-                    false => inner.local.liveness.pause(pauses.longer()).await,
+                    false => liveness.pause(pauses.longer()).await,
                 }
             }
         }
     }
+    index
 }
 
 /// Sends the pending invalidations. If L2 cannot be reached, it tries again. If L2 refuses, it stops.
 pub(crate) async fn flush<V: Send + Sync + 'static>(inner: &Inner<V>) {
-    while let Some(work) = inner.local.liveness.unsent.next() {
-        match attempt(inner, &work).await {
-            Ok(()) => inner.local.liveness.unsent.landed(&work),
+    join_all(inner.local.liveness.unsent.partitions().into_iter().map(|index| flush_of(inner, index))).await;
+}
+
+async fn flush_of<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) {
+    let unsent = inner.local.liveness.unsent.of(index);
+    while let Some(work) = unsent.next() {
+        match attempt(inner, index, &work).await {
+            Ok(()) => unsent.landed(&work),
             Err(error) if error.is_temporary() => sleep(FLUSH_EVERY).await,
             Err(_) => return,
         }
     }
 }
 
-async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, work: &Work) -> Result<()> {
+async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16, work: &Work) -> Result<()> {
+    let place = inner.local.liveness.node.partition(index).map(|partition| (index, partition));
+    let (Some(l2), Some(place)) = (&inner.remote, place) else { return Ok(()) };
     match work {
-        Work::Clear(_) => send::send_clear(inner).await.map(drop),
+        Work::Clear(_) => send::send_clear_to(inner, l2, place).await.map(drop),
         Work::Keys(keys) => {
             let keys: Vec<Key> = keys.iter().map(|(key, _)| key.clone()).collect();
             send::send_invalidate(inner, &keys).await.map(drop)
@@ -70,7 +96,7 @@ async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, work: &Work) -> Res
         Work::Tags(tags) => {
             let tags: Result<Vec<Tags>> =
                 tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|(tag, _)| tag))).collect();
-            send::send_tags(inner, &tags?, Effect::Void).await.map(drop)
+            send::send_tags_to(inner, l2, place, &tags?, Effect::Void).await.map(drop)
         }
     }
 }
@@ -94,7 +120,7 @@ pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, 
 pub(crate) async fn forget<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
     if send::send_invalidate(inner, keys).await.is_err() {
-        inner.local.liveness.unsent.add(keys);
+        inner.local.liveness.add_unsent(keys);
     }
 }
 
@@ -102,6 +128,6 @@ pub(crate) async fn forget<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[K
 /// value is removed.
 pub(crate) fn replaces<V: Send + Sync + 'static>(inner: &Inner<V>, key: &Key, mode: CacheMode) {
     if mode == CacheMode::Reload && inner.remote.is_some() {
-        inner.local.liveness.unsent.add(std::slice::from_ref(key));
+        inner.local.liveness.add_unsent(std::slice::from_ref(key));
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::backend::{Effect, Entry, Tick};
+use crate::changes::intent::Landed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -49,79 +50,90 @@ pub(crate) async fn send_expire<V: Send + Sync + 'static>(inner: &Inner<V>, keys
     Ok(stamp(inner, keys, &seqs))
 }
 
-/// Sends changes of tags to every partition, and applies the executed ones to this node. Retries call
-/// this function, too.
+/// Sends changes of tags to every partition. `landed` tells where they were made.
 pub(crate) async fn send_tags<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     tags: &[Tags],
     effect: Effect,
+    landed: &Landed,
 ) -> Result<Stamp> {
-    let Some(l2) = &inner.remote else {
+    let Some(l2) = inner.remote.as_ref().filter(|_| !tags.is_empty()) else {
         for (_, partition) in inner.local.liveness.node.partitions() {
             tags.iter().for_each(|tags| partition.change_tags_alone(tags, effect));
         }
         return Ok(stamp(inner, &[], &[]));
     };
-    let mut seqs = Vec::new();
-    for tags in tags {
-        let sent =
-            inner.local.liveness.node.partitions().map(|(index, partition)| {
-                send_tags_to(inner, l2, TagChange { tags, effect }, index, partition)
-            });
-        let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
-        for outcome in outcomes {
-            seqs.push(outcome?);
-        }
-    }
-    Ok(Stamp::new(&inner.observer.namespace, seqs))
+    in_every_partition(inner, landed, |place| send_tags_to(inner, l2, place, tags, effect)).await
 }
 
-/// A change of tags.
-#[derive(Clone, Copy)]
-struct TagChange<'a> {
-    tags: &'a Tags,
-    effect: Effect,
-}
-
-async fn send_tags_to<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    l2: &L2<V>,
-    change: TagChange<'_>,
-    index: u16,
-    partition: &Partition,
-) -> Result<(u16, u64)> {
-    let TagChange { tags, effect } = change;
-    let sending = async {
-        match effect {
-            Effect::Void => l2.region.invalidate_tags(index, tags).await,
-            Effect::Expire => l2.region.expire_tags(index, tags).await,
-        }
+/// Sends a clear to every partition. `landed` tells where it was made.
+pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>, landed: &Landed) -> Result<Stamp> {
+    let stamp = match &inner.remote {
+        Some(l2) => in_every_partition(inner, landed, |place| send_clear_to(inner, l2, place)).await?,
+        None => stamp(inner, &[], &[]),
     };
-    let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
-    let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
-    partition.tags_changed(tags, seq, effect);
-    Ok((index, seq))
-}
-
-pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>) -> Result<Stamp> {
-    let mut seqs = Vec::new();
-    if let Some(l2) = &inner.remote {
-        let sent = inner.local.liveness.node.partitions().map(|(index, partition)| async move {
-            let sent = inner.observer.stage(Stage::Clear, l2.region.clear(index)).await;
-            let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
-            partition.cleared(seq);
-            Ok((index, seq))
-        });
-        // All are tried, although one may fail.
-        let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
-        for outcome in outcomes {
-            seqs.push(outcome?);
-        }
-    }
     if let Some(l1) = inner.local.engine() {
         l1.clear();
     }
+    Ok(stamp)
+}
+
+/// A partition and its index.
+pub(crate) type Place<'a> = (u16, &'a Partition);
+
+/// Makes a change in every partition. All are tried, although one may fail.
+async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = Result<u64>>>(
+    inner: &'a Inner<V>,
+    landed: &Landed,
+    send: impl Fn(Place<'a>) -> Sent,
+) -> Result<Stamp> {
+    let sent = inner.local.liveness.node.partitions().map(|place| {
+        let sending = send(place);
+        async move {
+            let seq = sending.await?;
+            landed.note(place.0);
+            Ok((place.0, seq))
+        }
+    });
+    let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
+    let seqs: Vec<(u16, u64)> = outcomes.into_iter().collect::<Result<_>>()?;
     Ok(Stamp::new(&inner.observer.namespace, seqs))
+}
+
+/// Sends changes of tags to one partition, one after another, and applies each to this node. Returns the number
+/// of the last one. Retries call this function, too.
+pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    (index, partition): Place<'_>,
+    tags: &[Tags],
+    effect: Effect,
+) -> Result<u64> {
+    let mut last = 0;
+    for tags in tags {
+        let sending = async {
+            match effect {
+                Effect::Void => l2.region.invalidate_tags(index, tags).await,
+                Effect::Expire => l2.region.expire_tags(index, tags).await,
+            }
+        };
+        let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
+        last = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+        partition.tags_changed(tags, last, effect);
+    }
+    Ok(last)
+}
+
+/// Sends a clear to one partition, and applies it to this node. Retries call this function, too.
+pub(crate) async fn send_clear_to<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    l2: &L2<V>,
+    (index, partition): Place<'_>,
+) -> Result<u64> {
+    let sent = inner.observer.stage(Stage::Clear, l2.region.clear(index)).await;
+    let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    partition.cleared(seq);
+    Ok(seq)
 }
 
 pub(crate) async fn send_insert<V: Send + Sync + 'static>(

@@ -27,9 +27,6 @@ pub(crate) struct Node {
     /// Wakes the task that reads new baselines.
     pub(crate) resync: Notify,
     partitions: Box<[Partition]>,
-    /// The number of the last generation of any partition. Generations of different partitions can be
-    /// compared: the later one has the higher number.
-    generations: Arc<Mutex<u64>>,
     counter: AtomicU64,
     beats: AtomicU64,
     pub(crate) faults: Switch,
@@ -56,7 +53,6 @@ impl Node {
             max_staleness,
             resync: Notify::new(),
             partitions: (0..partitions.max(1)).map(partition).collect(),
-            generations,
             counter: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             faults: switch,
@@ -162,17 +158,6 @@ impl Node {
     pub(crate) fn serving_partitions(&self) -> Vec<bool> {
         let now = self.clock.now();
         self.partitions.iter().map(|partition| partition.serving_at(now)).collect()
-    }
-
-    /// Raises the generation of all partitions, so that all entries of L1 must be revalidated. Returns the
-    /// new generation. An entry of a lower generation was read before.
-    pub(crate) fn move_generations(&self) -> u64 {
-        let mut last = self.generations.lock();
-        *last += 1;
-        for partition in &self.partitions {
-            partition.begin_generation(*last);
-        }
-        *last
     }
 
     /// Stops L1 permanently.

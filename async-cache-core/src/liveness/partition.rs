@@ -325,7 +325,9 @@ impl Partition {
         self.void.store(generation, Ordering::Release);
     }
 
-    fn next_generation(&self) -> u64 {
+    /// Begins the next generation, so that all entries of L1 must be revalidated. Returns it. An entry of a lower
+    /// generation was read before.
+    pub(crate) fn next_generation(&self) -> u64 {
         let mut last = self.generations.lock();
         *last += 1;
         self.begin_generation(*last);

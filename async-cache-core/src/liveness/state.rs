@@ -20,7 +20,7 @@ use crate::liveness::node::Node;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::{Stamp, foreign};
 use crate::liveness::unreturned::Unreturned;
-use crate::liveness::unsent::Unsent;
+use crate::liveness::unsent::{Unsent, UnsentChanges};
 use crate::observe::{Event, Observer, Resumed, SuspendCause};
 
 /// What a node asks L2 for in order to serve.
@@ -39,7 +39,7 @@ pub(crate) enum Asked {
 pub(crate) struct Liveness {
     pub(crate) node: Node,
     /// Changes made on this node that L2 may not know yet.
-    pub(crate) unsent: Unsent,
+    pub(crate) unsent: UnsentChanges,
     pub(crate) unreturned: Unreturned,
     pub(crate) observer: Arc<Observer>,
     region: Option<Arc<dyn Region>>,
@@ -79,8 +79,8 @@ impl Liveness {
             unsent: AtomicUsize::new(0),
         };
         Self {
+            unsent: UnsentChanges::new(node.partition_count()),
             node,
-            unsent: Unsent::default(),
             unreturned: Unreturned::default(),
             observer,
             region,
@@ -110,10 +110,22 @@ impl Liveness {
         self.region.as_ref().is_some_and(|region| !region.info().available)
     }
 
+    /// The pending changes of the key's partition.
+    pub(crate) fn unsent_of(&self, key: &[u8]) -> &Unsent {
+        self.unsent.of(self.node.partition_of(key).0)
+    }
+
+    /// Makes invalidations of keys pending.
+    pub(crate) fn add_unsent(&self, keys: &[Key]) {
+        keys.iter().for_each(|key| self.unsent_of(key.as_bytes()).add(key));
+    }
+
     /// Whether an invalidation of the key is pending. Then L2 may hold a void value, and the node must not
     /// read it.
     pub(crate) fn is_unsent(&self, key: &[u8]) -> bool {
-        self.unsent.covers(key) && !self.node.faults.is(Mutant::ReadPastPending)
+        self.unsent.len() > 0
+            && self.unsent_of(key).covers(key)
+            && !self.node.faults.is(Mutant::ReadPastPending)
     }
 
     /// The error of a read that [`is_unsent`](Self::is_unsent) forbids.

@@ -1,25 +1,76 @@
-//! The pending invalidations of this node. Until L2 has executed them, it may hold void values.
+//! The pending changes of this node. Until L2 has executed them, it may hold void values.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::backend::Entry;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
-/// The maximum number of pending keys and tags. Beyond it they are replaced by one clear of the namespace.
-/// That is correct, but values must be loaded again.
+/// The maximum number of pending keys and tags, of all partitions together. Beyond its share of them, those of a
+/// partition are replaced by one clear of the partition. That is correct, but values must be loaded again.
 const MAX_UNSENT: usize = 10_000;
 
-/// The maximum number of keys sent at once.
+/// The maximum number of keys sent at once. A partition may have at least as many pending.
 const BATCH: usize = 256;
 
-/// The pending invalidations: the newest one of each key and tag, and the newest clear.
+/// The pending changes of every partition. Each partition has its own, because its server may be away while those
+/// of others answer.
+#[derive(Debug)]
+pub(crate) struct UnsentChanges {
+    partitions: Box<[Unsent]>,
+    shared: Arc<Shared>,
+}
+
 #[derive(Debug, Default)]
+struct Shared {
+    len: AtomicUsize,
+    added: Notify,
+}
+
+impl UnsentChanges {
+    pub(crate) fn new(partitions: u16) -> Self {
+        let shared = Arc::<Shared>::default();
+        let limit = (MAX_UNSENT / usize::from(partitions.max(1))).max(BATCH);
+        let unsent = |_| Unsent { queue: Mutex::default(), limit, shared: Arc::clone(&shared) };
+        Self { partitions: (0..partitions).map(unsent).collect(), shared }
+    }
+
+    /// The number of pending changes. A change of tags counts once for each partition that it has not reached.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.len.load(Ordering::Acquire)
+    }
+
+    /// The pending changes of one partition.
+    pub(crate) fn of(&self, partition: u16) -> &Unsent {
+        &self.partitions[usize::from(partition)]
+    }
+
+    /// The partitions that have pending changes.
+    pub(crate) fn partitions(&self) -> Vec<u16> {
+        if self.len() == 0 {
+            return Vec::new();
+        }
+        (0..)
+            .zip(&self.partitions)
+            .filter(|(_, unsent)| unsent.queue.lock().len() > 0)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Waits until a change has been added since the last wait.
+    pub(crate) async fn added(&self) {
+        self.shared.added.notified().await;
+    }
+}
+
+/// The pending changes of one partition: the newest one of each key and tag, and the newest clear.
+#[derive(Debug)]
 pub(crate) struct Unsent {
     queue: Mutex<Queue>,
-    len: AtomicUsize,
-    pub(crate) added: Notify,
+    limit: usize,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +79,8 @@ struct Queue {
     tags: HashMap<Box<[u8]>, Mark>,
     clear: Option<Mark>,
     number: u64,
+    /// The number of changes that [`Shared::len`] counts.
+    counted: usize,
 }
 
 /// Decides which entries of L1 a pending tag invalidation or clear voids. A pending key is already removed
@@ -41,14 +94,15 @@ pub(crate) struct Mark {
 }
 
 impl Unsent {
-    pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire)
+    /// Whether no change of any partition is pending.
+    fn is_empty(&self) -> bool {
+        self.shared.len.load(Ordering::Acquire) == 0
     }
 
     /// Whether L2 may hold a value of this key that was invalidated on this node. Until the retry succeeds,
     /// this node must not read the key from L2.
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
-        if self.len() == 0 {
+        if self.is_empty() {
             return false;
         }
         let queue = self.queue.lock();
@@ -58,7 +112,7 @@ impl Unsent {
     /// Whether a pending change voids a value of L2 with these tags. A pending clear does: it may have taken the
     /// place of a pending tag since the value was asked for.
     pub(crate) fn voids_read(&self, tags: &Tags) -> bool {
-        if self.len() == 0 {
+        if self.is_empty() {
             return false;
         }
         let queue = self.queue.lock();
@@ -68,7 +122,7 @@ impl Unsent {
     /// Whether an entry of L1 was read before a pending invalidation of one of its tags. The invalidation may
     /// have become part of a clear.
     pub(crate) fn voids<V>(&self, entry: &Entry<V>) -> bool {
-        if self.len() == 0 {
+        if self.is_empty() {
             return false;
         }
         let queue = self.queue.lock();
@@ -77,15 +131,13 @@ impl Unsent {
             || entry.tags.iter().filter_map(|tag| queue.tags.get(tag)).any(before)
     }
 
-    pub(crate) fn add(&self, keys: &[Key]) {
+    pub(crate) fn add(&self, key: &Key) {
         let mut queue = self.queue.lock();
-        for key in keys {
-            queue.number += 1;
-            let number = queue.number;
-            queue.keys.insert(key.clone(), number);
-        }
-        queue.limit();
-        self.publish(&queue);
+        queue.number += 1;
+        let number = queue.number;
+        queue.keys.insert(key.clone(), number);
+        queue.limit(self.limit);
+        self.publish(&mut queue);
     }
 
     /// Adds invalidations of tags. `move_generation` raises the generation and returns the new one.
@@ -98,22 +150,31 @@ impl Unsent {
     pub(crate) fn add_tags(&self, tags: &[Tags], move_generation: impl Fn() -> u64) {
         let mut queue = self.queue.lock();
         queue.mark(tags, u64::MAX);
-        self.publish(&queue);
+        self.publish(&mut queue);
         let generation = move_generation();
         queue.mark(tags, generation);
-        queue.limit();
-        self.publish(&queue);
+        queue.limit(self.limit);
+        self.publish(&mut queue);
     }
 
     pub(crate) fn add_clear(&self) {
         let mut queue = self.queue.lock();
         queue.fold();
-        self.publish(&queue);
+        self.publish(&mut queue);
     }
 
-    fn publish(&self, queue: &Queue) {
-        self.len.store(queue.len(), Ordering::Release);
-        self.added.notify_one();
+    fn publish(&self, queue: &mut Queue) {
+        self.count(queue);
+        self.shared.added.notify_one();
+    }
+
+    fn count(&self, queue: &mut Queue) {
+        let (before, now) = (queue.counted, queue.len());
+        queue.counted = now;
+        match now >= before {
+            true => self.shared.len.fetch_add(now - before, Ordering::AcqRel),
+            false => self.shared.len.fetch_sub(before - now, Ordering::AcqRel),
+        };
     }
 
     /// The next invalidations to send, the oldest first. A clear is sent before all others.
@@ -154,7 +215,7 @@ impl Unsent {
                 }
             }
         }
-        self.len.store(queue.len(), Ordering::Release);
+        self.count(&mut queue);
     }
 }
 
@@ -170,8 +231,8 @@ impl Queue {
         }
     }
 
-    fn limit(&mut self) {
-        if self.keys.len() + self.tags.len() > MAX_UNSENT {
+    fn limit(&mut self, limit: usize) {
+        if self.keys.len() + self.tags.len() > limit {
             self.fold();
         }
     }
@@ -231,14 +292,16 @@ mod tests {
 
     #[test]
     fn a_key_asked_for_again_meanwhile_stays() {
-        let unsent = Unsent::default();
-        unsent.add(&[key(1), key(2)]);
+        let all = UnsentChanges::new(1);
+        let unsent = all.of(0);
+        unsent.add(&key(1));
+        unsent.add(&key(2));
         let work = unsent.next().unwrap();
-        unsent.add(&[key(1)]);
+        unsent.add(&key(1));
         unsent.landed(&work);
         assert!(unsent.covers(key(1).as_bytes()));
         assert!(!unsent.covers(key(2).as_bytes()));
-        assert_eq!(unsent.len(), 1);
+        assert_eq!(all.len(), 1);
     }
 
     fn tags(tags: &[&str]) -> Tags {
@@ -255,24 +318,26 @@ mod tests {
 
     #[test]
     fn too_many_changes_become_a_clear_and_none_is_forgotten() {
-        let unsent = Unsent::default();
+        let all = UnsentChanges::new(1);
+        let unsent = all.of(0);
         unsent.add_tags(&[tags(&["t"])], || 7);
         for n in 0..MAX_UNSENT {
-            unsent.add(&[key(n)]);
+            unsent.add(&key(n));
         }
-        assert_eq!(unsent.len(), 1);
+        assert_eq!(all.len(), 1);
         assert!(unsent.covers(b"anything"));
         assert!(unsent.voids(&entry(&["t"], 6)), "what the tag voided, the clear does");
         assert!(!unsent.voids(&entry(&["t"], 7)));
         let work = unsent.next().unwrap();
         assert!(matches!(work, Work::Clear(_)));
         unsent.landed(&work);
-        assert_eq!(unsent.len(), 0);
+        assert_eq!(all.len(), 0);
     }
 
     #[test]
     fn a_tag_voids_what_was_read_before_it() {
-        let unsent = Unsent::default();
+        let all = UnsentChanges::new(1);
+        let unsent = all.of(0);
         assert!(!unsent.voids(&entry(&["t"], 0)));
         unsent.add_tags(&[tags(&["t", "u"])], || 3);
         assert!(unsent.voids(&entry(&["x", "t"], 2)));
@@ -287,9 +352,10 @@ mod tests {
     /// From the moment at which a tag is noted until the generation rises, it voids everything.
     #[test]
     fn nothing_slips_in_while_a_tag_becomes_pending() {
-        let unsent = Unsent::default();
+        let all = UnsentChanges::new(1);
+        let unsent = all.of(0);
         unsent.add_tags(&[tags(&["t"])], || {
-            assert_eq!(unsent.len(), 1, "it is pending before the generation moves");
+            assert_eq!(all.len(), 1, "it is pending before the generation moves");
             2
         });
         assert!(unsent.voids_read(&tags(&["t"])));
@@ -297,10 +363,13 @@ mod tests {
 
     #[test]
     fn changes_are_replayed_in_order_the_newest_of_each() {
-        let unsent = Unsent::default();
-        unsent.add(&[key(1), key(2)]);
+        let all = UnsentChanges::new(1);
+        let unsent = all.of(0);
+        unsent.add(&key(1));
+        unsent.add(&key(2));
         unsent.add_tags(&[tags(&["t"])], || 1);
-        unsent.add(&[key(3), key(1)]);
+        unsent.add(&key(3));
+        unsent.add(&key(1));
         unsent.add_tags(&[tags(&["u"])], || 2);
         let mut order = Vec::new();
         while let Some(work) = unsent.next() {

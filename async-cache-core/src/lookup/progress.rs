@@ -166,7 +166,8 @@ pub(crate) fn in_l1<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &Lead<V>) 
             Seen::of(Learnt::L1(InL1::Answers), entry)
         }
         Probe::Unverified(entry) | Probe::Capped(entry)
-            if request.is_answered_by(&entry) && !inner.local.liveness.unsent.voids(&entry) =>
+            if request.is_answered_by(&entry)
+                && !inner.local.liveness.unsent_of(request.key.as_bytes()).voids(&entry) =>
         {
             Seen::of(Learnt::L1(InL1::Unverified(entry.token)), entry)
         }

@@ -261,7 +261,7 @@ fn unverified<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupReques
     let usable = inner.policy.outage == OutagePolicy::ServeL1
         && entry.life.phase(inner.local.now()) != Phase::Expired
         && !partition.voids(&entry)
-        && !inner.local.liveness.unsent.voids(&entry);
+        && !inner.local.liveness.unsent_of(request.key.as_bytes()).voids(&entry);
     (usable && late_enough && request.accepts(&entry.value)).then(|| Standing::Unverified.of(entry))
 }
 
@@ -291,7 +291,7 @@ pub(crate) fn decide_in_outage<V: 'static>(
             if matches!(entry.life.phase(inner.local.now()), Phase::Fresh | Phase::Ripe)
                 && !partition.voids(&entry)
                 && !partition.outdates_by_tag(&entry.tags, entry.seq)
-                && !inner.local.liveness.unsent.voids(&entry) =>
+                && !inner.local.liveness.unsent_of(key).voids(&entry) =>
         {
             OutageDecision::Serve(entry)
         }

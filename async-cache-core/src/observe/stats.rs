@@ -80,7 +80,8 @@ pub struct Stats {
     pub entries: u64,
     /// Gauge: the number of loads and reads under way.
     pub in_flight: u64,
-    /// Gauge: the number of invalidations of unknown outcome that are being retried.
+    /// Gauge: the number of invalidations of unknown outcome that are being retried. One of a tag, or of everything,
+    /// counts once for each partition that it has not reached.
     pub pending_invalidations: u64,
 }
 

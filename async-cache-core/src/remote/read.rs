@@ -221,7 +221,8 @@ impl<V: Send + Sync + 'static> L2<V> {
                 return self.unreadable(key, stored, UnreadableCause::OtherFormat, None);
             }
         };
-        if self.local.liveness.unsent.voids_read(&header.tags) {
+        let (index, partition) = self.local.partition_of(key.as_bytes());
+        if self.local.liveness.unsent.of(index).voids_read(&header.tags) {
             // A tag of the value was invalidated on this node, and L2 does not know it yet.
             return useless(stored);
         }
@@ -230,7 +231,6 @@ impl<V: Send + Sync + 'static> L2<V> {
         //
         // 1. an invalidation of a tag fails on this node, and becomes pending; 2. a get asks L2, which finds
         //    a value with the tag valid; 3. the retry succeeds: nothing is pending; 4. the answer arrives.
-        let (_, partition) = self.local.partition_of(key.as_bytes());
         if seq < partition.floor() || partition.voids_by_tag(&header.tags, seq) {
             return useless(stored);
         }

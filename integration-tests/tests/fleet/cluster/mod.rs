@@ -6,6 +6,7 @@ mod load;
 mod masters;
 mod moves;
 mod older;
+mod pending;
 mod table;
 mod tls;
 

@@ -58,27 +58,35 @@ impl Fleet {
         }
         let change = self.changes[c].as_mut()?;
         change.progress[p] = Progress::Answered;
+        // `Unsent::landed`, or `Landed::note`.
+        self.nodes[n].sides[p].pending &= !change.retried;
         if change.is_answered() {
             self.promised = self.promised.max(change.version);
             self.nodes[n].own = self.nodes[n].own.max(change.version);
-            // `Unsent::landed`.
-            self.nodes[n].pending &= !change.retried;
         }
         Some(())
     }
 
-    /// `Unsent::add_tags`: no answer came in time, whether the change was executed or not. The retry is on its
-    /// way.
+    /// `intent::keep`, `Unsent::add_tags`: of some partitions no answer came in time, whether the change was executed
+    /// or not. The retry is on its way to them.
     pub(super) fn change_failed(&mut self, c: usize, scene: &Scene) -> Option<()> {
         let change = self.changes[c].as_mut().filter(|change| change.may_fail())?;
         change.retried = true;
-        change.progress[..scene.partitions].fill(Progress::Sent);
-        let (n, version) = (usize::from(change.node), change.version);
-        if scene.mutant != Mutant::PendingTagsUnknown {
-            self.nodes[n].pending = true;
+        let has_landed = |progress: &Progress| match progress {
+            Progress::Answered => true,
+            Progress::Executed(_) => scene.mutant == Mutant::ExecutedCountsAsLanded,
+            Progress::Sent => false,
+        };
+        let missing = change.progress.map(|progress| !has_landed(&progress));
+        for (progress, missing) in change.progress.iter_mut().zip(missing) {
+            if missing {
+                *progress = Progress::Sent;
+            }
         }
+        let (n, version) = (usize::from(change.node), change.version);
         self.nodes[n].own = self.nodes[n].own.max(version);
-        for p in 0..PARTITIONS {
+        for p in (0..scene.partitions).filter(|p| missing[*p]) {
+            self.nodes[n].sides[p].pending = scene.mutant != Mutant::PendingTagsUnknown;
             self.move_generation(n, p, scene.mutant);
             if let Some(held) = &mut self.nodes[n].sides[p].entry {
                 held.marked = true;

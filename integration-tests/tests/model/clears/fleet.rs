@@ -94,8 +94,7 @@ impl Fleet {
         let seq = |partition: usize| 1 + 2 * partition as u8;
         let old = |partition| Value { version: 1, seq: seq(partition) };
         let held = |partition| Some(old(partition)).filter(|_| scene.warm && partition < scene.partitions);
-        let node =
-            Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1, pending: false };
+        let node = Node { sides: std::array::from_fn(|p| Side::live(seq(p), held(p))), own: 1 };
         let mut stamps = [[0; VERSIONS]; PARTITIONS];
         (0..PARTITIONS).for_each(|p| stamps[p][1] = seq(p));
         let mut nodes = [node.clone(), node];
@@ -252,7 +251,7 @@ impl Fleet {
         let own = Debt(self.nodes[n].own, Promise::Own);
         // The entry is expired, refused, or of an earlier generation. Then L2 is asked about its token.
         let held = side.entry.filter(|held| !held.current && !reload);
-        let held = held.filter(|held| !(held.marked && self.nodes[n].pending)).map(|held| held.value);
+        let held = held.filter(|held| !(held.marked && side.pending)).map(|held| held.value);
         let get = Step::Get { plain: known.is_some() };
         self.flights[f] = Flight {
             node: n as u8,
@@ -311,9 +310,9 @@ impl Fleet {
     /// `L2::verdict` for a value with the tag: pending invalidations first, then the node's own tags.
     pub(super) fn verdict(&self, f: usize, value: Value, heed_tags: bool) -> Verdict {
         let flight = self.flights[f];
-        let node = &self.nodes[usize::from(flight.node)];
-        match node.sides[usize::from(flight.partition)].tags.voids(value.seq) && heed_tags {
-            _ if node.pending => Verdict::Pending,
+        let side = &self.nodes[usize::from(flight.node)].sides[usize::from(flight.partition)];
+        match side.tags.voids(value.seq) && heed_tags {
+            _ if side.pending => Verdict::Pending,
             true => Verdict::Void,
             false => Verdict::Valid,
         }

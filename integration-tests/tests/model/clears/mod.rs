@@ -11,7 +11,7 @@
 //! | [`FillExecuted`](Action::FillExecuted), [`Filled`](Action::Filled) | `fill.lua`; `load::filled`, `Lead::land`, `Flight::too_old_since` |
 //! | [`Commit`](Action::Commit) | the caller's commit, then `invalidate_all` or `invalidate_tags` up to the first command |
 //! | [`ChangeExecuted`](Action::ChangeExecuted), [`ChangeAnswered`](Action::ChangeAnswered) | `send_clear`, `clear.lua`, `Partition::cleared`; `send_tags_to`, `tag.lua`, `tags_changed` |
-//! | [`ChangeFailed`](Action::ChangeFailed) | `Unsent::add_tags`; the retry's way is that of the change, then `Unsent::landed` |
+//! | [`ChangeFailed`](Action::ChangeFailed) | `intent::keep`, `Unsent::add_tags`; the retry's way is that of the change, then `Unsent::landed` |
 //! | [`OtherTag`](Action::OtherTag), [`Evicted`](Action::Evicted) | another tag is invalidated, and takes room: `tag.lua`, `TagTable::raise_one`; the server drops `T` |
 //! | [`Delivered`](Action::Delivered), [`MessageLost`](Action::MessageLost) | `Listener::notify`; a message is lost without a sign |
 //! | [`Beat`](Action::Beat) | `beat`, `heartbeat.lua` |
@@ -63,6 +63,8 @@ enum Mutant {
     LateWakesAnswer,
     /// A node does not remember its failed invalidations of tags.
     PendingTagsUnknown,
+    /// A partition whose server has executed a change counts as one that it has reached, before the answer.
+    ExecutedCountsAsLanded,
     /// A plain read is not compared with the node's floor.
     PlainReadsIgnoreTheFloor,
     /// The scripts return a stored value without a check of its tags.

@@ -67,6 +67,8 @@ pub(super) struct Side {
     /// The flight that later lookups may join.
     pub(super) flight: Option<u8>,
     pub(super) known: Option<Known>,
+    /// Whether an invalidation of the tag on this node may not have reached the server: `Unsent::voids_read`.
+    pub(super) pending: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,8 +76,6 @@ pub(super) struct Node {
     pub(super) sides: [Side; PARTITIONS],
     /// The highest version whose change was made on this node and has returned.
     pub(super) own: u8,
-    /// Whether an invalidation of the tag on this node may not have reached the server: `Unsent::voids_read`.
-    pub(super) pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -200,6 +200,7 @@ impl Side {
             last_seq: 0,
             flight: None,
             known: None,
+            pending: false,
         }
     }
 

@@ -31,9 +31,16 @@ pub(super) fn interesting(scene: &Scene) -> Vec<Property<Scene>> {
     }
     if scene.budget.failures > 0 && scene.budget.flights > 0 && scene.warm {
         seen.push(Property::sometimes("a retry lands while an old answer is on its way", |_, fleet: &Fleet| {
-            let landed = fleet.left.failures == 0 && !fleet.nodes.iter().any(|node| node.pending);
+            let landed = fleet.left.failures == 0
+                && !fleet.nodes.iter().any(|node| node.sides.iter().any(|side| side.pending));
             let old = |step| matches!(step, Step::Got { value: Some(value), .. } if value.version < fleet.promised);
             landed && fleet.flights.iter().any(|flight| old(flight.step))
+        }));
+    }
+    if scene.budget.failures > 0 && scene.partitions > 1 {
+        seen.push(Property::sometimes("a change is pending in one partition alone", |_, fleet: &Fleet| {
+            let pending = |node: &super::node::Node| node.sides.iter().filter(|side| side.pending).count();
+            fleet.left.failures == 0 && fleet.nodes.iter().any(|node| pending(node) == 1)
         }));
     }
     if scene.budget.wakes > 0 && scene.budget.flights > 1 {
@@ -101,6 +108,7 @@ const TWO_PARTITIONS: Scene =
 const ONE_CLEAR: Scene = Scene { budget: Budget { flights: 1, clears: 1, ..NOTHING }, ..TWO_PARTITIONS };
 const ONE_TAG: Scene = with(WARM, Budget { flights: 1, tags: 1, ..NOTHING });
 const ONE_TAG_FAILS: Scene = with(WARM, Budget { flights: 1, tags: 1, failures: 1, ..NOTHING });
+const ONE_PARTITION_FAILS: Scene = Scene { partitions: 2, ..ONE_TAG_FAILS };
 const JOINED_MEETS_TAG: Scene = with(COLD, Budget { flights: 1, joiners: 1, tags: 1, ..NOTHING });
 const JOINED_MEETS_CLEAR: Scene = with(COLD, Budget { flights: 1, joiners: 1, clears: 1, ..NOTHING });
 const REFRESH_MEETS_TAG: Scene = with(COLD, Budget { flights: 1, reloads: 1, tags: 1, ..NOTHING });
@@ -148,6 +156,7 @@ scenes! {
     a_table_is_evicted: EVICTION, less(EVICTION, 1);
     a_message_is_lost: LOST_MESSAGE, less(LOST_MESSAGE, 0);
     two_partitions: TWO_PARTITIONS, ONE_CLEAR;
+    a_tag_that_fails_in_one_partition: ONE_PARTITION_FAILS, ONE_PARTITION_FAILS;
 }
 
 mutants! {
@@ -158,6 +167,7 @@ mutants! {
     hits_ignore_tags: HitsIgnoreTags, ONE_TAG;
     plain_reads_ignore_tags: PlainReadsIgnoreTags, ONE_TAG;
     pending_tags_unknown: PendingTagsUnknown, ONE_TAG_FAILS;
+    executed_counts_as_landed: ExecutedCountsAsLanded, ONE_PARTITION_FAILS;
     plain_reads_ignore_the_floor: PlainReadsIgnoreTheFloor, READ_AFTER_CLEAR;
     tags_leave_stored_values: TagsLeaveStoredValues, ONE_TAG;
     joiners_take_anything: JoinersTakeAnything, JOINED_MEETS_TAG;
