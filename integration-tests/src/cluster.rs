@@ -283,6 +283,46 @@ impl RedisCluster {
         until("all nodes know the new owner", || self.owner_of(last) == Some(to));
     }
 
+    /// Lets all nodes that run forget who has these slots. Their owner does not run.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses.
+    pub fn orphan(&self, slots: &[u16]) {
+        for node in self.running() {
+            let deleted: RedisResult<()> = redis::cmd("CLUSTER")
+                .arg("DELSLOTS")
+                .arg(slots)
+                .query(&mut node.connection().expect("it runs"));
+            deleted.expect("the slots are forgotten");
+        }
+    }
+
+    /// Gives slots without an owner to a master.
+    ///
+    /// # Panics
+    ///
+    /// If it refuses.
+    pub fn adopt(&self, slots: &[u16], index: usize) {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("CLUSTER").arg("ADDSLOTS").arg(slots);
+        self.run::<()>(index, &pipeline).expect("it takes the slots");
+        until("all nodes know the new owner", || self.owner_of(slots[0]) == Some(index));
+    }
+
+    /// How often the nodes that run have been asked about the cluster.
+    #[must_use]
+    pub fn questions(&self) -> u64 {
+        let of = |node: &Arc<RedisServer>| {
+            let stats: String = node.cli(&["INFO", "commandstats"]);
+            let lines = stats.lines().filter(|line| line.starts_with("cmdstat_cluster"));
+            lines
+                .filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok())
+                .sum::<u64>()
+        };
+        self.running().map(of).sum()
+    }
+
     fn run<T: redis::FromRedisValue>(&self, index: usize, pipeline: &redis::Pipeline) -> RedisResult<T> {
         pipeline.query(&mut self.nodes[index].connection()?)
     }

@@ -13,7 +13,7 @@ use redis::{ConnectionAddr, Pipeline, RedisResult, Value, from_redis_value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::map::{Address, Map, Range, parse};
+use super::map::{Address, Map, Range, is_whole, parse};
 use super::seats::Seats;
 use crate::connection::link::Link;
 use crate::connection::refusals::{Address as Proof, Refusal};
@@ -53,7 +53,7 @@ pub(super) struct Topology {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sight {
     Ok,
-    /// It is cut off from the others, or some slots have no master.
+    /// It is cut off from the others, or knows no master of some slots.
     Fail,
 }
 
@@ -196,7 +196,6 @@ impl Topology {
     /// Connects to the servers of a map that are new, and follows it.
     async fn adopt(&self, ranges: Vec<Range>) -> Result<()> {
         let known = self.map();
-        let ranges = sorted(ranges);
         if known.ranges().eq(&ranges) {
             return Ok(());
         }
@@ -256,7 +255,7 @@ impl Topology {
             Some(error) if servers.values().all(|server| !server.slots.available()) => return Err(error),
             _ => {}
         }
-        self.install(Map::new(sorted(ranges), servers));
+        self.install(Map::new(ranges, servers));
         Ok(())
     }
 
@@ -330,7 +329,7 @@ fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<(String, Value)
 
 /// What the node at `asked` sees; `None` if it knows no slots.
 fn sight((info, slots): (String, Value), asked: &Address) -> Option<(Sight, Vec<Range>)> {
-    let sight = if info.contains("cluster_state:ok") { Sight::Ok } else { Sight::Fail };
-    let ranges = parse(slots, asked).filter(|ranges| !ranges.is_empty())?;
-    Some((sight, ranges))
+    let ranges = sorted(parse(slots, asked).filter(|ranges| !ranges.is_empty())?);
+    let works = info.contains("cluster_state:ok") && is_whole(ranges.iter());
+    Some((if works { Sight::Ok } else { Sight::Fail }, ranges))
 }

@@ -8,6 +8,9 @@ use redis::Value;
 
 use crate::inner::Inner;
 
+/// The number of slots of a cluster.
+const SLOTS: u16 = 16_384;
+
 /// Where a node of the cluster is, in the cluster's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Address {
@@ -58,10 +61,23 @@ impl Map {
         (slot <= range.last).then_some(server)
     }
 
-    /// Whether some server cannot be reached.
+    /// Whether some server cannot be reached, or some slot has none.
     pub(super) fn has_outage(&self) -> bool {
-        self.owners.is_empty() || self.servers.values().any(|server| !server.slots.available())
+        !is_whole(self.ranges()) || self.servers.values().any(|server| !server.slots.available())
     }
+}
+
+/// Whether these ranges, which are sorted, have all slots. While a replica takes the place of its master, a node may have
+/// forgotten the old owner of the slots without knowing the new one.
+pub(super) fn is_whole<'a>(ranges: impl Iterator<Item = &'a Range>) -> bool {
+    let mut next = 0;
+    for range in ranges {
+        if range.first != next {
+            return false;
+        }
+        next = range.last.saturating_add(1);
+    }
+    next == SLOTS
 }
 
 /// The masters in the answer to `CLUSTER SLOTS` of a node: host and port of each, in the order of the slots. `None` if it
@@ -132,6 +148,20 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_with_a_gap_is_not_whole() {
+        let is_whole = |ranges: &[(u16, u16)]| {
+            let master = Address { host: "h".into(), port: 1 };
+            let range =
+                |(first, last): &(u16, u16)| Range { first: *first, last: *last, master: master.clone() };
+            is_whole(ranges.iter().map(range).collect::<Vec<_>>().iter())
+        };
+        assert!(is_whole(&[(0, 16_383)]) && is_whole(&[(0, 0), (1, 8_000), (8_001, 16_383)]));
+        for gap in [&[][..], &[(1, 16_383)], &[(0, 16_382)], &[(0, 5), (7, 16_383)], &[(0, 9), (5, 16_383)]] {
+            assert!(!is_whole(gap), "{gap:?}");
+        }
+    }
 
     fn word(text: &str) -> Value {
         Value::BulkString(text.into())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_cache::testing::until;
 use async_cache_core::ErrorKind;
 use async_cache_core::backend::{BusEvent, Check};
 use async_cache_core::key::Key;
@@ -48,4 +49,33 @@ async fn the_keys_of_a_master_that_is_away_fail_alone() {
         "a partition of this master"
     );
     assert!(!node.heard.events().contains(&BusEvent::Lost), "the others are not lost");
+}
+
+/// While a replica takes the place of a master, a node may have forgotten the old owner of the slots, and not know the
+/// new one yet. Then the map has no server for the slots, and none that is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_without_a_master_are_asked_for_until_they_have_one() {
+    let cluster = RedisCluster::start(3);
+    let backend = RedisBackend::builder().cluster(cluster.urls()).command_timeout(Duration::from_secs(1));
+    let node = Node::unsubscribed(backend.connect().await.unwrap(), "ns", RECORD);
+    let slots = cluster.slots_of(0);
+    let is_of_the_first =
+        |key: &Key| slots.contains(&cluster.slot_of(&format!("{{ns:{}}}", key.partition(64))));
+    let orphan = (0..).map(|n| key(&format!("k{n}"))).find(is_of_the_first).expect("a key");
+    node.region.read(std::slice::from_ref(&orphan), Check::Plain).await.unwrap();
+    cluster.node(0).kill();
+    cluster.orphan(&slots);
+    // The tests ask the nodes, too, but with other commands.
+    for _ in 0..2 {
+        let before = cluster.questions();
+        until("the nodes are asked again", || cluster.questions() > before + 4).await;
+    }
+    cluster.adopt(&slots, 1);
+    let read = async {
+        while node.region.read(std::slice::from_ref(&orphan), Check::Plain).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Much less than the pause between two questions of a handle that misses nothing.
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("the new master is found");
 }
