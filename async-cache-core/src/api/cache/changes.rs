@@ -312,7 +312,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().namespace("users").l1(MemoryBackend::new(100)).l2(MemoryBackend::new(100)).build()?;
     /// match tokio::time::timeout(std::time::Duration::from_secs(5), users.ready()).await {
-    ///     Ok(ready) => ready?, // an error is for good: another codec, a shutdown
+    ///     Ok(Ok(())) => {}
+    ///     Ok(Err(error)) => eprintln!("L2 refuses this node: {error:#}"), // or return the error, to end the start
     ///     Err(_) => eprintln!("L2 cannot be reached: starting all the same"),
     /// }
     /// # Ok(()) }
@@ -321,8 +322,9 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// * [`Shutdown`](crate::error::ErrorKind::Shutdown): the cache was shut down.
-    /// * The error with which L2 refuses this node, such as [`Config`](crate::error::ErrorKind::Config) if
-    ///   other nodes use another codec.
+    /// * The error with which L2 refuses this node now, such as [`Config`](crate::error::ErrorKind::Config) if the
+    ///   password is wrong or other nodes use another codec. The cache goes on trying. Once L2 accepts the node, `ready`
+    ///   returns `Ok`.
     pub async fn ready(&self) -> Result<()> {
         self.inner.lifecycle.ready(&self.inner.local.liveness).await
     }

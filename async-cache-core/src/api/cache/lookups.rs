@@ -221,7 +221,8 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # Errors
     ///
     /// The errors of [`get_or_load`](Self::get_or_load). The call returns the error of the first key, in their
-    /// order, that could not be found or loaded. The values of the other keys are still cached.
+    /// order, that could not be found or loaded. The values of the other keys are still cached. For a result of
+    /// each key use [`data_loader_each`](Self::data_loader_each).
     pub fn get_many_or_load<'a, Q, F, Fut, R, E>(
         &'a self,
         keys: impl IntoIterator<Item = &'a Q>,
@@ -366,6 +367,9 @@ where
     ///
     /// A hit in L1 returns at once. The loader itself remembers no values, so every invalidation of the cache
     /// also holds for the loader. It may live as long as the cache.
+    ///
+    /// If the batch function returns an error, every key of the batch gets it: see
+    /// [`data_loader_each`](Self::data_loader_each).
     pub fn data_loader<F, Fut, R, E>(&self, batch: F) -> DataLoader<K, V>
     where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,

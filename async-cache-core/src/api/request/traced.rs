@@ -15,8 +15,9 @@ pub struct Traced<T> {
     /// Where it was found.
     pub source: Source,
     /// The time since the value was stored: since the end of its load, or since its insert, on any node. L2 stores this
-    /// time with the value. It is zero if this lookup has loaded it just now, and if there is nothing. Across nodes it
-    /// is exact to a few milliseconds, like the expiry: L2 keeps both on its own clock.
+    /// time with the value. If this lookup has loaded the value, its age includes the time for storing it in L2. The age
+    /// is zero if there is nothing. Across nodes it is exact to a few milliseconds, like the expiry: L2 keeps both on
+    /// its own clock.
     pub age: Duration,
 }
 
