@@ -4,6 +4,7 @@
 #![cfg(all(feature = "full", feature = "testing"))]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -310,4 +311,19 @@ fn the_features_are_those_that_are_documented() {
     let of_users = all.iter().filter(|name| !["full", "testing"].contains(*name));
     assert_eq!(list("full"), of_users.map(|name| (*name).to_owned()).collect());
     assert_eq!(list("default"), ["anyhow", "macros", "memory", "redis"].map(str::to_owned).into());
+}
+
+/// GitHub shows a line that rustdoc hides.
+#[test]
+fn no_example_of_a_page_has_a_hidden_line() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    for page in docs.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        let examples = text.split("```rust").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+        for line in examples.flat_map(str::lines) {
+            let line = line.trim_start();
+            assert!(line != "#" && !line.starts_with("# "), "{}: {line}", page.display());
+        }
+    }
 }
