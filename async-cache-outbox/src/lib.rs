@@ -52,7 +52,10 @@ mod database;
 mod error;
 mod outbox;
 mod relay;
+#[cfg(feature = "postgres")]
+mod replication;
 mod table;
+mod task;
 mod trigger;
 
 pub use change::{Change, InNamespace};
@@ -62,6 +65,18 @@ pub use outbox::{MAX_CHANGES, Outbox, Wake};
 pub use relay::builder::RelayBuilder;
 pub use relay::stats::{RelayStats, Role};
 pub use relay::{BACKLOG_COUNT, MAX_ATTEMPTS, Relay};
+#[cfg(feature = "postgres")]
+pub use replication::builder::LogReaderBuilder;
+#[cfg(feature = "postgres")]
+pub use replication::row::{Field, RowChange};
+#[cfg(feature = "postgres")]
+pub use replication::stats::LogReaderStats;
+#[cfg(feature = "postgres")]
+pub use replication::watch::Invalidations;
+#[cfg(feature = "postgres")]
+pub use replication::wire::RowKind;
+#[cfg(feature = "postgres")]
+pub use replication::{ChangeLog, LogReader, MissingSlot};
 pub use table::{DEFAULT_TABLE, MAX_NAME_BYTES};
 pub use trigger::Trigger;
 pub use trigger::builder::TriggerBuilder;

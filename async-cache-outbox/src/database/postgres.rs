@@ -18,6 +18,9 @@ use crate::trigger::{self, Column, Plan, Statements};
 /// The first half of the advisory locks of this crate. The second is the table's object id.
 const LOCK_CLASS: i32 = 0x6163_6f62;
 
+/// The first half of the locks of log readers. The second is a hash of the slot's name.
+pub(crate) const SLOT_LOCK_CLASS: i32 = 0x6163_6f63;
+
 #[async_trait]
 impl Dialect for Postgres {
     fn create(table: &Table) -> Vec<String> {
@@ -85,6 +88,13 @@ impl Dialect for Postgres {
     }
 }
 
+/// A pool of one connection, with the options of the user's pool.
+pub(crate) fn single(pool: &PgPool) -> PgPool {
+    let one: PoolOptions<Postgres> = pool.options().clone();
+    let one = one.min_connections(0).max_connections(1).max_lifetime(None).idle_timeout(None);
+    one.acquire_timeout(CONNECT_TIMEOUT).connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
 struct PgStore {
     pool: PgPool,
     table: Table,
@@ -97,11 +107,7 @@ impl Store for PgStore {
     }
 
     async fn connect(&self, session_timeout: Duration) -> sqlx::Result<Box<dyn Session>> {
-        let one: PoolOptions<Postgres> = self.pool.options().clone();
-        let one = one.min_connections(0).max_connections(1).max_lifetime(None).idle_timeout(None);
-        let one = one.acquire_timeout(CONNECT_TIMEOUT);
-        let one = one.connect_lazy_with(self.pool.connect_options().as_ref().clone());
-        let mut listener = PgListener::connect_with(&one).await?;
+        let mut listener = PgListener::connect_with(&single(&self.pool)).await?;
         listener.eager_reconnect(false);
         // The server ends a session that is silent for this time, and with it the lead of a relay that is gone. Servers before
         // version 14 do not have the setting.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use async_cache_core::key::CacheKey;
 use async_cache_core::{Invalidator, TieredCache};
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::change;
@@ -18,6 +16,7 @@ use crate::relay::Relay;
 use crate::relay::apply::Caches;
 use crate::relay::stats::Shared;
 use crate::relay::work::Worker;
+use crate::task::{self, Task};
 
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
@@ -43,13 +42,7 @@ pub(crate) struct Options {
 
 impl RelayBuilder {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        let options = Options {
-            poll_interval: Duration::from_secs(1),
-            takeover_interval: Duration::from_secs(1),
-            batch: 2_000,
-            shutdown_limit: Duration::from_secs(5),
-            session_timeout: store.session_timeout(),
-        };
+        let options = Options::new(store.session_timeout());
         Self { store, caches: Vec::new(), options }
     }
 
@@ -105,11 +98,7 @@ impl RelayBuilder {
     /// runtime.
     pub fn start(self) -> Result<Relay, Error> {
         self.check()?;
-        let runtime = Handle::try_current().map_err(|_| {
-            Error::Config(
-                "the relay was started outside a Tokio runtime: start it from a task of one".to_owned(),
-            )
-        })?;
+        let runtime = task::runtime("relay")?;
         let (shared, stop) = (Arc::new(Shared::new(self.store.table())), CancellationToken::new());
         let worker = Worker {
             store: self.store,
@@ -118,19 +107,37 @@ impl RelayBuilder {
             shared: Arc::clone(&shared),
             stop: stop.clone(),
         };
-        let task = Some(runtime.spawn(worker.run()));
-        Ok(Relay { shared, stop, task: Mutex::new(task), shutdown_limit: self.options.shutdown_limit })
+        let task = Task::new(runtime.spawn(worker.run()), stop, self.options.shutdown_limit);
+        Ok(Relay { shared, task })
     }
 
     fn check(&self) -> Result<(), Error> {
-        let wrong = |what: String| Err(Error::Config(what));
         if self.caches.is_empty() {
-            return wrong("the relay has no cache: add each one with `.cache(&cache)`".to_owned());
+            return Err(Error::Config(
+                "the relay has no cache: add each one with `.cache(&cache)`".to_owned(),
+            ));
         }
         if let Some(alone) = self.caches.iter().find(|cache| !cache.has_l2()) {
             return Err(change::alone(alone.namespace()));
         }
-        let Options { poll_interval, takeover_interval, batch, session_timeout, .. } = self.options;
+        self.options.check()
+    }
+}
+
+impl Options {
+    pub(crate) fn new(session_timeout: Duration) -> Self {
+        Self {
+            poll_interval: Duration::from_secs(1),
+            takeover_interval: Duration::from_secs(1),
+            batch: 2_000,
+            shutdown_limit: Duration::from_secs(5),
+            session_timeout,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |what: String| Err(Error::Config(what));
+        let Self { poll_interval, takeover_interval, batch, session_timeout, .. } = *self;
         for (name, interval) in [("poll_interval", poll_interval), ("takeover_interval", takeover_interval)] {
             if !INTERVALS.contains(&interval) {
                 return wrong(format!("`{name}` is {interval:?}: set it from 10 ms to 10 s"));

@@ -1,9 +1,9 @@
 //! The relay: reads committed rows, makes their invalidations, and deletes the rows.
 
-mod apply;
+pub(crate) mod apply;
 pub(crate) mod builder;
-mod pass;
-mod pause;
+pub(crate) mod pass;
+pub(crate) mod pause;
 pub(crate) mod stats;
 mod work;
 
@@ -11,11 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
 use crate::relay::stats::{RelayStats, Shared};
+use crate::task::Task;
 
 /// The most rows that [`RelayStats::backlog`] counts. A larger backlog is given as this number.
 pub const BACKLOG_COUNT: u64 = 100_000;
@@ -33,10 +30,7 @@ pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// A running relay. Dropping it ends it without waiting; rows whose invalidations were under way are applied again.
 pub struct Relay {
     shared: Arc<Shared>,
-    stop: CancellationToken,
-    /// Taken by the first call of `shutdown`.
-    task: Mutex<Option<JoinHandle<()>>>,
-    shutdown_limit: Duration,
+    task: Task,
 }
 
 impl Relay {
@@ -57,23 +51,8 @@ impl Relay {
     /// [`shutdown_limit`](crate::RelayBuilder::shutdown_limit); after that the relay is ended as by a drop. A second call
     /// returns at once.
     pub async fn shutdown(&self) -> RelayStats {
-        self.stop.cancel();
-        let task = self.task.lock().take();
-        if let Some(mut task) = task
-            && tokio::time::timeout(self.shutdown_limit, &mut task).await.is_err()
-        {
-            task.abort();
-        }
+        self.task.shutdown().await;
         self.stats()
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.get_mut() {
-            task.abort();
-        }
     }
 }
 

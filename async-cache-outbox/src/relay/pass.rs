@@ -1,5 +1,7 @@
 //! One pass over the table.
 
+use std::time::Duration;
+
 use tokio::time::timeout;
 
 use crate::database::{Page, Row, Session};
@@ -92,8 +94,17 @@ impl Worker {
 
 /// Runs a statement under its deadline. After it the session must be dropped.
 pub(crate) async fn step<T>(what: &str, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    timeout(STEP_TIMEOUT, statement).await.unwrap_or_else(|_| {
-        let late = format!("{what} took longer than {STEP_TIMEOUT:?}");
+    within(STEP_TIMEOUT, what, statement).await
+}
+
+/// Runs a statement under a deadline. After it the session must be dropped.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    statement: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    timeout(limit, statement).await.unwrap_or_else(|_| {
+        let late = format!("{what} took longer than {limit:?}");
         Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, late)))
     })
 }
