@@ -6,7 +6,7 @@ mod observer;
 mod report;
 
 pub use driver::{Campaign, run};
-pub use node::{relay, write};
+pub use node::{read, relay, write};
 pub use report::Report;
 
 use clap::ValueEnum;
@@ -21,6 +21,18 @@ pub enum Kind {
     /// SQLite.
     Sqlite,
 }
+
+/// How the invalidations of a transaction come to a process that makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Means {
+    /// The writer writes rows of an outbox, and a relay applies them.
+    Outbox,
+    /// The writer writes its own tables only, and a reader reads the log of PostgreSQL.
+    Log,
+}
+
+/// The slot and the publication of [`Means::Log`].
+const LOG: &str = "crash_log";
 
 /// The key or tag that a transaction invalidates beside the key of its item. Each transaction has its own.
 fn mark(tx: i64) -> String {

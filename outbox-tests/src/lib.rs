@@ -2,6 +2,7 @@
 
 pub mod crash;
 pub mod database;
+pub mod log;
 pub mod maria;
 pub mod postgres;
 pub mod scene;

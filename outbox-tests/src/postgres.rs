@@ -19,6 +19,7 @@ pub struct PostgresServer {
     home: Home,
     port: u16,
     program: PathBuf,
+    settings: &'static [&'static str],
 }
 
 impl PostgresServer {
@@ -29,13 +30,23 @@ impl PostgresServer {
     /// If PostgreSQL is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more settings.
+    ///
+    /// # Panics
+    ///
+    /// If PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn start_with(settings: &'static [&'static str]) -> Self {
         let home = Home::new("postgres");
         let mut initdb = home.command(&program("initdb", FOLDERS, "postgresql"));
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]);
         initdb.arg("-D").arg(home.path("data"));
         initialize(initdb);
         let program = program("postgres", FOLDERS, "postgresql");
-        let mut server = Self { process: Process::default(), home, port: free_port(), program };
+        let mut server = Self { process: Process::default(), home, port: free_port(), program, settings };
         for _ in 0..10 {
             if server.try_run() {
                 return server;
@@ -53,7 +64,9 @@ impl PostgresServer {
         let port = format!("port={}", self.port);
         let settings =
             ["listen_addresses=127.0.0.1", "fsync=off", "full_page_writes=off", "max_connections=100"];
-        for setting in settings.into_iter().chain([port.as_str(), "unix_socket_directories="]) {
+        let log = ["wal_level=logical", "max_replication_slots=50"];
+        let own = [port.as_str(), "unix_socket_directories="];
+        for setting in settings.into_iter().chain(log).chain(own).chain(self.settings.iter().copied()) {
             command.args(["-c", setting]);
         }
         // It writes this file when it accepts connections.

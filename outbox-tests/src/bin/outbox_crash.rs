@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use outbox_tests::crash::{Campaign, Kind, run};
+use outbox_tests::crash::{Campaign, Kind, Means, run};
 use sqlx::{MySql, Postgres, Sqlite};
 
 /// Kills writers and relays of an outbox at random points, and judges every transaction.
@@ -17,6 +17,9 @@ struct Arguments {
     /// The database.
     #[arg(long, default_value = "postgres")]
     database: Kind,
+    /// How it learns of invalidations; the log is PostgreSQL's.
+    #[arg(long, default_value = "outbox")]
+    means: Means,
     /// Ends when so many transactions are committed.
     #[arg(long, default_value_t = 10_000)]
     transactions: usize,
@@ -32,6 +35,7 @@ async fn main() -> ExitCode {
     let campaign = Campaign {
         program: own.with_file_name("outbox_node"),
         kind: arguments.database,
+        means: arguments.means,
         transactions: arguments.transactions,
         kill_every: Duration::from_millis(arguments.kill_every_ms),
     };

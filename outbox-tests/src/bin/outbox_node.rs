@@ -1,10 +1,10 @@
-//! A process of a crash campaign: a writer or a relay. It ends with its input.
+//! A process of a crash campaign: a writer, a relay or a log reader. It ends with its input.
 
 use std::io::Read;
 
 use clap::{Parser, ValueEnum};
 use outbox_tests::TestDatabase;
-use outbox_tests::crash::{Kind, relay, write};
+use outbox_tests::crash::{Kind, Means, read, relay, write};
 use sqlx::{MySql, Postgres, Sqlite};
 
 #[derive(Parser)]
@@ -12,6 +12,8 @@ struct Arguments {
     role: Role,
     #[arg(long)]
     database: Kind,
+    #[arg(long, default_value = "outbox")]
+    means: Means,
     #[arg(long)]
     url: String,
     #[arg(long)]
@@ -22,6 +24,7 @@ struct Arguments {
 enum Role {
     Write,
     Relay,
+    Read,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +43,8 @@ async fn main() {
 
 async fn perform<DB: TestDatabase>(arguments: &Arguments) {
     match arguments.role {
-        Role::Write => write::<DB>(&arguments.url).await,
+        Role::Write => write::<DB>(&arguments.url, arguments.means).await,
         Role::Relay => relay::<DB>(&arguments.url, &arguments.redis).await,
+        Role::Read => read(&arguments.url, &arguments.redis).await,
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::crash::observer::{Heard, Observed};
-use crate::crash::{Kind, Report};
+use crate::crash::{Kind, LOG, Means, Report};
 use crate::database::TestDatabase;
 use crate::scene::{ITEMS, Scene};
 
@@ -29,6 +29,8 @@ pub struct Campaign {
     pub program: PathBuf,
     /// The database.
     pub kind: Kind,
+    /// How it learns of invalidations.
+    pub means: Means,
     /// Ends when so many transactions are committed.
     pub transactions: usize,
     /// The longest time between two kills.
@@ -49,6 +51,10 @@ pub async fn run<DB: TestDatabase>(campaign: &Campaign) -> Report {
     let (begun, redis) = (Instant::now(), RedisServer::start());
     let scene = Scene::<DB>::new().await;
     scene.run("CREATE TABLE ledger (tx BIGINT PRIMARY KEY)").await;
+    if campaign.means == Means::Log {
+        scene.run(&format!("CREATE PUBLICATION {LOG} FOR TABLE items, ledger")).await;
+        scene.run(&format!("SELECT pg_create_logical_replication_slot('{LOG}', 'pgoutput')")).await;
+    }
     let (cache, heard) = observe(&redis).await;
     let mut report = Report::default();
 
@@ -138,12 +144,16 @@ async fn kill_at_random<DB: TestDatabase>(
 ) {
     let start = |role: &str| start(campaign, role, &scene.url, &redis.url());
     let mut writers: Vec<Child> = (0..WRITERS).map(|_| start("write")).collect();
-    let mut relays: Vec<Child> = (0..RELAYS).map(|_| start("relay")).collect();
+    let relay = match campaign.means {
+        Means::Outbox => "relay",
+        Means::Log => "read",
+    };
+    let mut relays: Vec<Child> = (0..RELAYS).map(|_| start(relay)).collect();
     while scene.number("SELECT COUNT(*) FROM ledger").await < campaign.transactions as i64 {
         tokio::time::sleep(campaign.kill_every.mul_f64(fastrand::f64())).await;
         let (role, all, killed) = match fastrand::bool() {
             true => ("write", &mut writers, &mut report.writers_killed),
-            false => ("relay", &mut relays, &mut report.relays_killed),
+            false => (relay, &mut relays, &mut report.relays_killed),
         };
         let one = fastrand::usize(0..all.len());
         all[one].kill().await.expect("it can be killed");
@@ -154,17 +164,41 @@ async fn kill_at_random<DB: TestDatabase>(
         writer.kill().await.expect("it can be killed");
     }
     // Transactions of the killed writers end when the database notices.
-    let deadline = Instant::now() + DRAIN;
-    while scene.rows().await > 0 {
-        assert!(Instant::now() < deadline, "{} rows are left in the outbox", scene.rows().await);
+    let (begun, end) = (Instant::now(), end_of_log(campaign.means, scene).await);
+    while left(campaign.means, scene, end).await > 0 {
+        assert!(begun.elapsed() < DRAIN, "{} invalidations are left", left(campaign.means, scene, end).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The end of the log, when the last transaction of a writer has ended.
+async fn end_of_log<DB: TestDatabase>(means: Means, scene: &Scene<DB>) -> i64 {
+    if means == Means::Outbox {
+        return 0;
+    }
+    let running = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL";
+    while scene.number(running).await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    scene.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").await
+}
+
+/// Rows that are left in the outbox, or bytes of the log.
+async fn left<DB: TestDatabase>(means: Means, scene: &Scene<DB>, end: i64) -> i64 {
+    if means == Means::Outbox {
+        return scene.rows().await;
+    }
+    let left = format!(
+        "SELECT {end} - pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{LOG}'"
+    );
+    scene.number(&left).await
 }
 
 fn start(campaign: &Campaign, role: &str, url: &str, redis: &str) -> Child {
     let kind = format!("{:?}", campaign.kind).to_lowercase();
     let mut command = Command::new(&campaign.program);
-    command.args([role, "--database", &kind, "--url", url, "--redis", redis]);
+    let means = format!("{:?}", campaign.means).to_lowercase();
+    command.args([role, "--database", &kind, "--means", &means, "--url", url, "--redis", redis]);
     // The process ends with its input, so none is left behind.
     command.stdin(Stdio::piped()).kill_on_drop(true).spawn().expect("outbox_node runs")
 }

@@ -3,6 +3,8 @@
 mod crashes;
 mod lead;
 mod limits;
+mod log;
+mod log_setup;
 mod outages;
 mod promise;
 mod rows;
