@@ -43,7 +43,7 @@ pub(crate) fn parse(url: &str) -> Result<Server> {
     if encryption == Encryption::Tls && url.contains('#') {
         let message = format!(
             "wrong Redis URL: nothing may follow a `#`. TLS without checking certificates is not supported: give the \
-             authority of the server's certificate to `Tls::ca`; {ENCODE}"
+             certificate of the server's authority (`Tls::ca`, `ca_file`, `--ca-file`); {ENCODE}"
         );
         return Err(Error::new(ErrorKind::Config, message));
     }

@@ -117,7 +117,9 @@ fn roots_of_this_machine() -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(wrong("this machine trusts no authority: give the server's with `Tls::ca`"));
+        return Err(wrong(
+            "this machine trusts no authority: give the server's (`Tls::ca`, `ca_file`, `--ca-file`)",
+        ));
     }
     Ok(roots)
 }
@@ -222,7 +224,7 @@ impl Dialer {
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the server's certificate is not signed by an authority (CA) that is trusted \
-                 here: give the certificate of its authority to `Tls::ca`"
+                 here: give the certificate of its authority (`Tls::ca`, `ca_file`, `--ca-file`)"
                     .to_owned()
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
