@@ -79,9 +79,14 @@ impl Refusal {
             return Some(format!("{why}; RESP3, which the settings ask for, is begun with it"));
         }
         let known = match (error.kind(), server_error_code(error).as_str()) {
-            (Redis::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
-                "wrong user name or password, or none given where one is needed, or one given where the server has none: leave \
-                 it out then. In a URL, a password without a user name is written `redis://:password@host`"
+            (_, "NOAUTH") => {
+                "the server needs a password, and none was given. In a URL, a password without a user name is written \
+                 `redis://:password@host`"
+            }
+            // The client does not keep the server's text, which would tell the two apart.
+            (Redis::AuthenticationFailed, _) | (_, "WRONGPASS") => {
+                "wrong user name or password, or one given where the server has none: leave it out then. In a URL, a \
+                 password without a user name is written `redis://:password@host`"
             }
             _ if text.contains("refused to switch database") => {
                 "it has no database of this number, or the user may not run SELECT (`+select`)"

@@ -68,8 +68,12 @@ async fn a_database_that_there_is_not_is_told_and_taken_up_once_there_is() {
 #[tokio::test]
 async fn a_wrong_password_or_an_unknown_user_is_told_and_taken_up_once_it_is_known() {
     let server = RedisServer::with_password("right");
-    for login in ["", ":hunter2@", "nobody:hunter2@"] {
-        told(&format!("redis://{login}127.0.0.1:{}", server.port()), "password").await;
+    for (login, remedy) in [
+        ("", "none was given"),
+        (":hunter2@", "wrong user name or password"),
+        ("nobody:hunter2@", "wrong user name or password"),
+    ] {
+        told(&format!("redis://{login}127.0.0.1:{}", server.port()), remedy).await;
     }
     let cache = told(&format!("redis://nobody:hunter2@127.0.0.1:{}", server.port()), "user name").await;
     server.cli::<()>(&["ACL", "SETUSER", "nobody", "on", ">hunter2", "~*", "&*", "+@all"]);
