@@ -59,6 +59,10 @@ struct Subject<'a> {
 
 /// Examines each master of a cluster. Returns whether one refuses nodes, or cannot be reached.
 async fn examine_masters(report: &mut Report, first: &Examiner, subject: &Subject<'_>) -> bool {
+    if !first.is_logged_in() {
+        examine(report, first, subject, Some(&first.address())).await;
+        return true;
+    }
     let masters = match first.masters().await {
         Ok(masters) => masters,
         Err(error) => {
@@ -95,6 +99,12 @@ async fn examine(
     let mut add = |check: Check| report.add(check.at(node));
     add(accepted(examiner));
     add(server::encryption(examiner));
+    if !examiner.is_logged_in() {
+        for name in ["version", "topology", "rights", "clock", "latency", "eviction"] {
+            add(Check::new(name, Status::Skipped, "not examined, because nobody is logged in".to_owned()));
+        }
+        return server::Facts::new();
+    }
     let facts = match examiner.info().await {
         Ok(facts) => {
             add(server::version(&facts));
@@ -148,10 +158,14 @@ fn rights(rights: &[Right], namespace: Option<&str>) -> Check {
     let (missing, forgone, unknown) =
         (of(RightState::Missing), of(RightState::Forgone), of(RightState::Unknown));
     if !missing.is_empty() || !unknown.is_empty() {
-        let mut text = format!("the user lacks {}: permit them with ACL SETUSER", missing.join(" "));
-        if !unknown.is_empty() {
-            text = format!("{text}; not tried for that reason: {}", unknown.join(" "));
+        let mut parts = Vec::new();
+        if !missing.is_empty() {
+            parts.push(format!("the user lacks {}: permit them with ACL SETUSER", missing.join(" ")));
         }
+        if !unknown.is_empty() {
+            parts.push(format!("not tried, because of the other problems: {}", unknown.join(" ")));
+        }
+        let text = parts.join("; ");
         return Check::new("rights", Status::Bad, text);
     }
     if !forgone.is_empty() {

@@ -146,3 +146,15 @@ async fn a_server_that_is_away_is_exit_code_3() {
     let answer = at(&url, &["doctor", "--json"]).await;
     assert_eq!((answer.code, &answer.error()["kind"]), (3, &"unreachable".into()), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_lacks_is_one_problem() {
+    let server = RedisServer::with_password("secret");
+    let answer = at(&format!("redis://127.0.0.1:{}", server.port()), &["doctor", "--json"]).await;
+    let connect = check(&answer, "connect");
+    assert_eq!((answer.code, connect["status"].as_str()), (1, Some("problem")), "{answer:?}");
+    assert!(connect["text"].as_str().unwrap().contains("none was given"), "{connect}");
+    for name in ["version", "topology", "rights", "record", "clock", "latency", "eviction"] {
+        assert_eq!(check(&answer, name)["status"], "skipped", "{name}: {answer:?}");
+    }
+}

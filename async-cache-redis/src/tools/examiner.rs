@@ -27,12 +27,13 @@ use crate::connection::rights::{PROBE, lacks_resp3, no_command};
 use crate::keys::PartitionKeys;
 use crate::lua;
 use crate::parts::Parts;
-use crate::reply::{out_of_time, server_error_text};
+use crate::reply::{out_of_time, server_error_code, server_error_text};
 use crate::runtime;
 
 /// A connection on which every question is asked, even if earlier ones have failed. It changes nothing in Redis.
 pub struct Examiner {
     refused: Option<Error>,
+    is_logged_in: bool,
     opened: Opened,
     pub(super) opener: Opener,
     channels: Channels,
@@ -78,6 +79,7 @@ impl Examiner {
         let deployment = parts.connector.accepted.deployment;
         let mut examiner = Self {
             refused,
+            is_logged_in: true,
             opened,
             opener,
             channels: Channels::Plain,
@@ -88,6 +90,7 @@ impl Examiner {
         };
         // Without the right to INFO, nodes are refused, and it is told as one that is missing.
         let server: RedisResult<String> = examiner.raw(cmd("INFO").arg("server")).await;
+        examiner.is_logged_in = !server.as_ref().is_err_and(|error| server_error_code(error) == "NOAUTH");
         examiner.channels = Channels::of(deployment, &server.unwrap_or_default());
         Ok(examiner)
     }
@@ -96,6 +99,12 @@ impl Examiner {
     #[must_use]
     pub fn refused(&self) -> Option<&Error> {
         self.refused.as_ref()
+    }
+
+    /// Whether the server answers questions. `false` if it needs a password and got none.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        self.is_logged_in
     }
 
     /// The server's address, without credentials.
