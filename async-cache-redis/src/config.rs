@@ -76,19 +76,19 @@ pub struct RedisConfig {
     #[serde(default)]
     pub partitions: Option<u16>,
     /// See [`command_timeout`](crate::RedisBackendBuilder::command_timeout): for reading and writing, where these are not set.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "async_cache_core::durations::optional")]
     pub command_timeout: Option<Duration>,
     /// See [`read_timeout`](crate::RedisBackendBuilder::read_timeout).
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "async_cache_core::durations::optional")]
     pub read_timeout: Option<Duration>,
     /// See [`write_timeout`](crate::RedisBackendBuilder::write_timeout).
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "async_cache_core::durations::optional")]
     pub write_timeout: Option<Duration>,
     /// See [`connect_timeout`](crate::RedisBackendBuilder::connect_timeout).
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "async_cache_core::durations::optional")]
     pub connect_timeout: Option<Duration>,
     /// See [`credentials_timeout`](crate::RedisBackendBuilder::credentials_timeout).
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, deserialize_with = "async_cache_core::durations::optional")]
     pub credentials_timeout: Option<Duration>,
     /// See [`allow_unknown_server`](crate::RedisBackendBuilder::allow_unknown_server).
     #[serde(default)]

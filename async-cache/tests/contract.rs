@@ -103,6 +103,14 @@ fn options_come_from_configuration_files_with_humane_durations() {
     let builder = Users::builder().l1(MemoryBackend::new(10)).defaults(pair);
     let _ = builder.defaults((store, load)).defaults(StoreOptions::new()).defaults(LoadOptions::new());
     assert!(toml::from_str::<LoadOptions>("ttl = '5m'").is_err(), "an option of the other kind");
+    for error in [
+        toml::from_str::<StoreOptions>("ttl = 5").unwrap_err(),
+        toml::from_str::<StoreOptions>("l1_ttl = '5 parsecs'").unwrap_err(),
+        toml::from_str::<LoadOptions>("load_timeout = 5").unwrap_err(),
+        toml::from_str::<RedisConfig>("command_timeout = 5").unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("expected a duration such as `500ms` or `5m`"), "{error}");
+    }
 }
 
 #[tokio::test]

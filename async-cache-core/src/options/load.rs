@@ -25,20 +25,20 @@ use crate::options::{in_range, wrong};
 pub struct LoadOptions {
     /// The hard limit on one load: at least 1 ms. When it is over, the load is cancelled, and all its callers
     /// get [`ErrorKind::Timeout`](crate::error::ErrorKind::Timeout). The default is 30 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub load_timeout: Duration,
     /// If the load takes longer than this and there is a stale value, the caller gets the stale value, and the
     /// load goes on. By default the caller waits for the load. It needs
     /// [`stale_for`](super::StoreOptions::stale_for).
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::optional")]
     pub soft_timeout: Option<Duration>,
     /// The duration of the lease on a load: 10 ms to 1 hour. The lease is renewed while the load runs. If the
     /// loading node dies, other nodes wait this long. The default is 3 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub lease_ttl: Duration,
     /// How long a lookup waits for loads on other nodes. After that it loads the value on this node, uncached.
     /// The default is 10 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub wait_timeout: Duration,
     /// Refreshes a value in the background before it expires. A lookup that finds the value close to its expiry
     /// draws at random whether it starts the refresh. This number is the eagerness β of the XFetch algorithm,
@@ -54,7 +54,7 @@ pub struct LoadOptions {
     pub stale_on_error: bool,
     /// The minimum time between a failed refresh and the next refresh of the key on this node. In this time
     /// nothing is loaded, and lookups with `stale_on_error` answer with the stale value. The default is 1 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub error_backoff: Duration,
     /// How long this node remembers that a load of a key failed, panicked or timed out. In this time its lookups of
     /// the key get the same error, and nothing is loaded. The default is 0: every lookup loads again.
@@ -68,7 +68,7 @@ pub struct LoadOptions {
     ///   this node cannot hear the other. Both the call that failed and the call that asks must have the option, and
     ///   the shorter time counts.
     /// * A node remembers at most 16,384 errors. A further one is not remembered.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub error_ttl: Duration,
 }
 

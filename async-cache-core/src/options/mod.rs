@@ -1,6 +1,7 @@
 //! The options of a cache, a call or a value: how values are stored, and how they are loaded.
 
 pub(crate) mod choice;
+pub mod duration;
 mod load;
 mod setters;
 mod store;

@@ -25,25 +25,25 @@ use crate::options::{in_range, wrong};
 #[non_exhaustive]
 pub struct StoreOptions {
     /// The lifetime of a value: at least 1 ms. The default is 5 minutes.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub ttl: Duration,
     /// How long L1 answers by itself: at least 1 ms. After that it asks L2 whether L2 still has the value. This
     /// question transfers no payload and loads nothing. The value expires with `ttl` alone. In a cache without
     /// an L2 it expires with the shorter of the two. The default is `ttl`.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::optional")]
     pub l1_ttl: Option<Duration>,
     /// The maximum fraction of the lifetime, from 0 to below 1, by which it is shortened at random. It is drawn
     /// once for each fill, so that values that are written together do not expire together. The default is 0.
     pub ttl_jitter: f64,
     /// The lifetime of a cached absence: at least 1 ms. The default is 30 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub negative_ttl: Duration,
     /// How long a value is kept as a fallback after it expires: see
     /// [`LoadOptions::stale_while_revalidate`](super::LoadOptions::stale_while_revalidate), `stale_on_error`
     /// and `soft_timeout`. A cached absence is kept as long. The default is 0.
     ///
     /// The fallback is always a value that has *expired*. A value that was invalidated or replaced is removed.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "crate::options::duration::required")]
     pub stale_for: Duration,
     #[serde(deserialize_with = "tags")]
     pub(crate) tags: Collected,
