@@ -49,12 +49,22 @@ pub(super) struct Topology {
     failure: Mutex<Option<Error>>,
 }
 
-/// Whether a node sees a working cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a node sees, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Sight {
-    Ok,
-    /// It is cut off from the others, or knows no master of some slots.
+    /// The node is cut off from the others.
     Fail,
+    /// It knows no master of some slots.
+    Gap,
+    /// A working cluster.
+    Ok,
+}
+
+/// Notes what a node has told, unless another one sees more.
+fn note(best: &mut Option<(Sight, Vec<Range>)>, told: (Sight, Vec<Range>)) {
+    if best.as_ref().is_none_or(|(sight, _)| told.0 > *sight) {
+        *best = Some(told);
+    }
 }
 
 impl Topology {
@@ -105,7 +115,7 @@ impl Topology {
         loop {
             let pause = if self.failure().is_some() { backoff(in_vain, AWAY) } else { OUTAGE };
             let strayed = timeout(pause, self.settings.strayed.notified()).await.is_ok();
-            if strayed || self.map().has_outage() || asked.elapsed() >= PERIOD {
+            if strayed || self.has_outage() || asked.elapsed() >= PERIOD {
                 let before = self.map();
                 self.learn().await;
                 in_vain = if Arc::ptr_eq(&before, &self.map()) { in_vain + 1 } else { 0 };
@@ -113,6 +123,16 @@ impl Topology {
                 sleep(backoff(in_vain, PAUSES)).await;
             }
         }
+    }
+
+    /// Whether some server cannot be reached, or some partition has none.
+    fn has_outage(&self) -> bool {
+        let map = self.map();
+        map.has_outage() || self.open_namespaces().iter().any(|seats| seats.is_missed_by(&map))
+    }
+
+    fn open_namespaces(&self) -> Vec<Arc<Seats>> {
+        self.namespaces.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Why the nodes could not be asked when that was tried last.
@@ -137,11 +157,11 @@ impl Topology {
             let answer = checkout.answer(ask(&checkout.link)).await;
             match answer.ok().and_then(|answers| sight(told(answers).ok()?, address)) {
                 Some((Sight::Ok, ranges)) => return self.adopt(ranges).await,
-                Some((Sight::Fail, ranges)) => second_best = Some(ranges),
+                Some(seen) => note(&mut second_best, seen),
                 None => {}
             }
         }
-        if let Some(ranges) = second_best {
+        if let Some((_, ranges)) = second_best {
             return self.adopt(ranges).await;
         }
         let ranges = self.ask_seeds().await?;
@@ -159,7 +179,7 @@ impl Topology {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok((Sight::Ok, ranges)) => return Ok(ranges),
-                Ok((Sight::Fail, ranges)) => second_best = Some(ranges),
+                Ok(seen) => note(&mut second_best, seen),
                 Err(error) => {
                     // An error that only a change of settings can mend is the most useful one for the user.
                     let better = first.as_ref().is_none_or(|first| first.kind() != ErrorKind::Config);
@@ -168,7 +188,7 @@ impl Topology {
             }
         }
         let none = || Error::new(ErrorKind::Config, "no node of the cluster is given");
-        second_best.ok_or_else(|| first.unwrap_or_else(none))
+        second_best.map(|(_, ranges)| ranges).ok_or_else(|| first.unwrap_or_else(none))
     }
 
     async fn ask_seed(&self, parts: &Parts) -> Result<(Sight, Vec<Range>)> {
@@ -226,8 +246,7 @@ impl Topology {
         let map = Arc::new(map);
         let _one_at_a_time = self.following.lock();
         *self.map.write() = Arc::clone(&map);
-        let namespaces: Vec<Arc<Seats>> = self.namespaces.lock().iter().filter_map(Weak::upgrade).collect();
-        namespaces.iter().for_each(|seats| seats.follow(&map));
+        self.open_namespaces().iter().for_each(|seats| seats.follow(&map));
         self.changed.notify_waiters();
     }
 
@@ -330,6 +349,10 @@ fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<(String, Value)
 /// What the node at `asked` sees; `None` if it knows no slots.
 fn sight((info, slots): (String, Value), asked: &Address) -> Option<(Sight, Vec<Range>)> {
     let ranges = sorted(parse(slots, asked).filter(|ranges| !ranges.is_empty())?);
-    let works = info.contains("cluster_state:ok") && is_whole(ranges.iter());
-    Some((if works { Sight::Ok } else { Sight::Fail }, ranges))
+    let sight = match info.contains("cluster_state:ok") {
+        true if is_whole(ranges.iter()) => Sight::Ok,
+        true => Sight::Gap,
+        false => Sight::Fail,
+    };
+    Some((sight, ranges))
 }

@@ -61,9 +61,9 @@ impl Map {
         (slot <= range.last).then_some(server)
     }
 
-    /// Whether some server cannot be reached, or some slot has none.
+    /// Whether some server cannot be reached.
     pub(super) fn has_outage(&self) -> bool {
-        !is_whole(self.ranges()) || self.servers.values().any(|server| !server.slots.available())
+        self.owners.is_empty() || self.servers.values().any(|server| !server.slots.available())
     }
 }
 

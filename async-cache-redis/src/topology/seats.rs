@@ -66,6 +66,11 @@ impl Seats {
             .is_some_and(|subscription| subscription.member.live())
     }
 
+    /// Whether a map has no server for one of the partitions.
+    pub(super) fn is_missed_by(&self, map: &Map) -> bool {
+        self.names.iter().any(|names| map.server_of(names.slot).is_none())
+    }
+
     /// Moves each partition to the server that has its slot by this map. The caller calls it for one map at a time.
     ///
     /// Operations find the new server from now on. The subscription at the old server ends, and the listener is told, before
