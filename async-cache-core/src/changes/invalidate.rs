@@ -125,8 +125,8 @@ fn undecided<V: Send + Sync + 'static>(inner: &Inner<V>, what: &str, cause: Erro
     inner.local.liveness.emit_state_changes(None);
     if !cause.is_temporary() {
         let message = format!(
-            "this {what} was refused by L2, which still holds what it held: dropped from this node, and \
-             retried, ever less often, until it lands ({cause})"
+            "this {what} was refused by L2: dropped from this node, and retried, ever less often, until it lands \
+             ({cause})"
         );
         return inner.observer.error(cause.kind(), message).with_source(cause);
     }
@@ -170,7 +170,8 @@ where
         Ok(result) => result,
         Err(cause) => {
             let message = format!(
-                "the task making this {what} ended early, by a panic or with its runtime: retried as an invalidation"
+                "the task making this {what} ended early, by a panic or with its runtime: what it has not done is retried as an \
+                 invalidation"
             );
             Err(inner.observer.error(ErrorKind::Backend, message).with_source(cause))
         }

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
@@ -37,9 +36,11 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
                 retrying.push(retry(&inner, index));
             }
         }
+        // In this order, so that a seed of a simulation decides all.
         tokio::select! {
-            () = inner.local.liveness.unsent.added() => {}
+            biased;
             Some(index) = retrying.next() => drop(busy.remove(&index)),
+            () = inner.local.liveness.unsent.added() => {}
         }
     }
 }
@@ -68,20 +69,40 @@ async fn retry<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> u16 {
     index
 }
 
-/// Sends the pending invalidations. If L2 cannot be reached, it tries again. If L2 refuses, it stops.
+/// Sends the pending invalidations, also those that become pending meanwhile. If L2 cannot be reached, it tries again. If
+/// L2 refuses, it stops for that partition.
 pub(crate) async fn flush<V: Send + Sync + 'static>(inner: &Inner<V>) {
-    join_all(inner.local.liveness.unsent.partitions().into_iter().map(|index| flush_of(inner, index))).await;
+    let mut flushing = FuturesUnordered::new();
+    let mut begun = HashSet::new();
+    loop {
+        for index in inner.local.liveness.unsent.partitions() {
+            if begun.insert(index) {
+                flushing.push(flush_of(inner, index));
+            }
+        }
+        tokio::select! {
+            biased;
+            flushed = flushing.next() => match flushed {
+                Some((index, true)) => drop(begun.remove(&index)),
+                Some((_, false)) => {}
+                None => return,
+            },
+            () = sleep(FLUSH_EVERY) => {}
+        }
+    }
 }
 
-async fn flush_of<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) {
+/// Returns the partition, and whether it has nothing pending any more.
+async fn flush_of<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> (u16, bool) {
     let unsent = inner.local.liveness.unsent.of(index);
     while let Some(work) = unsent.next() {
         match attempt(inner, index, &work).await {
             Ok(()) => unsent.landed(&work),
             Err(error) if error.is_temporary() => sleep(FLUSH_EVERY).await,
-            Err(_) => return,
+            Err(_) => return (index, false),
         }
     }
+    (index, true)
 }
 
 async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16, work: &Work) -> Result<()> {

@@ -96,8 +96,22 @@ async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = 
         }
     });
     let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
-    let seqs: Vec<(u16, u64)> = outcomes.into_iter().collect::<Result<_>>()?;
-    Ok(Stamp::new(&inner.observer.namespace, seqs))
+    let (made, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    let all = made.len() + failed.len();
+    match worst(failed.into_iter().filter_map(Result::err)) {
+        None => Ok(Stamp::new(&inner.observer.namespace, made.into_iter().flatten())),
+        Some(error) if made.is_empty() => Err(error),
+        Some(error) => {
+            let message = format!("{} of {all} partitions have executed it: {error}", made.len());
+            Err(Error::new(error.kind(), message).with_source(error))
+        }
+    }
+}
+
+/// Of several errors one whose change is retried, and among those one whose effect is unknown: the caller must learn of
+/// both.
+fn worst(errors: impl Iterator<Item = Error>) -> Option<Error> {
+    errors.max_by_key(|error| (is_retried(error), !error.effect_is_known()))
 }
 
 /// Sends changes of tags to one partition, one after another, and applies each to this node. Returns the number

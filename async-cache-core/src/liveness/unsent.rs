@@ -8,11 +8,18 @@ use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::sync::{AtomicUsize, Mutex, Notify, Ordering};
 
-/// The maximum number of pending keys and tags, of all partitions together. Beyond its share of them, those of a
-/// partition are replaced by one clear of the partition. That is correct, but values must be loaded again.
-const MAX_UNSENT: usize = 10_000;
+/// The maximum number of pending keys, and of pending tags, of one partition. Beyond it they are replaced by one clear
+/// of the partition. That is correct, but values must be loaded again.
+const MOST: usize = 10_000;
 
-/// The maximum number of keys sent at once. A partition may have at least as many pending.
+/// The maximum number of pending keys of all partitions together, as long as each may have [`BATCH`]. Each key
+/// belongs to one partition.
+const KEYS: usize = 10_000;
+
+/// The same for tags. Each tag belongs to every partition.
+const TAGS: usize = 1 << 18;
+
+/// The maximum number of keys or tags sent at once.
 const BATCH: usize = 256;
 
 /// The pending changes of every partition. Each partition has its own, because its server may be away while those
@@ -32,8 +39,9 @@ struct Shared {
 impl UnsentChanges {
     pub(crate) fn new(partitions: u16) -> Self {
         let shared = Arc::<Shared>::default();
-        let limit = (MAX_UNSENT / usize::from(partitions.max(1))).max(BATCH);
-        let unsent = |_| Unsent { queue: Mutex::default(), limit, shared: Arc::clone(&shared) };
+        let share = |all: usize| (all / usize::from(partitions.max(1))).clamp(BATCH, MOST);
+        let limits = Limits { keys: share(KEYS), tags: share(TAGS) };
+        let unsent = |_| Unsent { queue: Mutex::default(), limits, shared: Arc::clone(&shared) };
         Self { partitions: (0..partitions).map(unsent).collect(), shared }
     }
 
@@ -69,8 +77,15 @@ impl UnsentChanges {
 #[derive(Debug)]
 pub(crate) struct Unsent {
     queue: Mutex<Queue>,
-    limit: usize,
+    limits: Limits,
     shared: Arc<Shared>,
+}
+
+/// How many keys and tags of a partition may be pending.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    keys: usize,
+    tags: usize,
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +151,9 @@ impl Unsent {
         queue.number += 1;
         let number = queue.number;
         queue.keys.insert(key.clone(), number);
-        queue.limit(self.limit);
+        if queue.keys.len() > self.limits.keys {
+            queue.fold(0);
+        }
         self.publish(&mut queue);
     }
 
@@ -147,19 +164,25 @@ impl Unsent {
     ///
     /// With 2 before 1, a get between the two would read an old value from L2, find no pending tag, and store
     /// the value in the new generation.
+    ///
+    /// A clear takes the place of too many tags in the same order.
     pub(crate) fn add_tags(&self, tags: &[Tags], move_generation: impl Fn() -> u64) {
         let mut queue = self.queue.lock();
-        queue.mark(tags, u64::MAX);
+        let too_many = queue.len_with(tags) > self.limits.tags;
+        let note = |queue: &mut Queue, generation| match too_many {
+            true => queue.fold(generation),
+            false => queue.mark(tags, generation),
+        };
+        note(&mut queue, u64::MAX);
         self.publish(&mut queue);
         let generation = move_generation();
-        queue.mark(tags, generation);
-        queue.limit(self.limit);
+        note(&mut queue, generation);
         self.publish(&mut queue);
     }
 
     pub(crate) fn add_clear(&self) {
         let mut queue = self.queue.lock();
-        queue.fold();
+        queue.fold(0);
         self.publish(&mut queue);
     }
 
@@ -224,6 +247,12 @@ impl Queue {
         self.keys.len() + self.tags.len() + usize::from(self.clear.is_some())
     }
 
+    /// The number of pending tags with these.
+    fn len_with(&self, tags: &[Tags]) -> usize {
+        let new = tags.iter().flat_map(Tags::iter).filter(|tag| !self.tags.contains_key(*tag));
+        self.tags.len() + new.count()
+    }
+
     fn mark(&mut self, tags: &[Tags], generation: u64) {
         for tag in tags.iter().flat_map(Tags::iter) {
             self.number += 1;
@@ -231,18 +260,14 @@ impl Queue {
         }
     }
 
-    fn limit(&mut self, limit: usize) {
-        if self.keys.len() + self.tags.len() > limit {
-            self.fold();
-        }
-    }
-
-    /// Replaces all invalidations by one clear. The clear voids the entries of L1 that the tags voided.
-    fn fold(&mut self) {
+    /// Replaces all invalidations by one clear. The clear voids the entries of L1 that the tags voided, and those of
+    /// generations before this one.
+    fn fold(&mut self, generation: u64) {
+        // The mark of a change that is being added is the highest, and the generation that it then gets is the newest.
         let folded = self.tags.values().chain(&self.clear).map(|mark| mark.generation);
-        let generation = folded.max().unwrap_or(0);
+        let folded = folded.filter(|generation| *generation < u64::MAX).max().unwrap_or(0);
         self.number += 1;
-        self.clear = Some(Mark { number: self.number, generation });
+        self.clear = Some(Mark { number: self.number, generation: folded.max(generation) });
         self.keys.clear();
         self.tags.clear();
     }
@@ -281,105 +306,4 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn key(n: usize) -> Key {
-        Key::encode(&n).unwrap()
-    }
-
-    #[test]
-    fn a_key_asked_for_again_meanwhile_stays() {
-        let all = UnsentChanges::new(1);
-        let unsent = all.of(0);
-        unsent.add(&key(1));
-        unsent.add(&key(2));
-        let work = unsent.next().unwrap();
-        unsent.add(&key(1));
-        unsent.landed(&work);
-        assert!(unsent.covers(key(1).as_bytes()));
-        assert!(!unsent.covers(key(2).as_bytes()));
-        assert_eq!(all.len(), 1);
-    }
-
-    fn tags(tags: &[&str]) -> Tags {
-        Tags::new(tags).unwrap()
-    }
-
-    fn entry(tagged: &[&str], generation: u64) -> Entry<()> {
-        let token = crate::backend::Token::from_bytes([0; 16]);
-        let tags = tags(tagged);
-        let forever = crate::backend::Tick::MAX;
-        let life = crate::backend::Expiry::new(forever, forever, Duration::MAX, Duration::ZERO);
-        Entry { value: None, life, generation, seq: 1, token, tags }
-    }
-
-    #[test]
-    fn too_many_changes_become_a_clear_and_none_is_forgotten() {
-        let all = UnsentChanges::new(1);
-        let unsent = all.of(0);
-        unsent.add_tags(&[tags(&["t"])], || 7);
-        for n in 0..MAX_UNSENT {
-            unsent.add(&key(n));
-        }
-        assert_eq!(all.len(), 1);
-        assert!(unsent.covers(b"anything"));
-        assert!(unsent.voids(&entry(&["t"], 6)), "what the tag voided, the clear does");
-        assert!(!unsent.voids(&entry(&["t"], 7)));
-        let work = unsent.next().unwrap();
-        assert!(matches!(work, Work::Clear(_)));
-        unsent.landed(&work);
-        assert_eq!(all.len(), 0);
-    }
-
-    #[test]
-    fn a_tag_voids_what_was_read_before_it() {
-        let all = UnsentChanges::new(1);
-        let unsent = all.of(0);
-        assert!(!unsent.voids(&entry(&["t"], 0)));
-        unsent.add_tags(&[tags(&["t", "u"])], || 3);
-        assert!(unsent.voids(&entry(&["x", "t"], 2)));
-        assert!(!unsent.voids(&entry(&["t"], 3)), "read since");
-        assert!(!unsent.voids(&entry(&["x"], 2)) && !unsent.voids(&entry(&[], 2)));
-        assert!(unsent.voids_read(&tags(&["x", "u"])) && !unsent.voids_read(&tags(&["x"])));
-        unsent.add_clear();
-        assert!(unsent.voids_read(&tags(&["t"])), "the clear has taken the place of the tag");
-        assert!(unsent.voids(&entry(&["t"], 2)) && !unsent.voids(&entry(&["t"], 3)));
-    }
-
-    /// From the moment at which a tag is noted until the generation rises, it voids everything.
-    #[test]
-    fn nothing_slips_in_while_a_tag_becomes_pending() {
-        let all = UnsentChanges::new(1);
-        let unsent = all.of(0);
-        unsent.add_tags(&[tags(&["t"])], || {
-            assert_eq!(all.len(), 1, "it is pending before the generation moves");
-            2
-        });
-        assert!(unsent.voids_read(&tags(&["t"])));
-    }
-
-    #[test]
-    fn changes_are_replayed_in_order_the_newest_of_each() {
-        let all = UnsentChanges::new(1);
-        let unsent = all.of(0);
-        unsent.add(&key(1));
-        unsent.add(&key(2));
-        unsent.add_tags(&[tags(&["t"])], || 1);
-        unsent.add(&key(3));
-        unsent.add(&key(1));
-        unsent.add_tags(&[tags(&["u"])], || 2);
-        let mut order = Vec::new();
-        while let Some(work) = unsent.next() {
-            match &work {
-                Work::Keys(keys) => order.extend(keys.iter().map(|(key, _)| format!("{key:?}"))),
-                Work::Tags(tags) => order.extend(tags.iter().map(|(tag, _)| tag.escape_ascii().to_string())),
-                Work::Clear(_) => order.push("clear".to_owned()),
-            }
-            unsent.landed(&work);
-        }
-        assert_eq!(order, ["Key(2)", "t", "Key(3)", "Key(1)", "u"]);
-    }
-}
+mod tests;

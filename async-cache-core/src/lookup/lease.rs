@@ -41,6 +41,8 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
         let seen = match action {
             Action::Acquire(accept) => {
                 lead.ticket = queue.ticket();
+                // This node may have to return a lease of its own, of a load whose runtime has ended.
+                inner.lifecycle.background.ensure();
                 let reply = ask(inner, lead, progress.held.as_ref(), accept).await;
                 queue.within_patience(reply, give_up, || settles(inner, lead))
             }

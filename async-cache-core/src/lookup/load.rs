@@ -306,7 +306,10 @@ struct Returning<V: Send + Sync + 'static> {
 
 impl<V: Send + Sync + 'static> Returning<V> {
     async fn send(mut self) -> Result<()> {
-        let Some(l2) = self.inner.remote.as_ref().filter(|_| !self.owed.is_empty()) else { return Ok(()) };
+        let Some(l2) = self.inner.remote.as_ref().filter(|_| !self.owed.is_empty()) else {
+            self.owed.clear();
+            return Ok(());
+        };
         let leases: Vec<(Key, Lease)> = self.owed.iter().map(|owed| owed.lease.clone()).collect();
         let returned = l2.region.release(&leases).await;
         returned.map_err(|error| self.inner.local.liveness.l2_failed(error))?;

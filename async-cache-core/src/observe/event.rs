@@ -74,7 +74,7 @@ pub enum Event {
     L2Refused,
     /// Invalidations could not be sent, and are being retried.
     InvalidationPending {
-        /// The number of pending invalidations.
+        /// The number of pending invalidations, as in [`Stats`](crate::observe::stats::Stats).
         pending: usize,
     },
     /// Retried invalidations have reached L2.

@@ -47,8 +47,8 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// The number of changes that have not reached L2: keys, tags and clears. A clear that replaces many of
-    /// them counts once.
+    /// The number of changes that have not reached L2: keys, tags and clears. A tag, and a clear, counts once for
+    /// each partition that it has not reached. A clear that replaces many changes of a partition counts once.
     pub pending_invalidations: u64,
 }
 
@@ -81,10 +81,10 @@ async fn shut_down<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>) -> Shutdown 
     close(inner);
     if tokio::runtime::Handle::try_current().is_ok() {
         let end = async {
-            tokio::join!(inner.lifecycle.tasks.wait(), flush(inner));
-            // A change that was under way may have failed, and then its invalidation is pending.
-            flush(inner).await;
-            load::return_last(inner).await;
+            tokio::join!(inner.lifecycle.tasks.wait(), flush(inner), load::return_last(inner));
+            // A change that was under way may have failed, and then its invalidation is pending. A load that was under
+            // way has ended.
+            tokio::join!(flush(inner), load::return_last(inner));
         };
         // A task does not end if nothing runs its runtime, so the wait has a limit.
         let _ = tokio::time::timeout(SHUTDOWN, end).await;

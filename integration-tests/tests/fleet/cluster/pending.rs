@@ -56,7 +56,13 @@ async fn a_change_of_all_partitions_is_retried_where_it_has_failed_alone() {
 
     cluster.node(0).kill();
     until("the loss is noticed", || !a.is_serving()).await;
-    a.invalidate_tag("t").await.unwrap_err();
+    let error = a.invalidate_tag("t").await.unwrap_err();
+    let (made, all) = (u64::from(PARTITIONS) - away, PARTITIONS);
+    assert!(
+        format!("{error:#}").contains(&format!("{made} of {all} partitions have executed it")),
+        "{error:#}"
+    );
+    assert!(!error.effect_is_known());
     assert_eq!(a.stats().pending_invalidations, away);
     answered_by_l1(&a, others).await;
     for key in tagged {
