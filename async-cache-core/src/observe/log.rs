@@ -114,14 +114,14 @@ mod imp {
         /// Logs an operation that failed although L2 can be reached.
         pub(crate) fn l2_failed(&self, error: &Error) {
             let Some(Admitted { suppressed }) = self.admit(Warning::L2Failed) else { return };
-            let cause = format_args!("{error:#}");
+            let cause = format!("{error:#}");
             warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "an operation on L2 failed");
         }
 
         /// Logs the cause, because an event has no room for it.
         pub(crate) fn refused(&self, why: &Error) {
             let Some(Admitted { suppressed }) = self.admit(Warning::L2Refused) else { return };
-            let cause = format_args!("{why:#}");
+            let cause = format!("{why:#}");
             warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "L2 does not permit this node what it needs");
         }
 
@@ -147,7 +147,7 @@ mod imp {
             match log {
                 LoadFailureLog::Warn if kind != ErrorKind::Shutdown => {
                     let Some(Admitted { suppressed }) = self.admit(Warning::LoadFailed) else { return };
-                    let cause = format_args!("{error:#}");
+                    let cause = format!("{error:#}");
                     warn!(target: TARGET, namespace, %key, keys, ?kind, %cause, suppressed, "a load failed");
                 }
                 LoadFailureLog::Warn | LoadFailureLog::Off => {
