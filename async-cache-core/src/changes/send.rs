@@ -33,16 +33,25 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
     let sent = inner.observer.stage(Stage::Invalidate, l2.region.invalidate(keys)).await;
     let seqs = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    note_reached(inner, keys, &seqs);
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
     }
     Ok(stamp(inner, keys, &seqs))
 }
 
+/// Notes the numbers of changes that have returned, before their older values leave L1.
+fn note_reached<V>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) {
+    for (key, seq) in keys.iter().zip(seqs) {
+        inner.local.liveness.node.partition_of(key.as_bytes()).1.returned(*seq);
+    }
+}
+
 /// Sends expiries of keys, and expires the entries of L1.
 pub(crate) async fn send_expire<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) -> Result<Stamp> {
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
     let seqs = l2.region.expire(keys).await.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    note_reached(inner, keys, &seqs);
     let now = inner.local.now();
     for (key, seq) in keys.iter().zip(&seqs) {
         inner.local.stripes.expired(inner.local.engine(), key, *seq, now);
@@ -183,6 +192,7 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
         entries.push(entry);
     }
     let seqs = put(inner, l2, &frames, term.kept()).await?;
+    note_reached(inner, &keys, &seqs);
     for (((key, seq), entry), ticket) in keys.iter().zip(&seqs).zip(entries).zip(tickets) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
         inner.local.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);

@@ -33,7 +33,7 @@ pub(crate) struct Partition {
     void: AtomicU64,
     floor: AtomicU64,
     applied: AtomicU64,
-    /// The highest number in a reply to a tag invalidation of this node.
+    /// The highest number in a reply to a change of this node.
     reached: AtomicU64,
     tags: TagTable,
     /// The last heartbeat whose echo had the expected number.
@@ -147,6 +147,17 @@ impl Partition {
         self.reached.load(Ordering::Acquire).max(self.applied())
     }
 
+    /// A change of this node has returned with this number. Loads that begin from now on reflect it, and every
+    /// change before it:
+    ///
+    /// 1. the reply arrives, and its message is late; 2. a key of the change is loaded without L2, and L1 stores the
+    ///    value; 3. the message arrives. With a lower number the new value would count as older than the change.
+    ///
+    /// So this function is called before the older values leave L1: a ticket that is taken after that has the number.
+    pub(crate) fn returned(&self, seq: u64) {
+        self.reached.fetch_max(seq, Ordering::AcqRel);
+    }
+
     /// Notes that the partition has reached this number.
     pub(crate) fn knows(&self, seq: u64) {
         if !self.switch.is(Mutant::ForgetNumbers) {
@@ -203,7 +214,7 @@ impl Partition {
     pub(crate) fn tags_changed(&self, tags: &Tags, seq: u64, effect: Effect) {
         self.knows(seq);
         self.tags.raise(tags, seq, effect);
-        self.reached.fetch_max(seq, Ordering::AcqRel);
+        self.returned(seq);
     }
 
     /// Changes tags on a node without a fleet. Such a node numbers its changes itself.

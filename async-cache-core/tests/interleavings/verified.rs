@@ -1,5 +1,7 @@
 //! The verifier: what it reports of a node with a fault, and that it reports nothing of a sound one.
 
+mod numbers;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

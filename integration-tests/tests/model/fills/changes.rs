@@ -48,6 +48,7 @@ impl Fills {
         let change = fleet.changes[c];
         let Progress::Executed(seq) = change.progress else { return None };
         let n = usize::from(change.node);
+        fleet.nodes[n].returned(seq);
         if self.mutant != Mutant::NoSecondRemoval {
             fleet.changed(n, seq, self.mutant);
         }
@@ -104,6 +105,7 @@ impl Fills {
         let change = fleet.changes[c];
         let Progress::Retried(seq) = change.progress else { return None };
         let n = usize::from(change.node);
+        fleet.nodes[n].returned(seq);
         fleet.changed(n, seq, self.mutant);
         fleet.changes[c].progress = Progress::Done;
         let retrying = |other: &Change| matches!(other.progress, Progress::Retrying | Progress::Retried(_));

@@ -167,7 +167,8 @@ impl Fleet {
     /// `Stripe::ticket`.
     pub(crate) fn ticket(&self, n: usize) -> Ticket {
         let node = &self.nodes[n];
-        Ticket { seq: node.applied, last_seq: node.last_seq, ..Ticket::default() }
+        let reached = node.reached.max(node.applied);
+        Ticket { reached, last_seq: node.last_seq, ..Ticket::default() }
     }
 
     /// `Queue::ticket`: earlier wake-ups are forgotten.
@@ -288,8 +289,11 @@ impl Fleet {
                 }
             }
             if matches!(flight.step, Step::Loading(Ok(_)) | Step::Loaded(Ok(_), _) | Step::Filled(_)) {
-                flight.ticket.seq = 0;
+                flight.ticket.reached = 0;
             }
+        }
+        for node in self.nodes.iter_mut().filter(|node| node.reached <= node.applied) {
+            node.reached = 0;
         }
         for change in &mut self.changes {
             if !change.put {

@@ -39,7 +39,7 @@ impl Fills {
             step: Step::Get { plain },
             reload,
             joinable: true,
-            seq: ticket.seq,
+            seq: node.applied,
             need,
             started: fleet.promised,
             debt: Debt { l2: fleet.executed, staleness: 0, own: node.own, stamp },
@@ -157,7 +157,7 @@ impl Fills {
         let lease = match lease {
             Ok(lease) => lease,
             Err(offered) => {
-                let value = Value { version, seq: flight.ticket.seq, token: f as u8 };
+                let value = Value { version, seq: flight.ticket.reached, token: f as u8 };
                 fleet.land(f, version, offered.then_some(value), self.mutant);
                 return answered.then_some(());
             }

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) phase: Phase,
     pub(crate) run: u8,
     pub(crate) applied: u8,
+    /// The highest number in a reply to a change of this node. It is 0 if `applied` is not lower.
+    pub(crate) reached: u8,
     pub(crate) floor: u8,
     /// The serving lease. The model has no time. So this is not the end of the lease, but the version that had
     /// been promised to all when the request for the lease was sent. An answer owes this version at the last
@@ -54,8 +56,8 @@ pub(crate) struct Ticket {
     pub(crate) spoiled: bool,
     /// `remote` has moved.
     pub(crate) heard: bool,
-    /// `applied` when it was taken.
-    pub(crate) seq: u8,
+    /// A load from then on reflects every change up to this number: `applied`, or `reached` if that is higher.
+    pub(crate) reached: u8,
     /// The highest change known when it was taken.
     pub(crate) last_seq: u8,
     /// `Wakes::Timely`, and the version that its value owes then. It is that of the serving lease.
@@ -134,7 +136,7 @@ impl Flight {
         need: 0,
         started: 0,
         debt: Debt { l2: 0, staleness: 0, own: 0, stamp: 0 },
-        ticket: Ticket { spoiled: false, heard: false, seq: 0, last_seq: 0, timely: None },
+        ticket: Ticket { spoiled: false, heard: false, reached: 0, last_seq: 0, timely: None },
         held: None,
         woken: None,
     };
@@ -156,6 +158,7 @@ impl Node {
             phase: Phase::Live,
             run: 1,
             applied: 1,
+            reached: 0,
             floor: 1,
             serving: Some(1),
             entry: entry.map(|value| Held { value, verified: true }),
@@ -165,6 +168,11 @@ impl Node {
             pending: false,
             own: 1,
         }
+    }
+
+    /// `Partition::returned`.
+    pub(crate) fn returned(&mut self, seq: u8) {
+        self.reached = self.reached.max(seq);
     }
 
     /// `Partition::suspend`.
