@@ -39,6 +39,7 @@ fn every_promise_is_kept_under_faults() {
     }
     assert!(number(&report, "loads") > 0 && number(&report, "invalidations") > 100, "{report:#}");
     assert!(number(&report, "judged_loads") > 10, "{report:#}");
+    assert!(number(&report, "verified_hits") > 500 && number(&report, "proved_hits") == 0, "{report:#}");
 }
 
 /// Runs the checker on several servers, and checks that no promise is broken and that the topology has changed.
@@ -76,7 +77,7 @@ fn objects(promise: &str, mutant: &str, faults: &str) {
 /// Checks that the checker finds this promise broken with this mutant and these faults.
 fn objects_on(topology: &str, promise: &str, mutant: &str, faults: &str) {
     // Chance decides when a mutant is found. So the run gets several times the usual time, and more time than
-    // the limit for a call that hangs. It ends when the mutant is found.
+    // the limit for a call that hangs. It ends when the promise is found broken.
     for seed in ["1", "2", "3", "4", "5", "6", "7", "8"] {
         let args = [
             "--seconds",
@@ -88,6 +89,10 @@ fn objects_on(topology: &str, promise: &str, mutant: &str, faults: &str) {
             seed,
             "--topology",
             topology,
+            "--until",
+            promise,
+            "--verify",
+            if promise == "verifier" { "1" } else { "0.05" },
         ];
         let (code, report) = torture(&[&args[..], &["--mutant", mutant, "--faults", faults]].concat());
         let violations = report["violations"].as_array().expect("a list");
@@ -138,6 +143,9 @@ objections! {
     objects_to_reloads_of_large_values_that_count_as_failed: "storms" "LargeWakesFail" "none";
     objects_to_numbers_forgotten_by_a_server_that_went_back: "staleness" "ForgetNumbers" "demote";
     objects_to_hits_that_ignore_tags: "staleness" "HitsIgnoreTags" "none";
+    lets_the_verifier_report_a_change_of_its_node: "verifier" "NoStamp" "delay,reorder";
+    lets_the_verifier_report_a_tag_that_its_node_invalidated: "verifier" "HitsIgnoreTags" "none";
+    lets_the_verifier_report_a_change_that_was_received: "verifier" "ForgetNumbers" "demote";
     objects_to_tasks_that_stay: "growth" "TaskLeftBehind" "none";
     objects_to_keys_that_stay_in_redis: "growth" "KeyLeftBehind" "none";
     objects_to_a_node_of_another_build_that_is_taken_in: "membership" "IntruderTakenIn" "other_build";

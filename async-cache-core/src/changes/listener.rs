@@ -7,6 +7,7 @@ use crate::error::ErrorKind;
 use crate::faults::planted;
 use crate::format::key::Key;
 use crate::inner::Inner;
+use crate::liveness::ledger::{Changes, Noted};
 use crate::liveness::news::News;
 use crate::liveness::partition::Partition;
 use crate::liveness::questions::Question;
@@ -44,7 +45,7 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
                 // up, and only the bus reports that.
                 self.local.stripes.changed(self.local.engine(), &key, seq);
                 let news = about(self, partition, |partition| partition.heard(seq));
-                note(self, partition, seq, &key);
+                note(self, partition, seq, |received, change| received.note(&key, change));
                 news
             }
             BusEvent::Expired { partition, seq, key } => {
@@ -62,10 +63,12 @@ impl<V: Send + Sync + 'static> Listener for Inner<V> {
             }
             BusEvent::TagsInvalidated { partition, seq, tags } => {
                 self.observer.counters.invalidations_received.add(1);
-                about(self, partition, |partition| {
+                let news = about(self, partition, |partition| {
                     partition.tags_changed(&tags, seq, Effect::Void);
                     partition.heard(seq)
-                })
+                });
+                note(self, partition, seq, |received, change| received.note_tags(partition, &tags, change));
+                news
             }
             BusEvent::TagsExpired { partition, seq, tags } => {
                 self.observer.counters.invalidations_received.add(1);
@@ -118,14 +121,16 @@ fn about<V>(inner: &Inner<V>, partition: u16, apply: impl FnOnce(&Partition) -> 
     inner.local.liveness.node.partition(partition).map_or(News::Expected, apply)
 }
 
-/// Notes a change of a key for the verifier, if this node has applied all changes up to it. While it has not, a
+/// Notes a change for the verifier, if this node has applied all changes up to it. While it has not, a
 /// load may begin later and end with a lower number.
-fn note<V>(inner: &Inner<V>, partition: u16, seq: u64, key: &[u8]) {
+fn note<V>(inner: &Inner<V>, partition: u16, seq: u64, note: impl FnOnce(&Changes, Noted)) {
     let node = &inner.local.liveness.node;
     if let Some(ledger) = &node.ledger
-        && node.partition(partition).is_some_and(|partition| partition.applied() >= seq)
+        && let Some(partition) = node.partition(partition)
+        && partition.applied() >= seq
+        && let Some(run) = partition.run()
     {
-        ledger.note(key, seq, node.clock.now());
+        note(&ledger.received, Noted { seq, at: node.clock.now(), run });
     }
 }
 

@@ -13,6 +13,7 @@ use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
 use crate::format::tags::Tags;
 use crate::inner::Inner;
+use crate::liveness::ledger::Noted;
 use crate::liveness::partition::Partition;
 use crate::liveness::stamp::Stamp;
 use crate::local::flight::Ticket;
@@ -37,6 +38,7 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
     }
+    note_returned(inner, keys, &seqs);
     Ok(stamp(inner, keys, &seqs))
 }
 
@@ -44,6 +46,19 @@ pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
 fn note_reached<V>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) {
     for (key, seq) in keys.iter().zip(seqs) {
         inner.local.liveness.node.partition_of(key.as_bytes()).1.returned(*seq);
+    }
+}
+
+/// Notes changes for the verifier. This node has removed the older values of their keys from L1.
+fn note_returned<V>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) {
+    let node = &inner.local.liveness.node;
+    let Some(ledger) = &node.ledger else { return };
+    let at = node.clock.now();
+    for (key, seq) in keys.iter().zip(seqs) {
+        let (_, partition) = node.partition_of(key.as_bytes());
+        if let Some(run) = partition.run() {
+            ledger.returned.note(key.as_bytes(), Noted { seq: *seq, at, run });
+        }
     }
 }
 
@@ -143,6 +158,13 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
         let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
         last = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
         partition.tags_changed(tags, last, effect);
+        // An expiry voids no value.
+        if let (Effect::Void, Some(ledger), Some(run)) =
+            (effect, &inner.local.liveness.node.ledger, partition.run())
+        {
+            let change = Noted { seq: last, at: inner.local.now(), run };
+            ledger.returned.note_tags(index, tags, change);
+        }
     }
     Ok(last)
 }
@@ -197,6 +219,7 @@ pub(crate) async fn send_insert<V: Send + Sync + 'static>(
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
         inner.local.admit(key, ticket, Entry { seq: *seq, ..entry }, options.l1_ttl);
     }
+    note_returned(inner, &keys, &seqs);
     Ok(stamp(inner, &keys, &seqs))
 }
 

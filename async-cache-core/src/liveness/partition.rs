@@ -255,6 +255,11 @@ impl Partition {
         Server::Other(News::Gap)
     }
 
+    /// The server process that the node's knowledge is about, if it knows one.
+    pub(crate) fn run(&self) -> Option<RunId> {
+        self.sync.lock().run
+    }
+
     /// Whether the node's knowledge is about this server process.
     pub(crate) fn is_about(&self, run: RunId) -> bool {
         self.sync.lock().run == Some(run)

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::backend::Entry;
+use crate::backend::{Entry, Tick};
 use crate::error::BoxError;
 use crate::format::key::Key;
 use crate::local::request::Answer;
@@ -22,6 +22,8 @@ pub(crate) struct Sample<V> {
     pub(crate) key: Key,
     /// The entry that answered.
     pub(crate) entry: Entry<V>,
+    /// A time at which the lookup had begun, and had not read the entry yet.
+    pub(crate) begun: Tick,
     pub(crate) rerun: Option<Rerun<V>>,
 }
 

@@ -1,5 +1,6 @@
 //! A lookup: what L1 has, then what L2 has, then the lease, the load and the fill.
 
+pub(crate) mod evidence;
 pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod loader;

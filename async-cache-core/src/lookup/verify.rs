@@ -1,9 +1,11 @@
 //! The verifier: checks sampled hits of L1 after they were answered.
 //!
-//! 1. A hit is sampled. The verifier reads its key in L2, and runs the loader once more if it is to.
-//! 2. If both agree with the entry that answered, the hit is verified. Otherwise the verifier reads the state of
+//! 1. A hit is sampled. If it had to reflect a change that this node had made or received, and does not, it is
+//!    reported at once.
+//! 2. The verifier reads its key in L2, and runs the loader once more if it is to.
+//! 3. If both agree with the entry that answered, the hit is verified. Otherwise the verifier reads the state of
 //!    L2, notes the time, and waits for `max_staleness`.
-//! 3. If L1 still answers with the same entry, that answer is older than the promise allows, or the verifier was
+//! 4. If L1 still answers with the same entry, that answer is older than the promise allows, or the verifier was
 //!    mistaken. What is known then decides: see [`Evidence`].
 //!
 //! The verifier never removes an entry: it reports, and changes nothing.
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::backend::{Baseline, Check, Entry, Tick};
+use crate::backend::{Baseline, Check, Entry};
 use crate::error::{BoxError, Result, guard};
 use crate::format::frame;
 use crate::format::key::Key;
@@ -22,6 +24,7 @@ use crate::inner::Inner;
 use crate::local::l1::Probe;
 use crate::local::request::Answer;
 use crate::local::sample::{Rerun, Sample, Sampler};
+use crate::lookup::evidence::{Suspect, at_once, proof};
 use crate::lookup::loader::{BoxLoader, Given, LoadContext, Payload};
 use crate::observe::{Evidence, Knowledge};
 use crate::remote::l2::L2;
@@ -31,20 +34,6 @@ const SUSPECTS: usize = 64;
 
 /// Extra time beyond `max_staleness`, so that a message that arrives at the last moment is applied.
 const GRACE: Duration = Duration::from_millis(10);
-
-/// An entry that L2 or the source did not confirm.
-struct Suspect<V> {
-    key: Key,
-    entry: Entry<V>,
-    /// The state of L2 when it did not confirm the entry. Empty if only the source disagrees.
-    state: Option<Baseline>,
-    /// Whether the source had another value.
-    source_differs: bool,
-    /// When the answers had arrived.
-    seen: Tick,
-    /// When to look again.
-    due: Instant,
-}
 
 /// What L2 has in place of an entry.
 enum Stored {
@@ -122,7 +111,16 @@ async fn look<V: Send + Sync + 'static>(
     sampler: &Sampler<V>,
     sample: Sample<V>,
 ) -> Result<Option<Suspect<V>>> {
-    let Sample { key, entry, rerun } = sample;
+    let Sample { key, entry, begun, rerun } = sample;
+    if let Some((evidence, read)) = at_once(inner, &key, &entry, begun).await? {
+        let node = &inner.local.liveness.node;
+        let (_, partition) = node.partition_of(key.as_bytes());
+        let (applied, reached) = (partition.applied(), read.state.seq);
+        let knew =
+            Knowledge { applied, reached, reflects: entry.seq, serving_lease_age: node.serving_lease_age() };
+        inner.observer.stale_hit(key.as_bytes(), evidence, knew);
+        return Ok(None);
+    }
     let source_differs = differs_from_source(inner, sampler, &entry, rerun).await?;
     let state = match &inner.remote {
         Some(l2) => state_if_unconfirmed(inner, l2, &key, &entry).await?,
@@ -240,12 +238,9 @@ async fn look_again<V: Send + Sync + 'static>(inner: &Inner<V>, sampler: &Sample
     }
     let evidence = evidence.or_else(|| suspect.source_differs.then_some(Evidence::SourceDiffers));
     let Some(evidence) = evidence else { return };
-    let knew = Knowledge {
-        applied,
-        reached: suspect.state.as_ref().map_or(applied, |read| read.state.seq),
-        reflects: entry.seq,
-        serving_lease_age: node.serving_lease_age(),
-    };
+    let reached = suspect.state.as_ref().map_or(applied, |read| read.state.seq);
+    let knew =
+        Knowledge { applied, reached, reflects: entry.seq, serving_lease_age: node.serving_lease_age() };
     inner.observer.stale_hit(suspect.key.as_bytes(), evidence, knew);
 }
 
@@ -257,35 +252,4 @@ fn is_same_entry<V>(a: &Entry<V>, b: &Entry<V>) -> bool {
             (None, None) => true,
             _ => false,
         }
-}
-
-/// The proof that an entry of L1 answers beyond the bound, if there is one. It answers at `now`, when the node
-/// had applied every change up to `applied`.
-fn proof<V: Send + Sync + 'static>(
-    inner: &Inner<V>,
-    suspect: &Suspect<V>,
-    entry: &Entry<V>,
-    now: Tick,
-    applied: u64,
-) -> Option<Evidence> {
-    let node = &inner.local.liveness.node;
-    let received = node.ledger.as_ref().and_then(|ledger| ledger.last(suspect.key.as_bytes()));
-    if received.is_some_and(|change| {
-        entry.seq < change.seq && change.seq <= applied && change.at.after(node.max_staleness) < now
-    }) {
-        return Some(Evidence::ChangeReceived);
-    }
-    let read = suspect.state.as_ref()?;
-    if suspect.seen.after(node.max_staleness) >= now {
-        return None;
-    }
-    let (_, partition) = node.partition_of(suspect.key.as_bytes());
-    if partition.is_about(read.state.run) && applied < read.state.seq {
-        return Some(Evidence::ChangeUnknown);
-    }
-    if entry.seq < read.state.floor {
-        return Some(Evidence::Cleared);
-    }
-    let voids = |tag: &[u8]| read.tags.iter().any(|(other, seq)| other == tag && entry.seq < *seq);
-    entry.tags.iter().any(voids).then_some(Evidence::TagInvalidated)
 }

@@ -99,19 +99,24 @@ pub enum Event {
     },
 }
 
-/// Why the verifier reports a hit. In each case L1 has answered with the same entry for longer than
+/// Why the verifier reports a hit. Unless a kind says more, L1 has answered with the same entry for longer than
 /// `max_staleness` after the verifier had seen a contradiction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evidence {
-    /// This node had received a change of the key, and the value does not reflect it. It is a proof.
+    /// A change of the key, or an invalidation of a tag of the value, made on this node, had returned before the lookup
+    /// began, and the value does not reflect it. It is a proof, and needs no time: such a change counts on its node at
+    /// once.
+    ChangeReturned,
+    /// This node had received a change of the key, or an invalidation of a tag of the value, `max_staleness` or more
+    /// before L1 answered, and the value does not reflect it. It is a proof.
     ChangeReceived,
     /// L2 had executed changes that this node had not applied, although L1 answered. It is a proof that L1 did
     /// not know what it must know. L2 did not have the value any more.
     ChangeUnknown,
     /// The namespace had been cleared, or L2 had lost its memory, since the value was loaded. It is a proof.
     Cleared,
-    /// A tag of the value had been invalidated since it was loaded. It is a proof.
+    /// A tag of the value had been invalidated in L2 since it was loaded. It is a proof.
     TagInvalidated,
     /// L2 had another value. It is no proof: the value may have been evicted from L2 or refreshed ahead, and
     /// loaded anew before an invalidation was made.

@@ -1,6 +1,7 @@
 //! The verifier: what it reports of a node with a fault, and that it reports nothing of a sound one.
 
 mod numbers;
+mod tags;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -95,6 +96,63 @@ async fn a_change_that_the_node_had_received() {
     let [(Evidence::ChangeReceived, knew)] = reports[..] else { panic!("{reports:?}") };
     assert!(knew.reflects < knew.applied && knew.serving_lease_age < ms(600), "{knew:?}");
     assert_eq!((node.stats().stale_hits, node.stats().suspected_hits), (1, 0));
+}
+
+/// 1. A read is on its way; 2. this node invalidates the key; 3. the old value arrives, and a node without the check
+///    stores it.
+async fn stores_what_it_has_voided(stage: &Stage) -> (Cache, Cache) {
+    let (node, other) = (node(stage, Some(Mutant::NoStamp)).await, stage.beside().node().await);
+    other.insert("k", 1).await.unwrap();
+    until("it has heard of it", || node.stats().invalidations_received == 1).await;
+    stage.answers_are_late();
+    let reads = node.clone();
+    let read = tokio::spawn(async move { reads.get_many(&["k".to_owned(), "l".to_owned()]).await });
+    stage.an_answer_is_on_its_way().await;
+    node.invalidate("k").await.unwrap();
+    until("it has heard of that, too", || node.stats().invalidations_received == 2).await;
+    stage.answers_arrive();
+    read.await.unwrap().unwrap();
+    sleep(ms(10)).await;
+    (node, other)
+}
+
+/// It is reported at once. Nothing is left to answer at a second look.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_this_node_had_made() {
+    let stage = Stage::on(&tier());
+    let (node, _other) = stores_what_it_has_voided(&stage).await;
+    let mut events = node.subscribe();
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1), "the node has the fault");
+    sleep(ms(50)).await;
+    let reports = reports(&mut events);
+    let [(Evidence::ChangeReturned, knew)] = reports[..] else { panic!("{reports:?}") };
+    assert!(knew.reflects < knew.reached, "{knew:?}");
+    assert_eq!((node.stats().stale_hits, node.stats().suspected_hits), (1, 0));
+}
+
+/// An L2 that has gone back to an older memory has a floor above the change. So has one that was cleared since.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_l2_may_have_lost_proves_nothing() {
+    let stage = Stage::on(&tier());
+    let (node, other) = stores_what_it_has_voided(&stage).await;
+    let mut events = node.subscribe();
+    stage.hold_events();
+    other.invalidate_all().await.unwrap();
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1), "the node has the fault");
+    sleep(2 * BOUND).await;
+    assert_eq!(reports(&mut events), []);
+}
+
+/// The clock of the server was far ahead, and was set back. An L2 that is emptied then begins with lower numbers.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_l2_has_not_reached_proves_nothing() {
+    let stage = Stage::on(&tier());
+    let (node, _other) = stores_what_it_has_voided(&stage).await;
+    let mut events = node.subscribe();
+    stage.numbers_begin_again();
+    assert_eq!(node.get("k").await.unwrap().as_deref(), Some(&1), "the node has the fault");
+    sleep(ms(50)).await;
+    assert_eq!(reports(&mut events), []);
 }
 
 /// 1. An invalidation is lost on the way; 2. a node that does not compare numbers goes on.

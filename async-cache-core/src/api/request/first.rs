@@ -44,7 +44,7 @@ pub(super) fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
     absent_ok: bool,
     options: Option<&Options>,
 ) -> First<V> {
-    let chosen = take_choice();
+    let chosen = take_choice().then(|| inner.local.liveness.node.clock.coarse_now());
     if let Err(error) = inner.local.liveness.check_stamp(min_stamp) {
         return First::Failed(error);
     }
@@ -53,11 +53,11 @@ pub(super) fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
             inner.local.hits.increment();
             let found = Found::copied(&entry, Source::L1);
             match chosen {
-                true => {
+                Some(begun) => {
                     let key = Key::from_encoded(bytes);
-                    First::Sampled(found, Sample { key, entry, rerun: None })
+                    First::Sampled(found, Sample { key, entry, begun, rerun: None })
                 }
-                false => First::Hit(found),
+                None => First::Hit(found),
             }
         }
         Probe::Ripe(entry) | Probe::Stale(entry) if absent_ok || entry.value.is_some() => {

@@ -46,6 +46,8 @@ struct Inner {
     away: AtomicBool,
     /// Another server answers plain reads.
     usurped: AtomicBool,
+    /// The numbers of changes have begun again.
+    renumbered: AtomicBool,
     /// Reads are sent once they are let go.
     reads_wait: AtomicBool,
     /// Answers to reads of valid values, and of many, are on their way until they are let go.
@@ -83,6 +85,7 @@ impl Stage {
             reads_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             usurped: AtomicBool::new(false),
+            renumbered: AtomicBool::new(false),
             reads_wait: AtomicBool::new(false),
             answers_late: AtomicBool::new(false),
             on_the_way: AtomicBool::new(false),
@@ -219,6 +222,11 @@ impl Stage {
     /// From now on plain reads are answered by another server than the one the node knows.
     pub(crate) fn another_server_answers(&self) {
         self.0.usurped.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the tier says that it has made no change yet.
+    pub(crate) fn numbers_begin_again(&self) {
+        self.0.renumbered.store(true, Ordering::SeqCst);
     }
 
     fn read(&self) -> Result<()> {

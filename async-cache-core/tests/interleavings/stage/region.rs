@@ -50,7 +50,11 @@ impl Region for Staged {
 
     async fn baseline(&self, partition: u16) -> Result<Baseline> {
         self.stage.read()?;
-        self.region.baseline(partition).await
+        let mut baseline = self.region.baseline(partition).await?;
+        if self.stage.0.renumbered.load(Ordering::SeqCst) {
+            (baseline.state.seq, baseline.state.floor) = (0, 0);
+        }
+        Ok(baseline)
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {

@@ -77,16 +77,17 @@ pub(crate) async fn run(args: &Args) -> io::Result<Report> {
         () = all(&mut rig, args, &mut course, begun) => course.complete = true,
         () = stopped() => eprintln!("torture: stopped early"),
         // A run with a mutant ends when the mutant is found.
-        () = objected(&ledger), if !args.mutant.is_empty() => course.complete = true,
+        () = objected(&ledger, args.until), if !args.mutant.is_empty() => course.complete = true,
     }
     course.lasted = begun.elapsed();
     course.changes.clone_from(&rig.changes);
     Ok(Report::of(args, &ledger, &course, steady))
 }
 
-/// Waits until a broken promise is found.
-async fn objected(ledger: &Ledger) {
-    while !Promise::ALL.iter().any(|promise| promise.is_broken(ledger)) {
+/// Waits until the promise is broken, or any promise.
+async fn objected(ledger: &Ledger, until: Option<Promise>) {
+    let awaited = |promise: &Promise| until.is_none_or(|until| until == *promise);
+    while !Promise::ALL.iter().filter(|promise| awaited(promise)).any(|promise| promise.is_broken(ledger)) {
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -127,6 +127,11 @@ pub(crate) enum Global {
     Spread,
     /// The time at which a process last found a pause in which a lease may have ended.
     PausedAt,
+    /// The number of hits that a verifier has proved to be stale, and the time of the first, since `Began`.
+    Proved,
+    FirstProof,
+    /// The time at which the nodes were started.
+    Began,
 }
 
 impl Global {
@@ -174,6 +179,10 @@ pub(crate) enum Count {
     /// Shutdowns, and the pending changes that they reported.
     Shutdowns,
     LeftPending,
+    /// Hits that a verifier has checked, that it could not check, and that it suspects to be stale.
+    Verified,
+    Unverified,
+    Suspected,
     /// Gauges after the end of the traffic.
     Rested,
     Tasks,

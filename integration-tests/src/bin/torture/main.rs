@@ -6,6 +6,7 @@
 //! | `deployment`, `rig`, `campaign` | the servers, the system under test, and the times of its faults |
 //! | `fault`, `server`, `failover`, `cluster`, `sentinel` | the faults |
 //! | `node`, `orders`, `guest`, `watch` | a node process, its orders, and a faulty node |
+//! | `verifier` | the reports of the verifiers of its caches |
 //! | `read`, `write`, `lives`, `load` | its traffic, and whether a load was needed |
 //! | `drawn` | calls drawn from every public method and option, and their judgement; storms |
 //! | `canary` | whether the connection to the server works without delay |
@@ -43,6 +44,7 @@ mod sentinel;
 mod server;
 mod steady;
 mod value;
+mod verifier;
 mod watch;
 mod write;
 
@@ -54,6 +56,7 @@ use clap::{Parser, Subcommand};
 use deployment::Topology;
 use fault::Fault;
 use mutant::Mutant;
+use promise::Promise;
 
 /// Tortures a fleet of caches, and checks every read.
 ///
@@ -95,6 +98,12 @@ pub(crate) struct Args {
     /// The bound with which the caches are built.
     #[arg(long, default_value_t = 1000)]
     max_staleness_ms: u64,
+    /// The share of the hits in L1 that the verifiers check; 0 for no verifier.
+    #[arg(long, default_value_t = 0.05, value_parser = share)]
+    verify: f64,
+    /// With a mutant: end only when this promise is broken, not when any is.
+    #[arg(long, value_parser = Promise::parse)]
+    until: Option<Promise>,
     /// Reads per second, all handles together.
     #[arg(long, default_value_t = 48_000)]
     reads_per_s: u32,
@@ -117,6 +126,10 @@ fn faults(name: &str) -> Result<Option<Fault>, String> {
         return Ok(None);
     }
     <Fault as clap::ValueEnum>::from_str(name, false).map(Some)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "0 to 1".to_owned())
 }
 
 fn processes(count: &str) -> Result<usize, String> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_cache::key::Key;
 use async_cache::{
     Error, MemoryBackend, OutagePolicy, RedisBackend, RedisBackendBuilder, SubscribeOn, TieredCache,
-    TieredCacheBuilder,
+    TieredCacheBuilder, Verify,
 };
 use clap::Args;
 use integration_tests::sentinels::MASTER;
@@ -55,6 +55,9 @@ pub(crate) struct NodeArgs {
     pub seed: u64,
     #[arg(long, value_parser = Mutant::parse)]
     pub mutant: Vec<Mutant>,
+    /// The share of the hits in L1 that the verifiers check.
+    #[arg(long)]
+    pub verify: f64,
     /// The fault of this node, if it is a guest.
     #[arg(long)]
     pub guest: Option<Guest>,
@@ -81,6 +84,8 @@ const CALLERS: u64 = 3;
 /// The numbers of tasks for drawn calls and drawn changes.
 const DRAWERS: u64 = 3;
 const DRAWN_WRITERS: u64 = 2;
+/// The maximum number of checks of a verifier in a second.
+const CHECKS_PER_S: u32 = 500;
 /// A new process waits this long before its first insert. The last insert of its predecessor may still be under
 /// way. It is executed within its deadline or never.
 const HEIR_WAITS: Duration = Duration::from_secs(2);
@@ -278,6 +283,11 @@ where
     let builder = match args.mutant.core() {
         Some(mutant) => builder.mutant(mutant),
         None => builder,
+    };
+    // The last handle has no verifier, so that hits are judged that end without one, too.
+    let builder = match args.verify > 0.0 && index + 1 != args.fleet {
+        true => builder.verify(Verify::sample(args.verify).per_second(CHECKS_PER_S)),
+        false => builder,
     };
     let builder = match args.guest {
         Some(Guest::OtherBuild) if !args.mutant.has(Planted::IntruderTakenIn) => {

@@ -39,10 +39,12 @@ pub(crate) enum Promise {
     Storms,
     /// A fault of one master concerns only its own partitions.
     Isolation,
+    /// The verifier proves of no hit that it was stale.
+    Verifier,
 }
 
 impl Promise {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Staleness,
         Self::Age,
         Self::Loads,
@@ -54,6 +56,7 @@ impl Promise {
         Self::Storms,
         Self::Calm,
         Self::Isolation,
+        Self::Verifier,
     ];
 
     /// The name in a report.
@@ -69,6 +72,7 @@ impl Promise {
             Self::Membership => "membership",
             Self::Storms => "storms",
             Self::Isolation => "isolation",
+            Self::Verifier => "verifier",
             Self::Calm => "calm",
         }
     }
@@ -86,7 +90,14 @@ impl Promise {
             Self::Calm => "errors of L2 while nothing was wrong with it",
             Self::Storms => "storms of loads that were not met by one load, or left nothing",
             Self::Isolation => "times L1 was suspended by the fault of a server that it does not need",
+            Self::Verifier => "hits that a verifier has proved to be stale",
         }
+    }
+
+    /// Reads a name.
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|promise| promise.name() == name).ok_or(format!("it is one of {names}"))
     }
 
     /// The promise with this name.
@@ -103,6 +114,7 @@ impl Promise {
             Self::Membership => "that a node that cannot take part is told so, and harms nobody",
             Self::Calm => "that nothing fails while nothing is wrong, but by its loader",
             Self::Isolation => "that a fault of one master suspends L1 for its own partitions only",
+            Self::Verifier => "that no verifier proves a hit to be stale",
             Self::Storms => {
                 "that what many callers on many nodes load at once is loaded once, and is there afterwards"
             }
@@ -121,6 +133,7 @@ impl Promise {
             Self::Membership => Global::Intruders,
             Self::Storms => Global::Stormy,
             Self::Isolation => Global::Spread,
+            Self::Verifier => Global::Proved,
             Self::Calm => Global::Uncalm,
         }
     }

@@ -103,6 +103,14 @@ pub(crate) struct Figures {
     pub left_pending: u64,
     /// Calls of faulty nodes that were refused as they should be, and faulty nodes that were not refused.
     pub refused_calls: u64,
+    /// Hits that the verifiers checked, could not check, suspect, and have proved to be stale; and the time from the
+    /// start of the nodes to the first proof.
+    pub verified_hits: u64,
+    pub verify_skipped: u64,
+    pub suspected_hits: u64,
+    pub proved_hits: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_proof_s: Option<f64>,
     pub intruders: u64,
     /// What is left after the end of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +288,12 @@ impl Figures {
             shutdowns: ledger.total(Count::Shutdowns),
             left_pending: ledger.total(Count::LeftPending),
             refused_calls: ledger.total(Count::Refused),
+            verified_hits: ledger.total(Count::Verified),
+            verify_skipped: ledger.total(Count::Unverified),
+            suspected_hits: ledger.total(Count::Suspected),
+            proved_hits: Promise::Verifier.count(ledger),
+            first_proof_s: Some(ledger.global(Global::FirstProof).load(Ordering::Relaxed) as f64 / 1e9)
+                .filter(|seconds| *seconds > 0.0),
             intruders: Promise::Membership.count(ledger),
             rest: course.rest,
             panics: ledger.total(Count::Panics),
@@ -346,13 +360,14 @@ fn broken(ledger: &Ledger) -> (Vec<String>, Vec<Violation>) {
 fn replay(args: &Args) -> String {
     let mut line = format!(
         "cargo run --release -p integration-tests --bin torture -- --seed {} --seconds {} --nodes {} \
-         --max-staleness-ms {} --reads-per-s {} --changes-per-s {}",
+         --max-staleness-ms {} --reads-per-s {} --changes-per-s {} --verify {}",
         args.seed,
         args.lasts().as_secs_f64(),
         args.nodes,
         args.max_staleness_ms,
         args.reads_per_s,
         args.changes_per_s,
+        args.verify,
     );
     if args.topology != Topology::Single {
         line += &format!(" --topology {}", args.topology.name());
@@ -363,6 +378,9 @@ fn replay(args: &Args) -> String {
     }
     if !args.mutant.is_empty() {
         line += &format!(" --mutant {}", names(&args.mutant));
+    }
+    if let Some(until) = args.until {
+        line += &format!(" --until {}", until.name());
     }
     line
 }

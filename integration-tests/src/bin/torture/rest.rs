@@ -18,7 +18,7 @@ const MUTANT_PATIENCE: Duration = Duration::from_secs(10);
 const CONTROL_KEYS: u64 = 3;
 /// The limit on the tasks of a process at rest, from its caches and from the checker, for each master. A leak of one
 /// task per call shows as hundreds.
-const TASKS: u64 = 64;
+const TASKS: u64 = 72;
 /// The limit on the memory of a process with at most two megabytes of values.
 const RSS_BYTES: u64 = 400 << 20;
 

@@ -78,6 +78,7 @@ impl Rig {
         // The first process has two handles, which are two nodes in one process.
         let fleet = args.nodes + 1;
         let mut first = 0;
+        rig.ledger.global(Global::Began).store(now(), Ordering::SeqCst);
         for at in 0..args.nodes {
             let handles = if at == 0 { 2 } else { 1 };
             let mut ways = Vec::new();
@@ -118,7 +119,7 @@ impl Rig {
         command.args(["--reads-per-s", &share(args.reads_per_s)]);
         command.args(["--changes-per-s", &share(args.changes_per_s)]);
         command.args(["--max-staleness-ms", &args.max_staleness_ms.to_string()]);
-        command.args(["--seed", &args.seed.to_string()]);
+        command.args(["--seed", &args.seed.to_string(), "--verify", &args.verify.to_string()]);
         for mutant in &args.mutant {
             command.args(["--mutant", &mutant.name()]);
         }

@@ -9,11 +9,26 @@ use async_cache::Stats;
 use crate::ledger::{Count, Global, LOOK_EVERY, Ledger, now};
 use crate::node::Handle;
 use crate::promise::Promise;
+use crate::verifier::Reports;
+
+/// The counts of the caches that are added up in the ledger.
+const COUNTED: [(Count, Figure); 6] = [
+    (Count::L1Hits, |stats| stats.l1_hits),
+    (Count::Waits, |stats| stats.lease_waits),
+    (Count::Flushes, |stats| stats.flushes),
+    (Count::Verified, |stats| stats.verified_hits),
+    (Count::Unverified, |stats| stats.verify_skipped),
+    (Count::Suspected, |stats| stats.suspected_hits),
+];
+
+/// A figure of a cache.
+type Figure = fn(&Stats) -> u64;
 
 /// Runs while the process lives.
 pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
     let Some(ledger) = handles.first().map(|handle| handle.ledger) else { return };
-    let mut known: HashMap<usize, [u64; 3]> = HashMap::new();
+    let mut known: HashMap<usize, [u64; COUNTED.len()]> = HashMap::new();
+    let mut reports = Reports::of(handles);
     let mut last = now();
     let mut was_quiet = false;
     let mut unharmed = Unharmed::default();
@@ -41,14 +56,14 @@ pub(crate) fn watch(handles: &[Arc<Handle>], runtime: &tokio::runtime::Handle) {
             gauge(Count::SeenAt, at);
             gauge(Count::InFlight, sum(|stats| stats.in_flight));
             gauge(Count::Entries, sum(|stats| stats.entries));
-            let counts =
-                [sum(|stats| stats.l1_hits), sum(|stats| stats.lease_waits), sum(|stats| stats.flushes)];
+            let counts = COUNTED.map(|(_, of)| sum(of));
             let before = known.entry(handle.index).or_default();
-            for (count, at) in [Count::L1Hits, Count::Waits, Count::Flushes].into_iter().zip(0..) {
+            for (at, (count, _)) in COUNTED.into_iter().enumerate() {
                 ledger.add(handle.index, count, counts[at] - before[at]);
             }
             *before = counts;
         }
+        reports.look(ledger);
         if ledger.global(Global::Resting).load(Ordering::Acquire) > 0 {
             rest(handles, runtime, ledger);
         }
