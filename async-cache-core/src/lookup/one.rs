@@ -11,22 +11,102 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::error::Result;
+use crate::backend::{Entry, Token};
+use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
-use crate::format::key::Key;
+use crate::format::key::{CacheKey, Key, with_any_length, with_encoded};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::flight::Flight;
+use crate::local::l1::{Probe, take_choice};
 use crate::local::lead::{Entered, Lead, enter};
-use crate::local::request::{CacheMode, FirstTier, Found, LookupRequest, Source};
+use crate::local::request::{Answer, CacheMode, FirstTier, Found, LookupRequest, Source};
+use crate::local::sample::Sample;
 use crate::lookup::load;
 use crate::lookup::loader::{BoxLoader, check_reentry};
-use crate::lookup::progress::{End, Progress, Role, count_found, in_l1, in_l2, refreshes};
-use crate::lookup::stale::{OutageDecision, decide_in_outage};
+use crate::lookup::progress::{self, End, PastDue, Progress, Role, count_found, in_l1, in_l2, refreshes};
+use crate::lookup::stale::{Aged, OutageDecision, aged, decide_in_outage};
 use crate::lookup::step::{Action, Next, after_flight};
 use crate::lookup::wait::{self, Caller};
 use crate::observe::{StaleCause, trace};
+use crate::options::Options;
 use crate::remote::read::{Fetched, fetch};
+
+/// A hit and nothing else, on the stack of the caller. [`first`] handles all other cases.
+#[inline]
+pub(crate) fn hit<V: 'static, Q: CacheKey + ?Sized>(
+    inner: &Inner<V>,
+    key: &Q,
+    absent_ok: bool,
+) -> Option<Answer<V>> {
+    with_any_length(key, |bytes| inner.local.hit_at_once(bytes, absent_ok))
+}
+
+/// The result of the probe of L1 for a request, or the error of its key.
+pub(crate) enum First<V> {
+    Hit(Found<V>),
+    /// A hit that the verifier has chosen.
+    Sampled(Found<V>, Sample<V>),
+    /// A hit. The entry with this token is to be refreshed.
+    HitAndRefresh(Found<V>, Key, Token),
+    Miss(Key),
+    Failed(Error),
+}
+
+/// Probes L1 and handles all cases. `options` is `None` for a lookup without a loader.
+pub(crate) fn first<V: Send + Sync + 'static, Q: CacheKey + ?Sized>(
+    inner: &Inner<V>,
+    key: &Q,
+    min_stamp: Option<&Stamp>,
+    absent_ok: bool,
+    options: Option<&Options>,
+) -> First<V> {
+    let chosen = take_choice().then(|| inner.local.liveness.node.clock.coarse_now());
+    if let Err(error) = inner.local.liveness.check_stamp(min_stamp) {
+        return First::Failed(error);
+    }
+    let probed = with_encoded(key, |bytes| match inner.local.probe(bytes, min_stamp) {
+        Probe::Hit(entry) if absent_ok || entry.value.is_some() => {
+            inner.local.hits.increment();
+            let found = Found::copied(&entry, Source::L1);
+            match chosen {
+                Some(begun) => {
+                    let key = Key::from_encoded(bytes);
+                    First::Sampled(found, Sample { key, entry, begun, rerun: None })
+                }
+                None => First::Hit(found),
+            }
+        }
+        Probe::Ripe(entry) | Probe::Stale(entry) if absent_ok || entry.value.is_some() => {
+            past_due(inner, bytes, entry, options)
+        }
+        _ => First::Miss(Key::from_encoded(bytes)),
+    });
+    probed.unwrap_or_else(|error| First::Failed(error.in_namespace(&inner.observer.namespace)))
+}
+
+#[cold]
+fn past_due<V: Send + Sync + 'static>(
+    inner: &Inner<V>,
+    key: &[u8],
+    entry: Entry<V>,
+    options: Option<&Options>,
+) -> First<V> {
+    let now = inner.local.now();
+    let aged = match options {
+        Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
+        None if now < entry.life.expires => Aged::Answers,
+        None => Aged::Load,
+    };
+    match progress::past_due(inner, key, entry, aged) {
+        PastDue::Answer(entry) => First::Hit(Found::of(entry, aged.source())),
+        PastDue::AnswerAndRefresh(entry) => {
+            let token = entry.token;
+            First::HitAndRefresh(Found::of(entry, aged.source()), Key::from_encoded(key), token)
+        }
+        PastDue::Nothing => First::Miss(Key::from_encoded(key)),
+    }
+}
 
 /// A lookup without a loader, after the probe has missed.
 pub(crate) async fn get<V: Send + Sync + 'static>(

@@ -19,7 +19,7 @@
 
 #[cfg(feature = "tracing")]
 pub(crate) use imp::TARGET;
-pub(crate) use imp::{Digest, change, digest, here, load, lookup, stage};
+pub(crate) use imp::{change, digest, here, load, lookup, stage};
 
 #[cfg(feature = "tracing")]
 mod imp {

@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use crate::api::request::first::{First, first, hit, in_span};
 use crate::api::request::traced::{Traced, TracedRequest};
 use crate::error::Result;
 use crate::format::key::{CacheKey, Key};
 use crate::inner::Inner;
 use crate::liveness::stamp::Stamp;
 use crate::local::request::{Answer, FirstTier, Found};
-use crate::lookup::{one, verify};
+use crate::lookup::one::{self, First, first, hit};
+use crate::lookup::verify;
 use crate::observe::trace;
 
 /// A lookup: [`TieredCache::get`](crate::api::cache::TieredCache::get).
@@ -119,10 +119,9 @@ impl<V: Send + Sync + 'static, Q: CacheKey + ?Sized> Get<'_, V, Q> {
             First::Miss(key) => {
                 let (inner, min_stamp, first_tier) = (self.inner, self.min_stamp, self.first_tier);
                 let digest = trace::digest(key.as_bytes());
-                let slow =
-                    in_span(inner, digest, async move { one::get(inner, &key, min_stamp, first_tier).await });
-                let slow = self.slow.insert(slow);
-                slow.as_mut().poll(cx)
+                let lookup = async move { one::get(inner, &key, min_stamp, first_tier).await };
+                let slow = Box::pin(trace::lookup(&inner.observer.namespace, digest, lookup));
+                self.slow.insert(slow).as_mut().poll(cx)
             }
         }
     }

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use crate::api::request::first::{First, first, hit, in_span};
 use crate::api::request::traced::{Traced, TracedRequest};
 use crate::error::Result;
 use crate::format::key::{CacheKey, Key};
@@ -16,7 +15,8 @@ use crate::liveness::stamp::Stamp;
 use crate::local::request::{Answer, CacheMode, FirstTier, Found, LookupRequest};
 use crate::local::sample::Sample;
 use crate::lookup::loader::BoxLoader;
-use crate::lookup::{one, verify};
+use crate::lookup::one::{self, First, first, hit};
+use crate::lookup::verify;
 use crate::observe::trace;
 use crate::options::{Options, StoreOptions, load_setters, negative_setters, stale_setters, store_setters};
 
@@ -127,7 +127,8 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
                 let inner = self.inner;
                 let digest = trace::digest(key.as_bytes());
                 let (request, loader) = self.start(key, absent_ok, mode);
-                let slow = in_span(inner, digest, one::get_or_load(inner, request, loader));
+                let lookup = one::get_or_load(inner, request, loader);
+                let slow = Box::pin(trace::lookup(&inner.observer.namespace, digest, lookup));
                 self.slow.insert(slow).as_mut().poll(cx)
             }
         }

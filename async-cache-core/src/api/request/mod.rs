@@ -3,7 +3,6 @@
 //!
 //! The first poll of a lookup probes L1 on the stack of the caller. Only a miss allocates.
 
-mod first;
 mod get;
 mod get_many;
 mod insert;
