@@ -128,14 +128,13 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
     if cut_off { unverified(inner, request) } else { None }
 }
 
-/// A value of L2 that has not expired, while a flight in the background replaces it. No caller needs to wait
-/// for that flight.
-pub(crate) fn fresh_at_hand<V: Send + Sync + 'static>(
+/// The fallback of a flight, if it has not expired. It is a value of L2 that a flight in the background replaces. No
+/// caller needs to wait for that flight.
+pub(crate) fn fresh<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     request: &LookupRequest,
-    flight: &Flight<V>,
+    fallback: &Fallback<V>,
 ) -> Option<StandIn<V>> {
-    let fallback = flight.fallback()?;
     let entry = as_of_now(inner, &request.key, &fallback.entry);
     let fresh = matches!(entry.life.phase(inner.local.now()), Phase::Fresh | Phase::Ripe);
     (fresh

@@ -272,7 +272,8 @@ fn seen<V: Send + Sync + 'static>(
         }
         false => None,
     };
-    stale::fresh_at_hand(inner, &caller.request, flight).or_else(stale).map(FlightState::StandIn)
+    let fresh = flight.fallback().and_then(|fallback| stale::fresh(inner, &caller.request, fallback));
+    fresh.or_else(stale).map(FlightState::StandIn)
 }
 
 /// The result for a caller whose load failed.
