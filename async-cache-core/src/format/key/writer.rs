@@ -42,11 +42,15 @@ impl<'a> KeyWriter<'a> {
     pub(crate) fn end(self) -> Result<()> {
         self.wrong.map_or(Ok(()), |wrong| Err(wrong.error()))
     }
+
     /// Writes bytes that are the whole key, or one component of it. Bytes are escaped where that is needed.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        if !self.nested {
-            return self.raw(bytes);
-        }
+        if self.nested { self.escaped(bytes) } else { self.raw(bytes) }
+    }
+
+    /// Writes the bytes of a component. It is a call, so that a key of plain bytes spills no registers for it.
+    #[inline(never)]
+    fn escaped(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|b| matches!(b, b':' | b'\\')) {
             match part.split_last() {
                 Some((special @ (b':' | b'\\'), plain)) => {
