@@ -24,8 +24,11 @@ struct Missed {
 }
 
 impl Missed {
-    fn of(count: usize) -> Self {
-        Self { keys: Vec::with_capacity(count), led: Vec::with_capacity(count) }
+    /// Keeps the keys at the places in `led`.
+    fn of(mut keys: Vec<Key>, led: Vec<(usize, Ticket)>) -> Self {
+        let (mut at, mut places) = (0.., led.iter().map(|(place, _)| *place).peekable());
+        keys.retain(|_| at.next().is_some_and(|at| places.next_if_eq(&at).is_some()));
+        Self { keys, led }
     }
 
     fn iter(&self) -> impl Iterator<Item = (&Key, &(usize, Ticket))> {
@@ -53,8 +56,8 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
     check_count(inner, keys.len())?;
     let count = keys.len();
     let mut answers: Vec<Answer<V>> = Vec::with_capacity(count);
-    let mut missed = Missed::of(0);
-    for (at, key) in keys.into_iter().enumerate() {
+    let mut led = Vec::new();
+    for (at, key) in keys.iter().enumerate() {
         let probed = match first_tier {
             FirstTier::L1 => {
                 if let Some(answer) = inner.local.hit_of_many(key.as_bytes(), min_stamp) {
@@ -72,22 +75,22 @@ pub(crate) async fn get_many<V: Send + Sync + 'static>(
             }
             Probe::Stale(_) | Probe::Capped(_) | Probe::Unverified(_) | Probe::Miss => {
                 answers.push(None);
-                if missed.keys.is_empty() {
-                    missed = Missed::of(count - at);
+                if led.is_empty() {
+                    led.reserve(count - at);
                 }
-                missed.led.push((at, inner.local.ticket_to_read(&key)));
-                missed.keys.push(key);
+                led.push((at, inner.local.ticket_to_read(key)));
             }
         }
     }
-    if let Some(l2) = &inner.remote
-        && !missed.keys.is_empty()
-    {
-        let tiers = Tiers { l2, min_stamp, first_tier };
-        fetch_many(inner, &tiers, &missed, &mut answers).await?;
-    } else {
-        inner.observer.counters.misses.add(missed.keys.len());
+    if led.is_empty() {
+        return Ok(answers);
     }
+    let Some(l2) = &inner.remote else {
+        inner.observer.counters.misses.add(led.len());
+        return Ok(answers);
+    };
+    let tiers = Tiers { l2, min_stamp, first_tier };
+    fetch_many(inner, &tiers, &Missed::of(keys, led), &mut answers).await?;
     Ok(answers)
 }
 
