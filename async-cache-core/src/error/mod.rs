@@ -154,7 +154,7 @@ impl Error {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// let load = || async { Err::<String, _>(io::Error::from(io::ErrorKind::NotFound)) };
-    /// let error = users.get_or_load(&42, load).await.unwrap_err(); // as everyone gets it who waited
+    /// let error = users.get_or_load(&42, load).await.unwrap_err(); // every waiting caller gets it
     /// assert_eq!(error.loader_error::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::NotFound));
     /// # Ok(()) }
     /// ```

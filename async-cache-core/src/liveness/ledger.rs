@@ -1,5 +1,5 @@
 //! What the verifier notes of the changes that this node makes and receives. It does not use the state that decides
-//! whether L1 may answer, because a fault of that state is what it is to find.
+//! whether L1 may answer, because it must find faults of that state.
 
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

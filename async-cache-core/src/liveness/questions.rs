@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::backend::NodeId;
 use crate::sync::{Mutex, Notify};
 
-/// Questions that wait. Further ones are dropped: whoever may publish must not make this node work without a limit.
+/// Questions that wait. Further ones are dropped: a client that may publish must not make this node work without a limit.
 const ROOM: usize = 16;
 
 /// A question of a tool.

@@ -51,8 +51,8 @@ pub(crate) async fn pursue<V: Send + Sync + 'static>(
                 let stored = trace::stage(&inner.observer.namespace, Stage::WaitForLease, waits).await;
                 match stored.and_then(|stored| brought(l2, lead, &stored)) {
                     Some(entry) => Seen::of(Learnt::Waited(Woken::Answers), entry),
-                    None if queue.is_disappointed() && makes_do(inner, lead) => {
-                        disappointed(inner, lead).await
+                    None if queue.saw_empty_load() && makes_do(inner, lead) => {
+                        read_after_empty_load(inner, lead).await
                     }
                     None => Seen::bare(Learnt::Waited(Woken::Due)),
                 }
@@ -222,17 +222,17 @@ pub(crate) fn brought<V: Send + Sync + 'static>(
     (entry.seq >= lead.ticket.last_seq && lead.request.is_answered_by(&entry)).then_some(entry)
 }
 
-/// A load on another node has failed, and there is a fallback. L2 is read once more: another load may have
-/// stored a value since, and a change may have voided the fallback.
-async fn disappointed<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>) -> Seen<V> {
+/// Reads L2 once more after a load on another node has ended without a value, if the lookup may end with that. Another
+/// load may have stored a value since, and a change may have voided the fallback.
+async fn read_after_empty_load<V: Send + Sync + 'static>(inner: &Inner<V>, lead: &mut Lead<V>) -> Seen<V> {
     lead.ticket = inner.local.ticket(lead.key());
     let fetched =
         fetch(inner.remote.as_ref(), &lead.request.key, None, lead.ticket, &lead.request.options).await;
-    after_disappointment(inner, lead, fetched)
+    after_empty_load(inner, lead, fetched)
 }
 
-/// The meaning of a read of L2 after such a failure.
-pub(crate) fn after_disappointment<V: Send + Sync + 'static>(
+/// The meaning of a read of L2 after such a load.
+pub(crate) fn after_empty_load<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
     fetched: Fetched<V>,

@@ -1,5 +1,5 @@
-//! Loaders in the one form that the lookup uses, what they receive, and what they produce. And the refusal of a
-//! loader that asks for the key that it is loading.
+//! Loaders in the one form that the lookup uses, what they receive, and what they produce. A
+//! loader that asks for the key that it is loading is refused.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The lookup of one key.
 //!
-//! 1. [`L1`](crate::local::l1): it is probed, if the node serves. A hit ends here, without waiting.
+//! 1. [`first`]: the first poll probes [`L1`](crate::local::l1). A hit ends here, without waiting.
 //! 2. [`flight`](crate::local::flight): one caller of each key leads. The others wait for its result.
 //! 3. [`fetch`]: the leader reads L2. It skips that if the [`MissRate`](crate::remote::l2::MissRate) is high.
 //! 4. [`lease`](super::lease): if L2 has nothing, one node of the fleet gets the lease. The others wait.

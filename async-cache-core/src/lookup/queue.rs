@@ -40,7 +40,8 @@ pub(crate) struct Queue<'a, V: 'static> {
     poll: Option<Duration>,
     /// Runs from the first pause.
     waiting: Option<Timer>,
-    disappointments: u32,
+    /// The number of loads on other nodes that have ended without a value.
+    empty_loads: u32,
 }
 
 /// Whether the value of a wake-up may answer.
@@ -68,7 +69,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             wakes: Wakes::MayBeOld,
             poll: None,
             waiting: None,
-            disappointments: 0,
+            empty_loads: 0,
         }
     }
 
@@ -100,13 +101,13 @@ impl<'a, V: 'static> Queue<'a, V> {
     }
 
     /// Whether a load on another node has ended without a value.
-    pub(crate) fn is_disappointed(&self) -> bool {
-        self.disappointments > 0
+    pub(crate) fn saw_empty_load(&self) -> bool {
+        self.empty_loads > 0
     }
 
     /// Whether further waiting is useless.
     fn is_out_of_patience(&self, give_up: Instant) -> bool {
-        self.disappointments >= PATIENCE || Instant::now() >= give_up
+        self.empty_loads >= PATIENCE || Instant::now() >= give_up
     }
 
     /// The reply. If it asks for a wait that is no longer useful, it becomes `OutOfPatience`.
@@ -168,7 +169,7 @@ impl<'a, V: 'static> Queue<'a, V> {
             // The next question brings the value, or the lease if this node has to load again.
             Wake::Stored => None,
             Wake::Ended => {
-                self.disappointments += 1;
+                self.empty_loads += 1;
                 None
             }
             Wake::Lost => {

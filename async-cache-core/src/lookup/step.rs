@@ -170,7 +170,7 @@ impl Knowledge {
         }
     }
 
-    /// Who has brought the value that L2 has.
+    /// How the value of L2 is counted.
     fn brought_by(self) -> AnsweredBy {
         if self.waited { AnsweredBy::OtherNode } else { AnsweredBy::L2 }
     }

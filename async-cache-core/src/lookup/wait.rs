@@ -293,7 +293,7 @@ async fn or_stale<V: Send + Sync + 'static>(
 }
 
 /// Answers with the stand-in, and counts it as stale if it has expired or nothing verifies it. Otherwise it
-/// is as good as any other value: another load may have brought it meanwhile.
+/// counts as any other value: another load may have brought it meanwhile.
 fn stand_in<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     caller: &Caller,

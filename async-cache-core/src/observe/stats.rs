@@ -33,9 +33,9 @@ pub struct Stats {
     /// Lookups that were answered with an expired value, or with one that was not verified because L2 could not
     /// be reached. [`StaleCause`](crate::observe::event::StaleCause) has the reasons.
     pub stale_served: u64,
-    /// Keys and tags that this node invalidated or overwrote, and clears of this node.
+    /// Keys and tags that this node invalidated, expired or overwrote, and clears of this node.
     pub invalidations_sent: u64,
-    /// Invalidations, overwrites and clears that this node received on the bus, including its own.
+    /// Invalidations, expiries, overwrites and clears that this node received on the bus, including its own.
     pub invalidations_received: u64,
     /// Loaded or read values that were not stored: an invalidation came in the meantime, their lease was lost,
     /// other nodes held it for too long, or L2 could not be asked or had no room.
@@ -97,8 +97,8 @@ macro_rules! with_figures {
             coalesced_waits "Lookups that another task's load or read of the same cache answered."
             lease_waits "Waits of a load for another node's load of the same key."
             stale_served "Lookups that were answered with an expired or unverified value."
-            invalidations_sent "Keys and tags that this node invalidated or overwrote, and clears."
-            invalidations_received "Invalidations, overwrites and clears that this node received, its own included."
+            invalidations_sent "Keys and tags that this node invalidated, expired or overwrote, and clears."
+            invalidations_received "Invalidations, expiries, overwrites and clears that this node received, its own included."
             fills_rejected "Loaded or read values that were not stored."
             l1_refused "Values that are heavier than all of L1, or could not be weighed."
             codec_failures "Values that could not be stored in L2."

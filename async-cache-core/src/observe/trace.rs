@@ -8,7 +8,7 @@
 //!
 //! Inside these, each stage has a span of its own: `cache.read`, `cache.lease` and `cache.fill` for commands of
 //! lookups, `cache.put`, `cache.invalidate`, `cache.invalidate_tags` and `cache.clear` for commands of changes,
-//! and `cache.wait` for a wait, with `for` as in the metrics. What a loader does is directly in `cache.load`.
+//! and `cache.wait` for a wait, with `for` as in the metrics. The spans of a loader are directly in `cache.load`.
 //!
 //! All spans and events have the target `async_cache`. A task of the cache runs in the span of its caller. This
 //! holds for loaders, batches and refreshes, even if a filter removes the spans of this crate.

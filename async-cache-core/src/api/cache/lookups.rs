@@ -139,7 +139,7 @@ impl<K: CacheKey, V: Send + Sync + 'static> TieredCache<K, V> {
     /// # use async_cache_core::*; use async_cache_memory::MemoryBackend; #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
     /// # let users: TieredCache<u64, String> = TieredCache::builder().l1(MemoryBackend::new(100)).build()?;
     /// # async fn find(id: u64) -> Result<String> { Ok(format!("user {id}")) }
-    /// // Asks the source for what is newer than what is cached; `unchanged` makes that last another while.
+    /// // If the source has nothing newer, `unchanged` keeps the cached value for another `ttl`.
     /// let load = |context: LoadContext<String>| async move {
     ///     Ok::<_, Error>(match context.previous() {
     ///         Some(_) => Loaded::unchanged(),

@@ -300,43 +300,42 @@ async fn wait<'a, V: Send + Sync + 'static>(
         () = sleep_until(next) => {}
     }
     let now = Instant::now();
-    let (mut news, mut failed) = (Vec::new(), Vec::new());
+    let (mut news, mut empty) = (Vec::new(), Vec::new());
     for mut key in std::mem::take(&mut round.waiting) {
         let woken = key.queue.woken();
         let lead = &key.led.lead;
         let brought = woken.as_ref().and_then(Option::as_ref);
         match brought.and_then(|stored| lease::brought(l2, lead, stored)) {
             Some(entry) => news.push((key, Seen::of(Learnt::Waited(Woken::Answers), entry))),
-            None if key.queue.is_disappointed() && makes_do(inner, lead) => failed.push(key),
+            None if key.queue.saw_empty_load() && makes_do(inner, lead) => empty.push(key),
             None if woken.is_some() || key.due_at <= now || give_up <= now => {
                 news.push((key, Seen::bare(Learnt::Waited(Woken::Due))));
             }
             None => round.waiting.push(key),
         }
     }
-    news.extend(after_failures(inner, failed).await);
+    news.extend(after_empty_loads(inner, empty).await);
     for (mut key, seen) in news {
         let action = key.progress.learn(inner, &key.led.lead, seen);
         round.perform(inner, key, action, give_up);
     }
 }
 
-/// Reads L2 after loads on other nodes that brought no value. The values were too large for the wake-ups, or
-/// the loads failed.
-async fn after_failures<'a, V: Send + Sync + 'static>(
+/// Reads L2 once more after loads on other nodes that have ended without a value, for lookups that may end with that.
+async fn after_empty_loads<'a, V: Send + Sync + 'static>(
     inner: &Arc<Inner<V>>,
-    mut failed: Vec<LeaseWaiter<'a, V>>,
+    mut empty: Vec<LeaseWaiter<'a, V>>,
 ) -> Vec<Replied<'a, V>> {
-    for LeaseWaiter { led, .. } in &mut failed {
+    for LeaseWaiter { led, .. } in &mut empty {
         led.lead.ticket = inner.local.ticket(led.lead.key());
     }
-    let led: Vec<&LedKey<V>> = failed.iter().map(|key| &key.led).collect();
+    let led: Vec<&LedKey<V>> = empty.iter().map(|key| &key.led).collect();
     let read = read_all(inner, &led, None).await;
     let after = |(key, fetched): (LeaseWaiter<'a, V>, Fetched<V>)| {
-        let seen = lease::after_disappointment(inner, &key.led.lead, fetched);
+        let seen = lease::after_empty_load(inner, &key.led.lead, fetched);
         (key, seen)
     };
-    failed.into_iter().zip(read).map(after).collect()
+    empty.into_iter().zip(read).map(after).collect()
 }
 
 /// A key that asks for its lease.

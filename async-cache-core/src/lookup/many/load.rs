@@ -127,7 +127,7 @@ impl<V: Send + Sync + 'static> Storage<'_, V> {
             let (mut fills, mut filling, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
             for (Claimed { mut led, basis }, answer) in part {
                 let loaded_at = basis.loaded_at(led.lead.ticket.reached);
-                match stock(inner, &mut led, basis, answer, cost) {
+                match storing_of(inner, &mut led, basis, answer, cost) {
                     Storing::Fill(fill, answer, entry) => {
                         fills.push(fill);
                         filling.push((led, answer, entry));
@@ -196,7 +196,8 @@ enum Storing<V> {
     Land(Result<Answer<V>>, Option<Entry<V>>),
 }
 
-fn stock<V: Send + Sync + 'static>(
+/// Decides what is done with the answer of one key.
+fn storing_of<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     led: &mut LedKey<V>,
     basis: Basis,
@@ -223,7 +224,7 @@ fn stock<V: Send + Sync + 'static>(
     led.lead.flight().came_from(loaded_at, &produced.options.store.tags.tags);
     let answer = produced.value.clone();
     match place(inner, &mut led.lead, basis, &produced) {
-        StoreIn::Fleet(lease) => stock_everywhere(inner, led, lease, &produced),
+        StoreIn::Fleet(lease) => fill_of(inner, led, lease, &produced),
         StoreIn::L1 => {
             let term = produced.options.store.draw_term(answer.is_none());
             Storing::Land(Ok(answer), Some(load::entry(inner, &produced, term, loaded_at)))
@@ -233,7 +234,8 @@ fn stock<V: Send + Sync + 'static>(
     }
 }
 
-fn stock_everywhere<V: Send + Sync + 'static>(
+/// The fill of one key. If the value cannot be stored in L2, its flight ends.
+fn fill_of<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     led: &LedKey<V>,
     lease: Lease,
