@@ -138,7 +138,7 @@ fn undecided<V: Send + Sync + 'static>(inner: &Inner<V>, what: &str, cause: Erro
         return inner.observer.error(cause.kind(), message).with_known_effect().with_source(cause);
     }
     let message = format!(
-        "this {what} is not known to have reached L2: dropped from this node, and retried as an invalidation until it lands"
+        "it is unknown whether this {what} has reached L2: dropped from this node, and retried as an invalidation until it lands"
     );
     inner.observer.error(ErrorKind::Backend, message).with_source(cause)
 }
