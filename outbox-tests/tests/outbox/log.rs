@@ -100,10 +100,11 @@ async fn nothing_is_acknowledged_before_it_has_landed() {
     log.drained().await;
     redis.server().snapshot();
     redis.server().kill();
-    let before = log.end().await;
     log.write("UPDATE items SET version = version + 1 WHERE id < 20").await;
+    // PostgreSQL writes to the log by itself, too, and that is acknowledged.
+    let committed = log.end().await;
     until("the reader has tried", || reader.stats().cache_failures > 2).await;
-    assert!(log.acknowledged().await <= before);
+    assert!(log.acknowledged().await < committed);
     assert!(reader.stats().last_error.unwrap().contains("namespace `rows`"));
     until("it tells the age", || !reader.stats().oldest.is_zero() && reader.stats().lag_bytes > 0).await;
     redis.server().restart(Data::Keep);
@@ -132,11 +133,11 @@ async fn a_transaction_larger_than_a_batch_is_acknowledged_after_its_last_batch(
     log.drained().await;
     // One transaction before it, which is acknowledged alone.
     log.write("BEGIN; INSERT INTO items VALUES (900, 0); COMMIT").await;
-    let before = log.end().await;
     log.write("INSERT INTO items SELECT id, 0 FROM generate_series(1000, 1999) AS id").await;
+    let committed = log.end().await;
     until("Redis is gone in the middle", || reader.stats().cache_failures > 0).await;
     assert!(reader.stats().changes >= 301, "batches before it have landed: {:?}", reader.stats());
-    assert!(log.acknowledged().await <= before);
+    assert!(log.acknowledged().await < committed);
     assert_eq!(reader.stats().transactions, 1);
     redis.server().restart(Data::Drop);
     log.drained().await;
