@@ -366,12 +366,12 @@ impl Parts {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "tls")))]
 mod tests {
-    #[cfg(not(feature = "tls"))]
+    use async_cache_core::ErrorKind;
+
     use super::*;
 
-    #[cfg(not(feature = "tls"))]
     #[test]
     fn without_the_feature_a_url_for_tls_names_it() {
         for url in ["rediss://:hunter2@127.0.0.1", "valkeys://:hunter2@127.0.0.1"] {
