@@ -59,6 +59,16 @@ async fn a_call_is_held_to_the_same() {
     stale.get_or_load(&1, load).await.unwrap();
 }
 
+/// A stale value of L1 answers without a flight, and a refresh with these options could not begin.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_a_stale_value_is_held_to_the_same() {
+    let cache = builder().build().unwrap();
+    cache.insert(&1, 7).ttl(ms(500)).stale_for(Duration::from_secs(60)).await.unwrap();
+    tokio::time::sleep(ms(600)).await;
+    let message = told(cache.get_or_load(&1, load).stale_while_revalidate(true).await);
+    assert!(message.contains("set `stale_for`"), "{message}");
+}
+
 #[tokio::test]
 async fn a_cap_on_l1_needs_an_l1() {
     let l2_only = || TieredCache::<u64, u64>::builder().namespace("options").l2(MemoryBackend::new(100));

@@ -92,6 +92,10 @@ fn past_due<V: Send + Sync + 'static>(
     entry: Entry<V>,
     options: Option<&Options>,
 ) -> First<V> {
+    // A fresh hit does not check them, to save time.
+    if let Some(Err(error)) = options.map(|options| inner.local.check_options(options)) {
+        return First::Failed(error);
+    }
     let now = inner.local.now();
     let aged = match options {
         Some(options) => aged(&entry.life, options, now, || 1.0 - fastrand::f64()),
@@ -200,10 +204,9 @@ pub(crate) fn refresh_behind<V: Send + Sync + 'static>(
     request: LookupRequest,
     loader: BoxLoader<V>,
 ) {
-    if inner.lifecycle.closing.is_cancelled() || inner.local.check_options(&request.options).is_err() {
-        return;
+    if !inner.lifecycle.closing.is_cancelled() {
+        lead_behind(inner, &Arc::new(request), loader);
     }
-    lead_behind(inner, &Arc::new(request), loader);
 }
 
 fn lead_behind<V: Send + Sync + 'static>(
