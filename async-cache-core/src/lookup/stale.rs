@@ -116,6 +116,7 @@ pub(crate) fn at_hand<V: Send + Sync + 'static>(
         _ => {}
     }
     if let Some(fallback) = flight.fallback()
+        && is_of_tier(request, fallback)
         && request.accepts(&fallback.entry.value)
         && is_allowed(inner, request, &fallback.entry)
         && (holds(inner, &request.key, needed(inner, request), fallback)
@@ -138,6 +139,7 @@ pub(crate) fn fresh<V: Send + Sync + 'static>(
     let entry = as_of_now(inner, &request.key, &fallback.entry);
     let fresh = matches!(entry.life.phase(inner.local.now()), Phase::Fresh | Phase::Ripe);
     (fresh
+        && is_of_tier(request, fallback)
         && request.accepts(&fallback.entry.value)
         && is_allowed(inner, request, &fallback.entry)
         && holds(inner, &request.key, needed(inner, request), fallback))
@@ -194,6 +196,12 @@ pub(crate) fn has_fallback<V: Send + Sync + 'static>(
 fn needed<V: Send + Sync + 'static>(inner: &Inner<V>, request: &LookupRequest) -> u64 {
     let (index, _) = inner.local.partition_of(request.key.as_bytes());
     request.min_seq(index)
+}
+
+/// Whether the lookup may be answered by the tier that had the fallback. A lookup that skips L1 may have joined a load
+/// that was to replace an entry of L1.
+fn is_of_tier<V>(request: &LookupRequest, fallback: &Fallback<V>) -> bool {
+    request.first_tier == FirstTier::L1 || fallback.confirmed > Tick(0)
 }
 
 /// Whether an entry that a change has expired may be a fallback for this lookup. It may not if the lookup's stamp

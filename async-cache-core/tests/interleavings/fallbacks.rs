@@ -140,3 +140,40 @@ async fn stale_beside_a_stuck_fill(patience: Patience) -> u64 {
     leading.abort();
     got
 }
+
+/// 1. L1 answers with a stale value, and a refresh begins behind the answer; 2. another node stores version 2, and its
+///    message is late; 3. a lookup that skips L1 joins the refresh. The entry of L1 does not answer it, not even if the
+///    refresh fails.
+#[tokio::test(start_paused = true)]
+async fn who_skips_l1_gets_no_fallback_of_l1() {
+    for fails in [false, true] {
+        let tier = tier();
+        let (stage, other) = (Stage::on(&tier), Stage::on(&tier).node().await);
+        let (node, source) = (stage.node().await, Source::new());
+        node.insert("k", 7).ttl(ms(500)).stale_for(Duration::from_secs(60)).await.unwrap();
+        tokio::time::sleep(ms(600)).await;
+        let behind = source.clone();
+        let refreshing = move || async move {
+            let loaded = behind.held().await;
+            if fails { Err(No(1)) } else { loaded }
+        };
+        let minute = Duration::from_secs(60);
+        let stale = node.get_or_load("k", refreshing).stale_for(minute).stale_while_revalidate(true);
+        assert_eq!(*stale.await.unwrap(), 7);
+        source.begun(1).await;
+        stage.hold_events();
+        other.insert("k", 2).await.unwrap();
+        let joined = tokio::spawn({
+            let node = node.clone();
+            async move {
+                let load = || async { Ok::<_, No>(3) };
+                let get = node.get_or_load("k", load).skip_l1().stale_for(minute);
+                get.stale_on_error(true).stale_while_revalidate(true).await
+            }
+        });
+        // The clock is paused: it goes on once every task waits.
+        tokio::time::sleep(ms(50)).await;
+        source.let_go(1);
+        assert_ne!(*joined.await.unwrap().unwrap(), 7, "fails: {fails}");
+    }
+}
