@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_cache_core::backend::{Acquired, Filled, Lease, Renewed, Token};
-use async_cache_core::frame::ends_from_bytes;
+use async_cache_core::frame::Ends;
 use bytes::Bytes;
 use redis::{RedisError, RedisResult, ServerError, Value};
 
@@ -31,7 +31,7 @@ pub(crate) fn acquired(parts: Vec<Value>, token: Token) -> Option<Acquired> {
         (Some(Value::Int(1)), Some(Value::BulkString(value))) => Some(Acquired::Value(value.into())),
         (Some(Value::Int(2)), Some(Value::Int(seq))) => match parts.next() {
             Some(Value::BulkString(ends)) => {
-                let ends = ends.first_chunk().map_or((0, 0), |bytes| ends_from_bytes(*bytes));
+                let ends = ends.first_chunk().map_or_else(Ends::default, |bytes| Ends::from_bytes(*bytes));
                 Some(Acquired::Unchanged { seq: seq as u64, ends })
             }
             _ => None,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::format::frame::Ends;
 use crate::format::key::Key;
 use crate::format::token::Token;
 
@@ -52,9 +53,8 @@ pub enum Acquired {
     Unchanged {
         /// The partition's sequence number now: the value reflects every change up to it.
         seq: u64,
-        /// When what is stored expires and ends, on the server's clock:
-        /// [`ends_of`](crate::format::frame::ends_of).
-        ends: (u64, u64),
+        /// When what is stored ends: [`ends_of`](crate::format::frame::ends_of).
+        ends: Ends,
     },
     /// The caller holds the lease and should load.
     Granted(Lease),

@@ -6,6 +6,7 @@ use crate::backend::{BusEvent, Effect, Listener};
 use crate::error::ErrorKind;
 use crate::faults::planted;
 use crate::format::key::Key;
+use crate::format::tags::Tags;
 use crate::inner::Inner;
 use crate::liveness::ledger::{Changes, Noted};
 use crate::liveness::news::News;
@@ -18,102 +19,110 @@ use crate::sync::{Mutex, OnceLock};
 
 impl<V: Send + Sync + 'static> Listener for Inner<V> {
     fn notify(&self, event: BusEvent) {
-        let news = match event {
-            BusEvent::Subscribed => subscribed(self),
-            BusEvent::Lost => lost(self),
-            BusEvent::PartitionSubscribed { partition } => {
-                self.local.liveness.asked(Asked::Subscription, &Ok(()));
-                about(self, partition, |partition| {
-                    partition.subscribed();
-                    News::Gap
-                })
-            }
-            BusEvent::PartitionLost { partition } => partition_lost(self, partition),
-            BusEvent::Refused { why } => {
-                let refused = self.observer.error(ErrorKind::Config, &*why);
-                self.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
-                News::Expected
-            }
-            BusEvent::Invalidated { partition, seq, key } => {
-                self.observer.counters.invalidations_received.add(1);
-                if planted!(CountBeforeRemoval) {
-                    let _ =
-                        self.local.liveness.node.partition(partition).map(|partition| partition.heard(seq));
-                }
-                // The key is removed first, and the number is counted after that: see `Partition::heard`. The
-                // node's own changes are not skipped. L2 may execute a command after this node has given it
-                // up, and only the bus reports that.
-                self.local.stripes.changed(self.local.engine(), &key, seq);
-                let news = about(self, partition, |partition| partition.heard(seq));
-                note(self, partition, seq, |received, change| received.note(&key, change));
-                news
-            }
-            BusEvent::Expired { partition, seq, key } => {
-                self.observer.counters.invalidations_received.add(1);
-                let now = self.local.now();
-                self.local.stripes.expired(self.local.engine(), &Key::from_encoded(&key), seq, now);
-                about(self, partition, |partition| partition.heard(seq))
-            }
-            BusEvent::Cleared { partition, seq } => {
-                self.observer.counters.invalidations_received.add(1);
-                about(self, partition, |partition| {
-                    partition.cleared(seq);
-                    partition.heard(seq)
-                })
-            }
-            BusEvent::TagsInvalidated { partition, seq, tags } => {
-                self.observer.counters.invalidations_received.add(1);
-                let news = about(self, partition, |partition| {
-                    partition.tags_changed(&tags, seq, Effect::Void);
-                    partition.heard(seq)
-                });
-                note(self, partition, seq, |received, change| received.note_tags(partition, &tags, change));
-                news
-            }
-            BusEvent::TagsExpired { partition, seq, tags } => {
-                self.observer.counters.invalidations_received.add(1);
-                about(self, partition, |partition| {
-                    partition.tags_changed(&tags, seq, Effect::Expire);
-                    partition.heard(seq)
-                })
-            }
-            BusEvent::Echo { partition, seq, beat } => {
-                let max_staleness = self.local.liveness.node.max_staleness;
-                about(self, partition, |partition| {
-                    let news = partition.echoed(seq, beat, max_staleness);
-                    if partition.proven() == beat
-                        && let Some(sent) = partition.proved_at()
-                    {
-                        // The echo came behind every change, so they were under way as long.
-                        self.observer.lagged(self.local.now().since(sent));
-                    }
-                    news
-                })
-            }
-            BusEvent::Woken { key, value } => {
-                self.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
-                News::Expected
-            }
-            BusEvent::Asked { asker, id, question } => {
-                self.lifecycle.questions.put(Question { asker, id, text: question });
-                News::Expected
-            }
-            // Only tools ask.
-            BusEvent::Answered { .. } => News::Expected,
-            BusEvent::Foreign => {
-                self.observer.counters.unreadable.add(1);
-                News::Expected
-            }
-            BusEvent::Stored { key } => {
-                self.local.stripes.wake(&key, &Wake::Stored);
-                News::Expected
-            }
-        };
-        if news == News::Gap {
+        if apply(self, event) == News::Gap {
             self.local.liveness.suspended(SuspendCause::Missed);
             self.local.liveness.node.resync.notify_one();
         }
     }
+}
+
+fn apply<V: Send + Sync + 'static>(inner: &Inner<V>, event: BusEvent) -> News {
+    match event {
+        BusEvent::Subscribed => subscribed(inner),
+        BusEvent::Lost => lost(inner),
+        BusEvent::PartitionSubscribed { partition } => partition_subscribed(inner, partition),
+        BusEvent::PartitionLost { partition } => partition_lost(inner, partition),
+        BusEvent::Invalidated { partition, seq, key } => invalidated(inner, partition, seq, &key),
+        BusEvent::Expired { partition, seq, key } => expired(inner, partition, seq, &key),
+        BusEvent::Cleared { partition, seq } => cleared(inner, partition, seq),
+        BusEvent::TagsInvalidated { partition, seq, tags } => tags_invalidated(inner, partition, seq, &tags),
+        BusEvent::TagsExpired { partition, seq, tags } => {
+            tags_changed(inner, partition, seq, &tags, Effect::Expire)
+        }
+        BusEvent::Echo { partition, seq, beat } => echoed(inner, partition, seq, beat),
+        other => {
+            told(inner, other);
+            News::Expected
+        }
+    }
+}
+
+/// Applies an event that is no change and proves nothing.
+fn told<V: Send + Sync + 'static>(inner: &Inner<V>, event: BusEvent) {
+    match event {
+        BusEvent::Woken { key, value } => {
+            inner.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
+        }
+        BusEvent::Stored { key } => inner.local.stripes.wake(&key, &Wake::Stored),
+        BusEvent::Asked { asker, id, question } => {
+            inner.lifecycle.questions.put(Question { asker, id, text: question });
+        }
+        BusEvent::Refused { why } => {
+            let refused = inner.observer.error(ErrorKind::Config, &*why);
+            inner.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
+        }
+        BusEvent::Foreign => inner.observer.counters.unreadable.add(1),
+        // Only tools ask; and `apply` has handled the others.
+        _ => {}
+    }
+}
+
+/// A key was invalidated. The key is removed first, and the number is counted after that: see [`Partition::heard`].
+/// The node's own changes are not skipped. L2 may execute a command after this node has given it up, and only the
+/// bus reports that.
+fn invalidated<V: Send + Sync + 'static>(inner: &Inner<V>, partition: u16, seq: u64, key: &[u8]) -> News {
+    inner.observer.counters.invalidations_received.add(1);
+    if planted!(CountBeforeRemoval) {
+        let _ = inner.local.liveness.node.partition(partition).map(|partition| partition.heard(seq));
+    }
+    inner.local.stripes.changed(inner.local.engine(), key, seq);
+    let news = about(inner, partition, |partition| partition.heard(seq));
+    note(inner, partition, seq, |received, change| received.note(key, change));
+    news
+}
+
+fn expired<V: Send + Sync + 'static>(inner: &Inner<V>, partition: u16, seq: u64, key: &[u8]) -> News {
+    inner.observer.counters.invalidations_received.add(1);
+    let now = inner.local.now();
+    inner.local.stripes.expired(inner.local.engine(), &Key::from_encoded(key), seq, now);
+    about(inner, partition, |partition| partition.heard(seq))
+}
+
+fn cleared<V>(inner: &Inner<V>, partition: u16, seq: u64) -> News {
+    inner.observer.counters.invalidations_received.add(1);
+    about(inner, partition, |partition| {
+        partition.cleared(seq);
+        partition.heard(seq)
+    })
+}
+
+fn tags_invalidated<V: 'static>(inner: &Inner<V>, partition: u16, seq: u64, tags: &Tags) -> News {
+    let news = tags_changed(inner, partition, seq, tags, Effect::Void);
+    note(inner, partition, seq, |received, change| received.note_tags(partition, tags, change));
+    news
+}
+
+fn tags_changed<V>(inner: &Inner<V>, partition: u16, seq: u64, tags: &Tags, effect: Effect) -> News {
+    inner.observer.counters.invalidations_received.add(1);
+    about(inner, partition, |partition| {
+        partition.tags_changed(tags, seq, effect);
+        partition.heard(seq)
+    })
+}
+
+/// The echo of a heartbeat has arrived.
+fn echoed<V: 'static>(inner: &Inner<V>, partition: u16, seq: u64, beat: u64) -> News {
+    let max_staleness = inner.local.liveness.node.max_staleness;
+    about(inner, partition, |partition| {
+        let news = partition.echoed(seq, beat, max_staleness);
+        if partition.proven() == beat
+            && let Some(sent) = partition.proved_at()
+        {
+            // The echo came behind every change, so they were under way as long.
+            inner.observer.lagged(inner.local.now().since(sent));
+        }
+        news
+    })
 }
 
 /// Applies an event to its partition. An event of a partition that this node does not know changes nothing.
@@ -139,6 +148,15 @@ fn subscribed<V: Send + Sync + 'static>(inner: &Inner<V>) -> News {
     inner.local.liveness.asked(Asked::Subscription, &Ok(()));
     inner.local.liveness.node.partitions().for_each(|(_, partition)| partition.subscribed());
     News::Gap
+}
+
+/// The bus is subscribed for one partition.
+fn partition_subscribed<V: Send + Sync + 'static>(inner: &Inner<V>, partition: u16) -> News {
+    inner.local.liveness.asked(Asked::Subscription, &Ok(()));
+    about(inner, partition, |partition| {
+        partition.subscribed();
+        News::Gap
+    })
 }
 
 /// The bus is lost for one partition.

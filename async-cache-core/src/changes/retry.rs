@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
 use crate::backend::Effect;
-use crate::changes::send::{self, is_retried};
+use crate::changes::send::{self, Place, is_retried};
 use crate::error::Result;
 use crate::faults::mutant::Mutant;
 use crate::format::key::Key;
@@ -106,7 +106,7 @@ async fn flush_of<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> (u1
 }
 
 async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16, work: &Work) -> Result<()> {
-    let place = inner.local.liveness.node.partition(index).map(|partition| (index, partition));
+    let place = inner.local.liveness.node.partition(index).map(|partition| Place { index, partition });
     let (Some(l2), Some(place)) = (&inner.remote, place) else { return Ok(()) };
     match work {
         Work::Clear(_) => send::send_clear_to(inner, l2, place).await.map(drop),

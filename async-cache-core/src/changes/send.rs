@@ -103,7 +103,11 @@ pub(crate) async fn send_clear<V: Send + Sync + 'static>(inner: &Inner<V>, lande
 }
 
 /// A partition and its index.
-pub(crate) type Place<'a> = (u16, &'a Partition);
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) index: u16,
+    pub(crate) partition: &'a Partition,
+}
 
 /// Makes a change in every partition. All are tried, although one may fail.
 async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = Result<u64>>>(
@@ -111,12 +115,12 @@ async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = 
     landed: &Landed,
     send: impl Fn(Place<'a>) -> Sent,
 ) -> Result<Stamp> {
-    let sent = inner.local.liveness.node.partitions().map(|place| {
-        let sending = send(place);
+    let sent = inner.local.liveness.node.partitions().map(|(index, partition)| {
+        let sending = send(Place { index, partition });
         async move {
             let seq = sending.await?;
-            landed.note(place.0);
-            Ok((place.0, seq))
+            landed.note(index);
+            Ok((index, seq))
         }
     });
     let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
@@ -143,10 +147,11 @@ fn worst(errors: impl Iterator<Item = Error>) -> Option<Error> {
 pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
-    (index, partition): Place<'_>,
+    place: Place<'_>,
     tags: &[Tags],
     effect: Effect,
 ) -> Result<u64> {
+    let Place { index, partition } = place;
     let mut last = 0;
     for tags in tags {
         let sending = async {
@@ -173,11 +178,11 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
 pub(crate) async fn send_clear_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
-    (index, partition): Place<'_>,
+    place: Place<'_>,
 ) -> Result<u64> {
-    let sent = inner.observer.stage(Stage::Clear, l2.region.clear(index)).await;
+    let sent = inner.observer.stage(Stage::Clear, l2.region.clear(place.index)).await;
     let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
-    partition.cleared(seq);
+    place.partition.cleared(seq);
     Ok(seq)
 }
 

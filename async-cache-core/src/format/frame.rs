@@ -100,7 +100,7 @@ pub fn is_expired(stored: &[u8]) -> bool {
 #[must_use]
 pub fn expired(stored: &[u8]) -> Option<Bytes> {
     let seq = unseal(stored)?;
-    let (expires, ends) = ends_of(stored);
+    let Ends { expires, ends } = ends_of(stored);
     (ends > expires).then(|| Bytes::from([&expired_seal(seq)[..], &stored[SEAL_LEN..]].concat()))
 }
 
@@ -110,19 +110,30 @@ pub fn token_of(stored: &[u8]) -> Option<Token> {
     stored.get(TOKEN_OFFSET..)?.first_chunk().map(|bytes| Token::from_bytes(*bytes))
 }
 
-/// Returns the expiry of a stored value and the end of its use as a fallback, without checking the value. Both
-/// are 0, which is long past, if the value is too short.
-#[must_use]
-pub fn ends_of(stored: &[u8]) -> (u64, u64) {
-    let ends = stored.get(ENDS_OFFSET..).and_then(<[u8]>::first_chunk);
-    ends.map_or((0, 0), |bytes| ends_from_bytes(*bytes))
+/// When a stored value ends, in milliseconds on the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ends {
+    /// Its expiry.
+    pub expires: u64,
+    /// The end of its use as a fallback.
+    pub ends: u64,
 }
 
-/// Splits the 16 bytes at [`ENDS_OFFSET`] into the expiry and the end of the use as a fallback.
+impl Ends {
+    /// Splits the 16 bytes at [`ENDS_OFFSET`].
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let wide = u128::from_be_bytes(bytes);
+        Self { expires: (wide >> 64) as u64, ends: wide as u64 }
+    }
+}
+
+/// Returns when a stored value ends, without checking the value. Both times are 0, which is long past, if the value is
+/// too short.
 #[must_use]
-pub fn ends_from_bytes(bytes: [u8; 16]) -> (u64, u64) {
-    let wide = u128::from_be_bytes(bytes);
-    ((wide >> 64) as u64, wide as u64)
+pub fn ends_of(stored: &[u8]) -> Ends {
+    let ends = stored.get(ENDS_OFFSET..).and_then(<[u8]>::first_chunk);
+    ends.map_or_else(Ends::default, |bytes| Ends::from_bytes(*bytes))
 }
 
 /// Returns the tags of a stored value without checking the value. Returns the empty set if the tags cannot be
@@ -300,8 +311,8 @@ mod tests {
     fn what_is_written_is_read() {
         let (header, bytes) = stored(b"payload");
         assert_eq!(token_of(&bytes), Some(header.token));
-        assert_eq!(ends_of(&bytes), (header.expires_ms, header.ends_ms));
-        assert_eq!(ends_of(&bytes[..ENDS_OFFSET + 15]), (0, 0));
+        assert_eq!(ends_of(&bytes), Ends { expires: header.expires_ms, ends: header.ends_ms });
+        assert_eq!(ends_of(&bytes[..ENDS_OFFSET + 15]), Ends::default());
         assert_eq!(read(FORMAT, &bytes), Ok((77, header, &b"payload"[..])));
         let longest = Tags::new((0..32).map(|n| format!("{n:0>128}"))).unwrap();
         for tags in [Tags::new(["team:9"]).unwrap(), longest] {

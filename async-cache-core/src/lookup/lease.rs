@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::backend::{Accept, Acquire, Acquired, Entry, Phase, Tick};
 use crate::error::{Error, Result};
 use crate::faults::mutant::Mutant;
+use crate::format::frame::Ends;
 use crate::inner::Inner;
 use crate::local::flight::Elsewhere;
 use crate::local::lead::Lead;
@@ -187,7 +188,7 @@ fn unchanged<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     lead: &Lead<V>,
     mut entry: Entry<V>,
-    ends: (u64, u64),
+    ends: Ends,
     asked: Tick,
 ) -> Seen<V> {
     let now = inner.local.now();
@@ -198,7 +199,7 @@ fn unchanged<V: Send + Sync + 'static>(
         Ok(time) => time,
         Err(error) => return unreachable(inner, lead, Some(&entry), error),
     };
-    entry.life = entry.life.confirmed(time.tick_at(ends.0, now), time.tick_at(ends.1, now));
+    entry.life = entry.life.confirmed(time.tick_at(ends.expires, now), time.tick_at(ends.ends, now));
     let again = Seen::bare(Learnt::Lease(Reply::Again(Accept::Other(entry.token))));
     match entry.life.phase(now) {
         Phase::Fresh | Phase::Ripe => Seen::of(Learnt::Lease(Reply::Answers), entry),

@@ -11,6 +11,7 @@ use crate::error::{BoxError, Error, Result};
 use crate::faults::mutant::Mutant;
 use crate::format::frame::{self, Header, Unreadable, token_of};
 use crate::format::key::Key;
+use crate::format::token::Token;
 use crate::liveness::clock::ServerTime;
 use crate::liveness::news::{News, Server};
 use crate::liveness::partition::Partition;
@@ -246,11 +247,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         if phase == Phase::Expired {
             return useless(stored);
         }
-        let held = self
-            .local
-            .engine()
-            .and_then(|l1| l1.get(key.as_bytes()))
-            .filter(|held| held.token == header.token);
+        let held = self.held(key, header.token);
         // The failed refreshes that this node has counted for the value stay counted.
         let failures = held.as_ref().map(|held| held.life);
         let value = match held {
@@ -272,6 +269,11 @@ impl<V: Send + Sync + 'static> L2<V> {
             Phase::Fresh | Phase::Ripe => Fetched::Found(entry, ticket),
             Phase::Stale | Phase::Expired => Fetched::Stale(entry, ticket),
         }
+    }
+
+    /// The entry of L1, if it has the value with this token.
+    fn held(&self, key: &Key, token: Token) -> Option<Entry<V>> {
+        self.local.engine()?.get(key.as_bytes()).filter(|held| held.token == token)
     }
 
     fn unreadable(

@@ -60,10 +60,16 @@ enum Sight {
     Ok,
 }
 
-/// Notes what a node has told, unless another one sees more.
-fn note(best: &mut Option<(Sight, Vec<Range>)>, told: (Sight, Vec<Range>)) {
-    if best.as_ref().is_none_or(|(sight, _)| told.0 > *sight) {
-        *best = Some(told);
+/// The map of one node.
+struct View {
+    sight: Sight,
+    ranges: Vec<Range>,
+}
+
+/// Keeps the view that sees more.
+fn keep_better(best: &mut Option<View>, view: View) {
+    if best.as_ref().is_none_or(|best| view.sight > best.sight) {
+        *best = Some(view);
     }
 }
 
@@ -155,13 +161,13 @@ impl Topology {
         for (address, server) in servers.into_iter().take(ASKED) {
             let Ok(checkout) = server.slots.pick(Purpose::Read) else { continue };
             let answer = checkout.answer(ask(&checkout.link)).await;
-            match answer.ok().and_then(|answers| sight(told(answers).ok()?, address)) {
-                Some((Sight::Ok, ranges)) => return self.adopt(ranges).await,
-                Some(seen) => note(&mut second_best, seen),
+            match answer.ok().and_then(|answers| view_of(told(answers).ok()?, address)) {
+                Some(View { sight: Sight::Ok, ranges }) => return self.adopt(ranges).await,
+                Some(view) => keep_better(&mut second_best, view),
                 None => {}
             }
         }
-        if let Some((_, ranges)) = second_best {
+        if let Some(View { ranges, .. }) = second_best {
             return self.adopt(ranges).await;
         }
         let ranges = self.ask_seeds().await?;
@@ -178,8 +184,8 @@ impl Topology {
         let mut first: Option<Error> = None;
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok((Sight::Ok, ranges)) => return Ok(ranges),
-                Ok(seen) => note(&mut second_best, seen),
+                Ok(View { sight: Sight::Ok, ranges }) => return Ok(ranges),
+                Ok(view) => keep_better(&mut second_best, view),
                 Err(error) => {
                     // An error that only a change of settings can mend is the most useful one for the user.
                     let better = first.as_ref().is_none_or(|first| first.kind() != ErrorKind::Config);
@@ -188,10 +194,10 @@ impl Topology {
             }
         }
         let none = || Error::new(ErrorKind::Config, "no node of the cluster is given");
-        second_best.map(|(_, ranges)| ranges).ok_or_else(|| first.unwrap_or_else(none))
+        second_best.map(|view| view.ranges).ok_or_else(|| first.unwrap_or_else(none))
     }
 
-    async fn ask_seed(&self, parts: &Parts) -> Result<(Sight, Vec<Range>)> {
+    async fn ask_seed(&self, parts: &Parts) -> Result<View> {
         let refused = |refusal| parts.connector.explain(refusal, &parts.secrets);
         let link = match parts.connector.link().await {
             Ok(link) => link,
@@ -202,8 +208,8 @@ impl Topology {
         match asked {
             Err(_) => Err(refused(Refusal::Timeout).await),
             Ok(Err(error)) => Err(refused(Refusal::Error(error)).await),
-            Ok(Ok(answers)) => match told(answers).map(|told| sight(told, &address_of(addr))) {
-                Ok(Some(seen)) => Ok(seen),
+            Ok(Ok(answers)) => match told(answers).map(|told| view_of(told, &address_of(addr))) {
+                Ok(Some(view)) => Ok(view),
                 Ok(None) => {
                     let what = format!("connecting to Redis at {addr}: its cluster has no slots yet");
                     Err(Error::new(ErrorKind::Backend, what))
@@ -333,8 +339,14 @@ async fn ask(link: &Link) -> RedisResult<Vec<RedisResult<Value>>> {
     link.pipeline(&pipeline).await
 }
 
+/// The answers to both questions.
+struct Told {
+    info: String,
+    slots: Value,
+}
+
 /// The answers to both questions, or why there is none. The user may lack the right to one of them.
-fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<(String, Value), Refusal> {
+fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<Told, Refusal> {
     let of = |right: &str, answer: Option<RedisResult<Value>>| match answer {
         Some(answer) => answer.map_err(|error| Refusal::of_command(right, error)),
         None => Ok(Value::Nil),
@@ -343,16 +355,16 @@ fn told(answers: Vec<RedisResult<Value>>) -> std::result::Result<(String, Value)
     let info = of("cluster|info", answers.next())?;
     let slots = of("cluster|slots", answers.next())?;
     let info = from_redis_value(info).map_err(|error| Refusal::Error(error.into()))?;
-    Ok((info, slots))
+    Ok(Told { info, slots })
 }
 
 /// What the node at `asked` sees; `None` if it knows no slots.
-fn sight((info, slots): (String, Value), asked: &Address) -> Option<(Sight, Vec<Range>)> {
-    let ranges = sorted(parse(slots, asked).filter(|ranges| !ranges.is_empty())?);
-    let sight = match info.contains("cluster_state:ok") {
+fn view_of(told: Told, asked: &Address) -> Option<View> {
+    let ranges = sorted(parse(told.slots, asked).filter(|ranges| !ranges.is_empty())?);
+    let sight = match told.info.contains("cluster_state:ok") {
         true if is_whole(ranges.iter()) => Sight::Ok,
         true => Sight::Gap,
         false => Sight::Fail,
     };
-    Some((sight, ranges))
+    Some(View { sight, ranges })
 }
