@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod delay;
 pub mod fleet;
 pub mod listen;
+pub mod observed;
 pub mod older;
 pub mod ports;
 pub mod process;

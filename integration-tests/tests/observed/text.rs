@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use async_cache::testing::{No, until};
 use integration_tests::fleet::Fleet;
+use integration_tests::observed::exporter::{address, get};
 
-use crate::exporter::{address, described, get};
+use crate::described;
 
 /// A line with a figure.
 #[derive(Debug)]
@@ -118,8 +119,8 @@ async fn every_metric_is_in_it_with_its_kind_its_help_and_few_labels() {
     .await;
 
     let scraped = scrape();
-    for (name, kind) in described() {
-        assert_eq!(scraped.kinds.get(&name).map(String::as_str), Some(kind), "{name}");
+    for (name, metric) in described() {
+        assert_eq!(scraped.kinds.get(&name).map(String::as_str), Some(metric.kind), "{name}");
         assert!(
             scraped.helps.get(&name).is_some_and(|help| help.len() > 20),
             "{name}: {:?}",

@@ -1,4 +1,4 @@
-//! The exporter of this process.
+//! The exporter of this process, and the descriptions of metrics.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -6,17 +6,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use async_cache::{MemoryBackend, TieredCache};
-use integration_tests::ports::free_port;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use parking_lot::Mutex;
+
+use crate::ports::free_port;
 
 /// The buckets of docs/operations.md, in seconds.
 const BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The address of the exporter. All caches of this process report to it.
-pub(crate) fn address() -> SocketAddr {
+///
+/// # Panics
+///
+/// If the exporter does not start.
+pub fn address() -> SocketAddr {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     *ADDRESS.get_or_init(|| {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -30,12 +34,12 @@ pub(crate) fn address() -> SocketAddr {
     })
 }
 
-/// The body of an answer to GET.
+/// What a server answers to a GET.
 ///
-/// # Panics
+/// # Errors
 ///
-/// If nobody answers, or with another status than 200.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+/// If there is no answer, or another status than 200.
+pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let failed = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed)?;
@@ -47,39 +51,56 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     if status.contains(" 200 ") { Ok(body.to_owned()) } else { Err(format!("{path}: {status}: {body}")) }
 }
 
-/// The kinds of the metrics that the library describes, by their names.
-pub(crate) fn described() -> BTreeMap<String, &'static str> {
-    let describe = || {
-        let names = Names::default();
-        metrics::with_local_recorder(&names, || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let _entered = runtime.enter();
-            drop(
-                TieredCache::<u64, u64>::builder().l1(MemoryBackend::new(1)).build().expect("a valid cache"),
-            );
-        });
-        names.0.into_inner()
-    };
-    // A runtime may not end within another.
-    std::thread::spawn(describe).join().expect("a cache")
+/// The description of a metric.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// The unit.
+    pub unit: Option<Unit>,
+    /// What it counts or measures.
+    pub text: String,
 }
 
-/// Collects the names that are described.
+/// The metrics that the library describes while `describe` runs, by their names. It runs on a thread of its own, in a runtime.
+///
+/// # Panics
+///
+/// If `describe` does.
+pub fn described(describe: impl AsyncFnOnce() + Send + 'static) -> BTreeMap<String, Metric> {
+    let run = || {
+        let descriptions = Descriptions::default();
+        metrics::with_local_recorder(&descriptions, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(describe());
+        });
+        descriptions.0.into_inner()
+    };
+    // A runtime may not end within another.
+    std::thread::spawn(run).join().expect("the descriptions")
+}
+
+/// Collects what is described, and nothing else.
 #[derive(Default)]
-struct Names(Mutex<BTreeMap<String, &'static str>>);
+struct Descriptions(Mutex<BTreeMap<String, Metric>>);
 
-impl Recorder for Names {
-    fn describe_counter(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.0.lock().insert(name.as_str().to_owned(), "counter");
+impl Descriptions {
+    fn note(&self, kind: &'static str, name: &KeyName, unit: Option<Unit>, text: &SharedString) {
+        self.0.lock().insert(name.as_str().to_owned(), Metric { kind, unit, text: text.to_string() });
+    }
+}
+
+impl Recorder for Descriptions {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.note("counter", &name, unit, &text);
     }
 
-    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.0.lock().insert(name.as_str().to_owned(), "gauge");
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.note("gauge", &name, unit, &text);
     }
 
-    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, _: SharedString) {
-        self.0.lock().insert(name.as_str().to_owned(), "histogram");
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.note("histogram", &name, unit, &text);
     }
 
     fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
