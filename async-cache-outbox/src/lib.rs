@@ -50,6 +50,8 @@
 mod change;
 mod database;
 mod error;
+#[cfg(feature = "metrics")]
+mod instruments;
 mod outbox;
 mod relay;
 #[cfg(feature = "postgres")]

@@ -107,6 +107,8 @@ impl RelayBuilder {
             shared: Arc::clone(&shared),
             stop: stop.clone(),
         };
+        // The metrics exist from the start, also while the database cannot be reached.
+        shared.publish();
         let task = Task::new(runtime.spawn(worker.run()), stop, self.options.shutdown_limit);
         Ok(Relay { shared, task })
     }

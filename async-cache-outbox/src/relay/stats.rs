@@ -2,11 +2,65 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use metrics::Unit;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::database::Figures;
+#[cfg(feature = "metrics")]
+use crate::instruments::{Instruments, Metric};
+
+/// The metrics of a relay. Each has one label, `table`.
+#[cfg(feature = "metrics")]
+const METRICS: [Metric<RelayStats>; 8] = [
+    Metric::gauge(
+        "async_cache_outbox_backlog",
+        Unit::Count,
+        "Rows in the outbox table, 100,000 at most.",
+        |stats| stats.backlog as f64,
+    ),
+    Metric::gauge(
+        "async_cache_outbox_oldest_seconds",
+        Unit::Seconds,
+        "Age of the oldest row that the relay at work can apply.",
+        |stats| stats.oldest.as_secs_f64(),
+    ),
+    Metric::gauge(
+        "async_cache_outbox_unknown",
+        Unit::Count,
+        "Rows of namespaces that the relay at work does not know. They stay.",
+        |stats| stats.unknown as f64,
+    ),
+    Metric::gauge(
+        "async_cache_outbox_unreadable",
+        Unit::Count,
+        "Rows that the relay at work cannot read. They stay.",
+        |stats| stats.unreadable as f64,
+    ),
+    Metric::gauge(
+        "async_cache_outbox_at_work",
+        Unit::Count,
+        "1 if this relay is the one at work, else 0.",
+        |stats| f64::from(u8::from(stats.role == Role::AtWork)),
+    ),
+    Metric::count(
+        "async_cache_outbox_applied_total",
+        "Rows that this relay has applied and deleted.",
+        |stats| stats.applied,
+    ),
+    Metric::count(
+        "async_cache_outbox_cache_failures_total",
+        "Times that an L2 failed or refused the invalidations of a page. The relay tries them again.",
+        |stats| stats.cache_failures,
+    ),
+    Metric::count(
+        "async_cache_outbox_database_failures_total",
+        "Times that the database failed, or the connection to it. The relay connects again.",
+        |stats| stats.database_failures,
+    ),
+];
 
 /// What a relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -62,11 +116,19 @@ pub(crate) struct Shared {
     pub(crate) stats: Mutex<RelayStats>,
     pub(crate) woken: Notify,
     pub(crate) table: String,
+    #[cfg(feature = "metrics")]
+    instruments: Instruments<RelayStats>,
 }
 
 impl Shared {
     pub(crate) fn new(table: String) -> Self {
-        Self { stats: Mutex::default(), woken: Notify::new(), table }
+        Self {
+            stats: Mutex::default(),
+            woken: Notify::new(),
+            #[cfg(feature = "metrics")]
+            instruments: Instruments::new(&METRICS, ("table", &table)),
+            table,
+        }
     }
 
     /// Notes a new role. Only the relay at work knows the table.
@@ -95,9 +157,12 @@ impl Shared {
             error = what,
             "the outbox relay cannot use the database; it tries again"
         );
-        let mut stats = self.stats.lock();
-        stats.database_failures += 1;
-        stats.last_error = Some(what);
+        {
+            let mut stats = self.stats.lock();
+            stats.database_failures += 1;
+            stats.last_error = Some(what);
+        }
+        self.publish();
     }
 
     pub(crate) fn cache_failed(&self, what: String) {
@@ -107,9 +172,12 @@ impl Shared {
             error = what,
             "invalidations of the outbox failed; they are tried again"
         );
-        let mut stats = self.stats.lock();
-        stats.cache_failures += 1;
-        stats.last_error = Some(what);
+        {
+            let mut stats = self.stats.lock();
+            stats.cache_failures += 1;
+            stats.last_error = Some(what);
+        }
+        self.publish();
     }
 
     pub(crate) fn unreadable(&self, what: String) {
@@ -146,23 +214,14 @@ impl Shared {
         self.publish();
     }
 
-    /// Copies the figures to the `metrics` facade. Every figure has one label, `table`.
-    fn publish(&self) {
+    /// Copies the figures to the `metrics` facade.
+    ///
+    /// Also while nothing changes: the recorder may be installed later.
+    pub(crate) fn publish(&self) {
         #[cfg(feature = "metrics")]
         {
             let stats = self.stats.lock().clone();
-            let labels = [("table", self.table.clone())];
-            metrics::gauge!("async_cache_outbox_backlog", &labels).set(stats.backlog as f64);
-            metrics::gauge!("async_cache_outbox_oldest_seconds", &labels).set(stats.oldest.as_secs_f64());
-            metrics::gauge!("async_cache_outbox_unknown", &labels).set(stats.unknown as f64);
-            metrics::gauge!("async_cache_outbox_unreadable", &labels).set(stats.unreadable as f64);
-            metrics::gauge!("async_cache_outbox_at_work", &labels)
-                .set(f64::from(u8::from(stats.role == Role::AtWork)));
-            metrics::counter!("async_cache_outbox_applied_total", &labels).absolute(stats.applied);
-            metrics::counter!("async_cache_outbox_cache_failures_total", &labels)
-                .absolute(stats.cache_failures);
-            metrics::counter!("async_cache_outbox_database_failures_total", &labels)
-                .absolute(stats.database_failures);
+            self.instruments.publish(&stats);
         }
     }
 }

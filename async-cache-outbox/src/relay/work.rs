@@ -25,12 +25,19 @@ pub(crate) struct Worker {
     pub(crate) stop: CancellationToken,
 }
 
+impl Drop for Worker {
+    /// Also if the task is aborted or panics: otherwise the metrics would say for ever that this relay is at work.
+    fn drop(&mut self) {
+        self.shared.role(Role::Ended);
+    }
+}
+
 impl Worker {
     pub(crate) async fn run(mut self) {
         let mut pauses = Pauses::default();
         while !self.stop.is_cancelled() {
-            self.shared.role(Role::Connecting);
             let Err(error) = self.session(&mut pauses).await else { break };
+            self.shared.role(Role::Connecting);
             self.shared.database_failed(format!(
                 "the outbox table `{}`: {}",
                 self.shared.table,
@@ -38,7 +45,6 @@ impl Worker {
             ));
             self.stop.run_until_cancelled(sleep(pauses.next())).await;
         }
-        self.shared.role(Role::Ended);
     }
 
     /// Works until the relay is stopped. An error ends the session, and with it the lead.
@@ -65,6 +71,7 @@ impl Worker {
                 return Ok(Lead::Held);
             }
             self.shared.role(Role::Standby);
+            self.shared.publish();
             self.stop.run_until_cancelled(sleep(self.options.takeover_interval)).await;
         }
         Ok(Lead::Elsewhere)

@@ -140,6 +140,8 @@ impl LogReaderBuilder {
             shared: Arc::clone(&shared),
             stop: stop.clone(),
         };
+        // The metrics exist from the start, also while the database cannot be reached.
+        shared.publish();
         let task = Task::new(runtime.spawn(worker.run()), stop, self.options.shutdown_limit);
         Ok(LogReader { shared, task })
     }

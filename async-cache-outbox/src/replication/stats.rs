@@ -2,11 +2,74 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use metrics::Unit;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+#[cfg(feature = "metrics")]
+use crate::instruments::{Instruments, Metric};
 use crate::relay::stats::Role;
+
+/// The metrics of a log reader. Each has one label, `slot`.
+#[cfg(feature = "metrics")]
+const METRICS: [Metric<LogReaderStats>; 10] = [
+    Metric::gauge(
+        "async_cache_log_lag_bytes",
+        Unit::Bytes,
+        "The log between the position that the reader has acknowledged and its end.",
+        |stats| stats.lag_bytes as f64,
+    ),
+    Metric::gauge(
+        "async_cache_log_kept_bytes",
+        Unit::Bytes,
+        "The log that the server keeps for the slot.",
+        |stats| stats.kept_bytes as f64,
+    ),
+    Metric::gauge(
+        "async_cache_log_oldest_seconds",
+        Unit::Seconds,
+        "How long ago the oldest change was committed that is known and not applied.",
+        |stats| stats.oldest.as_secs_f64(),
+    ),
+    Metric::gauge(
+        "async_cache_log_at_work",
+        Unit::Count,
+        "1 if this reader is the one at work, else 0.",
+        |stats| f64::from(u8::from(stats.role == Role::AtWork)),
+    ),
+    Metric::count(
+        "async_cache_log_transactions_total",
+        "Transactions that this reader has applied.",
+        |stats| stats.transactions,
+    ),
+    Metric::count(
+        "async_cache_log_changes_total",
+        "Changes of rows that this reader has applied, and each TRUNCATE of a table.",
+        |stats| stats.changes,
+    ),
+    Metric::count(
+        "async_cache_log_refused_total",
+        "Changes whose function failed. The reader invalidated the namespace instead.",
+        |stats| stats.refused,
+    ),
+    Metric::count(
+        "async_cache_log_created_total",
+        "Slots that this reader has created, each with a clear of the namespaces.",
+        |stats| stats.created,
+    ),
+    Metric::count(
+        "async_cache_log_cache_failures_total",
+        "Times that an L2 failed or refused invalidations. The reader tries them again.",
+        |stats| stats.cache_failures,
+    ),
+    Metric::count(
+        "async_cache_log_database_failures_total",
+        "Times that the database failed or refused, or the connection to it. The reader connects again.",
+        |stats| stats.database_failures,
+    ),
+];
 
 /// The figures of a log reader; see [`LogReader::stats`](crate::LogReader::stats).
 ///
@@ -64,11 +127,19 @@ pub(crate) struct Shared {
     pub(crate) stats: Mutex<LogReaderStats>,
     pub(crate) woken: Notify,
     pub(crate) slot: String,
+    #[cfg(feature = "metrics")]
+    instruments: Instruments<LogReaderStats>,
 }
 
 impl Shared {
     pub(crate) fn new(slot: String) -> Self {
-        Self { stats: Mutex::default(), woken: Notify::new(), slot }
+        Self {
+            stats: Mutex::default(),
+            woken: Notify::new(),
+            #[cfg(feature = "metrics")]
+            instruments: Instruments::new(&METRICS, ("slot", &slot)),
+            slot,
+        }
     }
 
     /// Notes a new role. Only the reader at work knows the slot.
@@ -92,9 +163,12 @@ impl Shared {
     pub(crate) fn database_failed(&self, what: String) {
         #[cfg(feature = "tracing")]
         tracing::warn!(slot = self.slot, error = what, "the log reader cannot read the log; it tries again");
-        let mut stats = self.stats.lock();
-        stats.database_failures += 1;
-        stats.last_error = Some(what);
+        {
+            let mut stats = self.stats.lock();
+            stats.database_failures += 1;
+            stats.last_error = Some(what);
+        }
+        self.publish();
     }
 
     pub(crate) fn cache_failed(&self, what: String) {
@@ -104,9 +178,12 @@ impl Shared {
             error = what,
             "invalidations of the log failed; they are tried again"
         );
-        let mut stats = self.stats.lock();
-        stats.cache_failures += 1;
-        stats.last_error = Some(what);
+        {
+            let mut stats = self.stats.lock();
+            stats.cache_failures += 1;
+            stats.last_error = Some(what);
+        }
+        self.publish();
     }
 
     /// Notes why changes wait that have not failed.
@@ -146,27 +223,14 @@ impl Shared {
         self.publish();
     }
 
-    /// Copies the figures to the `metrics` facade. Every figure has one label, `slot`.
-    fn publish(&self) {
+    /// Copies the figures to the `metrics` facade.
+    ///
+    /// Also while nothing changes: the recorder may be installed later.
+    pub(crate) fn publish(&self) {
         #[cfg(feature = "metrics")]
         {
             let stats = self.stats.lock().clone();
-            let labels = [("slot", self.slot.clone())];
-            metrics::gauge!("async_cache_log_lag_bytes", &labels).set(stats.lag_bytes as f64);
-            metrics::gauge!("async_cache_log_kept_bytes", &labels).set(stats.kept_bytes as f64);
-            metrics::gauge!("async_cache_log_oldest_seconds", &labels).set(stats.oldest.as_secs_f64());
-            metrics::gauge!("async_cache_log_at_work", &labels)
-                .set(f64::from(u8::from(stats.role == Role::AtWork)));
-            for (name, count) in [
-                ("async_cache_log_transactions_total", stats.transactions),
-                ("async_cache_log_changes_total", stats.changes),
-                ("async_cache_log_refused_total", stats.refused),
-                ("async_cache_log_created_total", stats.created),
-                ("async_cache_log_cache_failures_total", stats.cache_failures),
-                ("async_cache_log_database_failures_total", stats.database_failures),
-            ] {
-                metrics::counter!(name, &labels).absolute(count);
-            }
+            self.instruments.publish(&stats);
         }
     }
 }

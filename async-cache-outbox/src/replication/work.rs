@@ -36,17 +36,23 @@ pub(crate) struct Worker {
     pub(crate) stop: CancellationToken,
 }
 
+impl Drop for Worker {
+    /// Also if the task is aborted or panics: otherwise the metrics would say for ever that this reader is at work.
+    fn drop(&mut self) {
+        self.shared.role(Role::Ended);
+    }
+}
+
 impl Worker {
     pub(crate) async fn run(self) {
         let mut pauses = Pauses::default();
         while !self.stop.is_cancelled() {
             let Err(trouble) = self.session(&mut pauses).await else { break };
             self.shared.role(Role::Connecting);
-            let slot = &self.names.slot;
+            let slot = &self.shared.slot;
             self.shared.database_failed(format!("the slot `{slot}`: {}", told(&trouble, &self.names)));
             self.stop.run_until_cancelled(sleep(pauses.next())).await;
         }
-        self.shared.role(Role::Ended);
     }
 
     /// Works until the reader is stopped. An error ends the session, and with it the lead.
@@ -60,6 +66,7 @@ impl Worker {
                 return Ok(session.release().await?);
             }
             self.shared.role(Role::Standby);
+            self.shared.publish();
             self.stop.run_until_cancelled(sleep(self.options.takeover_interval)).await;
         }
         Ok(())
