@@ -224,6 +224,12 @@ impl Namespace {
     }
 }
 
+/// The tags of a table, or those of them that are asked for.
+fn listed(table: &HashMap<Bytes, u64>, asked: Option<&Tags>) -> Vec<(Bytes, u64)> {
+    let is_asked = |tag: &[u8]| asked.is_none_or(|asked| asked.iter().any(|other| other == tag));
+    table.iter().filter(|(tag, _)| is_asked(tag)).map(|(tag, seq)| (tag.clone(), *seq)).collect()
+}
+
 impl Backend for Tier {
     fn open(&self, spec: RegionSpec, listener: Weak<dyn Listener>) -> Result<Arc<dyn Region>> {
         let mut namespaces = self.0.lock();
@@ -294,13 +300,13 @@ impl Region for View {
         Ok(ReadMany { run: RUN, values: self.run(|it| keys.iter().map(|key| it.read(key, check)).collect()) })
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         exists(partition)?;
         Ok(self.run(|it| Baseline {
             state: State { run: RUN, seq: it.seq, floor: it.floor, time_ms: it.time_ms() },
             tag_floor: it.tag_floor,
-            tags: it.tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect(),
-            expired_tags: it.expired_tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect(),
+            tags: listed(&it.tags, tags),
+            expired_tags: listed(&it.expired_tags, tags),
         }))
     }
 

@@ -100,9 +100,9 @@ impl Region for MemoryRegion {
         Ok(ReadMany { run: self.run(), values })
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         self.check(partition)?;
-        let read = |state: &mut Memory| (state.seq_and_floor(partition), state.tags(partition));
+        let read = |state: &mut Memory| (state.seq_and_floor(partition), state.tags(partition, tags));
         let ((seq, floor), (tag_floor, [tags, expired_tags])) = self.operate(read);
         let state = State { run: self.run(), seq, floor, time_ms: self.store.time_ms() };
         Ok(Baseline { state, tag_floor, tags, expired_tags })

@@ -171,8 +171,8 @@ impl Region for Guarded {
         self.pass()?.read(keys, check).await
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
-        self.pass()?.baseline(partition).await
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
+        self.pass()?.baseline(partition, tags).await
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {

@@ -81,7 +81,8 @@ pub struct Baseline {
     pub state: State,
     /// Tagged values granted below this sequence number are void, whatever their tags.
     pub tag_floor: u64,
-    /// Tags, and the sequence number of the last invalidation of each. At most [`TAG_TABLE`].
+    /// Tags, and the sequence number of the last invalidation of each. At most [`TAG_TABLE`]. A tag may be missing that
+    /// was never invalidated, or whose last invalidation is below `tag_floor`.
     pub tags: Vec<(Bytes, u64)>,
     /// Tags, and the sequence number of the last expiry of each. At most [`TAG_TABLE`].
     pub expired_tags: Vec<(Bytes, u64)>,
@@ -219,8 +220,9 @@ pub trait Region: Debug + Send + Sync + 'static {
     }
 
     /// Reads the state of a partition and its tag table, in one step. It creates the partition if it does not exist,
-    /// and raises its floor if the memory may have been replaced. It checks the namespace record.
-    async fn baseline(&self, partition: u16) -> Result<Baseline>;
+    /// and raises its floor if the memory may have been replaced. It checks the namespace record. With `tags` the
+    /// answer has these tags alone, and costs no more for a long table.
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline>;
 
     /// For each key: returns the valid value, or grants the lease, or says how long another node holds it. One
     /// outcome for each, in the order of the keys: one may fail alone.
@@ -349,7 +351,7 @@ impl dyn Region + '_ {
     ///
     /// Those of [`Region::baseline`].
     pub async fn state(&self, partition: u16) -> Result<State> {
-        Ok(self.baseline(partition).await?.state)
+        Ok(self.baseline(partition, Some(&Tags::default())).await?.state)
     }
 }
 

@@ -239,7 +239,7 @@ impl Liveness {
     /// Reads a partition's state, its tag table and the server's time.
     pub(crate) async fn read_baseline(&self, region: &dyn Region, partition: u16) -> Result<Baseline> {
         let sent = self.node.clock.now();
-        let known = region.baseline(partition).await.map_err(|error| self.l2_failed(error))?;
+        let known = region.baseline(partition, None).await.map_err(|error| self.l2_failed(error))?;
         if let Some(of) = self.node.partition(partition) {
             of.server_clock.observe(known.state.time_ms, sent, self.node.clock.now());
         }

@@ -1,5 +1,7 @@
 //! Samples of hits, for the verifier. A hit itself only draws a random number.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -13,9 +15,15 @@ use crate::options::Verify;
 /// The maximum number of samples that wait for their check. Further ones are dropped, and counted.
 const WAITING: usize = 64;
 
-/// A loader that runs once more. Its result is `None` if it found the previous value unchanged.
-pub(crate) type Rerun<V> =
-    Box<dyn FnOnce() -> BoxFuture<'static, Result<Option<Answer<V>>, BoxError>> + Send>;
+/// The result of a loader that runs once more. It is `None` if the loader found the previous value unchanged.
+type Reloading<V> = BoxFuture<'static, Result<Option<Answer<V>>, BoxError>>;
+
+/// A loader that runs once more.
+pub(crate) struct Rerun<V> {
+    pub(crate) loader: Box<dyn FnOnce() -> Reloading<V> + Send>,
+    /// How long it may take: the `load_timeout` of the lookup.
+    pub(crate) limit: Duration,
+}
 
 /// A hit to be checked.
 pub(crate) struct Sample<V> {

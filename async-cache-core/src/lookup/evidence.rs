@@ -58,7 +58,7 @@ pub(crate) async fn at_once<V: Send + Sync + 'static>(
             None => return Ok(None),
         },
     };
-    let read = l2.region.baseline(index).await?;
+    let read = l2.region.baseline(index, Some(&entry.tags)).await?;
     let remembers = read.state.run == change.run && (read.state.floor..=read.state.seq).contains(&change.seq);
     Ok(remembers.then_some((evidence, read)))
 }

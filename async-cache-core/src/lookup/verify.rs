@@ -14,6 +14,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backend::{Baseline, Check, Entry};
@@ -31,6 +34,9 @@ use crate::remote::l2::L2;
 
 /// The maximum number of entries under suspicion. Further ones are dropped, and counted as not checked.
 const SUSPECTS: usize = 64;
+
+/// The maximum number of checks at the same time, so that a slow loader does not hold up the others.
+const CHECKS: usize = 16;
 
 /// Extra time beyond `max_staleness`, so that a message that arrives at the last moment is applied.
 const GRACE: Duration = Duration::from_millis(10);
@@ -50,9 +56,10 @@ pub(crate) fn rerun<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     loader: BoxLoader<V>,
     entry: &Entry<V>,
+    limit: Duration,
 ) -> Rerun<V> {
     let context = LoadContext::of(Some(entry), inner.local.now());
-    Box::new(move || {
+    let loader = Box::new(move || -> BoxFuture<'static, _> {
         let loading = loader.run(context);
         Box::pin(async move {
             Ok(match loading.await? {
@@ -60,7 +67,8 @@ pub(crate) fn rerun<V: Send + Sync + 'static>(
                 Given { payload: Payload::Unchanged, .. } => None,
             })
         })
-    })
+    });
+    Rerun { loader, limit }
 }
 
 /// Hands a sampled hit to the verifier.
@@ -79,6 +87,7 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
     let pace = Duration::from_secs(1) / sampler.verify.per_second;
     let mut next = Instant::now();
     let mut suspects: VecDeque<Suspect<V>> = VecDeque::new();
+    let mut looking = FuturesUnordered::new();
     loop {
         let due = suspects.front().map(|suspect| suspect.due);
         tokio::select! {
@@ -88,18 +97,19 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
                     look_again(&inner, sampler, &suspect).await;
                 }
             }
-            sample = async { sleep_until(next).await; waiting.recv().await } => {
+            Some(looked) = looking.next() => match looked {
+                Ok(None) => inner.observer.counters.verified_hits.add(1),
+                Ok(Some(suspect)) if suspects.len() < SUSPECTS => {
+                    inner.observer.counters.verified_hits.add(1);
+                    suspects.push_back(suspect);
+                }
+                // L2 or the loader failed, so that nothing is known; or there are too many.
+                Ok(Some(_)) | Err(_) => inner.observer.counters.verify_skipped.add(1),
+            },
+            sample = async { sleep_until(next).await; waiting.recv().await }, if looking.len() < CHECKS => {
                 let Some(sample) = sample else { return };
                 next = Instant::now() + pace;
-                match look(&inner, sampler, sample).await {
-                    Ok(None) => inner.observer.counters.verified_hits.add(1),
-                    Ok(Some(suspect)) if suspects.len() < SUSPECTS => {
-                        inner.observer.counters.verified_hits.add(1);
-                        suspects.push_back(suspect);
-                    }
-                    // L2 or the loader failed, so that nothing is known; or there are too many.
-                    Ok(Some(_)) | Err(_) => inner.observer.counters.verify_skipped.add(1),
-                }
+                looking.push(look(&inner, sampler, sample));
             }
         }
     }
@@ -144,9 +154,8 @@ async fn differs_from_source<V: Send + Sync + 'static>(
     entry: &Entry<V>,
     rerun: Option<Rerun<V>>,
 ) -> Result<bool> {
-    let Some(rerun) = rerun else { return Ok(false) };
-    let limit = inner.policy.defaults.load.load_timeout;
-    let loaded: Option<Answer<V>> = guard::run("verifying a hit", limit, rerun).await?;
+    let Some(Rerun { loader, limit }) = rerun else { return Ok(false) };
+    let loaded: Option<Answer<V>> = guard::run("verifying a hit", limit, loader).await?;
     Ok(loaded.is_some_and(|answer| !same_answer(inner, sampler, &answer, &entry.value)))
 }
 
@@ -162,7 +171,7 @@ async fn state_if_unconfirmed<V: Send + Sync + 'static>(
         return Ok(None);
     }
     let (partition, _) = inner.local.partition_of(key.as_bytes());
-    l2.region.baseline(partition).await.map(Some)
+    l2.region.baseline(partition, Some(&entry.tags)).await.map(Some)
 }
 
 /// Reads L2, and compares.

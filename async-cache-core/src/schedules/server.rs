@@ -184,7 +184,7 @@ impl Region for Server {
         Ok(ReadMany { run: RUN, values: keys.iter().map(|key| store.values.get(key).cloned()).collect() })
     }
 
-    async fn baseline(&self, _partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, _partition: u16, _tags: Option<&Tags>) -> Result<Baseline> {
         let state = State { run: RUN, seq: self.store.lock().seq, floor: 0, time_ms: TIME_MS };
         Ok(Baseline { state, tag_floor: 0, tags: Vec::new(), expired_tags: Vec::new() })
     }

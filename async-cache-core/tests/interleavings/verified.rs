@@ -1,5 +1,6 @@
 //! The verifier: what it reports of a node with a fault, and that it reports nothing of a sound one.
 
+mod cost;
 mod numbers;
 mod tags;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use async_cache_core::Tags;
 use async_cache_core::backend::{BusEvent, Known, NodeId, RunId, WAKE_INLINE};
 use async_cache_core::frame::{expired, seal};
 use async_cache_core::key::Key;
@@ -125,10 +126,16 @@ impl State {
 
     /// Tag floor and tags of a partition that exists: the invalidated and the expired ones, in order, so that a
     /// simulation can be repeated.
-    pub(crate) fn tags(&self, partition: u16) -> (u64, [Vec<(Bytes, u64)>; 2]) {
+    pub(crate) fn tags(&self, partition: u16, asked: Option<&Tags>) -> (u64, [Vec<(Bytes, u64)>; 2]) {
         let found = &self.partitions[usize::from(partition)];
-        let in_order = |tags: &HashMap<Bytes, u64>| {
-            let mut tags: Vec<_> = tags.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect();
+        let in_order = |table: &HashMap<Bytes, u64>| {
+            let mut tags: Vec<_> = match asked {
+                None => table.iter().map(|(tag, seq)| (tag.clone(), *seq)).collect(),
+                Some(asked) => {
+                    let found = asked.iter().filter_map(|tag| table.get_key_value(tag));
+                    found.map(|(tag, seq)| (tag.clone(), *seq)).collect()
+                }
+            };
             tags.sort_unstable();
             tags
         };

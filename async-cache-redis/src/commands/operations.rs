@@ -54,11 +54,14 @@ impl Region for RedisRegion {
         values::read(self, keys, check).await
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         const DOING: &str = "reading the state and the tags of the namespace";
         let names = self.names_of(partition)?;
         let checkout = self.checkout(Purpose::Read, DOING).await?;
-        let call = self.call(&checkout, &checkout.link.lua.baseline, partition, &names.with_tags());
+        let mut call = self.call(&checkout, &checkout.link.lua.baseline, partition, &names.with_tags());
+        if let Some(tags) = tags {
+            call.arg(tags.packed());
+        }
         let (seq, floor, time_ms, tag_floor, young, old): (_, _, _, _, TagList, TagList) =
             self.script(DOING, &checkout, &checkout.link.lua.baseline, &call).await?;
         let (mut tags, mut expired_tags) = (Vec::new(), Vec::new());

@@ -203,10 +203,10 @@ impl Region for ClusterRegion {
             .await
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         self.exists(partition)?;
         let spread = self.checked_spread(Purpose::Read, "reading the state of the namespace").await?;
-        spread.one(partition, |region| Box::pin(async move { region.baseline(partition).await })).await
+        spread.one(partition, |region| Box::pin(async move { region.baseline(partition, tags).await })).await
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {

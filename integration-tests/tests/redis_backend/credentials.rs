@@ -97,7 +97,7 @@ async fn an_error_of_the_provider_is_told_without_the_secrets_it_gave() {
 async fn told(node: &Node, what: &str) -> String {
     let start = std::time::Instant::now();
     loop {
-        let error = node.region.baseline(0).await.unwrap_err();
+        let error = node.region.baseline(0, None).await.unwrap_err();
         let text = format!("{error:?}");
         if text.contains(what) {
             return text;
@@ -147,7 +147,7 @@ async fn a_provider_that_recovers_is_asked_again() {
     let backend = builder(&server).credentials(provider).connect_lazy().await.unwrap();
     let node = Node::of(backend).await;
     let start = std::time::Instant::now();
-    while let Err(error) = node.region.baseline(0).await {
+    while let Err(error) = node.region.baseline(0, None).await {
         assert!(start.elapsed() < Duration::from_secs(60), "it is not asked again: {error:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -49,7 +49,7 @@ async fn run(node: &Node, operation: &str) -> Result<()> {
         "get_many" => region.read(&two, Check::Plain).await.map(drop),
         "get_valid" => region.read_one(&k, Check::Valid).await.map(drop),
         "get_many_valid" => region.read(&two, Check::Valid).await.map(drop),
-        "baseline" => region.baseline(0).await.map(drop),
+        "baseline" => region.baseline(0, None).await.map(drop),
         "heartbeat" => region.heartbeat(0, 1).await.map(drop),
         "acquire" => region.acquire_one(&key("other"), node.ask()).await.map(drop),
         "acquire_many" => {

@@ -69,7 +69,7 @@ async fn operate_under_flushes(server: &RedisServer, node: Node) {
         node.region.invalidate(std::slice::from_ref(&k)).await.unwrap();
         node.region.invalidate(&keys).await.unwrap();
         node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap();
-        node.region.baseline(0).await.unwrap();
+        node.region.baseline(0, None).await.unwrap();
         node.region.heartbeat(0, turn).await.unwrap();
         let k = key(&format!("lease {turn}"));
         let lease = node.lease(&k).await;

@@ -143,7 +143,7 @@ async fn the_documented_rights_are_enough() {
     node.region.read_one(&key("k"), Check::Valid).await.unwrap();
     node.region.invalidate(&[key("k")]).await.unwrap();
     node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap();
-    node.region.baseline(0).await.unwrap();
+    node.region.baseline(0, None).await.unwrap();
     node.region.heartbeat(0, 1).await.unwrap();
     node.region.clear(0).await.unwrap();
     let lease = node.lease(&key("k")).await;

@@ -40,7 +40,7 @@ async fn invalidate(node: &Node, tag: &str) -> u64 {
 
 /// A baseline voids values with this tag that have a lower number than this.
 async fn bound(node: &Node, tag: &str) -> u64 {
-    let Baseline { tags, tag_floor, .. } = node.region.baseline(0).await.unwrap();
+    let Baseline { tags, tag_floor, .. } = node.region.baseline(0, None).await.unwrap();
     let numbers = tags.iter().filter(|(name, _)| name == tag.as_bytes()).map(|(_, seq)| *seq);
     numbers.max().unwrap_or(0).max(tag_floor)
 }

@@ -199,7 +199,7 @@ async fn a_user_without_dangerous_commands_needs_no_info() {
     let lease = node.lease(&key("lease")).await;
     node.region.release_one(&key("lease"), lease).await.unwrap();
     node.region.invalidate_tags(0, &Tags::new(["t"]).unwrap()).await.unwrap();
-    node.region.baseline(0).await.unwrap();
+    node.region.baseline(0, None).await.unwrap();
     node.region.heartbeat(0, 1).await.unwrap();
     node.region.clear(0).await.unwrap();
     assert_eq!(valid(&node).await.value, None);

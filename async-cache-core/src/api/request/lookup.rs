@@ -137,8 +137,9 @@ impl<'a, V: Send + Sync + 'static, Q: CacheKey + ?Sized, F: Send> Lookup<'a, V, 
     /// Hands a hit to the verifier, with the loader if that is to run once more.
     fn verify(&mut self, mut sample: Sample<V>, absent_ok: bool, mode: CacheMode) {
         if self.inner.local.sampler.as_ref().is_some_and(|sampler| sampler.verify.source) {
-            let (_, loader) = self.start(sample.key.clone(), absent_ok, mode);
-            sample.rerun = Some(verify::rerun(self.inner, loader, &sample.entry));
+            let (request, loader) = self.start(sample.key.clone(), absent_ok, mode);
+            let limit = request.options.load.load_timeout;
+            sample.rerun = Some(verify::rerun(self.inner, loader, &sample.entry, limit));
         }
         verify::offer(self.inner, sample);
     }

@@ -186,11 +186,11 @@ async fn an_expired_tag_refuses_older_loads(bench: &Bench<'_>) -> Checked {
 async fn the_baseline_knows_the_expired_tags(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let partition = a.partition(&key("k"));
-    same("none at first", b.region.baseline(partition).await?.expired_tags, vec![])?;
+    same("none at first", b.region.baseline(partition, None).await?.expired_tags, vec![])?;
     let void = a.region.invalidate_tags(partition, &tags(&["t"])?).await?;
     let first = a.region.expire_tags(partition, &tags(&["t", "u"])?).await?;
     let second = a.region.expire_tags(partition, &tags(&["u"])?).await?;
-    let baseline = b.region.baseline(partition).await?;
+    let baseline = b.region.baseline(partition, None).await?;
     let last = |of: &[(Bytes, u64)], tag: &str| {
         of.iter().filter(|(name, _)| name == tag.as_bytes()).map(|(_, seq)| *seq).max()
     };

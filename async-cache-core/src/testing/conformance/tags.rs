@@ -181,13 +181,16 @@ fn bound(baseline: &Baseline, tag: &str) -> u64 {
 async fn the_baseline_knows_the_tags(bench: &Bench<'_>) -> Checked {
     let (a, b) = bench.two().await?;
     let (k, partition) = (key("k"), a.partition(&key("k")));
-    same("none at first", b.region.baseline(partition).await?.tags, vec![])?;
+    same("none at first", b.region.baseline(partition, None).await?.tags, vec![])?;
     let first = invalidate(&a, &k, &tags(&["t", "u"])?).await?;
     let second = invalidate(&a, &k, &tags(&["t"])?).await?;
-    let baseline = b.region.baseline(partition).await?;
+    let baseline = b.region.baseline(partition, None).await?;
     same("the state", baseline.state.seq, b.region.state(partition).await?.seq)?;
     same("numbers", (bound(&baseline, "t"), bound(&baseline, "u")), (second, first))?;
-    holds("no other tag is void", bound(&baseline, "x") == 0)
+    holds("no other tag is void", bound(&baseline, "x") == 0)?;
+    let asked = b.region.baseline(partition, Some(&tags(&["u", "x"])?)).await?;
+    same("the state beside a tag that is asked for", asked.state.seq, baseline.state.seq)?;
+    same("the tag that is asked for", asked.tags, vec![(Bytes::from_static(b"u"), first)])
 }
 
 async fn a_full_table_forgets_nothing(bench: &Bench<'_>) -> Checked {
@@ -198,13 +201,13 @@ async fn a_full_table_forgets_nothing(bench: &Bench<'_>) -> Checked {
     let names: Vec<String> = (0..TAG_TABLE + MAX_TAGS).map(|n| n.to_string()).collect();
     for some in names.chunks(MAX_TAGS) {
         invalidate(&node, &k, &Tags::new(some)?).await?;
-        let baseline = node.region.baseline(node.partition(&k));
+        let baseline = node.region.baseline(node.partition(&k), None);
         if some.contains(&names[TAG_TABLE / 3]) || some.contains(&names[TAG_TABLE - 1]) {
             holds("in between", bound(&baseline.await?, "first") > seq)?;
         }
     }
     holds("it is void", !valid(&node, &k).await?)?;
-    let baseline = node.region.baseline(node.partition(&k)).await?;
+    let baseline = node.region.baseline(node.partition(&k), None).await?;
     holds("the table is bounded", baseline.tags.len() <= TAG_TABLE)?;
     for name in ["first", names[0].as_str(), names[TAG_TABLE].as_str()] {
         holds("the node is told", bound(&baseline, name) > seq)?;

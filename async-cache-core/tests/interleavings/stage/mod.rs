@@ -37,6 +37,8 @@ struct Inner {
     /// There is no room for values.
     full: AtomicBool,
     heartbeats: AtomicUsize,
+    /// How often all tags were asked for.
+    tables: AtomicUsize,
     /// How often a value was asked for.
     reads: AtomicUsize,
     /// How often the lease of a key was asked for.
@@ -80,6 +82,7 @@ impl Stage {
             renewals_fail: AtomicBool::new(false),
             full: AtomicBool::new(false),
             heartbeats: AtomicUsize::new(0),
+            tables: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             asks: AtomicUsize::new(0),
             reads_fail: AtomicBool::new(false),
@@ -186,6 +189,11 @@ impl Stage {
     /// From now on there is no room for values.
     pub(crate) fn is_full(&self) {
         self.0.full.store(true, Ordering::SeqCst);
+    }
+
+    /// How often all tags of a partition were asked for.
+    pub(crate) fn tables(&self) -> usize {
+        self.0.tables.load(Ordering::SeqCst)
     }
 
     /// How often the node has read values.

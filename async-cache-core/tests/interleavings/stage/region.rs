@@ -48,9 +48,12 @@ impl Region for Staged {
         Ok(answer)
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         self.stage.read()?;
-        let mut baseline = self.region.baseline(partition).await?;
+        if tags.is_none() {
+            self.stage.0.tables.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut baseline = self.region.baseline(partition, tags).await?;
         if self.stage.0.renumbered.load(Ordering::SeqCst) {
             (baseline.state.seq, baseline.state.floor) = (0, 0);
         }

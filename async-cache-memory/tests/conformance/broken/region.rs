@@ -167,11 +167,11 @@ impl Region for BrokenRegion {
         Ok(read)
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
         self.reachable().await?;
         let invented = self.has(Fault::InventsPartitions);
         let partition = if invented { partition % self.inner.info().partitions } else { partition };
-        let mut baseline = self.inner.baseline(partition).await?;
+        let mut baseline = self.inner.baseline(partition, tags).await?;
         match self.fault {
             Fault::ForgetsRoom => baseline.tags.truncate(1),
             Fault::KeepsExpiredTagsToItself => baseline.expired_tags.clear(),

@@ -141,8 +141,10 @@ impl Region for Distant {
         self.send("read", move |server| async move { server.read(&keys, check).await }).await
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
-        self.send("baseline", move |server| async move { server.baseline(partition).await }).await
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
+        let tags = tags.cloned();
+        self.send("baseline", move |server| async move { server.baseline(partition, tags.as_ref()).await })
+            .await
     }
 
     async fn acquire(&self, asks: &[(Key, Acquire)]) -> Vec<Result<Acquired>> {

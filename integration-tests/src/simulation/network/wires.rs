@@ -179,8 +179,8 @@ impl Region for Spread {
         outcomes
     }
 
-    async fn baseline(&self, partition: u16) -> Result<Baseline> {
-        let mut baseline = self.at(partition).baseline(partition).await?;
+    async fn baseline(&self, partition: u16, tags: Option<&Tags>) -> Result<Baseline> {
+        let mut baseline = self.at(partition).baseline(partition, tags).await?;
         baseline.state.run = self.run_at(partition, baseline.state.run);
         Ok(baseline)
     }

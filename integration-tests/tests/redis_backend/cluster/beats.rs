@@ -12,7 +12,7 @@ async fn subscribed(backend: &RedisBackend, namespace: &str) -> Node {
     let node = Node::unsubscribed(backend.clone(), namespace, RECORD);
     for partition in 0..64 {
         node.heard.heard(&BusEvent::PartitionSubscribed { partition }).await;
-        node.region.baseline(partition).await.unwrap();
+        node.region.baseline(partition, None).await.unwrap();
     }
     node
 }
@@ -78,7 +78,7 @@ async fn a_namespace_begins_with_one_command_for_each_partition() {
     let backend = RedisBackend::builder().cluster(cluster.urls()).connect().await.unwrap();
     let monitors: Vec<_> = cluster.nodes().iter().map(|server| server.monitor()).collect();
     let node = Node::unsubscribed(backend, "rows", RECORD);
-    for state in join_all((0..64).map(|partition| node.region.baseline(partition))).await {
+    for state in join_all((0..64).map(|partition| node.region.baseline(partition, None))).await {
         state.unwrap();
     }
     let commands: Vec<String> =

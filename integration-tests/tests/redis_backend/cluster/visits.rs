@@ -31,7 +31,7 @@ async fn a_visit_does_not_need_the_runtime_of_its_first_caller() {
     let first = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut call = Box::pin(region.baseline(1));
+            let mut call = Box::pin(region.baseline(1, None));
             assert!(poll!(&mut call).is_pending());
             begun.send(()).unwrap();
             tokio::select! {
@@ -43,7 +43,7 @@ async fn a_visit_does_not_need_the_runtime_of_its_first_caller() {
         let _ = ended.recv();
     });
     has_begun.await.unwrap();
-    let mut second = Box::pin(node.region.baseline(2));
+    let mut second = Box::pin(node.region.baseline(2, None));
     assert!(poll!(&mut second).is_pending(), "it waits for the same visit");
     stop.send(()).unwrap();
     let outcome = timeout(LONG, second).await.expect("the operation ends within its deadline");
@@ -51,5 +51,5 @@ async fn a_visit_does_not_need_the_runtime_of_its_first_caller() {
     cluster.node(visited).resume();
     drop(end);
     first.join().unwrap();
-    node.region.baseline(2).await.expect("the next operation makes the visit");
+    node.region.baseline(2, None).await.expect("the next operation makes the visit");
 }
