@@ -55,8 +55,24 @@ impl Fleet {
         Ok(Self { namespace, changes: 0, events, _ears: ears, subscribed: false, asked: 0, limit, verb })
     }
 
-    /// Asks every node. Waits until all have answered, for the deadline of a command at most.
+    /// Asks every node. A listener that does not answer is counted if it is still there when all are asked again:
+    /// another program like this one listens too, and may have ended meanwhile.
     pub(crate) async fn ask(&mut self, question: &[u8]) -> Result<Answers, Error> {
+        let first = self.ask_once(question).await?;
+        if first.missing == 0 {
+            return Ok(first);
+        }
+        let again = self.ask_once(question).await?;
+        let silent = |node: &&Node| again.nodes.iter().all(|other| other.id != node.id);
+        let late = first.nodes.iter().filter(silent).cloned();
+        Ok(Answers {
+            nodes: again.nodes.iter().cloned().chain(late).collect(),
+            missing: first.missing.min(again.missing),
+        })
+    }
+
+    /// Asks every node once. Waits until all have answered, for the deadline of a command at most.
+    pub(crate) async fn ask_once(&mut self, question: &[u8]) -> Result<Answers, Error> {
         let end = Instant::now() + self.limit;
         // An answer to a program that does not listen yet is lost.
         while !self.subscribed {

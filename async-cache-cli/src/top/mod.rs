@@ -43,7 +43,7 @@ async fn lines(fleet: &mut Fleet, how: &Top) -> Result<Outcome, Failure> {
     let mut left = how.count.unwrap_or(u64::MAX);
     loop {
         let begun = Instant::now();
-        let answers = fleet.ask(b"stats").await?;
+        let answers = fleet.ask_once(b"stats").await?;
         let mut line = stats::as_json(fleet.namespace.name(), &answers);
         view.take(&answers, fleet.changes, begun);
         line["time"] = humantime::format_rfc3339_millis(SystemTime::now()).to_string().into();
@@ -65,7 +65,7 @@ async fn screens(terminal: &mut DefaultTerminal, fleet: &mut Fleet, how: &Top) -
     while left > 0 {
         left -= 1;
         let begun = Instant::now();
-        match fleet.ask(b"stats").await {
+        match fleet.ask_once(b"stats").await {
             Ok(answers) => view.take(&answers, fleet.changes, begun),
             Err(error) => view.fail(chain(&error)),
         }

@@ -2,6 +2,7 @@
 
 use async_cache::ErrorKind;
 use async_cache::tools::Namespace;
+use futures_util::StreamExt;
 use integration_tests::{RedisServer, eventually};
 use serde_json::Value;
 
@@ -62,6 +63,26 @@ async fn a_listener_that_does_not_answer_is_told() {
     let answer = on(&server, &["stats", "--json", "--timeout", "5s"]).await;
     let stats = answer.json();
     assert_eq!((answer.code, &stats["answered"], &stats["missing"]), (1, &1.into(), &1.into()), "{stats}");
+}
+
+/// Another program listens, is asked, and ends without an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_has_gone_is_not_missing() {
+    let server = RedisServer::start();
+    let _cache = node(&server).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut leaves = client.get_async_pubsub().await.unwrap();
+    leaves.subscribe("{users:0}bus").await.unwrap();
+    let leaving = tokio::spawn(async move {
+        let is_question = |message: &redis::Msg| message.get_payload_bytes().starts_with(b"Q:");
+        let asked = leaves.on_message().any(|message| std::future::ready(is_question(&message))).await;
+        drop(leaves);
+        asked
+    });
+    let answer = on(&server, &["stats", "--json", "--timeout", "5s"]).await;
+    let stats = answer.json();
+    assert_eq!((answer.code, &stats["answered"], &stats["missing"]), (0, &1.into(), &0.into()), "{stats}");
+    assert!(leaving.await.unwrap(), "it was asked");
 }
 
 /// They listen, too, and are no nodes.

@@ -122,7 +122,9 @@ fn checked(fields: Fields) -> Result<Change, Refusal> {
     if (&name, price_cents, stock) == (&None, None, None) {
         return Err(Refusal::invalid("give name, price_cents or stock"));
     }
-    if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > MAX_NAME) {
+    if name.as_ref().is_some_and(|name| {
+        name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > MAX_NAME
+    }) {
         return Err(Refusal::invalid(format!("a name has 1 to {MAX_NAME} characters")));
     }
     if price_cents.into_iter().chain(stock).any(|number| number > MAX_NUMBER) {
