@@ -285,6 +285,33 @@ async fn everything_logged_has_the_target_async_cache() {
     }
 }
 
+/// The value is answered all the same, so nothing else says which option it was.
+#[tokio::test(start_paused = true)]
+async fn an_invalid_option_of_a_loader_is_named_with_its_value() {
+    type Choose = fn(Loaded<String>) -> Loaded<String>;
+    let choices: [(Choose, &str); 8] = [
+        (|value| value.ttl(Duration::ZERO), "to=Uncached cause=\"`ttl` is 0: return `Loaded::uncached()`"),
+        (|value| value.tag(""), "to=Uncached cause=\"`tags`: a tag is empty"),
+        (|value| value.tag("t".repeat(129)), "`tags`: a tag of 129 bytes is over the limit of 128"),
+        (|value| value.ttl(Duration::ZERO).tag(""), "to cache nothing; `tags`: a tag is empty"),
+        (|value| value.ttl(Duration::from_nanos(1)), "to=Clamped cause=\"`ttl` is 1ns, and 1ms is used\""),
+        (|value| value.l1_ttl(Duration::ZERO), "`l1_ttl` is 0ns, and 1ms is used"),
+        (|value| value.stale_for(Duration::MAX), "`stale_for` is 18446744073709551615.999999999s, and"),
+        (
+            |value| value.ttl_jitter(1.5).refresh_ahead(-1.0),
+            "`ttl_jitter` is 1.5, and that of the call is used; `refresh_ahead` is -1.0, and that of",
+        ),
+    ];
+    for (choose, expected) in choices {
+        let (log, cache) = (Log::default(), cache());
+        let _guard = log.collect(tracing::Level::INFO);
+        let load = move || async move { Ok::<_, No>(choose(Loaded::new("v".to_owned()))) };
+        cache.get_or_load("k", load).await.unwrap();
+        let text = log.take();
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
 /// A fault that repeats does not fill the log, and the log tells how often it did.
 #[tokio::test(start_paused = true)]
 async fn warnings_of_one_kind_are_limited_and_those_left_out_are_counted() {

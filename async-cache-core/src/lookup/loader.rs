@@ -17,7 +17,7 @@ use crate::local::lead::Lead;
 use crate::local::request::{Answer, CacheMode, LookupRequest};
 use crate::lookup::step::{Basis, StoreIn, store_in};
 use crate::observe::{Amended, Timer};
-use crate::options::{Choice, Keep, Loaded, Options, StoreOptions};
+use crate::options::{Amendment, Choice, Keep, Loaded, Options, StoreOptions};
 
 /// What a loader receives: see
 /// [`TieredCache::get_or_load_with`](crate::api::cache::TieredCache::get_or_load_with).
@@ -226,7 +226,7 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
                 together.add_all(&tags.into());
                 match together.get() {
                     Ok(_) => options.store.tags = together,
-                    Err(_) => amended = Some(Amended::Uncached),
+                    Err(error) => amended = Some(Amendment::uncached(false, Some(error))),
                 }
                 Some(value)
             }
@@ -236,8 +236,8 @@ pub(crate) fn resolve<V: Send + Sync + 'static>(
             }
         },
     };
-    if let Some(to) = amended {
-        inner.observer.amended(request.key.as_bytes(), to);
+    if let Some(Amendment { to, why }) = amended {
+        inner.observer.amended(request.key.as_bytes(), to, &why);
         keep = if to == Amended::Uncached { Keep::Uncached } else { keep };
     }
     Ok(Produced { value, options, keep, cost })

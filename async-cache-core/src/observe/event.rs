@@ -48,7 +48,8 @@ pub enum Event {
         /// The reason why it cannot be read.
         cause: UnreadableCause,
     },
-    /// A loader chose an invalid lifetime, tag or other option. Its value was returned to the callers.
+    /// A loader chose an invalid lifetime, tag or other option. Its value was returned to the callers. With feature
+    /// `tracing` a warning names the option and its value.
     ChoiceAmended {
         /// The digest of the key.
         key: KeyHash,

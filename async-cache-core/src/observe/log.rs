@@ -16,7 +16,7 @@ mod imp {
     use tracing::{debug, info, warn};
 
     use crate::error::{BoxError, Error, ErrorKind, without_values};
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog, UnreadableCause};
+    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, UnreadableCause};
     use crate::observe::limits::{Limits, Warning};
     use crate::observe::trace::TARGET;
 
@@ -88,16 +88,16 @@ mod imp {
                 Event::InvalidationLanded { pending } => {
                     info!(target: TARGET, namespace, pending, "retried invalidations have landed");
                 }
-                Event::ChoiceAmended { key, to } => {
-                    let Some(Admitted { suppressed }) = self.admit(Warning::ChoiceAmended) else { return };
-                    warn!(target: TARGET, namespace, %key, ?to, suppressed, "a loader chose an invalid option");
-                }
                 Event::StaleHit { key, evidence, knew } => {
                     let Some(Admitted { suppressed }) = self.admit(Warning::StaleHit) else { return };
                     warn!(target: TARGET, namespace, %key, ?evidence, proved = evidence.is_proof(), ?knew, suppressed, "L1 answers with a value that is older than `max_staleness` allows");
                 }
                 // These are logged with their causes where they happen.
-                Event::LoadFailed { .. } | Event::L2Lost | Event::L2Refused | Event::Unreadable { .. } => {}
+                Event::LoadFailed { .. }
+                | Event::ChoiceAmended { .. }
+                | Event::L2Lost
+                | Event::L2Refused
+                | Event::Unreadable { .. } => {}
                 other => {
                     debug!(target: TARGET, namespace, event = ?other);
                 }
@@ -132,6 +132,12 @@ mod imp {
             warn!(target: TARGET, namespace = &*self.namespace, %error, cause, suppressed, "a value cannot be stored in L2");
         }
 
+        /// Logs the option and its value, because an event has no room for them.
+        pub(crate) fn amended(&self, key: KeyHash, to: Amended, why: &str) {
+            let Some(Admitted { suppressed }) = self.admit(Warning::ChoiceAmended) else { return };
+            warn!(target: TARGET, namespace = &*self.namespace, %key, ?to, cause = why, suppressed, "a loader chose an invalid option");
+        }
+
         /// Logs a stored value that is a miss. `error` is that of the codec, if the codec could not read the value.
         pub(crate) fn unreadable(&self, key: KeyHash, cause: UnreadableCause, error: Option<&BoxError>) {
             if LevelFilter::current() < LevelFilter::INFO {
@@ -164,7 +170,7 @@ mod imp {
     use std::sync::Arc;
 
     use crate::error::{BoxError, Error};
-    use crate::observe::event::{Event, KeyHash, LoadFailureLog, UnreadableCause};
+    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, UnreadableCause};
 
     pub(crate) fn wanted() -> bool {
         false
@@ -189,6 +195,8 @@ mod imp {
         pub(crate) fn refused(&self, _: &Error) {}
 
         pub(crate) fn not_encoded(&self, _: &Error) {}
+
+        pub(crate) fn amended(&self, _: KeyHash, _: Amended, _: &str) {}
 
         pub(crate) fn unreadable(&self, _: KeyHash, _: UnreadableCause, _: Option<&BoxError>) {}
 

@@ -91,11 +91,12 @@ impl Observer {
         Error::new(kind, message).in_namespace(&self.namespace)
     }
 
-    /// Notes that a loader chose an invalid option.
+    /// Notes that a loader chose an invalid option. `why` names it and its value.
     #[cold]
-    pub(crate) fn amended(&self, key: &[u8], to: Amended) {
+    pub(crate) fn amended(&self, key: &[u8], to: Amended, why: &str) {
         self.counters.amended_choices.add(1);
         self.events.tell(|| Event::ChoiceAmended { key: KeyHash::of(key), to });
+        self.log.amended(KeyHash::of(key), to, why);
     }
 
     /// Notes that a value cannot be stored in L2. Its callers still get it.

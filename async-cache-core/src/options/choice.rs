@@ -1,7 +1,9 @@
 //! What a loader returns: a value, and the options that it chose for it.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::format::tags::Collected;
 use crate::observe::Amended;
 use crate::options::{MAX_LIFE, setters};
@@ -116,6 +118,24 @@ pub(crate) struct Choice {
 
 const LEAST: Duration = Duration::from_millis(1);
 
+/// What was done about invalid options of a loader.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Amendment {
+    pub(crate) to: Amended,
+    /// The options and their values, for the log.
+    pub(crate) why: String,
+}
+
+impl Amendment {
+    /// The value is not cached: its lifetime is `zero`, its tags are wrong, or both.
+    #[cold]
+    pub(crate) fn uncached(zero: bool, tags: Option<Error>) -> Self {
+        let zero = zero.then(|| "`ttl` is 0: return `Loaded::uncached()` to cache nothing".to_owned());
+        let tags = tags.map(|error| format!("`tags`: {error}"));
+        Self { to: Amended::Uncached, why: zero.into_iter().chain(tags).collect::<Vec<_>>().join("; ") }
+    }
+}
+
 impl Choice {
     /// Whether the loader chose nothing. This is the common case.
     fn is_none(&self) -> bool {
@@ -132,15 +152,16 @@ impl Choice {
     ///
     /// With a lifetime of zero or an invalid tag nothing is cached. Without the tag in its entry, an
     /// invalidation of the tag would miss the value.
-    pub(crate) fn amend(&mut self, tags: &Collected) -> Option<Amended> {
+    pub(crate) fn amend(&mut self, tags: &Collected) -> Option<Amendment> {
         if self.is_none() && tags.get().is_ok() {
             return None;
         }
         let mut together = tags.clone();
         together.add_all(&self.tags);
         if self.ttl == Some(Duration::ZERO) || together.get().is_err() {
+            let zero = self.ttl == Some(Duration::ZERO);
             *self = Self::default();
-            return Some(Amended::Uncached);
+            return Some(Amendment::uncached(zero, together.get().err()));
         }
         let before = self.clone();
         self.ttl = self.ttl.map(|ttl| ttl.clamp(LEAST, MAX_LIFE));
@@ -148,6 +169,28 @@ impl Choice {
         self.stale_for = self.stale_for.map(|span| span.min(MAX_LIFE));
         self.ttl_jitter = self.ttl_jitter.filter(|fraction| (0.0..1.0).contains(fraction));
         self.refresh_ahead = self.refresh_ahead.filter(|eagerness| (0.0..=100.0).contains(eagerness));
-        (*self != before).then_some(Amended::Clamped)
+        (*self != before).then(|| Amendment { to: Amended::Clamped, why: before.differences(self) })
+    }
+
+    /// Names each option that is not used as it was chosen.
+    #[cold]
+    fn differences(&self, used: &Self) -> String {
+        let named = [
+            difference("ttl", self.ttl, used.ttl),
+            difference("l1_ttl", self.l1_ttl, used.l1_ttl),
+            difference("stale_for", self.stale_for, used.stale_for),
+            difference("ttl_jitter", self.ttl_jitter, used.ttl_jitter),
+            difference("refresh_ahead", self.refresh_ahead, used.refresh_ahead),
+        ];
+        named.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn difference<T: Debug + PartialEq>(name: &str, chosen: Option<T>, used: Option<T>) -> Option<String> {
+    let chosen = chosen?;
+    match used {
+        Some(used) if used == chosen => None,
+        Some(used) => Some(format!("`{name}` is {chosen:?}, and {used:?} is used")),
+        None => Some(format!("`{name}` is {chosen:?}, and that of the call is used")),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
-pub(crate) use choice::{Choice, Keep};
+pub(crate) use choice::{Amendment, Choice, Keep};
 pub use choice::{IntoLoaded, Loaded};
 pub use load::LoadOptions;
 pub(crate) use setters::{load_setters, negative_setters, setters, stale_setters, store_setters};
