@@ -145,7 +145,10 @@ async fn a_value_that_the_codec_cannot_read_is_logged_with_its_reason() {
     let stats = read::<Added>(&l2, "k").await;
     assert_eq!((stats.unreadable, stats.codec_failures), (1, 0));
     let text = log.take();
-    assert!(text.contains("cause=Codec error=\"missing field `email` at line"), "{text}");
+    assert!(
+        text.contains("cause=the codec cannot decode it error=\"missing field `email` at line"),
+        "{text}"
+    );
     read::<Changed>(&l2, "k").await;
     let text = log.take();
     assert!(text.contains("error=\"invalid type: string, expected u64"), "{text}");

@@ -190,6 +190,18 @@ pub enum UnreadableCause {
     Codec,
 }
 
+impl fmt::Display for UnreadableCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Corrupt => "it was not written by this crate, or is damaged",
+            Self::OtherFormat => {
+                "it was stored with another codec, or by another version of its type or of this crate"
+            }
+            Self::Codec => "the codec cannot decode it",
+        })
+    }
+}
+
 /// What the cache did with a value whose loader chose an invalid option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -213,6 +225,17 @@ pub enum SuspendCause {
     ServerChanged,
     /// No message came for `max_staleness`.
     Silence,
+}
+
+impl fmt::Display for SuspendCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BusLost => "the connection for messages was lost",
+            Self::Missed => "a message is missing",
+            Self::ServerChanged => "another server process answers, or the server lost its data",
+            Self::Silence => "no message came for `max_staleness`",
+        })
+    }
 }
 
 /// The state of the entries that L1 held when it began to answer again.

@@ -67,7 +67,7 @@ mod imp {
                 Event::L1Suspended { cause } => {
                     let Some(Admitted { suppressed }) = self.admit(Warning::L1Suspended) else { return };
                     let outage_policy = &*self.policy;
-                    warn!(target: TARGET, namespace, ?cause, outage_policy, suppressed, "L1 may have missed changes");
+                    warn!(target: TARGET, namespace, %cause, outage_policy, suppressed, "L1 may have missed changes");
                 }
                 Event::InvalidationPending { pending } => {
                     let Some(Admitted { suppressed }) = self.admit(Warning::InvalidationPending) else {
@@ -144,7 +144,7 @@ mod imp {
                 return;
             }
             let error = error.map(|error| without_values(&error.to_string()));
-            info!(target: TARGET, namespace = &*self.namespace, %key, ?cause, error, "a value stored in L2 cannot be read, and is loaded again");
+            info!(target: TARGET, namespace = &*self.namespace, %key, %cause, error, "a value stored in L2 cannot be read, and is loaded again");
         }
 
         /// Logs keys that could not be loaded.

@@ -148,7 +148,10 @@ async fn of_a_start_and_of_the_end_of_a_fault() {
     assert!(!started.contains("again") && !started.contains("held"), "{started}");
     server.cli::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let suspended = log.line("L1 may have missed changes").await;
-    assert!(suspended.contains("cause=BusLost outage_policy=\"ServeL1\""), "{suspended}");
+    assert!(
+        suspended.contains("cause=the connection for messages was lost outage_policy=\"ServeL1\""),
+        "{suspended}"
+    );
     assert!(!suspended.contains("suppressed"), "none was: {suspended}");
     assert!(log.line("L1 answers again").await.contains("held="));
 }
