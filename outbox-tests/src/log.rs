@@ -158,8 +158,13 @@ impl LogScene {
         self.scene.number("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint").await
     }
 
-    /// Removes the slot.
+    /// Removes the slot, when no session uses it.
     pub async fn drop_slot(&self) {
+        let used =
+            format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND active", self.log);
+        while self.scene.number(&used).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.scene.run(&format!("SELECT pg_drop_replication_slot('{}')", self.log)).await;
     }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod builder;
 mod check;
+mod coverage;
+mod gaps;
 mod pass;
 mod renew;
 pub(crate) mod row;
@@ -106,14 +108,15 @@ fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES && is_plain(name)
 }
 
-/// What a reader does if its slot is missing, or if the server has removed log that the slot needed.
+/// What a reader does if its slot is missing, if the server has removed log that the slot needed, or if it cannot send what is next in
+/// the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum MissingSlot {
     /// It waits, and [`LogReaderStats::last_error`] has the remedy.
     #[default]
     Refuse,
-    /// It creates the slot, and clears the namespaces of its caches: the slot knows no earlier change. So a failover to a server
+    /// It creates the slot anew, and clears the namespaces of its caches: the slot knows no earlier change. So a failover to a server
     /// without the slot loses no invalidation. The server needs a second free slot for a moment (`max_replication_slots`).
     Create,
 }

@@ -1,17 +1,18 @@
 //! One pass over a part of the log.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::relay::pass::Left;
 use crate::relay::pause::Pauses;
 use crate::relay::stats::Role;
+use crate::replication::MissingSlot;
+use crate::replication::check::Tables;
+use crate::replication::gaps::{Gaps, Memory};
 use crate::replication::slot::{Session, SlotState, View};
 use crate::replication::stats::{Lag, Landed};
 use crate::replication::trouble::Trouble;
-use crate::replication::watch::{Changes, TableName};
+use crate::replication::watch::Changes;
 use crate::replication::wire::{self, Lsn, Message};
 use crate::replication::work::Worker;
 
@@ -114,44 +115,77 @@ impl<'a> Part<'a> {
     }
 }
 
+/// What follows a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The pass has seen the end of the log.
+    Wait,
+    /// There may be more.
+    More,
+    /// The publication has changed.
+    Check,
+}
+
 impl Worker {
     /// Reads committed changes in their order, makes their invalidations, and then acknowledges the transactions that have wholly
     /// landed. A crash before that repeats them.
     pub(crate) async fn pass(
         &self,
         session: &mut Session,
-        tables: &HashMap<TableName, Vec<usize>>,
+        tables: &Tables,
         state: &mut State,
-    ) -> Result<Left, Trouble> {
+        memory: &mut Memory,
+    ) -> Result<Next, Trouble> {
         let view = session.look().await?;
-        let SlotState::Usable { confirmed, .. } = view.slot else {
-            self.renew(session, view.slot).await?;
+        let is_stuck = memory.is_stuck && self.missing == MissingSlot::Create;
+        let Some(confirmed) = view.slot.confirmed().filter(|_| !is_stuck) else {
+            let slot = view.slot.confirmed().map_or(view.slot, |_| SlotState::Stuck);
+            self.renew(session, slot).await?;
             *state = State::default();
-            return Ok(Left::More);
+            memory.renewed();
+            return Ok(Next::More);
         };
         self.see(&view, state.oldest);
-        if view.written <= state.drained {
-            return Ok(Left::Nothing);
+        match self.close_gaps(session, memory, confirmed).await? {
+            Gaps::Closed => {}
+            Gaps::Found => return Ok(Next::Check),
+            Gaps::Failed => {
+                state.pauses.begin();
+                return Ok(Next::Wait);
+            }
         }
-        session.open(view.written, MESSAGES).await?;
-        let mut part = Part::new(Changes::new(&self.watches, tables));
-        let end = self.read(session, &mut part).await?;
-        session.close().await?;
+        if view.written <= state.drained {
+            return Ok(Next::Wait);
+        }
+        let (until, unwatched) = memory.range(state.drained.max(confirmed), view.written);
+        let mut part = Part::new(Changes::new(&self.watches, tables, unwatched));
+        let end = self.follow(session, &mut part, until).await;
+        let end = end.inspect_err(|trouble| memory.learn(trouble, until))?;
+        memory.is_stuck = false;
         // The log between the last transaction and its end at that time had no change of a watched table. If it were not
         // acknowledged, the server would keep it.
-        let to = if end == End::Drained { part.landed.max(view.written) } else { part.landed };
+        let to = if end == End::Drained { part.landed.max(until) } else { part.landed };
         if to > confirmed {
+            memory.acknowledge(to);
             session.advance(to).await?;
         }
         (state.drained, state.oldest) = (to, part.oldest);
-        match end {
-            End::Drained => state.pauses.reset(),
-            // The next changes were committed at about the time of the last one.
-            End::Full => state.oldest = part.last,
-            End::Failed => state.pauses.begin(),
-            End::Unseen | End::Stopped => {}
-        }
-        Ok(if end == End::Full { Left::More } else { Left::Nothing })
+        Ok(match end {
+            End::Drained => {
+                state.pauses.reset();
+                if until < view.written { Next::More } else { Next::Wait }
+            }
+            End::Full => {
+                // The next changes were committed at about the time of the last one.
+                state.oldest = part.last;
+                Next::More
+            }
+            End::Failed => {
+                state.pauses.begin();
+                Next::Wait
+            }
+            End::Unseen | End::Stopped => Next::Wait,
+        })
     }
 
     fn see(&self, view: &View, oldest: Option<i64>) {
@@ -160,6 +194,14 @@ impl Worker {
         let age = oldest.map_or(0, |oldest| view.now.saturating_sub(oldest));
         let oldest = Duration::from_micros(u64::try_from(age).unwrap_or_default());
         self.shared.seen(Lag { lag_bytes: behind(confirmed), kept_bytes: behind(kept), oldest });
+    }
+
+    /// Reads the log before `until`.
+    async fn follow(&self, session: &mut Session, part: &mut Part<'_>, until: Lsn) -> Result<End, Trouble> {
+        session.open(until, MESSAGES).await?;
+        let end = self.read(session, part).await?;
+        session.close().await?;
+        Ok(end)
     }
 
     /// Reads batches and makes their invalidations, until there is no more or something fails.

@@ -1,11 +1,9 @@
-//! Creates a slot that is missing or lost.
+//! Creates a slot that is missing, lost, or cannot be followed.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::change::Kind;
-use crate::database::Row;
 use crate::replication::MissingSlot;
 use crate::replication::slot::{Session, SlotState};
 use crate::replication::trouble::Trouble;
@@ -20,7 +18,7 @@ impl Worker {
         if state == SlotState::Foreign || self.missing == MissingSlot::Refuse {
             return Err(Trouble::Refused(self.remedy(state)));
         }
-        if state == SlotState::Lost {
+        if matches!(state, SlotState::Lost | SlotState::Stuck) {
             session.remove().await?;
         }
         session.create_new().await?;
@@ -48,24 +46,14 @@ impl Worker {
     }
 
     async fn clear(&self) -> Result<(), Trouble> {
-        let all = |namespace: &String| Row {
-            id: 0,
-            namespace: namespace.clone(),
-            kind: Kind::All.text().to_owned(),
-            data: Vec::new(),
-        };
-        let rows: Vec<Row> = self.caches.names.iter().map(all).collect();
-        match self.caches.apply(&rows).await.failed.first() {
-            None => Ok(()),
-            Some((_, error)) => {
-                let what = format!("clearing the namespaces for a new slot: {error:#}");
-                self.shared.cache_failed(what.clone());
-                Err(Trouble::Refused(what))
-            }
-        }
+        self.invalidate_all(self.caches.names.iter()).await.map_err(|error| {
+            let what = format!("clearing the namespaces for a new slot: {error}");
+            self.shared.cache_failed(what.clone());
+            Trouble::Refused(what)
+        })
     }
 
-    fn remedy(&self, state: SlotState) -> String {
+    pub(crate) fn remedy(&self, state: SlotState) -> String {
         let (slot, namespaces) = (&self.names.slot, self.caches.names.join("`, `"));
         let create = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
         let clear = format!(
@@ -80,6 +68,10 @@ impl Worker {
             SlotState::Lost => format!(
                 "the server has removed log that the slot needed (`max_slot_wal_keep_size`), so changes are lost. Remove the slot, \
                  SELECT pg_drop_replication_slot('{slot}'), create it again, {create}, {clear}"
+            ),
+            SlotState::Stuck => format!(
+                "the slot cannot be followed from where it stands. Remove it, SELECT pg_drop_replication_slot('{slot}'), create it \
+                 again, {create}, {clear}"
             ),
             SlotState::Missing | SlotState::Usable { .. } => {
                 format!("there is no slot. Create it, {create}, {clear}")

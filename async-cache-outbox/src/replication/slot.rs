@@ -45,11 +45,23 @@ pub(crate) enum SlotState {
     Foreign,
     /// The server has removed log that the slot still needed.
     Lost,
+    /// The server cannot send what is behind its position. The caller finds that out.
+    Stuck,
     /// `confirmed`: the changes before it are acknowledged. `kept`: the server keeps its log from here on.
     Usable {
         confirmed: Lsn,
         kept: Lsn,
     },
+}
+
+impl SlotState {
+    /// The position up to which the changes are acknowledged, if the slot is usable.
+    pub(crate) fn confirmed(self) -> Option<Lsn> {
+        match self {
+            Self::Usable { confirmed, .. } => Some(confirmed),
+            Self::Missing | Self::Foreign | Self::Lost | Self::Stuck => None,
+        }
+    }
 }
 
 impl Session {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::relay::CONNECT_TIMEOUT;
-use crate::replication::LogNames;
 use crate::replication::watch::Stop;
+use crate::replication::wire::Malformed;
 
 /// What ends a session of a reader.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +13,23 @@ pub(crate) enum Trouble {
     Database(#[from] sqlx::Error),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Stopped(#[from] Stop),
 }
 
-impl From<Stop> for Trouble {
-    fn from(stop: Stop) -> Self {
-        Self::Refused(match &stop {
-            Stop::NotWatched(_) => format!("{stop}: {WATCH_OR_REMOVE}"),
-            Stop::Malformed(_) | Stop::NotDescribed => stop.to_string(),
-        })
+impl Trouble {
+    /// Whether the server cannot send what is behind the position of the slot, however often it is asked: a row that is no UTF-8, or
+    /// a change that is older than the publication.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let Self::Database(error) = self else {
+            return matches!(self, Self::Stopped(Stop::Malformed(Malformed::NotUtf8)));
+        };
+        let Some(error) = error.as_database_error() else { return false };
+        match error.code().as_deref() {
+            Some("22021" | "22P05") => true,
+            Some("42704") => error.message().contains("publication"),
+            _ => false,
+        }
     }
 }
 
@@ -29,23 +38,25 @@ pub(crate) const WATCH_OR_REMOVE: &str =
     "watch it with `.table(..)`, or take it out: ALTER PUBLICATION .. DROP TABLE ..";
 
 /// The error in words, with the remedy where it is known.
-pub(crate) fn told(trouble: &Trouble, names: &LogNames) -> String {
+pub(crate) fn told(trouble: &Trouble) -> String {
     let error = match trouble {
         Trouble::Refused(what) => return what.clone(),
+        Trouble::Stopped(Stop::NotWatched(_)) => return format!("{trouble}: {WATCH_OR_REMOVE}"),
+        Trouble::Stopped(_) => return trouble.to_string(),
         Trouble::Database(sqlx::Error::PoolTimedOut) => {
             return format!("no connection to the database within {CONNECT_TIMEOUT:?}");
         }
         Trouble::Database(error) => error,
     };
     let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
-    let remedy = remedy(code.as_deref().unwrap_or_default(), &error.to_string(), names);
+    let remedy = remedy(code.as_deref().unwrap_or_default(), &error.to_string());
     match remedy {
         Some(remedy) => format!("{error}: {remedy}"),
         None => error.to_string(),
     }
 }
 
-fn remedy(code: &str, text: &str, LogNames { slot, publication }: &LogNames) -> Option<String> {
+fn remedy(code: &str, text: &str) -> Option<String> {
     match code {
         "42501" => Some(
             "the reader's user needs the attribute REPLICATION: ALTER ROLE .. REPLICATION (on managed servers a role with \
@@ -53,10 +64,8 @@ fn remedy(code: &str, text: &str, LogNames { slot, publication }: &LogNames) -> 
                 .to_owned(),
         ),
         // The publication was there when the reader looked.
-        "42704" if text.contains("publication") => Some(format!(
-            "the slot is older than the publication. Remove the slot, SELECT pg_drop_replication_slot('{slot}'), create it \
-             again while `{publication}` exists, and clear the namespaces"
-        )),
+        "42704" if text.contains("publication") => Some("the slot is older than the publication".to_owned()),
+        "22021" | "22P05" => Some("the log has a row that is no UTF-8".to_owned()),
         "53400" => Some("raise `max_replication_slots`, or remove a slot that nobody uses".to_owned()),
         "55006" => Some("another session uses the slot; it is tried again".to_owned()),
         _ => None,

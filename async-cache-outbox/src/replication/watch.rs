@@ -1,6 +1,6 @@
 //! The tables that a reader watches, and what their changes invalidate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use async_cache_core::key::CacheKey;
 
 use crate::change::Change;
 use crate::database::Row;
+use crate::replication::check::Tables;
 use crate::replication::row::{RowChange, quoted};
 use crate::replication::wire::{Malformed, Message, Relation, RowMessage};
 use crate::table::Table;
@@ -85,26 +86,30 @@ impl Watch {
     }
 }
 
-/// A table by its schema and its name. Not by its object id: a table that is dropped and created again has another one.
+/// A table by its schema and its name.
 pub(crate) type TableName = (String, String);
 
 /// A table as the log describes it, and the watches on it.
-struct Described<'a> {
+struct Described {
     relation: Relation,
-    watches: Option<&'a [usize]>,
+    watches: BTreeSet<usize>,
 }
 
-impl<'a> Described<'a> {
-    fn watches(&self) -> Result<&'a [usize], Stop> {
-        self.watches.ok_or_else(|| Stop::NotWatched(quoted(&self.relation)))
-    }
+/// What to do with a change of a table that is not watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unwatched {
+    /// The publication may have the table. A newer instance of the service may need the change.
+    Stop,
+    /// The publication no longer has the table. Nobody can tell whether something depends on it: all namespaces are invalidated.
+    Invalidate,
 }
 
 /// The changes of a part of the log, and what they invalidate.
 pub(crate) struct Changes<'a> {
     watches: &'a [Watch],
-    names: &'a HashMap<TableName, Vec<usize>>,
-    relations: HashMap<u32, Described<'a>>,
+    tables: &'a Tables,
+    unwatched: Unwatched,
+    relations: HashMap<u32, Described>,
     /// What is to be invalidated.
     pub(crate) rows: Vec<Row>,
     /// Changes of rows.
@@ -126,9 +131,9 @@ pub(crate) enum Stop {
 }
 
 impl<'a> Changes<'a> {
-    pub(crate) fn new(watches: &'a [Watch], names: &'a HashMap<TableName, Vec<usize>>) -> Self {
+    pub(crate) fn new(watches: &'a [Watch], tables: &'a Tables, unwatched: Unwatched) -> Self {
         let (relations, rows) = (HashMap::new(), Vec::new());
-        Self { watches, names, relations, rows, count: 0, refused: 0, reason: None }
+        Self { watches, tables, unwatched, relations, rows, count: 0, refused: 0, reason: None }
     }
 
     /// Takes a message.
@@ -146,15 +151,18 @@ impl<'a> Changes<'a> {
 
     /// Of a table with partitions the log describes these, too, and then has changes of the table alone.
     fn describe(&mut self, relation: Relation) {
-        let watches = self.names.get(&(relation.schema.clone(), relation.name.clone()));
-        self.relations.insert(relation.id, Described { relation, watches: watches.map(Vec::as_slice) });
+        let watches = self.tables.watches(&relation);
+        self.relations.insert(relation.id, Described { relation, watches });
     }
 
     fn change(&mut self, row: RowMessage<'_>) -> Result<(), Stop> {
         let table = self.relations.get(&row.relation).ok_or(Stop::NotDescribed)?;
+        if table.watches.is_empty() {
+            return self.pass_by(row.relation);
+        }
         let change = RowChange::new(&table.relation, row);
         self.count += 1;
-        for watch in table.watches()?.iter().map(|index| &self.watches[*index]) {
+        for watch in table.watches.iter().map(|index| &self.watches[*index]) {
             if let Some(reason) = watch.add(&change, &mut self.rows) {
                 self.refused += 1;
                 self.reason = Some(reason);
@@ -163,10 +171,31 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
+    /// A change of a table that is not watched.
+    fn pass_by(&mut self, relation: u32) -> Result<(), Stop> {
+        let table = self.relations.get(&relation).ok_or(Stop::NotDescribed)?;
+        let name = quoted(&table.relation);
+        if self.unwatched == Unwatched::Stop {
+            return Err(Stop::NotWatched(name));
+        }
+        self.refused += 1;
+        self.reason = Some(format!(
+            "the log has a change of the table {name}, which is not watched, and which the publication no longer has: the \
+             namespaces were invalidated"
+        ));
+        for watch in self.watches {
+            Invalidations { namespace: &watch.namespace, rows: &mut self.rows }.all();
+        }
+        Ok(())
+    }
+
     fn truncate(&mut self, relation: u32) -> Result<(), Stop> {
         let table = self.relations.get(&relation).ok_or(Stop::NotDescribed)?;
+        if table.watches.is_empty() {
+            return self.pass_by(relation);
+        }
         self.count += 1;
-        for watch in table.watches()?.iter().map(|index| &self.watches[*index]) {
+        for watch in table.watches.iter().map(|index| &self.watches[*index]) {
             Invalidations { namespace: &watch.namespace, rows: &mut self.rows }.all();
         }
         Ok(())
@@ -182,8 +211,11 @@ mod tests {
         [Watch { table: Table::of_user("users").unwrap(), namespace: "users".to_owned(), map }]
     }
 
-    fn names() -> HashMap<TableName, Vec<usize>> {
-        HashMap::from([(("public".to_owned(), "users".to_owned()), vec![0])])
+    /// The table has the id 7 now.
+    fn tables() -> Tables {
+        let mut tables = Tables::default();
+        tables.add(("public".to_owned(), "users".to_owned()), [7], 0);
+        tables
     }
 
     fn relation(name: &str) -> Message<'static> {
@@ -211,8 +243,8 @@ mod tests {
             }
             Ok(())
         }));
-        let names = names();
-        let mut changes = Changes::new(&watches, &names);
+        let tables = tables();
+        let mut changes = Changes::new(&watches, &tables, Unwatched::Stop);
         changes.add(relation("users")).unwrap();
         changes.add(insert("7")).unwrap();
         assert_eq!(
@@ -237,8 +269,8 @@ mod tests {
     #[test]
     fn a_truncate_invalidates_the_namespace_without_the_function() {
         let watches = watch(Arc::new(|_, _| unreachable!("it is not asked")));
-        let names = names();
-        let mut changes = Changes::new(&watches, &names);
+        let tables = tables();
+        let mut changes = Changes::new(&watches, &tables, Unwatched::Stop);
         changes.add(relation("users")).unwrap();
         changes.add(Message::Truncate { relations: vec![1] }).unwrap();
         assert_eq!(written(&changes), [("all".to_owned(), Vec::new())]);
@@ -247,11 +279,15 @@ mod tests {
     #[test]
     fn a_change_that_nobody_would_see_stops_the_reader() {
         let watches = watch(Arc::new(|_, _| Ok(())));
-        let names = names();
-        let mut changes = Changes::new(&watches, &names);
+        let tables = tables();
+        let mut changes = Changes::new(&watches, &tables, Unwatched::Stop);
         assert_eq!(changes.add(insert("1")), Err(Stop::NotDescribed));
         changes.add(relation("teams")).unwrap();
         let stop = changes.add(insert("1")).unwrap_err();
         assert_eq!(stop, Stop::NotWatched("\"public\".\"teams\"".to_owned()));
+        let mut changes = Changes::new(&watches, &tables, Unwatched::Invalidate);
+        changes.add(relation("teams")).unwrap();
+        changes.add(insert("1")).unwrap();
+        assert_eq!(written(&changes), [("all".to_owned(), Vec::new())]);
     }
 }

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::database::Lead;
 use crate::relay::apply::Caches;
 use crate::relay::builder::Options;
-use crate::relay::pass::{Left, step};
+use crate::relay::pass::step;
 use crate::relay::pause::Pauses;
 use crate::relay::stats::Role;
 use crate::replication::check::check;
-use crate::replication::pass::State;
-use crate::replication::slot::Session;
+use crate::replication::gaps::Memory;
+use crate::replication::pass::{Next, State};
+use crate::replication::slot::{Session, SlotState};
 use crate::replication::stats::Shared;
 use crate::replication::trouble::{Trouble, told};
 use crate::replication::watch::Watch;
@@ -45,27 +46,36 @@ impl Drop for Worker {
 
 impl Worker {
     pub(crate) async fn run(self) {
-        let mut pauses = Pauses::default();
+        let (mut pauses, mut memory) = (Pauses::default(), Memory::default());
         while !self.stop.is_cancelled() {
-            let Err(trouble) = self.session(&mut pauses).await else { break };
+            let Err(trouble) = self.session(&mut pauses, &mut memory).await else { break };
             self.shared.role(Role::Connecting);
             let slot = &self.shared.slot;
-            self.shared.database_failed(format!("the slot `{slot}`: {}", told(&trouble, &self.names)));
+            self.shared.database_failed(format!("the slot `{slot}`: {}", self.told(&trouble)));
             self.stop.run_until_cancelled(sleep(pauses.next())).await;
         }
     }
 
+    fn told(&self, trouble: &Trouble) -> String {
+        match trouble.is_lasting() {
+            true => format!("{}: {}", told(trouble), self.remedy(SlotState::Stuck)),
+            false => told(trouble),
+        }
+    }
+
     /// Works until the reader is stopped. An error ends the session, and with it the lead.
-    async fn session(&self, pauses: &mut Pauses) -> Result<(), Trouble> {
+    async fn session(&self, pauses: &mut Pauses, memory: &mut Memory) -> Result<(), Trouble> {
         let (names, silence) = (self.names.clone(), self.options.session_timeout);
         let connect = Session::connect(&self.pool, names, silence, self.read_timeout);
         let mut session = step("connecting", connect).await?;
+        self.remember(&mut session, memory).await?;
         while !self.stop.is_cancelled() {
             if session.lead().await? == Lead::Held {
-                self.lead(&mut session, pauses).await?;
+                self.lead(&mut session, pauses, memory).await?;
                 return Ok(session.release().await?);
             }
             self.shared.role(Role::Standby);
+            memory.stand_by();
             self.shared.publish();
             self.stop.run_until_cancelled(sleep(self.options.takeover_interval)).await;
         }
@@ -73,16 +83,23 @@ impl Worker {
     }
 
     /// Applies changes until the reader is stopped.
-    async fn lead(&self, session: &mut Session, pauses: &mut Pauses) -> Result<(), Trouble> {
+    async fn lead(
+        &self,
+        session: &mut Session,
+        pauses: &mut Pauses,
+        memory: &mut Memory,
+    ) -> Result<(), Trouble> {
         let mut state = State::default();
         while !self.stop.is_cancelled() {
             let (checked, tables) =
                 (Instant::now(), check(&mut session.connection, &self.names, &self.watches).await?);
             while !self.stop.is_cancelled() && checked.elapsed() < CHECK_EVERY {
-                let left = self.pass(session, &tables, &mut state).await?;
+                let next = self.pass(session, &tables, &mut state, memory).await?;
                 pauses.reset();
-                if left == Left::Nothing {
-                    self.wait(&state).await;
+                match next {
+                    Next::Check => break,
+                    Next::Wait => self.wait(&state).await,
+                    Next::More => {}
                 }
             }
         }
