@@ -159,10 +159,7 @@ async fn a_flood_of_questions_costs_a_node_a_limited_number_of_answers() {
     let unreadable = cache.stats().unreadable;
     let mut messages = ears.into_on_message();
     let mut answers = 0;
-    while let Ok(Some(_)) =
-        tokio::time::timeout(std::time::Duration::from_secs(2), futures_util::StreamExt::next(&mut messages))
-            .await
-    {
+    while let Ok(Some(_)) = tokio::time::timeout(std::time::Duration::from_secs(2), messages.next()).await {
         answers += 1;
     }
     assert!((1..500).contains(&answers), "{answers}");
