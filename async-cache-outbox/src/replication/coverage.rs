@@ -15,7 +15,7 @@ const SCHEMAS: u32 = 150_000;
 /// For each watch a text. It differs whenever changes of the table may have been left out of the log since an earlier look, even if the
 /// publication is as it was then: it has the numbers of the transactions that wrote the rows of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Coverage(Vec<Option<String>>);
+pub(crate) struct Coverage(Vec<String>);
 
 impl Coverage {
     /// Reads it for the tables, their partitions, and the tables that they are partitions of.
@@ -25,24 +25,27 @@ impl Coverage {
         watches: &[Watch],
     ) -> Result<Self, Trouble> {
         let has_schemas = connection.server_version_num().is_none_or(|version| version >= SCHEMAS);
-        let schemas = match has_schemas {
+        let schema = match has_schemas {
             true => {
-                "(SELECT ROW(s.oid, s.xmin)::text FROM pg_publication_namespace s \
-                 WHERE s.pnnspid = c.relnamespace AND s.pnpubid = p.oid)"
+                "(SELECT concat(s.oid, ' ', s.xmin) FROM pg_publication_namespace s \
+                 WHERE s.pnnspid = c.relnamespace AND s.pnpubid = (SELECT oid FROM publication))"
             }
-            false => "NULL",
+            false => "''",
         };
         // The file of a table changes with TRUNCATE and if its rows are written anew, its type with its name and schema.
         let sql = format!(
-            "SELECT (WITH root AS (SELECT to_regclass(watched.name)::oid AS oid), \
-             tree AS (SELECT oid FROM root UNION SELECT relid FROM root, pg_partition_tree(root.oid::regclass) \
-             UNION SELECT relid FROM root, pg_partition_ancestors(root.oid::regclass)) \
-             SELECT string_agg(ROW(c.oid, c.relfilenode, c.relpersistence, t.xmin, i.inhparent, i.xmin, p.oid, p.xmin, \
-             r.oid, r.xmin, {schemas})::text, ' ' ORDER BY c.oid, i.inhparent) \
-             FROM tree JOIN pg_class c ON c.oid = tree.oid LEFT JOIN pg_type t ON t.oid = c.reltype \
-             LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_publication p ON p.pubname = $2 \
-             LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = p.oid) \
-             FROM unnest($1::text[]) WITH ORDINALITY AS watched (name, number) ORDER BY number"
+            "WITH publication AS MATERIALIZED (SELECT oid, xmin FROM pg_publication WHERE pubname = $2) \
+             SELECT concat((SELECT concat(oid, ' ', xmin) FROM publication), ', ', (SELECT string_agg(concat(tree.oid, ' ', \
+             (SELECT concat(c.relfilenode, ' ', c.relpersistence, ' ', \
+             (SELECT t.xmin FROM pg_type t WHERE t.oid = c.reltype), ' ', {schema}) FROM pg_class c WHERE c.oid = tree.oid), ' ', \
+             (SELECT concat(r.oid, ' ', r.xmin) FROM pg_publication_rel r \
+             WHERE r.prrelid = tree.oid AND r.prpubid = (SELECT oid FROM publication)), ' ', \
+             (SELECT string_agg(concat(i.inhparent, ' ', i.xmin), ' ' ORDER BY i.inhseqno) \
+             FROM pg_inherits i WHERE i.inhrelid = tree.oid)), ', ' ORDER BY tree.oid) \
+             FROM (SELECT root.oid UNION SELECT relid FROM pg_partition_tree(root.oid) \
+             UNION SELECT relid FROM pg_partition_ancestors(root.oid)) AS tree)) \
+             FROM unnest($1::text[]) WITH ORDINALITY AS watched (name, number), to_regclass(watched.name) AS root (oid) \
+             ORDER BY number"
         );
         let tables: Vec<String> = watches.iter().map(|watch| watch.table.quoted('"')).collect();
         let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(tables).bind(&names.publication);
