@@ -198,7 +198,7 @@ impl Session for PgSession {
             "SELECT count(*), count(*) FILTER (WHERE known AND attempts >= {MAX_ATTEMPTS}), \
              count(*) FILTER (WHERE NOT known), \
              (coalesce(max(extract(epoch FROM clock_timestamp() - created_at)) \
-              FILTER (WHERE known AND attempts < {MAX_ATTEMPTS}), 0) * 1000)::bigint \
+              FILTER (WHERE known AND attempts < {MAX_ATTEMPTS} AND isfinite(created_at)), 0) * 1000)::bigint \
              FROM (SELECT attempts, created_at, namespace = ANY($1) AS known FROM {} \
              ORDER BY id LIMIT {BACKLOG_COUNT}) AS oldest",
             self.table

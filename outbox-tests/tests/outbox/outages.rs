@@ -10,6 +10,7 @@ use integration_tests::Data;
 use integration_tests::fleet::{Cache, Fleet};
 use outbox_tests::scene::two_nodes;
 use outbox_tests::{Scene, Site, TestDatabase};
+use sqlx::Postgres;
 
 async fn rows_stay_while_redis_is_away<DB: TestDatabase>() {
     let (scene, fleet) = (Scene::<DB>::new().await, Fleet::redis());
@@ -26,6 +27,23 @@ async fn rows_stay_while_redis_is_away<DB: TestDatabase>() {
     scene.drained().await;
     until("the rows are counted", || relay.stats().applied == 20).await;
     assert_eq!(relay.stats().role, Role::AtWork, "it was at work all the time");
+}
+
+/// A program may write its own time, though not one that has an age.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_without_an_age_is_counted() {
+    let (scene, fleet) = (Scene::<Postgres>::new().await, Fleet::redis());
+    let cache = fleet.node().await;
+    fleet.server().kill();
+    scene
+        .run(
+            "INSERT INTO async_cache_outbox (namespace, kind, data, created_at) \
+             VALUES ('rows', 'key', 'a', 'infinity'), ('rows', 'key', 'b', '-infinity')",
+        )
+        .await;
+    let relay = scene.builder(&cache).start().unwrap();
+    until("the rows are counted", || relay.stats().backlog == 2).await;
+    assert_eq!((relay.stats().database_failures, relay.stats().oldest), (0, Duration::ZERO));
 }
 
 async fn a_cache_whose_l2_is_away_does_not_hold_up_the_others<DB: TestDatabase>() {
