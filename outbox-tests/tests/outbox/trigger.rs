@@ -1,12 +1,14 @@
 //! Triggers made by the library: a writer that knows nothing of the outbox changes rows with plain SQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_cache::key::Key;
 use async_cache::testing::until;
 use async_cache::{MemoryBackend, TieredCache};
-use async_cache_outbox::{Error, Outbox, Trigger};
+use async_cache_outbox::{Error, Outbox, Trigger, Wake};
 use integration_tests::fleet::Cache;
+use outbox_tests::postgres::PostgresServer;
 use outbox_tests::scene::two_nodes;
 use outbox_tests::{Scene, TestDatabase};
 use sqlx::{MySql, Postgres, Sqlite};
@@ -91,6 +93,31 @@ async fn one_change_writes_each_invalidation_once<DB: TestDatabase>() {
     assert_eq!(scene.rows().await, 4, "the key and the tag, although there are an old and a new row");
     scene.run("UPDATE users SET team_id = 8").await;
     assert_eq!(scene.rows().await, 7, "the key and both tags");
+}
+
+/// PostgreSQL refuses to prepare a transaction that has notified somebody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_two_phase_commit_is_invalidated_when_the_relay_polls() {
+    let server = Arc::new(PostgresServer::start_with(&["max_prepared_transactions=5"]));
+    let (scene, (_l2, nodes)) = (Scene::<Postgres>::on(server).await, two_nodes().await);
+    scene.run(USERS).await;
+    let trigger = |wake| {
+        let trigger =
+            Outbox::<Postgres>::new().wake(wake).trigger("users").namespace("rows").key_column("id");
+        trigger.build().unwrap()
+    };
+    let change = "BEGIN; INSERT INTO users VALUES (1, 'Ada', NULL, 0); PREPARE TRANSACTION 'first'";
+    trigger(Wake::Notify).install(&scene.pool).await.unwrap();
+    let mut writer = scene.pool.acquire().await.unwrap().detach();
+    let refused = sqlx::raw_sql(change).execute(&mut writer).await.unwrap_err().to_string();
+    assert!(refused.contains("cannot PREPARE a transaction that has executed"), "{refused}");
+    drop(writer);
+    trigger(Wake::Poll).install(&scene.pool).await.unwrap();
+    let _relay = scene.relay(&nodes[1]).await;
+    fill(&nodes[0]).await;
+    scene.run(change).await;
+    leaves(&scene, &nodes, "INSERT INTO users VALUES (2, 'Eve', NULL, 0)", &["1", "3", "4"]).await;
+    leaves(&scene, &nodes, "COMMIT PREPARED 'first'", &["2", "3", "4"]).await;
 }
 
 async fn the_statements_install_and_remove_the_triggers<DB: TestDatabase>() {
