@@ -33,12 +33,12 @@ impl Table {
         })
     }
 
-    /// Reads `table` or `schema.table` of any table of the user.
-    pub(crate) fn of_user(text: &str) -> Result<Self, Error> {
+    /// Reads `table` or `schema.table` of any table of the user. `instead` says what to do with a table that has another name.
+    pub(crate) fn of_user(text: &str, instead: &str) -> Result<Self, Error> {
         Self::read(text, MAX_IDENTIFIER_BYTES).ok_or_else(|| {
             Error::Config(format!(
                 "`{}` is a table that cannot be watched: its name has the form `table` or `schema.table`, each part of 1 to \
-                 {MAX_IDENTIFIER_BYTES} ASCII letters, digits and `_`, not beginning with a digit. Write the trigger by hand",
+                 {MAX_IDENTIFIER_BYTES} ASCII letters, digits and `_`, not beginning with a digit. {instead}",
                 text.escape_debug()
             ))
         })

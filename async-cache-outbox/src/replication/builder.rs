@@ -68,7 +68,8 @@ impl LogReaderBuilder {
         F: Fn(&RowChange<'_>, &mut Invalidations<'_>) -> Result<(), Refusal> + Send + Sync + 'static,
     {
         let (namespace, map) = (cache.namespace().to_owned(), Arc::new(map));
-        self.tables.push(Table::of_user(table).map(|table| Watch { table, namespace, map }));
+        let table = Table::of_user(table, "Give the table another name, or use the outbox for it");
+        self.tables.push(table.map(|table| Watch { table, namespace, map }));
         self
     }
 

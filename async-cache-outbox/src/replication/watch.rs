@@ -208,7 +208,7 @@ mod tests {
     use crate::replication::wire::{Cell, Column, RowKind, Tuple};
 
     fn watch(map: Arc<Map>) -> [Watch; 1] {
-        [Watch { table: Table::of_user("users").unwrap(), namespace: "users".to_owned(), map }]
+        [Watch { table: Table::of_user("users", "").unwrap(), namespace: "users".to_owned(), map }]
     }
 
     /// The table has the id 7 now.

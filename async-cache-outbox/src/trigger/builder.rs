@@ -81,7 +81,7 @@ impl<DB: OutboxDatabase> TriggerBuilder<DB> {
     /// [`Error::Config`] if the namespace is missing or is that of a cache without an L2, if there is neither a key nor a tag, and for names that are outside their
     /// limits or contain other characters than ASCII letters, digits and `_`.
     pub fn build(self) -> Result<Trigger<DB>, Error> {
-        let table = Table::of_user(&self.table)?;
+        let table = Table::of_user(&self.table, "Write the trigger by hand")?;
         let wrong = |what: String| Err(Error::Config(format!("the triggers of the table `{table}`: {what}")));
         let Some(namespace) = self.namespace else {
             return wrong("the namespace is missing: set it with `.namespace(&cache)`".to_owned());

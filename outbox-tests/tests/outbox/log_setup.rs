@@ -247,8 +247,10 @@ async fn settings_are_checked() {
     let map = |_: &async_cache_outbox::RowChange<'_>, _: &mut async_cache_outbox::Invalidations<'_>| Ok(());
     assert!(text(reader().table("items", "rows", map).start()).contains("add it with `.cache(&cache)`"));
     let reader = || reader().cache(&here).table("items", &here, map);
+    let named = text(reader().table("a b", &here, map).start());
     assert!(
-        text(reader().table("a b", &here, map).start()).contains("`a b` is a table that cannot be watched")
+        named.contains("`a b` is a table that cannot be watched") && !named.contains("trigger"),
+        "{named}"
     );
     assert!(text(reader().batch(0).start()).contains("`batch` is 0"));
     assert!(text(reader().read_timeout(Duration::ZERO).start()).contains("`read_timeout` is 0ns"));
