@@ -9,6 +9,11 @@ use crate::replication::slot::{Session, SlotState};
 use crate::replication::trouble::Trouble;
 use crate::replication::work::Worker;
 
+/// How long the creation of a slot may take before the reader says what it waits for.
+const SIGN_AFTER: Duration = Duration::from_secs(2);
+const WAITS: &str = "the slot is created when the transactions that began before have ended. Which ones run: SELECT pid, xact_start, query \
+    FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start; SELECT gid, prepared FROM pg_prepared_xacts";
+
 impl Worker {
     /// Creates the slot if the user has asked for that. Otherwise it tells the remedy.
     ///
@@ -21,12 +26,26 @@ impl Worker {
         if matches!(state, SlotState::Lost | SlotState::Stuck) {
             session.remove().await?;
         }
-        session.create_new().await?;
-        self.all_seen(session).await?;
+        self.patiently(async {
+            session.create_new().await?;
+            self.all_seen(session).await
+        })
+        .await?;
         self.clear().await?;
         session.keep_new().await?;
         self.shared.created();
         Ok(())
+    }
+
+    /// Waits for something that other transactions hold up, and says so if it takes a while.
+    async fn patiently<T>(&self, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = std::pin::pin!(wanted);
+        tokio::select! {
+            done = &mut wanted => return done,
+            () = sleep(SIGN_AFTER) => {}
+        }
+        self.shared.waits(WAITS.to_owned());
+        wanted.await
     }
 
     /// Waits for the end of all transactions that run now. Of those that the slot has not got, some may be committed and not visible yet:
@@ -35,10 +54,7 @@ impl Worker {
         let (begun, now) = (Instant::now(), session.number().await?);
         while session.snapshot().await?.oldest_running < now {
             if begun.elapsed() > self.read_timeout || self.stop.is_cancelled() {
-                return Err(Trouble::Refused(
-                    "the slot is created when the transactions that run now have ended; some still run"
-                        .to_owned(),
-                ));
+                return Err(Trouble::Refused(WAITS.to_owned()));
             }
             sleep(Duration::from_millis(20)).await;
         }

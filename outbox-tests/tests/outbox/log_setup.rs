@@ -163,6 +163,10 @@ async fn a_slot_is_created_after_the_end_of_the_transactions_that_run() {
     while log.scene.number(waits).await == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    until("it says what it waits for", || {
+        reader.stats().last_error.is_some_and(|error| error.contains("FROM pg_prepared_xacts"))
+    })
+    .await;
     assert!(there.contains("1").await.unwrap());
     running.commit().await.unwrap();
     until("the slot is created", || reader.stats().created == 1).await;
