@@ -15,6 +15,10 @@ use crate::replication::wire::Lsn;
 
 /// The shortest limit for a transaction of this session that waits for Redis.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
+/// The catalog is searched first, whatever the settings of the user say. Then their schemas, for the tables without a schema.
+const OWN_CATALOG: &str = "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog', \
+    (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ') \
+    FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS name)), false)";
 /// The cursor over the messages.
 const CURSOR: &str = "async_cache_log";
 
@@ -73,13 +77,14 @@ impl Session {
         read_timeout: Duration,
     ) -> sqlx::Result<Self> {
         let mut connection = single(pool).acquire().await?.detach();
+        sqlx::raw_sql(OWN_CATALOG).execute(&mut connection).await?;
         let silence = session_timeout.as_millis();
         let waiting = session_timeout.max(SHORTEST_WAIT).as_millis();
         // Servers before version 14 do not have all of these. The last one ends the reading of the log for a process that is gone.
         let settings = format!(
             "SELECT set_config(s.name, wanted.value, false) FROM pg_settings s JOIN (VALUES \
              ('idle_session_timeout', '{silence}'), ('idle_in_transaction_session_timeout', '{waiting}'), \
-             ('statement_timeout', '0'), ('client_connection_check_interval', '1000')) AS wanted (name, value) \
+             ('statement_timeout', '0'), ('jit', 'off'), ('client_connection_check_interval', '1000')) AS wanted (name, value) \
              ON s.name = wanted.name"
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;

@@ -104,6 +104,23 @@ async fn a_user_without_the_right_is_told_which_one() {
     until("it reads", || reader.stats().changes == 1).await;
 }
 
+/// A schema in front of the catalog, with tables of the same names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalog_is_read_whatever_the_search_path_of_the_user() {
+    let (log, (_l2, [here, _])) = (LogScene::new().await, two_nodes().await);
+    log.write(
+        "CREATE SCHEMA front; CREATE VIEW front.pg_replication_slots AS SELECT * FROM pg_catalog.pg_replication_slots WHERE false; \
+         CREATE TABLE front.pg_publication (a INT); CREATE TABLE front.items (id BIGINT PRIMARY KEY); \
+         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, front, pg_catalog', current_database()); END $$",
+    )
+    .await;
+    let pool = sqlx::PgPool::connect(&log.scene.url).await.unwrap();
+    let reader = ChangeLog::new(&log.log).unwrap().reader(&pool).cache(&here);
+    let reader = at_work(reader.table("items", &here, |_, _| Ok(()))).await;
+    log.write("UPDATE items SET version = 1 WHERE id = 1").await;
+    until("it reads", || reader.stats().changes == 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_is_older_than_the_publication_is_told() {
     let (log, (_l2, [here, _])) = (LogScene::new().await, two_nodes().await);
