@@ -142,7 +142,8 @@ impl LogReader {
 
     /// Ends the reader: it finishes the batch under way, acknowledges the transactions that have landed, and lets another instance
     /// take over at once. Takes no longer than the builder's [`shutdown_limit`](LogReaderBuilder::shutdown_limit); after that the
-    /// reader is ended as by a drop. A second call returns at once.
+    /// reader is ended as by a drop. A second call returns at once. On a Tokio runtime of one thread, a function of
+    /// [`table`](LogReaderBuilder::table) that blocks its thread holds it up.
     pub async fn shutdown(&self) -> LogReaderStats {
         self.task.shutdown().await;
         self.stats()

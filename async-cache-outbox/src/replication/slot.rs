@@ -12,6 +12,7 @@ use crate::relay::pass::{step, within};
 use crate::replication::LogNames;
 use crate::replication::trouble::Trouble;
 use crate::replication::wire::Lsn;
+use crate::task::may_block;
 
 /// The shortest limit for a transaction of this session that waits for Redis.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
@@ -19,6 +20,9 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(60);
 const OWN_CATALOG: &str = "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog', \
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ') \
     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS name)), false)";
+/// The most messages that are handed over together, and about the most of their bytes.
+const MESSAGES_TOGETHER: usize = 64;
+const BYTES_TOGETHER: usize = 1 << 20;
 /// The cursor over the messages.
 const CURSOR: &str = "async_cache_log";
 
@@ -165,12 +169,24 @@ impl Session {
     ) -> Result<u32, Trouble> {
         let sql = AssertSqlSafe(format!("FETCH {most} FROM {CURSOR}"));
         let mut rows = sqlx::query(sql).persistent(false).fetch(&mut self.connection);
-        let mut count = 0;
-        while let Some(row) = within(self.read_timeout, "reading the log", rows.try_next()).await? {
-            take(row.try_get(0)?)?;
-            count += 1;
+        let (mut count, mut bytes, mut waiting) = (0, 0, Vec::with_capacity(MESSAGES_TOGETHER));
+        loop {
+            let row = within(self.read_timeout, "reading the log", rows.try_next()).await?;
+            let is_end = row.is_none();
+            if let Some(row) = row {
+                bytes += row.try_get::<&[u8], _>(0)?.len();
+                waiting.push(row);
+                count += 1;
+            }
+            let is_full = waiting.len() == MESSAGES_TOGETHER || bytes >= BYTES_TOGETHER;
+            if is_full || (is_end && !waiting.is_empty()) {
+                may_block(|| waiting.drain(..).try_for_each(|row: PgRow| take(row.try_get(0)?)))?;
+                bytes = 0;
+            }
+            if is_end {
+                return Ok(count);
+            }
         }
-        Ok(count)
     }
 
     /// Closes the cursor.

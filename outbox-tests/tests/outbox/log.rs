@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_cache::testing::until;
 use async_cache_outbox::{Field, Role, RowKind};
@@ -260,6 +261,27 @@ async fn of_two_readers_one_is_at_work_and_the_other_takes_over() {
     assert_eq!((second.stats().takeovers, second.stats().database_failures), (1, 0));
 }
 
+/// The one worker of the runtime is blocked. This test has a thread of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_shutdown_keeps_its_limit_while_the_function_blocks() {
+    let (log, (_l2, nodes)) = (LogScene::new().await, two_nodes().await);
+    let (entered, is_blocked) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let builder = log.bare(&nodes[0]).table("items", &nodes[0], move |_, _| {
+        let _ = entered.send(());
+        let _ = released.lock().recv_timeout(Duration::from_secs(20));
+        Ok(())
+    });
+    let reader = at_work(builder.shutdown_limit(Duration::from_millis(100))).await;
+    log.write("UPDATE items SET version = 1 WHERE id = 1").await;
+    is_blocked.recv().unwrap();
+    let begun = Instant::now();
+    reader.shutdown().await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    drop(release);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reader_goes_on_when_the_database_is_back() {
     let server = Arc::new(PostgresServer::start());
@@ -293,7 +315,9 @@ async fn the_log_of_other_tables_is_acknowledged_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_partitions_of_a_table_are_read_as_the_table() {
-    let (log, (_l2, nodes)) = (LogScene::new().await, two_nodes().await);
+    // No other transactions run here, so the changes of the publication are over when the reader is at work.
+    let server = Arc::new(PostgresServer::start());
+    let (log, (_l2, nodes)) = (LogScene::on(server).await, two_nodes().await);
     log.write(
         "CREATE TABLE parts (id BIGINT PRIMARY KEY, team TEXT) PARTITION BY RANGE (id); \
          CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (1000); \
