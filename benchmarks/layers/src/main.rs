@@ -8,6 +8,7 @@ mod sides;
 use std::time::{Duration, Instant};
 
 use http::Request;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use crate::sides::Side;
 
@@ -20,17 +21,33 @@ fn request(path: &str) -> http::request::Builder {
 
 /// Hits in a second, of one client that waits for each answer and reads its body.
 async fn hits(side: &Side) -> f64 {
-    let ask = || side.ask(request("/hit").header("x-send-cache-control", "max-age=600"));
-    ask().await;
-    let (begun, before, mut asked) = (Instant::now(), side.runs(), 0);
+    let ask = || {
+        let request = request("/hit").header("x-send-cache-control", "max-age=600");
+        side.ask(request.header("x-send-content-type", "text/plain"))
+    };
+    let stored = ask().await;
+    let (begun, before, mut asked) = (Instant::now(), side.runs(), 0_u32);
     while begun.elapsed() < ROUND {
         for _ in 0..100 {
             assert_eq!(ask().await.body.len(), handler::BODY);
         }
         asked += 100;
     }
-    assert!(!side.caches || side.runs() == before, "{}: a hit ran the handler", side.name);
-    f64::from(asked) / begun.elapsed().as_secs_f64()
+    let a_second = f64::from(asked) / begun.elapsed().as_secs_f64();
+    let ran = side.runs() - before;
+    if side.caches {
+        assert_eq!(ran, 0, "{}: a hit ran the handler", side.name);
+        let hit = ask().await;
+        assert_eq!(hit.status, stored.status, "{}", side.name);
+        assert_eq!(hit.body, stored.body, "{}: a body says which run of the handler made it", side.name);
+        for name in [CACHE_CONTROL, CONTENT_TYPE] {
+            assert!(hit.headers.contains_key(&name), "{}: a hit has no {name}", side.name);
+            assert_eq!(hit.headers.get(&name), stored.headers.get(&name), "{}: {name}", side.name);
+        }
+    } else {
+        assert_eq!(ran, u64::from(asked), "{}: every request runs the handler", side.name);
+    }
+    a_second
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

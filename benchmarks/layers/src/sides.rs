@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hitbox::Config;
 use hitbox::policy::PolicyConfig;
+use hitbox_backend::format::BincodeFormat;
 use hitbox_http::extractors::{Method, path::PathExtractor, query::QueryExtractor};
 use hitbox_http::predicates::{NeutralRequestPredicate, NeutralResponsePredicate};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -112,9 +113,9 @@ fn axum_response_cache() -> Side {
 
 fn tower_http_cache() -> Side {
     let runs: Arc<AtomicU64> = Arc::default();
-    let layer = tower_http_cache::layer::CacheLayer::builder(tower_http_cache::prelude::InMemoryBackend::new(
-        ENTRIES,
-    ))
+    let layer = tower_http_cache::layer::CacheLayer::builder(
+        tower_http_cache::prelude::InMemoryBackend::new(ENTRIES),
+    )
     .ttl(TTL)
     .respect_cache_control(true)
     .build();
@@ -129,7 +130,9 @@ fn hitbox() -> Side {
         .extractor(Method::new().path("/{path}*").query("q".to_owned()))
         .policy(PolicyConfig::builder().ttl(TTL).build())
         .build();
-    let backend = hitbox_moka::MokaBackend::builder().max_entries(ENTRIES).build();
+    // The format that its documentation recommends. The default one is JSON, for debugging.
+    let backend =
+        hitbox_moka::MokaBackend::builder().max_entries(ENTRIES).value_format(BincodeFormat).build();
     let layer = hitbox_tower::Cache::builder().backend(backend).config(config).build();
     Side::new("hitbox-tower", runs.clone(), layer.layer(handler!(runs, Full<Bytes>)))
 }
