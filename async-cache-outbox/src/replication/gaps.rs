@@ -53,9 +53,10 @@ impl Memory {
         (self.acknowledged, self.is_stuck) = (None, false);
     }
 
-    /// The slot is new, and the namespaces were cleared.
+    /// The slot is new, and the namespaces were cleared when the transactions that ran had ended.
     pub(crate) fn renewed(&mut self) {
         (self.acknowledged, self.unwatched, self.is_stuck) = (None, Lsn::default(), false);
+        self.gap = Gap::default();
     }
 
     /// This reader is about to acknowledge.
