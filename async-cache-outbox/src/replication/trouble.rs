@@ -18,16 +18,17 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    /// Whether the server cannot send what is behind the position of the slot, however often it is asked: a row that is no UTF-8, or
-    /// a change that is older than the publication.
+    /// Whether the server cannot send what is behind the position of the slot, however often it is asked: a row that is no UTF-8 or
+    /// too large for a message, or a change that is older than the publication.
     pub(crate) fn is_lasting(&self) -> bool {
         let Self::Database(error) = self else {
             return matches!(self, Self::Stopped(Stop::Malformed(Malformed::NotUtf8)));
         };
         let Some(error) = error.as_database_error() else { return false };
         match error.code().as_deref() {
-            Some("22021" | "22P05") => true,
-            Some("42704") => error.message().contains("publication"),
+            Some("22021" | "22P05" | "54000") => true,
+            // In the language of the server. It may also lack the slot, which was there a moment ago.
+            Some("42704") => !error.message().contains("replication slot"),
             _ => false,
         }
     }
@@ -65,6 +66,7 @@ fn remedy(code: &str, text: &str) -> Option<String> {
         ),
         // The publication was there when the reader looked.
         "42704" if text.contains("publication") => Some("the slot is older than the publication".to_owned()),
+        "54000" => Some("the log has a row that is too large".to_owned()),
         "22021" | "22P05" => Some("the log has a row that is no UTF-8".to_owned()),
         "53400" => Some("raise `max_replication_slots`, or remove a slot that nobody uses".to_owned()),
         "55006" => Some("another session uses the slot; it is tried again".to_owned()),
