@@ -90,9 +90,10 @@ pub struct LogReaderStats {
     pub transactions: u64,
     /// Changes of rows applied, and each TRUNCATE of a table.
     pub changes: u64,
-    /// Changes whose function returned an error or panicked. The reader invalidated the namespace instead.
+    /// Changes whose function returned an error or panicked, and those of tables that are neither watched nor published any more. The
+    /// reader invalidated the namespaces instead.
     pub refused: u64,
-    /// Slots that this reader has created, each with a clear of the namespaces.
+    /// Slots that this reader has created or renewed, each with a clear of the namespaces.
     pub created: u64,
     /// Times that an L2 failed or refused invalidations. They are tried again.
     pub cache_failures: u64,
