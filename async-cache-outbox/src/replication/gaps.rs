@@ -21,6 +21,8 @@ pub(crate) struct Memory {
     /// The position up to which this reader has acknowledged. None if another reader may have been at work since.
     acknowledged: Option<Lsn>,
     gap: Gap,
+    /// Since when the end of the log has not been reached, by the clock of the server.
+    behind: Option<i64>,
     /// The log before this position has changes of tables that are not watched, and that were published when they were made.
     unwatched: Lsn,
     /// The slot cannot be followed from where it stands.
@@ -57,6 +59,16 @@ impl Memory {
     pub(crate) fn renewed(&mut self) {
         (self.acknowledged, self.unwatched, self.is_stuck) = (None, Lsn::default(), false);
         self.gap = Gap::default();
+    }
+
+    /// Since when the end of the log has not been reached. It is `now`, unless a look before has found that, too.
+    pub(crate) fn behind_since(&mut self, now: i64) -> i64 {
+        *self.behind.get_or_insert(now)
+    }
+
+    /// The end of the log is reached.
+    pub(crate) fn drained(&mut self) {
+        self.behind = None;
     }
 
     /// This reader is about to acknowledge.

@@ -34,6 +34,13 @@ pub(crate) struct State {
     pub(crate) pauses: Pauses,
 }
 
+impl State {
+    /// Whether the last pass has reached the end of the log.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.oldest.is_none() && self.pauses.left().is_none()
+    }
+}
+
 /// How a pass has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -188,7 +195,7 @@ impl Worker {
         })
     }
 
-    fn see(&self, view: &View, oldest: Option<i64>) {
+    pub(crate) fn see(&self, view: &View, oldest: Option<i64>) {
         let SlotState::Usable { confirmed, kept } = view.slot else { return };
         let behind = |lsn: Lsn| view.written.0.saturating_sub(lsn.0);
         let age = oldest.map_or(0, |oldest| view.now.saturating_sub(oldest));

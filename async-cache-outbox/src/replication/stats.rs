@@ -73,8 +73,8 @@ const METRICS: [Metric<LogReaderStats>; 10] = [
 
 /// The figures of a log reader; see [`LogReader::stats`](crate::LogReader::stats).
 ///
-/// The counts are of this reader since its start. `lag_bytes`, `kept_bytes` and `oldest` are what the reader at work has last seen,
-/// and zero on the others.
+/// The counts are of this reader since its start. `lag_bytes`, `kept_bytes` and `oldest` are what the reader with the lead has last
+/// seen, also if it cannot work, and zero on the others.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct LogReaderStats {
@@ -84,7 +84,8 @@ pub struct LogReaderStats {
     pub lag_bytes: u64,
     /// The log that the server keeps for the slot. It is more than the lag, and includes the transactions that are open.
     pub kept_bytes: u64,
-    /// How long ago the oldest change was committed that is known and not applied, by the clock of the database.
+    /// How long ago the oldest change was committed that is known and not applied, by the clock of the database. Of a reader that cannot
+    /// work: for how long it has not reached the end of the log.
     pub oldest: Duration,
     /// Transactions applied. A transaction is counted again if it is applied again.
     pub transactions: u64,

@@ -91,11 +91,18 @@ impl Worker {
     ) -> Result<(), Trouble> {
         let mut state = State::default();
         while !self.stop.is_cancelled() {
+            // Before the check, so that a reader that is refused also tells what the server keeps for it.
+            let view = session.look().await?;
+            let behind = memory.behind_since(view.now);
+            self.see(&view, Some(state.oldest.map_or(behind, |oldest| oldest.min(behind))));
             let (checked, tables) =
                 (Instant::now(), check(&mut session.connection, &self.names, &self.watches).await?);
             while !self.stop.is_cancelled() && checked.elapsed() < CHECK_EVERY {
                 let next = self.pass(session, &tables, &mut state, memory).await?;
                 pauses.reset();
+                if next == Next::Wait && state.is_drained() {
+                    memory.drained();
+                }
                 match next {
                     Next::Check => break,
                     Next::Wait => self.wait(&state).await,

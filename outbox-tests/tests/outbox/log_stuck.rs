@@ -40,6 +40,11 @@ async fn a_table_that_was_published_by_mistake_is_taken_out_and_the_reader_goes_
     ))
     .await;
     told(&reader, "which this reader does not watch").await;
+    until("it tells what waits", || {
+        let stats = reader.stats();
+        stats.role != Role::AtWork && !stats.oldest.is_zero() && stats.lag_bytes > 0 && stats.kept_bytes > 0
+    })
+    .await;
     store(&nodes, &["2"]).await;
     log.write(&format!("ALTER PUBLICATION {name} DROP TABLE orders")).await;
     // Nobody can tell what the change means.
