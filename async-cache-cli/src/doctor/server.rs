@@ -65,7 +65,11 @@ pub(super) fn topology(facts: &Facts, in_cluster: bool) -> Check {
     } else if is_in_cluster {
         (Status::Bad, "a node of a Redis Cluster: add --cluster, and build nodes with `cluster`".to_owned())
     } else if mode == "sentinel" {
-        (Status::Bad, "a Sentinel, which holds no data: connect to the master that it watches".to_owned())
+        (
+            Status::Bad,
+            "a Sentinel, which holds no data: name it in `[sentinel]` of a configuration file (`--config`)"
+                .to_owned(),
+        )
     } else if matches!(get("role"), "slave" | "replica") {
         (Status::Bad, "a replica: connect to its master".to_owned())
     } else if get("role").is_empty() {

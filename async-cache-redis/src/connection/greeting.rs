@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::{Value, from_redis_value};
 
 use super::refusals::Refusal;
-use super::server::UnknownServers;
+use super::server::{SENTINEL, UnknownServers};
 
 /// The answer of a server to HELLO.
 pub(super) struct Greeting {
@@ -36,10 +36,7 @@ impl Greeting {
             ));
         }
         match &*self.mode {
-            "sentinel" => {
-                return no("this is a Sentinel, which holds no data: connect to the master that it watches"
-                    .to_owned());
-            }
+            "sentinel" => return no(SENTINEL.to_owned()),
             "cluster" => {
                 return no("this is a node of a Redis Cluster, which `IdentifyBy::Scripts` is not for: connect with \
                            `RedisBackend::builder().cluster([..])` and `IdentifyBy::Info`, and permit `+info`"

@@ -6,6 +6,11 @@ use super::refusals::Refusal;
 #[cfg(feature = "testing")]
 use crate::faults::Mutant;
 
+/// Why a Sentinel cannot be used as a server.
+pub(super) const SENTINEL: &str = "this is a Sentinel, which holds no data: give its address and the name of its master to \
+                                   `RedisBackend::builder().sentinel(name, [..])`, or in a configuration file \
+                                   to `[sentinel]` (feature `sentinel`)";
+
 /// Whether servers may be used on which the cache has not been tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnknownServers {
@@ -103,7 +108,7 @@ impl Info<'_> {
         let no = |why: &str| Err(Refusal::Server(why.to_owned()));
         let mode = self.server("redis_mode").or_else(|| self.server("server_mode")).unwrap_or_default();
         if mode == "sentinel" {
-            return no("this is a Sentinel, which holds no data: connect to the master that it watches");
+            return no(SENTINEL);
         }
         if let Some(name) = self.other_name() {
             if name == "Garnet" {
