@@ -366,7 +366,8 @@ impl Parts {
     }
 }
 
-#[cfg(all(test, not(feature = "tls")))]
+#[cfg(not(feature = "tls"))]
+#[cfg(test)]
 mod tests {
     use async_cache_core::ErrorKind;
 
