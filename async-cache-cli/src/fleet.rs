@@ -38,6 +38,16 @@ pub(crate) struct Answers {
     pub(crate) missing: u64,
 }
 
+impl Answers {
+    /// These answers, and later ones to the same question. A node that has answered one of the two is not missing.
+    fn joined(self, again: Self) -> Self {
+        let silent = |node: &Node| again.nodes.iter().all(|other| other.id != node.id);
+        let early: Vec<Node> = self.nodes.into_iter().filter(silent).collect();
+        let missing = self.missing.min(again.missing.saturating_sub(early.len() as u64));
+        Self { nodes: again.nodes.into_iter().chain(early).collect(), missing }
+    }
+}
+
 /// One node's answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -62,13 +72,7 @@ impl Fleet {
         if first.missing == 0 {
             return Ok(first);
         }
-        let again = self.ask_once(question).await?;
-        let silent = |node: &&Node| again.nodes.iter().all(|other| other.id != node.id);
-        let late = first.nodes.iter().filter(silent).cloned();
-        Ok(Answers {
-            nodes: again.nodes.iter().cloned().chain(late).collect(),
-            missing: first.missing.min(again.missing),
-        })
+        Ok(first.joined(self.ask_once(question).await?))
     }
 
     /// Asks every node once. Waits until all have answered, for the deadline of a command at most.
@@ -188,6 +192,24 @@ const FLAGS: [&str; 1] = ["absence"];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_answers_one_of_two_questions_is_not_missing() {
+        let answers = |ids: &[&str], missing| Answers {
+            nodes: ids.iter().map(|id| Node::for_test(id, &[])).collect(),
+            missing,
+        };
+        for (first, again, expected) in [
+            ((&["a"][..], 1), (&["a", "b"][..], 0), (&["a", "b"][..], 0)),
+            ((&["a", "b"], 1), (&["b"], 2), (&["b", "a"], 1)),
+            ((&["a"], 1), (&["a"], 1), (&["a"], 1)),
+            ((&["a"], 1), (&[], 1), (&["a"], 0)),
+        ] {
+            let joined = answers(first.0, first.1).joined(answers(again.0, again.1));
+            let ids: Vec<&str> = joined.nodes.iter().map(|node| &*node.id).collect();
+            assert_eq!((&*ids, joined.missing), expected);
+        }
+    }
 
     #[test]
     fn answers_of_nodes_are_read_and_those_of_tools_are_left_out() {

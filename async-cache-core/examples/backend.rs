@@ -224,9 +224,9 @@ impl Namespace {
     }
 }
 
-/// The tags of a table, or those of them that are asked for.
+/// The tags of a table, or those that are asked for.
 fn listed(table: &HashMap<Bytes, u64>, asked: Option<&Tags>) -> Vec<(Bytes, u64)> {
-    let is_asked = |tag: &[u8]| asked.is_none_or(|asked| asked.iter().any(|other| other == tag));
+    let is_asked = |tag: &[u8]| asked.is_none_or(|asked| asked.iter().any(|it| it == tag));
     table.iter().filter(|(tag, _)| is_asked(tag)).map(|(tag, seq)| (tag.clone(), *seq)).collect()
 }
 

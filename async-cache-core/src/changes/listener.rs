@@ -40,31 +40,32 @@ fn apply<V: Send + Sync + 'static>(inner: &Inner<V>, event: BusEvent) -> News {
             tags_changed(inner, partition, seq, &tags, Effect::Expire)
         }
         BusEvent::Echo { partition, seq, beat } => echoed(inner, partition, seq, beat),
-        other => {
-            told(inner, other);
+        BusEvent::Woken { key, value } => woken(inner, &key, &value.map_or(Wake::Ended, Wake::Value)),
+        BusEvent::Stored { key } => woken(inner, &key, &Wake::Stored),
+        BusEvent::Asked { asker, id, question } => {
+            inner.lifecycle.questions.put(Question { asker, id, text: question });
+            News::Expected
+        }
+        // Only tools ask.
+        BusEvent::Answered { .. } => News::Expected,
+        BusEvent::Refused { why } => refused(inner, &why),
+        BusEvent::Foreign => {
+            inner.observer.counters.unreadable.add(1);
             News::Expected
         }
     }
 }
 
-/// Applies an event that is no change and proves nothing.
-fn told<V: Send + Sync + 'static>(inner: &Inner<V>, event: BusEvent) {
-    match event {
-        BusEvent::Woken { key, value } => {
-            inner.local.stripes.wake(&key, &value.map_or(Wake::Ended, Wake::Value));
-        }
-        BusEvent::Stored { key } => inner.local.stripes.wake(&key, &Wake::Stored),
-        BusEvent::Asked { asker, id, question } => {
-            inner.lifecycle.questions.put(Question { asker, id, text: question });
-        }
-        BusEvent::Refused { why } => {
-            let refused = inner.observer.error(ErrorKind::Config, &*why);
-            inner.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
-        }
-        BusEvent::Foreign => inner.observer.counters.unreadable.add(1),
-        // Only tools ask; and `apply` has handled the others.
-        _ => {}
-    }
+/// Wakes the lookups that wait for a load of another node.
+fn woken<V: 'static>(inner: &Inner<V>, key: &[u8], wake: &Wake) -> News {
+    inner.local.stripes.wake(key, wake);
+    News::Expected
+}
+
+fn refused<V>(inner: &Inner<V>, why: &str) -> News {
+    let refused = inner.observer.error(ErrorKind::Config, why);
+    inner.local.liveness.asked::<()>(Asked::Subscription, &Err(refused));
+    News::Expected
 }
 
 /// A key was invalidated. The key is removed first, and the number is counted after that: see [`Partition::heard`].

@@ -204,9 +204,11 @@ pub(crate) fn refresh_behind<V: Send + Sync + 'static>(
     request: LookupRequest,
     loader: BoxLoader<V>,
 ) {
-    if !inner.lifecycle.closing.is_cancelled() {
-        lead_behind(inner, &Arc::new(request), loader);
+    // The tags of a decorated function are known only now.
+    if inner.lifecycle.closing.is_cancelled() || inner.local.check_options(&request.options).is_err() {
+        return;
     }
+    lead_behind(inner, &Arc::new(request), loader);
 }
 
 fn lead_behind<V: Send + Sync + 'static>(

@@ -87,16 +87,18 @@ pub(crate) async fn run<V: Send + Sync + 'static>(inner: Arc<Inner<V>>) {
     let pace = Duration::from_secs(1) / sampler.verify.per_second;
     let mut next = Instant::now();
     let mut suspects: VecDeque<Suspect<V>> = VecDeque::new();
-    let mut looking = FuturesUnordered::new();
+    // Both are polled all the time: a loader that runs once more may hold what others wait for.
+    let (mut looking, mut looking_again) = (FuturesUnordered::new(), FuturesUnordered::new());
     loop {
         let due = suspects.front().map(|suspect| suspect.due);
         tokio::select! {
             biased;
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && looking_again.len() < CHECKS => {
                 if let Some(suspect) = suspects.pop_front() {
-                    look_again(&inner, sampler, &suspect).await;
+                    looking_again.push(look_again(&inner, sampler, suspect));
                 }
             }
+            Some(()) = looking_again.next() => {}
             Some(looked) = looking.next() => match looked {
                 Ok(None) => inner.observer.counters.verified_hits.add(1),
                 Ok(Some(suspect)) if suspects.len() < SUSPECTS => {
@@ -226,7 +228,7 @@ fn encoded<V: 'static>(l2: &L2<V>, value: &V) -> Result<Vec<u8>, BoxError> {
 }
 
 /// Looks again after the bound, and reports the entry if it still answers.
-async fn look_again<V: Send + Sync + 'static>(inner: &Inner<V>, sampler: &Sampler<V>, suspect: &Suspect<V>) {
+async fn look_again<V: Send + Sync + 'static>(inner: &Inner<V>, sampler: &Sampler<V>, suspect: Suspect<V>) {
     let node = &inner.local.liveness.node;
     let now = node.clock.now();
     let probed = inner.local.probe(suspect.key.as_bytes(), None);
@@ -237,7 +239,7 @@ async fn look_again<V: Send + Sync + 'static>(inner: &Inner<V>, sampler: &Sample
     // It is read after the entry: the node may learn of more changes in between, but not of fewer.
     let (_, partition) = node.partition_of(suspect.key.as_bytes());
     let applied = partition.applied();
-    let mut evidence = proof(inner, suspect, &entry, now, applied);
+    let mut evidence = proof(inner, &suspect, &entry, now, applied);
     if evidence.is_none()
         && suspect.state.is_some()
         && let Some(l2) = &inner.remote

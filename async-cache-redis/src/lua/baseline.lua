@@ -1,7 +1,7 @@
 -- The partition's state and its tag table, as of one moment.
 --
--- KEYS M T U; ARGV[4] the tags that are asked for, packed; without it all. Answers {sequence, floor, time in ms, tag floor, T, U}, T and U as tag, last invalidation, last expiry,
--- tag…, the mark among them.
+-- KEYS M T U; ARGV[4] the tags that are asked for, packed; without it all, the mark of each half among them.
+-- Answers {sequence, floor, time in ms, tag floor, T, U}, T and U as tag, last invalidation, last expiry, tag…
 
 local asked = ARGV[4] and unpacked(ARGV[4], 1, #ARGV[4])
 
