@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::relay::pass::step;
 use crate::replication::LogNames;
+use crate::replication::coverage::PARTITIONS;
 use crate::replication::trouble::{Trouble, WATCH_OR_REMOVE};
 use crate::replication::watch::{TableName, Watch};
 use crate::replication::wire::Relation;
@@ -112,17 +113,18 @@ async fn publishes_all(
 }
 
 async fn find(connection: &mut PgConnection, table: &Table) -> Result<Found, Trouble> {
-    let sql = "WITH root AS (SELECT to_regclass($1)::oid AS oid), \
-               parts AS (SELECT oid FROM root UNION SELECT relid FROM root, pg_partition_tree(root.oid::regclass)), \
-               rules AS (SELECT relreplident AS rule, CASE relreplident WHEN 'f' THEN true \
-               WHEN 'd' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary) \
-               WHEN 'i' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident) \
-               ELSE false END AS is_identified FROM pg_class c WHERE c.oid IN (SELECT oid FROM parts)) \
-               SELECT nspname::text, relname::text, (SELECT bool_and(is_identified) FROM rules), \
-               (SELECT count(DISTINCT rule) = 1 FROM rules), \
-               (SELECT array_agg(oid::bigint) FROM parts) \
-               FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE pg_class.oid = (SELECT oid FROM root)";
-    let row = sqlx::query(sql).bind(table.quoted('"')).fetch_optional(connection);
+    let sql = format!(
+        "WITH RECURSIVE root AS (SELECT to_regclass($1)::oid AS oid), parts AS (SELECT oid FROM root UNION {PARTITIONS}), \
+         rules AS (SELECT relreplident AS rule, CASE relreplident WHEN 'f' THEN true \
+         WHEN 'd' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary) \
+         WHEN 'i' THEN EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisreplident) \
+         ELSE false END AS is_identified FROM pg_class c WHERE c.oid IN (SELECT oid FROM parts)) \
+         SELECT nspname::text, relname::text, (SELECT bool_and(is_identified) FROM rules), \
+         (SELECT count(DISTINCT rule) = 1 FROM rules), \
+         (SELECT array_agg(oid::bigint) FROM parts) \
+         FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE pg_class.oid = (SELECT oid FROM root)"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.quoted('"')).fetch_optional(connection);
     let Some(row) = step("looking for a table", row).await? else {
         return Err(Trouble::Refused(format!("there is no table `{table}` that this user can see")));
     };

@@ -12,6 +12,21 @@ use crate::replication::watch::Watch;
 /// The first version of PostgreSQL that can publish the tables of a schema.
 const SCHEMAS: u32 = 150_000;
 
+/// Adds the partitions to `parts`, the object ids of tables. The functions of the server for that, such as `pg_partition_tree`, take a
+/// lock on each partition, and would wait for a transaction that has locked one of them.
+pub(crate) const PARTITIONS: &str = "SELECT i.inhrelid FROM parts JOIN pg_class p ON p.oid = parts.oid AND p.relkind = 'p' \
+    JOIN pg_inherits i ON i.inhparent = p.oid";
+
+/// The object ids of the table `root`, its partitions, and the tables that it is a partition of.
+fn tree() -> String {
+    format!(
+        "WITH RECURSIVE parts AS (SELECT root.oid::oid AS oid UNION {PARTITIONS}), \
+         ancestors AS (SELECT root.oid::oid AS oid UNION SELECT i.inhparent FROM ancestors \
+         JOIN pg_class p ON p.oid = ancestors.oid AND p.relispartition JOIN pg_inherits i ON i.inhrelid = p.oid) \
+         SELECT oid FROM parts UNION SELECT oid FROM ancestors"
+    )
+}
+
 /// For each watch a text. It differs whenever changes of the table may have been left out of the log since an earlier look, even if the
 /// publication is as it was then: it has the numbers of the transactions that wrote the rows of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +47,7 @@ impl Coverage {
             }
             false => "''",
         };
+        let tree = tree();
         // The file of a table changes with TRUNCATE and if its rows are written anew, its type with its name and schema.
         let sql = format!(
             "WITH publication AS MATERIALIZED (SELECT oid, xmin FROM pg_publication WHERE pubname = $2) \
@@ -42,8 +58,7 @@ impl Coverage {
              WHERE r.prrelid = tree.oid AND r.prpubid = (SELECT oid FROM publication)), ' ', \
              (SELECT string_agg(concat(i.inhparent, ' ', i.xmin), ' ' ORDER BY i.inhseqno) \
              FROM pg_inherits i WHERE i.inhrelid = tree.oid)), ', ' ORDER BY tree.oid) \
-             FROM (SELECT root.oid UNION SELECT relid FROM pg_partition_tree(root.oid) \
-             UNION SELECT relid FROM pg_partition_ancestors(root.oid)) AS tree)) \
+             FROM ({tree}) AS tree)) \
              FROM unnest($1::text[]) WITH ORDINALITY AS watched (name, number), to_regclass(watched.name) AS root (oid) \
              ORDER BY number"
         );

@@ -136,6 +136,38 @@ async fn the_rows_of_a_partition_that_is_attached_are_invalidated_with_the_names
     assert_eq!(reader.stats().database_failures, 0);
 }
 
+/// A partition, or the whole table, is locked as by VACUUM FULL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_table_holds_no_invalidation_up() {
+    let (log, (_l2, nodes)) = (LogScene::new().await, two_nodes().await);
+    let name = log.log.clone();
+    log.write(&format!(
+        "CREATE TABLE parts (id BIGINT PRIMARY KEY) PARTITION BY RANGE (id); \
+         ALTER PUBLICATION {name} ADD TABLE parts; ALTER PUBLICATION {name} SET (publish_via_partition_root = true); \
+         CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (1000)"
+    ))
+    .await;
+    let watched = || log.builder(&nodes[0]).table("parts", &nodes[0], |_, _| Ok(()));
+    for table in ["low", "parts"] {
+        let reader = at_work(watched()).await;
+        log.drained().await;
+        store(&nodes, &["1"]).await;
+        let mut locks = log.scene.begin().await;
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *locks).await.unwrap();
+        log.write("UPDATE items SET version = version + 1 WHERE id = 1").await;
+        both_forget(&nodes, "1").await;
+        // Another reader looks at the publication first.
+        reader.shutdown().await;
+        store(&nodes, &["2"]).await;
+        log.write("UPDATE items SET version = version + 1 WHERE id = 2").await;
+        let other = at_work(watched()).await;
+        both_forget(&nodes, "2").await;
+        other.shutdown().await;
+        locks.rollback().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_that_somebody_else_has_taken_from_the_slot_are_invalidated_with_the_namespace() {
     // No other transactions run here, so the namespace is invalidated once.
