@@ -53,8 +53,8 @@ pub(crate) struct Instruments<S: 'static> {
 }
 
 impl<S> Instruments<S> {
-    pub(crate) fn new(metrics: &'static [Metric<S>], label: (&'static str, &str)) -> Self {
-        let label = Label::new(label.0, label.1.to_owned());
+    pub(crate) fn new(metrics: &'static [Metric<S>], label: &'static str, value: &str) -> Self {
+        let label = Label::new(label, value.to_owned());
         let keys = metrics.iter().map(|metric| Key::from_parts(metric.name, vec![label.clone()])).collect();
         Self { metrics, keys, described: Mutex::default() }
     }
@@ -133,7 +133,7 @@ mod tests {
     /// A service may install its recorder after it has started its relay.
     #[tokio::test(start_paused = true)]
     async fn a_recorder_that_comes_later_gets_the_descriptions_too() {
-        let instruments = Instruments::new(&METRICS, ("table", "t"));
+        let instruments = Instruments::new(&METRICS, "table", "t");
         instruments.publish(&1);
         let late = Described::default();
         let published = || metrics::with_local_recorder(&late, || instruments.publish(&1));

@@ -126,7 +126,7 @@ impl Shared {
             stats: Mutex::default(),
             woken: Notify::new(),
             #[cfg(feature = "metrics")]
-            instruments: Instruments::new(&METRICS, ("table", &table)),
+            instruments: Instruments::new(&METRICS, "table", &table),
             table,
         }
     }

@@ -30,7 +30,8 @@ const METRICS: [Metric<LogReaderStats>; 10] = [
     Metric::gauge(
         "async_cache_log_oldest_seconds",
         Unit::Seconds,
-        "How long ago the oldest change was committed that is known and not applied.",
+        "How long ago the oldest change was committed that is known and not applied. Of a reader that cannot work: for how long it has \
+         not reached the end of the log.",
         |stats| stats.oldest.as_secs_f64(),
     ),
     Metric::gauge(
@@ -51,12 +52,13 @@ const METRICS: [Metric<LogReaderStats>; 10] = [
     ),
     Metric::count(
         "async_cache_log_refused_total",
-        "Changes whose function failed. The reader invalidated the namespace instead.",
+        "Changes whose function failed, and those of tables that are neither watched nor published any more. The reader invalidated the \
+         namespaces instead.",
         |stats| stats.refused,
     ),
     Metric::count(
         "async_cache_log_created_total",
-        "Slots that this reader has created, each with a clear of the namespaces.",
+        "Slots that this reader has created or renewed, each with a clear of the namespaces.",
         |stats| stats.created,
     ),
     Metric::count(
@@ -139,7 +141,7 @@ impl Shared {
             stats: Mutex::default(),
             woken: Notify::new(),
             #[cfg(feature = "metrics")]
-            instruments: Instruments::new(&METRICS, ("slot", &slot)),
+            instruments: Instruments::new(&METRICS, "slot", &slot),
             slot,
         }
     }
