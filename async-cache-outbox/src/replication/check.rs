@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::relay::pass::step;
 use crate::replication::LogNames;
 use crate::replication::coverage::PARTITIONS;
-use crate::replication::trouble::{Trouble, WATCH_OR_REMOVE};
+use crate::replication::trouble::{Trouble, unwatched};
 use crate::replication::watch::{TableName, Watch};
 use crate::replication::wire::Relation;
 use crate::table::Table;
@@ -72,7 +72,8 @@ pub(crate) async fn check(
         None => Ok(watched),
         Some((schema, name)) => Err(Trouble::Refused(format!(
             "the publication `{publication}` has the table `{schema}.{name}`, which this reader does not watch: \
-             {WATCH_OR_REMOVE}"
+             {}",
+            unwatched(&schema, &name)
         ))),
     }
 }

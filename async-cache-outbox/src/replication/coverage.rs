@@ -39,8 +39,7 @@ impl Coverage {
         names: &LogNames,
         watches: &[Watch],
     ) -> Result<Self, Trouble> {
-        let has_schemas = connection.server_version_num().is_none_or(|version| version >= SCHEMAS);
-        let schema = match has_schemas {
+        let schema = match has_schemas(connection) {
             true => {
                 "(SELECT concat(s.oid, ' ', s.xmin) FROM pg_publication_namespace s \
                  WHERE s.pnnspid = c.relnamespace AND s.pnpubid = (SELECT oid FROM publication))"
@@ -72,4 +71,46 @@ impl Coverage {
         let pairs = self.0.iter().zip(&before.0).zip(watches);
         pairs.filter(|((now, then), _)| now != then).map(|(_, watch)| watch.namespace.clone()).collect()
     }
+}
+
+/// The namespaces that depend on a table which an open transaction may have changed before it was published as it is now: the
+/// transaction has a lower number than the one that wrote a row of the catalog, and holds the lock of a writer.
+pub(crate) async fn open_since_before(
+    connection: &mut PgConnection,
+    names: &LogNames,
+    watches: &[Watch],
+) -> Result<BTreeSet<String>, Trouble> {
+    let schemas = match has_schemas(connection) {
+        true => {
+            "UNION ALL SELECT s.xmin FROM pg_publication_namespace s WHERE s.pnpubid = (SELECT oid FROM publication) \
+             AND s.pnnspid IN (SELECT c.relnamespace FROM pg_class c WHERE c.oid IN (SELECT oid FROM tree))"
+        }
+        false => "",
+    };
+    // `age` of a number, and not the number: numbers begin again after 2^32.
+    let sql = format!(
+        "WITH publication AS MATERIALIZED (SELECT oid, xmin FROM pg_publication WHERE pubname = $2) \
+         SELECT number FROM unnest($1::text[]) WITH ORDINALITY AS watched (name, number), to_regclass(watched.name) AS root (oid) \
+         WHERE EXISTS (WITH tree AS MATERIALIZED ({tree}), written AS (SELECT xmin FROM publication \
+         UNION ALL SELECT r.xmin FROM pg_publication_rel r WHERE r.prpubid = (SELECT oid FROM publication) \
+         AND r.prrelid IN (SELECT oid FROM tree) {schemas} \
+         UNION ALL SELECT i.xmin FROM pg_inherits i WHERE i.inhrelid IN (SELECT oid FROM tree)) \
+         SELECT FROM pg_locks held JOIN pg_locks own ON own.virtualtransaction = held.virtualtransaction \
+         WHERE held.locktype = 'relation' AND held.mode IN ('RowExclusiveLock', 'AccessExclusiveLock') AND held.granted \
+         AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND held.relation IN (SELECT oid FROM tree) \
+         AND own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock' AND own.granted \
+         AND age(own.transactionid) > (SELECT min(age(xmin)) FROM written))",
+        tree = tree()
+    );
+    let tables: Vec<String> = watches.iter().map(|watch| watch.table.quoted('"')).collect();
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(tables).bind(&names.publication);
+    let numbers: Vec<i64> = step("looking for open transactions", query.fetch_all(connection)).await?;
+    let namespace =
+        |number: i64| Some(watches.get(usize::try_from(number).ok()?.checked_sub(1)?)?.namespace.clone());
+    Ok(numbers.into_iter().filter_map(namespace).collect())
+}
+
+fn has_schemas(connection: &PgConnection) -> bool {
+    connection.server_version_num().is_none_or(|version| version >= SCHEMAS)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::change::Kind;
 use crate::database::Row;
-use crate::replication::coverage::Coverage;
+use crate::replication::coverage::{Coverage, open_since_before};
 use crate::replication::slot::Session;
 use crate::replication::stats::Landed;
 use crate::replication::trouble::Trouble;
@@ -18,7 +18,8 @@ use crate::replication::work::Worker;
 pub(crate) struct Memory {
     /// What the publication covered at the last look.
     coverage: Option<Coverage>,
-    /// The position up to which this reader has acknowledged. None if another reader may have been at work since.
+    /// The position of the slot as this reader has last seen it, or has moved it since. None if another reader may have been at work
+    /// since.
     acknowledged: Option<Lsn>,
     gap: Gap,
     /// Since when the end of the log has not been reached, by the clock of the server.
@@ -52,7 +53,7 @@ pub(crate) enum Gaps {
 impl Memory {
     /// Another reader is at work. What it does with the slot is no surprise.
     pub(crate) fn stand_by(&mut self) {
-        (self.acknowledged, self.is_stuck) = (None, false);
+        (self.acknowledged, self.behind, self.is_stuck) = (None, None, false);
     }
 
     /// The slot is new, and the namespaces were cleared when the transactions that ran had ended.
@@ -81,7 +82,7 @@ impl Memory {
     /// The log before `unwatched` was written before the last check, and that has found every table of the publication watched.
     pub(crate) fn range(&self, from: Lsn, written: Lsn) -> (Lsn, Unwatched) {
         match self.unwatched > from {
-            true => (self.unwatched, Unwatched::Invalidate),
+            true => (self.unwatched.min(written), Unwatched::Invalidate),
             false => (written, Unwatched::Stop),
         }
     }
@@ -89,7 +90,7 @@ impl Memory {
     /// Notes what has stopped the reading of the log before this position.
     pub(crate) fn learn(&mut self, trouble: &Trouble, until: Lsn) {
         match trouble {
-            Trouble::Stopped(Stop::NotWatched(_)) => self.unwatched = until,
+            Trouble::Stopped(Stop::NotWatched { .. }) => self.unwatched = until,
             trouble => self.is_stuck |= trouble.is_lasting(),
         }
     }
@@ -101,10 +102,19 @@ impl Memory {
 }
 
 impl Worker {
-    /// Looks at the publication for the first time.
+    /// Looks at the publication for the first time. An earlier process may have found a gap, and has not seen its end.
     pub(crate) async fn remember(&self, session: &mut Session, memory: &mut Memory) -> Result<(), Trouble> {
         if memory.coverage.is_none() {
-            memory.coverage = Some(self.coverage(session).await?);
+            let coverage = self.coverage(session).await?;
+            let open = open_since_before(&mut session.connection, &self.names, &self.watches).await?;
+            if !open.is_empty() {
+                self.tell(
+                    "a transaction is open that is older than what is published of its tables, so its changes may be missing in the log: \
+                     the namespaces of these tables are invalidated",
+                );
+                memory.note(open);
+            }
+            memory.coverage = Some(coverage);
         }
         Ok(())
     }
@@ -185,5 +195,29 @@ impl Worker {
             None => Ok(()),
             Some((_, error)) => Err(format!("{error:#}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_another_reader_works_this_one_is_not_behind() {
+        let mut memory = Memory::default();
+        assert_eq!((memory.behind_since(5), memory.behind_since(7)), (5, 5));
+        memory.stand_by();
+        assert_eq!(memory.behind_since(9), 9);
+    }
+
+    #[test]
+    fn a_pass_ends_at_the_end_of_the_log() {
+        let mut memory = Memory::default();
+        let stop = Stop::NotWatched { table: "\"public\".\"teams\"".to_owned(), remedy: "" };
+        memory.learn(&Trouble::Stopped(stop), Lsn(10));
+        assert_eq!(memory.range(Lsn(3), Lsn(20)), (Lsn(10), Unwatched::Invalidate));
+        assert_eq!(memory.range(Lsn(10), Lsn(20)), (Lsn(20), Unwatched::Stop));
+        // The server has crashed, and lost what was not on disk.
+        assert_eq!(memory.range(Lsn(3), Lsn(5)), (Lsn(5), Unwatched::Invalidate));
     }
 }

@@ -39,6 +39,26 @@ impl State {
     pub(crate) fn is_drained(&self) -> bool {
         self.oldest.is_none() && self.pauses.left().is_none()
     }
+
+    /// What follows a pass that has read up to a transaction which was committed at `last`. `drained` follows one that has read all.
+    fn next(&mut self, end: End, last: Option<i64>, drained: Next) -> Next {
+        match end {
+            End::Drained => {
+                self.pauses.reset();
+                drained
+            }
+            End::Full => {
+                // The next changes were committed at about the time of the last one.
+                self.oldest = last;
+                Next::More
+            }
+            End::Failed => {
+                self.pauses.begin();
+                Next::Wait
+            }
+            End::Unseen | End::Stopped => Next::Wait,
+        }
+    }
 }
 
 /// How a pass has ended.
@@ -112,7 +132,7 @@ impl<'a> Part<'a> {
         self.landed = self.read;
         self.oldest = self.open;
         let changes = &mut self.changes;
-        changes.rows.clear();
+        changes.clear();
         Landed {
             transactions: std::mem::take(&mut self.transactions),
             changes: std::mem::take(&mut changes.count),
@@ -157,11 +177,15 @@ impl Worker {
             Gaps::Closed => {}
             Gaps::Found => return Ok(Next::Check),
             Gaps::Failed => {
+                // Nobody knows when the missing changes were committed.
+                state.oldest.get_or_insert(view.now);
                 state.pauses.begin();
                 return Ok(Next::Wait);
             }
         }
         if view.written <= state.drained {
+            state.oldest = None;
+            state.pauses.reset();
             return Ok(Next::Wait);
         }
         let (until, unwatched) = memory.range(state.drained.max(confirmed), view.written);
@@ -173,26 +197,16 @@ impl Worker {
         // acknowledged, the server would keep it.
         let to = if end == End::Drained { part.landed.max(until) } else { part.landed };
         if to > confirmed {
+            // Has somebody else moved the slot since the look? Then changes are missing in what was read. The next pass finds the gap.
+            if session.look().await?.slot.confirmed() != Some(confirmed) {
+                return Ok(Next::More);
+            }
             memory.acknowledge(to);
             session.advance(to).await?;
         }
         (state.drained, state.oldest) = (to, part.oldest);
-        Ok(match end {
-            End::Drained => {
-                state.pauses.reset();
-                if until < view.written { Next::More } else { Next::Wait }
-            }
-            End::Full => {
-                // The next changes were committed at about the time of the last one.
-                state.oldest = part.last;
-                Next::More
-            }
-            End::Failed => {
-                state.pauses.begin();
-                Next::Wait
-            }
-            End::Unseen | End::Stopped => Next::Wait,
-        })
+        let drained = if until < view.written { Next::More } else { Next::Wait };
+        Ok(state.next(end, part.last, drained))
     }
 
     pub(crate) fn see(&self, view: &View, oldest: Option<i64>) {

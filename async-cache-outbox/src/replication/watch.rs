@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::database::Row;
 use crate::replication::check::Tables;
 use crate::replication::row::{RowChange, quoted};
+use crate::replication::trouble::unwatched;
 use crate::replication::wire::{Malformed, Message, Relation, RowMessage};
 use crate::table::Table;
 
@@ -112,6 +113,8 @@ pub(crate) struct Changes<'a> {
     relations: HashMap<u32, Described>,
     /// What is to be invalidated.
     pub(crate) rows: Vec<Row>,
+    /// All namespaces are among the rows.
+    has_all: bool,
     /// Changes of rows.
     pub(crate) count: u64,
     /// Changes whose function failed, and the last reason.
@@ -126,14 +129,30 @@ pub(crate) enum Stop {
     Malformed(#[from] Malformed),
     #[error("the log has a change of a table that it has not described")]
     NotDescribed,
-    #[error("the publication has the table {0}, which this reader does not watch")]
-    NotWatched(String),
+    #[error("the publication has the table {table}, which this reader does not watch")]
+    NotWatched { table: String, remedy: &'static str },
 }
 
 impl<'a> Changes<'a> {
     pub(crate) fn new(watches: &'a [Watch], tables: &'a Tables, unwatched: Unwatched) -> Self {
         let (relations, rows) = (HashMap::new(), Vec::new());
-        Self { watches, tables, unwatched, relations, rows, count: 0, refused: 0, reason: None }
+        Self {
+            watches,
+            tables,
+            unwatched,
+            relations,
+            rows,
+            has_all: false,
+            count: 0,
+            refused: 0,
+            reason: None,
+        }
+    }
+
+    /// All that was to be invalidated has landed.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.has_all = false;
     }
 
     /// Takes a message.
@@ -176,15 +195,19 @@ impl<'a> Changes<'a> {
         let table = self.relations.get(&relation).ok_or(Stop::NotDescribed)?;
         let name = quoted(&table.relation);
         if self.unwatched == Unwatched::Stop {
-            return Err(Stop::NotWatched(name));
+            let remedy = unwatched(&table.relation.schema, &table.relation.name);
+            return Err(Stop::NotWatched { table: name, remedy });
         }
         self.refused += 1;
         self.reason = Some(format!(
             "the log has a change of the table {name}, which is not watched, and which the publication no longer has: the \
              namespaces were invalidated"
         ));
-        for watch in self.watches {
-            Invalidations { namespace: &watch.namespace, rows: &mut self.rows }.all();
+        // Once is enough: there may be millions of such changes.
+        if !std::mem::replace(&mut self.has_all, true) {
+            for watch in self.watches {
+                Invalidations { namespace: &watch.namespace, rows: &mut self.rows }.all();
+            }
         }
         Ok(())
     }
@@ -284,10 +307,16 @@ mod tests {
         assert_eq!(changes.add(insert("1")), Err(Stop::NotDescribed));
         changes.add(relation("teams")).unwrap();
         let stop = changes.add(insert("1")).unwrap_err();
-        assert_eq!(stop, Stop::NotWatched("\"public\".\"teams\"".to_owned()));
+        let table = "\"public\".\"teams\"".to_owned();
+        assert_eq!(stop, Stop::NotWatched { table, remedy: unwatched("public", "teams") });
         let mut changes = Changes::new(&watches, &tables, Unwatched::Invalidate);
         changes.add(relation("teams")).unwrap();
-        changes.add(insert("1")).unwrap();
-        assert_eq!(written(&changes), [("all".to_owned(), Vec::new())]);
+        for refused in [2, 4] {
+            changes.add(insert("1")).unwrap();
+            changes.add(insert("2")).unwrap();
+            assert_eq!(written(&changes), [("all".to_owned(), Vec::new())], "once until it has landed");
+            assert_eq!(changes.refused, refused);
+            changes.clear();
+        }
     }
 }

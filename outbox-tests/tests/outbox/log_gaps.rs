@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_cache::testing::until;
 use async_cache_outbox::{LogReader, Role};
-use integration_tests::fleet::Cache;
+use integration_tests::Data;
+use integration_tests::fleet::{Cache, Fleet};
 use outbox_tests::log::{LogScene, at_work, forgotten};
 use outbox_tests::postgres::PostgresServer;
 use outbox_tests::scene::two_nodes;
@@ -134,6 +135,65 @@ async fn the_rows_of_a_partition_that_is_attached_are_invalidated_with_the_names
         both_forget(&nodes, "1500").await;
     }
     assert_eq!(reader.stats().database_failures, 0);
+}
+
+/// The reader that has seen the publication change is gone before the transaction ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_older_than_the_publication_is_invalidated_by_a_reader_that_starts_later() {
+    let (log, (_l2, nodes)) = (LogScene::new().await, two_nodes().await);
+    let name = log.log.clone();
+    log.write(&format!("ALTER PUBLICATION {name} DROP TABLE items")).await;
+    let mut late = log.scene.begin().await;
+    sqlx::raw_sql("UPDATE items SET version = 1 WHERE id = 1").execute(&mut *late).await.unwrap();
+    log.write(&format!("ALTER PUBLICATION {name} ADD TABLE items")).await;
+    store(&nodes, &["2"]).await;
+    let reader = log.reader(&nodes[0]).await;
+    both_forget(&nodes, "2").await;
+    refused(&reader, "a transaction is open that is older").await;
+    log.drained().await;
+    store(&nodes, &["1"]).await;
+    late.commit().await.unwrap();
+    both_forget(&nodes, "1").await;
+}
+
+/// 1. The reader looks at the slot; 2. somebody else moves it; 3. the reader reads the log behind that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_is_moved_before_the_reader_reads_is_noticed() {
+    let (log, (_l2, nodes)) = (LogScene::new().await, two_nodes().await);
+    let reader = sleeping(&log, &nodes[0]).await;
+    store(&nodes, &["1"]).await;
+    log.write("UPDATE items SET version = 1 WHERE id = 1").await;
+    let end = log.end().await;
+    let mut stops = log.scene.begin().await;
+    sqlx::raw_sql("LOCK TABLE pg_inherits IN ACCESS EXCLUSIVE MODE").execute(&mut *stops).await.unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'pg_inherits'::regclass AND NOT granted \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while log.scene.number(waits).await == 0 {
+        reader.wake_up();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    log.write(&format!("SELECT pg_replication_slot_advance('{}', '0/0'::pg_lsn + {end})", log.log)).await;
+    stops.rollback().await.unwrap();
+    both_forget(&nodes, "1").await;
+    assert_eq!(reader.stats().changes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_that_cannot_be_invalidated_has_an_age() {
+    let redis = Fleet::redis();
+    let (log, node) = (LogScene::new().await, redis.node().await);
+    let name = log.log.clone();
+    let reader = log.reader(&node).await;
+    log.drained().await;
+    redis.server().kill();
+    log.write(&format!(
+        "ALTER PUBLICATION {name} DROP TABLE items; ALTER PUBLICATION {name} ADD TABLE items"
+    ))
+    .await;
+    until("the reader has tried", || reader.stats().cache_failures > 2).await;
+    assert!(!reader.stats().oldest.is_zero(), "{:?}", reader.stats());
+    redis.server().restart(Data::Keep);
+    until("the gap is closed", || reader.stats().oldest.is_zero()).await;
 }
 
 /// A partition, or the whole table, is locked as by VACUUM FULL.
