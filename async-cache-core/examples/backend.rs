@@ -1,5 +1,4 @@
-//! A shared tier in one page: one partition, in a map behind a lock. It shows what a backend for a real server has
-//! to do, and passes the conformance suite.
+//! A shared tier: one partition, in a map behind a lock. A backend for a real server has to do the same.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};

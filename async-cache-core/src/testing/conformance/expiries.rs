@@ -197,5 +197,7 @@ async fn the_baseline_knows_the_expired_tags(bench: &Bench<'_>) -> Checked {
     let expired = |tag| last(&baseline.expired_tags, tag);
     same("the expiries", (expired("t"), expired("u"), expired("x")), (Some(first), Some(second), None))?;
     same("the invalidations", (last(&baseline.tags, "t"), last(&baseline.tags, "u")), (Some(void), None))?;
+    let asked = b.region.baseline(partition, Some(&tags(&["t"])?)).await?.expired_tags;
+    same("the tag that is asked for", asked, vec![(Bytes::from_static(b"t"), first)])?;
     same("the tag floor", baseline.tag_floor, 0)
 }
