@@ -1,5 +1,7 @@
 //! Slots of a cluster that move from one master to another.
 
+use std::collections::HashMap;
+
 use redis::RedisResult;
 
 use super::{KEYS, RedisCluster, until};
@@ -11,26 +13,46 @@ impl RedisCluster {
     ///
     /// If a node refuses.
     pub fn hand_over(&self, slots: &[u16], from: usize, to: usize) {
-        let target = self.id(to);
+        let (empty, full) = self.by_content(slots, from);
+        self.give(&empty, from, to);
+        for slot in full {
+            self.move_slot(slot, to);
+        }
+        let last = *slots.last().expect("slots");
+        until("all nodes know the new owner", || self.owner_of(last) == Some(to));
+    }
+
+    /// The slots without keys, and those with keys.
+    fn by_content(&self, slots: &[u16], owner: usize) -> (Vec<u16>, Vec<u16>) {
         let mut count = redis::pipe();
         for slot in slots {
             count.cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot);
         }
-        let counts: Vec<usize> = self.run(from, &count).expect("the numbers of keys");
-        let mut hand = redis::pipe();
-        for (slot, keys) in slots.iter().zip(counts) {
-            if keys > 0 {
-                self.move_slot(*slot, to);
-            } else {
-                hand.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&target).ignore();
+        let counts: Vec<usize> = self.run(owner, &count).expect("the numbers of keys");
+        let keys: HashMap<u16, usize> = slots.iter().copied().zip(counts).collect();
+        slots.iter().partition(|slot| keys[slot] == 0)
+    }
+
+    /// Gives slots without keys to another master. A slot that has a key by now is refused by its owner: its keys
+    /// are moved first.
+    fn give(&self, slots: &[u16], from: usize, to: usize) {
+        if slots.is_empty() {
+            return;
+        }
+        let target = self.id(to);
+        let mut give = redis::pipe();
+        for slot in slots {
+            give.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&target);
+        }
+        self.run::<()>(to, &give).expect("the new owner takes the slots");
+        let given: Vec<RedisResult<()>> = self.run(from, give.ignore_errors()).expect("the owner answers");
+        for (slot, given) in slots.iter().zip(given) {
+            if given.is_err() {
+                self.nodes[from].cli::<()>(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &target]);
+                while self.move_keys(*slot, from, to) {}
+                self.end_move(*slot, from, to);
             }
         }
-        let hand_over = if hand.is_empty() { &[][..] } else { &[to, from] };
-        for node in hand_over.iter().copied() {
-            self.run::<()>(node, &hand).expect("the slots are handed over");
-        }
-        let last = *slots.last().expect("slots");
-        until("all nodes know the new owner", || self.owner_of(last) == Some(to));
     }
 
     /// Lets all nodes that run forget who has these slots. Their owner does not run.
@@ -112,5 +134,24 @@ impl RedisCluster {
             self.nodes[index].cli::<()>(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &target]);
         }
         until("all nodes know the new owner", || self.owner_of(slot) == Some(to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_gets_a_key_while_it_is_given_away_is_moved_with_it() {
+        let cluster = RedisCluster::start(2);
+        let slot = cluster.slot_of("key");
+        let from = cluster.owner_of(slot).unwrap();
+        let to = 1 - from;
+        cluster.node(from).cli::<()>(&["SET", "key", "value"]);
+
+        cluster.give(&[slot], from, to);
+
+        assert_eq!(cluster.owner_of(slot), Some(to));
+        assert_eq!(cluster.node(to).cli::<String>(&["GET", "key"]), "value");
     }
 }
