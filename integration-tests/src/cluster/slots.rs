@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::RedisResult;
 
-use super::{KEYS, RedisCluster, until};
+use super::{KEYS, RedisCluster, owner_in, until};
 
 impl RedisCluster {
     /// Moves slots to another master: those without keys all at once.
@@ -33,25 +33,31 @@ impl RedisCluster {
         slots.iter().partition(|slot| keys[slot] == 0)
     }
 
-    /// Gives slots without keys to another master. A slot that has a key by now is refused by its owner: its keys
-    /// are moved first.
+    /// Whether a node knows itself as the owner of a slot. It can have heard already that another one has it: a
+    /// master that hears so of its last slot is a replica of the new owner from then on, and refuses commands about
+    /// slots.
+    fn owns(&self, index: usize, slot: u16) -> bool {
+        let known: String = self.nodes[index].cli(&["CLUSTER", "NODES"]);
+        owner_in(&known, slot) == Some(self.nodes[index].port())
+    }
+
+    /// Gives slots without keys to another master. A slot that has got a key by now is moved with it.
     fn give(&self, slots: &[u16], from: usize, to: usize) {
         if slots.is_empty() {
             return;
         }
-        let target = self.id(to);
-        let mut give = redis::pipe();
-        for slot in slots {
-            give.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&target);
+        let (source, target) = (self.id(from), self.id(to));
+        // From here on `from` creates no key in them.
+        self.run::<()>(to, &set_slots(slots, "IMPORTING", &source)).expect("the new owner opens the slots");
+        self.run::<()>(from, &set_slots(slots, "MIGRATING", &target)).expect("the owner opens the slots");
+        for slot in self.by_content(slots, from).1 {
+            while self.move_keys(slot, from, to) {}
         }
+        let mut give = set_slots(slots, "NODE", &target);
         self.run::<()>(to, &give).expect("the new owner takes the slots");
         let given: Vec<RedisResult<()>> = self.run(from, give.ignore_errors()).expect("the owner answers");
         for (slot, given) in slots.iter().zip(given) {
-            if given.is_err() {
-                self.nodes[from].cli::<()>(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &target]);
-                while self.move_keys(*slot, from, to) {}
-                self.end_move(*slot, from, to);
-            }
+            assert!(given.is_ok() || !self.owns(from, *slot), "the owner of slot {slot} keeps it: {given:?}");
         }
     }
 
@@ -130,11 +136,20 @@ impl RedisCluster {
     /// If a node refuses.
     pub fn end_move(&self, slot: u16, from: usize, to: usize) {
         let (slot_text, target) = (slot.to_string(), self.id(to));
-        for index in [to, from] {
-            self.nodes[index].cli::<()>(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &target]);
-        }
+        let words = ["CLUSTER", "SETSLOT", &slot_text, "NODE", &target];
+        self.nodes[to].cli::<()>(&words);
+        let given = self.nodes[from].try_cli::<()>(&words);
+        assert!(given.is_ok() || !self.owns(from, slot), "the owner of slot {slot} keeps it: {given:?}");
         until("all nodes know the new owner", || self.owner_of(slot) == Some(to));
     }
+}
+
+fn set_slots(slots: &[u16], state: &str, node: &str) -> redis::Pipeline {
+    let mut pipeline = redis::pipe();
+    for slot in slots {
+        pipeline.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(state).arg(node);
+    }
+    pipeline
 }
 
 #[cfg(test)]
