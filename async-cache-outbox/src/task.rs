@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -14,15 +14,6 @@ pub(crate) fn runtime(what: &str) -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| {
         Error::Config(format!("the {what} was started outside a Tokio runtime: start it from a task of one"))
     })
-}
-
-/// Runs code of the user, which may block its thread. The runtime's other tasks and timers go on, so that the limit of
-/// [`Task::shutdown`] holds. On a runtime of one thread nothing can go on.
-pub(crate) fn may_block<T>(code: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(code),
-        _ => code(),
-    }
 }
 
 /// A running task. Dropping it ends the task without waiting.

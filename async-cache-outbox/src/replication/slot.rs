@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::database::Lead;
 use crate::database::postgres::{SLOT_LOCK_CLASS, single};
@@ -12,7 +13,6 @@ use crate::relay::pass::{step, within};
 use crate::replication::LogNames;
 use crate::replication::trouble::Trouble;
 use crate::replication::wire::Lsn;
-use crate::task::may_block;
 
 /// The shortest limit for a transaction of this session that waits for Redis.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
@@ -275,6 +275,15 @@ impl Snapshot {
         let low = |number: u64| number as u32;
         let is_older = xid.wrapping_sub(low(self.next)).cast_signed() < 0;
         is_older && !self.running.iter().any(|running| low(*running) == xid)
+    }
+}
+
+/// Runs code of the user, which may block its thread. The runtime's other tasks and timers go on, so that the limit of
+/// [`Task::shutdown`](crate::task::Task::shutdown) holds. On a runtime of one thread nothing can go on.
+fn may_block<T>(code: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(code),
+        _ => code(),
     }
 }
 
