@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::MemoryBackend;
-use crate::engine::weigh::Weigher;
-use crate::engine::{Engine, Plan};
-use crate::eviction::{EvictionCause, Listener, Outlet};
+use crate::engine::{Engine, Plan, Weighing};
+use crate::eviction::{EvictionCause, Outlet};
 #[cfg(feature = "testing")]
 use crate::faults::{Faults, Mutant};
 use crate::local::Local;
@@ -19,9 +18,10 @@ pub struct MemoryBackendBuilder<V> {
     max_capacity: u64,
     partitions: u16,
     engine: Option<Engine>,
-    weigher: Option<Weigher<V>>,
+    weighing: Option<Weighing<V>>,
     time_to_idle: Option<Duration>,
-    listener: Option<Listener<V>>,
+    /// Opens the queue to the listener, and starts its thread.
+    evicted: Option<Box<dyn FnOnce() -> Arc<Outlet<V>> + Send>>,
     #[cfg(feature = "testing")]
     faults: Faults,
 }
@@ -45,9 +45,9 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
             max_capacity: 10_000,
             partitions: 1,
             engine: None,
-            weigher: None,
+            weighing: None,
             time_to_idle: None,
-            listener: None,
+            evicted: None,
             #[cfg(feature = "testing")]
             faults: Faults::default(),
         }
@@ -66,7 +66,7 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// A value that is heavier than the whole capacity, or at which the weigher panics, is not kept, and counts in
     /// [`Stats::l1_refused`](async_cache_core::Stats::l1_refused).
     pub fn weigher(mut self, weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
+        self.weighing = Some(Weighing::by(weigher));
         self
     }
 
@@ -122,7 +122,7 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
         mut self,
         listener: impl FnMut(&[u8], Option<&Arc<V>>, EvictionCause) + Send + 'static,
     ) -> Self {
-        self.listener = Some(Box::new(listener));
+        self.evicted = Some(Box::new(|| Outlet::open(Box::new(listener))));
         self
     }
 
@@ -150,13 +150,12 @@ impl<V: Send + Sync + 'static> MemoryBackendBuilder<V> {
     /// Builds the tier.
     #[must_use]
     pub fn build(self) -> MemoryBackend<V> {
-        let weigher = self.weigher.map(Arc::new);
         let plan = Plan {
             engine: self.engine,
             capacity: self.max_capacity,
-            weigher,
+            weighing: self.weighing,
             time_to_idle: self.time_to_idle.filter(is_possible),
-            evicted: self.listener.map(Outlet::open),
+            evicted: self.evicted.map(|open| open()),
         };
         let stores = Stores::new(self.max_capacity, self.partitions);
         #[cfg(feature = "testing")]

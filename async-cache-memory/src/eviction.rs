@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_cache_core::key::Key;
 
@@ -37,9 +37,13 @@ struct Evicted<V> {
     cause: EvictionCause,
 }
 
+/// Adds an entry to a queue. False if there is no room.
+type Enqueue<V> = Box<dyn Fn(Evicted<V>) -> bool + Send + Sync>;
+
 /// The queue to the listener. Entries leave under locks of the cache, so the listener runs on a thread of its own.
 pub(crate) struct Outlet<V> {
-    waiting: SyncSender<Evicted<V>>,
+    /// Behind a pointer, so that only a cache with a listener compiles the queue.
+    enqueue: Enqueue<V>,
     missed: AtomicU64,
 }
 
@@ -50,14 +54,15 @@ impl<V: Send + Sync + 'static> Outlet<V> {
         // If the thread cannot start, there is no receiver, and every entry counts as missed.
         let run = move || tell_all(&evicted, listener);
         drop(std::thread::Builder::new().name("async-cache-evicted".to_owned()).spawn(run));
-        Arc::new(Self { waiting, missed: AtomicU64::new(0) })
+        let enqueue = Box::new(move |entry| waiting.try_send(entry).is_ok());
+        Arc::new(Self { enqueue, missed: AtomicU64::new(0) })
     }
 }
 
 impl<V> Outlet<V> {
     /// Adds an entry. It never waits: if there is no room, the entry is only counted.
     pub(crate) fn tell(&self, key: &Key, value: Option<Arc<V>>, cause: EvictionCause) {
-        if self.waiting.try_send(Evicted { key: key.clone(), value, cause }).is_err() {
+        if !(self.enqueue)(Evicted { key: key.clone(), value, cause }) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -16,16 +16,16 @@ pub(crate) struct Local<V> {
     current: Mutex<Current<V>>,
 }
 
-/// The engine, and the cache that it belongs to.
+/// The engine, once it is used, and the cache that it belongs to.
 struct Current<V> {
-    engine: Arc<dyn Shareable<V>>,
+    engine: Option<Arc<dyn Shareable<V>>>,
     claim: Option<(Weak<Claim>, String)>,
 }
 
 impl<V: Send + Sync + 'static> Local<V> {
+    /// Builds no engine: a backend that is an L2 needs none.
     pub(crate) fn new(plan: Plan<V>, wrong: Option<&'static str>) -> Self {
-        let current = Current { engine: plan.build().into(), claim: None };
-        Self { plan, wrong, current: Mutex::new(current) }
+        Self { plan, wrong, current: Mutex::new(Current { engine: None, claim: None }) }
     }
 
     pub(crate) fn missed_evictions(&self) -> u64 {
@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> Local<V> {
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Shareable<V>> {
-        Arc::clone(&self.current.lock().engine)
+        Arc::clone(self.current.lock().engine.get_or_insert_with(|| self.plan.build().into()))
     }
 
     /// Gives the engine to a cache. Two caches must not share one, because entries of two caches could have
@@ -48,10 +48,10 @@ impl<V: Send + Sync + 'static> Local<V> {
                 return Err(Error::new(ErrorKind::Config, message));
             }
             // A load of the previous cache may still end, and store its value.
-            current.engine = self.plan.build().into();
+            current.engine = None;
         }
         let claim = Arc::new(Claim::default());
         current.claim = Some((Arc::downgrade(&claim), namespace.to_owned()));
-        Ok(current.engine.handle(claim))
+        Ok(current.engine.get_or_insert_with(|| self.plan.build().into()).handle(claim))
     }
 }

@@ -1,11 +1,12 @@
 //! The engines of an L1: bounded concurrent maps.
 
 pub(crate) mod claim;
+mod erased;
 mod heavy;
 mod leaving;
 mod moka;
 mod quick;
-pub(crate) mod weigh;
+mod weigh;
 mod weighed;
 
 use std::sync::Arc;
@@ -32,24 +33,41 @@ pub enum Engine {
     Moka,
 }
 
+type BuildWeighed<V> = fn(&Plan<V>, Arc<Weigher<V>>) -> Box<dyn Shareable<V>>;
+
+/// How entries are weighed.
+pub(crate) struct Weighing<V> {
+    weigher: Arc<Weigher<V>>,
+    /// Builds quick_cache's engine for it. Behind a pointer, so that only an L1 with a weigher compiles that engine.
+    quick: BuildWeighed<V>,
+}
+
+impl<V: Send + Sync + 'static> Weighing<V> {
+    pub(crate) fn by(weigher: impl Fn(&[u8], &V) -> u32 + Send + Sync + 'static) -> Self {
+        Self {
+            weigher: Arc::new(Box::new(weigher)),
+            quick: |plan, weigher| Box::new(Weighed::new(plan.capacity, weigher, plan.evicted.clone())),
+        }
+    }
+}
+
 /// The settings of an engine.
 pub(crate) struct Plan<V> {
     /// The engine, if one was chosen.
     pub(crate) engine: Option<Engine>,
     pub(crate) capacity: u64,
-    pub(crate) weigher: Option<Arc<Weigher<V>>>,
+    pub(crate) weighing: Option<Weighing<V>>,
     pub(crate) time_to_idle: Option<Duration>,
     pub(crate) evicted: Option<Arc<Outlet<V>>>,
 }
 
 impl<V: Send + Sync + 'static> Plan<V> {
     pub(crate) fn build(&self) -> Box<dyn Shareable<V>> {
-        match (self.engine(), self.weigher.clone()) {
+        match (self.engine(), &self.weighing) {
             (Engine::Quick, None) => Box::new(Quick::new(self.capacity, self.evicted.clone())),
-            (Engine::Quick, Some(weigher)) => {
-                Box::new(Weighed::new(self.capacity, weigher, self.evicted.clone()))
-            }
-            (Engine::Moka, weigher) => {
+            (Engine::Quick, Some(weighing)) => (weighing.quick)(self, Arc::clone(&weighing.weigher)),
+            (Engine::Moka, weighing) => {
+                let weigher = weighing.as_ref().map(|weighing| Arc::clone(&weighing.weigher));
                 Box::new(Moka::new(self.capacity, weigher, self.time_to_idle, self.evicted.clone()))
             }
         }

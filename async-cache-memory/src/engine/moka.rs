@@ -12,16 +12,13 @@ use async_cache_core::key::Key;
 use ::moka::notification::RemovalCause;
 
 use super::claim::{Claim, Shareable, too_late};
+use super::erased::{AnyValue, Held, Listener, Map};
 use super::weigh::{Weigher, weigh};
 use crate::eviction::{EvictionCause, Outlet};
-use crate::hasher::Hasher;
-
-/// The value, the rest of the entry, and the weight.
-type Held<V> = (Option<Arc<V>>, PackedEntry, u32);
 
 /// Handles share everything.
 pub(crate) struct Moka<V> {
-    cache: ::moka::sync::Cache<Key, Held<V>, Hasher>,
+    map: Map,
     weigher: Option<Arc<Weigher<V>>>,
     refused: Arc<AtomicU64>,
     capacity: u64,
@@ -50,12 +47,12 @@ fn while_doing(doing: Doing, call: impl FnOnce()) {
     DOING.set(Doing::Nothing);
 }
 
-fn address<V>(value: Option<&Arc<V>>) -> usize {
+fn address(value: Option<&AnyValue>) -> usize {
     value.map_or(0, |value| Arc::as_ptr(value).addr())
 }
 
 /// The cause for the listener. An entry that is stored again with another life has not been replaced.
-fn cause_of<V>(cause: RemovalCause, value: Option<&Arc<V>>) -> Option<EvictionCause> {
+fn cause_of(cause: RemovalCause, value: Option<&AnyValue>) -> Option<EvictionCause> {
     match (cause, DOING.get()) {
         (RemovalCause::Size, _) => Some(EvictionCause::Size),
         // The engine knows no other expiry.
@@ -67,6 +64,11 @@ fn cause_of<V>(cause: RemovalCause, value: Option<&Arc<V>>) -> Option<EvictionCa
     }
 }
 
+/// The value, as the type that it was stored with.
+fn typed<V: Send + Sync + 'static>(value: Option<AnyValue>) -> Option<Arc<V>> {
+    value.and_then(|value| value.downcast().ok())
+}
+
 impl<V: Send + Sync + 'static> Moka<V> {
     pub(crate) fn new(
         capacity: u64,
@@ -75,36 +77,30 @@ impl<V: Send + Sync + 'static> Moka<V> {
         evicted: Option<Arc<Outlet<V>>>,
     ) -> Self {
         let watched = time_to_idle.is_some() || evicted.is_some();
-        let mut cache = ::moka::sync::Cache::builder().max_capacity(capacity);
-        if weigher.is_some() {
-            cache = cache.weigher(|_, (_, _, weight): &Held<V>| *weight);
-        }
-        if let Some(idle) = time_to_idle {
-            cache = cache.time_to_idle(idle);
-        }
-        if let Some(outlet) = evicted {
-            cache = cache.eviction_listener(move |key: Arc<Key>, (value, ..): Held<V>, cause| {
+        let listener = evicted.map(|outlet| -> Listener {
+            Box::new(move |key, value, cause| {
                 if let Some(cause) = cause_of(cause, value.as_ref()) {
-                    outlet.tell(&key, value, cause);
+                    outlet.tell(key, typed(value), cause);
                 }
-            });
-        }
-        let cache = cache.build_with_hasher(Hasher::default());
-        Self { cache, weigher, refused: Arc::default(), capacity, watched, claim: None }
+            })
+        });
+        let map = Map::new(capacity, weigher.is_some(), time_to_idle, listener);
+        Self { map, weigher, refused: Arc::default(), capacity, watched, claim: None }
     }
 }
 
 impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     fn get(&self, key: &[u8]) -> Option<Entry<V>> {
-        self.cache.get(key).map(|(value, terms, _)| terms.with(value))
+        self.map.get(key).map(|Held { value, terms, .. }| terms.with(typed(value)))
     }
 
     fn insert(&self, key: &Key, entry: Entry<V>) {
         match self.weigher.as_ref().map_or(Some(1), |weigher| weigh(weigher, key, &entry)) {
             Some(weight) if u64::from(weight) <= self.capacity => {
                 let (terms, value) = PackedEntry::of(entry);
+                let value = value.map(|value| value as AnyValue);
                 while_doing(Doing::Storing(address(value.as_ref())), || {
-                    self.cache.insert(key.clone(), (value, terms, weight));
+                    self.map.insert(key.clone(), Held { value, terms, weight });
                 });
             }
             _ => {
@@ -118,19 +114,19 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     }
 
     fn remove(&self, key: &[u8]) {
-        self.cache.invalidate(key);
+        self.map.remove(key);
     }
 
     fn clear(&self) {
-        self.cache.invalidate_all();
+        self.map.clear();
         if self.watched {
-            self.cache.run_pending_tasks();
+            self.map.process_log();
         }
     }
 
     fn len(&self) -> u64 {
-        self.cache.run_pending_tasks();
-        self.cache.entry_count()
+        self.map.process_log();
+        self.map.len()
     }
 
     fn refused(&self) -> u64 {
@@ -143,7 +139,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
         }
         self.clear();
         // The engine frees nothing before it has processed its log.
-        self.cache.run_pending_tasks();
+        self.map.process_log();
     }
 
     fn sweep<'a>(
@@ -152,12 +148,12 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
     ) -> Box<dyn Iterator<Item = ()> + Send + 'a> {
         if self.watched {
             // Processing the log frees idle entries. While nobody uses the cache, nothing else processes it.
-            self.cache.run_pending_tasks();
+            self.map.process_log();
         }
-        Box::new(self.cache.iter().map(move |(key, (value, terms, _))| {
-            if is_dead(key.as_bytes(), &terms.with(value)) {
+        Box::new(self.map.entries().map(move |(key, Held { value, terms, .. })| {
+            if is_dead(key.as_bytes(), &terms.with(typed(value))) {
                 // The entry may have been replaced a moment ago. Then the new one is removed, which costs a read of L2.
-                while_doing(Doing::Sweeping, || self.cache.invalidate(&*key));
+                while_doing(Doing::Sweeping, || self.map.remove(key.as_bytes()));
             }
         }))
     }
@@ -166,7 +162,7 @@ impl<V: Send + Sync + 'static> LocalBackend<V> for Moka<V> {
 impl<V: Send + Sync + 'static> Shareable<V> for Moka<V> {
     fn handle(&self, claim: Arc<Claim>) -> Box<dyn LocalBackend<V>> {
         Box::new(Self {
-            cache: self.cache.clone(),
+            map: self.map.clone(),
             weigher: self.weigher.clone(),
             refused: Arc::clone(&self.refused),
             capacity: self.capacity,
