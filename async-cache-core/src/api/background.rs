@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
 use crate::api::answers;
 use crate::changes::retry;
 use crate::inner::Inner;
 use crate::liveness::heartbeat;
+use crate::liveness::lifecycle::Lifecycle;
 use crate::local::sweep;
 use crate::lookup::{load, verify};
 
@@ -44,18 +46,25 @@ pub(crate) fn start<V: Send + Sync + 'static>(inner: &Arc<Inner<V>>, period: Dur
     until_closed(inner, load::return_leases);
 }
 
-/// Runs a background task until the cache closes. The task drops values, and the `Drop` of `V` may panic. After
-/// a panic the task starts again.
+/// Runs a background task until the cache closes.
 fn until_closed<V, Work>(inner: &Arc<Inner<V>>, work: impl Fn(Arc<Inner<V>>) -> Work + Send + Sync + 'static)
 where
     V: Send + Sync + 'static,
     Work: Future<Output = ()> + Send + 'static,
 {
-    let (closing, at_work) = (inner.lifecycle.closing.clone(), Arc::clone(inner));
-    let piece = inner.lifecycle.background.piece();
-    inner.lifecycle.tasks.spawn(piece.run(async move {
+    let at_work = Arc::clone(inner);
+    supervise(&inner.lifecycle, Box::new(move || work(Arc::clone(&at_work)).boxed()));
+}
+
+/// Runs a background task until the cache closes. The task drops values, and the `Drop` of `V` may panic. After
+/// a panic the task starts again.
+///
+/// It knows no `V`, so that the task is compiled once, and not for each type of values.
+fn supervise(lifecycle: &Lifecycle, work: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>) {
+    let (closing, piece) = (lifecycle.closing.clone(), lifecycle.background.piece());
+    lifecycle.tasks.spawn(piece.run(async move {
         let supervised = async {
-            while AssertUnwindSafe(work(Arc::clone(&at_work))).catch_unwind().await.is_err() {
+            while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
                 sleep(PAUSE).await;
             }
         };

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::backend::Effect;
 use crate::changes::intent::{Change, Intent, Landed};
 use crate::changes::send::{is_retried, send_clear, send_expire, send_insert, send_invalidate, send_tags};
@@ -154,7 +156,7 @@ where
     Work: Future<Output = Result<Stamp>> + Send + 'static,
 {
     let (at_work, work) = (Arc::clone(inner), work(Arc::clone(inner)));
-    let change = async move {
+    let change: BoxFuture<'static, Result<Stamp>> = Box::pin(async move {
         match work.await {
             Err(error) if is_retried(&error) => {
                 drop(intent);
@@ -165,7 +167,7 @@ where
                 decided
             }
         }
-    };
+    });
     match inner.lifecycle.tasks.spawn(trace::change(&inner.observer.namespace, change)).await {
         Ok(result) => result,
         Err(cause) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -16,30 +16,39 @@ use crate::liveness::state::{Asked, Liveness};
 /// Pause before a failed baseline is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
+// The background tasks of a cache are generic in its values, so they are compiled in the crate of the user. These two are
+// not: each is compiled here, because its caller sees a box.
+
 /// Sends a heartbeat for each partition in every period. A partition whose last heartbeat has no answer yet is
 /// passed over: the others do not wait for its server.
-pub(crate) async fn beat(liveness: &Liveness, region: &dyn Region, period: Duration) {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut under_way = FuturesUnordered::new();
-    let mut waiting = vec![false; usize::from(liveness.node.partition_count())];
-    loop {
-        tokio::select! {
-            biased;
-            Some(index) = under_way.next() => {
-                waiting[usize::from(index)] = false;
-                if under_way.is_empty() {
+pub(crate) fn beat<'a>(
+    liveness: &'a Liveness,
+    region: &'a dyn Region,
+    period: Duration,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = FuturesUnordered::new();
+        let mut waiting = vec![false; usize::from(liveness.node.partition_count())];
+        loop {
+            tokio::select! {
+                biased;
+                Some(index) = under_way.next() => {
+                    waiting[usize::from(index)] = false;
+                    if under_way.is_empty() {
+                        liveness.emit_state_changes(None);
+                    }
+                }
+                _ = ticks.tick() => {
+                    let idle = liveness.node.partitions().filter(|(index, _)| !waiting[usize::from(*index)]);
+                    idle.for_each(|(index, partition)| under_way.push(beat_one(liveness, region, index, partition)));
+                    waiting.fill(true);
                     liveness.emit_state_changes(None);
                 }
             }
-            _ = ticks.tick() => {
-                let idle = liveness.node.partitions().filter(|(index, _)| !waiting[usize::from(*index)]);
-                idle.for_each(|(index, partition)| under_way.push(beat_one(liveness, region, index, partition)));
-                waiting.fill(true);
-                liveness.emit_state_changes(None);
-            }
         }
-    }
+    })
 }
 
 /// Sends a heartbeat for one partition, and gives its index when the answer is there.
@@ -56,18 +65,20 @@ async fn beat_one(liveness: &Liveness, region: &dyn Region, index: u16, partitio
 }
 
 /// Reads a new baseline for each partition that needs one.
-pub(crate) async fn resync(liveness: &Liveness, region: &dyn Region) {
-    loop {
-        liveness.node.resync.notified().await;
-        let mut pauses = Pauses::new(RETRY_EVERY);
-        while let Err(again) = resync_all(liveness, region).await {
-            match again {
-                TryAgain::Soon => sleep(pauses.short()).await,
-                TryAgain::Refused => liveness.pause(pauses.longer()).await,
+pub(crate) fn resync<'a>(liveness: &'a Liveness, region: &'a dyn Region) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        loop {
+            liveness.node.resync.notified().await;
+            let mut pauses = Pauses::new(RETRY_EVERY);
+            while let Err(again) = resync_all(liveness, region).await {
+                match again {
+                    TryAgain::Soon => sleep(pauses.short()).await,
+                    TryAgain::Refused => liveness.pause(pauses.longer()).await,
+                }
             }
+            liveness.emit_state_changes(None);
         }
-        liveness.emit_state_changes(None);
-    }
+    })
 }
 
 /// When to try again.

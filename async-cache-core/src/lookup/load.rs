@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
@@ -38,7 +39,8 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
 ) {
     let (node, key) = (inner.local.liveness.node.id, lead.key().clone());
     // The future is boxed before it is wrapped. It is large, and each layer around it moves its argument.
-    let load = Box::pin(run(Arc::clone(inner), lead, loader, progress, action));
+    // Its type names no `V`, so the task around it is compiled once for all caches.
+    let load: BoxFuture<'static, ()> = Box::pin(run(Arc::clone(inner), lead, loader, progress, action));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, 1, within_load(node, [key], load)));
 }
 
@@ -292,7 +294,8 @@ pub(crate) fn release<V: Send + Sync + 'static>(
     let returning = Returning { inner: Arc::clone(inner), owed };
     // A future may be dropped by a thread without a runtime. Then a task of the background returns its leases.
     if let Ok(runtime) = Handle::try_current() {
-        inner.lifecycle.tasks.spawn_on(async move { drop(returning.send().await) }, &runtime);
+        let sending: BoxFuture<'static, ()> = Box::pin(async move { drop(returning.send().await) });
+        inner.lifecycle.tasks.spawn_on(sending, &runtime);
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn lead_many<V: Send + Sync + 'static>(
     let open = find_many(inner, led, min_stamp, &mut refresh).await;
     refresh_found_behind(inner, &refresh, plan);
     if !open.is_empty() {
-        let seeking = seek(Arc::clone(inner), open, Arc::clone(plan));
+        let seeking: BoxFuture<'static, ()> = Box::pin(seek(Arc::clone(inner), open, Arc::clone(plan)));
         // The task runs inside the loads of the caller, so that a loader that waits for itself gets an error.
         inner.lifecycle.tasks.spawn(trace::here(within_load(inner.local.liveness.node.id, [], seeking)));
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::backend::{Announce, Entry, Fill, Lease};
 use crate::changes::retry;
 use crate::error::{BoxError, Error, ErrorKind, Result};
@@ -36,7 +38,7 @@ pub(crate) fn spawn<V: Send + Sync + 'static>(
         return;
     }
     let keys: Vec<Key> = claimed.iter().map(|claimed| claimed.led.lead.key().clone()).collect();
-    let load = run(Arc::clone(inner), claimed, kept, Arc::clone(plan));
+    let load: BoxFuture<'static, ()> = Box::pin(run(Arc::clone(inner), claimed, kept, Arc::clone(plan)));
     let (count, load) = (keys.len(), within_load(inner.local.liveness.node.id, keys, load));
     inner.lifecycle.tasks.spawn(trace::load(&inner.observer.namespace, count, load));
 }
