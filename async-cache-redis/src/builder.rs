@@ -1,18 +1,17 @@
 //! The settings of a backend.
 
 use std::fmt;
-use std::pin::Pin;
 use std::time::Duration;
 
 use async_cache_core::{BoxError, Result};
 use deadpool_redis::Pool;
+use futures_util::future::BoxFuture;
 use redis::{Client, ConnectionInfo};
 
 use crate::backend::RedisBackend;
 use crate::config::RedisConfig;
 use crate::connection::credentials::{Credentials, Provider};
-use crate::connection::link::Link;
-use crate::connection::refusals::{Address, Refusal};
+use crate::connection::refusals::Address;
 use crate::connection::server::{IdentifyBy, UnknownServers};
 #[cfg(feature = "tls")]
 use crate::connection::tls::Tls;
@@ -26,9 +25,6 @@ use crate::runtime;
 use crate::topology::cluster::Cluster;
 
 mod several;
-
-/// Without it, the types of the callers' futures would be nested more deeply than the compiler allows.
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Settings of a [`RedisBackend`]; made by [`RedisBackend::builder`].
 #[must_use = "nothing happens before `connect`"]
@@ -305,22 +301,7 @@ impl RedisBackendBuilder {
     /// or a cluster; and for a call outside a Tokio runtime, or in one without timers or I/O. [`ErrorKind::Backend`](async_cache_core::ErrorKind::Backend) if
     /// the server cannot be reached or does not speak Redis.
     pub async fn connect(self) -> Result<RedisBackend> {
-        runtime::check()?;
-        #[cfg(feature = "cluster")]
-        if matches!(self.settings.target, Target::Cluster(_)) {
-            let cluster: BoxFuture<'_, Result<Cluster>> = Box::pin(Cluster::connect(self.settings));
-            return Ok(RedisBackend::of_cluster(cluster.await?));
-        }
-        let parts = self.settings.prepare()?;
-        let proven: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(async {
-            let link = parts.connector.link().await?;
-            parts.subscriber.prove().await?;
-            Ok(link)
-        });
-        match proven.await {
-            Ok(link) => Ok(RedisBackend::of_server(parts.build(Ok(link)))),
-            Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
-        }
+        self.connect_boxed().await
     }
 
     /// Connects for a service that must start while Redis is away: one attempt is made, and if it fails, others
@@ -336,26 +317,54 @@ impl RedisBackendBuilder {
     /// [`ErrorKind::Config`](async_cache_core::ErrorKind::Config) for invalid settings, such as a malformed URL or a
     /// limit out of range; and for a call outside a Tokio runtime, or in one without timers or I/O.
     pub async fn connect_lazy(self) -> Result<RedisBackend> {
-        runtime::check()?;
-        #[cfg(feature = "cluster")]
-        if matches!(self.settings.target, Target::Cluster(_)) {
-            let cluster: BoxFuture<'_, Result<Cluster>> = Box::pin(Cluster::connect_lazy(self.settings));
-            return Ok(RedisBackend::of_cluster(cluster.await?));
-        }
-        let parts = self.settings.prepare()?;
-        let link: BoxFuture<'_, Result<Link, Refusal>> = Box::pin(parts.connector.link());
-        let first = link.await.map_err(|refusal| refusal.outage(&parts.secrets, Address::Unproven));
-        Ok(RedisBackend::of_server(parts.build(first)))
+        self.connect_lazy_boxed().await
+    }
+
+    // Every crate that awaits an `async fn` compiles its body, and what that awaits, once more. So these two are functions that
+    // return a box: their bodies are compiled in this crate alone.
+
+    fn connect_boxed(self) -> BoxFuture<'static, Result<RedisBackend>> {
+        Box::pin(async move {
+            runtime::check()?;
+            #[cfg(feature = "cluster")]
+            if matches!(self.settings.target, Target::Cluster(_)) {
+                return Ok(RedisBackend::of_cluster(Cluster::connect(self.settings).await?));
+            }
+            let parts = self.settings.prepare()?;
+            let link = parts.connector.link().await;
+            let proven = match link {
+                Ok(link) => parts.subscriber.prove().await.map(|()| link),
+                Err(refusal) => Err(refusal),
+            };
+            match proven {
+                Ok(link) => Ok(RedisBackend::of_server(parts.build(Ok(link)))),
+                Err(refusal) => Err(parts.connector.explain(refusal, &parts.secrets).await),
+            }
+        })
+    }
+
+    fn connect_lazy_boxed(self) -> BoxFuture<'static, Result<RedisBackend>> {
+        Box::pin(async move {
+            runtime::check()?;
+            #[cfg(feature = "cluster")]
+            if matches!(self.settings.target, Target::Cluster(_)) {
+                return Ok(RedisBackend::of_cluster(Cluster::connect_lazy(self.settings).await?));
+            }
+            let parts = self.settings.prepare()?;
+            let link = parts.connector.link().await;
+            let first = link.map_err(|refusal| refusal.outage(&parts.secrets, Address::Unproven));
+            Ok(RedisBackend::of_server(parts.build(first)))
+        })
     }
 }
 
 /// [`connect`](RedisBackendBuilder::connect).
 impl IntoFuture for RedisBackendBuilder {
     type Output = Result<RedisBackend>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.connect())
+        self.connect_boxed()
     }
 }
 

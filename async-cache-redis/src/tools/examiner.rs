@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_cache_core::{Error, ErrorKind, Result};
+use futures_util::future::BoxFuture;
 use redis::aio::PubSub;
 use redis::{
     AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd,
@@ -61,38 +62,41 @@ impl Examiner {
         Self::of(parts, limit).await
     }
 
-    pub(super) async fn of(parts: Parts, limit: Duration) -> Result<Self> {
-        let proven = async {
-            parts.connector.link().await?;
-            parts.subscriber.prove().await
-        };
-        let refused = match proven.await {
-            Ok(()) => None,
-            Err(refusal) => Some(parts.connector.explain(refusal, &parts.secrets).await),
-        };
-        let opener = parts.subscriber.opener.clone();
-        let opened = match (opener.commands(config()).await, refused.clone()) {
-            (Ok(opened), _) => opened,
-            (Err(_), Some(refused)) => return Err(refused),
-            (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
-        };
-        let deployment = parts.connector.accepted.deployment;
-        let mut examiner = Self {
-            refused,
-            is_logged_in: true,
-            opened,
-            opener,
-            channels: Channels::Plain,
-            secrets: parts.secrets,
-            limit,
-            #[cfg(feature = "cluster")]
-            cluster: None,
-        };
-        // Without the right to INFO, nodes are refused, and it is told as one that is missing.
-        let server: RedisResult<String> = examiner.raw(cmd("INFO").arg("server")).await;
-        examiner.is_logged_in = !server.as_ref().is_err_and(|error| server_error_code(error) == "NOAUTH");
-        examiner.channels = Channels::of(deployment, &server.unwrap_or_default());
-        Ok(examiner)
+    /// A box, so that the type of the caller's future is not nested more deeply than the compiler allows.
+    pub(super) fn of(parts: Parts, limit: Duration) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let proven = async {
+                parts.connector.link().await?;
+                parts.subscriber.prove().await
+            };
+            let refused = match proven.await {
+                Ok(()) => None,
+                Err(refusal) => Some(parts.connector.explain(refusal, &parts.secrets).await),
+            };
+            let opener = parts.subscriber.opener.clone();
+            let opened = match (opener.commands(config()).await, refused.clone()) {
+                (Ok(opened), _) => opened,
+                (Err(_), Some(refused)) => return Err(refused),
+                (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
+            };
+            let deployment = parts.connector.accepted.deployment;
+            let mut examiner = Self {
+                refused,
+                is_logged_in: true,
+                opened,
+                opener,
+                channels: Channels::Plain,
+                secrets: parts.secrets,
+                limit,
+                #[cfg(feature = "cluster")]
+                cluster: None,
+            };
+            // Without the right to INFO, nodes are refused, and it is told as one that is missing.
+            let server: RedisResult<String> = examiner.raw(cmd("INFO").arg("server")).await;
+            examiner.is_logged_in = !server.as_ref().is_err_and(|error| server_error_code(error) == "NOAUTH");
+            examiner.channels = Channels::of(deployment, &server.unwrap_or_default());
+            Ok(examiner)
+        })
     }
 
     /// Why [`connect`](RedisBackendBuilder::connect) refuses the server or the user. `None` if it accepts them.
