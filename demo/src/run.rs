@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::args::{Args, FleetArgs, SPAWN};
+use crate::catalogue::Product;
 use crate::conductor::{COLD_QUERY_MS, Conductor};
 use crate::figures::{Circumstances, Figures};
 use crate::fleet::Fleet;
@@ -157,7 +158,9 @@ async fn check(args: &FleetArgs) -> Result<Option<SharedRedis>, String> {
     if args.processes.is_some() && !clock::SHARED {
         return Err("--processes needs a clock that all processes share, which this system lacks".into());
     }
-    let namespace = TieredCache::<u32, u32>::builder().namespace(&args.namespace).l1(MemoryBackend::new(1));
+    // Of the catalogue's own type: each further type of values takes time to compile.
+    let namespace =
+        TieredCache::<u32, Product>::builder().namespace(&args.namespace).l1(MemoryBackend::new(1));
     namespace.build().map_err(|error| format!("--namespace: {}", chain(&error)))?;
     if args.redis.as_deref() == Some(SPAWN) {
         return Ok(None);
