@@ -72,8 +72,8 @@ pub use liveness::stamp::Stamp;
 pub use local::request::Source;
 pub use lookup::loader::LoadContext;
 pub use observe::{
-    Amended, Event, EventStream, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, Stats,
-    SuspendCause, UnreadableCause,
+    Amended, Event, EventStream, Evidence, KeyHash, Knowledge, LoadFailureLog, Refused, Resumed, StaleCause,
+    Stats, SuspendCause, UnreadableCause,
 };
 pub use options::Loaded;
 pub use options::{Defaults, LoadOptions, OutagePolicy, StoreOptions, Verify};

@@ -87,9 +87,9 @@ pub use async_cache_core::testing;
 pub use async_cache_core::{
     Amended, Backend, Bincode, BoxError, CacheGroup, CacheKey, Codec, DataLoader, Defaults, Error, ErrorKind,
     Event, EventStream, Evidence, GroupReport, Invalidator, KeyHash, Knowledge, LoadContext, LoadFailureLog,
-    LoadOptions, Loaded, LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Result, Resumed, Shutdown, Source,
-    StaleCause, Stamp, Stats, StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder, Traced,
-    UnreadableCause, Verify, backend, batch, codec, frame, key, request, tags,
+    LoadOptions, Loaded, LocalBackend, MAX_NAMESPACE_BYTES, OutagePolicy, Refused, Result, Resumed, Shutdown,
+    Source, StaleCause, Stamp, Stats, StoreOptions, SuspendCause, Tags, TieredCache, TieredCacheBuilder,
+    Traced, UnreadableCause, Verify, backend, batch, codec, frame, key, request, tags,
 };
 
 #[cfg(feature = "macros")]

@@ -1,6 +1,6 @@
 //! The events of a cache that an operator wants to know, in words.
 
-use async_cache::{Event, Resumed, SuspendCause, TieredCache};
+use async_cache::{Event, Refused, Resumed, SuspendCause, TieredCache};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -34,7 +34,8 @@ fn words(event: Event) -> Option<String> {
         }
         Event::L2Lost => "it cannot reach the shared tier".into(),
         Event::L2Regained => "it reaches the shared tier again".into(),
-        Event::L2Refused => "the shared tier refuses it".into(),
+        Event::L2Refused { what: Refused::Changes } => "the shared tier refuses its changes".into(),
+        Event::L2Refused { .. } => "the shared tier refuses it".into(),
         Event::InvalidationLanded { pending: 0 } => {
             "every change made meanwhile has reached the shared tier".into()
         }

@@ -9,7 +9,7 @@ pub(crate) fn stats<V: 'static>(inner: &Inner<V>) -> Stats {
     Stats {
         l1_hits: inner.local.hits.get(),
         l1_suspended: inner.local.exists() && !inner.local.liveness.node.is_serving(),
-        l2_refused: inner.local.liveness.refusal().is_some(),
+        l2_refused: inner.local.liveness.refusals.exist(),
         l2_breaker_open: inner.local.liveness.is_cut_off(),
         entries: inner.local.engine().map_or(0, LocalBackend::len),
         l1_refused: inner.local.engine().map_or(0, LocalBackend::refused),

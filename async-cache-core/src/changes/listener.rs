@@ -12,7 +12,7 @@ use crate::liveness::ledger::{Changes, Noted};
 use crate::liveness::news::News;
 use crate::liveness::partition::Partition;
 use crate::liveness::questions::Question;
-use crate::liveness::state::Asked;
+use crate::liveness::refusals::Asked;
 use crate::local::stripe::Wake;
 use crate::observe::SuspendCause;
 use crate::sync::{Mutex, OnceLock};

@@ -16,6 +16,7 @@ use crate::format::key::Key;
 use crate::format::tags::{MAX_TAGS, Tags};
 use crate::inner::Inner;
 use crate::liveness::pauses::Pauses;
+use crate::liveness::refusals::Asked;
 use crate::liveness::unsent::Work;
 use crate::local::request::CacheMode;
 
@@ -50,7 +51,9 @@ async fn retry<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> u16 {
     let liveness = &inner.local.liveness;
     let mut pauses = Pauses::new(RETRY_EVERY);
     while let Some(work) = liveness.unsent.of(index).next() {
-        match attempt(inner, index, &work).await {
+        let attempted = attempt(inner, index, &work).await;
+        liveness.asked(Asked::Retry(index), &attempted);
+        match attempted {
             Ok(()) => {
                 pauses.over();
                 liveness.unsent.of(index).landed(&work);

@@ -11,7 +11,8 @@ use crate::backend::Region;
 use crate::liveness::news::Baseline;
 use crate::liveness::partition::Partition;
 use crate::liveness::pauses::Pauses;
-use crate::liveness::state::{Asked, Liveness};
+use crate::liveness::refusals::Asked;
+use crate::liveness::state::Liveness;
 
 /// Pause before a failed baseline is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(50);

@@ -71,7 +71,7 @@ impl Lifecycle {
             if liveness.node.is_serving() {
                 return Ok(());
             }
-            if let Some(refusal) = liveness.refusal() {
+            if let Some(refusal) = liveness.refusals.of_serving() {
                 return Err(refusal);
             }
             self.closing.run_until_cancelled(future::select(news, ended)).await;

@@ -10,6 +10,7 @@ pub(crate) mod node;
 pub(crate) mod partition;
 pub(crate) mod pauses;
 pub(crate) mod questions;
+pub(crate) mod refusals;
 pub(crate) mod stamp;
 pub(crate) mod state;
 pub(crate) mod unreturned;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -18,21 +17,11 @@ use crate::format::key::Key;
 use crate::liveness::clock::ServerTime;
 use crate::liveness::node::Node;
 use crate::liveness::partition::Partition;
+use crate::liveness::refusals::{Asked, Refusals, Turn};
 use crate::liveness::stamp::{Stamp, foreign};
 use crate::liveness::unreturned::Unreturned;
 use crate::liveness::unsent::{Unsent, UnsentChanges};
 use crate::observe::{Event, Observer, Resumed, SuspendCause};
-
-/// What a node asks L2 for in order to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// The subscription to the bus.
-    Subscription,
-    /// The baseline of a partition.
-    Baseline,
-    /// A heartbeat. Its echo proves that the node has missed no change.
-    Heartbeat,
-}
 
 /// The state that decides whether L1 and L2 may answer on this node.
 #[derive(Debug)]
@@ -46,8 +35,7 @@ pub(crate) struct Liveness {
     /// Whether there is an L1. Without one nothing can be suspended.
     has_l1: bool,
     told: Told,
-    /// For each [`Asked`], the reason if L2 refused it when it was last asked.
-    refusals: Mutex<[Option<Error>; 3]>,
+    pub(crate) refusals: Refusals,
     /// Notifies callers that wait until the node is ready. It serves now, or L2 has refused it.
     pub(crate) news: Notify,
     /// Notifies tasks that pause because of a refusal. L2 now permits something that it had refused.
@@ -86,7 +74,7 @@ impl Liveness {
             region,
             has_l1,
             told,
-            refusals: Mutex::default(),
+            refusals: Refusals::default(),
             news: Notify::new(),
             mended: Notify::new(),
         }
@@ -138,11 +126,6 @@ impl Liveness {
         })
     }
 
-    /// The reason why L2 refuses this node, if it does.
-    pub(crate) fn refusal(&self) -> Option<Error> {
-        self.refusals.lock().iter().flatten().next().cloned()
-    }
-
     /// Pauses after a refusal, at most for `longest`. The pause ends early when L2 permits something that it
     /// had refused.
     pub(crate) async fn pause(&self, longest: Duration) {
@@ -163,31 +146,25 @@ impl Liveness {
         error.in_namespace(&self.observer.namespace)
     }
 
-    /// Notes the outcome of a request to L2 that this node needs in order to serve. An outage changes nothing
-    /// here, because it does not show what L2 permits.
-    pub(crate) fn asked<T>(&self, what: Asked, outcome: &Result<T>) {
-        let refusal = match outcome {
-            Err(error) if error.is_temporary() => return,
-            Err(error) => Some(error.clone()),
-            Ok(_) => None,
-        };
-        let mut refusals = self.refusals.lock();
-        let before = refusals.iter().any(Option::is_some);
-        let mended = refusal.is_none() && refusals[what as usize].is_some();
-        refusals[what as usize] = refusal;
-        let now = refusals.iter().any(Option::is_some);
-        drop(refusals);
-        if mended {
-            self.mended.notify_waiters();
+    /// Notes the outcome of a request to L2. An outage changes nothing here, because it does not show what L2
+    /// permits. A refusal is told once for what it prevents, until L2 permits that again.
+    pub(crate) fn asked<T>(&self, asked: Asked, outcome: &Result<T>) {
+        let refusal = outcome.as_ref().err();
+        if refusal.is_some_and(Error::is_temporary) {
+            return;
         }
-        if now {
-            self.news.notify_waiters();
-            if !before {
-                self.observer.events.tell(|| Event::L2Refused);
-                if let Err(error) = outcome {
-                    self.observer.log.refused(error);
+        let turn = self.refusals.note(asked, refusal.cloned());
+        match (turn, refusal) {
+            (Turn::Mended, _) => self.mended.notify_waiters(),
+            (Turn::NewlyRefused | Turn::StillRefused, Some(error)) => {
+                self.news.notify_waiters();
+                if turn == Turn::NewlyRefused {
+                    let what = asked.needed_for();
+                    self.observer.events.tell(|| Event::L2Refused { what });
+                    self.observer.log.refused(what, error);
                 }
             }
+            _ => {}
         }
     }
 

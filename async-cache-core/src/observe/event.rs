@@ -70,9 +70,12 @@ pub enum Event {
     L2Lost,
     /// L2 can be reached again.
     L2Regained,
-    /// L2 refuses an operation that this node needs, so L1 does not answer. The cause is in the log, and
-    /// [`ready`](crate::api::cache::TieredCache::ready) returns it. The node tries again, with growing pauses.
-    L2Refused,
+    /// L2 refuses an operation that this node needs. The cause is in the log. The node tries again, with growing
+    /// pauses. The event is sent once for what it prevents, until L2 permits that again.
+    L2Refused {
+        /// What the node cannot do.
+        what: Refused,
+    },
     /// Invalidations could not be sent, and are being retried.
     InvalidationPending {
         /// The number of pending invalidations, as in [`Stats`](crate::observe::stats::Stats).
@@ -98,6 +101,27 @@ pub enum Event {
         /// The number of missed events.
         events: u64,
     },
+}
+
+/// What a node cannot do, because L2 refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Serve: L2 refuses the subscription, a baseline or heartbeats, so L1 does not answer.
+    /// [`ready`](crate::api::cache::TieredCache::ready) returns the cause.
+    Serving,
+    /// Send its pending changes. L1 answers, except with what they void. The calls that make changes return the
+    /// cause.
+    Changes,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Serving => "serving",
+            Self::Changes => "changes",
+        })
+    }
 }
 
 /// Why the verifier reports a hit. Unless a kind says more, L1 has answered with the same entry for longer than

@@ -16,7 +16,7 @@ mod imp {
     use tracing::{debug, info, warn};
 
     use crate::error::{BoxError, Error, ErrorKind, without_values};
-    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, UnreadableCause};
+    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, Refused, UnreadableCause};
     use crate::observe::limits::{Limits, Warning};
     use crate::observe::trace::TARGET;
 
@@ -96,7 +96,7 @@ mod imp {
                 Event::LoadFailed { .. }
                 | Event::ChoiceAmended { .. }
                 | Event::L2Lost
-                | Event::L2Refused
+                | Event::L2Refused { .. }
                 | Event::Unreadable { .. } => {}
                 other => {
                     debug!(target: TARGET, namespace, event = ?other);
@@ -119,10 +119,10 @@ mod imp {
         }
 
         /// Logs the cause, because an event has no room for it.
-        pub(crate) fn refused(&self, why: &Error) {
+        pub(crate) fn refused(&self, what: Refused, why: &Error) {
             let Some(Admitted { suppressed }) = self.admit(Warning::L2Refused) else { return };
             let cause = format!("{why:#}");
-            warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "L2 does not permit this node what it needs");
+            warn!(target: TARGET, namespace = &*self.namespace, %what, %cause, suppressed, "L2 does not permit this node what it needs");
         }
 
         /// Logs the cause, because an event has no room for it.
@@ -170,7 +170,7 @@ mod imp {
     use std::sync::Arc;
 
     use crate::error::{BoxError, Error};
-    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, UnreadableCause};
+    use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, Refused, UnreadableCause};
 
     pub(crate) fn wanted() -> bool {
         false
@@ -192,7 +192,7 @@ mod imp {
 
         pub(crate) fn l2_failed(&self, _: &Error) {}
 
-        pub(crate) fn refused(&self, _: &Error) {}
+        pub(crate) fn refused(&self, _: Refused, _: &Error) {}
 
         pub(crate) fn not_encoded(&self, _: &Error) {}
 

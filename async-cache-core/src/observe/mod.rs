@@ -14,7 +14,7 @@ mod stats;
 pub(crate) mod trace;
 
 pub use event::{
-    Amended, Event, Evidence, KeyHash, Knowledge, LoadFailureLog, Resumed, StaleCause, SuspendCause,
+    Amended, Event, Evidence, KeyHash, Knowledge, LoadFailureLog, Refused, Resumed, StaleCause, SuspendCause,
     UnreadableCause,
 };
 pub use events::EventStream;

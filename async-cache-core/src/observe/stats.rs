@@ -70,8 +70,8 @@ pub struct Stats {
     pub suspected_hits: u64,
     /// Gauge: whether L1 does not answer, because this node may have missed messages on the bus.
     pub l1_suspended: bool,
-    /// Gauge: whether L2 refuses an operation that this node needs.
-    /// [`ready`](crate::api::cache::TieredCache::ready) returns the cause.
+    /// Gauge: whether L2 refuses an operation that this node needs, in order to serve or to send its pending
+    /// invalidations. See [`Refused`](crate::observe::event::Refused).
     pub l2_refused: bool,
     /// Gauge: whether L2 is known to be unreachable, so that operations on it fail at once. With Redis it is
     /// true after three commands in a row that got no answer in time, and while no connection can be made.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_cache::testing::{ms, until};
-use async_cache::{Error, ErrorKind, Event, MemoryBackend, OutagePolicy, RedisBackend, TieredCache};
+use async_cache::{Error, ErrorKind, Event, MemoryBackend, OutagePolicy, RedisBackend, Refused, TieredCache};
 use futures_util::StreamExt;
 use integration_tests::fleet::Cache;
 use integration_tests::{RedisServer, eventually, eventually_is};
@@ -71,7 +71,7 @@ async fn reports_the_refusal_and_recovers(connected: Connected, case: &Revocatio
 
     revoke(&server, case.revoke);
     until("the refusal is counted", || node.stats().l2_refused).await;
-    while events.next().await.unwrap() != Event::L2Refused {}
+    while events.next().await.unwrap() != (Event::L2Refused { what: Refused::Serving }) {}
     until("L1 has stopped", || !node.is_serving()).await;
     let ready = tokio::time::timeout(Duration::from_secs(30), node.ready()).await;
     refused(&ready.expect("it does not wait").unwrap_err(), case.remedy);

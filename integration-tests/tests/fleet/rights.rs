@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_cache::redis_testing::Mutant;
 use async_cache::testing::{ms, until};
-use async_cache::{ErrorKind, Event, MemoryBackend, RedisBackend, RedisBackendBuilder, TieredCache};
+use async_cache::{
+    ErrorKind, Event, EventStream, MemoryBackend, RedisBackend, RedisBackendBuilder, Refused, TieredCache,
+};
 use futures_util::StreamExt;
 use integration_tests::fleet::{Cache, Fleet};
 use integration_tests::{RedisServer, eventually_is};
@@ -57,6 +59,58 @@ async fn the_proof_objects_to_a_number_that_nobody_was_told() {
     until("the healthy node has to verify what it holds", || healthy.stats().flushes > flushes).await;
 }
 
+/// A right that only changes need. Heartbeats go on, so the node serves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_change_is_told_once_until_it_lands() {
+    let fleet = Fleet::on(Arc::new(RedisServer::start()));
+    let server = fleet.server();
+    server.set_user("app", "~* &* +@all");
+    let healthy = fleet.node().await;
+    let backend = RedisBackend::connect(server.url_as("app")).await.unwrap();
+    let builder = TieredCache::builder().namespace("rows").l1(MemoryBackend::new(1000));
+    let node: Cache = builder.l2(backend).build().unwrap();
+    node.ready().await.unwrap();
+    for key in ["a", "b"] {
+        healthy.insert(key, 1).await.unwrap();
+    }
+    let mut events = node.subscribe();
+    server.set_user("app", "-hset");
+    let refused = node.invalidate("a").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+    assert!(refused.to_string().contains("docs/operations.md lists"), "the remedy: {refused}");
+    until("it is told", || node.stats().l2_refused).await;
+    let told = l2_refused(&mut events).await;
+    assert_eq!(told, Event::L2Refused { what: Refused::Changes });
+    let failed = node.stats().l2_errors;
+    until("it is tried again and again", || node.stats().l2_errors >= failed + 3).await;
+    assert!(node.is_serving() && node.stats().l2_refused);
+    node.ready().await.unwrap();
+
+    server.set_user("app", "+hset");
+    until("the invalidation lands", || node.stats().pending_invalidations == 0).await;
+    until("the refusal ends", || !node.stats().l2_refused).await;
+    eventually_is("the old value is gone", async || healthy.get("a").await.unwrap().is_none()).await;
+
+    // The event of the next refusal is the second one: retries sent none.
+    server.set_user("app", "-hset");
+    node.invalidate("b").await.unwrap_err();
+    until("it is told", || node.stats().l2_refused).await;
+    node.shutdown().await;
+    drop(node);
+    let again = events.filter(|event| std::future::ready(matches!(event, Event::L2Refused { .. })));
+    assert_eq!(again.count().await, 1);
+}
+
+/// The next event about a refusal.
+async fn l2_refused(events: &mut EventStream) -> Event {
+    loop {
+        let event = events.next().await.unwrap();
+        if matches!(event, Event::L2Refused { .. }) {
+            return event;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_may_not_subscribe_any_more_says_so_and_serves_again_once_it_may() {
     let fleet = Fleet::on(Arc::new(RedisServer::start()));
@@ -71,7 +125,7 @@ async fn a_node_that_may_not_subscribe_any_more_says_so_and_serves_again_once_it
     // heartbeat is refused, and L1 answers until the serving lease ends.
     server.set_user("app", "resetchannels");
     until("it is told", || node.stats().l2_refused).await;
-    while events.next().await.unwrap() != Event::L2Refused {}
+    while events.next().await.unwrap() != (Event::L2Refused { what: Refused::Serving }) {}
     until("L1 has stopped", || !node.is_serving()).await;
     let refused = node.ready().await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");

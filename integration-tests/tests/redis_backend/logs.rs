@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use async_cache_core::TieredCache;
+use async_cache_core::testing::until;
 use async_cache_memory::MemoryBackend;
 use async_cache_redis::RedisBackend;
 use integration_tests::{RedisServer, eventually};
@@ -37,6 +38,14 @@ impl Log {
             lines.find(|line| line.contains(what)).map(ToOwned::to_owned)
         })
         .await
+    }
+}
+
+impl Log {
+    /// The number of lines with this text.
+    fn count(&self, what: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(what)).count()
     }
 }
 
@@ -76,6 +85,27 @@ async fn of_a_refusal() {
         assert!(line.contains(part), "{part} is not in {line}");
     }
     assert!(!line.contains("hunter2"), "{line}");
+}
+
+/// One line, however often the change is tried again. Heartbeats need no such right, so the node serves.
+#[tokio::test]
+async fn of_refused_changes() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let server = RedisServer::start();
+    server.set_user("app", "~* &* +@all");
+    let cache = cache(RedisBackend::connect(server.url_as("app")).await.unwrap());
+    cache.ready().await.unwrap();
+    server.set_user("app", "-hset");
+    cache.invalidate(&1).await.unwrap_err();
+    let line = log.line("L2 does not permit this node what it needs").await;
+    for part in ["what=changes", "docs/operations.md lists", &format!("127.0.0.1:{}", server.port())] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    until("it is tried again", || cache.stats().l2_errors >= 4).await;
+    assert_eq!(log.count("L2 does not permit this node what it needs"), 1);
+    server.set_user("app", "+hset");
+    log.line("retried invalidations have landed").await;
 }
 
 #[tokio::test]

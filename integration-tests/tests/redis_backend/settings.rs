@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_cache_core::{Error, ErrorKind, Event, TieredCache};
+use async_cache_core::{Error, ErrorKind, Event, Refused, TieredCache};
 use async_cache_memory::MemoryBackend;
 use async_cache_redis::RedisBackend;
 use futures_util::StreamExt;
@@ -39,7 +39,8 @@ async fn told_by(backend: RedisBackend, remedy: &str) -> TieredCache<u64, u64> {
     let ready = tokio::time::timeout(AT_LAST, cache.ready()).await;
     says(&ready.unwrap_or_else(|_| panic!("{remedy}: `ready` waits")).unwrap_err(), remedy);
     assert!(cache.stats().l2_refused, "{remedy}");
-    let told = async { while events.next().await.unwrap() != Event::L2Refused {} };
+    let told =
+        async { while events.next().await.unwrap() != (Event::L2Refused { what: Refused::Serving }) {} };
     tokio::time::timeout(AT_LAST, told).await.unwrap_or_else(|_| panic!("{remedy}: no event"));
     cache
 }
