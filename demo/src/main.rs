@@ -30,6 +30,9 @@ mod notices;
 mod orders;
 #[cfg_attr(not(feature = "outbox"), path = "outbox_absent.rs")]
 mod outbox;
+#[cfg(all(test, feature = "outbox"))]
+#[expect(dead_code, reason = "only its tests run: what a build without the feature says")]
+mod outbox_absent;
 #[cfg_attr(not(unix), path = "own_redis_elsewhere.rs")]
 mod own_redis;
 mod progress;

@@ -42,3 +42,13 @@ impl Relay {
 pub(crate) async fn commit(_: &Errand) -> Result<Committed, String> {
     Err(chain(&built_without("outbox")))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_outbox_is_refused_with_the_command_that_builds_it() {
+        let why = super::check().expect_err("there is no outbox");
+        let remedy = "cargo run --release -p async-cache-demo --features outbox -- ..";
+        assert_eq!(why, format!("the demo is built without the feature `outbox`: {remedy}"));
+    }
+}

@@ -82,7 +82,7 @@ impl SharedRedis {
 }
 
 /// The demo is built without features, so that its first run begins soon.
-#[cfg(not(all(feature = "cluster", feature = "outbox", feature = "sentinel", feature = "tls")))]
+#[cfg(any(test, not(all(feature = "cluster", feature = "outbox", feature = "sentinel", feature = "tls"))))]
 pub(crate) fn built_without(feature: &str) -> Error {
     let remedy = format!("cargo run --release -p async-cache-demo --features {feature} -- ..");
     Error::new(
