@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use redis::RedisResult;
 
 use super::{KEYS, RedisCluster, owner_in, until};
+use crate::server::RedisServer;
 
 impl RedisCluster {
     /// Moves slots to another master: those without keys all at once.
@@ -33,6 +34,16 @@ impl RedisCluster {
         slots.iter().partition(|slot| keys[slot] == 0)
     }
 
+    /// Waits until a node knows the epochs of all others. A node that takes a slot takes an epoch above those that it knows. If
+    /// the owner has one of the same number, and then a higher one, the third node gives the slot back to it; the owner has
+    /// given it away, and nobody has it any more.
+    fn learn_epochs(&self, index: usize) {
+        until("the node knows the epochs of the others", || {
+            let known: String = self.nodes[index].cli(&["CLUSTER", "NODES"]);
+            self.running().all(|node| epoch_in(&known, node.port()) == Some(own_epoch(node)))
+        });
+    }
+
     /// Whether a node knows itself as the owner of a slot. It can have heard already that another one has it: a
     /// master that hears so of its last slot is a replica of the new owner from then on, and refuses commands about
     /// slots.
@@ -46,6 +57,7 @@ impl RedisCluster {
         if slots.is_empty() {
             return;
         }
+        self.learn_epochs(to);
         let (source, target) = (self.id(from), self.id(to));
         // From here on `from` creates no key in them.
         self.run::<()>(to, &set_slots(slots, "IMPORTING", &source)).expect("the new owner opens the slots");
@@ -106,6 +118,7 @@ impl RedisCluster {
     ///
     /// If a node refuses.
     pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        self.learn_epochs(to);
         let (slot, source, target) = (slot.to_string(), self.id(from), self.id(to));
         self.nodes[to].cli::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
         self.nodes[from].cli::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
@@ -142,6 +155,20 @@ impl RedisCluster {
         assert!(given.is_ok() || !self.owns(from, slot), "the owner of slot {slot} keeps it: {given:?}");
         until("all nodes know the new owner", || self.owner_of(slot) == Some(to));
     }
+}
+
+/// The epoch of a node, in the answer of another one to `CLUSTER NODES`.
+fn epoch_in(nodes: &str, port: u16) -> Option<u64> {
+    let address = format!(":{port}@");
+    let line = nodes.lines().find(|line| line.contains(&address))?;
+    line.split(' ').nth(6)?.parse().ok()
+}
+
+/// The epoch of a node, as it knows it.
+fn own_epoch(node: &RedisServer) -> u64 {
+    let info: String = node.cli(&["CLUSTER", "INFO"]);
+    let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:"));
+    epoch.and_then(|epoch| epoch.trim().parse().ok()).expect("a node of a cluster has an epoch")
 }
 
 fn set_slots(slots: &[u16], state: &str, node: &str) -> redis::Pipeline {
