@@ -1,9 +1,12 @@
 //! Tags on one node without a fleet: it numbers its changes itself.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_cache_core::testing::{No, Source, ms};
-use async_cache_core::{ErrorKind, Loaded, TieredCache, TieredCacheBuilder};
+use async_cache_core::{ErrorKind, Loaded, StoreOptions, TieredCache, TieredCacheBuilder};
 use async_cache_memory::MemoryBackend;
 
 type Cache = TieredCache<String, u64>;
@@ -56,6 +59,24 @@ async fn every_way_to_give_a_tag() {
     cache.invalidate_tag("all").await.unwrap();
     assert!(!present(&cache, "k").await, "the cache's own tag");
     assert_eq!(cache.stats().invalidations_sent, 4 + 7 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absence_in_a_batch_has_the_tags_of_the_data_loader() {
+    let (cache, calls) = (builder().build().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&calls);
+    let none = move |keys: Vec<String>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<HashMap<_, _>, No>(keys.into_iter().map(|key| (key, None::<Loaded<u64>>)).collect()) }
+    };
+    let loader = cache.data_loader(none).options(StoreOptions::new().tag("row")).build();
+    for _ in 0..2 {
+        assert_eq!(loader.load("k".to_owned()).await.unwrap(), None);
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the absence is cached");
+    }
+    cache.invalidate_tag("row").await.unwrap();
+    assert_eq!(loader.load("k".to_owned()).await.unwrap(), None);
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
