@@ -33,13 +33,11 @@ pub(crate) async fn invalidate<V: Send + Sync + 'static>(
         inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes());
     }
     inner.observer.counters.invalidations_sent.add(keys.len());
-    in_own_task(
-        inner,
-        "invalidation",
-        intent,
-        move |inner| async move { send_invalidate(&inner, &keys).await },
-    )
-    .await
+    let send = move |inner: Arc<Inner<V>>| async move {
+        let sent = send_invalidate(&inner, &keys).await;
+        sent.map_err(|error| inner.local.liveness.l2_failed(error))
+    };
+    in_own_task(inner, "invalidation", intent, send).await
 }
 
 /// Expires keys. If the outcome is unknown, they are invalidated.

@@ -111,7 +111,7 @@ async fn flush_of<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16) -> (u1
 async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16, work: &Work) -> Result<()> {
     let place = inner.local.liveness.node.partition(index).map(|partition| Place { index, partition });
     let (Some(l2), Some(place)) = (&inner.remote, place) else { return Ok(()) };
-    match work {
+    let sent = match work {
         Work::Clear(_) => send::send_clear_to(inner, l2, place).await.map(drop),
         Work::Keys(keys) => {
             let keys: Vec<Key> = keys.iter().map(|(key, _)| key.clone()).collect();
@@ -122,7 +122,8 @@ async fn attempt<V: Send + Sync + 'static>(inner: &Inner<V>, index: u16, work: &
                 tags.chunks(MAX_TAGS).map(|tags| Tags::new(tags.iter().map(|(tag, _)| tag))).collect();
             send::send_tags_to(inner, l2, place, &tags?, Effect::Void).await.map(drop)
         }
-    }
+    };
+    sent.map_err(|error| inner.local.liveness.attempt_failed(error))
 }
 
 /// Invalidates the key in L2 after a reload whose value is not stored. If that fails, the key becomes a
@@ -132,7 +133,7 @@ pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, 
     if mode == CacheMode::Reload
         && send::send_invalidate(inner, std::slice::from_ref(key))
             .await
-            .is_err_and(|error| is_retried(&error))
+            .is_err_and(|error| is_retried(&inner.local.liveness.l2_failed(error)))
     {
         replaces(inner, key, mode);
     }
@@ -143,7 +144,8 @@ pub(crate) async fn remove_replaced<V: Send + Sync + 'static>(inner: &Inner<V>, 
 /// them from L2 until the retry succeeds.
 pub(crate) async fn forget<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key]) {
     keys.iter().for_each(|key| inner.local.stripes.change_begins(inner.local.engine(), key.as_bytes()));
-    if send::send_invalidate(inner, keys).await.is_err() {
+    if let Err(error) = send::send_invalidate(inner, keys).await {
+        drop(inner.local.liveness.l2_failed(error));
         inner.local.liveness.add_unsent(keys);
     }
 }

@@ -26,14 +26,14 @@ use crate::remote::l2::L2;
 const PART_KEYS: usize = 512;
 const PART_BYTES: usize = 4 << 20;
 
-/// Sends invalidations of keys, and removes the voided entries from L1. Retries call this function, too.
+/// Sends invalidations of keys, and removes the voided entries from L1. Retries call this function, too. The caller
+/// notes a failure.
 pub(crate) async fn send_invalidate<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     keys: &[Key],
 ) -> Result<Stamp> {
     let Some(l2) = &inner.remote else { return Ok(stamp(inner, &[], &[])) };
-    let sent = inner.observer.stage(Stage::Invalidate, l2.region.invalidate(keys)).await;
-    let seqs = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    let seqs = inner.observer.stage(Stage::Invalidate, l2.region.invalidate(keys)).await?;
     note_reached(inner, keys, &seqs);
     for (key, seq) in keys.iter().zip(&seqs).filter(|_| !inner.policy.faults.is(Mutant::NoSecondRemoval)) {
         inner.local.stripes.changed(inner.local.engine(), key.as_bytes(), *seq);
@@ -118,15 +118,19 @@ async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = 
     let sent = inner.local.liveness.node.partitions().map(|(index, partition)| {
         let sending = send(Place { index, partition });
         async move {
-            let seq = sending.await?;
+            let seq = sending.await.map_err(|error| inner.local.liveness.count_failure(error))?;
             landed.note(index);
             Ok((index, seq))
         }
     });
     let outcomes: Vec<Result<(u16, u64)>> = join_all(sent).await;
     let (made, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-    let all = made.len() + failed.len();
-    match worst(failed.into_iter().filter_map(Result::err)) {
+    let (all, failures) = (made.len() + failed.len(), failed.len());
+    let worst = worst(failed.into_iter().filter_map(Result::err));
+    if let Some(error) = &worst {
+        inner.local.liveness.log_failures(error, failures);
+    }
+    match worst {
         None => Ok(Stamp::new(&inner.observer.namespace, made.into_iter().flatten())),
         Some(error) if made.is_empty() => Err(error),
         Some(error) => {
@@ -143,7 +147,7 @@ fn worst(errors: impl Iterator<Item = Error>) -> Option<Error> {
 }
 
 /// Sends changes of tags to one partition, one after another, and applies each to this node. Returns the number
-/// of the last one. Retries call this function, too.
+/// of the last one. Retries call this function, too. The caller notes a failure.
 pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
@@ -160,8 +164,7 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
                 Effect::Expire => l2.region.expire_tags(index, tags).await,
             }
         };
-        let sent = inner.observer.stage(Stage::InvalidateTags, sending).await;
-        last = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+        last = inner.observer.stage(Stage::InvalidateTags, sending).await?;
         partition.tags_changed(tags, last, effect);
         // An expiry voids no value.
         if let (Effect::Void, Some(ledger), Some(run)) =
@@ -174,14 +177,14 @@ pub(crate) async fn send_tags_to<V: Send + Sync + 'static>(
     Ok(last)
 }
 
-/// Sends a clear to one partition, and applies it to this node. Retries call this function, too.
+/// Sends a clear to one partition, and applies it to this node. Retries call this function, too. The caller notes a
+/// failure.
 pub(crate) async fn send_clear_to<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
     place: Place<'_>,
 ) -> Result<u64> {
-    let sent = inner.observer.stage(Stage::Clear, l2.region.clear(place.index)).await;
-    let seq = sent.map_err(|error| inner.local.liveness.l2_failed(error))?;
+    let seq = inner.observer.stage(Stage::Clear, l2.region.clear(place.index)).await?;
     place.partition.cleared(seq);
     Ok(seq)
 }
@@ -264,29 +267,37 @@ async fn put_part<V: Send + Sync + 'static>(
     let groups: Vec<&[usize]> =
         places.chunk_by(|a, b| part[*a].0.partition(count) == part[*b].0.partition(count)).collect();
     if let [_] = groups[..] {
-        return put_together(inner, l2, part, life, given_up).await;
+        let put = put_together(inner, l2, part, life, given_up).await;
+        return put.inspect_err(|error| inner.local.liveness.log_failures(error, 1));
     }
     let puts = groups.iter().map(|group| {
         let values: Vec<(Key, Bytes)> = group.iter().map(|place| part[*place].clone()).collect();
         async move { put_together(inner, l2, &values, life, given_up).await }
     });
     let mut seqs = vec![0; part.len()];
-    let (mut stored, mut failure) = (0, None::<Error>);
+    let (mut stored, mut failed, mut failure) = (0, 0, None::<Error>);
     for (group, put) in groups.iter().zip(join_all(puts.collect::<Vec<_>>()).await) {
         match put {
             Ok(put) => {
                 stored += put.len();
                 group.iter().zip(put).for_each(|(place, seq)| seqs[*place] = seq);
             }
-            // An error whose effect is unknown comes first: the caller must learn of it.
-            Err(error) if failure.as_ref().is_none_or(|_| !error.effect_is_known()) => failure = Some(error),
-            Err(_) => {}
+            Err(error) => {
+                failed += 1;
+                // An error whose effect is unknown comes first: the caller must learn of it.
+                if failure.is_none() || !error.effect_is_known() {
+                    failure = Some(error);
+                }
+            }
         }
+    }
+    if let Some(error) = &failure {
+        inner.local.liveness.log_failures(error, failed);
     }
     failure.map_or(Ok(seqs), |error| Err(error_after(error, stored)))
 }
 
-/// Sends values of one partition.
+/// Sends values of one partition. The caller logs a failure.
 async fn put_together<V: Send + Sync + 'static>(
     inner: &Inner<V>,
     l2: &L2<V>,
@@ -299,7 +310,7 @@ async fn put_together<V: Send + Sync + 'static>(
         false => inner.local.liveness.server_time(values[0].0.as_bytes())?.at_earliest(given_up),
     };
     let put = inner.observer.stage(Stage::Put, l2.region.put(values, life, not_after)).await;
-    put.map_err(|error| inner.local.liveness.l2_failed(error))
+    put.map_err(|error| inner.local.liveness.count_failure(error))
 }
 
 fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {

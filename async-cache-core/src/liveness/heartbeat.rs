@@ -60,7 +60,7 @@ async fn beat_one(liveness: &Liveness, region: &dyn Region, index: u16, partitio
     liveness.asked(Asked::Heartbeat, &pulse);
     match pulse {
         Ok(pulse) => partition.server_clock.observe(pulse.time_ms, sent, liveness.node.clock.now()),
-        Err(error) => drop(liveness.l2_failed(error)),
+        Err(error) => drop(liveness.attempt_failed(error)),
     }
     index
 }

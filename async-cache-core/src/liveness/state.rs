@@ -136,14 +136,40 @@ impl Liveness {
         self.told.in_doubt.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a failed operation on L2, and adds the namespace to its error.
+    /// Counts and logs a failed operation on L2, and adds the namespace to its error.
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
-        self.observer.counters.l2_errors.add(1);
+        let error = self.count_failure(error);
+        self.log_failures(&error, 1);
+        error
+    }
+
+    /// Counts a failed operation on L2, and adds the namespace to its error. The caller logs it, together with
+    /// those of other partitions.
+    pub(crate) fn count_failure(&self, error: Error) -> Error {
         self.emit_state_changes(Some(&error));
-        if !self.is_cut_off() {
-            self.observer.log.l2_failed(&error);
-        }
+        self.counted(error)
+    }
+
+    fn counted(&self, error: Error) -> Error {
+        self.observer.counters.l2_errors.add(1);
         error.in_namespace(&self.observer.namespace)
+    }
+
+    /// Logs an operation that failed in so many partitions.
+    pub(crate) fn log_failures(&self, error: &Error, partitions: usize) {
+        if !self.is_cut_off() {
+            self.observer.log.l2_failed(error, partitions);
+        }
+    }
+
+    /// Counts a failed operation that is repeated until it succeeds, and adds the namespace to its error. It is
+    /// logged only if no other failure is logged at that time.
+    pub(crate) fn attempt_failed(&self, error: Error) -> Error {
+        self.emit_reach(Some(&error));
+        if !self.is_cut_off() {
+            self.observer.log.attempt_failed(&error);
+        }
+        self.counted(error)
     }
 
     /// Notes the outcome of a request to L2. An outage changes nothing here, because it does not show what L2
@@ -193,6 +219,17 @@ impl Liveness {
         } else {
             self.suspended(SuspendCause::Silence);
         }
+        self.emit_reach(failure);
+        let pending = self.unsent.len();
+        match pending.cmp(&self.told.unsent.swap(pending, Ordering::Relaxed)) {
+            Greater => self.observer.events.tell(|| Event::InvalidationPending { pending }),
+            Less => self.observer.events.tell(|| Event::InvalidationLanded { pending }),
+            Equal => {}
+        }
+    }
+
+    /// Sends an event if it has changed whether L2 can be reached.
+    fn emit_reach(&self, failure: Option<&Error>) {
         let lost = self.is_cut_off();
         if self.told.l2_lost.swap(lost, Ordering::Relaxed) != lost {
             self.observer.events.tell(|| if lost { Event::L2Lost } else { Event::L2Regained });
@@ -204,12 +241,6 @@ impl Liveness {
                 };
                 self.observer.log.lost(failure.or(known.as_ref()));
             }
-        }
-        let pending = self.unsent.len();
-        match pending.cmp(&self.told.unsent.swap(pending, Ordering::Relaxed)) {
-            Greater => self.observer.events.tell(|| Event::InvalidationPending { pending }),
-            Less => self.observer.events.tell(|| Event::InvalidationLanded { pending }),
-            Equal => {}
         }
     }
 

@@ -40,13 +40,23 @@ struct Window {
 impl Limits {
     /// Whether to log a warning now. If so, returns how many of its kind were suppressed since the last one.
     pub(crate) fn admit(&self, warning: Warning) -> Option<u64> {
+        self.admit_up_to(MOST, warning)
+    }
+
+    /// The same for a warning that most often only repeats another one. It is logged if none of its kind was logged
+    /// in this window.
+    pub(crate) fn admit_repetition(&self, warning: Warning) -> Option<u64> {
+        self.admit_up_to(1, warning)
+    }
+
+    fn admit_up_to(&self, most: u32, warning: Warning) -> Option<u64> {
         let mut window = self.0[warning as usize].lock();
         let now = Instant::now();
         if window.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= WINDOW) {
             window.begun = Some(now);
             window.logged = 0;
         }
-        if window.logged == MOST {
+        if window.logged >= most {
             window.suppressed += 1;
             return None;
         }
@@ -58,6 +68,17 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repetition_is_told_where_nothing_else_is() {
+        let limits = Limits::default();
+        assert_eq!(limits.admit(Warning::L2Failed), Some(0));
+        assert_eq!(limits.admit_repetition(Warning::L2Failed), None);
+        assert_eq!(limits.admit(Warning::L2Failed), Some(1), "a repetition takes no place of another");
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(limits.admit_repetition(Warning::L2Failed), Some(0));
+        assert_eq!(limits.admit_repetition(Warning::L2Failed), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_limit_warnings_are_counted_and_told_with_the_next() {

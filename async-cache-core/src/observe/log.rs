@@ -10,7 +10,7 @@ mod imp {
     use std::error::Error as _;
     use std::fmt::Debug;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use tracing::level_filters::LevelFilter;
     use tracing::{debug, info, warn};
@@ -34,12 +34,35 @@ mod imp {
         limits: Limits,
         /// Whether L1 has begun to answer before.
         has_answered: AtomicBool,
+        retried: Retried,
+    }
+
+    /// Counts the pending invalidations that land, until none is pending.
+    #[derive(Debug, Default)]
+    struct Retried {
+        pending: AtomicUsize,
+        landed: AtomicUsize,
+    }
+
+    impl Retried {
+        /// Notes how many are pending. Returns how many have landed, if that were the last ones.
+        fn note(&self, pending: usize) -> Option<usize> {
+            let before = self.pending.swap(pending, Ordering::Relaxed);
+            self.landed.fetch_add(before.saturating_sub(pending), Ordering::Relaxed);
+            (pending == 0).then(|| self.landed.swap(0, Ordering::Relaxed))
+        }
     }
 
     /// A warning that is logged.
     struct Admitted {
         /// The number of suppressed warnings before this one, if there were any.
         suppressed: Option<u64>,
+    }
+
+    impl Admitted {
+        fn after(suppressed: u64) -> Self {
+            Self { suppressed: (suppressed > 0).then_some(suppressed) }
+        }
     }
 
     impl Log {
@@ -49,6 +72,7 @@ mod imp {
                 policy: format!("{policy:?}"),
                 limits: Limits::default(),
                 has_answered: AtomicBool::new(false),
+                retried: Retried::default(),
             }
         }
 
@@ -57,8 +81,7 @@ mod imp {
             if LevelFilter::current() < LevelFilter::WARN {
                 return None;
             }
-            let before = self.limits.admit(warning)?;
-            Some(Admitted { suppressed: (before > 0).then_some(before) })
+            self.limits.admit(warning).map(Admitted::after)
         }
 
         pub(crate) fn event(&self, event: &Event) {
@@ -70,6 +93,7 @@ mod imp {
                     warn!(target: TARGET, namespace, %cause, outage_policy, suppressed, "L1 may have missed changes");
                 }
                 Event::InvalidationPending { pending } => {
+                    self.retried.note(*pending);
                     let Some(Admitted { suppressed }) = self.admit(Warning::InvalidationPending) else {
                         return;
                     };
@@ -86,7 +110,15 @@ mod imp {
                     info!(target: TARGET, namespace, "L2 can be reached again");
                 }
                 Event::InvalidationLanded { pending } => {
-                    info!(target: TARGET, namespace, pending, "retried invalidations have landed");
+                    // One line for all, although each partition lands on its own.
+                    match self.retried.note(*pending) {
+                        Some(landed) => {
+                            info!(target: TARGET, namespace, landed, "retried invalidations have landed");
+                        }
+                        None => {
+                            debug!(target: TARGET, namespace, pending, "a retried invalidation has landed");
+                        }
+                    }
                 }
                 Event::StaleHit { key, evidence, knew } => {
                     let Some(Admitted { suppressed }) = self.admit(Warning::StaleHit) else { return };
@@ -111,11 +143,25 @@ mod imp {
             warn!(target: TARGET, namespace = &*self.namespace, cause, suppressed, "L2 cannot be reached");
         }
 
-        /// Logs an operation that failed although L2 can be reached.
-        pub(crate) fn l2_failed(&self, error: &Error) {
-            let Some(Admitted { suppressed }) = self.admit(Warning::L2Failed) else { return };
+        /// Logs an operation that failed, in so many partitions, although L2 can be reached.
+        pub(crate) fn l2_failed(&self, error: &Error, partitions: usize) {
+            let Some(admitted) = self.admit(Warning::L2Failed) else { return };
+            self.failure(error, (partitions > 1).then_some(partitions), admitted);
+        }
+
+        /// Logs a failed attempt that is repeated, if no failure was logged in the last minute.
+        pub(crate) fn attempt_failed(&self, error: &Error) {
+            if LevelFilter::current() < LevelFilter::WARN {
+                return;
+            }
+            if let Some(suppressed) = self.limits.admit_repetition(Warning::L2Failed) {
+                self.failure(error, None, Admitted::after(suppressed));
+            }
+        }
+
+        fn failure(&self, error: &Error, partitions: Option<usize>, Admitted { suppressed }: Admitted) {
             let cause = format!("{error:#}");
-            warn!(target: TARGET, namespace = &*self.namespace, %cause, suppressed, "an operation on L2 failed");
+            warn!(target: TARGET, namespace = &*self.namespace, %cause, partitions, suppressed, "an operation on L2 failed");
         }
 
         /// Logs the cause, because an event has no room for it.
@@ -190,7 +236,9 @@ mod imp {
 
         pub(crate) fn lost(&self, _: Option<&Error>) {}
 
-        pub(crate) fn l2_failed(&self, _: &Error) {}
+        pub(crate) fn l2_failed(&self, _: &Error, _: usize) {}
+
+        pub(crate) fn attempt_failed(&self, _: &Error) {}
 
         pub(crate) fn refused(&self, _: Refused, _: &Error) {}
 

@@ -1,12 +1,13 @@
 //! The log of a node that does not serve: it names the server and the cause.
 
-use std::io;
 use std::sync::{Arc, Mutex};
+use std::{fmt, io};
 
 use async_cache_core::TieredCache;
 use async_cache_core::testing::until;
 use async_cache_memory::MemoryBackend;
 use async_cache_redis::RedisBackend;
+use integration_tests::cluster::RedisCluster;
 use integration_tests::{RedisServer, eventually};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -33,7 +34,7 @@ impl Log {
     async fn line_of(&self, namespace: &str, what: &'static str) -> String {
         let namespace = format!("namespace=\"{namespace}\"");
         eventually(what, || {
-            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let text = self.to_string();
             let mut lines = text.lines().filter(|line| line.contains(&namespace));
             lines.find(|line| line.contains(what)).map(ToOwned::to_owned)
         })
@@ -44,8 +45,13 @@ impl Log {
 impl Log {
     /// The number of lines with this text.
     fn count(&self, what: &str) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(what)).count()
+        self.to_string().lines().filter(|line| line.contains(what)).count()
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0.lock().unwrap()).unwrap())
     }
 }
 
@@ -106,6 +112,33 @@ async fn of_refused_changes() {
     assert_eq!(log.count("L2 does not permit this node what it needs"), 1);
     server.set_user("app", "+hset");
     log.line("retried invalidations have landed").await;
+}
+
+/// A change of a tag is made in every partition. Their failures are one line, and so are their ends.
+#[tokio::test]
+async fn of_a_change_that_fails_in_every_partition() {
+    let log = Log::default();
+    let _guard = log.collect();
+    let cluster = RedisCluster::start(2);
+    let set = |rights: &str| cluster.nodes().iter().for_each(|node| node.set_user("app", rights));
+    set("~* &* +@all");
+    let urls = cluster.nodes().iter().map(|node| node.url_as("app"));
+    let cache = cache(RedisBackend::builder().cluster(urls).connect().await.unwrap());
+    cache.ready().await.unwrap();
+    set("-hset");
+    cache.invalidate_tag("t").await.unwrap_err();
+    let line = log.line("an operation on L2 failed").await;
+    assert!(line.contains("partitions=64"), "{line}");
+    until("each is tried again", || cache.stats().l2_errors >= 3 * 64).await;
+    assert_eq!(log.count(" WARN "), 3, "the failure, what is pending, and the refusal:\n{log}");
+    let line = log.line("an invalidation could not be sent").await;
+    assert!(line.contains("pending=64"), "{line}");
+
+    set("+hset");
+    let line = log.line("retried invalidations have landed").await;
+    assert!(line.contains("landed=64"), "{line}");
+    assert_eq!(cache.stats().pending_invalidations, 0);
+    assert_eq!(log.count("retried invalidations have landed"), 1, "{log}");
 }
 
 #[tokio::test]
