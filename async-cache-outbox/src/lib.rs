@@ -52,6 +52,8 @@ mod database;
 mod error;
 #[cfg(feature = "metrics")]
 mod instruments;
+#[cfg(feature = "tracing")]
+mod limits;
 mod outbox;
 mod relay;
 #[cfg(feature = "postgres")]

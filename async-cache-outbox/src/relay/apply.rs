@@ -1,6 +1,7 @@
 //! Turns the rows of a page into invalidations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::error::Error as _;
 
 use async_cache_core::key::Key;
 use async_cache_core::{Error, ErrorKind, Invalidator};
@@ -27,6 +28,16 @@ pub(crate) struct Outcome {
     pub(crate) unreadable: BTreeMap<&'static str, Vec<i64>>,
     /// Namespaces whose cache or L2 failed. Their rows stay.
     pub(crate) failed: Vec<(String, Error)>,
+}
+
+impl Outcome {
+    /// Why namespaces failed, in words. What their caches do about it is left out: these invalidations are tried again anyway.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        self.failed.iter().map(|(namespace, error)| {
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<Error>());
+            format!("{:#}", cause.unwrap_or(error).clone().in_namespace(namespace))
+        })
+    }
 }
 
 /// What the rows of one namespace ask for, each once.
@@ -135,4 +146,24 @@ async fn invalidate_in(cache: &Invalidator, work: &Work) -> Result<(), Error> {
         cache.invalidate_many(work.keys.iter().cloned().collect()).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_once_with_its_namespace() {
+        let told = |error: Error| {
+            let failed = vec![("rows".to_owned(), error)];
+            Outcome { failed, ..Outcome::default() }.failures().collect::<Vec<_>>()
+        };
+        let down = || Error::new(ErrorKind::Backend, "Redis is away").with_source("connection refused");
+        let expected = "namespace `rows`: Redis is away: connection refused";
+        assert_eq!(told(down()), [expected]);
+        for cause in [down(), down().in_namespace("rows")] {
+            let change = Error::new(ErrorKind::Backend, "dropped from this node, and retried");
+            assert_eq!(told(change.in_namespace("rows").with_source(cause)), [expected]);
+        }
+    }
 }

@@ -77,8 +77,8 @@ impl Worker {
         tried.sort_unstable();
         tried.dedup();
         self.caches.learn(&tried, &outcome.failed);
-        for (_, error) in &outcome.failed {
-            self.shared.cache_failed(format!("{error:#}"));
+        for why in outcome.failures() {
+            self.shared.cache_failed(why);
         }
         if !outcome.landed.is_empty() {
             step("deleting rows", session.delete(&outcome.landed)).await?;

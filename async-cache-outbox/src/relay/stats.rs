@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use crate::database::Figures;
 #[cfg(feature = "metrics")]
 use crate::instruments::{Instruments, Metric};
+#[cfg(feature = "tracing")]
+use crate::limits::{Admitted, Limits, Warning};
 
 /// The metrics of a relay. Each has one label, `table`.
 #[cfg(feature = "metrics")]
@@ -118,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) table: String,
     #[cfg(feature = "metrics")]
     instruments: Instruments<RelayStats>,
+    #[cfg(feature = "tracing")]
+    limits: Limits,
 }
 
 impl Shared {
@@ -127,6 +131,8 @@ impl Shared {
             woken: Notify::new(),
             #[cfg(feature = "metrics")]
             instruments: Instruments::new(&METRICS, "table", &table),
+            #[cfg(feature = "tracing")]
+            limits: Limits::default(),
             table,
         }
     }
@@ -150,28 +156,36 @@ impl Shared {
         self.publish();
     }
 
-    pub(crate) fn database_failed(&self, what: String) {
+    pub(crate) fn database_failed(&self, what: &str) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(
-            table = self.table,
-            error = what,
-            "the outbox relay cannot use the database; it tries again"
-        );
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::DatabaseFailed) {
+            let table = &*self.table;
+            tracing::warn!(
+                table,
+                error = what,
+                suppressed,
+                "the outbox relay cannot use the database; it tries again"
+            );
+        }
         {
             let mut stats = self.stats.lock();
             stats.database_failures += 1;
-            stats.last_error = Some(what);
+            stats.last_error = Some(format!("the outbox table `{}`: {what}", self.table));
         }
         self.publish();
     }
 
     pub(crate) fn cache_failed(&self, what: String) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(
-            table = self.table,
-            error = what,
-            "invalidations of the outbox failed; they are tried again"
-        );
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::CacheFailed) {
+            let table = &*self.table;
+            tracing::warn!(
+                table,
+                error = what,
+                suppressed,
+                "invalidations of the outbox failed; they are tried again"
+            );
+        }
         {
             let mut stats = self.stats.lock();
             stats.cache_failures += 1;
@@ -182,7 +196,10 @@ impl Shared {
 
     pub(crate) fn unreadable(&self, what: String) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(table = self.table, error = what, "rows of the outbox cannot be read");
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::Unreadable) {
+            let table = &*self.table;
+            tracing::warn!(table, error = what, suppressed, "rows of the outbox cannot be read");
+        }
         self.stats.lock().last_error = Some(what);
     }
 
@@ -204,11 +221,14 @@ impl Shared {
         };
         if let Some(names) = new {
             #[cfg(feature = "tracing")]
-            tracing::warn!(
-                table = self.table,
-                ?names,
-                "the outbox has rows of namespaces that this relay does not know: add the caches to it"
-            );
+            if let Some(Admitted { suppressed }) = self.limits.admit(Warning::UnknownNamespaces) {
+                tracing::warn!(
+                    table = self.table,
+                    ?names,
+                    suppressed,
+                    "the outbox has rows of namespaces that this relay does not know: add the caches to it"
+                );
+            }
             drop(names);
         }
         self.publish();

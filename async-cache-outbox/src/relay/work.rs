@@ -38,11 +38,7 @@ impl Worker {
         while !self.stop.is_cancelled() {
             let Err(error) = self.session(&mut pauses).await else { break };
             self.shared.role(Role::Connecting);
-            self.shared.database_failed(format!(
-                "the outbox table `{}`: {}",
-                self.shared.table,
-                told(&error)
-            ));
+            self.shared.database_failed(&told(&error));
             self.stop.run_until_cancelled(sleep(pauses.next())).await;
         }
     }

@@ -277,8 +277,8 @@ impl Worker {
     async fn apply(&self, part: &mut Part<'_>) -> bool {
         for rows in part.changes.rows.chunks(TOGETHER) {
             let outcome = self.caches.apply(rows).await;
-            for (_, error) in &outcome.failed {
-                self.shared.cache_failed(format!("{error:#}"));
+            for why in outcome.failures() {
+                self.shared.cache_failed(why);
             }
             if !outcome.failed.is_empty() {
                 return false;

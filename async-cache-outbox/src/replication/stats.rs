@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 
 #[cfg(feature = "metrics")]
 use crate::instruments::{Instruments, Metric};
+#[cfg(feature = "tracing")]
+use crate::limits::{Admitted, Limits, Warning};
 use crate::relay::stats::Role;
 
 /// The metrics of a log reader. Each has one label, `slot`.
@@ -133,6 +135,8 @@ pub(crate) struct Shared {
     pub(crate) slot: String,
     #[cfg(feature = "metrics")]
     instruments: Instruments<LogReaderStats>,
+    #[cfg(feature = "tracing")]
+    limits: Limits,
 }
 
 impl Shared {
@@ -142,6 +146,8 @@ impl Shared {
             woken: Notify::new(),
             #[cfg(feature = "metrics")]
             instruments: Instruments::new(&METRICS, "slot", &slot),
+            #[cfg(feature = "tracing")]
+            limits: Limits::default(),
             slot,
         }
     }
@@ -164,24 +170,36 @@ impl Shared {
         self.publish();
     }
 
-    pub(crate) fn database_failed(&self, what: String) {
+    pub(crate) fn database_failed(&self, what: &str) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(slot = self.slot, error = what, "the log reader cannot read the log; it tries again");
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::DatabaseFailed) {
+            let slot = &*self.slot;
+            tracing::warn!(
+                slot,
+                error = what,
+                suppressed,
+                "the log reader cannot read the log; it tries again"
+            );
+        }
         {
             let mut stats = self.stats.lock();
             stats.database_failures += 1;
-            stats.last_error = Some(what);
+            stats.last_error = Some(format!("the slot `{}`: {what}", self.slot));
         }
         self.publish();
     }
 
     pub(crate) fn cache_failed(&self, what: String) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(
-            slot = self.slot,
-            error = what,
-            "invalidations of the log failed; they are tried again"
-        );
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::CacheFailed) {
+            let slot = &*self.slot;
+            tracing::warn!(
+                slot,
+                error = what,
+                suppressed,
+                "invalidations of the log failed; they are tried again"
+            );
+        }
         {
             let mut stats = self.stats.lock();
             stats.cache_failures += 1;
@@ -193,13 +211,18 @@ impl Shared {
     /// Notes why changes wait that have not failed.
     pub(crate) fn waits(&self, what: String) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(slot = self.slot, reason = what, "the log reader waits");
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::Waits) {
+            tracing::warn!(slot = self.slot, reason = what, suppressed, "the log reader waits");
+        }
         self.stats.lock().last_error = Some(what);
     }
 
     pub(crate) fn created(&self) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(slot = self.slot, "the slot was created, and the namespaces were cleared");
+        if let Some(Admitted { suppressed }) = self.limits.admit(Warning::SlotCreated) {
+            let slot = &*self.slot;
+            tracing::warn!(slot, suppressed, "the slot was created, and the namespaces were cleared");
+        }
         self.stats.lock().created += 1;
     }
 
@@ -210,11 +233,15 @@ impl Shared {
         stats.refused += landed.refused;
         if let Some(reason) = landed.reason {
             #[cfg(feature = "tracing")]
-            tracing::warn!(
-                slot = self.slot,
-                error = reason,
-                "namespaces were invalidated instead of keys and tags"
-            );
+            if let Some(Admitted { suppressed }) = self.limits.admit(Warning::NamespacesInvalidated) {
+                let slot = &*self.slot;
+                tracing::warn!(
+                    slot,
+                    error = reason,
+                    suppressed,
+                    "namespaces were invalidated instead of keys and tags"
+                );
+            }
             stats.last_error = Some(reason);
         }
     }

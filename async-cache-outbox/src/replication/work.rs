@@ -50,8 +50,7 @@ impl Worker {
         while !self.stop.is_cancelled() {
             let Err(trouble) = self.session(&mut pauses, &mut memory).await else { break };
             self.shared.role(Role::Connecting);
-            let slot = &self.shared.slot;
-            self.shared.database_failed(format!("the slot `{slot}`: {}", self.told(&trouble)));
+            self.shared.database_failed(&self.told(&trouble));
             self.stop.run_until_cancelled(sleep(pauses.next())).await;
         }
     }
