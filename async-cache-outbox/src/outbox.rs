@@ -69,7 +69,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         DB::create(&self.table).join(";\n\n") + ";\n"
     }
 
-    /// Creates the table if it does not exist.
+    /// Creates the table if it does not exist. Many instances may do that at the same time.
     ///
     /// # Errors
     ///

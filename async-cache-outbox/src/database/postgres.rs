@@ -39,9 +39,12 @@ impl Dialect for Postgres {
 
     async fn migrate(connection: &mut PgConnection, table: &Table) -> sqlx::Result<()> {
         // Two instances that create one table at the same time get an error, in spite of IF NOT EXISTS. The lock ends with
-        // the transaction, which all statements of one call form.
+        // the transaction, which all statements of one call form. So does the setting: without it the server would send a notice
+        // at each later start, "already exists, skipping", and sqlx would log it.
         let create = Self::create(table).join(";");
-        let sql = format!("SELECT pg_advisory_xact_lock({LOCK_CLASS}, 0); {create}");
+        let sql = format!(
+            "SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock({LOCK_CLASS}, 0); {create}"
+        );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
     }
 

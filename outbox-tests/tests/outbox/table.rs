@@ -1,10 +1,15 @@
 //! The table: its creation, and other names.
 
+use std::io::Write;
+use std::sync::Arc;
+
 use async_cache::testing::until;
 use async_cache_outbox::Outbox;
 use outbox_tests::scene::two_nodes;
 use outbox_tests::{Scene, TestDatabase};
+use parking_lot::Mutex;
 use sqlx::Postgres;
+use sqlx::postgres::PgPoolOptions;
 
 async fn many_instances_may_create_the_table_at_once<DB: TestDatabase>() {
     let scene = Scene::<DB>::new().await;
@@ -59,6 +64,39 @@ outbox_tests::on_every_database!(
     the_statements_create_the_table_that_the_outbox_uses,
     a_missing_table_is_named_with_its_remedy,
 );
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_exists_is_not_logged_at_a_later_start() {
+    let scene = Scene::<Postgres>::new().await;
+    let pool = PgPoolOptions::new().max_connections(1).connect(&scene.url).await.unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    scene.outbox.migrate(&pool).await.unwrap();
+    let lines = || String::from_utf8(std::mem::take(&mut *log.0.lock())).unwrap();
+    let said = lines();
+    assert!(!said.contains("skipping"), "{said}");
+    // The setting of the session is as before, so the caller's statements are logged.
+    sqlx::query("CREATE TABLE IF NOT EXISTS items (id BIGINT)").execute(&pool).await.unwrap();
+    let said = lines();
+    assert!(said.contains("already exists, skipping"), "{said}");
+}
 
 #[tokio::test]
 async fn two_schemas_have_relays_of_their_own() {
