@@ -22,12 +22,7 @@ const APART: Duration = Duration::from_secs(10);
 
 /// Whether others can read the traffic.
 pub(super) fn encryption(examiner: &Examiner) -> Check {
-    let address = examiner.address();
-    let is_local = address.starts_with("127.")
-        || address.starts_with("localhost")
-        || address.starts_with('/')
-        || address.starts_with("[::1]");
-    match (examiner.is_encrypted(), is_local) {
+    match (examiner.is_encrypted(), examiner.is_on_this_machine()) {
         (true, _) => Check::new("tls", Status::Good, "encrypted, and the certificate is valid".to_owned()),
         (false, true) => Check::new("tls", Status::Good, "not encrypted, on this machine".to_owned()),
         (false, false) => Check::new(

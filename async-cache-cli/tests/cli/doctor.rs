@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use integration_tests::RedisServer;
+use integration_tests::sentinels::{MASTER, Sentinels};
 use serde_json::Value;
 
 use crate::rig::{Answer, at, node, on, program, run};
@@ -157,4 +158,19 @@ async fn a_password_that_lacks_is_one_problem() {
     for name in ["version", "topology", "rights", "record", "clock", "latency", "eviction"] {
         assert_eq!(check(&answer, name)["status"], "skipped", "{name}: {answer:?}");
     }
+}
+
+/// The address that is shown begins with the name of the master.
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_and_a_master_on_this_machine_need_no_encryption() {
+    let sentinels = Sentinels::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("redis.toml");
+    let text = format!("[sentinel]\nmaster = \"{MASTER}\"\nurls = {:?}\n", sentinels.urls());
+    std::fs::write(&file, text).unwrap();
+    let mut command = program();
+    command.args(["--config", file.to_str().unwrap(), "doctor", "--json"]);
+    let answer = run(command).await;
+    let tls = check(&answer, "tls");
+    assert_eq!((&tls["status"], answer.code), (&"ok".into(), 0), "{tls}: {answer:?}");
 }

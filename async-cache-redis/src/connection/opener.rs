@@ -167,6 +167,16 @@ impl Opener {
         })
     }
 
+    /// Whether no network is between this process and the server. If Sentinels or a list of addresses lead to it, the
+    /// first of them must be on this machine, too.
+    #[cfg(feature = "tools")]
+    pub(crate) async fn is_on_this_machine(&self) -> bool {
+        let settings = self.host.log_in(self.host.info.redis_settings().clone()).await;
+        let Ok(settings) = settings else { return false };
+        let found = self.server(&settings).await;
+        is_local(self.host.info.addr()) && found.is_ok_and(|server| is_local(server.info.addr()))
+    }
+
     /// The master, for the next connection.
     async fn server(&self, settings: &RedisConnectionInfo) -> Result<Cow<'_, Host>, Refusal> {
         let found: BoxFuture<'_, Result<Host, Refusal>> = match &self.finder {
@@ -176,6 +186,18 @@ impl Opener {
             Finder::Sentinels(sentinels) => Box::pin(sentinels.find(&self.host, settings)),
         };
         Ok(Cow::Owned(found.await?))
+    }
+}
+
+#[cfg(feature = "tools")]
+fn is_local(addr: &ConnectionAddr) -> bool {
+    match addr {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+            let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+            host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+        }
+        ConnectionAddr::Unix(_) => true,
+        _ => false,
     }
 }
 

@@ -35,6 +35,7 @@ use crate::runtime;
 pub struct Examiner {
     refused: Option<Error>,
     is_logged_in: bool,
+    is_on_this_machine: bool,
     opened: Opened,
     pub(super) opener: Opener,
     channels: Channels,
@@ -80,9 +81,11 @@ impl Examiner {
                 (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
             };
             let deployment = parts.connector.accepted.deployment;
+            let is_on_this_machine = opener.is_on_this_machine().await;
             let mut examiner = Self {
                 refused,
                 is_logged_in: true,
+                is_on_this_machine,
                 opened,
                 opener,
                 channels: Channels::Plain,
@@ -121,6 +124,13 @@ impl Examiner {
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         !matches!(self.opener.host.transport, Transport::Client)
+    }
+
+    /// Whether the server is on this machine, so that the connection crosses no network. If Sentinels name the server,
+    /// the first of them is on this machine, too.
+    #[must_use]
+    pub fn is_on_this_machine(&self) -> bool {
+        self.is_on_this_machine
     }
 
     /// The number of the database.
