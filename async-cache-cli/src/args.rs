@@ -52,6 +52,11 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "FILE")]
     #[arg(conflicts_with_all = ["redis", "cluster", "ca_file", "client_cert_file", "client_key_file", "server_name"])]
     pub(crate) config: Option<PathBuf>,
+    /// The table of the configuration file that has the settings, such as `cache.redis`, if they are not at its top.
+    // Where an argument that excludes --config is given, clap would not require it.
+    #[arg(long, global = true, value_name = "NAME", requires = "config")]
+    #[arg(conflicts_with_all = ["redis", "cluster", "ca_file", "client_cert_file", "client_key_file", "server_name"])]
+    pub(crate) config_table: Option<String>,
     /// The namespace of the cache. Unless given, ASYNC_CACHE_NAMESPACE.
     #[arg(long, short, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,

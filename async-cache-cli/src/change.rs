@@ -91,11 +91,13 @@ fn stamp(shared: &Shared, changes: impl IntoIterator<Item = (u16, u64)>) -> Resu
 }
 
 fn report(shared: &Shared, what: &str, which: &[String], stamp: &Stamp) -> Result<Outcome, Failure> {
-    if shared.json {
+    let printed = if shared.json {
         let names = if which.is_empty() { json!(true) } else { json!(which) };
-        output::json(&json!({ "namespace": stamp.namespace(), what: names, "stamp": stamp }))?;
+        output::json(&json!({ "namespace": stamp.namespace(), what: names, "stamp": stamp }))
     } else {
-        output::line(&stamp.to_string())?;
-    }
+        output::line(&stamp.to_string())
+    };
+    printed
+        .map_err(|error| Failure::from(error).with(&format!("the change was made; its stamp is {stamp}")))?;
     Ok(Outcome::Good)
 }

@@ -1,6 +1,5 @@
 //! The connection and the namespace that the arguments name.
 
-use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_cache::backend::Listener;
@@ -8,12 +7,13 @@ use async_cache::tools::{Namespace, check_namespace, check_settings};
 use async_cache::{Error, RedisBackend, RedisConfig, TlsConfig};
 
 use crate::args::Shared;
+use crate::config_file;
 use crate::failure::Failure;
 
 /// The settings of the connection.
 pub(crate) fn settings(shared: &Shared) -> Result<RedisConfig, Failure> {
     let mut config = match &shared.config {
-        Some(file) => read(file)?,
+        Some(file) => config_file::read(file, shared.config_table.as_deref())?,
         None => of_arguments(shared)?,
     };
     config.connections = Some(1);
@@ -22,21 +22,6 @@ pub(crate) fn settings(shared: &Shared) -> Result<RedisConfig, Failure> {
     config.connect_timeout = Some(shared.timeout);
     check_settings(&config).map_err(|error| Failure::settings(&error))?;
     Ok(config)
-}
-
-/// Reads a configuration file. Errors quote nothing of it, because it has passwords.
-fn read(file: &Path) -> Result<RedisConfig, Failure> {
-    let wrong = |why: String| Failure::usage(format!("reading the configuration {}: {why}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let why = match error.message() {
-            // It quotes the value, which may be a password.
-            why if why.starts_with("invalid") => "the value has a wrong type or form",
-            why => why,
-        };
-        wrong(format!("line {}: {why}", before.matches('\n').count() + 1))
-    })
 }
 
 fn of_arguments(shared: &Shared) -> Result<RedisConfig, Failure> {

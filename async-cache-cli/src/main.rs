@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `args`, `key` | the arguments; the forms of a KEY |
+//! | `config_file` | the settings in a configuration file |
 //! | `connect`, `ears` | the connection, the namespace, and what is heard on its bus |
 //! | `fleet` | questions to all nodes |
 //! | `inspect`, `change`, `watch`, `stats`, `top/`, `doctor/` | the verbs |
@@ -12,6 +13,7 @@
 
 mod args;
 mod change;
+mod config_file;
 mod connect;
 mod doctor;
 mod ears;

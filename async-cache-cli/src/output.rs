@@ -26,6 +26,38 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     }
 }
 
+/// Waits until nobody reads the standard output any more, as in `async-cache watch | head`. A file has no such end.
+#[cfg(unix)]
+pub(crate) async fn closed() {
+    use std::os::fd::AsFd as _;
+
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // The wait has no end in time, so it gets a thread of its own. The thread ends with the program.
+    std::thread::spawn(move || {
+        let out = io::stdout();
+        // Nothing is asked for: an error and a hang-up are told anyway.
+        let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+        let mut polled = poll(&mut fds, PollTimeout::NONE);
+        while polled == Err(Errno::EINTR) {
+            polled = poll(&mut fds, PollTimeout::NONE);
+        }
+        // Nobody waits any more if `watch` has ended.
+        let _ = sender.send(polled.is_ok());
+    });
+    if receiver.await != Ok(true) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Without `poll` the next line that is printed tells it.
+#[cfg(not(unix))]
+pub(crate) async fn closed() {
+    std::future::pending::<()>().await;
+}
+
 /// Prints names and values in two columns.
 pub(crate) fn columns(rows: &[(&str, String)]) -> io::Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! The verb `watch`: the changes of a namespace, as they happen.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,14 +14,20 @@ use crate::ears::Ears;
 use crate::failure::{Failure, Outcome};
 use crate::{connect, fleet, key, output};
 
-/// Prints events until the program is ended, or as many as are asked for.
+/// Prints events until the program is ended or nobody reads them, or as many as are asked for.
 pub(crate) async fn run(shared: &Shared, how: &Watch) -> Result<Outcome, Failure> {
     let (ears, mut events) = Ears::new();
     let listener = Arc::clone(&ears) as Arc<dyn Listener>;
     let namespace = connect::open(shared, Arc::downgrade(&listener)).await?;
     let mut seqs = Sequences::default();
     let mut left = how.count.unwrap_or(u64::MAX);
-    while let Some(event) = events.recv().await {
+    let mut closed = pin!(output::closed());
+    loop {
+        let event = tokio::select! {
+            () = &mut closed => return Ok(Outcome::Good),
+            event = events.recv() => event,
+        };
+        let Some(event) = event else { return Ok(Outcome::Good) };
         if let BusEvent::Asked { asker, id, .. } = event {
             let _ = namespace.region().answer(asker, id, fleet::tool_answer("watch").as_bytes()).await;
         }
@@ -35,7 +42,6 @@ pub(crate) async fn run(shared: &Shared, how: &Watch) -> Result<Outcome, Failure
             }
         }
     }
-    Ok(Outcome::Good)
 }
 
 /// The last number of each partition. A number that is skipped is a change that was not heard.

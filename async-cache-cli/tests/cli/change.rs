@@ -28,6 +28,24 @@ async fn nodes_forget_a_key_that_is_invalidated_and_its_stamp_orders_their_reads
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_stamp_cannot_be_printed_is_told_with_the_stamp() {
+    let server = RedisServer::start();
+    let cache = node(&server).await;
+    cache.insert(&42, "old".to_owned()).await.unwrap();
+    let mut command = crate::rig::program();
+    command.args(["--redis", &server.url(), "--namespace", "users", "invalidate", "42"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("writing the output") && err.contains("the change was made"), "{err}");
+    let stamp = err.split_once("its stamp is ").expect("the stamp").1.trim_end().trim_end_matches(')');
+    let stamp: Stamp = stamp.parse().unwrap();
+    assert!(cache.get(&42).at_least(&stamp).await.unwrap().is_none());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_keys_have_one_stamp() {
     let server = RedisServer::start();

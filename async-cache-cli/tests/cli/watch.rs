@@ -25,6 +25,28 @@ async fn each_change_is_one_line_in_the_order_of_the_numbers() {
     assert_eq!(watch.end(), 0);
 }
 
+/// No change is made, so nothing is printed that would find it.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_when_nobody_reads_its_output_any_more() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+
+    let server = RedisServer::start();
+    let _cache = node(&server).await;
+    let mut command = crate::rig::program();
+    command.args(["--redis", &server.url(), "--namespace", "users", "watch"]).stdout(Stdio::piped());
+    let mut watch = command.spawn().expect("it runs");
+    let mut line = String::new();
+    let mut out = BufReader::new(watch.stdout.take().expect("its output"));
+    out.read_line(&mut line).unwrap();
+    assert!(line.contains("subscribed"), "{line}");
+    assert!(watch.try_wait().unwrap().is_none(), "it goes on while its output is read");
+    drop(out);
+    let end = integration_tests::eventually("it ends", || watch.try_wait().unwrap()).await;
+    assert_eq!(end.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_no_text_is_shown_in_hexadecimal() {
     let server = RedisServer::start();

@@ -173,6 +173,37 @@ async fn a_service_s_configuration_file_is_read_and_its_errors_quote_no_secret()
     assert_eq!(answer.code, 2, "{answer:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_a_larger_configuration_file_is_read() {
+    let server = RedisServer::start();
+    let _cache = node(&server).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("service.toml");
+    let url = server.url();
+    let text = |more: &str| {
+        format!(
+            "name = \"shop\"\n[database]\nhost = \"db\"\n[cache]\nsize = 5\n[cache.redis]\nurl = \"{url}\"\n{more}"
+        )
+    };
+    for (table, more, code, word) in [
+        ("cache.redis", "", 0, ""),
+        ("cache.rediss", "", 2, "Its tables are `cache`, `cache.redis`, `database`"),
+        ("name", "", 2, "no table `name`"),
+        ("cache", "", 2, "unknown field"),
+        ("cache.redis", "password = 4711", 2, "line 8"),
+    ] {
+        std::fs::write(&file, text(more)).unwrap();
+        let mut command = program();
+        command.args(["--config", file.to_str().unwrap(), "--config-table", table]);
+        command.args(["--namespace", "users", "invalidate", "42"]);
+        let answer = run(command).await;
+        assert_eq!(answer.code, code, "{table}: {answer:?}");
+        assert!(answer.err.contains(word) && !answer.err.contains("4711"), "{table}: {answer:?}");
+    }
+    let answer = at(&server.url(), &["--config-table", "cache", "clear"]).await;
+    assert_eq!(answer.code, 2, "it is a table of no file: {answer:?}");
+}
+
 /// Words that the program cannot read, without and with `--json`.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_words_are_told_in_json_if_json_is_wanted() {
