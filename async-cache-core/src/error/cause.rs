@@ -49,13 +49,17 @@ impl StdError for Opaque {
     }
 }
 
-/// Writes the sources of an error, each after a colon. A text that was written already is left out.
+/// Writes the sources of an error, each after a colon. A text that was written already is left out, and so is the namespace of the
+/// error.
 pub(super) fn write_sources(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (mut source, mut written) = (error.source(), error.to_string());
     // The limit is needed because the errors come from the caller and may form a circle.
     for _ in 0..16 {
         let Some(cause) = source else { break };
-        let text = cause.to_string();
+        let text = match cause.downcast_ref::<Error>() {
+            Some(cause) if cause.namespace() == error.namespace() => cause.0.message.clone(),
+            _ => cause.to_string(),
+        };
         if !written.contains(&text) {
             write!(f, ": {text}")?;
             written = text;

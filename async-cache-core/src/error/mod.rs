@@ -230,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn the_namespace_of_a_cause_is_written_if_it_is_another_one() {
+        let cause = |namespace| Error::new(ErrorKind::Backend, "Redis is away").in_namespace(namespace);
+        let error = |cause| Error::new(ErrorKind::Backend, "kept").in_namespace("rows").with_source(cause);
+        assert_eq!(format!("{:#}", error(cause("rows"))), "namespace `rows`: kept: Redis is away");
+        let other = "namespace `rows`: kept: namespace `users`: Redis is away";
+        assert_eq!(format!("{:#}", error(cause("users"))), other);
+    }
+
+    #[test]
     fn amending_a_shared_error_keeps_its_cause_reachable() {
         let error = Error::new(ErrorKind::Loader, "m").with_source(std::io::Error::other("x"));
         let other = error.clone();
