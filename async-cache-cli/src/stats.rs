@@ -75,11 +75,12 @@ pub(crate) fn hit_rate(of: impl Fn(&str) -> u64) -> f64 {
     }
 }
 
-/// Whether the node's L1 answers.
+/// Whether the node's L1 answers, and whether L2 refuses the node.
 pub(crate) fn health(node: &Node) -> &'static str {
     match (node.number("l2_refused"), node.number("l1_suspended")) {
         (0, 0) => "ok",
         (0, _) => "L1 suspended",
+        (_, 0) => "changes refused",
         _ => "L2 refused",
     }
 }

@@ -144,4 +144,19 @@ mod tests {
         published();
         assert_eq!(*late.0.lock(), ["things_total", "things"]);
     }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn the_metrics_of_a_relay_exist_before_it_has_reached_its_database() {
+        use async_cache::{MemoryBackend, TieredCache};
+        use sqlx::{Sqlite, SqlitePool};
+
+        let pool = SqlitePool::connect_lazy("sqlite::memory:").unwrap();
+        let rows = TieredCache::<u64, u64>::builder().namespace("rows").l2(MemoryBackend::new(10));
+        let rows = rows.build().unwrap();
+        let described = Described::default();
+        let start = || crate::Outbox::<Sqlite>::new().relay(&pool).cache(&rows).start();
+        let _relay = metrics::with_local_recorder(&described, start).unwrap();
+        assert!(described.0.lock().iter().any(|name| name.contains("outbox")), "{:?}", described.0.lock());
+    }
 }

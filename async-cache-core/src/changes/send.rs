@@ -118,7 +118,7 @@ async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = 
     let sent = inner.local.liveness.node.partitions().map(|(index, partition)| {
         let sending = send(Place { index, partition });
         async move {
-            let seq = sending.await.map_err(|error| inner.local.liveness.count_failure(error))?;
+            let seq = sending.await.inspect_err(|error| inner.local.liveness.count_failure(error))?;
             landed.note(index);
             Ok((index, seq))
         }
@@ -127,9 +127,7 @@ async fn in_every_partition<'a, V: Send + Sync + 'static, Sent: Future<Output = 
     let (made, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     let (all, failures) = (made.len() + failed.len(), failed.len());
     let worst = worst(failed.into_iter().filter_map(Result::err));
-    if let Some(error) = &worst {
-        inner.local.liveness.log_failures(error, failures);
-    }
+    let worst = worst.map(|error| logged(inner, error, failures));
     match worst {
         None => Ok(Stamp::new(&inner.observer.namespace, made.into_iter().flatten())),
         Some(error) if made.is_empty() => Err(error),
@@ -268,7 +266,7 @@ async fn put_part<V: Send + Sync + 'static>(
         places.chunk_by(|a, b| part[*a].0.partition(count) == part[*b].0.partition(count)).collect();
     if let [_] = groups[..] {
         let put = put_together(inner, l2, part, life, given_up).await;
-        return put.inspect_err(|error| inner.local.liveness.log_failures(error, 1));
+        return put.map_err(|error| logged(inner, error, 1));
     }
     let puts = groups.iter().map(|group| {
         let values: Vec<(Key, Bytes)> = group.iter().map(|place| part[*place].clone()).collect();
@@ -291,10 +289,13 @@ async fn put_part<V: Send + Sync + 'static>(
             }
         }
     }
-    if let Some(error) = &failure {
-        inner.local.liveness.log_failures(error, failed);
-    }
-    failure.map_or(Ok(seqs), |error| Err(error_after(error, stored)))
+    failure.map_or(Ok(seqs), |error| Err(error_after(logged(inner, error, failed), stored)))
+}
+
+/// Logs a failure, and adds the namespace, which the line of the log has already.
+fn logged<V: Send + Sync + 'static>(inner: &Inner<V>, error: Error, partitions: usize) -> Error {
+    inner.local.liveness.log_failures(&error, partitions);
+    error.in_namespace(&inner.observer.namespace)
 }
 
 /// Sends values of one partition. The caller logs a failure.
@@ -310,7 +311,7 @@ async fn put_together<V: Send + Sync + 'static>(
         false => inner.local.liveness.server_time(values[0].0.as_bytes())?.at_earliest(given_up),
     };
     let put = inner.observer.stage(Stage::Put, l2.region.put(values, life, not_after)).await;
-    put.map_err(|error| inner.local.liveness.count_failure(error))
+    put.inspect_err(|error| inner.local.liveness.count_failure(error))
 }
 
 fn stamp<V: Send + Sync + 'static>(inner: &Inner<V>, keys: &[Key], seqs: &[u64]) -> Stamp {

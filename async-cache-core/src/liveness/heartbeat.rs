@@ -57,7 +57,7 @@ async fn beat_one(liveness: &Liveness, region: &dyn Region, index: u16, partitio
     let sent = liveness.node.clock.now();
     let beat = liveness.node.begin_beat(partition);
     let pulse = region.heartbeat(index, beat).await;
-    liveness.asked(Asked::Heartbeat, &pulse);
+    liveness.asked(Asked::Heartbeat(index), &pulse);
     match pulse {
         Ok(pulse) => partition.server_clock.observe(pulse.time_ms, sent, liveness.node.clock.now()),
         Err(error) => drop(liveness.attempt_failed(error)),
@@ -109,7 +109,7 @@ async fn resync_one(
 ) -> Result<(), TryAgain> {
     let sent = liveness.node.clock.now();
     let read = liveness.read_baseline(region, index).await;
-    liveness.asked(Asked::Baseline, &read);
+    liveness.asked(Asked::Baseline(index), &read);
     let known =
         read.map_err(|error| if error.is_temporary() { TryAgain::Soon } else { TryAgain::Refused })?;
     match partition.baseline(&known, sent, liveness.node.max_staleness) {

@@ -12,12 +12,12 @@ use crate::observe::Refused;
 pub(crate) enum Asked {
     /// The subscription to the bus.
     Subscription,
-    /// The baseline of a partition.
-    Baseline,
-    /// A heartbeat. Its echo proves that the node has missed no change.
-    Heartbeat,
-    /// The retry of the pending changes of a partition. Each partition counts on its own, because its server may
-    /// refuse what those of others permit.
+    /// The baseline of a partition. Each partition counts on its own, because its server may refuse what those of
+    /// others permit.
+    Baseline(u16),
+    /// A heartbeat for a partition. Its echo proves that the node has missed no change.
+    Heartbeat(u16),
+    /// The retry of the pending changes of a partition.
     Retry(u16),
 }
 
@@ -25,7 +25,7 @@ impl Asked {
     /// What the node cannot do while this is refused.
     pub(crate) fn needed_for(self) -> Refused {
         match self {
-            Self::Subscription | Self::Baseline | Self::Heartbeat => Refused::Serving,
+            Self::Subscription | Self::Baseline(_) | Self::Heartbeat(_) => Refused::Serving,
             Self::Retry(_) => Refused::Changes,
         }
     }
@@ -95,18 +95,20 @@ mod tests {
         assert_eq!(refusals.note(Asked::Retry(1), refusal()), Turn::StillRefused);
         assert_eq!(refusals.note(Asked::Retry(2), refusal()), Turn::StillRefused);
         assert!(refusals.of_serving().is_none(), "a node serves although its changes are refused");
-        assert_eq!(refusals.note(Asked::Heartbeat, refusal()), Turn::NewlyRefused);
-        assert_eq!(refusals.note(Asked::Baseline, refusal()), Turn::StillRefused);
+        assert_eq!(refusals.note(Asked::Heartbeat(0), refusal()), Turn::NewlyRefused);
+        assert_eq!(refusals.note(Asked::Baseline(0), refusal()), Turn::StillRefused);
         assert!(refusals.of_serving().is_some());
     }
 
     #[test]
-    fn a_partition_that_permits_changes_says_nothing_of_another() {
-        let refusals = Refusals::default();
-        refusals.note(Asked::Retry(1), refusal());
-        assert_eq!(refusals.note(Asked::Retry(2), None), Turn::Permitted);
-        assert!(refusals.exist());
-        assert_eq!(refusals.note(Asked::Retry(1), None), Turn::Mended);
-        assert!(!refusals.exist());
+    fn a_partition_that_permits_it_says_nothing_of_another() {
+        for asked in [Asked::Retry, Asked::Heartbeat, Asked::Baseline] {
+            let refusals = Refusals::default();
+            refusals.note(asked(1), refusal());
+            assert_eq!(refusals.note(asked(2), None), Turn::Permitted);
+            assert!(refusals.exist());
+            assert_eq!(refusals.note(asked(1), None), Turn::Mended);
+            assert!(!refusals.exist());
+        }
     }
 }

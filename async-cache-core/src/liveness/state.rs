@@ -138,24 +138,19 @@ impl Liveness {
 
     /// Counts and logs a failed operation on L2, and adds the namespace to its error.
     pub(crate) fn l2_failed(&self, error: Error) -> Error {
-        let error = self.count_failure(error);
+        self.count_failure(&error);
         self.log_failures(&error, 1);
-        error
-    }
-
-    /// Counts a failed operation on L2, and adds the namespace to its error. The caller logs it, together with
-    /// those of other partitions.
-    pub(crate) fn count_failure(&self, error: Error) -> Error {
-        self.emit_state_changes(Some(&error));
-        self.counted(error)
-    }
-
-    fn counted(&self, error: Error) -> Error {
-        self.observer.counters.l2_errors.add(1);
         error.in_namespace(&self.observer.namespace)
     }
 
-    /// Logs an operation that failed in so many partitions.
+    /// Counts a failed operation on L2. The caller logs it, together with those of other partitions, and adds the
+    /// namespace.
+    pub(crate) fn count_failure(&self, error: &Error) {
+        self.emit_state_changes(Some(error));
+        self.observer.counters.l2_errors.add(1);
+    }
+
+    /// Logs a failed operation, and the number of partitions in which it has failed.
     pub(crate) fn log_failures(&self, error: &Error, partitions: usize) {
         if !self.is_cut_off() {
             self.observer.log.l2_failed(error, partitions);
@@ -169,7 +164,8 @@ impl Liveness {
         if !self.is_cut_off() {
             self.observer.log.attempt_failed(&error);
         }
-        self.counted(error)
+        self.observer.counters.l2_errors.add(1);
+        error.in_namespace(&self.observer.namespace)
     }
 
     /// Notes the outcome of a request to L2. An outage changes nothing here, because it does not show what L2

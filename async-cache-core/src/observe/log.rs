@@ -45,7 +45,7 @@ mod imp {
     }
 
     impl Retried {
-        /// Notes how many are pending. Returns how many have landed, if that were the last ones.
+        /// Notes how many are pending. Returns how many have landed, if none is pending any more.
         fn note(&self, pending: usize) -> Option<usize> {
             let before = self.pending.swap(pending, Ordering::Relaxed);
             self.landed.fetch_add(before.saturating_sub(pending), Ordering::Relaxed);
@@ -143,7 +143,7 @@ mod imp {
             warn!(target: TARGET, namespace = &*self.namespace, cause, suppressed, "L2 cannot be reached");
         }
 
-        /// Logs an operation that failed, in so many partitions, although L2 can be reached.
+        /// Logs an operation that failed although L2 can be reached, and the number of partitions in which it failed.
         pub(crate) fn l2_failed(&self, error: &Error, partitions: usize) {
             let Some(admitted) = self.admit(Warning::L2Failed) else { return };
             self.failure(error, (partitions > 1).then_some(partitions), admitted);

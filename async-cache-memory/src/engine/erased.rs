@@ -70,7 +70,7 @@ impl Map {
         self.0.entry_count()
     }
 
-    /// Processes the log of reads and writes. Until then entries that are over may stay.
+    /// Processes the log of reads and writes. Until then expired entries may stay.
     pub(super) fn process_log(&self) {
         self.0.run_pending_tasks();
     }

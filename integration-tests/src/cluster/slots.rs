@@ -34,9 +34,11 @@ impl RedisCluster {
         slots.iter().partition(|slot| keys[slot] == 0)
     }
 
-    /// Waits until a node knows the epochs of all others. A node that takes a slot takes an epoch above those that it knows. If
-    /// the owner has one of the same number, and then a higher one, the third node gives the slot back to it; the owner has
-    /// given it away, and nobody has it any more.
+    /// Waits until a node knows the epochs of all others. A node that takes a slot takes an epoch above those that it knows.
+    /// Without this wait a slot of A that moves to B may be lost:
+    ///
+    /// 1. B takes an epoch that A has already. 2. A gives the slot to B. 3. Redis ends the tie: A takes a higher epoch.
+    /// 4. C, which has not heard of the move, tells B that the slot is A's. Now A says that B has it, and B says that A has it.
     fn learn_epochs(&self, index: usize) {
         until("the node knows the epochs of the others", || {
             let known: String = self.nodes[index].cli(&["CLUSTER", "NODES"]);

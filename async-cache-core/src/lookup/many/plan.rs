@@ -70,7 +70,7 @@ impl<T> Picked<T> {
 #[diagnostic::on_unimplemented(
     message = "the batch function returns `{Self}`, which has no outcome for each key",
     label = "it must be `HashMap<{K}, Result<V, E>>`, or a `Result` of that",
-    note = "in the place of `V` stands the cache's type of values, an `Option` of it, or a `Loaded`"
+    note = "`V` is the cache's type of values, an `Option` of it, or a `Loaded`"
 )]
 pub trait PerKey<K, R> {
     /// The map, with each error boxed.
