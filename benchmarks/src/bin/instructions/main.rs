@@ -15,8 +15,10 @@ use clap::Parser;
 /// The share by which a count may exceed its budget.
 const TOLERANCE: f64 = 0.05;
 
-/// The limit for a hit of a text key, as a multiple of the bare engine's lookup.
-const HIT: f64 = 1.3;
+/// The limit for a hit of a text key, as a multiple of the bare engine's lookup. A hit has a budget, too. This limit is wider than the
+/// ratio that is measured, because the engine's own count changes with what the compiler inlines: from 191 to 177, while that of a
+/// hit fell from 240 to 231.
+const HIT: f64 = 1.35;
 
 /// Counts the instructions of the hot paths.
 #[derive(Parser)]
