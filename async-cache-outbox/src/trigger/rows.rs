@@ -99,6 +99,7 @@ impl Syntax {
     }
 
     /// Fails if the table does not have the columns.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn check(&self, plan: &Plan) -> String {
         let mut columns: Vec<String> =
             plan.columns().map(|name| format!("t.{q}{name}{q}", q = self.quote)).collect();
