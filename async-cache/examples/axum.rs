@@ -1,10 +1,10 @@
-//! A request handler. `cargo run --example axum` makes three requests and ends; `-- 127.0.0.1:3000` serves.
+//! A request handler, whose header `x-cache` says where the answer was found. `cargo run --example axum` makes some requests and ends; `-- 127.0.0.1:3000` serves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_cache::{Error, ErrorKind, MemoryBackend, TieredCache};
+use async_cache::{Error, ErrorKind, MemoryBackend, TieredCache, Traced};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -18,15 +18,19 @@ struct App {
     version: Arc<AtomicU64>,
 }
 
-async fn show(State(app): State<App>, Path(id): Path<u64>) -> Result<String, Failure> {
+/// The headers, and the product.
+type Answer = ([(&'static str, String); 2], String);
+
+async fn show(State(app): State<App>, Path(id): Path<u64>) -> Result<Answer, Failure> {
     let version = Arc::clone(&app.version);
     let query = move || async move {
         tokio::time::sleep(Duration::from_millis(20)).await; // the database
         let version = version.load(Ordering::SeqCst);
         Ok::<_, std::io::Error>((id < 100).then(|| format!("product {id}, version {version}")))
     };
-    let product = app.products.get_or_load_optional(&id, query).await?;
-    product.map(|product| product.to_string()).ok_or(Failure::NotFound)
+    let Traced { value, source, age } = app.products.get_or_load_optional(&id, query).traced().await?;
+    let product = value.ok_or(Failure::NotFound)?;
+    Ok(([("x-cache", source.to_string()), ("age", age.as_secs().to_string())], product.to_string()))
 }
 
 async fn change(State(app): State<App>, Path(id): Path<u64>) -> StatusCode {
@@ -80,19 +84,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("http://{}/products/42", listener.local_addr()?);
         return Ok(axum::serve(listener, router).await?);
     }
-    for (method, path, expected) in [
-        ("GET", "/products/42", "product 42, version 1"),
-        ("GET", "/products/42", "product 42, version 1"),
-        ("POST", "/products/42", ""),
-        ("GET", "/products/42", "product 42, version 2"),
-        ("GET", "/products/666", ""),
+    for (method, path, expected, source) in [
+        ("GET", "/products/42", "product 42, version 1", Some("load")),
+        ("GET", "/products/42", "product 42, version 1", Some("l1")),
+        ("POST", "/products/42", "", None),
+        ("GET", "/products/42", "product 42, version 2", Some("load")),
+        ("GET", "/products/666", "", None),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty())?;
         let response = router.clone().oneshot(request).await?;
         let status = response.status();
+        let found =
+            response.headers().get("x-cache").map(|text| text.to_str()).transpose()?.map(str::to_owned);
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await?;
-        println!("{method} {path}: {status} {}", String::from_utf8_lossy(&body));
-        assert_eq!(body, expected);
+        println!("{method} {path}: {status} {found:?} {}", String::from_utf8_lossy(&body));
+        assert_eq!((&*body, found.as_deref()), (expected.as_bytes(), source));
     }
     assert_eq!(app.products.stats().loads, 3);
     Ok(())

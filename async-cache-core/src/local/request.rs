@@ -1,5 +1,6 @@
 //! What a lookup asks for.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::backend::{Born, Entry, Token};
@@ -28,6 +29,20 @@ pub enum Source {
     Stale,
     /// Nowhere: neither tier has the key, and there is no loader.
     Nowhere,
+}
+
+/// One word in lower case, as for a header: `l1`, `l2`, `wait`, `load`, `stale`, `nowhere`.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+            Self::Wait => "wait",
+            Self::Load => "load",
+            Self::Stale => "stale",
+            Self::Nowhere => "nowhere",
+        })
+    }
 }
 
 /// The answer of a lookup, and where it was found.
@@ -127,5 +142,16 @@ impl LookupRequest {
     /// The sequence number that the answer must reflect, in the partition of the key.
     pub(crate) fn min_seq(&self, partition: u16) -> u64 {
         self.min_stamp.as_ref().map_or(0, |stamp| stamp.seq(partition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+
+    #[test]
+    fn a_source_is_one_word_for_a_header() {
+        let all = [Source::L1, Source::L2, Source::Wait, Source::Load, Source::Stale, Source::Nowhere];
+        assert_eq!(all.map(|source| source.to_string()), ["l1", "l2", "wait", "load", "stale", "nowhere"]);
     }
 }
