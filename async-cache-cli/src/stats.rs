@@ -121,3 +121,20 @@ fn print(namespace: &str, answers: &Answers) -> Result<(), Failure> {
 fn percent(fraction: f64) -> String {
     format!("{:.1} %", fraction * 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_cannot_serve_differs_from_one_whose_changes_are_refused() {
+        let of = |refused, suspended| {
+            health(&Node::for_test(
+                "00000000000000aa",
+                &[("l2_refused", refused), ("l1_suspended", suspended)],
+            ))
+        };
+        let states = [of("0", "0"), of("0", "1"), of("1", "0"), of("1", "1")];
+        assert_eq!(states, ["ok", "L1 suspended", "changes refused", "L2 refused"]);
+    }
+}

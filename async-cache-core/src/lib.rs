@@ -48,6 +48,9 @@ pub mod batch {
 #[doc(hidden)]
 pub use api::macro_support as decorated;
 pub use format::{codec, frame, key, tags};
+/// For the logs of other parts.
+#[doc(hidden)]
+pub use observe::WarningLimits;
 /// For the configuration of other tiers.
 #[doc(hidden)]
 pub use options::duration as durations;

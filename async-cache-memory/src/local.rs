@@ -55,3 +55,19 @@ impl<V: Send + Sync + 'static> Local<V> {
         Ok(current.engine.get_or_insert_with(|| self.plan.build().into()).handle(claim))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_cache_core::TieredCache;
+
+    use crate::MemoryBackend;
+
+    #[tokio::test]
+    async fn a_backend_that_is_an_l2_alone_builds_no_l1() {
+        let l2 = MemoryBackend::new(10);
+        let rows = TieredCache::<u64, u64>::builder().namespace("rows").l2(l2.clone()).build().unwrap();
+        rows.insert(&1, 1).await.unwrap();
+        assert_eq!(rows.get(&1).await.unwrap().as_deref(), Some(&1));
+        assert!(l2.local.current.lock().engine.is_none());
+    }
+}

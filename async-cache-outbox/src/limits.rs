@@ -1,15 +1,7 @@
 //! The limit of warnings: a fault that repeats must not fill the log.
 
-use std::time::Duration;
-
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use async_cache_core::WarningLimits;
 use tracing::level_filters::LevelFilter;
-
-/// The most warnings of one kind that a relay or a log reader logs in a [`WINDOW`]. It is the limit of a cache.
-pub(crate) const MOST: u32 = 10;
-
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
 /// The kinds of warnings. Each is limited on its own, so that one fault does not hide another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +18,9 @@ pub(crate) enum Warning {
 
 const KINDS: usize = Warning::NamespacesInvalidated as usize + 1;
 
-/// The warnings of one relay or log reader.
+/// The warnings of one relay or log reader. They have the limits of a cache.
 #[derive(Debug, Default)]
-pub(crate) struct Limits([Mutex<Window>; KINDS]);
-
-#[derive(Debug, Default)]
-struct Window {
-    begun: Option<Instant>,
-    logged: u32,
-    suppressed: u64,
-}
+pub(crate) struct Limits(WarningLimits<KINDS>);
 
 /// A warning that is logged.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,18 +35,7 @@ impl Limits {
         if LevelFilter::current() < LevelFilter::WARN {
             return None;
         }
-        let mut window = self.0[warning as usize].lock();
-        let now = Instant::now();
-        if window.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= WINDOW) {
-            window.begun = Some(now);
-            window.logged = 0;
-        }
-        if window.logged == MOST {
-            window.suppressed += 1;
-            return None;
-        }
-        window.logged += 1;
-        let before = std::mem::take(&mut window.suppressed);
+        let before = self.0.admit(warning as usize)?;
         Some(Admitted { suppressed: (before > 0).then_some(before) })
     }
 }
@@ -70,12 +44,12 @@ impl Limits {
 mod tests {
     use std::fmt::{Debug, Write as _};
     use std::sync::Arc;
+    use std::time::Duration;
 
+    use parking_lot::Mutex;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Level, Metadata, Subscriber};
-
-    use super::*;
 
     /// Keeps the warnings as lines.
     #[derive(Debug, Clone, Default)]
@@ -121,7 +95,7 @@ mod tests {
         let first = std::mem::take(&mut *lines.0.lock());
         assert_eq!(first.len(), 10, "{name}: {first:?}");
         assert!(first.iter().all(|line| !line.contains("suppressed")), "{name}: {first:?}");
-        tokio::time::advance(WINDOW).await;
+        tokio::time::advance(Duration::from_secs(60)).await;
         (0..2).for_each(|_| fault());
         let later = std::mem::take(&mut *lines.0.lock());
         assert!(later[0].contains("suppressed=40 ") && !later[1].contains("suppressed"), "{name}: {later:?}");

@@ -207,8 +207,8 @@ impl Liveness {
         self.news.notify_waiters();
     }
 
-    /// Sends an event for each state that has changed since the last call. It is called after each heartbeat,
-    /// and after each failure with its error.
+    /// Sends an event for each state that has changed since the last call. It is called after each heartbeat and
+    /// retry that succeeds, and with the error of each other operation that fails.
     pub(crate) fn emit_state_changes(&self, failure: Option<&Error>) {
         if self.node.is_serving() {
             self.resumed();

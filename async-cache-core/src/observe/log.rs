@@ -17,12 +17,30 @@ mod imp {
 
     use crate::error::{BoxError, Error, ErrorKind, without_values};
     use crate::observe::event::{Amended, Event, KeyHash, LoadFailureLog, Refused, UnreadableCause};
-    use crate::observe::limits::{Limits, Warning};
+    use crate::observe::limits::Limits;
     use crate::observe::trace::TARGET;
 
     /// Whether a subscriber may be interested.
     pub(crate) fn wanted() -> bool {
         LevelFilter::current() != LevelFilter::OFF
+    }
+
+    /// The kinds of warnings.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Warning {
+        LoadFailed,
+        NotEncoded,
+        ChoiceAmended,
+        L1Suspended,
+        L2Lost,
+        L2Refused,
+        L2Failed,
+        InvalidationPending,
+        StaleHit,
+    }
+
+    impl Warning {
+        const KINDS: usize = Self::StaleHit as usize + 1;
     }
 
     /// The log of one cache.
@@ -31,7 +49,7 @@ mod imp {
         namespace: Arc<str>,
         /// What lookups do while L2 cannot be reached.
         policy: String,
-        limits: Limits,
+        limits: Limits<{ Warning::KINDS }>,
         /// Whether L1 has begun to answer before.
         has_answered: AtomicBool,
         retried: Retried,
@@ -81,7 +99,7 @@ mod imp {
             if LevelFilter::current() < LevelFilter::WARN {
                 return None;
             }
-            self.limits.admit(warning).map(Admitted::after)
+            self.limits.admit(warning as usize).map(Admitted::after)
         }
 
         pub(crate) fn event(&self, event: &Event) {
@@ -154,7 +172,7 @@ mod imp {
             if LevelFilter::current() < LevelFilter::WARN {
                 return;
             }
-            if let Some(suppressed) = self.limits.admit_repetition(Warning::L2Failed) {
+            if let Some(suppressed) = self.limits.admit_repetition(Warning::L2Failed as usize) {
                 self.failure(error, None, Admitted::after(suppressed));
             }
         }

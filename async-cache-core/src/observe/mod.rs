@@ -2,7 +2,6 @@
 
 mod event;
 mod events;
-#[cfg(feature = "tracing")]
 mod limits;
 mod log;
 #[cfg(feature = "metrics")]
@@ -18,6 +17,7 @@ pub use event::{
     UnreadableCause,
 };
 pub use events::EventStream;
+pub use limits::Limits as WarningLimits;
 #[cfg(feature = "metrics")]
 pub(crate) use metrics::describe;
 pub(crate) use observer::Observer;

@@ -66,7 +66,7 @@ fn cause_of(cause: RemovalCause, value: Option<&AnyValue>) -> Option<EvictionCau
 
 /// The value, as the type that it was stored with.
 fn typed<V: Send + Sync + 'static>(value: Option<AnyValue>) -> Option<Arc<V>> {
-    value.and_then(|value| value.downcast().ok())
+    value.map(|value| value.downcast().expect("an engine stores values of one type"))
 }
 
 impl<V: Send + Sync + 'static> Moka<V> {

@@ -171,10 +171,12 @@ impl Opener {
     /// first of them must be on this machine, too.
     #[cfg(feature = "tools")]
     pub(crate) async fn is_on_this_machine(&self) -> bool {
+        if !is_local(self.host.info.addr()) || matches!(self.finder, Finder::Fixed) {
+            return is_local(self.host.info.addr());
+        }
         let settings = self.host.log_in(self.host.info.redis_settings().clone()).await;
         let Ok(settings) = settings else { return false };
-        let found = self.server(&settings).await;
-        is_local(self.host.info.addr()) && found.is_ok_and(|server| is_local(server.info.addr()))
+        self.server(&settings).await.is_ok_and(|server| is_local(server.info.addr()))
     }
 
     /// The master, for the next connection.

@@ -81,7 +81,7 @@ impl Examiner {
                 (Err(refusal), None) => return Err(parts.connector.explain(refusal, &parts.secrets).await),
             };
             let deployment = parts.connector.accepted.deployment;
-            let is_on_this_machine = opener.is_on_this_machine().await;
+            let is_on_this_machine = timeout(limit, opener.is_on_this_machine()).await.unwrap_or(false);
             let mut examiner = Self {
                 refused,
                 is_logged_in: true,
